@@ -1,0 +1,37 @@
+# make quickstart   installs and runs the main job on embedded data, offline, in minutes on two cores
+# make test         installs and runs all tests
+PYTHON ?= python3
+VENV   ?= .venv
+BIN     = $(VENV)/bin
+SOURCES = bit_jax configs experiments tests
+
+.PHONY: install quickstart test lint lock clean
+.DEFAULT_GOAL := quickstart
+
+install: $(VENV)/.installed
+
+# The lock file holds what was tested; the project itself is installed on top, editable.
+$(VENV)/.installed: pyproject.toml requirements.lock
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
+
+quickstart: install
+	$(BIN)/python -m bit_jax.train --config=configs/quickstart.py
+
+test: install
+	$(BIN)/python -m pytest
+
+lint: install
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/mypy
+
+# Needs uv; resolves for every platform and Python that pyproject.toml allows.
+lock:
+	uv pip compile pyproject.toml --extra dev --universal --generate-hashes --quiet \
+	  --no-emit-index-url --no-emit-find-links --no-header --no-annotate --output-file requirements.lock
+
+clean:
+	rm -rf $(VENV) build *.egg-info

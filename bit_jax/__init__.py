@@ -1,0 +1,1 @@
+"""BigTransfer (BiT) fine-tuning in JAX and Flax."""

@@ -1,0 +1,1 @@
+"""Where images come from, which come when, and how they are augmented."""
