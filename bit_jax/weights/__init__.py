@@ -1,0 +1,27 @@
+"""Checkpoints: the released `.npz` files by name, their download, and reading and writing them.
+
+    path = weights.resolve("BiT-M-R50x1")
+    loaded = weights.load(path, architectures.find("R50x1"), head="zero", num_classes=10)
+    weights.save("model.npz", loaded.params)
+
+`python -m bit_jax.weights list|download|verify|inspect` does the same from a shell. Nothing here
+imports jax or TensorFlow.
+"""
+
+from bit_jax.weights.catalogue import CATALOGUE, Checkpoint, default_for, find
+from bit_jax.weights.checkpoints import LoadedCheckpoint, infer, load, save, verify
+from bit_jax.weights.fetch import locate, resolve
+
+__all__ = [
+  "CATALOGUE",
+  "Checkpoint",
+  "LoadedCheckpoint",
+  "default_for",
+  "find",
+  "infer",
+  "load",
+  "locate",
+  "resolve",
+  "save",
+  "verify",
+]

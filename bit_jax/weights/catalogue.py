@@ -1,0 +1,151 @@
+"""Every released BiT checkpoint by name, and the small one that comes with this package.
+
+Sources: google-research/big_transfer `README.md` (BiT-S, BiT-M, -ILSVRC2012, VTAB, distilled) and
+its colabs (-CIFAR10); google-research/big_vision `configs/proj/distill/common.py` (the teachers at
+128 pixels). Task names and class counts: google-research/task_adaptation.
+"""
+
+import dataclasses
+import difflib
+from collections.abc import Iterator
+
+from bit_jax import architectures, errors
+
+BASE_URL = "https://storage.googleapis.com/bit_models/"
+
+VTAB_CLASSES = {
+  "caltech101": 102,
+  "cifar100": 100,
+  "dtd": 47,
+  "oxford_flowers102": 102,
+  "oxford_iiit_pet": 37,
+  "sun397": 397,
+  "svhn": 10,
+  "patch_camelyon": 2,
+  "eurosat": 10,
+  "resisc45": 45,
+  "diabetic_retinopathy": 5,
+  "clevr-count": 8,
+  "clevr-distance": 6,
+  "dmlab": 6,
+  "dsprites-xpos": 16,
+  "dsprites-orientation": 16,
+  "kitti-distance": 4,
+  "smallnorb-azimuth": 18,
+  "smallnorb-elevation": 9,
+}
+DISTILLED = {  # stem: (classes, note)
+  "R50x1_160": (1000, "distilled student, ILSVRC-2012 at 160 pixels"),
+  "R50x1_224": (1000, "distilled student, ILSVRC-2012 at 224 pixels"),
+  "R152x2_T_224": (1000, "teacher, ILSVRC-2012 at 224 pixels"),
+  "R152x2_T_384": (1000, "teacher, ILSVRC-2012 at 384 pixels"),
+  "R152x2_T_flowers128": (102, "teacher, Flowers at 128 pixels"),
+  "R152x2_T_pet128": (37, "teacher, Pets at 128 pixels"),
+  "R152x2_T_food128": (101, "teacher, Food-101 at 128 pixels"),
+  "R152x2_T_sun128": (397, "teacher, SUN397 at 128 pixels"),
+}
+EMBEDDED = "R14x0.5-CIFAR100"
+_RELEASED = tuple(a for a in architectures.ARCHITECTURES if a not in architectures.SMALL)
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+  """One checkpoint of the catalogue.
+
+  Attributes:
+    name: What users call it: the file's name without its folder and `.npz`.
+    architecture: Short name of the network, a key of `architectures.ARCHITECTURES`.
+    num_classes: Outputs of its head.
+    file: Path below `BASE_URL` and below the cache directory; if embedded, below the package.
+    note: What it was trained on.
+    embedded: Whether it comes with this package and is never downloaded.
+  """
+
+  name: str
+  architecture: str
+  num_classes: int
+  file: str
+  note: str
+  embedded: bool = False
+
+  @property
+  def shapes(self) -> dict[str, tuple[int, ...]]:
+    """The expected {key: shape}, keys without their leading `resnet/`."""
+    return architectures.parameter_shapes(
+      architectures.ARCHITECTURES[self.architecture], self.num_classes
+    )
+
+  @property
+  def num_parameters(self) -> int:
+    """How many numbers it holds, head included."""
+    return architectures.num_parameters(
+      architectures.ARCHITECTURES[self.architecture], self.num_classes
+    )
+
+
+def _checkpoints() -> Iterator[Checkpoint]:
+  for family, classes in architectures.PRETRAINED_CLASSES.items():
+    note = {"BiT-S": "ILSVRC-2012", "BiT-M": "ImageNet-21k"}[family]
+    for arch in _RELEASED:
+      yield Checkpoint(f"{family}-{arch}", arch, classes, f"{family}-{arch}.npz", note)
+  for arch in _RELEASED:
+    name = f"BiT-M-{arch}-ILSVRC2012"
+    yield Checkpoint(name, arch, 1000, f"{name}.npz", "ImageNet-21k, then ILSVRC-2012")
+  name = "BiT-M-R50x1-CIFAR10"
+  yield Checkpoint(name, "R50x1", 10, f"{name}.npz", "ImageNet-21k, then CIFAR-10")
+  yield from _vtab_checkpoints()
+  for stem, (classes, note) in DISTILLED.items():
+    yield Checkpoint(stem, stem.split("_")[0], classes, f"distill/{stem}.npz", note)
+  note = "CIFAR-100; comes with this package, kernels in float16"
+  yield Checkpoint(EMBEDDED, "R14x0.5", 100, f"assets/{EMBEDDED}.npz", note, embedded=True)
+
+
+def _vtab_checkpoints() -> Iterator[Checkpoint]:
+  for arch in (a for a in _RELEASED if a != "R152x2"):
+    for task, classes in VTAB_CLASSES.items():
+      for run in range(3):
+        name = f"BiT-M-{arch}-run{run}-{task}"
+        note = f"ImageNet-21k, then VTAB-1k {task}, run {run}"
+        yield Checkpoint(name, arch, classes, f"vtab/{name}.npz", note)
+
+
+CATALOGUE = {c.name: c for c in _checkpoints()}
+
+
+def find(name: str) -> Checkpoint:
+  """Returns the checkpoint called `name`.
+
+  Raises:
+    UserError: There is none, or it is a BiT-L, which was never released.
+  """
+  if name in CATALOGUE:
+    return CATALOGUE[name]
+  if name.startswith("BiT-L"):
+    architectures.find(name)  # says that it was never released
+  close = difflib.get_close_matches(name, CATALOGUE, n=3, cutoff=0.75)
+  hint = f"did you mean {' or '.join(close)}? " if close else ""
+  raise errors.UserError(
+    f"There is no checkpoint {name!r}: {hint}`python -m bit_jax.weights list` shows all "
+    f"{len(CATALOGUE)} names; a file of your own is given as a path that has a slash in it or "
+    f"ends in .npz."
+  )
+
+
+def default_for(model: str) -> str:
+  """Returns the name of the checkpoint that a model name stands for.
+
+  'BiT-M-R50x1' stands for itself and 'R14x0.5' for the embedded checkpoint.
+
+  Raises:
+    UserError: There is no such model, or it names an architecture that has no weights of its own.
+  """
+  architecture = architectures.find(model).name
+  if model in CATALOGUE:
+    return model
+  if architecture == CATALOGUE[EMBEDDED].architecture:
+    return EMBEDDED
+  other = "R14x0.5" if architecture in architectures.SMALL else f"BiT-M-{architecture}"
+  raise errors.UserError(
+    f"model={model} names an architecture and no weights: give weights=<name or path>, "
+    f"weights=none for random initialisation, or use model={other}."
+  )

@@ -1,0 +1,232 @@
+"""BiT checkpoints in `.npz` files: official key names <-> nested parameters, strictly.
+
+Key names: google-research/big_transfer `bit_pytorch/models.py` (`load_from`); the variants that
+some released files have: google-research/big_vision `models/bit.py` and `bit_paper.py`.
+"""
+
+import concurrent.futures
+import dataclasses
+import os
+import pathlib
+import re
+import zipfile
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from bit_jax import architectures, errors
+from bit_jax.weights import cache, npz
+
+_PREFIX = "resnet/"
+_HEAD = ("head/conv2d/kernel", "head/conv2d/bias")
+
+
+@dataclasses.dataclass(frozen=True)
+class LoadedCheckpoint:
+  """A checkpoint in memory.
+
+  Attributes:
+    params: The keys of `architectures.parameter_shapes` split at their slashes, as nested dicts
+      of float32 arrays.
+    sha256: SHA-256 of the file's bytes, in hexadecimal.
+    num_head_classes: Outputs of the head in the file, 0 if it has none.
+  """
+
+  params: dict[str, Any]
+  sha256: str
+  num_head_classes: int
+
+
+def load(
+  path: str | os.PathLike[str],
+  architecture: architectures.Architecture,
+  *,
+  head: Literal["zero", "keep"],
+  num_classes: int,
+) -> LoadedCheckpoint:
+  """Loads a checkpoint, checking names, shapes, CRCs and finiteness of all that it reads.
+
+  Args:
+    path: An `.npz` file with official keys, with or without the leading `resnet/`.
+    architecture: The network that it must hold.
+    head: 'zero' leaves the file's head unread and makes one of zeros; 'keep' takes the file's.
+    num_classes: Outputs of the head to return.
+
+  Raises:
+    UserError: The file is missing, damaged, not this architecture's, has missing, unknown or
+      mis-shaped keys (all named), NaNs or pickled objects, or a head of another size to keep.
+  """
+  if head not in ("zero", "keep"):
+    raise errors.UserError(f"head={head!r} is unknown: use head=zero or head=keep.")
+  path = pathlib.Path(path)
+  with npz.open_archive(path) as archive:
+    headers = npz.read_headers(archive)
+    file_classes = _num_classes(headers)
+    by_key = _check(path, headers, architecture, file_classes)
+    if head == "keep" and file_classes != num_classes:
+      has = f"a head of {file_classes} classes" if file_classes else "no head"
+      raise errors.UserError(
+        f"{path} has {has}, and {num_classes} are needed: use head=zero to start with a new head."
+      )
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:  # hashing leaves the GIL to us
+      digest = pool.submit(cache.sha256, path)
+      flat = {k: npz.read_array(archive, h) for k, h in by_key.items() if k not in _HEAD}
+      flat |= _head_arrays(archive, by_key, architecture, head, num_classes)
+      return LoadedCheckpoint(_nest(flat), digest.result(), file_classes)
+
+
+def _head_arrays(
+  archive: zipfile.ZipFile,
+  by_key: Mapping[str, npz.ArrayHeader],
+  architecture: architectures.Architecture,
+  head: str,
+  num_classes: int,
+) -> dict[str, np.ndarray]:
+  if head == "keep":
+    return {k: npz.read_array(archive, by_key[k]) for k in _HEAD}
+  shapes = architectures.parameter_shapes(architecture, num_classes)
+  return {k: np.zeros(shapes[k], np.float32) for k in _HEAD}
+
+
+def verify(path: str | os.PathLike[str], architecture: str, num_classes: int) -> str:
+  """Checks all of a file's contents, head included, one array at a time.
+
+  Args:
+    path: An `.npz` file.
+    architecture: Short name of the network that it must hold.
+    num_classes: Outputs that its head must have, 0 for no head.
+
+  Returns:
+    The SHA-256 of the file's bytes, in hexadecimal.
+
+  Raises:
+    UserError: As `load`.
+  """
+  path = pathlib.Path(path)
+  with npz.open_archive(path) as archive:
+    headers = npz.read_headers(archive)
+    by_key = _check(path, headers, architectures.ARCHITECTURES[architecture], num_classes)
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+      digest = pool.submit(cache.sha256, path)
+      for header in by_key.values():
+        npz.read_array(archive, header)
+      return digest.result()
+
+
+def infer(path: str | os.PathLike[str]) -> tuple[str | None, int]:
+  """Returns (architecture name or None, outputs of the head or 0) from the headers alone.
+
+  Raises:
+    UserError: The file is missing, damaged or no `.npz`.
+  """
+  with npz.open_archive(pathlib.Path(path)) as archive:
+    headers = npz.read_headers(archive)
+  return _infer_architecture(headers), _num_classes(headers)
+
+
+def save(
+  path: str | os.PathLike[str], params: Mapping[str, Any], *, kernel_dtype: DTypeLike = np.float32
+) -> None:
+  """Writes parameters as an official file: keys under `resnet/`, uncompressed, in one step.
+
+  Args:
+    path: Where to; folders are made.
+    params: Nested dicts of arrays or array-likes, named as `architectures.parameter_shapes`.
+    kernel_dtype: Of the standardised kernels, whose scale doesn't matter; the rest is float32.
+
+  Raises:
+    UserError: The file can't be written.
+    FloatingPointError: A kernel is too large for `kernel_dtype`.
+  """
+  arrays = {}
+  for key, value in _flatten(params):
+    dtype = kernel_dtype if "standardized_conv2d" in key else np.float32
+    with np.errstate(over="raise"):
+      arrays[_PREFIX + key] = np.asarray(value).astype(dtype, copy=False)
+  npz.write(pathlib.Path(path), arrays)
+
+
+def normalise(key: str) -> str:
+  """Returns the name, as in `architectures.parameter_shapes`, of an array called `key` in a file.
+
+  Drops the leading `resnet/` and the number of `standardized_conv2d_<n>`, and gives a unit's
+  projection, whatever its last parts are, its usual ones.
+  """
+  key = re.sub(r"/standardized_conv2d_\d+/", "/standardized_conv2d/", key.removeprefix(_PREFIX))
+  return re.sub(r"(block\d+/unit\d+/a/proj)(/.*)?", r"\1/standardized_conv2d/kernel", key)
+
+
+def _check(
+  path: pathlib.Path,
+  headers: list[npz.ArrayHeader],
+  architecture: architectures.Architecture,
+  num_classes: int,
+) -> dict[str, npz.ArrayHeader]:
+  """Returns {normalised key: header}, or raises a UserError that names every difference."""
+  expected = architectures.parameter_shapes(architecture, num_classes or None)
+  by_key = {normalise(h.key): h for h in headers}
+  problems = list(_problems(headers, by_key, expected))
+  if not problems:
+    return {k: by_key[k] for k in expected}
+  other = _infer_architecture(headers)
+  if other not in (None, architecture.name):
+    raise errors.UserError(
+      f"{path} holds {other}, not {architecture.name}: give another file, or the model that has "
+      f"this architecture."
+    )
+  raise errors.UserError(f"{path} is no {architecture.name} checkpoint: {'; '.join(problems)}.")
+
+
+def _problems(
+  headers: list[npz.ArrayHeader],
+  by_key: Mapping[str, npz.ArrayHeader],
+  expected: Mapping[str, tuple[int, ...]],
+) -> Iterator[str]:
+  if missing := [_PREFIX + k for k in expected if k not in by_key]:
+    yield f"missing {', '.join(missing)}"
+  if unknown := [h.key for k, h in by_key.items() if k not in expected]:
+    yield f"unknown {', '.join(unknown)}"
+  counts = Counter(normalise(h.key) for h in headers)
+  if repeated := [h.key for h in headers if counts[normalise(h.key)] > 1]:
+    yield f"more than one array for the same parameter {', '.join(repeated)}"
+  known = [(h, expected[k]) for k, h in by_key.items() if k in expected]
+  if wrong := [f"{h.key} is {h.shape} and not {s}" for h, s in known if h.shape != s]:
+    yield f"wrong shape {', '.join(wrong)}"
+  if types := [f"{h.key} is {h.dtype}" for h, _ in known if h.dtype.kind != "f"]:
+    yield f"not floating-point numbers {', '.join(types)}"
+
+
+def _infer_architecture(headers: list[npz.ArrayHeader]) -> str | None:
+  shapes = {normalise(h.key): h.shape for h in headers}
+  body = {k: s for k, s in shapes.items() if k not in _HEAD}
+  for name, architecture in architectures.ARCHITECTURES.items():
+    if body == architectures.parameter_shapes(architecture, None):
+      return name
+  return None
+
+
+def _num_classes(headers: list[npz.ArrayHeader]) -> int:
+  """Returns the outputs of the head as its last axis has them, 0 if there is no head."""
+  return next((h.shape[-1] for h in headers if normalise(h.key) in _HEAD and h.shape), 0)
+
+
+def _nest(flat: Mapping[str, np.ndarray]) -> dict[str, Any]:
+  nested: dict[str, Any] = {}
+  for key, array in flat.items():
+    *folders, leaf = key.split("/")
+    node = nested
+    for folder in folders:
+      node = node.setdefault(folder, {})
+    node[leaf] = array
+  return nested
+
+
+def _flatten(nested: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+  for name, value in nested.items():
+    if isinstance(value, Mapping):
+      yield from _flatten(value, f"{prefix}{name}/")
+    else:
+      yield prefix + name, value

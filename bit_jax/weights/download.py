@@ -1,0 +1,169 @@
+"""One file over HTTP: resumed where it was cut, retried, checked for its length.
+
+The bytes go to a `.part` file that stays behind when a download fails, with what identifies the
+server's version of the file (its ETag or date) beside it, so that a later download goes on from
+there and never joins two versions. HTTP: RFC 9110, sections 13.1.5 (If-Range) and 14 (ranges).
+"""
+
+import pathlib
+import re
+import shutil
+import time
+from collections.abc import Sequence
+
+import requests
+import tqdm
+
+TIMEOUT = (10, 60)  # seconds to connect, and between two packets
+RETRY_DELAYS = (0.5, 1.0, 2.0, 4.0)  # seconds before each new attempt that follows no progress
+_CHUNK_BYTES = 1 << 20
+
+
+class DownloadError(Exception):
+  """A download that failed for good; its message says why, without the URL."""
+
+
+class _Cut(Exception):  # noqa: N818
+  """A connection that broke off, worth another attempt."""
+
+
+def download(
+  url: str,
+  part: pathlib.Path,
+  *,
+  progress: bool = True,
+  retry_delays: Sequence[float] | None = None,
+) -> None:
+  """Downloads `url` to `part`, going on from what `part` already holds.
+
+  Args:
+    url: Where from.
+    part: Where to; its folder exists.
+    progress: Whether to show a progress bar on stderr.
+    retry_delays: Seconds to wait before each attempt after a failed one that brought nothing new;
+      None for `RETRY_DELAYS`.
+
+  Raises:
+    DownloadError: The server refuses, can't be reached, keeps breaking off, or the disk is full.
+  """
+  delays = list(RETRY_DELAYS if retry_delays is None else retry_delays)
+  most, failures = _size(part), 0
+  with requests.Session() as session:
+    while True:
+      try:
+        return _attempt(session, url, part, progress=progress)
+      except _Cut as e:
+        if _size(part) > most:
+          most, failures = _size(part), 0
+        if failures == len(delays):
+          raise DownloadError(str(e)) from e
+        time.sleep(delays[failures])
+        failures += 1
+
+
+def discard(part: pathlib.Path) -> None:
+  """Deletes a partial file and what is kept beside it, as far as they exist."""
+  part.unlink(missing_ok=True)
+  _validator_file(part).unlink(missing_ok=True)
+
+
+def _attempt(session: requests.Session, url: str, part: pathlib.Path, *, progress: bool) -> None:
+  offset = _size(part)
+  headers = {"Accept-Encoding": "identity"}  # lengths and ranges count the file's own bytes
+  if offset:
+    headers["Range"] = f"bytes={offset}-"
+    if _validator_file(part).is_file():
+      headers["If-Range"] = _validator_file(part).read_text()
+  try:
+    with session.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
+      if response.status_code == requests.codes.requested_range_not_satisfiable:
+        return _finish_or_restart(response, part, offset)
+      start = _start(response, offset)
+      _receive(response, part, start, progress=progress)
+  except requests.ConnectTimeout as e:
+    raise DownloadError("the server doesn't answer") from e
+  except (requests.exceptions.InvalidURL, requests.exceptions.MissingSchema) as e:
+    raise DownloadError("not a valid URL") from e
+  except requests.exceptions.InvalidSchema as e:
+    raise DownloadError("not an http:// or https:// URL") from e
+  except requests.exceptions.SSLError as e:
+    raise DownloadError("the server's certificate can't be verified") from e
+  except (requests.ConnectionError, requests.Timeout) as e:
+    raise _Cut(f"the connection failed after {_size(part):,} bytes") from e
+  except requests.RequestException as e:
+    raise _Cut(f"the transfer broke off after {_size(part):,} bytes") from e
+  except OSError as e:
+    raise DownloadError(f"{part} can't be written ({e.strerror or e})") from e
+
+
+def _finish_or_restart(response: requests.Response, part: pathlib.Path, offset: int) -> None:
+  """Handles 416: the part is the whole file already, or has nothing to do with it."""
+  total = re.fullmatch(r"bytes \*/(\d+)", response.headers.get("Content-Range", ""))
+  if not total or int(total[1]) != offset:
+    discard(part)
+    raise _Cut("the server doesn't resume the partial file")
+
+
+def _start(response: requests.Response, offset: int) -> int:
+  """Returns from which byte on the response carries the file."""
+  status = response.status_code
+  if status == requests.codes.partial_content:
+    sent = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
+    if not sent or int(sent[1]) != offset:
+      raise DownloadError("the server sends another range than it was asked for")
+    return offset
+  if status == requests.codes.ok:  # ranges are ignored here, or the file has changed
+    return 0
+  if status >= 500 or status == requests.codes.too_many_requests:
+    raise _Cut(f"the server answers {status} {response.reason}")
+  raise DownloadError(f"the server answers {status} {response.reason}")
+
+
+def _receive(
+  response: requests.Response, part: pathlib.Path, start: int, *, progress: bool
+) -> None:
+  """Appends the response to the first `start` bytes of `part`."""
+  length = response.headers.get("Content-Length")
+  total = start + int(length) if length else None
+  free = shutil.disk_usage(part.parent).free
+  if length and int(length) > free:
+    raise DownloadError(
+      f"{int(length) / 1e9:.1f} GB are needed in {part.parent} and {free / 1e9:.1f} GB are free"
+    )
+  _note_validator(response, part)
+  with (
+    part.open("r+b" if start else "wb") as file,
+    tqdm.tqdm(
+      desc=part.name.removesuffix(".part"),
+      total=total,
+      initial=start,
+      unit="B",
+      unit_scale=True,
+      disable=not progress,
+    ) as bar,
+  ):
+    file.seek(start)
+    file.truncate()
+    for chunk in response.iter_content(_CHUNK_BYTES):
+      file.write(chunk)
+      bar.update(len(chunk))
+  if total is not None and _size(part) != total:
+    raise _Cut(f"{_size(part):,} bytes came and {total:,} were announced")
+
+
+def _note_validator(response: requests.Response, part: pathlib.Path) -> None:
+  etag = response.headers.get("ETag", "")
+  strong = "" if etag.startswith("W/") else etag  # If-Range compares strongly
+  validator = strong or response.headers.get("Last-Modified", "")
+  if validator:
+    _validator_file(part).write_text(validator)
+  else:
+    _validator_file(part).unlink(missing_ok=True)
+
+
+def _validator_file(part: pathlib.Path) -> pathlib.Path:
+  return part.with_name(f"{part.name}.version")
+
+
+def _size(path: pathlib.Path) -> int:
+  return path.stat().st_size if path.exists() else 0
