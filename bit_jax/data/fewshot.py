@@ -1,0 +1,81 @@
+"""Class-balanced subsets, drawn from the labels and a seed alone.
+
+Source: BiT paper (arXiv 1912.11370), figure 2: random class-balanced subsets, five a setting. The
+paper's own subsets were never released, so a seed names a subset of this code.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from bit_jax import errors
+
+
+def select(labels: np.ndarray, shots: int, seed: int, class_names: Sequence[str]) -> np.ndarray:
+  """Returns which examples make up the few-shot subset of a seed.
+
+  Args:
+    labels: [N] integer, 0 to `len(class_names) - 1`.
+    shots: Images of each class, drawn without replacement.
+    seed: Names the subset; at least 0.
+    class_names: The names of the classes, in the order of their labels.
+
+  Returns:
+    [shots * len(class_names)] int64 indices into `labels`, class by class.
+
+  Raises:
+    UserError: `shots` below 1, a negative seed, or a class with fewer than `shots` images.
+  """
+  if shots < 1:
+    raise errors.UserError(f"shots must be at least 1 image a class, not {shots}.")
+  _require_enough(labels, np.full(len(class_names), shots), class_names)
+  return np.concatenate(_draw(labels, np.full(len(class_names), shots), seed))
+
+
+def hold_out(
+  labels: np.ndarray, counts: np.ndarray, seed: int, class_names: Sequence[str]
+) -> tuple[np.ndarray, np.ndarray]:
+  """Splits a set in two, with a given number of held-out examples of each class.
+
+  Args:
+    labels: [N] integer, 0 to C - 1.
+    counts: [C] integer: how many examples of each class to hold out.
+    seed: Names the split; at least 0.
+    class_names: The names of the C classes.
+
+  Returns:
+    The indices of the kept and of the held-out examples, [N - sum(counts)] and [sum(counts)]
+    int64, both ascending.
+
+  Raises:
+    UserError: A negative seed, or a class with fewer images than are to be held out.
+  """
+  _require_enough(labels, counts, class_names)
+  held_out = np.sort(np.concatenate(_draw(labels, counts, seed)))
+  kept = np.setdiff1d(np.arange(len(labels)), held_out, assume_unique=True)
+  return kept, held_out
+
+
+def _draw(labels: np.ndarray, counts: np.ndarray, seed: int) -> list[np.ndarray]:
+  """Draws `counts[c]` indices of each class c without replacement."""
+  if seed < 0:
+    raise errors.UserError(f"The seed of a subset must be at least 0, not {seed}.")
+  rng = np.random.Generator(np.random.Philox(seed))
+  return [
+    rng.permutation(np.flatnonzero(labels == c))[:count].astype(np.int64)
+    for c, count in enumerate(counts)
+  ]
+
+
+def _require_enough(labels: np.ndarray, counts: np.ndarray, class_names: Sequence[str]) -> None:
+  available = np.bincount(labels, minlength=len(class_names))
+  short = [
+    f"{name} has {have}"
+    for name, have, want in zip(class_names, available, counts, strict=True)
+    if have < want
+  ]
+  if short:
+    shown = ", ".join(short[:10]) + (f" and {len(short) - 10} more" if len(short) > 10 else "")
+    raise errors.UserError(
+      f"{max(counts)} images are needed of every class, but {shown}; ask for fewer."
+    )

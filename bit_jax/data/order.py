@@ -1,0 +1,134 @@
+"""Which example comes when, as pure functions of seed, step and sizes: no state, no device.
+
+Training sees one permutation of the set after another; a batch may cross from one to the next, or
+hold several. Everything is known for any step without what came before it.
+"""
+
+import functools
+from collections.abc import Iterator
+
+import numpy as np
+
+from bit_jax import errors
+
+# What a random stream is for: two uses of the same seed must not see the same numbers.
+_PERMUTATION, _MIXUP = range(2)
+
+
+@functools.lru_cache(maxsize=8)  # `batch` asks for the same one or two at every step
+def permutation(seed: int, epoch: int, n: int) -> np.ndarray:
+  """Returns the order of the examples in an epoch: [n] int64, read-only.
+
+  Raises:
+    UserError: The seed is negative.
+  """
+  order = _generator(seed, _PERMUTATION, epoch).permutation(n)
+  order.setflags(write=False)  # one array serves all who ask
+  return order
+
+
+def batch(seed: int, step: int, batch_size: int, n: int) -> np.ndarray:
+  """Returns the examples of a training step: [batch_size] int64 indices into the set.
+
+  Args:
+    seed: Seed of the run; at least 0.
+    step: Steps count from 0.
+    batch_size: Size of the global batch; may exceed `n`, and then an example comes repeatedly.
+    n: Number of examples in the set.
+
+  Raises:
+    UserError: The seed is negative, or the set is empty.
+  """
+  if n < 1:
+    raise errors.UserError("There are no examples to draw a batch from.")
+  start, stop = step * batch_size, (step + 1) * batch_size
+  parts = []
+  for epoch in range(start // n, (stop - 1) // n + 1):
+    first = epoch * n
+    parts.append(permutation(seed, epoch, n)[max(start - first, 0) : stop - first])
+  return np.concatenate(parts)
+
+
+def device_layout(batch_size: int, num_devices: int) -> np.ndarray:
+  """Lays a global batch out over devices so that MixUp's partners meet on one.
+
+  MixUp pairs position i with `batch_size - 1 - i`. Device d takes its share from the front and the
+  mirror images of these from the back, so reversing each row reverses the global batch.
+
+  Args:
+    batch_size: Size of the global batch.
+    num_devices: Number of devices that share it.
+
+  Returns:
+    [num_devices, batch_size // num_devices] int64 positions in the global batch, each once.
+
+  Raises:
+    UserError: The devices can't share the batch evenly in such pairs.
+  """
+  if batch_size < 1:
+    raise errors.UserError(f"The batch must hold at least 1 example, not {batch_size}.")
+  if num_devices == 1:
+    return np.arange(batch_size)[None]
+  multiple = 2 * num_devices
+  if batch_size % multiple:
+    lower = batch_size // multiple * multiple
+    sizes = " or ".join(str(s) for s in (lower, lower + multiple) if s)
+    raise errors.UserError(
+      f"{num_devices} devices can't share a batch of {batch_size}: the batch must be a multiple of "
+      f"2 x devices so that MixUp partners share a device; the nearest sizes that fit: {sizes}."
+    )
+  front = np.arange(batch_size // 2).reshape(num_devices, -1)
+  return np.concatenate([front, batch_size - 1 - front[:, ::-1]], axis=1)
+
+
+def eval_batches(
+  n: int, batch_size: int, num_devices: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+  """Yields batches that hold every example exactly once, in order, the last one padded.
+
+  Args:
+    n: Number of examples in the set.
+    batch_size: Size of the global batch; rounded up to what the devices can share evenly.
+    num_devices: Number of devices that share it.
+
+  Yields:
+    indices: [num_devices, b] int64 into the set, 0 where padded.
+    mask: [num_devices, b] bool, False where padded.
+
+  Raises:
+    UserError: The batch holds no example.
+  """
+  if batch_size < 1:
+    raise errors.UserError(f"The batch must hold at least 1 example, not {batch_size}.")
+  per_device = -(-batch_size // num_devices)
+  for start in range(0, n, num_devices * per_device):
+    indices = start + np.arange(num_devices * per_device).reshape(num_devices, per_device)
+    mask = indices < n
+    yield np.where(mask, indices, 0), mask
+
+
+def mixup_lambda(seed: int, step: int, alpha: float) -> float:
+  """Returns the step's MixUp factor, drawn from Beta(alpha, alpha): the image's own share.
+
+  Source: google-research/big_transfer, one factor a batch, and no max(lambda, 1 - lambda).
+
+  Args:
+    seed: Seed of the run; at least 0.
+    step: Steps count from 0.
+    alpha: Parameter of the distribution; 0 turns MixUp off, and the factor is 1.
+
+  Raises:
+    UserError: `alpha` or the seed is negative.
+  """
+  if alpha < 0:
+    raise errors.UserError(f"MixUp's alpha must be at least 0, not {alpha}.")
+  if alpha == 0:
+    return 1.0
+  return float(_generator(seed, _MIXUP, step).beta(alpha, alpha))
+
+
+def _generator(seed: int, purpose: int, counter: int) -> np.random.Generator:
+  if seed < 0:
+    raise errors.UserError(f"The seed must be at least 0, not {seed}.")
+  sequence = np.random.SeedSequence(seed, spawn_key=(purpose, counter))
+  return np.random.Generator(np.random.Philox(sequence))
