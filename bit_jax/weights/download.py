@@ -16,7 +16,7 @@ import tqdm
 
 TIMEOUT = (10, 60)  # seconds to connect, and between two packets
 RETRY_DELAYS = (0.5, 1.0, 2.0, 4.0)  # seconds before each new attempt that follows no progress
-_CHUNK_BYTES = 1 << 20
+_CHUNK_BYTES = 1 << 16  # what a connection that is reset can lose
 
 
 class DownloadError(Exception):
@@ -131,6 +131,8 @@ def _receive(
       f"{int(length) / 1e9:.1f} GB are needed in {part.parent} and {free / 1e9:.1f} GB are free"
     )
   _note_validator(response, part)
+  # Else urllib3 throws away the bytes before a cut; the length is checked below.
+  response.raw.enforce_content_length = False
   with (
     part.open("r+b" if start else "wb") as file,
     tqdm.tqdm(

@@ -34,12 +34,14 @@ class ArrayHeader:
     shape: Its shape.
     dtype: Its dtype in the file.
     fortran_order: Whether its first axis varies fastest.
+    data_start: Bytes of the `.npy` file that come before its data.
   """
 
   key: str
   shape: tuple[int, ...]
   dtype: np.dtype
   fortran_order: bool
+  data_start: int
 
   @property
   def size(self) -> int:
@@ -110,7 +112,7 @@ def _read_header(file: IO[bytes], member: str, archive: str | None) -> ArrayHead
       f"{archive}: {member!r} holds pickled Python objects, which could run code when they are "
       f"loaded, so it is refused: save it as a plain array."
     )
-  return ArrayHeader(member.removesuffix(".npy"), shape, dtype, fortran_order)
+  return ArrayHeader(member.removesuffix(".npy"), shape, dtype, fortran_order, file.tell())
 
 
 def read_array(
@@ -134,7 +136,7 @@ def read_array(
   array = np.empty(header.shape, np.float32, order=order)
   flat = array.reshape(-1, order=order)
   with archive.open(f"{header.key}.npy") as file:
-    _read_header(file, header.key, archive.filename)
+    file.read(header.data_start)
     for start in range(0, flat.size, _CHUNK_ITEMS):
       part = flat[start : start + _CHUNK_ITEMS]
       data = file.read(part.size * header.dtype.itemsize)
