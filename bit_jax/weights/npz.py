@@ -11,6 +11,7 @@ import io
 import math
 import os
 import pathlib
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -105,7 +106,7 @@ def _read_header(file: IO[bytes], member: str, archive: str | None) -> ArrayHead
       (2, 0): np.lib.format.read_array_header_2_0,
     }[version]
     shape, fortran_order, dtype = read(file)
-  except (ValueError, KeyError) as e:
+  except (ValueError, KeyError, SyntaxError, tokenize.TokenError) as e:
     raise errors.UserError(f"{archive}: {member!r} is not a .npy array.") from e
   if dtype.hasobject:
     raise errors.UserError(
