@@ -327,7 +327,9 @@ def test_no_jax_and_no_tensorflow():
 PEAK = """
 import os, re, sys
 from bit_jax import architectures, weights
-def peak(): return 1024 * int(re.search(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read())[1])
+def peak():
+  with open("/proc/self/status") as status:
+    return 1024 * int(re.search(r"VmHWM:\\s+(\\d+) kB", status.read())[1])
 before = peak()
 weights.load(sys.argv[1], architectures.find("R50x1"), head="keep", num_classes=21843)
 print((peak() - before) / os.path.getsize(sys.argv[1]))
