@@ -1,0 +1,243 @@
+"""BiT-HyperRule: from the number of examples and the image size to all hyper-parameters.
+
+Two sources disagree in places, so a preset says which is followed: 'code' is what the released code
+does (google-research/big_transfer, `bit_hyperrule.py`), 'paper' what the text says (arXiv
+1912.11370, 3.3), 'readme_128' the setting behind the README's CIFAR numbers (batch 128, learning
+rate 0.001, the same steps), and 'scaled' keeps the number of images seen when the batch is not 512
+(steps and boundaries times 512 / batch, learning rate times batch / 512).
+"""
+
+import dataclasses
+import math
+from typing import Any
+
+from bit_jax import architectures, errors
+
+PRESETS = ("code", "paper", "readme_128", "scaled")
+RESOLUTIONS = ("code", "paper")
+DTYPES = ("auto", "float32", "bfloat16")
+HEADS = ("zero", "keep")
+
+RULE_BATCH_SIZE = 512
+RULE_LEARNING_RATE = 0.003
+DECAY_FACTOR = 0.1
+SMALL_AREA = 96 * 96  # images below this many pixels are resized to 160, not to 512
+MIXUP_ALPHA = 0.1
+
+
+@dataclasses.dataclass(frozen=True)
+class Regime:
+  """What the rule says for a range of training set sizes.
+
+  Attributes:
+    max_examples: The regime holds for fewer examples than this.
+    total_steps: Length of training.
+    warmup_steps: Linear warm-up from 0; in the released code only.
+    decay_steps: Boundaries of the released code; the rate falls after each.
+    mixup_alpha: Of MixUp's Beta distribution; 0 turns MixUp off.
+  """
+
+  max_examples: float
+  total_steps: int
+  warmup_steps: int
+  decay_steps: tuple[int, int, int]
+  mixup_alpha: float
+
+
+REGIMES = (
+  Regime(20_000, 500, 100, (200, 300, 400), 0.0),
+  Regime(500_000, 10_000, 500, (3_000, 6_000, 9_000), MIXUP_ALPHA),
+  Regime(math.inf, 20_000, 500, (6_000, 12_000, 18_000), MIXUP_ALPHA),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Schedule:
+  """Learning rate and length of a run.
+
+  Attributes:
+    batch_size: Examples in a step, over all devices.
+    base_lr: Learning rate after warm-up.
+    total_steps: Length of the run.
+    warmup_steps: Steps of linear warm-up from 0.
+    decay_steps: After each of these steps the rate falls by `DECAY_FACTOR`.
+    mixup_alpha: Of MixUp's Beta distribution; 0 turns MixUp off.
+  """
+
+  batch_size: int
+  base_lr: float
+  total_steps: int
+  warmup_steps: int
+  decay_steps: tuple[int, ...]
+  mixup_alpha: float
+
+
+def regime(num_examples: int) -> Regime:
+  """Returns the regime of a training set of `num_examples` labelled images.
+
+  Raises:
+    UserError: There are no examples.
+  """
+  if num_examples < 1:
+    raise errors.UserError(f"The rule needs at least one training example, not {num_examples}.")
+  return next(r for r in REGIMES if num_examples < r.max_examples)
+
+
+def resolution(image_size: tuple[int, int], model: str, source: str) -> tuple[int, int]:
+  """Returns (resize, crop) in pixels: the square an image is resized to, and the crop of it.
+
+  Args:
+    image_size: (height, width) of the data set's images in pixels; typical ones where they vary.
+    model: Model name; the paper gives its largest network larger images.
+    source: 'code' or 'paper', which differ for large images.
+
+  Raises:
+    UserError: An unknown model or source.
+  """
+  one_of("resolution", source, RESOLUTIONS)
+  if image_size[0] * image_size[1] < SMALL_AREA:
+    return 160, 128
+  if source == "code" or architectures.find(model).name == "R152x4":
+    return 512, 480
+  return 448, 384
+
+
+def schedule(preset: str, num_examples: int, batch_size: int | None = None) -> Schedule:
+  """Returns a preset's schedule.
+
+  Args:
+    preset: One of `PRESETS`.
+    num_examples: Labelled examples that are really used for training.
+    batch_size: If given, the batch in place of the preset's own; only 'scaled' adapts the rest.
+
+  Raises:
+    UserError: An unknown preset, no examples, or a batch below 1.
+  """
+  one_of("preset", preset, PRESETS)
+  r = regime(num_examples)
+  batch = batch_size or (128 if preset == "readme_128" else RULE_BATCH_SIZE)
+  base_lr = 0.001 if preset == "readme_128" else RULE_LEARNING_RATE
+  rule = Schedule(batch, base_lr, r.total_steps, r.warmup_steps, r.decay_steps, r.mixup_alpha)
+  if preset == "paper":
+    decay_steps = tuple(r.total_steps * tenths // 10 for tenths in (3, 6, 9))
+    return dataclasses.replace(rule, warmup_steps=0, decay_steps=decay_steps)
+  if preset == "scaled":
+    factor = batch / RULE_BATCH_SIZE
+    stretched = stretch(rule, round(r.total_steps / factor))
+    return dataclasses.replace(stretched, base_lr=base_lr * factor)
+  return rule
+
+
+def stretch(rule: Schedule, total_steps: int) -> Schedule:
+  """Returns the schedule at another length, warm-up and boundaries at the same fractions of it.
+
+  Raises:
+    UserError: The length is below 1.
+  """
+  at_least("total_steps", total_steps, 1)
+  factor = total_steps / rule.total_steps
+  return dataclasses.replace(
+    rule,
+    total_steps=total_steps,
+    warmup_steps=round(rule.warmup_steps * factor),
+    decay_steps=tuple(round(s * factor) for s in rule.decay_steps),
+  )
+
+
+def resolve(config: Any, num_examples: int, image_size: tuple[int, int]) -> Any:
+  """Returns a copy of the config in which the rule has filled every field that was left open.
+
+  A field that the user set stays as it is. Where only `total_steps` was set, warm-up and boundaries
+  keep their place relative to it.
+
+  Args:
+    config: A `ml_collections.ConfigDict` with the fields of `configs/base.py`.
+    num_examples: Labelled examples that are really used for training.
+    image_size: (height, width) of the data set's images in pixels.
+
+  Raises:
+    UserError: A field has a value that can't be used.
+  """
+  architectures.find(config.model)
+  resolved = config.copy_and_resolve_references()
+  _fill(resolved, "resolution", "paper" if config.preset == "paper" else "code")
+  resize, crop = resolution(image_size, config.model, resolved.resolution)
+  _fill_resolution(resolved, resize, crop)
+  if config.batch_size is not None:
+    at_least("batch_size", config.batch_size, 1)
+  rule = schedule(config.preset, num_examples, config.batch_size)
+  if config.total_steps is not None:
+    rule = stretch(rule, config.total_steps)
+  for field in dataclasses.fields(rule):
+    _fill(resolved, field.name, getattr(rule, field.name))
+  _fill(resolved, "eval_every", max(1, resolved.total_steps // 5))
+  _fill(resolved, "checkpoint_every", resolved.eval_every)
+  _fill(resolved, "log_every", min(100, max(1, resolved.total_steps // 50)))
+  _check(resolved)
+  return resolved
+
+
+def describe(config: Any, num_examples: int, num_devices: int) -> str:
+  """Returns a resolved config's rule as a few lines of text, as it is printed before training."""
+  decays = ", ".join(f"{s:,}" for s in config.decay_steps) or "never"
+  mixup = f"alpha {config.mixup_alpha:g}" if config.mixup_alpha else "off"
+  epochs = config.total_steps * config.batch_size / num_examples
+  per_device = config.batch_size / num_devices
+  augmentation = [n for n, on in (("crop", config.random_crop), ("flip", config.random_flip)) if on]
+  rows = {
+    "preset": f"{config.preset} (resolution: {config.resolution})",
+    "examples": f"{num_examples:,}",
+    "resize -> crop": f"{config.resize} -> {config.crop} pixels",
+    "augmentation": f"random {' and '.join(augmentation)}" if augmentation else "none",
+    "batch": f"{config.batch_size} ({per_device:g} on each of {num_devices} devices)",
+    "steps": f"{config.total_steps:,} ({epochs:,.1f} epochs)",
+    "learning rate": f"{config.base_lr:g}, warm-up {config.warmup_steps:,} steps, "
+    f"x {DECAY_FACTOR:g} after {decays}",
+    "MixUp": mixup,
+  }
+  return "\n".join(f"  {name:<15}{text}" for name, text in rows.items())
+
+
+def one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
+  """Raises a `UserError` that names the allowed values unless `value` is one of them."""
+  if value not in allowed:
+    raise errors.UserError(f"{name}={value!r} is not known; it is one of {', '.join(allowed)}.")
+
+
+def at_least(name: str, value: float, minimum: float) -> None:
+  """Raises a `UserError` unless `value` is a number of at least `minimum`."""
+  if not value >= minimum:
+    raise errors.UserError(f"{name} must be at least {minimum:g}, not {value!r}.")
+
+
+def _fill(config: Any, name: str, value: Any) -> None:
+  if config[name] is None:
+    config[name] = value
+
+
+def _fill_resolution(config: Any, resize: int, crop: int) -> None:
+  """Fills the sizes; one alone that was set gives the other, in the rule's proportion."""
+  if config.resize is not None and config.crop is None:
+    config.crop = round(config.resize * crop / resize)
+  elif config.crop is not None and config.resize is None:
+    config.resize = round(config.crop * resize / crop)
+  _fill(config, "resize", resize)
+  _fill(config, "crop", crop)
+
+
+def _check(config: Any) -> None:
+  one_of("dtype", config.dtype, DTYPES)
+  one_of("head", config.head, HEADS)
+  for name in ("crop", "batch_size", "eval_batch_size", "total_steps"):
+    at_least(name, config[name], 1)
+  for name in ("eval_every", "checkpoint_every", "log_every"):
+    at_least(name, config[name], 1)
+  for name in ("base_lr", "warmup_steps", "mixup_alpha", "momentum", "seed"):
+    at_least(name, config[name], 0)
+  if config.crop > config.resize:
+    raise errors.UserError(
+      f"The crop of {config.crop} pixels is larger than the image, which is resized to "
+      f"{config.resize}: make resize at least as large as crop."
+    )
+  if list(config.decay_steps) != sorted(config.decay_steps):
+    raise errors.UserError(f"decay_steps must increase, not {tuple(config.decay_steps)}.")

@@ -1,0 +1,313 @@
+"""ResNetV2 with weight standardisation and group norm, as BiT uses it.
+
+Parameters carry the names of the released checkpoints (see `architectures`). Run as a command,
+`python -m bit_jax.models` prints how many parameters each architecture has.
+
+Source: google-research/big_transfer, `bit_pytorch/models.py` and `bit_jax/models.py`; paper 2.1.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from bit_jax import architectures
+
+STANDARDIZE_EPSILON = 1e-10  # added to the variance, inside the square root
+GROUP_NORM_EPSILON = 1e-5
+
+
+def standardize(kernel: jax.Array) -> jax.Array:
+  """Returns the kernel with zero mean and unit (biased) variance per output channel.
+
+  Args:
+    kernel: [H, W, I, O] float32.
+  """
+  mean = kernel.mean((0, 1, 2), keepdims=True)
+  centred = kernel - mean
+  variance = jnp.square(centred).mean((0, 1, 2), keepdims=True)
+  return centred * jax.lax.rsqrt(variance + STANDARDIZE_EPSILON)
+
+
+class StdConv(nn.Module):
+  """Convolution without bias whose kernel is standardised on every use.
+
+  Attributes:
+    features: Output channels.
+    size: Side of the square kernel; the input is zero-padded by `size // 2` on each side.
+    stride: Step in both directions.
+    dtype: What the convolution computes in; the kernel stays float32.
+  """
+
+  features: int
+  size: int
+  stride: int
+  dtype: Any
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Maps [B, H, W, C] to [B, ceil(H / stride), ceil(W / stride), features] of `dtype`."""
+    shape = (self.size, self.size, x.shape[-1], self.features)
+    kernel = self.param("kernel", nn.initializers.lecun_normal(), shape, jnp.float32)
+    kernel = standardize(kernel).astype(self.dtype)
+    x = x.astype(self.dtype)
+    if self.size == 1:
+      # A matrix product is up to twice as fast as a 1x1 convolution on CPU, and the same elsewhere.
+      return x[:, :: self.stride, :: self.stride] @ kernel[0, 0]
+    padding = (self.size // 2, self.size // 2)
+    return jax.lax.conv_general_dilated(
+      x,
+      kernel,
+      (self.stride, self.stride),
+      (padding, padding),
+      dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+
+
+class GroupNorm(nn.Module):
+  """Group norm over 32 groups with two-pass statistics in float32.
+
+  `flax.linen.GroupNorm` is not used: its one-pass variance changes what pre-trained weights
+  compute.
+
+  Attributes:
+    dtype: Of the output.
+  """
+
+  dtype: Any
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Maps [B, H, W, C] to the same shape, of `dtype`."""
+    channels = x.shape[-1]
+    gamma = self.param("gamma", nn.initializers.ones, (channels,), jnp.float32)
+    beta = self.param("beta", nn.initializers.zeros, (channels,), jnp.float32)
+    y = x.astype(jnp.float32).reshape(x.shape[0], -1, channels)
+    centred = y - _group_mean(y)
+    variance = _group_mean(jnp.square(centred))
+    y = centred * (jax.lax.rsqrt(variance + GROUP_NORM_EPSILON) * gamma) + beta
+    return y.reshape(x.shape).astype(self.dtype)
+
+
+def _group_mean(x: jax.Array) -> jax.Array:
+  """Mean of [B, N, C] over N and the channels of each group, repeated to [B, 1, C].
+
+  Over N first: whole rows of channels vectorise, and the shorter sums are the more exact ones.
+  """
+  batch, _, channels = x.shape
+  size = channels // architectures.NUM_GROUPS
+  means = x.mean(1).reshape(batch, architectures.NUM_GROUPS, size).mean(2)
+  return jnp.repeat(means, size, axis=1)[:, None]
+
+
+def max_pool_zero_padded(x: jax.Array) -> jax.Array:
+  """3x3 max-pool with stride 2 over an input padded with zeros: [B, H, W, C] to half the size.
+
+  The stem's output is signed, so the padding's value matters: the official code pads with zeros,
+  `flax.linen.max_pool` with minus infinity. Ties send the gradient to the first of the window, as
+  PyTorch does. Slices, because XLA's gradient of a window reduction runs on one CPU thread.
+  """
+  for axis in (2, 1):
+    size = (x.shape[axis] - 1) // 2 + 1
+    padding = [(0, 0)] * x.ndim
+    padding[axis] = (1, 1)
+    padded = jnp.pad(x, padding)
+    first, second, third = (
+      jax.lax.slice_in_dim(padded, i, i + 2 * size - 1, 2, axis) for i in range(3)
+    )
+    x = jnp.where(first >= second, first, second)
+    x = jnp.where(x >= third, x, third)
+  return x
+
+
+class NormConv(nn.Module):
+  """Group norm, ReLU and convolution; on request, a second convolution as the unit's shortcut.
+
+  Attributes:
+    features: Output channels.
+    size: Side of the kernel.
+    stride: Step of the convolution.
+    projection: (features, stride) of the 1x1 projection of the activations, or None.
+    dtype: Compute dtype.
+  """
+
+  features: int
+  size: int
+  stride: int
+  dtype: Any
+  projection: tuple[int, int] | None = None
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Returns the convolved activations of `x` and the shortcut: their projection, or `x`."""
+    y = nn.relu(GroupNorm(self.dtype, name="group_norm")(x))
+    shortcut = x
+    if self.projection:
+      features, stride = self.projection
+      shortcut = Projection(features, stride, self.dtype, name="proj")(y)
+    conv = StdConv(self.features, self.size, self.stride, self.dtype, name="standardized_conv2d")
+    return conv(y), shortcut
+
+
+class Projection(nn.Module):
+  """The 1x1 convolution of a block's first unit, in a scope of its own as in the checkpoints."""
+
+  features: int
+  stride: int
+  dtype: Any
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Maps [B, H, W, C] to [B, ceil(H / stride), ceil(W / stride), features]."""
+    return StdConv(self.features, 1, self.stride, self.dtype, name="standardized_conv2d")(x)
+
+
+class BottleneckUnit(nn.Module):
+  """Pre-activation bottleneck; the stride sits on the 3x3 convolution.
+
+  Attributes:
+    features: Channels inside; four times as many leave.
+    stride: Of the unit.
+    project: Whether the shortcut is a projection (in a block's first unit).
+    dtype: Compute dtype.
+  """
+
+  features: int
+  stride: int
+  project: bool
+  dtype: Any
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Maps [B, H, W, C] to [B, ceil(H / stride), ceil(W / stride), 4 * features]."""
+    out = 4 * self.features
+    projection = (out, self.stride) if self.project else None
+    y, shortcut = NormConv(self.features, 1, 1, self.dtype, projection, name="a")(x)
+    y, _ = NormConv(self.features, 3, self.stride, self.dtype, name="b")(y)
+    y, _ = NormConv(out, 1, 1, self.dtype, name="c")(y)
+    return shortcut + y
+
+
+class RootBlock(nn.Module):
+  """The stem: 7x7 convolution with stride 2 and max-pool, with no norm or ReLU after it."""
+
+  features: int
+  dtype: Any
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Maps [B, H, W, 3] to about [B, H / 4, W / 4, features]."""
+    x = StdConv(self.features, 7, 2, self.dtype, name="standardized_conv2d")(x)
+    return max_pool_zero_padded(x)
+
+
+class Block(nn.Module):
+  """A stage of bottleneck units, of which the first projects and carries the stride."""
+
+  depth: int
+  features: int
+  stride: int
+  dtype: Any
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Maps [B, H, W, C] to [B, ceil(H / stride), ceil(W / stride), 4 * features]."""
+    for u in range(self.depth):
+      x = BottleneckUnit(
+        self.features,
+        self.stride if u == 0 else 1,
+        u == 0,
+        self.dtype,
+        name=f"unit{u + 1:02d}",
+      )(x)
+    return x
+
+
+class Head(nn.Module):
+  """The linear classifier, kept as the 1x1 convolution it is in the checkpoints."""
+
+  num_classes: int
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Maps features [B, C] to logits [B, num_classes], float32."""
+    return HeadConv(self.num_classes, name="conv2d")(x)
+
+
+class HeadConv(nn.Module):
+  """Kernel and bias of the head; new heads start at zero."""
+
+  num_classes: int
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Maps features [B, C] to logits [B, num_classes], float32."""
+    shape = (1, 1, x.shape[-1], self.num_classes)
+    kernel = self.param("kernel", nn.initializers.zeros, shape, jnp.float32)
+    bias = self.param("bias", nn.initializers.zeros, (self.num_classes,), jnp.float32)
+    return x @ kernel[0, 0] + bias
+
+
+class ResNetV2(nn.Module):
+  """A BiT network.
+
+  Attributes:
+    architecture: Depths and width.
+    num_classes: Outputs of the head.
+    dtype: What convolutions compute in, float32 or bfloat16; parameters, norm statistics, the
+      global mean and the head are float32 in either case.
+  """
+
+  architecture: architectures.Architecture
+  num_classes: int
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, images: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Classifies images.
+
+    Args:
+      images: [B, H, W, 3] float32 in [-1, 1].
+
+    Returns:
+      Logits [B, num_classes] float32, and the named intermediates: 'root' and 'block1' to 'block4'
+      (each stage's output, [B, H', W', C] of `dtype`) and 'pre_logits' [B, C] float32.
+    """
+    channels = self.architecture.stem_channels
+    stages = {}
+    x = stages["root"] = RootBlock(channels, self.dtype, name="root_block")(images)
+    for b, depth in enumerate(self.architecture.depths):
+      name = f"block{b + 1}"
+      stride = 1 if b == 0 else 2
+      x = stages[name] = Block(depth, channels * 2**b, stride, self.dtype, name=name)(x)
+    x = nn.relu(GroupNorm(self.dtype, name="group_norm")(x))
+    pre_logits = x.astype(jnp.float32).mean((1, 2))
+    return Head(self.num_classes, name="head")(pre_logits), {**stages, "pre_logits": pre_logits}
+
+
+def create(model: str, num_classes: int, dtype: Any = jnp.float32) -> ResNetV2:
+  """Returns the network of a model name such as 'BiT-M-R50x1' or 'R14x0.5'.
+
+  Raises:
+    UserError: There is no such model.
+  """
+  return ResNetV2(architectures.find(model), num_classes, dtype)
+
+
+def parameter_table() -> str:
+  """Returns the parameter counts of all architectures as a text table."""
+  rows = [f"{'architecture':<14}{'depths':<16}{'width':>5}{'features':>10}{'without head':>15}"]
+  rows[0] += f"{'1,000 classes':>17}{'21,843 classes':>17}"
+  for a in architectures.ARCHITECTURES.values():
+    depths = "-".join(map(str, a.depths))
+    body, small, large = (architectures.num_parameters(a, n) for n in (None, 1000, 21843))
+    rows.append(
+      f"{a.name:<14}{depths:<16}{a.width:>5g}{a.num_features:>10,}"
+      f"{body / 1e6:>13.1f} M{small / 1e6:>15.1f} M{large / 1e6:>15.1f} M"
+    )
+  return "\n".join(rows)
+
+
+if __name__ == "__main__":
+  print(parameter_table())

@@ -1,0 +1,111 @@
+"""One step of training and of evaluation on one device: pure functions, no pmap and no I/O."""
+
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+
+from bit_jax import models
+from bit_jax.data import device
+
+
+class TrainState(flax.struct.PyTreeNode):
+  """What a step changes.
+
+  Attributes:
+    step: [] int32: steps done.
+    params: Parameter tree of `models.ResNetV2`, float32.
+    opt_state: State of the optimiser, shaped like `params`.
+  """
+
+  step: jax.Array
+  params: Any
+  opt_state: Any
+
+
+def create_state(params: Any, optimizer: optax.GradientTransformation) -> TrainState:
+  """Returns the state before the first step."""
+  return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
+
+
+def example_metrics(logits: jax.Array, labels: jax.Array) -> dict[str, jax.Array]:
+  """Returns the metrics of each example.
+
+  Args:
+    logits: [B, C] float32.
+    labels: [B] integer in [0, C).
+
+  Returns:
+    'loss', 'top1' and 'top5': [B] float32 each; the last two are 0 or 1. A class is ahead of the
+    label only if its logit is larger, and NaN is never right.
+  """
+  loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+  own = jnp.take_along_axis(logits, labels[:, None], axis=1)
+  ahead = jnp.sum(~(logits <= own), axis=1)
+  return {
+    "loss": loss,
+    "top1": (ahead < 1).astype(jnp.float32),
+    "top5": (ahead < 5).astype(jnp.float32),
+  }
+
+
+def train_step(
+  state: TrainState,
+  images: jax.Array,
+  labels: jax.Array,
+  lam: jax.Array | float,
+  learning_rate: jax.Array | float,
+  *,
+  model: models.ResNetV2,
+  optimizer: optax.GradientTransformationExtraArgs,
+  axis_name: str | None = None,
+) -> tuple[TrainState, dict[str, jax.Array]]:
+  """Mixes a batch, and takes one step of SGD on its mean softmax cross-entropy.
+
+  Args:
+    state: Before the step.
+    images: [B, H, W, 3] float32 in [-1, 1]; this device's share of the batch.
+    labels: [B] int32.
+    lam: [] MixUp factor of the step in [0, 1]; 1 leaves the batch as it is.
+    learning_rate: [] of the step.
+    model: The network.
+    optimizer: From `optimizer.sgd`.
+    axis_name: The axis over which gradients are averaged; None on one device.
+
+  Returns:
+    The state after the step, and the metrics of each example ([B] each, see `example_metrics`):
+    the loss is that of the mixed batch; accuracy is counted against the label of the image itself.
+  """
+  one_hot = jax.nn.one_hot(labels, model.num_classes)
+  images, one_hot = device.mixup(images, one_hot, lam)
+
+  def loss_fn(params: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
+    logits, _ = model.apply({"params": params}, images)
+    loss = optax.softmax_cross_entropy(logits, one_hot)
+    return loss.mean(), {**example_metrics(logits, labels), "loss": loss}
+
+  gradients, metrics = jax.grad(loss_fn, has_aux=True)(state.params)
+  if axis_name is not None:
+    gradients = jax.lax.pmean(gradients, axis_name)
+  updates, opt_state = optimizer.update(
+    gradients, state.opt_state, state.params, learning_rate=learning_rate
+  )
+  params = optax.apply_updates(state.params, updates)
+  return TrainState(state.step + 1, params, opt_state), metrics
+
+
+def eval_step(
+  params: Any, images: jax.Array, labels: jax.Array, *, model: models.ResNetV2
+) -> dict[str, jax.Array]:
+  """Returns the metrics of each example ([B] each, see `example_metrics`).
+
+  Args:
+    params: Parameter tree of the model.
+    images: [B, H, W, 3] float32 in [-1, 1].
+    labels: [B] int32.
+    model: The network.
+  """
+  logits, _ = model.apply({"params": params}, images)
+  return example_metrics(logits, labels)
