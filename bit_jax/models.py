@@ -50,19 +50,43 @@ class StdConv(nn.Module):
     """Maps [B, H, W, C] to [B, ceil(H / stride), ceil(W / stride), features] of `dtype`."""
     shape = (self.size, self.size, x.shape[-1], self.features)
     kernel = self.param("kernel", nn.initializers.lecun_normal(), shape, jnp.float32)
-    kernel = standardize(kernel).astype(self.dtype)
-    x = x.astype(self.dtype)
-    if self.size == 1:
-      # A matrix product is up to twice as fast as a 1x1 convolution on CPU, and the same elsewhere.
-      return x[:, :: self.stride, :: self.stride] @ kernel[0, 0]
-    padding = (self.size // 2, self.size // 2)
-    return jax.lax.conv_general_dilated(
-      x,
-      kernel,
-      (self.stride, self.stride),
-      (padding, padding),
-      dimension_numbers=("NHWC", "HWIO", "NHWC"),
-    )
+    return _convolve(x.astype(self.dtype), standardize(kernel).astype(self.dtype), self.stride)
+
+
+def _convolve(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+  """Convolves [B, H, W, I] with [S, S, I, O], zero-padded by S // 2, in the form that is fastest.
+
+  On two CPU cores (jax 0.10.2), against XLA's convolution: a 1x1 is up to twice as fast as a matrix
+  product; a 3x3 with stride 2 over patches is 1.3 to 10 times as fast, gradients included; the stem
+  of a half-width network is 5 times as fast with a fourth, empty input channel.
+  """
+  size = kernel.shape[0]
+  if size == 1:
+    return x[:, ::stride, ::stride] @ kernel[0, 0]
+  if stride == 2 and size == 3 and jax.default_backend() == "cpu":
+    return _patches(x, size, stride) @ kernel.reshape(-1, kernel.shape[-1])
+  if x.shape[-1] == 3:
+    x = jnp.pad(x, [(0, 0)] * 3 + [(0, 1)])
+    kernel = jnp.pad(kernel, [(0, 0), (0, 0), (0, 1), (0, 0)])
+  padding = (size // 2, size // 2)
+  return jax.lax.conv_general_dilated(
+    x, kernel, (stride, stride), (padding, padding), dimension_numbers=("NHWC", "HWIO", "NHWC")
+  )
+
+
+def _patches(x: jax.Array, size: int, stride: int) -> jax.Array:
+  """Returns [B, H', W', size * size * C]: what each place of a kernel sees, as channels."""
+  height, width = ((n - 1) // stride * stride + 1 for n in x.shape[1:3])
+  pad = size // 2
+  x = jnp.pad(x, [(0, 0), (pad, pad), (pad, pad), (0, 0)])
+  return jnp.concatenate(
+    [
+      x[:, i : i + height : stride, j : j + width : stride]
+      for i in range(size)
+      for j in range(size)
+    ],
+    axis=-1,
+  )
 
 
 class GroupNorm(nn.Module):

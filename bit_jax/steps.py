@@ -38,12 +38,13 @@ def example_metrics(logits: jax.Array, labels: jax.Array) -> dict[str, jax.Array
     labels: [B] integer in [0, C).
 
   Returns:
-    'loss', 'top1' and 'top5': [B] float32 each; the last two are 0 or 1. A class is ahead of the
-    label only if its logit is larger, and NaN is never right.
+    'loss', 'top1' and 'top5': [B] float32 each; the last two are 0 or 1. Of equal logits the first
+    class counts as the highest, as in argmax, and NaN is never right.
   """
   loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
   own = jnp.take_along_axis(logits, labels[:, None], axis=1)
-  ahead = jnp.sum(~(logits <= own), axis=1)
+  earlier = jnp.arange(logits.shape[1]) < labels[:, None]
+  ahead = jnp.sum(~(logits <= own) | ((logits == own) & earlier), axis=1)
   return {
     "loss": loss,
     "top1": (ahead < 1).astype(jnp.float32),
@@ -99,7 +100,7 @@ def train_step(
 def eval_step(
   params: Any, images: jax.Array, labels: jax.Array, *, model: models.ResNetV2
 ) -> dict[str, jax.Array]:
-  """Returns the metrics of each example ([B] each, see `example_metrics`).
+  """Returns the metrics of each example ([B] each, see `example_metrics`), and 'prediction'.
 
   Args:
     params: Parameter tree of the model.
@@ -108,4 +109,5 @@ def eval_step(
     model: The network.
   """
   logits, _ = model.apply({"params": params}, images)
-  return example_metrics(logits, labels)
+  prediction = jnp.argmax(logits, axis=1).astype(jnp.int32)
+  return {**example_metrics(logits, labels), "prediction": prediction}

@@ -1,0 +1,107 @@
+"""What all command lines share: a user's mistake ends in one sentence, and so does Ctrl-C."""
+
+import difflib
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from absl import flags
+from ml_collections import config_flags
+
+from bit_jax import errors, interruption
+
+MISTAKE, INTERRUPTED = 2, 130  # exit statuses
+
+
+def run(main: Callable[[Sequence[str]], None], argv: Sequence[str]) -> int:
+  """Calls `main(argv)` and returns the exit status; prints mistakes without a traceback."""
+  try:
+    main(argv)
+  except errors.UserError as e:
+    print(f"error: {e}", file=sys.stderr)
+    return MISTAKE
+  except interruption.Interrupted as e:
+    print(e, file=sys.stderr)
+    return INTERRUPTED
+  except KeyboardInterrupt:
+    print("interrupted", file=sys.stderr)
+    return INTERRUPTED
+  return 0
+
+
+def parse(flag_values: flags.FlagValues, argv: Sequence[str]) -> None:
+  """Parses a command line whose flags, `config` among them, are defined on `flag_values`.
+
+  Args:
+    flag_values: The flags.
+    argv: The program's name, then its arguments.
+
+  Raises:
+    UserError: An unknown flag, a config file that isn't there, or a field or value that it doesn't
+      have.
+  """
+  _require_config_file(argv)
+  try:
+    rest = flag_values(argv)[1:]
+  except flags.Error as e:
+    raise errors.UserError(_first_cause(e) or f"{_one_line(e)}.") from e
+  except (AttributeError, KeyError) as e:
+    raise errors.UserError(_unknown_field(flag_values, argv)) from e
+  except (TypeError, ValueError) as e:
+    raise errors.UserError(_first_cause(e) or f"{_one_line(e)}.") from e
+  if rest:
+    raise errors.UserError(f"What is {rest[0]!r}? Flags begin with two dashes: --config=FILE.")
+
+
+def define_config(flag_values: flags.FlagValues, argv: Sequence[str]) -> flags.FlagHolder[Any]:
+  """Defines `--config=FILE[:key=value,...]` with `--config.field=value` overrides."""
+  return config_flags.DEFINE_config_file(
+    "config",
+    None,
+    "the config file, with arguments after a colon",
+    flag_values=flag_values,
+    sys_argv=list(argv),
+  )
+
+
+def _require_config_file(argv: Sequence[str]) -> None:
+  for previous, text in zip(["", *argv], argv, strict=False):
+    name, equals, value = text.lstrip("-").partition("=")
+    if previous in ("--config", "-config"):
+      value = text
+    elif name != "config" or not equals:
+      continue
+    path = value.partition(":")[0]
+    if not os.path.isfile(path):
+      raise errors.UserError(
+        f"There is no config file {path!r}: give its path, such as --config=configs/cifar10.py."
+      )
+
+
+def _first_cause(error: BaseException) -> str | None:
+  """Returns the sentence of the user's mistake that led to an error, if that is what did."""
+  cause: BaseException | None = error
+  while cause is not None:
+    if isinstance(cause, errors.UserError):
+      return str(cause)
+    cause = cause.__cause__ or cause.__context__
+  return None
+
+
+def _one_line(error: BaseException) -> str:
+  return str(error).strip().splitlines()[0].rstrip(".")
+
+
+def _unknown_field(flag_values: flags.FlagValues, argv: Sequence[str]) -> str:
+  """Returns a sentence on the first override that names no field of the config."""
+  config = flag_values["config"].value
+  fields = list(config.keys()) if config is not None else []
+  for text in argv:
+    name = text.lstrip("-").partition("=")[0]
+    field = name.removeprefix("config.")
+    if name.startswith("config.") and field not in fields:
+      close = difflib.get_close_matches(field, fields, n=1)
+      hint = f": did you mean {close[0]}?" if close else "."
+      return f"The config has no field {field!r}{hint} Its fields are {', '.join(fields)}."
+  return "A field on the command line can't be set in this config."

@@ -1,0 +1,56 @@
+"""From a config to a run with nothing left open."""
+
+import hashlib
+import json
+import os
+from typing import Any
+
+from bit_jax import errors, hyperrule, weights
+from bit_jax.data import datasets
+
+
+def resolve(config: Any) -> tuple[Any, datasets.DatasetSpec]:
+  """Fills every field that the user left open; needs no data, weights or accelerator.
+
+  Args:
+    config: A `ml_collections.ConfigDict` with the fields of `configs/base.py`.
+
+  Returns:
+    The resolved copy, and the data set's description.
+
+  Raises:
+    UserError: A field has a value that can't be used, or names something unknown.
+  """
+  if config.dataset is None:
+    raise errors.UserError(
+      "The config names no data set: choose a file such as configs/cifar10.py, or set "
+      f"dataset to one of {', '.join(datasets.NAMES)}."
+    )
+  spec = datasets.find(config.dataset, config.protocol, config.data_path)
+  if config.shots is not None:
+    hyperrule.at_least("shots", config.shots, 1)
+  resolved = hyperrule.resolve(config, num_examples(config, spec), spec.image_size)
+  if resolved.weights is None:
+    resolved.weights = weights.default_for(resolved.model)
+  if resolved.random_crop is None:
+    resolved.random_crop = spec.crop_safe
+  if resolved.random_flip is None:
+    resolved.random_flip = spec.flip_safe
+  return resolved, spec
+
+
+def num_examples(config: Any, spec: datasets.DatasetSpec) -> int:
+  """Returns how many labelled examples are trained on: few-shot, `shots` of each class."""
+  return spec.num_train if config.shots is None else config.shots * spec.num_classes
+
+
+def default_workdir(config: Any) -> str:
+  """Returns the run folder of a resolved config: the same command finds it again.
+
+  `runs/<config>-<model>-<shots>-s<seed>-<hash>`, where the hash covers every field.
+  """
+  text = json.dumps(config.to_dict(), sort_keys=True)
+  digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+  shots = "full" if config.shots is None else f"{config.shots}shot"
+  name = f"{config.name}-{config.model}-{shots}-s{config.seed}-{digest}"
+  return os.path.join("runs", name)

@@ -1,0 +1,34 @@
+"""The metrics of training and evaluation as clu collections."""
+
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+from clu import metrics
+
+TOP5_CLASSES = 100  # from this many classes up, top-5 is told as well
+
+
+def collection(num_classes: int) -> type[metrics.Collection]:
+  """Returns the collection of a task: means over examples of loss, top-1 and, if telling, top-5."""
+  names = ["loss", "top1"] + ["top5"] * (num_classes >= TOP5_CLASSES)
+  return metrics.Collection.create(**{n: metrics.Average.from_output(n) for n in names})
+
+
+def merge(parts: Sequence[metrics.Collection]) -> dict[str, float]:
+  """Fetches collections from the devices and returns the means over all their examples.
+
+  Args:
+    parts: At least one, each already gathered over the devices.
+  """
+  first, *others = jax.device_get(list(parts))
+  for other in others:
+    first = first.merge(other)
+  return {name: float(value) for name, value in first.compute().items()}
+
+
+def first_not_finite(parts: Sequence[metrics.Collection]) -> int | None:
+  """Returns the index of the first collection whose loss is NaN or infinite, or None."""
+  totals = jax.device_get([part.loss.total for part in parts])  # type: ignore[attr-defined]
+  wrong = np.flatnonzero(~np.isfinite(totals))
+  return int(wrong[0]) if len(wrong) else None

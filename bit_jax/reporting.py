@@ -1,0 +1,209 @@
+"""What a run tells while it runs: `metrics.jsonl`, progress, and clu's writers where they can be.
+
+clu's metric writers and periodic actions import TensorFlow. Without it they are left out, with one
+line that says so; all else works the same.
+"""
+
+import contextlib
+import json
+import os
+import pathlib
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from types import TracebackType
+from typing import Any, Self
+
+import jax
+import tqdm
+from clu import parameter_overview as parameter_overview_lib
+
+METRICS = "metrics.jsonl"
+
+
+class Reporter:
+  """Writes a run's metrics and shows its progress; a context manager."""
+
+  def __init__(
+    self,
+    folder: pathlib.Path,
+    *,
+    first_step: int,
+    total_steps: int,
+    batch_size: int,
+    log_every: int,
+    profile: bool = False,
+    quiet: bool = False,
+  ):
+    """Opens the files.
+
+    Args:
+      folder: The run folder; what its metrics say of later steps than `first_step` is dropped.
+      first_step: Steps done before.
+      total_steps: Steps of the whole run.
+      batch_size: Images in a step.
+      log_every: Steps between two progress reports of clu.
+      profile: Whether to trace five steps, from the tenth on.
+      quiet: Writes and shows nothing, as all processes but the first do.
+    """
+    self._quiet = quiet
+    self._batch_size, self._total_steps = batch_size, total_steps
+    self._started = self._window_started = time.monotonic()
+    self._window_step = first_step
+    self._waited = 0.0
+    self._actions: list[Callable[[int], Any]] = []
+    self._writer: Any = None
+    self._stack = contextlib.ExitStack()
+    if quiet:
+      return
+    self._metrics = self._stack.enter_context(_open_metrics(folder / METRICS, first_step))
+    self._open_clu(folder, log_every, profile)
+    self._bar = self._stack.enter_context(
+      tqdm.tqdm(
+        total=total_steps,
+        initial=first_step,
+        unit="step",
+        dynamic_ncols=True,
+        disable=not sys.stderr.isatty(),
+      )
+    )
+
+  def _open_clu(self, folder: pathlib.Path, log_every: int, profile: bool) -> None:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    try:
+      import tensorflow as tf
+      from clu import metric_writers, periodic_actions
+    except ImportError as e:
+      self.say(f"Without TensorBoard events and profiles: {e}.")
+      return
+    tf.config.set_visible_devices([], "GPU")  # JAX needs its memory
+    self._writer = metric_writers.AsyncWriter(metric_writers.SummaryWriter(str(folder)))
+    self._stack.callback(self._writer.close)
+    progress = periodic_actions.ReportProgress(
+      num_train_steps=self._total_steps,
+      writer=self._writer,
+      every_steps=log_every,
+      every_secs=None,
+    )
+    self._timed = lambda: progress.timed("input", wait_jax_async_dispatch=False)
+    self._actions.append(progress)
+    if profile:
+      # Not by duration: that would write nothing if the run ended within three seconds.
+      trace = periodic_actions.Profile(logdir=str(folder), profile_duration_ms=None)
+      self._actions.append(trace)
+
+  @contextlib.contextmanager
+  def waiting_for_input(self) -> Iterator[None]:
+    """Counts the time inside as spent on waiting for input."""
+    started = time.monotonic()
+    with self._timed():
+      yield
+    self._waited += time.monotonic() - started
+
+  @contextlib.contextmanager
+  def paused(self) -> Iterator[None]:
+    """Leaves the time inside out of images per second, as evaluation's must be."""
+    started = time.monotonic()
+    yield
+    self._window_started += time.monotonic() - started
+
+  def step(self, step: int) -> None:
+    """To be called after each step, with the number of steps done."""
+    if self._quiet:
+      return
+    for action in self._actions:
+      action(step)
+    self._bar.update(step - self._bar.n)
+
+  def train_metrics(self, step: int, metrics: Mapping[str, float]) -> None:
+    """Writes the means of the steps since the last call, with the speed they had.
+
+    Args:
+      step: Steps done.
+      metrics: 'loss', 'top1' and so on.
+    """
+    seconds = time.monotonic() - self._window_started
+    images = (step - self._window_step) * self._batch_size
+    speed = images / seconds if seconds > 0 else 0.0
+    waiting = self._waited / seconds if seconds > 0 else 0.0
+    row = {**metrics, "images_per_second": speed, "input_wait_share": waiting}
+    self._window_started, self._window_step, self._waited = time.monotonic(), step, 0.0
+    left = (self._total_steps - step) * self._batch_size / speed if speed else 0.0
+    self._write(step, "train", row)
+    self.say(
+      f"step {step:>{len(str(self._total_steps))}}/{self._total_steps}  "
+      f"loss {metrics['loss']:.4f}  top-1 {metrics['top1']:6.1%}  {speed:,.0f} images/s  "
+      f"{waiting:.1%} waiting for input  {format_seconds(left)} left"
+    )
+
+  def eval_metrics(self, step: int, metrics: Mapping[str, float], num_images: int) -> None:
+    """Writes an evaluation's means over `num_images` images."""
+    self._write(step, "eval", metrics)
+    top5 = f"  top-5 {metrics['top5']:.2%}" if "top5" in metrics else ""
+    self.say(
+      f"step {step}: evaluated {num_images:,} images: loss {metrics['loss']:.4f}  "
+      f"top-1 {metrics['top1']:.2%}{top5}"
+    )
+
+  def say(self, text: str) -> None:
+    """Prints a line, above the progress bar if there is one."""
+    if not self._quiet:
+      tqdm.tqdm.write(text, file=sys.stdout)
+      sys.stdout.flush()
+
+  def _write(self, step: int, kind: str, metrics: Mapping[str, float]) -> None:
+    if self._quiet:
+      return
+    self._metrics.write(json.dumps({"step": step, "kind": kind, **metrics}) + "\n")
+    self._metrics.flush()
+    if self._writer is not None:
+      self._writer.write_scalars(step, {f"{kind}/{k}": v for k, v in metrics.items()})
+
+  # Where clu is left out, nobody asks what share of the time its report would give to input.
+  _timed: Callable[[], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext
+
+  def __enter__(self) -> Self:
+    """Returns itself."""
+    return self
+
+  def __exit__(
+    self,
+    kind: type[BaseException] | None,
+    error: BaseException | None,
+    traceback: TracebackType | None,
+  ) -> None:
+    """Closes the files."""
+    self._stack.close()
+
+
+def parameter_overview(params: Mapping[str, Any], path: pathlib.Path) -> str:
+  """Writes clu's overview of all parameters to a file; returns one of the network's parts.
+
+  Args:
+    params: Parameter tree of `models.ResNetV2`.
+    path: The text file to write.
+  """
+  path.write_text(parameter_overview_lib.get_parameter_overview(params) + "\n")
+  rows = [(name, jax.tree.leaves(part)) for name, part in params.items()]
+  rows.append(("total", jax.tree.leaves(params)))
+  return "\n".join(
+    f"  {name:<12}{len(leaves):>4} arrays{sum(x.size for x in leaves):>15,} parameters"
+    for name, leaves in rows
+  )
+
+
+def format_seconds(seconds: float) -> str:
+  """Returns e.g. '2h 05m', '5m 07s' or '7s'."""
+  minutes, rest = divmod(round(seconds), 60)
+  hours, minutes = divmod(minutes, 60)
+  if hours:
+    return f"{hours}h {minutes:02}m"
+  return f"{minutes}m {rest:02}s" if minutes else f"{rest}s"
+
+
+def _open_metrics(path: pathlib.Path, first_step: int) -> Any:
+  """Opens the file to append to, without the rows that the resumed run will write again."""
+  lines = path.read_text().splitlines() if path.exists() else []
+  kept = [line for line in lines if json.loads(line)["step"] <= first_step]
+  path.write_text("".join(f"{line}\n" for line in kept))
+  return path.open("a")

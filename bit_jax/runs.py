@@ -1,0 +1,139 @@
+"""The run folder: what identifies the run, and whether it may be continued here."""
+
+import datetime
+import json
+import os
+import pathlib
+import platform
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from typing import Any
+
+import jax
+import numpy as np
+
+from bit_jax import errors
+
+CONFIG, ENVIRONMENT, RESULT = "config.json", "environment.json", "result.json"
+# What may change the numbers, and so is recorded.
+_PACKAGES = ("bit_jax", "jax", "jaxlib", "flax", "optax", "numpy", "clu", "tensorflow-datasets")
+
+
+def open_folder(
+  workdir: str | os.PathLike[str], config: Mapping[str, Any], *, create: bool = True
+) -> pathlib.Path:
+  """Makes the folder, or checks that the run in it is the one that `config` describes.
+
+  Args:
+    workdir: Where to; `~` is expanded.
+    config: The resolved config as a dict.
+    create: Whether this process is the one that writes; the others only learn the path.
+
+  Returns:
+    The absolute path.
+
+  Raises:
+    UserError: The folder can't be written, or holds a run of another config.
+  """
+  folder = pathlib.Path(os.path.expanduser(workdir)).absolute()
+  if not create:
+    return folder
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder):
+      pass
+  except OSError as e:
+    raise errors.UserError(
+      f"The run folder {folder} can't be written ({e.strerror}): choose another --workdir."
+    ) from e
+  earlier = read_json(folder / CONFIG)
+  if earlier is None:
+    write_json(folder / CONFIG, config)
+    return folder
+  wanted = json.loads(json.dumps(config))
+  different = [k for k in sorted({*earlier, *wanted}) if earlier.get(k) != wanted.get(k)]
+  if different:
+    changes = ", ".join(f"{k}: {earlier.get(k)} there, {wanted.get(k)} now" for k in different)
+    raise errors.UserError(
+      f"The run folder {folder} holds a run of another config ({changes}): choose another "
+      f"--workdir, or delete that run."
+    )
+  return folder
+
+
+def finished(folder: pathlib.Path) -> dict[str, Any] | None:
+  """Returns the result of a folder whose run is complete, or None."""
+  return read_json(folder / RESULT)
+
+
+def describe_environment(**more: Any) -> dict[str, Any]:
+  """Returns versions, devices and commit, with `more` of the run's own added."""
+  device = jax.devices()[0]
+  return {
+    "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    "python": platform.python_version(),
+    "packages": {name: _version(name) for name in _PACKAGES},
+    "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+    "platform": device.platform,
+    "device": device.device_kind,
+    "num_devices": jax.device_count(),
+    "num_processes": jax.process_count(),
+    "commit": _commit(),
+    **more,
+  }
+
+
+def write_json(path: pathlib.Path, value: Any) -> None:
+  """Writes a JSON file in one step: whoever reads it finds the whole or nothing."""
+  temporary = path.with_name(f".{path.name}.{os.getpid()}")
+  temporary.write_text(json.dumps(value, indent=2, default=_plain) + "\n")
+  temporary.replace(path)
+
+
+def read_json(path: pathlib.Path) -> Any | None:
+  """Returns what a JSON file holds, or None if it doesn't exist.
+
+  Raises:
+    UserError: It isn't JSON.
+  """
+  try:
+    return json.loads(path.read_text())
+  except FileNotFoundError:
+    return None
+  except ValueError as e:
+    raise errors.UserError(f"{path} is damaged ({e}): delete it, or choose another folder.") from e
+
+
+def write_lines(path: pathlib.Path, lines: Sequence[str]) -> None:
+  """Writes a text file, one item a line."""
+  path.write_text("".join(f"{line}\n" for line in lines))
+
+
+def _plain(value: Any) -> Any:
+  """Turns numpy's numbers and arrays into Python's."""
+  if isinstance(value, np.generic | np.ndarray):
+    return value.tolist()
+  raise TypeError(f"{type(value)} can't be written as JSON")
+
+
+def _version(package: str) -> str | None:
+  try:
+    return metadata.version(package)
+  except metadata.PackageNotFoundError:
+    return None
+
+
+def _commit() -> str | None:
+  """Returns the commit that this code was checked out at; with '+' if it was changed since."""
+  here = pathlib.Path(__file__).parent
+
+  def git(*arguments: str) -> str:
+    command = ["git", "-C", str(here), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout
+
+  try:
+    return git("rev-parse", "HEAD").strip() + ("+" if git("status", "--porcelain", ".") else "")
+  except (OSError, subprocess.SubprocessError):
+    return None

@@ -1,0 +1,100 @@
+"""Fine-tunes a BiT network: `python -m bit_jax.train --config=configs/cifar10.py`."""
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+
+import jax
+from absl import flags
+
+from bit_jax import commands, errors, experiment, hyperrule, trainer
+
+_HELP = """Fine-tunes a BiT network by BiT-HyperRule.
+
+  python -m bit_jax.train --config=FILE[:key=value,...] [--config.field=value ...] [flags]
+
+  --config=configs/cifar10.py:model=BiT-M-R101x3,shots=5,seed=1   a config file and its arguments
+  --config.batch_size=128    any field of configs/base.py
+  --workdir=DIR              the run folder; default: runs/<config>-<model>-<shots>-s<seed>-<hash>
+  --dry_run                  print the resolved rule and stop
+  --distributed              one of several processes: finds the others through the cluster's
+                             environment (TPU pod, Slurm, Open MPI), or JAX_COORDINATOR_ADDRESS,
+                             JAX_NUM_PROCESSES and JAX_PROCESS_ID
+"""
+
+
+def main(argv: Sequence[str]) -> None:
+  """Parses the command line, resolves the config, prints the rule, and trains.
+
+  Raises:
+    UserError: Something about the command line, config, data, weights or folder can't be used.
+  """
+  if any(a.lstrip("-") in ("help", "h", "helpfull") for a in argv[1:]):
+    print(_HELP)
+    return
+  values = flags.FlagValues()
+  config_flag = commands.define_config(values, argv)
+  workdir = flags.DEFINE_string("workdir", None, "run folder", flag_values=values)
+  dry_run = flags.DEFINE_bool("dry_run", False, "print the rule and stop", flag_values=values)
+  distributed = flags.DEFINE_bool("distributed", False, "many processes", flag_values=values)
+  commands.parse(values, argv)
+  if config_flag.value is None:
+    raise errors.UserError("Which config? Give one, such as --config=configs/quickstart.py.")
+
+  config, spec = experiment.resolve(config_flag.value)
+  if config.deterministic:
+    _add_xla_flag("--xla_gpu_deterministic_ops=true")
+  if distributed.value:
+    _join_processes()
+  folder = workdir.value or experiment.default_workdir(config)
+  first = jax.process_index() == 0
+  if first:
+    num_examples = experiment.num_examples(config, spec)
+    print(f"{config.name}: {config.model}, weights {config.weights}, head {config.head}")
+    print(hyperrule.describe(config, num_examples, jax.device_count()), flush=True)
+  if dry_run.value:
+    print(json.dumps(config.to_dict(), indent=2))
+    return
+  result = trainer.train_and_evaluate(config, folder)
+  if first:
+    _report(folder, config.name, result)
+
+
+def _add_xla_flag(flag: str) -> None:
+  """Adds an option that XLA reads when its first device is asked for."""
+  os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}".strip()
+
+
+def _join_processes() -> None:
+  number, index = os.environ.get("JAX_NUM_PROCESSES"), os.environ.get("JAX_PROCESS_ID")
+  try:
+    jax.distributed.initialize(
+      num_processes=int(number) if number else None, process_id=int(index) if index else None
+    )
+  except (ValueError, RuntimeError) as e:
+    raise errors.UserError(f"The processes can't find each other: {e}") from e
+
+
+def _report(folder: str, name: str, result: dict[str, float]) -> None:
+  print(
+    f"\nTop-1 accuracy {result['top1']:.2%} on {result['num_test']:,} images after "
+    f"{result['steps']:,} steps."
+  )
+  for file, what in (
+    ("model.npz", "the fine-tuned weights, in the official naming"),
+    ("curves.png", "loss, accuracy and learning rate"),
+    ("augmented.png", "training images as the network saw them"),
+    ("predictions.png", "test images and what they were taken for"),
+    ("metrics.jsonl", "all logged numbers"),
+  ):
+    print(f"  {os.path.join(folder, file):<60} {what}")
+  if name == "quickstart":
+    print(
+      "Next, the same from random initialisation, to see what the pre-training brought:\n"
+      "  python -m bit_jax.train --config=configs/quickstart.py:weights=none"
+    )
+
+
+if __name__ == "__main__":
+  sys.exit(commands.run(main, sys.argv))

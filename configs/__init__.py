@@ -1,0 +1,1 @@
+"""Configs: one short file per data set; `base` holds every field."""

@@ -1,0 +1,19 @@
+"""Your own arrays, from one `.npz` file; needs no TensorFlow.
+
+    python -m bit_jax.train --config=configs/npz.py:shots=10,path=images.npz
+
+The file holds `train_images` and `test_images` ([N, H, W, 3] or grey [N, H, W], uint8),
+`train_labels` and `test_labels` ([N], 0 to classes - 1) and, if you like, `class_names`. Set
+`--config.random_flip=False` where a mirrored image is another class, `--config.random_crop=False`
+where a part of the image isn't enough to tell (counting, positions).
+"""
+
+import ml_collections
+
+from configs import base
+
+
+def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
+  config = base.get_config(arg, path=True)
+  config.name = config.dataset = "npz"
+  return config
