@@ -1,0 +1,49 @@
+"""Four CPU devices for every test, and the data that lies outside the project."""
+
+import importlib.util
+import os
+import pathlib
+import subprocess
+import sys
+
+# Both are read when jax's first device is asked for, so they are set before any test module loads.
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import pytest
+
+SHARED = "BIT_JAX_TEST_DATA"
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory, monkeypatch):
+  """Tests write nothing below the user's home."""
+  monkeypatch.setenv("BIT_JAX_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture(scope="session")
+def shared():
+  """The folder with the official code's outputs and real data; tests that need it skip without."""
+  path = os.environ.get(SHARED)
+  if not path or not pathlib.Path(path).is_dir():
+    pytest.skip(f"{SHARED} does not name the folder with reference outputs and data sets")
+  return pathlib.Path(path)
+
+
+@pytest.fixture(scope="session")
+def synth_npz(shared):
+  """The module that makes checkpoints and images from seeds."""
+  spec = importlib.util.spec_from_file_location("synth_npz", shared / "golden" / "synth_npz.py")
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module
+
+
+@pytest.fixture(scope="session")
+def tfds_dir(shared, tmp_path_factory):
+  """CIFAR-10 and CIFAR-100, prepared for tensorflow-datasets."""
+  folder = tmp_path_factory.mktemp("tfds")
+  command = [sys.executable, shared / "data" / "prepare.py", folder]
+  subprocess.run(command, check=True, capture_output=True)
+  return folder
