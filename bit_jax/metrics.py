@@ -29,6 +29,6 @@ def merge(parts: Sequence[metrics.Collection]) -> dict[str, float]:
 
 def first_not_finite(parts: Sequence[metrics.Collection]) -> int | None:
   """Returns the index of the first collection whose loss is NaN or infinite, or None."""
-  totals = jax.device_get([part.loss.total for part in parts])  # type: ignore[attr-defined]
+  totals = jax.device_get([part.loss.total for part in parts])
   wrong = np.flatnonzero(~np.isfinite(totals))
   return int(wrong[0]) if len(wrong) else None

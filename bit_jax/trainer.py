@@ -215,7 +215,7 @@ def _describe_run(run: _Run, params: Any, version: str, digest: str | None) -> N
 
 def _augmented(run: _Run, indices: np.ndarray) -> np.ndarray:
   """Returns training images as the first step would see them at these positions."""
-  keys = device.example_keys(run.seed_key, jnp.int32(0), indices)
+  keys = device.example_keys(run.seed_key, jnp.int32(0), jnp.asarray(indices))
   augment = jax.jit(
     functools.partial(device.augment, resize=run.config.resize, crop=run.config.crop)
   )

@@ -1,0 +1,1 @@
+"""The checkpoint that the package carries, and its model card."""
