@@ -44,12 +44,10 @@ def parse(flag_values: flags.FlagValues, argv: Sequence[str]) -> None:
   _require_config_file(argv)
   try:
     rest = flag_values(argv)[1:]
-  except flags.Error as e:
-    raise errors.UserError(_first_cause(e) or f"{_one_line(e)}.") from e
   except (AttributeError, KeyError) as e:
-    raise errors.UserError(_unknown_field(flag_values, argv)) from e
-  except (TypeError, ValueError) as e:
-    raise errors.UserError(_first_cause(e) or f"{_one_line(e)}.") from e
+    raise errors.UserError(_unknown_field(argv)) from e
+  except (flags.Error, TypeError, ValueError) as e:
+    raise errors.UserError(_root_mistake(e) or f"{_one_line(e)}.") from e
   if rest:
     raise errors.UserError(f"What is {rest[0]!r}? Flags begin with two dashes: --config=FILE.")
 
@@ -79,24 +77,28 @@ def _require_config_file(argv: Sequence[str]) -> None:
       )
 
 
-def _first_cause(error: BaseException) -> str | None:
-  """Returns the sentence of the user's mistake that led to an error, if that is what did."""
+def _root_mistake(error: BaseException) -> str | None:
+  """Returns the sentence of the user's mistake that led to an error, if that is what did.
+
+  The innermost one: ml_collections wraps an error of a config file in one of the same type that has
+  the whole traceback for its message.
+  """
+  sentence = None
   cause: BaseException | None = error
   while cause is not None:
     if isinstance(cause, errors.UserError):
-      return str(cause)
+      sentence = str(cause)
     cause = cause.__cause__ or cause.__context__
-  return None
+  return sentence
 
 
 def _one_line(error: BaseException) -> str:
   return str(error).strip().splitlines()[0].rstrip(".")
 
 
-def _unknown_field(flag_values: flags.FlagValues, argv: Sequence[str]) -> str:
+def _unknown_field(argv: Sequence[str]) -> str:
   """Returns a sentence on the first override that names no field of the config."""
-  config = flag_values["config"].value
-  fields = list(config.keys()) if config is not None else []
+  fields = list(_config_alone(argv).keys())
   for text in argv:
     name = text.lstrip("-").partition("=")[0]
     field = name.removeprefix("config.")
@@ -105,3 +107,12 @@ def _unknown_field(flag_values: flags.FlagValues, argv: Sequence[str]) -> str:
       hint = f": did you mean {close[0]}?" if close else "."
       return f"The config has no field {field!r}{hint} Its fields are {', '.join(fields)}."
   return "A field on the command line can't be set in this config."
+
+
+def _config_alone(argv: Sequence[str]) -> Any:
+  """Returns the config of a command line without its overrides."""
+  values = flags.FlagValues()
+  own = [text for text in argv if not text.lstrip("-").startswith("config.")]
+  holder = define_config(values, own)
+  values(own, known_only=True)
+  return holder.value
