@@ -177,7 +177,27 @@ def resolve(config: Any, num_examples: int, image_size: tuple[int, int]) -> Any:
   return resolved
 
 
-def describe(config: Any, num_examples: int, num_devices: int) -> str:
+def departures(
+  config: Any, num_examples: int, image_size: tuple[int, int]
+) -> dict[str, tuple[Any, Any]]:
+  """Returns {field: (its value, the rule's)} where a resolved config differs from its preset.
+
+  Warm-up and boundaries that only keep their place in another length don't differ.
+  """
+  resize, crop = resolution(image_size, config.model, config.resolution)
+  batch_size = config.batch_size if config.preset == "scaled" else None
+  rule = schedule(config.preset, num_examples, batch_size)
+  placed = stretch(rule, config.total_steps)
+  expected = {
+    "resize": resize,
+    "crop": crop,
+    **dataclasses.asdict(placed),
+    "total_steps": rule.total_steps,
+  }
+  return {n: (config[n], value) for n, value in expected.items() if config[n] != value}
+
+
+def describe(config: Any, num_examples: int, image_size: tuple[int, int], num_devices: int) -> str:
   """Returns a resolved config's rule as a few lines of text, as it is printed before training."""
   decays = ", ".join(f"{s:,}" for s in config.decay_steps) or "never"
   mixup = f"alpha {config.mixup_alpha:g}" if config.mixup_alpha else "off"
@@ -195,7 +215,12 @@ def describe(config: Any, num_examples: int, num_devices: int) -> str:
     f"x {DECAY_FACTOR:g} after {decays}",
     "MixUp": mixup,
   }
-  return "\n".join(f"  {name:<15}{text}" for name, text in rows.items())
+  if differing := departures(config, num_examples, image_size):
+    texts = [f"{name} {value} (the rule: {rule})" for name, (value, rule) in differing.items()]
+    rows["set otherwise"] = ", ".join(texts)
+    if config.reason:
+      rows["because"] = config.reason
+  return "\n".join(f"  {name:<16}{text}" for name, text in rows.items())
 
 
 def one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:

@@ -52,7 +52,8 @@ def main(argv: Sequence[str]) -> None:
   if first:
     num_examples = experiment.num_examples(config, spec)
     print(f"{config.name}: {config.model}, weights {config.weights}, head {config.head}")
-    print(hyperrule.describe(config, num_examples, jax.device_count()), flush=True)
+    rule = hyperrule.describe(config, num_examples, spec.image_size, jax.device_count())
+    print(rule, flush=True)
   if dry_run.value:
     print(json.dumps(config.to_dict(), indent=2))
     return

@@ -83,6 +83,7 @@ def get_config(
   config.decay_steps = placeholder(tuple)  # a tenth of the rate after each
   config.mixup_alpha = placeholder(float)  # 0 turns MixUp off
   config.momentum = 0.9
+  config.reason = ""  # why fields are set against the rule; printed where they are
 
   # Turn these off where the label does not survive them: positions and counts (crop), anything
   # that has a left and a right (flip). Left open, the data set decides.

@@ -26,6 +26,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   config.warmup_steps = 234
   config.decay_steps = (1560, 3120, 4160)
   config.mixup_alpha = 0.0
+  config.reason = "this is pre-training, which the rule is not about"
   config.eval_every = 1560
   config.checkpoint_every = 390
   config.log_every = 78
