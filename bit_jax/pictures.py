@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from matplotlib.figure import Figure
 
 # Blue and orange can be told apart whatever the reader's colour vision (Okabe and Ito).
 _TRAIN, _EVAL = "#0072B2", "#D55E00"
+_CAPTION_WIDTH = 18  # characters that fit above an image
 
 
 def curves(metrics: pathlib.Path, picture: pathlib.Path, title: str) -> None:
@@ -25,13 +27,13 @@ def curves(metrics: pathlib.Path, picture: pathlib.Path, title: str) -> None:
   figure = Figure(figsize=(12, 3.6), layout="constrained")
   loss, accuracy, rate = figure.subplots(1, 3)
   for kind, label, style in (
-    ("train", "training, as augmented", {"color": _TRAIN}),
+    ("train", "training, as augmented", {"color": _TRAIN, "marker": ".", "markersize": 3}),
     ("eval", "held-out images", {"color": _EVAL, "marker": "o"}),
   ):
     loss.plot(*_series(rows, kind, "loss"), label=label, **style)
     steps, top1 = _series(rows, kind, "top1")
     accuracy.plot(steps, [100 * v for v in top1], label=label, **style)
-  rate.plot(*_series(rows, "train", "learning_rate"), color=_TRAIN)
+  rate.plot(*_series(rows, "train", "learning_rate"), color=_TRAIN, marker=".", markersize=3)
   for axes, name in ((loss, "cross-entropy"), (accuracy, "top-1 accuracy in %")):
     axes.set_ylabel(name)
     axes.legend()
@@ -51,6 +53,7 @@ def sheet(
   Args:
     images: [N, H, W, 3], uint8 or float32 in [-1, 1].
     captions: N texts; one that starts with '!' is drawn in the colour of a mistake, without it.
+      What doesn't fit on two lines is cut.
     picture: The PNG file to write.
     title: Above the picture.
     columns: Images in a row.
@@ -64,7 +67,8 @@ def sheet(
   for axes, image, caption in zip(figure.axes, images, captions, strict=False):
     axes.imshow(image)
     colour = _EVAL if caption.startswith("!") else "black"
-    axes.set_title(caption.removeprefix("!"), fontsize=9, color=colour, wrap=True)
+    lines = textwrap.wrap(caption.removeprefix("!"), _CAPTION_WIDTH, max_lines=2, placeholder=" …")
+    axes.set_title("\n".join(lines), fontsize=9, color=colour, parse_math=False)
   figure.suptitle(title)
   with mpl.rc_context({"savefig.bbox": None}):
     figure.savefig(picture, dpi=110)

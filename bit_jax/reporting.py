@@ -56,7 +56,9 @@ class Reporter:
     self._stack = contextlib.ExitStack()
     if quiet:
       return
-    self._metrics = self._stack.enter_context(_open_metrics(folder / METRICS, first_step))
+    self._metrics = self._stack.enter_context(
+      _open_metrics(folder / METRICS, first_step, total_steps)
+    )
     self._open_clu(folder, log_every, profile)
     self._bar = self._stack.enter_context(
       tqdm.tqdm(
@@ -201,9 +203,13 @@ def format_seconds(seconds: float) -> str:
   return f"{minutes}m {rest:02}s" if minutes else f"{rest}s"
 
 
-def _open_metrics(path: pathlib.Path, first_step: int) -> Any:
+def _open_metrics(path: pathlib.Path, first_step: int, total_steps: int) -> Any:
   """Opens the file to append to, without the rows that the resumed run will write again."""
-  lines = path.read_text().splitlines() if path.exists() else []
-  kept = [line for line in lines if json.loads(line)["step"] <= first_step]
-  path.write_text("".join(f"{line}\n" for line in kept))
+  lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+  # A line without its end is what a killed process was writing.
+  rows = [(line, json.loads(line)) for line in lines if line.endswith("\n")]
+  last = ("eval", total_steps)  # a run that didn't finish makes its last evaluation again
+  path.write_text(
+    "".join(line for line, r in rows if r["step"] <= first_step and (r["kind"], r["step"]) != last)
+  )
   return path.open("a")

@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 
 from bit_jax import (
   architectures,
@@ -82,7 +83,8 @@ def train_and_evaluate(config: Any, workdir: str) -> dict[str, Any]:
   layout = _local_rows(order.device_layout(config.batch_size, jax.device_count()))
   folder = runs.open_folder(workdir, config.to_dict(), create=jax.process_index() == 0)
   if result := runs.finished(folder):
-    print(f"{folder} is finished; this is its result.")
+    if jax.process_index() == 0:
+      print(f"{folder} is finished; this is its result.")
     return result
   params, digest = _initial_params(config, spec.num_classes)
   train, test, version = loading.load(spec, config.data_dir)
@@ -237,7 +239,8 @@ def _train(run: _Run, params: Any) -> dict[str, Any]:
     first, seconds = checkpoints.latest_step(), 0.0
     if first:
       state, seconds = checkpoints.restore(state)
-      print(f"Resuming after step {first}.")
+      if run.is_first:
+        print(f"Resuming after step {first}.")
     reporter = reporting.Reporter(
       run.folder,
       first_step=first,
@@ -288,12 +291,21 @@ class _Loop:
         self._log(done)
       if done % c.eval_every == 0 and not last:
         self.evaluate(done)
-      if done % c.checkpoint_every == 0 or last or stop.requested:
+      stopping = self._agree_to_stop(done, stop)
+      if done % c.checkpoint_every == 0 or last or stopping:
         self._save(done)
-      if stop.requested and not last:
+      if stopping and not last:
         raise interruption.Interrupted(
           f"Stopped after step {done} of {c.total_steps}; the same command goes on from there."
         )
+
+  def _agree_to_stop(self, done: int, stop: interruption.StopRequest) -> bool:
+    """Returns whether to stop after this step: several processes must all do so at the same one."""
+    if jax.process_count() == 1:
+      return stop.requested
+    if done % self._run.config.log_every:
+      return False
+    return bool(np.any(multihost_utils.process_allgather(np.bool_(stop.requested))))
 
   def _step(self, step: int) -> None:
     run, c = self._run, self._run.config
@@ -335,11 +347,11 @@ class _Loop:
   def _raise_not_finite(self, step: int) -> None:
     c = self._run.config
     kept = self._checkpoints.latest_step()
+    where = f" The state after step {kept} is kept in {self._run.folder}." if kept else ""
     raise errors.UserError(
       f"The loss is not finite at step {step} (learning rate {self._rates[step - 1]:g}, "
       f"{self._run.model.dtype.name}): try a smaller base_lr (now {c.base_lr:g}), a longer "
-      f"warm-up (now {c.warmup_steps} steps) or dtype=float32. The state after step {kept} is kept "
-      f"in {self._run.folder}."
+      f"warm-up (now {c.warmup_steps} steps) or dtype=float32.{where}"
     )
 
   def _elapsed(self) -> float:
@@ -392,7 +404,8 @@ class _Loop:
 
 def _draw(run: _Run, means: dict[str, float], predictions: np.ndarray) -> None:
   c, names = run.config, run.test.class_names
-  title = f"{c.name}: {c.model} from {c.weights}, top-1 {means['top1']:.2%}"
+  origin = "random initialisation" if c.weights == "none" else pathlib.Path(c.weights).name
+  title = f"{c.name}: {c.model} from {origin}, top-1 {means['top1']:.2%}"
   pictures.curves(run.folder / reporting.METRICS, run.folder / "curves.png", title)
   shown = np.linspace(0, len(run.test) - 1, min(_SHOWN, len(run.test))).astype(int)
   captions = [

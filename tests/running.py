@@ -1,0 +1,96 @@
+"""What the tests of running share: the cheapest run there is, in this process or in another.
+
+Compiling is most of such a run, so all share JAX's compilation cache for the time of a session.
+"""
+
+import contextlib
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import jax
+import numpy as np
+
+from bit_jax import trainer
+from configs import quickstart
+
+ROOT = pathlib.Path(__file__).parent.parent
+ARGUMENTS = "weights=none,shots=3,protocol=select"  # 30 images; 159 to evaluate, an odd number
+FIELDS = {
+  "batch_size": 16,
+  "resize": 40,
+  "crop": 32,
+  "total_steps": 6,
+  "log_every": 2,
+  "eval_every": 3,
+  "checkpoint_every": 3,
+  "eval_batch_size": 50,
+  "mixup_alpha": 0.5,
+}
+
+
+def config(arguments=ARGUMENTS, **changes):
+  result = quickstart.get_config(arguments)
+  result.update({**FIELDS, **changes})
+  return result
+
+
+def train(folder, arguments=ARGUMENTS, **changes):
+  return trainer.train_and_evaluate(config(arguments, **changes), str(folder))
+
+
+def cache_folder(tmp_path_factory):
+  return tmp_path_factory.getbasetemp() / "compiled"
+
+
+@contextlib.contextmanager
+def compilation_cache(tmp_path_factory):
+  """Lets this process share the compilation cache."""
+  earlier = jax.config.jax_compilation_cache_dir
+  jax.config.update("jax_compilation_cache_dir", str(cache_folder(tmp_path_factory)))
+  yield
+  jax.config.update("jax_compilation_cache_dir", earlier)
+
+
+def command(*flags, arguments=ARGUMENTS, **changes):
+  """Returns the command line of the same run; `flags` come last."""
+  fields = [f"--config.{k}={v}" for k, v in {**FIELDS, **changes}.items()]
+  path = f"--config=configs/quickstart.py:{arguments}"
+  return [sys.executable, "-m", "bit_jax.train", path, *fields, *flags]
+
+
+def start(line, tmp_path_factory, **environment):
+  """Starts a command in the project's folder, with the shared compilation cache."""
+  variables = {
+    **os.environ,
+    "JAX_COMPILATION_CACHE_DIR": str(cache_folder(tmp_path_factory)),
+    "PYTHONUNBUFFERED": "1",
+    **environment,
+  }
+  return subprocess.Popen(
+    line, cwd=ROOT, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+  )
+
+
+def finish(process, seconds=300):
+  """Waits for a process and returns its exit status, output and error output."""
+  try:
+    out, err = process.communicate(timeout=seconds)
+  except subprocess.TimeoutExpired:
+    process.kill()
+    raise
+  return process.returncode, out, err
+
+
+def rows(folder, kind=None):
+  """Returns the rows of metrics.jsonl."""
+  lines = (pathlib.Path(folder) / "metrics.jsonl").read_text().splitlines()
+  return [r for r in map(json.loads, lines) if kind in (None, r["kind"])]
+
+
+def arrays(folder):
+  """Returns {key: array} of a run's model.npz."""
+  with np.load(pathlib.Path(folder) / "model.npz") as file:
+    return dict(file)

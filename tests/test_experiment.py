@@ -1,0 +1,95 @@
+"""From a config to a run: what is filled, what stays, and the name of the folder."""
+
+import re
+
+import ml_collections
+import pytest
+
+from bit_jax import errors, experiment
+from configs import base, cifar10, npz, quickstart
+
+
+def test_digits():
+  config, spec = experiment.resolve(quickstart.get_config("weights=none"))
+  assert (config.random_crop, config.random_flip) == (spec.crop_safe, spec.flip_safe)
+  assert not config.random_flip  # mirrored digits are no digits
+  assert not [k for k, v in config.items() if v is None and k not in ("data_path", "data_dir")]
+  assert experiment.num_examples(config, spec) == 100
+
+
+def test_cifar_by_the_rule():
+  config, spec = experiment.resolve(cifar10.get_config())
+  assert (config.random_crop, config.random_flip) == (True, True)
+  assert config.weights == "BiT-M-R50x1"
+  assert (config.batch_size, config.total_steps, config.mixup_alpha) == (512, 10_000, 0.1)
+  assert experiment.num_examples(config, spec) == 50_000
+
+
+def test_shots_choose_the_regime():
+  config, _ = experiment.resolve(cifar10.get_config("shots=10"))
+  assert (config.total_steps, config.mixup_alpha) == (500, 0.0)
+
+
+def test_what_is_set_stays_and_the_argument_is_not_changed():
+  given = cifar10.get_config("weights=none")
+  given.random_flip, given.total_steps = False, 70
+  before = given.to_dict()
+  config, _ = experiment.resolve(given)
+  assert (config.weights, config.random_flip, config.total_steps) == ("none", False, 70)
+  assert given.to_dict() == before
+
+
+def test_a_resolved_config_resolves_to_itself():
+  config, _ = experiment.resolve(cifar10.get_config())
+  assert experiment.resolve(config)[0].to_dict() == config.to_dict()
+
+
+@pytest.mark.parametrize(
+  ("change", "said"),
+  [
+    ({"dataset": "cifar11"}, "There is no data set 'cifar11'; .*cifar10, cifar100, digits, npz"),
+    ({"shots": 0}, "shots must be at least 1"),
+    ({"model": "BiT-M-R51x1"}, "There is no model"),
+    ({"model": "BiT-L-R152x4"}, "never released"),
+    ({"model": "R50x1"}, "weights"),
+    ({"batch_size": 0}, "batch_size must be at least 1"),
+    ({"crop": 200, "resize": 100}, "larger"),
+    ({"dtype": "float16"}, "dtype='float16' is not known"),
+  ],
+)
+def test_mistakes(change, said):
+  config = cifar10.get_config()
+  config.update(change)
+  with pytest.raises(errors.UserError, match=said):
+    experiment.resolve(config)
+
+
+def test_no_data_set():
+  with pytest.raises(errors.UserError, match=r"names no data set: .*cifar10, cifar100"):
+    experiment.resolve(base.get_config())
+
+
+def test_npz_without_its_path():
+  with pytest.raises(errors.UserError, match="path"):
+    experiment.resolve(npz.get_config())
+
+
+def test_the_folder_is_found_again_and_differs_with_any_field():
+  def folder(**changes):
+    config = cifar10.get_config("shots=5,seed=3,weights=none")
+    config.update(changes)
+    return experiment.default_workdir(experiment.resolve(config)[0])
+
+  assert re.fullmatch(r"runs/cifar10-BiT-M-R50x1-5shot-s3-[0-9a-f]{8}", folder())
+  assert folder() == folder()
+  others = {folder(base_lr=0.01), folder(dtype="float32"), folder(seed=4), folder(shots=None)}
+  assert len(others | {folder()}) == 5
+  assert "-full-" in folder(shots=None)
+
+
+def test_the_hash_covers_every_field():
+  config, _ = experiment.resolve(quickstart.get_config("weights=none"))
+  plain = experiment.default_workdir(config)
+  for field in config:
+    changed = ml_collections.ConfigDict({**config.to_dict(), field: "something else"})
+    assert experiment.default_workdir(changed) != plain, field

@@ -1,0 +1,97 @@
+"""Pictures: that they are PNG files which show what they should, as far as pixels can tell."""
+
+import json
+
+import numpy as np
+import pytest
+from matplotlib import image as mpl_image
+from matplotlib.figure import Figure
+
+from bit_jax import pictures
+
+
+@pytest.fixture
+def figures(monkeypatch):
+  """Every figure that is saved."""
+  saved = []
+  save = Figure.savefig
+
+  def note(figure, *arguments, **more):
+    saved.append(figure)
+    return save(figure, *arguments, **more)
+
+  monkeypatch.setattr(Figure, "savefig", note)
+  return saved
+
+
+def write_rows(path, rows):
+  path.write_text("".join(json.dumps(r) + "\n" for r in rows))
+  return path
+
+
+ROWS = [
+  {"step": 1, "kind": "train", "loss": 2.0, "top1": 0.25, "learning_rate": 0.1},
+  {"step": 1, "kind": "eval", "loss": 2.5, "top1": 0.125},
+  {"step": 2, "kind": "train", "loss": 1.0, "top1": 0.5, "learning_rate": 0.01},
+]
+
+
+def test_curves_hold_the_numbers(tmp_path, figures):
+  pictures.curves(write_rows(tmp_path / "m.jsonl", ROWS), tmp_path / "c.png", "a title")
+  loss, accuracy, rate = figures[0].axes
+  lines = [line.get_xydata().tolist() for axes in (loss, accuracy, rate) for line in axes.lines]
+  assert lines == [
+    [[1, 2.0], [2, 1.0]],
+    [[1, 2.5]],
+    [[1, 25.0], [2, 50.0]],
+    [[1, 12.5]],
+    [[1, 0.1], [2, 0.01]],
+  ]
+  assert figures[0].get_suptitle() == "a title"
+  assert all(axes.get_xlabel() == "step" and axes.get_ylabel() for axes in figures[0].axes)
+  assert mpl_image.imread(tmp_path / "c.png").shape[:2] == (432, 1440)
+
+
+def test_a_single_point_is_visible(tmp_path):
+  blue = [round(int(pictures._TRAIN[i : i + 2], 16) / 255, 2) for i in (1, 3, 5)]
+  for n in (0, 1):
+    rows = [*[ROWS[0]][:n], ROWS[1]]
+    pictures.curves(write_rows(tmp_path / "m.jsonl", rows), tmp_path / f"{n}.png", "")
+  counts = [
+    np.sum(np.all(np.abs(mpl_image.imread(tmp_path / f"{n}.png")[..., :3] - blue) < 0.02, axis=2))
+    for n in (0, 1)
+  ]
+  assert counts[1] > counts[0] + 20
+
+
+@pytest.mark.parametrize("as_float", [False, True])
+def test_a_sheet_shows_every_image_with_its_caption(tmp_path, figures, as_float):
+  colours = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255]], np.uint8)
+  images = np.repeat(colours[:, None, None], 4, 1).repeat(4, 2)
+  if as_float:
+    images = images.astype(np.float32) / 127.5 - 1
+  pictures.sheet(images, ["one", "!two", "three"], tmp_path / "s.png", "title", columns=2)
+  pixels = mpl_image.imread(tmp_path / "s.png")[..., :3]
+  for colour in colours / 255:
+    assert np.all(pixels == colour, axis=2).sum() > 10_000
+  axes = figures[0].axes
+  assert [a.get_title() for a in axes] == ["one", "two", "three", ""]
+  assert [a.title.get_color() for a in axes[:3]] == ["black", pictures._EVAL, "black"]
+
+
+def test_values_out_of_range_are_clipped(tmp_path, figures):
+  images = np.full((1, 2, 2, 3), 1.001, np.float32)
+  pictures.sheet(images, ["a"], tmp_path / "s.png", "")
+  assert figures[0].axes[0].images[0].get_array().max() == 1.0
+
+
+def test_captions_do_not_overlap_whatever_they_hold(tmp_path, figures):
+  names = ["!aquarium_fish (sweet_pepper)", "a$_1 and b$", "x" * 50, "many words " * 9, ""] * 4
+  pictures.sheet(np.zeros((20, 8, 8, 3), np.uint8), names, tmp_path / "s.png", "title")
+  figure = figures[0]
+  figure.canvas.draw()
+  boxes = [a.title.get_window_extent() for a in figure.axes if a.get_title()]
+  assert len(boxes) == 16
+  for i, a in enumerate(boxes):
+    assert not any(a.overlaps(b) for b in boxes[:i])
+    assert figure.bbox.x0 <= a.x0 <= a.x1 <= figure.bbox.x1

@@ -1,0 +1,119 @@
+"""The run folder: what is written how, and which runs may be continued in it."""
+
+import json
+import os
+import subprocess
+
+import jax
+import numpy as np
+import pytest
+
+from bit_jax import errors, runs
+
+CONFIG = {"model": "R14x0.5", "decay_steps": (2, 4), "base_lr": 0.003, "shots": None}
+
+
+def test_a_new_folder_holds_the_config(tmp_path):
+  folder = runs.open_folder(tmp_path / "a" / "b", CONFIG)
+  assert folder == tmp_path / "a" / "b"
+  assert json.loads((folder / "config.json").read_text()) == {**CONFIG, "decay_steps": [2, 4]}
+  assert [p.name for p in folder.iterdir()] == ["config.json"]
+
+
+def test_the_path_is_absolute_and_home_is_expanded(tmp_path, monkeypatch):
+  monkeypatch.setenv("HOME", str(tmp_path / "home"))
+  monkeypatch.chdir(tmp_path)
+  assert runs.open_folder("~/r", CONFIG) == tmp_path / "home" / "r"
+  assert runs.open_folder("r", CONFIG) == tmp_path / "r"
+
+
+def test_the_same_config_may_go_on(tmp_path):
+  runs.open_folder(tmp_path, CONFIG)
+  before = (tmp_path / "config.json").stat().st_mtime_ns
+  runs.open_folder(tmp_path, CONFIG)
+  assert (tmp_path / "config.json").stat().st_mtime_ns == before
+
+
+def test_another_config_is_refused_and_the_fields_are_named(tmp_path):
+  runs.open_folder(tmp_path, CONFIG)
+  other = {**CONFIG, "base_lr": 0.1, "decay_steps": (2, 5)}
+  with pytest.raises(errors.UserError) as e:
+    runs.open_folder(tmp_path, other)
+  message = str(e.value)
+  assert "base_lr: 0.003 there, 0.1 now" in message
+  assert "decay_steps: [2, 4] there, [2, 5] now" in message
+  assert "model" not in message
+  assert "--workdir" in message
+  assert json.loads((tmp_path / "config.json").read_text())["base_lr"] == 0.003
+
+
+def test_a_field_that_is_new_is_named(tmp_path):
+  runs.open_folder(tmp_path, CONFIG)
+  with pytest.raises(errors.UserError, match=r"momentum: None there, 0\.5 now"):
+    runs.open_folder(tmp_path, {**CONFIG, "momentum": 0.5})
+
+
+@pytest.mark.parametrize("below", ["file", "file/sub", "file/sub/deeper"])
+def test_a_folder_that_cannot_be_made(tmp_path, below):
+  (tmp_path / "file").write_text("no folder")
+  with pytest.raises(errors.UserError, match=r"can't be written \(.*\): choose another --workdir"):
+    runs.open_folder(tmp_path / below, CONFIG)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_without_permission(tmp_path):
+  tmp_path.chmod(0o500)
+  with pytest.raises(errors.UserError, match="can't be written"):
+    runs.open_folder(tmp_path, CONFIG)
+
+
+def test_other_processes_write_nothing(tmp_path):
+  folder = runs.open_folder(tmp_path / "a", CONFIG, create=False)
+  assert folder == tmp_path / "a"
+  assert not folder.exists()
+
+
+def test_finished(tmp_path):
+  assert runs.finished(tmp_path) is None
+  runs.write_json(tmp_path / runs.RESULT, {"top1": 0.5})
+  assert runs.finished(tmp_path) == {"top1": 0.5}
+
+
+def test_damaged_json_is_a_sentence(tmp_path):
+  (tmp_path / runs.RESULT).write_text('{"top1": ')
+  with pytest.raises(errors.UserError, match=r"result\.json is damaged .*: delete it"):
+    runs.finished(tmp_path)
+
+
+def test_json_of_numpy_values_is_written_as_a_whole(tmp_path):
+  value = {"a": np.float32(0.25), "b": np.arange(3), "c": np.int64(7), "d": np.bool_(True)}
+  runs.write_json(tmp_path / "x.json", value)
+  assert runs.read_json(tmp_path / "x.json") == {"a": 0.25, "b": [0, 1, 2], "c": 7, "d": True}
+  assert [p.name for p in tmp_path.iterdir()] == ["x.json"]
+  with pytest.raises(TypeError):
+    runs.write_json(tmp_path / "x.json", {"a": object()})
+  assert runs.read_json(tmp_path / "x.json")["c"] == 7
+
+
+def test_environment():
+  found = runs.describe_environment(data="digits 1", weights_sha256=None)
+  assert found["packages"]["jax"] == jax.__version__
+  assert found["packages"]["numpy"] == np.__version__
+  assert (found["num_devices"], found["num_processes"]) == (4, 1)
+  assert found["platform"] == "cpu"
+  assert (found["data"], found["weights_sha256"]) == ("digits 1", None)
+  json.dumps(found)
+
+
+def test_the_commit_is_that_of_the_code_wherever_one_stands(tmp_path, monkeypatch):
+  line = ["git", "-C", os.path.dirname(runs.__file__), "rev-parse", "HEAD"]
+  done = subprocess.run(line, capture_output=True, text=True)
+  expected = done.stdout.strip() if done.returncode == 0 else None
+  monkeypatch.chdir(tmp_path)
+  commit = runs.describe_environment()["commit"]
+  assert (commit and commit.removesuffix("+")) == expected
+
+
+def test_without_git_there_is_no_commit(monkeypatch):
+  monkeypatch.setenv("PATH", "")
+  assert runs.describe_environment()["commit"] is None
