@@ -115,14 +115,16 @@ def schedule(preset: str, num_examples: int, batch_size: int | None = None) -> S
   """
   one_of("preset", preset, PRESETS)
   r = regime(num_examples)
-  batch = batch_size or (128 if preset == "readme_128" else RULE_BATCH_SIZE)
+  if batch_size is None:
+    batch_size = 128 if preset == "readme_128" else RULE_BATCH_SIZE
+  at_least("batch_size", batch_size, 1)
   base_lr = 0.001 if preset == "readme_128" else RULE_LEARNING_RATE
-  rule = Schedule(batch, base_lr, r.total_steps, r.warmup_steps, r.decay_steps, r.mixup_alpha)
+  rule = Schedule(batch_size, base_lr, r.total_steps, r.warmup_steps, r.decay_steps, r.mixup_alpha)
   if preset == "paper":
     decay_steps = tuple(r.total_steps * tenths // 10 for tenths in (3, 6, 9))
     return dataclasses.replace(rule, warmup_steps=0, decay_steps=decay_steps)
   if preset == "scaled":
-    factor = batch / RULE_BATCH_SIZE
+    factor = batch_size / RULE_BATCH_SIZE
     stretched = stretch(rule, round(r.total_steps / factor))
     return dataclasses.replace(stretched, base_lr=base_lr * factor)
   return rule
@@ -163,8 +165,6 @@ def resolve(config: Any, num_examples: int, image_size: tuple[int, int]) -> Any:
   _fill(resolved, "resolution", "paper" if config.preset == "paper" else "code")
   resize, crop = resolution(image_size, config.model, resolved.resolution)
   _fill_resolution(resolved, resize, crop)
-  if config.batch_size is not None:
-    at_least("batch_size", config.batch_size, 1)
   rule = schedule(config.preset, num_examples, config.batch_size)
   if config.total_steps is not None:
     rule = stretch(rule, config.total_steps)
@@ -199,7 +199,8 @@ def departures(
 
 def describe(config: Any, num_examples: int, image_size: tuple[int, int], num_devices: int) -> str:
   """Returns a resolved config's rule as a few lines of text, as it is printed before training."""
-  decays = ", ".join(f"{s:,}" for s in config.decay_steps) or "never"
+  boundaries = ", ".join(f"{s:,}" for s in config.decay_steps)
+  decays = f"x {DECAY_FACTOR:g} after {boundaries}" if boundaries else "no decay"
   mixup = f"alpha {config.mixup_alpha:g}" if config.mixup_alpha else "off"
   epochs = config.total_steps * config.batch_size / num_examples
   per_device = config.batch_size / num_devices
@@ -211,8 +212,7 @@ def describe(config: Any, num_examples: int, image_size: tuple[int, int], num_de
     "augmentation": f"random {' and '.join(augmentation)}" if augmentation else "none",
     "batch": f"{config.batch_size} ({per_device:g} on each of {num_devices} devices)",
     "steps": f"{config.total_steps:,} ({epochs:,.1f} epochs)",
-    "learning rate": f"{config.base_lr:g}, warm-up {config.warmup_steps:,} steps, "
-    f"x {DECAY_FACTOR:g} after {decays}",
+    "learning rate": f"{config.base_lr:g}, warm-up {config.warmup_steps:,} steps, {decays}",
     "MixUp": mixup,
   }
   if differing := departures(config, num_examples, image_size):
