@@ -66,11 +66,16 @@ class Checkpoints:
       )
     except (OSError, ValueError, KeyError) as e:
       reason = str(e).splitlines()[0] if str(e) else type(e).__name__
-      raise errors.UserError(
-        f"The checkpoint of step {step} in {self._folder} can't be read ({reason}): delete it to "
-        f"start the run anew."
-      ) from e
+      raise self._unusable(step, reason) from e
+    if jax.tree.map(np.shape, restored.state) != jax.tree.map(np.shape, like):
+      raise self._unusable(step, "it holds arrays of other shapes")  # orbax doesn't mind
     return restored.state, restored.run["seconds"]
+
+  def _unusable(self, step: int, reason: str) -> errors.UserError:
+    return errors.UserError(
+      f"The checkpoint of step {step} in {self._folder} can't be read ({reason}): delete it to "
+      f"start the run anew."
+    )
 
   def __enter__(self) -> Self:
     """Returns itself."""

@@ -48,7 +48,8 @@ def open_folder(
     raise errors.UserError(
       f"The run folder {folder} can't be written ({e.strerror}): choose another --workdir."
     ) from e
-  earlier = read_json(folder / CONFIG)
+  begun = (folder / ENVIRONMENT).exists()  # else weights or data were at fault, and no step taken
+  earlier = read_json(folder / CONFIG) if begun else None
   if earlier is None:
     write_json(folder / CONFIG, config)
     return folder

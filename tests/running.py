@@ -94,3 +94,17 @@ def arrays(folder):
   """Returns {key: array} of a run's model.npz."""
   with np.load(pathlib.Path(folder) / "model.npz") as file:
     return dict(file)
+
+
+def scalars(folder, tag):
+  """Returns [(step, value)] of a tag in the TensorBoard event files of a folder."""
+  import tensorflow as tf
+
+  found = []
+  for path in sorted(folder.glob("events.out.tfevents.*")):
+    for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
+      event = tf.compat.v1.Event.FromString(record)
+      found += [
+        (event.step, float(tf.make_ndarray(v.tensor))) for v in event.summary.value if v.tag == tag
+      ]
+  return found

@@ -13,6 +13,12 @@ from bit_jax import errors, runs
 CONFIG = {"model": "R14x0.5", "decay_steps": (2, 4), "base_lr": 0.003, "shots": None}
 
 
+def begin(folder):
+  """Leaves what a run leaves once its data and weights are loaded."""
+  runs.open_folder(folder, CONFIG)
+  runs.write_json(folder / runs.ENVIRONMENT, {})
+
+
 def test_a_new_folder_holds_the_config(tmp_path):
   folder = runs.open_folder(tmp_path / "a" / "b", CONFIG)
   assert folder == tmp_path / "a" / "b"
@@ -28,14 +34,14 @@ def test_the_path_is_absolute_and_home_is_expanded(tmp_path, monkeypatch):
 
 
 def test_the_same_config_may_go_on(tmp_path):
-  runs.open_folder(tmp_path, CONFIG)
+  begin(tmp_path)
   before = (tmp_path / "config.json").stat().st_mtime_ns
   runs.open_folder(tmp_path, CONFIG)
   assert (tmp_path / "config.json").stat().st_mtime_ns == before
 
 
 def test_another_config_is_refused_and_the_fields_are_named(tmp_path):
-  runs.open_folder(tmp_path, CONFIG)
+  begin(tmp_path)
   other = {**CONFIG, "base_lr": 0.1, "decay_steps": (2, 5)}
   with pytest.raises(errors.UserError) as e:
     runs.open_folder(tmp_path, other)
@@ -47,8 +53,15 @@ def test_another_config_is_refused_and_the_fields_are_named(tmp_path):
   assert json.loads((tmp_path / "config.json").read_text())["base_lr"] == 0.003
 
 
-def test_a_field_that_is_new_is_named(tmp_path):
+def test_a_run_that_never_began_is_replaced(tmp_path):
+  """A mistake in the weights' path is corrected with the same --workdir."""
   runs.open_folder(tmp_path, CONFIG)
+  runs.open_folder(tmp_path, {**CONFIG, "base_lr": 0.1})
+  assert json.loads((tmp_path / "config.json").read_text())["base_lr"] == 0.1
+
+
+def test_a_field_that_is_new_is_named(tmp_path):
+  begin(tmp_path)
   with pytest.raises(errors.UserError, match=r"momentum: None there, 0\.5 now"):
     runs.open_folder(tmp_path, {**CONFIG, "momentum": 0.5})
 

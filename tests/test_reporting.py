@@ -1,0 +1,135 @@
+"""What a run tells: the rows of metrics.jsonl, TensorBoard's events, and the overview."""
+
+import json
+
+import numpy as np
+import pytest
+import running
+
+from bit_jax import architectures, reporting
+
+
+@pytest.fixture(params=[True, False], ids=["clu", "without TensorFlow"])
+def with_clu(request, monkeypatch):
+  """Both ways of reporting; without TensorFlow its import fails."""
+  if not request.param:
+    monkeypatch.setitem(__import__("sys").modules, "tensorflow", None)
+  return request.param
+
+
+def report(folder, first_step=0, quiet=False, total_steps=4):
+  return reporting.Reporter(
+    folder,
+    first_step=first_step,
+    total_steps=total_steps,
+    batch_size=8,
+    log_every=2,
+    quiet=quiet,
+  )
+
+
+def rows(folder):
+  return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_rows(tmp_path, capsys, with_clu):
+  with report(tmp_path) as reporter:
+    for step in (1, 2):
+      with reporter.waiting_for_input():
+        pass
+      reporter.step(step)
+    reporter.train_metrics(2, {"loss": 0.5, "top1": 0.25, "learning_rate": 0.1})
+    reporter.eval_metrics(2, {"loss": 0.75, "top1": 0.125, "top5": 0.5}, 1234)
+  train, evaluation = rows(tmp_path)
+  assert train == {**train, "step": 2, "kind": "train", "loss": 0.5, "top1": 0.25}
+  assert train["learning_rate"] == 0.1
+  assert train["images_per_second"] > 0
+  assert 0 <= train["input_wait_share"] <= 1
+  assert evaluation == {"step": 2, "kind": "eval", "loss": 0.75, "top1": 0.125, "top5": 0.5}
+  out = capsys.readouterr().out
+  assert "step 2/4  loss 0.5000  top-1  25.0%" in out
+  assert "step 2: evaluated 1,234 images: loss 0.7500  top-1 12.50%  top-5 50.00%" in out
+  assert ("Without TensorBoard events and profiles" in out) != with_clu
+  assert bool(list(tmp_path.glob("events.out.tfevents.*"))) == with_clu
+
+
+@pytest.mark.slow
+def test_tensorboard_reads_the_values_back(tmp_path):
+  with report(tmp_path) as reporter:
+    reporter.step(2)
+    reporter.train_metrics(2, {"loss": 0.5, "top1": 0.25})
+    reporter.eval_metrics(4, {"loss": 0.75, "top1": 0.125}, 10)
+  assert running.scalars(tmp_path, "train/loss") == [(2, 0.5)]
+  assert running.scalars(tmp_path, "eval/top1") == [(4, 0.125)]
+
+
+@pytest.mark.usefixtures("with_clu")
+def test_speed_counts_images_and_leaves_pauses_out(tmp_path, monkeypatch):
+  now = [100.0]
+  with monkeypatch.context() as patch:
+    patch.setattr(reporting.time, "monotonic", lambda: now[0])
+    reporter = report(tmp_path, first_step=2)
+    with reporter.waiting_for_input():
+      now[0] += 1
+    now[0] += 3
+    with reporter.paused():
+      now[0] += 50
+    reporter.train_metrics(4, {"loss": 0.0, "top1": 0.0})
+  with reporter:
+    pass
+  (row,) = rows(tmp_path)
+  assert row["images_per_second"] == 2 * 8 / 4
+  assert row["input_wait_share"] == 0.25
+
+
+@pytest.mark.usefixtures("with_clu")
+def test_a_resumed_run_drops_the_rows_it_will_write_again(tmp_path):
+  old = [(1, "train"), (2, "train"), (2, "eval"), (3, "train"), (4, "train"), (4, "eval")]
+  text = "".join(json.dumps({"step": s, "kind": k}) + "\n" for s, k in old)
+
+  def kept(first_step):
+    (tmp_path / "metrics.jsonl").write_text(text + '{"step": 4, "ki')  # killed as it wrote
+    with report(tmp_path, first_step):
+      pass
+    return [(r["step"], r["kind"]) for r in rows(tmp_path)]
+
+  assert kept(0) == []
+  assert kept(2) == old[:3]
+  assert kept(3) == old[:4]
+  assert kept(4) == old[:5]  # the evaluation that ends a run is made again
+
+
+def test_other_processes_write_and_say_nothing(tmp_path, capsys):
+  with report(tmp_path, quiet=True) as reporter:
+    with reporter.waiting_for_input(), reporter.paused():
+      pass
+    reporter.step(1)
+    reporter.train_metrics(1, {"loss": 0.0, "top1": 0.0})
+    reporter.eval_metrics(1, {"loss": 0.0, "top1": 0.0}, 10)
+  assert list(tmp_path.iterdir()) == []
+  assert capsys.readouterr().out == ""
+
+
+def test_parameter_overview(tmp_path):
+  shapes = architectures.parameter_shapes(architectures.find("R14x0.5"), 10)
+  params = {}
+  for name, shape in shapes.items():
+    *path, last = name.split("/")
+    node = params
+    for part in path:
+      node = node.setdefault(part, {})
+    node[last] = np.zeros(shape, np.float32)
+  text = reporting.parameter_overview(params, tmp_path / "p.txt")
+  total = sum(int(np.prod(s)) for s in shapes.values())
+  assert text.splitlines()[-1].split() == ["total", "45", "arrays", f"{total:,}", "parameters"]
+  written = (tmp_path / "p.txt").read_text()
+  assert all(name in written for name in shapes)
+  assert f"{total:,}" in written
+
+
+@pytest.mark.parametrize(
+  ("seconds", "text"),
+  [(0, "0s"), (7.4, "7s"), (59.6, "1m 00s"), (307, "5m 07s"), (3599.9, "1h 00m"), (7500, "2h 05m")],
+)
+def test_format_seconds(seconds, text):
+  assert reporting.format_seconds(seconds) == text
