@@ -6,7 +6,6 @@ line that says so; all else works the same.
 
 import contextlib
 import json
-import os
 import pathlib
 import sys
 import time
@@ -17,6 +16,8 @@ from typing import Any, Self
 import jax
 import tqdm
 from clu import parameter_overview as parameter_overview_lib
+
+from bit_jax import tensorflow_import
 
 METRICS = "metrics.jsonl"
 
@@ -71,14 +72,12 @@ class Reporter:
     )
 
   def _open_clu(self, folder: pathlib.Path, log_every: int, profile: bool) -> None:
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
-      import tensorflow as tf
+      tensorflow_import.tensorflow()  # before clu imports it with its own settings
       from clu import metric_writers, periodic_actions
     except ImportError as e:
       self.say(f"Without TensorBoard events and profiles: {e}.")
       return
-    tf.config.set_visible_devices([], "GPU")  # JAX needs its memory
     self._writer = metric_writers.AsyncWriter(metric_writers.SummaryWriter(str(folder)))
     self._stack.callback(self._writer.close)
     progress = periodic_actions.ReportProgress(

@@ -8,12 +8,13 @@ import pathlib
 import sys
 
 import numpy as np
-import tensorflow as tf
-import tensorflow_datasets as tfds
 import tqdm
 
-from bit_jax import errors
+from bit_jax import errors, tensorflow_import
 from bit_jax.data import arrays
+
+tf = tensorflow_import.tensorflow()  # before tfds imports it with its own settings
+import tensorflow_datasets as tfds  # noqa: E402
 
 _READ_BATCH = 256  # images a progress tick; of no consequence for the result
 
@@ -37,7 +38,6 @@ def load_split(
     UserError: There is no such set or split, it isn't prepared, it is damaged, its images differ
       in size, or it has no label.
   """
-  tf.config.set_visible_devices([], "GPU")  # else TensorFlow takes the memory that JAX needs
   builder = _find_prepared(tfds_name, data_dir)
   features = dict(builder.info.features.items())
   image, label = features.get("image"), features.get("label")
