@@ -1,14 +1,9 @@
-"""Fine-tunes a network and evaluates it, over all devices of all processes.
-
-This is the one module that calls `jax.pmap`. The sets lie on every device, decoded, at their native
-size; a step sends indices, a MixUp factor and a learning rate.
-"""
+"""Fine-tunes a network and evaluates it: one run, from its config to its folder."""
 
 import dataclasses
 import functools
 import pathlib
 import time
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -25,6 +20,7 @@ from bit_jax import (
   metrics,
   models,
   optimizer,
+  parallel,
   pictures,
   reporting,
   runs,
@@ -33,7 +29,6 @@ from bit_jax import (
 )
 from bit_jax.data import arrays, device, fewshot, loading, order
 
-_AXIS = "devices"
 _SHOWN = 16  # images in a picture
 
 
@@ -80,7 +75,7 @@ def train_and_evaluate(config: Any, workdir: str) -> dict[str, Any]:
     interruption.Interrupted: The process was asked to stop; the state is saved.
   """
   config, spec = experiment.resolve(config)
-  layout = _local_rows(order.device_layout(config.batch_size, jax.device_count()))
+  layout = parallel.local_rows(order.device_layout(config.batch_size, jax.device_count()))
   folder = runs.open_folder(workdir, config.to_dict(), create=jax.process_index() == 0)
   if result := runs.finished(folder):
     if jax.process_index() == 0:
@@ -94,78 +89,13 @@ def train_and_evaluate(config: Any, workdir: str) -> dict[str, Any]:
     layout=layout,
     train=_subset(train, config, folder),
     test=test,
-    model=models.create(config.model, spec.num_classes, compute_dtype(config.dtype)),
+    model=models.create(config.model, spec.num_classes, parallel.compute_dtype(config.dtype)),
     seed_key=jax.random.key(config.seed),
     is_first=jax.process_index() == 0,
   )
   if run.is_first:
     _describe_run(run, params, version, digest)
   return _train(run, params)
-
-
-def compute_dtype(name: str) -> Any:
-  """Returns the dtype of a config's 'auto', 'float32' or 'bfloat16' on this machine."""
-  if name == "auto":
-    name = "float32" if jax.default_backend() == "cpu" else "bfloat16"
-  return jnp.dtype(name)
-
-
-def replicate(tree: Any) -> Any:
-  """Places host arrays on every device as a pmapped step returns its state.
-
-  A plain transfer would have another sharding, and the step would be compiled a second time.
-  """
-  place = jax.pmap(lambda t, _: t, _AXIS, in_axes=(None, 0), out_axes=None)
-  return place(tree, np.zeros(jax.local_device_count()))
-
-
-def train_function(model: models.ResNetV2, momentum: float, resize: int, crop: int) -> Callable:
-  """Returns the pmapped training step.
-
-  Its arguments: state, images [N, h, w, 3] uint8, labels [N] int32, indices and positions
-  [devices, b] integer, seed key, MixUp factor, learning rate, whether to flip and to crop randomly.
-  It returns the new state, whose predecessor is given up, and the metrics of the whole batch.
-  """
-  collection = metrics.collection(model.num_classes)
-  step = functools.partial(
-    steps.train_step, model=model, optimizer=optimizer.sgd(momentum), axis_name=_AXIS
-  )
-
-  def train(state, images, labels, indices, positions, key, lam, rate, flip, random_crop):  # type: ignore[no-untyped-def]
-    keys = device.example_keys(key, state.step, positions)
-    batch = device.augment(
-      images[indices], keys, resize=resize, crop=crop, flip=flip, random_crop=random_crop
-    )
-    state, outputs = step(state, batch, labels[indices], lam, rate)
-    return state, collection.gather_from_model_output(axis_name=_AXIS, **outputs)
-
-  in_axes = (None, None, None, 0, 0, None, None, None, None, None)
-  return jax.pmap(train, _AXIS, in_axes=in_axes, out_axes=(None, None), donate_argnums=0)
-
-
-def eval_function(model: models.ResNetV2, size: int) -> Callable:
-  """Returns the pmapped evaluation step.
-
-  Its arguments: parameters, images [N, h, w, 3] uint8, labels [N] int32, indices and mask
-  [devices, b]. It returns the metrics of all unmasked examples, and predictions [devices, b] int32.
-  """
-  collection = metrics.collection(model.num_classes)
-
-  def evaluate(params, images, labels, indices, mask):  # type: ignore[no-untyped-def]
-    batch = device.prepare_eval(images[indices], size)
-    outputs = steps.eval_step(params, batch, labels[indices], model=model)
-    predictions = outputs.pop("prediction")
-    parts = collection.gather_from_model_output(axis_name=_AXIS, mask=mask, **outputs)
-    return parts, predictions
-
-  in_axes = (None, None, None, 0, 0)
-  return jax.pmap(evaluate, _AXIS, in_axes=in_axes, out_axes=(None, 0))
-
-
-def _local_rows(rows: np.ndarray) -> np.ndarray:
-  """Returns this process's share of [devices, ...]."""
-  first = jax.process_index() * jax.local_device_count()
-  return rows[first : first + jax.local_device_count()]
 
 
 def _initial_params(config: Any, num_classes: int) -> tuple[Any, str | None]:
@@ -251,7 +181,7 @@ def _train(run: _Run, params: Any) -> dict[str, Any]:
       quiet=not run.is_first,
     )
     with reporter, interruption.StopRequest() as stop:
-      loop = _Loop(run, replicate(state), seconds, reporter, checkpoints)
+      loop = _Loop(run, parallel.replicate(state), seconds, reporter, checkpoints)
       del state, params  # one copy less in memory
       loop.run(first, stop)
       return loop.finish()
@@ -271,10 +201,10 @@ class _Loop:
     c = run.config
     self._run, self._state, self._reporter = run, state, reporter
     self._checkpoints = checkpoints
-    self._train = train_function(run.model, c.momentum, c.resize, c.crop)
-    self._evaluate = eval_function(run.model, c.crop)
-    self._examples = replicate((run.train.images, run.train.labels))
-    self._tests = replicate((run.test.images, run.test.labels))
+    self._train = parallel.train_function(run.model, c.momentum, c.resize, c.crop)
+    self._evaluate = parallel.eval_function(run.model, c.crop)
+    self._examples = parallel.replicate(parallel.Resident(run.train.images, run.train.labels))
+    self._tests = parallel.replicate(parallel.Resident(run.test.images, run.test.labels))
     self._rates = optimizer.learning_rates(c.base_lr, c.warmup_steps, c.decay_steps, c.total_steps)
     self._window: list[Any] = []
     self._seconds, self._resumed = seconds, time.monotonic()
@@ -311,17 +241,15 @@ class _Loop:
     run, c = self._run, self._run.config
     with self._reporter.waiting_for_input():
       indices = order.batch(c.seed, step, c.batch_size, len(run.train))[run.layout]
-    self._state, part = self._train(
-      self._state,
-      *self._examples,
-      indices.astype(np.int32),
-      run.layout.astype(np.int32),
-      run.seed_key,
-      np.float32(order.mixup_lambda(c.seed, step, c.mixup_alpha)),
-      self._rates[step],
-      np.bool_(c.random_flip),
-      np.bool_(c.random_crop),
+    share = parallel.Share(indices.astype(np.int32), run.layout.astype(np.int32))
+    arguments = parallel.StepArguments(
+      key=run.seed_key,
+      lam=np.float32(order.mixup_lambda(c.seed, step, c.mixup_alpha)),
+      learning_rate=self._rates[step],
+      flip=np.bool_(c.random_flip),
+      random_crop=np.bool_(c.random_crop),
     )
+    self._state, part = self._train(self._state, self._examples, share, arguments)
     self._window.append(part)
 
   def _log(self, done: int) -> None:
@@ -369,9 +297,9 @@ class _Loop:
     with self._reporter.paused():
       batches = order.eval_batches(len(run.test), run.config.eval_batch_size, jax.device_count())
       for indices, mask in batches:
-        indices, mask = _local_rows(indices), _local_rows(mask)
+        indices, mask = parallel.local_rows(indices), parallel.local_rows(mask)
         part, predicted = self._evaluate(
-          self._state.params, *self._tests, indices.astype(np.int32), mask
+          self._state.params, self._tests, indices.astype(np.int32), mask
         )
         parts.append(part)
         pending.append((indices[mask], mask, predicted))

@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from bit_jax import architectures, commands, errors, metrics, models, runs, trainer, weights
+from bit_jax import architectures, commands, errors, metrics, models, parallel, runs, weights
 from bit_jax.data import arrays, datasets, loading, order
 
 NAME, MODEL = "R14x0.5-CIFAR100", "R14x0.5"
@@ -52,10 +52,11 @@ def main(argv: Sequence[str]) -> None:
 def evaluate(params: Any, test: arrays.Examples, size: int) -> dict[str, float]:
   """Returns the metrics of a network over all test images, resized to `size` pixels."""
   model = models.create(MODEL, len(test.class_names))
-  step = trainer.eval_function(model, size)
-  state = trainer.replicate((params, test.images, test.labels))
+  step = parallel.eval_function(model, size)
+  params = parallel.replicate(params)
+  examples = parallel.replicate(parallel.Resident(test.images, test.labels))
   batches = order.eval_batches(len(test), _EVAL_BATCH, jax.device_count())
-  return metrics.merge([step(*state, i.astype(np.int32), mask)[0] for i, mask in batches])
+  return metrics.merge([step(params, examples, i.astype(np.int32), mask)[0] for i, mask in batches])
 
 
 def _card(
