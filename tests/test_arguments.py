@@ -1,0 +1,79 @@
+"""Tests of bit_jax.arguments."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bit_jax import arguments, errors
+
+SPECIFICATION = {
+  "model": arguments.Argument("R50x1"),
+  "shots": arguments.integer(None, 1),
+  "preset": arguments.choice("code", ("code", "paper")),
+  "path": arguments.Argument(None, takes_rest=True),
+}
+DEFAULTS = {"model": "R50x1", "shots": None, "preset": "code", "path": None}
+
+
+@pytest.mark.parametrize(
+  ("text", "changes"),
+  [
+    (None, {}),
+    ("", {}),
+    ("model=R101x3", {"model": "R101x3"}),
+    ("shots=5,preset=paper", {"shots": 5, "preset": "paper"}),
+    ("preset=paper,shots=5", {"shots": 5, "preset": "paper"}),
+    ("path=~/a=b,c d/x:y.npz", {"path": "~/a=b,c d/x:y.npz"}),
+    ("shots=1,path=/a,shots=2", {"shots": 1, "path": "/a,shots=2"}),
+    ("model=a=b", {"model": "a=b"}),
+    ("shots=3,", {"shots": 3}),
+  ],
+)
+def test_values(text, changes):
+  assert arguments.parse(text, SPECIFICATION) == {**DEFAULTS, **changes}
+
+
+@given(st.text())
+def test_a_path_is_taken_as_it_is(path):
+  assert arguments.parse(f"shots=2,path={path}", SPECIFICATION)["path"] == path
+
+
+@given(st.integers(-50, 50), st.integers(-50, 50))
+def test_integers_have_a_minimum(value, minimum):
+  specification = {"n": arguments.integer(0, minimum)}
+  if value >= minimum:
+    assert arguments.parse(f"n={value}", specification) == {"n": value}
+  else:
+    with pytest.raises(errors.UserError, match=f"a whole number of at least {minimum}"):
+      arguments.parse(f"n={value}", specification)
+
+
+@pytest.mark.parametrize(
+  ("text", "facts"),
+  [
+    ("modle=R50x1", ("no config argument 'modle'", "did you mean model?", "model, shots, preset")),
+    ("zzz=1", ("no config argument 'zzz'", "key=value")),
+    ("R50x1", ("no config argument 'R50x1'", "key=value")),
+    (",shots=5", ("no config argument ',shots'",)),
+    ("shots", ("argument shots needs a value: shots=...",)),
+    ("shots=5,shots=6", ("argument shots is given twice",)),
+    ("shots=five", ("shots=five can't be used", "a whole number of at least 1")),
+    ("shots=", ("shots= can't be used", "a whole number of at least 1")),
+    ("shots=0", ("shots=0 can't be used", "a whole number of at least 1")),
+    ("shots=1.5", ("shots=1.5 can't be used",)),
+    ("preset=blog", ("preset=blog can't be used", "one of code, paper")),
+  ],
+)
+def test_mistakes(text, facts):
+  with pytest.raises(errors.UserError) as e:
+    arguments.parse(text, SPECIFICATION)
+  assert all(fact in str(e.value) for fact in facts)
+
+
+def test_the_reason_of_an_argument_s_own_check_is_told():
+  def check(text):
+    raise errors.UserError(f"{text} was never released.")
+
+  with pytest.raises(errors.UserError) as e:
+    arguments.parse("model=X", {"model": arguments.Argument("", check)})
+  assert str(e.value) == "The config argument model=X can't be used: X was never released."

@@ -1,0 +1,106 @@
+"""Tests of bit_jax.commands, and of what the training command makes of a user's mistakes."""
+
+import signal
+
+import pytest
+
+from bit_jax import commands, errors, interruption, train
+from configs import base
+
+# ml_collections loads a config file in a way that Python calls deprecated.
+pytestmark = pytest.mark.filterwarnings(r"ignore:the load_module\(\) method:DeprecationWarning")
+
+FOLDER = base.__file__.rpartition("/")[0]
+CIFAR10 = f"--config={FOLDER}/cifar10.py"
+
+
+def run(capsys, *argv):
+  status = commands.run(train.main, ["train", *argv])
+  out, err = capsys.readouterr()
+  return status, out, err
+
+
+@pytest.mark.parametrize(
+  ("argv", "facts"),
+  [
+    ([], ["Which config?", "--config=configs/quickstart.py"]),
+    (["--config=nowhere.py"], ["There is no config file 'nowhere.py'"]),
+    (["--config", "nowhere.py"], ["There is no config file 'nowhere.py'"]),
+    (["--config=nowhere.py:shots=5"], ["There is no config file 'nowhere.py'"]),
+    ([f"--config={FOLDER}"], ["There is no config file"]),
+    ([f"--config={FOLDER}/base.py"], ["names no data set", "cifar10"]),
+    ([CIFAR10, "--config.batchsize=3"], ["no field 'batchsize'", "did you mean batch_size?"]),
+    ([CIFAR10, "--config.zzz=3"], ["no field 'zzz'", "total_steps"]),
+    ([CIFAR10, "--config.batch_size=abc"], ["batch_size", "abc"]),
+    ([CIFAR10, "--config.batch_size=1.5"], ["batch_size", "1.5"]),
+    ([CIFAR10, "--config.base_lr=fast"], ["base_lr", "fast"]),
+    ([CIFAR10, "--config.random_flip=maybe"], ["random_flip", "maybe"]),
+    ([CIFAR10, "--config.decay_steps=(1,"], ["decay_steps"]),
+    ([CIFAR10, "--bogus"], ["bogus"]),
+    ([CIFAR10, "--bogus=3"], ["bogus"]),
+    ([CIFAR10, "--dry_run=perhaps"], ["dry_run", "perhaps"]),
+    ([CIFAR10, "stray"], ["What is 'stray'?", "two dashes"]),
+    ([f"{CIFAR10}:shotz=5"], ["no config argument 'shotz'", "did you mean shots?"]),
+    ([f"{CIFAR10}:shots=0"], ["shots=0 can't be used", "at least 1"]),
+    ([f"{CIFAR10}:shots=five"], ["shots=five can't be used", "whole number"]),
+    ([f"{CIFAR10}:preset=blog"], ["preset=blog", "code, paper, readme_128, scaled"]),
+    ([f"{CIFAR10}:model=BiT-L-R50x1"], ["BiT-L-R50x1 was never released"]),
+    ([f"{CIFAR10}:model=R50x7"], ["There is no model 'R50x7'", "BiT-M-R50x1"]),
+    ([CIFAR10, "--config.model=BiT-L-R152x4"], ["BiT-L-R152x4 was never released"]),
+    ([CIFAR10, "--config.shots=0"], ["shots must be at least 1, not 0"]),
+    ([CIFAR10, "--config.preset=blog"], ["preset='blog'", "readme_128"]),
+    ([CIFAR10, "--config.protocol=test"], ["no protocol 'test'", "final, select"]),
+    ([CIFAR10, "--config.dataset=mnist"], ["no data set 'mnist'", "cifar100"]),
+    ([CIFAR10, "--config.crop=500", "--config.resize=160"], ["crop of 500", "resized to 160"]),
+    ([f"--config={FOLDER}/npz.py"], ["path"]),
+    ([f"--config={FOLDER}/npz.py:path=nowhere.npz"], ["nowhere.npz"]),
+  ],
+)
+def test_a_mistake_ends_in_a_sentence(capsys, argv, facts):
+  status, out, err = run(capsys, *argv)
+  assert status == 2
+  assert out == ""
+  assert err.startswith("error: ")
+  assert err.count("\n") == 1
+  assert len(err) < 900
+  assert "Traceback" not in err
+  assert all(fact in err for fact in facts)
+
+
+def test_a_dry_run_prints_the_rule(capsys):
+  status, out, err = run(capsys, f"{CIFAR10}:shots=5", "--config.batch_size=64", "--dry_run")
+  assert (status, err) == (0, "")
+  words = " ".join(out.split())
+  for fact in (
+    "cifar10: BiT-M-R50x1",
+    "examples 50 ",
+    "160 -> 128",
+    "64 (16 on each of 4 devices)",
+  ):
+    assert fact in words
+  assert '"total_steps": 500' in out
+
+
+@pytest.mark.parametrize("flag", ["--help", "-h", "--helpfull"])
+def test_help(capsys, flag):
+  status, out, err = run(capsys, flag)
+  assert (status, err) == (0, "")
+  assert "--config=FILE" in out
+
+
+def test_exit_statuses(capsys):
+  def raising(error):
+    def main(argv):
+      assert argv == ["x", "y"]
+      raise error
+
+    return main
+
+  assert commands.run(lambda argv: None, ["x"]) == 0
+  assert commands.run(raising(errors.UserError("Say it so.")), ["x", "y"]) == 2
+  assert capsys.readouterr().err == "error: Say it so.\n"
+  assert commands.run(raising(KeyboardInterrupt()), ["x", "y"]) == 128 + signal.SIGINT
+  assert commands.run(raising(interruption.Interrupted("Saved.")), ["x", "y"]) == 130
+  assert capsys.readouterr().err == "interrupted\nSaved.\n"
+  with pytest.raises(ZeroDivisionError):  # a defect keeps its traceback
+    commands.run(raising(ZeroDivisionError()), ["x", "y"])
