@@ -91,9 +91,10 @@ def _report(folder: str, name: str, result: dict[str, float]) -> None:
   ):
     print(f"  {os.path.join(folder, file):<60} {what}")
   if name == "quickstart":
+    python = os.path.relpath(sys.executable) if sys.prefix != sys.base_prefix else "python"
     print(
       "Next, the same from random initialisation, to see what the pre-training brought:\n"
-      "  python -m bit_jax.train --config=configs/quickstart.py:weights=none"
+      f"  {python} -m bit_jax.train --config=configs/quickstart.py:weights=none"
     )
 
 
