@@ -41,7 +41,7 @@ def parse(flag_values: flags.FlagValues, argv: Sequence[str]) -> None:
     UserError: An unknown flag, a config file that isn't there, or a field or value that it doesn't
       have.
   """
-  _require_config_file(argv)
+  _find_config_file(argv)
   try:
     rest = flag_values(argv)[1:]
   except (AttributeError, KeyError) as e:
@@ -63,7 +63,7 @@ def define_config(flag_values: flags.FlagValues, argv: Sequence[str]) -> flags.F
   )
 
 
-def _require_config_file(argv: Sequence[str]) -> None:
+def _find_config_file(argv: Sequence[str]) -> None:
   for previous, text in zip(["", *argv], argv, strict=False):
     name, equals, value = text.lstrip("-").partition("=")
     if previous in ("--config", "-config"):
@@ -75,6 +75,10 @@ def _require_config_file(argv: Sequence[str]) -> None:
       raise errors.UserError(
         f"There is no config file {path!r}: give its path, such as --config=configs/cifar10.py."
       )
+    folder = os.path.dirname(os.path.abspath(path))
+    if os.path.isfile(os.path.join(folder, "__init__.py")):
+      # Config files import their neighbours as `configs.base`, from wherever the command runs.
+      sys.path.append(os.path.dirname(folder))
 
 
 def _root_mistake(error: BaseException) -> str | None:
