@@ -172,7 +172,7 @@ def resolve(config: Any, num_examples: int, image_size: tuple[int, int]) -> Any:
     _fill(resolved, field.name, getattr(rule, field.name))
   _fill(resolved, "eval_every", max(1, resolved.total_steps // 5))
   _fill(resolved, "checkpoint_every", resolved.eval_every)
-  _fill(resolved, "log_every", min(100, max(1, resolved.total_steps // 50)))
+  _fill(resolved, "log_every", min(100, max(1, resolved.total_steps // 20)))
   _check(resolved)
   return resolved
 

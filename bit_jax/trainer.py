@@ -139,15 +139,15 @@ def _describe_run(run: _Run, params: Any, version: str, digest: str | None) -> N
     f"{environment['dtype']}; run folder {run.folder}",
     flush=True,
   )
-  shown = np.arange(min(_SHOWN, len(run.train)))
-  images = _augmented(run, shown)
+  shown = order.batch(run.config.seed, 0, run.config.batch_size, len(run.train))[:_SHOWN]
   captions = [names[c] for c in run.train.labels[shown]]
-  pictures.sheet(images, captions, run.folder / "augmented.png", "Training images as augmented")
+  picture = run.folder / "augmented.png"
+  pictures.sheet(_augmented(run, shown), captions, picture, "Training images as augmented")
 
 
 def _augmented(run: _Run, indices: np.ndarray) -> np.ndarray:
-  """Returns training images as the first step would see them at these positions."""
-  keys = device.example_keys(run.seed_key, jnp.int32(0), jnp.asarray(indices))
+  """Returns the first images of the first step as it sees them (before MixUp)."""
+  keys = device.example_keys(run.seed_key, jnp.int32(0), jnp.arange(len(indices)))
   augment = jax.jit(
     functools.partial(device.augment, resize=run.config.resize, crop=run.config.crop)
   )

@@ -97,7 +97,7 @@ def get_config(
   config.deterministic = False
   config.eval_batch_size = 256  # over all devices; of no consequence for the result
 
-  # In steps. Left open: evaluations and checkpoints five times a run, logs fifty times or more.
+  # In steps. Left open: evaluations and checkpoints five times a run, logs twenty times or more.
   config.eval_every = placeholder(int)
   config.checkpoint_every = placeholder(int)
   config.log_every = placeholder(int)
