@@ -149,7 +149,7 @@ def test_eval_step():
 def test_the_network_learns_a_batch():
   model = models.create("R14x0.5", 3)
   images, labels = batch(7, n=8, size=32)
-  params = model.init(jax.random.key(0), images)["params"]
+  params = jax.jit(model.init)(jax.random.key(0), images)["params"]
   sgd = optimizer.sgd(0.9)
   step = jax.jit(functools.partial(steps.train_step, model=model, optimizer=sgd))
   state = steps.create_state(params, sgd)
