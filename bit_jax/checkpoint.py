@@ -30,12 +30,12 @@ class Checkpoints:
     """Returns the number of steps done in the newest checkpoint, 0 if there is none."""
     return self._manager.latest_step() or 0
 
-  def save(self, state: steps.TrainState, seconds: float) -> None:
+  def save(self, state: steps.TrainState, progress: dict[str, float]) -> None:
     """Starts to save a state; the copy is made before this returns.
 
     Args:
       state: On devices; they may overwrite it afterwards.
-      seconds: Time spent on training so far.
+      progress: What to know of the run besides.
     """
     copy = jax.tree.map(np.array, jax.device_get(state))
     step = int(copy.step)
@@ -43,13 +43,11 @@ class Checkpoints:
       return
     self._manager.save(
       step,
-      args=ocp.args.Composite(
-        state=ocp.args.StandardSave(copy), run=ocp.args.JsonSave({"seconds": seconds})
-      ),
+      args=ocp.args.Composite(state=ocp.args.StandardSave(copy), run=ocp.args.JsonSave(progress)),
     )
 
-  def restore(self, state: steps.TrainState) -> tuple[steps.TrainState, float]:
-    """Returns the newest state, as numpy arrays, and the seconds spent up to it.
+  def restore(self, state: steps.TrainState) -> tuple[steps.TrainState, dict[str, float]]:
+    """Returns the newest state, as numpy arrays, and the progress saved with it.
 
     Args:
       state: One of the same structure, shapes and dtypes.
@@ -69,7 +67,7 @@ class Checkpoints:
       raise self._unusable(step, reason) from e
     if jax.tree.map(np.shape, restored.state) != jax.tree.map(np.shape, like):
       raise self._unusable(step, "it holds arrays of other shapes")  # orbax doesn't mind
-    return restored.state, restored.run["seconds"]
+    return restored.state, restored.run
 
   def _unusable(self, step: int, reason: str) -> errors.UserError:
     return errors.UserError(

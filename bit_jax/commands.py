@@ -21,6 +21,9 @@ def run(main: Callable[[Sequence[str]], None], argv: Sequence[str]) -> int:
   except errors.UserError as e:
     print(f"error: {e}", file=sys.stderr)
     return MISTAKE
+  except OSError as e:  # a full disk, most likely
+    print(f"error: {e}; the same command goes on once that is mended.", file=sys.stderr)
+    return MISTAKE
   except interruption.Interrupted as e:
     print(e, file=sys.stderr)
     return INTERRUPTED
@@ -46,6 +49,8 @@ def parse(flag_values: flags.FlagValues, argv: Sequence[str]) -> None:
     rest = flag_values(argv)[1:]
   except (AttributeError, KeyError) as e:
     raise errors.UserError(_unknown_field(argv)) from e
+  except (ImportError, SyntaxError) as e:
+    raise errors.UserError(f"The config file can't be loaded: {_one_line(e)}.") from e
   except (flags.Error, TypeError, ValueError) as e:
     raise errors.UserError(_root_mistake(e) or f"{_one_line(e)}.") from e
   if rest:

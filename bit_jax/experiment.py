@@ -8,6 +8,11 @@ from typing import Any
 from bit_jax import errors, hyperrule, weights
 from bit_jax.data import datasets
 
+# Fields without consequence for the result: they may change between two parts of a run.
+_INCIDENTAL = frozenset(
+  ("checkpoint_every", "data_dir", "eval_batch_size", "log_every", "profile", "reason")
+)
+
 
 def resolve(config: Any) -> tuple[Any, datasets.DatasetSpec]:
   """Fills every field that the user left open; needs no data, weights or accelerator.
@@ -44,12 +49,17 @@ def num_examples(config: Any, spec: datasets.DatasetSpec) -> int:
   return spec.num_train if config.shots is None else config.shots * spec.num_classes
 
 
+def identity(config: Any) -> dict[str, Any]:
+  """Returns the fields of a resolved config that make it this run and no other."""
+  return {k: v for k, v in config.to_dict().items() if k not in _INCIDENTAL}
+
+
 def default_workdir(config: Any) -> str:
   """Returns the run folder of a resolved config: the same command finds it again.
 
-  `runs/<config>-<model>-<shots>-s<seed>-<hash>`, where the hash covers every field.
+  `runs/<config>-<model>-<shots>-s<seed>-<hash>`, where the hash covers its identity.
   """
-  text = json.dumps(config.to_dict(), sort_keys=True)
+  text = json.dumps(identity(config), sort_keys=True)
   digest = hashlib.sha256(text.encode()).hexdigest()[:8]
   shots = "full" if config.shots is None else f"{config.shots}shot"
   name = f"{config.name}-{config.model}-{shots}-s{config.seed}-{digest}"

@@ -62,16 +62,30 @@ def _convolve(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
   """
   size = kernel.shape[0]
   if size == 1:
-    return x[:, ::stride, ::stride] @ kernel[0, 0]
+    return _product(x[:, ::stride, ::stride], kernel[0, 0])
   if stride == 2 and size == 3 and jax.default_backend() == "cpu":
-    return _patches(x, size, stride) @ kernel.reshape(-1, kernel.shape[-1])
+    return _product(_patches(x, size, stride), kernel.reshape(-1, kernel.shape[-1]))
   if x.shape[-1] == 3:
     x = jnp.pad(x, [(0, 0)] * 3 + [(0, 1)])
     kernel = jnp.pad(kernel, [(0, 0), (0, 0), (0, 1), (0, 0)])
   padding = (size // 2, size // 2)
   return jax.lax.conv_general_dilated(
-    x, kernel, (stride, stride), (padding, padding), dimension_numbers=("NHWC", "HWIO", "NHWC")
+    x,
+    kernel,
+    (stride, stride),
+    (padding, padding),
+    dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    precision=_precision(x),
   )
+
+
+def _product(x: jax.Array, kernel: jax.Array) -> jax.Array:
+  return jnp.matmul(x, kernel, precision=_precision(x))
+
+
+def _precision(x: jax.Array) -> jax.lax.Precision | None:
+  """Returns the precision at which float32 means float32: accelerators' default is less."""
+  return jax.lax.Precision.HIGHEST if x.dtype == jnp.float32 else None
 
 
 def _patches(x: jax.Array, size: int, stride: int) -> jax.Array:
@@ -270,7 +284,7 @@ class HeadConv(nn.Module):
     shape = (1, 1, x.shape[-1], self.num_classes)
     kernel = self.param("kernel", nn.initializers.zeros, shape, jnp.float32)
     bias = self.param("bias", nn.initializers.zeros, (self.num_classes,), jnp.float32)
-    return x @ kernel[0, 0] + bias
+    return _product(x, kernel[0, 0]) + bias
 
 
 class ResNetV2(nn.Module):

@@ -3,6 +3,7 @@
 The sets lie on every device, decoded, at their native size; a step sends indices into them.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -11,10 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 from clu import metrics as clu_metrics
 
-from bit_jax import metrics, models, optimizer, steps
-from bit_jax.data import device
+from bit_jax import errors, metrics, models, optimizer, steps
+from bit_jax.data import device, order
 
 _AXIS = "devices"
+_RESIDENT_SHARE = 0.4  # of a device's memory that a set may take
 
 
 class Resident(NamedTuple):
@@ -81,6 +83,7 @@ def replicate(tree: Any) -> Any:
   return place(tree, np.zeros(jax.local_device_count()))
 
 
+@functools.lru_cache  # another run of the same shapes compiles nothing
 def train_function(
   model: models.ResNetV2, momentum: float, resize: int, crop: int
 ) -> Callable[
@@ -128,13 +131,15 @@ def train_function(
   return jax.pmap(train, _AXIS, in_axes=in_axes, out_axes=(None, None), donate_argnums=0)
 
 
+@functools.lru_cache
 def eval_function(
   model: models.ResNetV2, size: int
 ) -> Callable[[Any, Resident, np.ndarray, np.ndarray], tuple[clu_metrics.Collection, jax.Array]]:
   """Returns the evaluation step over all devices.
 
-  It takes parameters, the set, indices and mask ([devices, b] each), and returns the metrics of all
-  unmasked examples and this process's predictions, [devices, b] int32.
+  It takes parameters, the set, indices and mask (each [devices, b], this process's share), and
+  returns the metrics of all unmasked examples and the predictions of all devices of all processes,
+  [all devices, b] int32.
 
   Args:
     model: The network.
@@ -149,6 +154,50 @@ def eval_function(
     outputs = steps.eval_step(params, images, examples.labels[indices], model=model)
     predictions = outputs.pop("prediction")
     parts = collection.gather_from_model_output(axis_name=_AXIS, mask=mask, **outputs)
-    return parts, predictions
+    return parts, jax.lax.all_gather(predictions, _AXIS)
 
-  return jax.pmap(evaluate, _AXIS, in_axes=(None, None, 0, 0), out_axes=(None, 0))
+  return jax.pmap(evaluate, _AXIS, in_axes=(None, None, 0, 0), out_axes=(None, None))
+
+
+def evaluate(
+  model: models.ResNetV2, size: int, params: Any, examples: Resident, batch_size: int
+) -> tuple[dict[str, float], np.ndarray]:
+  """Evaluates every example once.
+
+  Args:
+    model: The network.
+    size: Side of the square that images are resized to, in pixels.
+    params: Parameter tree, replicated.
+    examples: Replicated.
+    batch_size: Images in a step over all devices; of no consequence for the result.
+
+  Returns:
+    The means of the metrics, and [N] int32 predictions.
+  """
+  step = eval_function(model, size)
+  predictions = np.zeros(len(examples.labels), np.int32)
+  parts, pending = [], []
+  for indices, mask in order.eval_batches(len(predictions), batch_size, jax.device_count()):
+    part, predicted = step(params, examples, local_rows(indices).astype(np.int32), local_rows(mask))
+    parts.append(part)
+    pending.append((indices[mask], mask, predicted))
+  for rows, mask, predicted in pending:
+    predictions[rows] = np.asarray(predicted)[mask]
+  return metrics.merge(parts), predictions
+
+
+def place(images: np.ndarray, labels: np.ndarray) -> Resident:
+  """Places a set of examples on every device.
+
+  Raises:
+    UserError: It would take most of a device's memory.
+  """
+  memory = jax.local_devices()[0].memory_stats() or {}  # a CPU tells nothing
+  limit = memory.get("bytes_limit")
+  if limit and images.nbytes > _RESIDENT_SHARE * limit:
+    raise errors.UserError(
+      f"The set's images take {images.nbytes / 1e9:.1f} GB, too much for a device of "
+      f"{limit / 1e9:.1f} GB that must hold them besides the network: use fewer images (shots) or "
+      f"smaller ones."
+    )
+  return replicate(Resident(images, labels))

@@ -11,13 +11,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
-from typing import Any, Self
+from typing import IO, Any, Self
 
 import jax
 import tqdm
 from clu import parameter_overview as parameter_overview_lib
 
-from bit_jax import tensorflow_import
+from bit_jax import clock, tensorflow_import
 
 METRICS = "metrics.jsonl"
 
@@ -33,6 +33,7 @@ class Reporter:
     total_steps: int,
     batch_size: int,
     log_every: int,
+    step_clock: clock.StepClock,
     profile: bool = False,
     quiet: bool = False,
   ):
@@ -44,22 +45,24 @@ class Reporter:
       total_steps: Steps of the whole run.
       batch_size: Images in a step.
       log_every: Steps between two progress reports of clu.
+      step_clock: What the steps took.
       profile: Whether to trace five steps, from the tenth on.
       quiet: Writes and shows nothing, as all processes but the first do.
     """
     self._quiet = quiet
     self._batch_size, self._total_steps = batch_size, total_steps
-    self._started = self._window_started = time.monotonic()
-    self._window_step = first_step
+    self._clock = step_clock
+    self._window = (step_clock.seconds, step_clock.steps)
     self._waited = 0.0
+    self._timed: Callable[[], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext
+    self._evaluated: set[int] = set()
     self._actions: list[Callable[[int], Any]] = []
     self._writer: Any = None
     self._stack = contextlib.ExitStack()
     if quiet:
       return
-    self._metrics = self._stack.enter_context(
-      _open_metrics(folder / METRICS, first_step, total_steps)
-    )
+    metrics, self._evaluated = _open_metrics(folder / METRICS, first_step, total_steps)
+    self._metrics = self._stack.enter_context(metrics)
     self._open_clu(folder, log_every, profile)
     self._bar = self._stack.enter_context(
       tqdm.tqdm(
@@ -101,13 +104,6 @@ class Reporter:
       yield
     self._waited += time.monotonic() - started
 
-  @contextlib.contextmanager
-  def paused(self) -> Iterator[None]:
-    """Leaves the time inside out of images per second, as evaluation's must be."""
-    started = time.monotonic()
-    yield
-    self._window_started += time.monotonic() - started
-
   def step(self, step: int) -> None:
     """To be called after each step, with the number of steps done."""
     if self._quiet:
@@ -123,12 +119,12 @@ class Reporter:
       step: Steps done.
       metrics: 'loss', 'top1' and so on.
     """
-    seconds = time.monotonic() - self._window_started
-    images = (step - self._window_step) * self._batch_size
+    seconds = self._clock.seconds - self._window[0]
+    images = (self._clock.steps - self._window[1]) * self._batch_size
     speed = images / seconds if seconds > 0 else 0.0
-    waiting = self._waited / seconds if seconds > 0 else 0.0
+    waiting = min(1.0, self._waited / seconds) if seconds > 0 else 0.0
     row = {**metrics, "images_per_second": speed, "input_wait_share": waiting}
-    self._window_started, self._window_step, self._waited = time.monotonic(), step, 0.0
+    self._window, self._waited = (self._clock.seconds, self._clock.steps), 0.0
     left = (self._total_steps - step) * self._batch_size / speed if speed else 0.0
     self._write(step, "train", row)
     self.say(
@@ -139,12 +135,17 @@ class Reporter:
 
   def eval_metrics(self, step: int, metrics: Mapping[str, float], num_images: int) -> None:
     """Writes an evaluation's means over `num_images` images."""
+    self._evaluated.add(step)
     self._write(step, "eval", metrics)
     top5 = f"  top-5 {metrics['top5']:.2%}" if "top5" in metrics else ""
     self.say(
       f"step {step}: evaluated {num_images:,} images: loss {metrics['loss']:.4f}  "
       f"top-1 {metrics['top1']:.2%}{top5}"
     )
+
+  def has_evaluated(self, step: int) -> bool:
+    """Returns whether an evaluation after this step is on record."""
+    return step in self._evaluated
 
   def say(self, text: str) -> None:
     """Prints a line, above the progress bar if there is one."""
@@ -159,9 +160,6 @@ class Reporter:
     self._metrics.flush()
     if self._writer is not None:
       self._writer.write_scalars(step, {f"{kind}/{k}": v for k, v in metrics.items()})
-
-  # Where clu is left out, nobody asks what share of the time its report would give to input.
-  _timed: Callable[[], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext
 
   def __enter__(self) -> Self:
     """Returns itself."""
@@ -202,13 +200,18 @@ def format_seconds(seconds: float) -> str:
   return f"{minutes}m {rest:02}s" if minutes else f"{rest}s"
 
 
-def _open_metrics(path: pathlib.Path, first_step: int, total_steps: int) -> Any:
-  """Opens the file to append to, without the rows that the resumed run will write again."""
+def _open_metrics(path: pathlib.Path, first_step: int, total_steps: int) -> tuple[IO, set[int]]:
+  """Opens the file to append to, without the rows that the resumed run will write again.
+
+  Returns:
+    The file, and the steps after which an evaluation is on record.
+  """
   lines = path.read_text().splitlines(keepends=True) if path.exists() else []
   # A line without its end is what a killed process was writing.
   rows = [(line, json.loads(line)) for line in lines if line.endswith("\n")]
   last = ("eval", total_steps)  # a run that didn't finish makes its last evaluation again
-  path.write_text(
-    "".join(line for line, r in rows if r["step"] <= first_step and (r["kind"], r["step"]) != last)
-  )
-  return path.open("a")
+  kept = [(t, r) for t, r in rows if r["step"] <= first_step and (r["kind"], r["step"]) != last]
+  temporary = path.with_name(f".{path.name}")
+  temporary.write_text("".join(line for line, _ in kept))
+  temporary.replace(path)
+  return path.open("a"), {r["step"] for _, r in kept if r["kind"] == "eval"}

@@ -1,13 +1,15 @@
 """The run folder: what identifies the run, and whether it may be continued here."""
 
+import contextlib
 import datetime
+import fcntl
 import json
 import os
 import pathlib
 import platform
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
 from typing import Any
 
@@ -22,13 +24,18 @@ _PACKAGES = ("bit_jax", "jax", "jaxlib", "flax", "optax", "numpy", "clu", "tenso
 
 
 def open_folder(
-  workdir: str | os.PathLike[str], config: Mapping[str, Any], *, create: bool = True
+  workdir: str | os.PathLike[str],
+  config: Mapping[str, Any],
+  identity: Mapping[str, Any],
+  *,
+  create: bool = True,
 ) -> pathlib.Path:
   """Makes the folder, or checks that the run in it is the one that `config` describes.
 
   Args:
     workdir: Where to; `~` is expanded.
     config: The resolved config as a dict.
+    identity: Those of its fields in which an earlier run here must agree.
     create: Whether this process is the one that writes; the others only learn the path.
 
   Returns:
@@ -53,15 +60,52 @@ def open_folder(
   if earlier is None:
     write_json(folder / CONFIG, config)
     return folder
-  wanted = json.loads(json.dumps(config))
-  different = [k for k in sorted({*earlier, *wanted}) if earlier.get(k) != wanted.get(k)]
+  wanted = json.loads(json.dumps(identity))
+  different = [k for k in sorted(wanted) if earlier.get(k) != wanted[k]]
   if different:
-    changes = ", ".join(f"{k}: {earlier.get(k)} there, {wanted.get(k)} now" for k in different)
+    changes = ", ".join(f"{k}: {earlier.get(k)} there, {wanted[k]} now" for k in different)
     raise errors.UserError(
       f"The run folder {folder} holds a run of another config ({changes}): choose another "
       f"--workdir, or delete that run."
     )
   return folder
+
+
+@contextlib.contextmanager
+def lock(folder: pathlib.Path) -> Iterator[None]:
+  """Keeps other processes on this machine from running in the same folder.
+
+  Raises:
+    UserError: One is at it.
+  """
+  with (folder / ".lock").open("w") as file:
+    try:
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      raise errors.UserError(
+        f"Another process is running in {folder}: wait for it, or choose another --workdir."
+      ) from None
+    yield
+
+
+def record_environment(folder: pathlib.Path, environment: Mapping[str, Any]) -> None:
+  """Writes `environment.json`; a resumed run adds to it when it went on.
+
+  Raises:
+    UserError: The run was begun with other data, weights or dtype.
+  """
+  earlier = read_json(folder / ENVIRONMENT)
+  if earlier is None:
+    write_json(folder / ENVIRONMENT, {**environment, "resumed": []})
+    return
+  for name in ("data", "weights_sha256", "dtype"):
+    if earlier[name] != environment[name]:
+      raise errors.UserError(
+        f"The run in {folder} was begun with {name} {earlier[name]}, which is now "
+        f"{environment[name]}: delete the folder to start anew, or choose another --workdir."
+      )
+  part = {k: environment[k] for k in ("started", "device", "num_devices", "commit")}
+  write_json(folder / ENVIRONMENT, {**earlier, "resumed": [*earlier["resumed"], part]})
 
 
 def finished(folder: pathlib.Path) -> dict[str, Any] | None:
@@ -127,14 +171,17 @@ def _version(package: str) -> str | None:
 
 
 def _commit() -> str | None:
-  """Returns the commit that this code was checked out at; with '+' if it was changed since."""
-  here = pathlib.Path(__file__).parent
+  """Returns the commit that this code was checked out at; '+' if anything was changed since."""
+  root = pathlib.Path(__file__).parents[1]
 
   def git(*arguments: str) -> str:
-    command = ["git", "-C", str(here), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout
+    command = ["git", "-C", str(root), *arguments]
+    result = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
+    return result.stdout.strip()
 
   try:
-    return git("rev-parse", "HEAD").strip() + ("+" if git("status", "--porcelain", ".") else "")
+    if pathlib.Path(git("rev-parse", "--show-toplevel")) != root.resolve():
+      return None  # installed somewhere inside another project's checkout
+    return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain") else "")
   except (OSError, subprocess.SubprocessError):
     return None

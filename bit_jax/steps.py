@@ -111,3 +111,9 @@ def eval_step(
   logits, _ = model.apply({"params": params}, images)
   prediction = jnp.argmax(logits, axis=1).astype(jnp.int32)
   return {**example_metrics(logits, labels), "prediction": prediction}
+
+
+@jax.jit
+def is_finite(params: Any) -> jax.Array:
+  """Returns whether every parameter is finite: [] bool."""
+  return jnp.isfinite(optax.global_norm(params))

@@ -9,6 +9,7 @@ import jax
 from absl import flags
 
 from bit_jax import commands, errors, experiment, hyperrule, trainer
+from bit_jax.data import order
 
 _HELP = """Fine-tunes a BiT network by BiT-HyperRule.
 
@@ -54,6 +55,7 @@ def main(argv: Sequence[str]) -> None:
     print(f"{config.name}: {config.model}, weights {config.weights}, head {config.head}")
     rule = hyperrule.describe(config, num_examples, spec.image_size, jax.device_count())
     print(rule, flush=True)
+  order.device_layout(config.batch_size, jax.device_count(), config.mixup_alpha > 0)
   if dry_run.value:
     print(json.dumps(config.to_dict(), indent=2))
     return
@@ -85,7 +87,7 @@ def _report(folder: str, name: str, result: dict[str, float]) -> None:
   for file, what in (
     ("model.npz", "the fine-tuned weights, in the official naming"),
     ("curves.png", "loss, accuracy and learning rate"),
-    ("augmented.png", "training images as the network saw them"),
+    ("augmented.png", "training images as they are augmented"),
     ("predictions.png", "test images and what they were taken for"),
     ("metrics.jsonl", "all logged numbers"),
   ):

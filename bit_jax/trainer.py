@@ -1,9 +1,11 @@
 """Fine-tunes a network and evaluates it: one run, from its config to its folder."""
 
+import contextlib
 import dataclasses
 import functools
+import os
 import pathlib
-import time
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -14,6 +16,7 @@ from jax.experimental import multihost_utils
 from bit_jax import (
   architectures,
   checkpoint,
+  clock,
   errors,
   experiment,
   interruption,
@@ -66,8 +69,9 @@ def train_and_evaluate(config: Any, workdir: str) -> dict[str, Any]:
     workdir: The run folder.
 
   Returns:
-    What `result.json` holds: 'top1', 'loss' (and 'top5') over 'num_test' images, 'steps', 'seconds'
-    of training, 'images_per_second'. A finished run's result is returned without running again.
+    What `result.json` holds: 'top1', 'loss' (and 'top5') over 'num_test' images, 'steps'; the
+    'seconds' that the steps took, without the first, which is compiled, and 'images_per_second'
+    (None if there was no other). A finished run's result is returned without running again.
 
   Raises:
     UserError: Something about the config, the data, the weights or the folder can't be used, or the
@@ -75,27 +79,38 @@ def train_and_evaluate(config: Any, workdir: str) -> dict[str, Any]:
     interruption.Interrupted: The process was asked to stop; the state is saved.
   """
   config, spec = experiment.resolve(config)
-  layout = parallel.local_rows(order.device_layout(config.batch_size, jax.device_count()))
-  folder = runs.open_folder(workdir, config.to_dict(), create=jax.process_index() == 0)
-  if result := runs.finished(folder):
-    if jax.process_index() == 0:
-      print(f"{folder} is finished; this is its result.")
-    return result
-  params, digest = _initial_params(config, spec.num_classes)
-  train, test, version = loading.load(spec, config.data_dir)
-  run = _Run(
-    config=config,
-    folder=folder,
-    layout=layout,
-    train=_subset(train, config, folder),
-    test=test,
-    model=models.create(config.model, spec.num_classes, parallel.compute_dtype(config.dtype)),
-    seed_key=jax.random.key(config.seed),
-    is_first=jax.process_index() == 0,
-  )
-  if run.is_first:
-    _describe_run(run, params, version, digest)
-  return _train(run, params)
+  _require_determinism(config)
+  layout = order.device_layout(config.batch_size, jax.device_count(), config.mixup_alpha > 0)
+  is_first = jax.process_index() == 0
+  folder = runs.open_folder(workdir, config.to_dict(), experiment.identity(config), create=is_first)
+  with runs.lock(folder) if is_first else contextlib.nullcontext():
+    if result := runs.finished(folder):
+      if is_first:
+        print(f"{folder} is finished; this is its result (delete the folder to run it again).")
+      return result
+    if config.weights != "none":
+      weights.resolve(config.weights)  # before the data, which may take longer to read
+    train, test, version = loading.load(spec, config.data_dir)
+    run = _Run(
+      config=config,
+      folder=folder,
+      layout=parallel.local_rows(layout),
+      train=_subset(train, config, folder),
+      test=test,
+      model=models.create(config.model, spec.num_classes, parallel.compute_dtype(config.dtype)),
+      seed_key=jax.random.key(config.seed),
+      is_first=is_first,
+    )
+    return _train(run, version)
+
+
+def _require_determinism(config: Any) -> None:
+  flag = "--xla_gpu_deterministic_ops=true"
+  if config.deterministic and flag not in os.environ.get("XLA_FLAGS", ""):
+    raise errors.UserError(
+      f"deterministic needs XLA_FLAGS={flag} in the environment before the first computation; "
+      f"python -m bit_jax.train sets it by itself."
+    )
 
 
 def _initial_params(config: Any, num_classes: int) -> tuple[Any, str | None]:
@@ -132,7 +147,7 @@ def _describe_run(run: _Run, params: Any, version: str, digest: str | None) -> N
   environment = runs.describe_environment(
     data=version, weights=run.config.weights, weights_sha256=digest, dtype=run.model.dtype.name
   )
-  runs.write_json(run.folder / runs.ENVIRONMENT, environment)
+  runs.record_environment(run.folder, environment)
   print(
     f"Training on {len(run.train):,} images of {len(names)} classes ({version}), evaluating "
     f"{len(run.test):,}; {environment['num_devices']} x {environment['device']}, "
@@ -161,14 +176,22 @@ def _augmented(run: _Run, indices: np.ndarray) -> np.ndarray:
   )
 
 
-def _train(run: _Run, params: Any) -> dict[str, Any]:
+def _train(run: _Run, version: str) -> dict[str, Any]:
   """Trains from the newest checkpoint on, evaluates, and writes the result."""
   c = run.config
+  params, digest = _initial_params(c, len(run.train.class_names))
+  if run.is_first:
+    _describe_run(run, params, version, digest)
   state = steps.create_state(params, optimizer.sgd(c.momentum))
-  with checkpoint.Checkpoints(run.folder / "checkpoints") as checkpoints:
-    first, seconds = checkpoints.latest_step(), 0.0
+  del params  # so that no second copy stays in memory
+  with (
+    interruption.StopRequest() as stop,
+    checkpoint.Checkpoints(run.folder / "checkpoints") as checkpoints,
+  ):
+    first, step_clock = checkpoints.latest_step(), clock.StepClock()
     if first:
-      state, seconds = checkpoints.restore(state)
+      state, progress = checkpoints.restore(state)
+      step_clock = clock.StepClock(progress["seconds"], int(progress["timed_steps"]))
       if run.is_first:
         print(f"Resuming after step {first}.")
     reporter = reporting.Reporter(
@@ -177,14 +200,29 @@ def _train(run: _Run, params: Any) -> dict[str, Any]:
       total_steps=c.total_steps,
       batch_size=c.batch_size,
       log_every=c.log_every,
+      step_clock=step_clock,
       profile=c.profile,
       quiet=not run.is_first,
     )
-    with reporter, interruption.StopRequest() as stop:
-      loop = _Loop(run, parallel.replicate(state), seconds, reporter, checkpoints)
-      del state, params  # one copy less in memory
+    with reporter, _explained_out_of_memory(c):
+      loop = _Loop(run, parallel.replicate(state), step_clock, reporter, checkpoints)
+      del state
       loop.run(first, stop)
       return loop.finish()
+
+
+@contextlib.contextmanager
+def _explained_out_of_memory(config: Any) -> Iterator[None]:
+  try:
+    yield
+  except jax.errors.JaxRuntimeError as e:
+    if "RESOURCE_EXHAUSTED" not in str(e):
+      raise
+    raise errors.UserError(
+      f"A device ran out of memory with {config.model}, crop {config.crop} and batch "
+      f"{config.batch_size}: try preset=scaled with --config.batch_size="
+      f"{max(1, config.batch_size // 2)}, or a smaller resize and crop."
+    ) from e
 
 
 class _Loop:
@@ -194,40 +232,42 @@ class _Loop:
     self,
     run: _Run,
     state: steps.TrainState,
-    seconds: float,
+    step_clock: clock.StepClock,
     reporter: reporting.Reporter,
     checkpoints: checkpoint.Checkpoints,
   ):
     c = run.config
     self._run, self._state, self._reporter = run, state, reporter
-    self._checkpoints = checkpoints
+    self._clock, self._checkpoints = step_clock, checkpoints
     self._train = parallel.train_function(run.model, c.momentum, c.resize, c.crop)
-    self._evaluate = parallel.eval_function(run.model, c.crop)
-    self._examples = parallel.replicate(parallel.Resident(run.train.images, run.train.labels))
-    self._tests = parallel.replicate(parallel.Resident(run.test.images, run.test.labels))
+    self._examples = parallel.place(run.train.images, run.train.labels)
+    self._tests = parallel.place(run.test.images, run.test.labels)
     self._rates = optimizer.learning_rates(c.base_lr, c.warmup_steps, c.decay_steps, c.total_steps)
     self._window: list[Any] = []
-    self._seconds, self._resumed = seconds, time.monotonic()
 
   def run(self, first: int, stop: interruption.StopRequest) -> None:
     """Takes the steps from `first` on, with logs, evaluations and checkpoints on their way."""
     c = self._run.config
+    if first and first % c.eval_every == 0 and first < c.total_steps:
+      self._evaluate_unless_on_record(first)  # what stopped the run came between save and this
     for step in range(first, c.total_steps):
       self._step(step)
       done = step + 1
+      if step == first:
+        jax.block_until_ready(self._state)  # it was compiled, which is not to be timed
+      self._clock.step_done()
       self._reporter.step(done)
-      last = done == c.total_steps
-      if done % c.log_every == 0 or last:
+      stopping, last = self._agree_to_stop(done, stop), done == c.total_steps
+      if done % c.log_every == 0 or last or stopping:
         self._log(done)
-      if done % c.eval_every == 0 and not last:
-        self.evaluate(done)
-      stopping = self._agree_to_stop(done, stop)
       if done % c.checkpoint_every == 0 or last or stopping:
         self._save(done)
       if stopping and not last:
         raise interruption.Interrupted(
           f"Stopped after step {done} of {c.total_steps}; the same command goes on from there."
         )
+      if done % c.eval_every == 0 and not last:
+        self._evaluate_unless_on_record(done)
 
   def _agree_to_stop(self, done: int, stop: interruption.StopRequest) -> bool:
     """Returns whether to stop after this step: several processes must all do so at the same one."""
@@ -260,9 +300,12 @@ class _Loop:
     self._window.clear()
 
   def _save(self, done: int) -> None:
-    self._check_finite(done)
-    with self._reporter.paused():
-      self._checkpoints.save(self._state, self._elapsed())
+    with self._clock.paused():
+      self._check_finite(done)
+      if not steps.is_finite(self._state.params):  # the loss was, but the update overflowed
+        self._raise_not_finite(done)
+      progress = {"seconds": self._clock.seconds, "timed_steps": self._clock.steps}
+      self._checkpoints.save(self._state, progress)
 
   def _check_finite(self, done: int) -> None:
     """Raises if a loss since the last log is not finite; such a state must not be saved."""
@@ -282,30 +325,17 @@ class _Loop:
       f"warm-up (now {c.warmup_steps} steps) or dtype=float32.{where}"
     )
 
-  def _elapsed(self) -> float:
-    return self._seconds + time.monotonic() - self._resumed
+  def _evaluate_unless_on_record(self, done: int) -> None:
+    if not self._reporter.has_evaluated(done):
+      self._evaluate(done)
 
-  def evaluate(self, done: int) -> tuple[dict[str, float], np.ndarray]:
-    """Evaluates every test image once; returns the means and [N] int32 predictions.
-
-    With several processes, only the predictions of this one's images are real; others are 0.
-    """
-    run = self._run
-    parts = []
-    predictions = np.zeros(len(run.test), np.int32)
-    pending = []
-    with self._reporter.paused():
-      batches = order.eval_batches(len(run.test), run.config.eval_batch_size, jax.device_count())
-      for indices, mask in batches:
-        indices, mask = parallel.local_rows(indices), parallel.local_rows(mask)
-        part, predicted = self._evaluate(
-          self._state.params, self._tests, indices.astype(np.int32), mask
-        )
-        parts.append(part)
-        pending.append((indices[mask], mask, predicted))
-      for rows, mask, predicted in pending:
-        predictions[rows] = np.asarray(predicted)[mask]
-      means = metrics.merge(parts)
+  def _evaluate(self, done: int) -> tuple[dict[str, float], np.ndarray]:
+    """Evaluates every test image once; returns the means and [N] int32 predictions."""
+    run, c = self._run, self._run.config
+    with self._clock.paused():
+      means, predictions = parallel.evaluate(
+        run.model, c.crop, self._state.params, self._tests, c.eval_batch_size
+      )
     if not np.isfinite(means["loss"]):
       self._raise_not_finite(done)
     self._reporter.eval_metrics(done, means, len(run.test))
@@ -314,14 +344,14 @@ class _Loop:
   def finish(self) -> dict[str, Any]:
     """Evaluates, exports the weights, draws the pictures and writes the result."""
     run, c = self._run, self._run.config
-    seconds = self._elapsed()
-    means, predictions = self.evaluate(c.total_steps)
+    seconds, timed = self._clock.seconds, self._clock.steps
+    means, predictions = self._evaluate(c.total_steps)
     result = {
       **means,
       "num_test": len(run.test),
       "steps": c.total_steps,
       "seconds": seconds,
-      "images_per_second": c.total_steps * c.batch_size / seconds,
+      "images_per_second": timed * c.batch_size / seconds if timed else None,
     }
     if run.is_first:
       weights.save(run.folder / "model.npz", jax.device_get(self._state.params))

@@ -12,13 +12,13 @@ from collections.abc import Sequence
 from importlib import resources
 from typing import Any
 
-import jax
 import numpy as np
 
-from bit_jax import architectures, commands, errors, metrics, models, parallel, runs, weights
-from bit_jax.data import arrays, datasets, loading, order
+from bit_jax import architectures, commands, errors, models, parallel, runs, weights
+from bit_jax.data import datasets, loading
 
-NAME, MODEL = "R14x0.5-CIFAR100", "R14x0.5"
+MODEL = "R14x0.5"
+NAME = weights.default_for(MODEL)
 _EVAL_BATCH = 500
 _TEMPLATE = pathlib.Path(__file__).parent / "model_card_template.md"
 
@@ -43,20 +43,16 @@ def main(argv: Sequence[str]) -> None:
   embedded = weights.load(target, architecture, head="keep", num_classes=100)
   data_dir = argv[2] if len(argv) == 3 else None
   _, test, version = loading.load(datasets.find("cifar100", "final"), data_dir)
-  measured = evaluate(embedded.params, test, config["crop"])
+  measured, _ = parallel.evaluate(
+    models.create(MODEL, 100),
+    config["crop"],
+    parallel.replicate(embedded.params),
+    parallel.place(test.images, test.labels),
+    _EVAL_BATCH,
+  )
   card = _card(run, config, result, measured, test.class_names, version, embedded.sha256)
   target.with_suffix(".md").write_text(card)
   print(f"{target}: {target.stat().st_size / 1e6:.2f} MB, top-1 {measured['top1']:.2%}")
-
-
-def evaluate(params: Any, test: arrays.Examples, size: int) -> dict[str, float]:
-  """Returns the metrics of a network over all test images, resized to `size` pixels."""
-  model = models.create(MODEL, len(test.class_names))
-  step = parallel.eval_function(model, size)
-  params = parallel.replicate(params)
-  examples = parallel.replicate(parallel.Resident(test.images, test.labels))
-  batches = order.eval_batches(len(test), _EVAL_BATCH, jax.device_count())
-  return metrics.merge([step(params, examples, i.astype(np.int32), mask)[0] for i, mask in batches])
 
 
 def _card(

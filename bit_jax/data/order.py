@@ -49,7 +49,7 @@ def batch(seed: int, step: int, batch_size: int, n: int) -> np.ndarray:
   return np.concatenate(parts)
 
 
-def device_layout(batch_size: int, num_devices: int) -> np.ndarray:
+def device_layout(batch_size: int, num_devices: int, mixup: bool = True) -> np.ndarray:
   """Lays a global batch out over devices so that MixUp's partners meet on one.
 
   MixUp pairs position i with `batch_size - 1 - i`. Device d takes its share from the front and the
@@ -58,6 +58,7 @@ def device_layout(batch_size: int, num_devices: int) -> np.ndarray:
   Args:
     batch_size: Size of the global batch.
     num_devices: Number of devices that share it.
+    mixup: Whether there are such partners; without, any even share will do.
 
   Returns:
     [num_devices, batch_size // num_devices] int64 positions in the global batch, each once.
@@ -67,16 +68,17 @@ def device_layout(batch_size: int, num_devices: int) -> np.ndarray:
   """
   if batch_size < 1:
     raise errors.UserError(f"The batch must hold at least 1 example, not {batch_size}.")
-  if num_devices == 1:
-    return np.arange(batch_size)[None]
-  multiple = 2 * num_devices
+  multiple = 2 * num_devices if mixup and num_devices > 1 else num_devices
   if batch_size % multiple:
     lower = batch_size // multiple * multiple
     sizes = " or ".join(str(s) for s in (lower, lower + multiple) if s)
+    why = "2 x devices so that MixUp partners share a device" if mixup else "their number"
     raise errors.UserError(
       f"{num_devices} devices can't share a batch of {batch_size}: the batch must be a multiple of "
-      f"2 x devices so that MixUp partners share a device; the nearest sizes that fit: {sizes}."
+      f"{why}; the nearest sizes that fit: {sizes}."
     )
+  if batch_size // num_devices % 2:  # one device, or no partners
+    return np.arange(batch_size).reshape(num_devices, -1)
   front = np.arange(batch_size // 2).reshape(num_devices, -1)
   return np.concatenate([front, batch_size - 1 - front[:, ::-1]], axis=1)
 

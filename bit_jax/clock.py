@@ -1,0 +1,39 @@
+"""Time spent on training steps, without what else a run does."""
+
+import contextlib
+import time
+from collections.abc import Iterator
+
+
+class StepClock:
+  """Counts steps and their seconds; evaluations, saves and the compiling first step are left out.
+
+  Attributes:
+    steps: Steps that were timed, those of earlier parts of the run included.
+  """
+
+  def __init__(self, seconds: float = 0.0, steps: int = 0):
+    """Continues from what earlier parts of the run took."""
+    self._before, self.steps = seconds, steps
+    self._started: float | None = None
+
+  @property
+  def seconds(self) -> float:
+    """Returns the seconds that the timed steps took."""
+    running = 0.0 if self._started is None else time.monotonic() - self._started
+    return self._before + running
+
+  def step_done(self) -> None:
+    """To be called after each step; the first call starts the clock."""
+    if self._started is None:
+      self._started = time.monotonic()
+    else:
+      self.steps += 1
+
+  @contextlib.contextmanager
+  def paused(self) -> Iterator[None]:
+    """Leaves the time inside out."""
+    began = time.monotonic()
+    yield
+    if self._started is not None:
+      self._started += time.monotonic() - began
