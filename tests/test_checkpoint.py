@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bit_jax import checkpoint, errors, optimizer, steps, trainer
+from bit_jax import checkpoint, errors, optimizer, parallel, steps
 
 
 @pytest.fixture(autouse=True)
@@ -40,44 +40,44 @@ def test_nothing_there(tmp_path):
 def test_every_bit_comes_back(tmp_path):
   state = state_at(7)
   with checkpoint.Checkpoints(tmp_path / "c") as checkpoints:
-    checkpoints.save(state, 12.5)
+    checkpoints.save(state, {"seconds": 12.5})
   with checkpoint.Checkpoints(tmp_path / "c") as checkpoints:
     assert checkpoints.latest_step() == 7
-    restored, seconds = checkpoints.restore(state_at(0, seed=9))
+    restored, progress = checkpoints.restore(state_at(0, seed=9))
   assert_same(restored, jax.device_get(state))
   assert int(restored.step) == 7
-  assert seconds == 12.5
+  assert progress == {"seconds": 12.5}
 
 
 def test_only_the_newest_is_kept(tmp_path):
   with checkpoint.Checkpoints(tmp_path / "c") as checkpoints:
     for step in (1, 2, 5):
-      checkpoints.save(state_at(step), float(step))
+      checkpoints.save(state_at(step), {"seconds": step})
   with checkpoint.Checkpoints(tmp_path / "c") as checkpoints:
     assert checkpoints.latest_step() == 5
-    restored, seconds = checkpoints.restore(state_at(0))
+    restored, progress = checkpoints.restore(state_at(0))
   assert_same(restored, jax.device_get(state_at(5)))
-  assert seconds == 5.0
+  assert progress == {"seconds": 5}
   assert [p.name for p in (tmp_path / "c").iterdir() if p.name.isdigit()] == ["5"]
 
 
 def test_the_same_step_again_changes_nothing(tmp_path):
   with checkpoint.Checkpoints(tmp_path / "c") as checkpoints:
-    checkpoints.save(state_at(3), 1.0)
-    checkpoints.save(state_at(3, seed=1), 2.0)
+    checkpoints.save(state_at(3), {"seconds": 1})
+    checkpoints.save(state_at(3, seed=1), {"seconds": 2})
   with checkpoint.Checkpoints(tmp_path / "c") as checkpoints:
-    restored, seconds = checkpoints.restore(state_at(0))
+    restored, progress = checkpoints.restore(state_at(0))
   assert_same(restored, jax.device_get(state_at(3)))
-  assert seconds == 1.0
+  assert progress == {"seconds": 1}
 
 
 def test_what_is_being_saved_may_be_overwritten(tmp_path):
   """A step gives its state up at once; the save under way must not see what comes next."""
-  state = trainer.replicate(state_at(1))
+  state = parallel.replicate(state_at(1))
   expected = jax.tree.map(np.array, jax.device_get(state))
   overwrite = jax.jit(lambda s: jax.tree.map(lambda x: x * 0, s), donate_argnums=0)
   with checkpoint.Checkpoints(tmp_path / "c") as checkpoints:
-    checkpoints.save(state, 0.0)
+    checkpoints.save(state, {})
     jax.block_until_ready(overwrite(state))
   with checkpoint.Checkpoints(tmp_path / "c") as checkpoints:
     assert_same(checkpoints.restore(state_at(0))[0], expected)
@@ -86,7 +86,7 @@ def test_what_is_being_saved_may_be_overwritten(tmp_path):
 @pytest.mark.parametrize("damage", ["emptied", "removed", "other shapes"])
 def test_damage_is_a_sentence(tmp_path, damage):
   with checkpoint.Checkpoints(tmp_path / "c") as checkpoints:
-    checkpoints.save(state_at(4), 0.0)
+    checkpoints.save(state_at(4), {})
   like = state_at(0)
   for path in (tmp_path / "c" / "4" / "state").rglob("*"):
     if path.is_file() and damage == "emptied":

@@ -87,9 +87,14 @@ def test_the_folder_is_found_again_and_differs_with_any_field():
   assert "-full-" in folder(shots=None)
 
 
-def test_the_hash_covers_every_field():
+INCIDENTAL = {
+  *("checkpoint_every", "data_dir", "eval_batch_size", "log_every", "profile", "reason"),
+}
+
+
+def test_the_hash_covers_every_field_that_could_change_the_result():
   config, _ = experiment.resolve(quickstart.get_config("weights=none"))
   plain = experiment.default_workdir(config)
   for field in config:
     changed = ml_collections.ConfigDict({**config.to_dict(), field: "something else"})
-    assert experiment.default_workdir(changed) != plain, field
+    assert (experiment.default_workdir(changed) == plain) == (field in INCIDENTAL), field

@@ -133,3 +133,12 @@ def test_a_mixup_factor_is_a_function_of_seed_and_step():
 def test_negative_seeds_and_alphas_are_refused(call):
   with pytest.raises(errors.UserError, match="at least 0"):
     call()
+
+
+def test_without_mixup_any_even_share_will_do():
+  np.testing.assert_array_equal(order.device_layout(6, 2, mixup=False), [[0, 1, 2], [3, 4, 5]])
+  np.testing.assert_array_equal(
+    order.device_layout(8, 2, mixup=False), order.device_layout(8, 2, mixup=True)
+  )
+  with pytest.raises(errors.UserError, match=r"multiple of their number; .* that fit: 4 or 6"):
+    order.device_layout(5, 2, mixup=False)

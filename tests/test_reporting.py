@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import running
 
-from bit_jax import architectures, reporting
+from bit_jax import architectures, clock, reporting
 
 
 @pytest.fixture(params=[True, False], ids=["clu", "without TensorFlow"])
@@ -17,13 +17,14 @@ def with_clu(request, monkeypatch):
   return request.param
 
 
-def report(folder, first_step=0, quiet=False, total_steps=4):
+def report(folder, first_step=0, quiet=False, total_steps=4, step_clock=None):
   return reporting.Reporter(
     folder,
     first_step=first_step,
     total_steps=total_steps,
     batch_size=8,
     log_every=2,
+    step_clock=step_clock or clock.StepClock(),
     quiet=quiet,
   )
 
@@ -33,10 +34,12 @@ def rows(folder):
 
 
 def test_rows(tmp_path, capsys, with_clu):
-  with report(tmp_path) as reporter:
+  step_clock = clock.StepClock()
+  with report(tmp_path, step_clock=step_clock) as reporter:
     for step in (1, 2):
       with reporter.waiting_for_input():
         pass
+      step_clock.step_done()
       reporter.step(step)
     reporter.train_metrics(2, {"loss": 0.5, "top1": 0.25, "learning_rate": 0.1})
     reporter.eval_metrics(2, {"loss": 0.75, "top1": 0.125, "top5": 0.5}, 1234)
@@ -68,17 +71,21 @@ def test_speed_counts_images_and_leaves_pauses_out(tmp_path, monkeypatch):
   now = [100.0]
   with monkeypatch.context() as patch:
     patch.setattr(reporting.time, "monotonic", lambda: now[0])
-    reporter = report(tmp_path, first_step=2)
+    step_clock = clock.StepClock(seconds=7.0, steps=1)
+    reporter = report(tmp_path, first_step=2, step_clock=step_clock)
+    now[0] += 30  # the first step, which is compiled
+    step_clock.step_done()
     with reporter.waiting_for_input():
       now[0] += 1
     now[0] += 3
-    with reporter.paused():
+    step_clock.step_done()
+    with step_clock.paused():
       now[0] += 50
     reporter.train_metrics(4, {"loss": 0.0, "top1": 0.0})
   with reporter:
     pass
   (row,) = rows(tmp_path)
-  assert row["images_per_second"] == 2 * 8 / 4
+  assert row["images_per_second"] == 8 / 4
   assert row["input_wait_share"] == 0.25
 
 
@@ -101,7 +108,7 @@ def test_a_resumed_run_drops_the_rows_it_will_write_again(tmp_path):
 
 def test_other_processes_write_and_say_nothing(tmp_path, capsys):
   with report(tmp_path, quiet=True) as reporter:
-    with reporter.waiting_for_input(), reporter.paused():
+    with reporter.waiting_for_input():
       pass
     reporter.step(1)
     reporter.train_metrics(1, {"loss": 0.0, "top1": 0.0})

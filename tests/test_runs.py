@@ -15,12 +15,12 @@ CONFIG = {"model": "R14x0.5", "decay_steps": (2, 4), "base_lr": 0.003, "shots": 
 
 def begin(folder):
   """Leaves what a run leaves once its data and weights are loaded."""
-  runs.open_folder(folder, CONFIG)
+  runs.open_folder(folder, CONFIG, CONFIG)
   runs.write_json(folder / runs.ENVIRONMENT, {})
 
 
 def test_a_new_folder_holds_the_config(tmp_path):
-  folder = runs.open_folder(tmp_path / "a" / "b", CONFIG)
+  folder = runs.open_folder(tmp_path / "a" / "b", CONFIG, CONFIG)
   assert folder == tmp_path / "a" / "b"
   assert json.loads((folder / "config.json").read_text()) == {**CONFIG, "decay_steps": [2, 4]}
   assert [p.name for p in folder.iterdir()] == ["config.json"]
@@ -29,14 +29,14 @@ def test_a_new_folder_holds_the_config(tmp_path):
 def test_the_path_is_absolute_and_home_is_expanded(tmp_path, monkeypatch):
   monkeypatch.setenv("HOME", str(tmp_path / "home"))
   monkeypatch.chdir(tmp_path)
-  assert runs.open_folder("~/r", CONFIG) == tmp_path / "home" / "r"
-  assert runs.open_folder("r", CONFIG) == tmp_path / "r"
+  assert runs.open_folder("~/r", CONFIG, CONFIG) == tmp_path / "home" / "r"
+  assert runs.open_folder("r", CONFIG, CONFIG) == tmp_path / "r"
 
 
 def test_the_same_config_may_go_on(tmp_path):
   begin(tmp_path)
   before = (tmp_path / "config.json").stat().st_mtime_ns
-  runs.open_folder(tmp_path, CONFIG)
+  runs.open_folder(tmp_path, CONFIG, CONFIG)
   assert (tmp_path / "config.json").stat().st_mtime_ns == before
 
 
@@ -44,7 +44,7 @@ def test_another_config_is_refused_and_the_fields_are_named(tmp_path):
   begin(tmp_path)
   other = {**CONFIG, "base_lr": 0.1, "decay_steps": (2, 5)}
   with pytest.raises(errors.UserError) as e:
-    runs.open_folder(tmp_path, other)
+    runs.open_folder(tmp_path, other, other)
   message = str(e.value)
   assert "base_lr: 0.003 there, 0.1 now" in message
   assert "decay_steps: [2, 4] there, [2, 5] now" in message
@@ -55,33 +55,33 @@ def test_another_config_is_refused_and_the_fields_are_named(tmp_path):
 
 def test_a_run_that_never_began_is_replaced(tmp_path):
   """A mistake in the weights' path is corrected with the same --workdir."""
-  runs.open_folder(tmp_path, CONFIG)
-  runs.open_folder(tmp_path, {**CONFIG, "base_lr": 0.1})
+  runs.open_folder(tmp_path, CONFIG, CONFIG)
+  runs.open_folder(tmp_path, {**CONFIG, "base_lr": 0.1}, {**CONFIG, "base_lr": 0.1})
   assert json.loads((tmp_path / "config.json").read_text())["base_lr"] == 0.1
 
 
 def test_a_field_that_is_new_is_named(tmp_path):
   begin(tmp_path)
   with pytest.raises(errors.UserError, match=r"momentum: None there, 0\.5 now"):
-    runs.open_folder(tmp_path, {**CONFIG, "momentum": 0.5})
+    runs.open_folder(tmp_path, {**CONFIG, "momentum": 0.5}, {**CONFIG, "momentum": 0.5})
 
 
 @pytest.mark.parametrize("below", ["file", "file/sub", "file/sub/deeper"])
 def test_a_folder_that_cannot_be_made(tmp_path, below):
   (tmp_path / "file").write_text("no folder")
   with pytest.raises(errors.UserError, match=r"can't be written \(.*\): choose another --workdir"):
-    runs.open_folder(tmp_path / below, CONFIG)
+    runs.open_folder(tmp_path / below, CONFIG, CONFIG)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_folder_without_permission(tmp_path):
   tmp_path.chmod(0o500)
   with pytest.raises(errors.UserError, match="can't be written"):
-    runs.open_folder(tmp_path, CONFIG)
+    runs.open_folder(tmp_path, CONFIG, CONFIG)
 
 
 def test_other_processes_write_nothing(tmp_path):
-  folder = runs.open_folder(tmp_path / "a", CONFIG, create=False)
+  folder = runs.open_folder(tmp_path / "a", CONFIG, CONFIG, create=False)
   assert folder == tmp_path / "a"
   assert not folder.exists()
 
@@ -130,3 +130,46 @@ def test_the_commit_is_that_of_the_code_wherever_one_stands(tmp_path, monkeypatc
 def test_without_git_there_is_no_commit(monkeypatch):
   monkeypatch.setenv("PATH", "")
   assert runs.describe_environment()["commit"] is None
+
+
+def test_a_field_outside_the_identity_may_change(tmp_path):
+  begin(tmp_path)
+  runs.open_folder(tmp_path, {**CONFIG, "log_every": 7}, CONFIG)
+
+
+def test_one_process_at_a_time(tmp_path):
+  with (
+    runs.lock(tmp_path),
+    pytest.raises(errors.UserError, match="Another process is running in"),
+    runs.lock(tmp_path),
+  ):
+    pass
+  with runs.lock(tmp_path):
+    pass
+
+
+ENVIRONMENT = {
+  "data": "v1",
+  "weights_sha256": "ab",
+  "dtype": "float32",
+  "started": "t0",
+  "device": "cpu",
+  "num_devices": 4,
+  "commit": "c0",
+  "python": "3",
+}
+
+
+def test_a_resumed_run_keeps_its_beginning_and_adds_to_it(tmp_path):
+  runs.record_environment(tmp_path, ENVIRONMENT)
+  runs.record_environment(tmp_path, {**ENVIRONMENT, "started": "t1", "commit": "c1", "python": "4"})
+  recorded = json.loads((tmp_path / "environment.json").read_text())
+  part = {"started": "t1", "device": "cpu", "num_devices": 4, "commit": "c1"}
+  assert recorded == {**ENVIRONMENT, "resumed": [part]}
+
+
+@pytest.mark.parametrize("name", ["data", "weights_sha256", "dtype"])
+def test_a_run_is_not_continued_on_something_else(tmp_path, name):
+  runs.record_environment(tmp_path, ENVIRONMENT)
+  with pytest.raises(errors.UserError, match=rf"begun with {name} .*, which is now other"):
+    runs.record_environment(tmp_path, {**ENVIRONMENT, name: "other"})

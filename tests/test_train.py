@@ -1,0 +1,164 @@
+"""The command line: runs in processes of their own, which are interrupted, starved or many."""
+
+import json
+import signal
+import socket
+import sys
+
+import numpy as np
+import pytest
+import running
+
+from bit_jax import train
+
+pytestmark = pytest.mark.slow
+
+
+def run(tmp_path_factory, *flags, **changes):
+  return running.finish(running.start(running.command(*flags, **changes), tmp_path_factory))
+
+
+def sentence(err):
+  """Returns the only line of the program's own on stderr; libraries may have logged before."""
+  assert "Traceback" not in err
+  return err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_the_run_and_the_same_command_goes_on(tmp_path, tmp_path_factory, number):
+  endless = {"total_steps": 100_000, "eval_every": 10**6, "checkpoint_every": 10**6}
+  line = running.command("--workdir", str(tmp_path / "run"), **endless)
+  process = running.start(line, tmp_path_factory)
+  for text in process.stdout:
+    if text.startswith("step      2/"):
+      break
+  process.send_signal(number)
+  status, out, err = running.finish(process)
+  assert status == 130
+  said = sentence(err)
+  assert said.startswith("Stopped after step ")
+  assert said.endswith(" of 100000; the same command goes on from there.")
+  step = int(said.split()[3])
+  assert step >= 2
+  kept = [p.name for p in (tmp_path / "run" / "checkpoints").iterdir() if p.name.isdigit()]
+  assert kept == [str(step)]
+  assert not (tmp_path / "run" / "result.json").exists()
+
+  process = running.start(line, tmp_path_factory)
+  for text in process.stdout:
+    out += text
+    if text.startswith("step") and "loss" in text:
+      break
+  process.send_signal(number)
+  assert running.finish(process)[0] == 130
+  assert f"Resuming after step {step}.\n" in out
+  steps = [r["step"] for r in running.rows(tmp_path / "run")]
+  assert steps == list(range(2, steps[-1] + 1, 2))
+
+
+HIDE = """
+import runpy, sys
+from importlib.machinery import PathFinder
+
+class Others(PathFinder):
+  @classmethod
+  def find_spec(cls, name, path=None, target=None):
+    hidden = name.partition(".")[0] in ("tensorflow", "tensorboard", "tensorflow_datasets")
+    return None if hidden else PathFinder.find_spec(name, path, target)
+
+sys.meta_path[sys.meta_path.index(PathFinder)] = Others
+sys.argv = ["train", *sys.argv[1:]]
+runpy.run_module("bit_jax.train", run_name="__main__")
+"""
+
+
+def test_without_tensorflow_all_else_works(tmp_path, tmp_path_factory):
+  arguments = running.command("--workdir", str(tmp_path))[3:]
+  line = [sys.executable, "-c", HIDE, *arguments]
+  status, out, err = running.finish(running.start(line, tmp_path_factory))
+  assert (status, "Traceback" in err) == (0, False)
+  said = [text for text in out.splitlines() if text.startswith("Without")]
+  assert said == ["Without TensorBoard events and profiles: No module named 'tensorflow'."]
+  assert [r["step"] for r in running.rows(tmp_path, "train")] == [2, 4, 6]
+  assert (tmp_path / "curves.png").exists()
+  assert not list(tmp_path.glob("events.*"))
+  result = json.loads((tmp_path / "result.json").read_text())
+  assert f"Top-1 accuracy {result['top1']:.2%} on 159 images after 6 steps." in out
+  for name in ("model.npz", "curves.png", "augmented.png", "predictions.png", "metrics.jsonl"):
+    assert f"{tmp_path / name} " in out
+
+
+IMPORTS = """
+import sys
+from bit_jax import train
+train.main(["train", *sys.argv[1:]])
+print("imported:", "tensorflow_datasets" in sys.modules)
+"""
+
+
+def test_digits_never_import_tfds(tmp_path, tmp_path_factory):
+  arguments = running.command("--workdir", str(tmp_path), total_steps=1)[3:]
+  line = [sys.executable, "-c", IMPORTS, *arguments]
+  status, out, _ = running.finish(running.start(line, tmp_path_factory))
+  assert (status, out.splitlines()[-1]) == (0, "imported: False")
+
+
+@pytest.mark.parametrize(
+  ("flags", "said"),
+  [
+    (["--config.dataset=digit"], "There is no data set 'digit'"),
+    (["--config.batch_size=12"], "4 devices can't share a batch of 12"),
+    (["--workdir=README.md/sub"], "can't be written"),
+  ],
+)
+def test_mistakes_end_in_one_sentence(tmp_path, tmp_path_factory, flags, said):
+  status, _, err = run(tmp_path_factory, "--workdir", str(tmp_path), *flags)
+  assert status == 2
+  assert sentence(err).startswith("error: ")
+  assert said in sentence(err)
+
+
+@pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")  # in ml_collections
+def test_a_dry_run_prints_the_resolved_config_and_writes_nothing(tmp_path, capsys, monkeypatch):
+  monkeypatch.chdir(running.ROOT)
+  train.main(running.command("--workdir", str(tmp_path / "run"), "--dry_run")[2:])
+  out = capsys.readouterr().out
+  config = json.loads(out[out.index("\n{\n") :])
+  assert config == {**config, "batch_size": 16, "decay_steps": [2, 4, 5], "base_lr": 0.003}
+  assert "(4 on each of 4 devices)" in out
+  assert not (tmp_path / "run").exists()
+
+
+def test_two_processes_equal_one(tmp_path, tmp_path_factory):
+  """Two processes of two devices each against this one's four."""
+  with running.compilation_cache(tmp_path_factory):
+    expected = running.train(tmp_path / "one")
+  with socket.socket() as free:
+    free.bind(("127.0.0.1", 0))
+    port = free.getsockname()[1]
+  common = {
+    "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}",
+    "JAX_NUM_PROCESSES": "2",
+    "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+  }
+  line = running.command("--workdir", str(tmp_path / "two"), "--distributed")
+  processes = [
+    running.start(line, tmp_path_factory, JAX_PROCESS_ID=str(i), **common) for i in range(2)
+  ]
+  try:
+    (status, out, err), (other_status, other_out, other_err) = map(running.finish, processes)
+  finally:
+    for process in processes:
+      process.kill()
+  assert (status, other_status) == (0, 0), err + other_err
+  result = json.loads((tmp_path / "two" / "result.json").read_text())
+  assert result["num_test"] == 159
+  assert result["top1"] == expected["top1"]
+  assert result["loss"] == pytest.approx(expected["loss"], abs=1e-5)
+  one, two = running.arrays(tmp_path / "one"), running.arrays(tmp_path / "two")
+  for key, value in one.items():
+    np.testing.assert_allclose(two[key], value, atol=1e-5)
+  environment = json.loads((tmp_path / "two" / "environment.json").read_text())
+  assert (environment["num_processes"], environment["num_devices"]) == (2, 4)
+  assert "Top-1 accuracy" in out
+  assert not [t for t in other_out.splitlines() if not t.startswith("[Gloo]")]
