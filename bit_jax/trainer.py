@@ -91,6 +91,8 @@ def train_and_evaluate(config: Any, workdir: str) -> dict[str, Any]:
     if config.weights != "none":
       weights.resolve(config.weights)  # before the data, which may take longer to read
     train, test, version = loading.load(spec, config.data_dir)
+    if jax.process_count() > 1:  # they must find each other within seconds of their first try
+      multihost_utils.sync_global_devices("data loaded")
     run = _Run(
       config=config,
       folder=folder,
