@@ -116,4 +116,4 @@ def eval_step(
 @jax.jit
 def is_finite(params: Any) -> jax.Array:
   """Returns whether every parameter is finite: [] bool."""
-  return jnp.isfinite(optax.global_norm(params))
+  return jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(params)]).all()
