@@ -119,4 +119,4 @@ def test_the_configs_hold_what_their_texts_say():
   fractions = [s / c.total_steps for s in c.decay_steps]
   assert fractions == pytest.approx([1 / 3, 2 / 3, 8 / 9], abs=1e-3)
   c = read("quickstart.py")
-  assert (c.model, c.dataset, c.shots) == ("R14x0.5", "digits", 10)
+  assert (c.model, c.dataset, c.shots) == ("R14x0.5", "digits", 5)
