@@ -28,7 +28,7 @@ def run(main: Callable[[Sequence[str]], None], argv: Sequence[str]) -> int:
     print(e, file=sys.stderr)
     return INTERRUPTED
   except KeyboardInterrupt:
-    print("interrupted", file=sys.stderr)
+    print("Interrupted; what was not saved before is lost.", file=sys.stderr)
     return INTERRUPTED
   return 0
 

@@ -204,13 +204,14 @@ def describe(config: Any, num_examples: int, image_size: tuple[int, int], num_de
   mixup = f"alpha {config.mixup_alpha:g}" if config.mixup_alpha else "off"
   epochs = config.total_steps * config.batch_size / num_examples
   per_device = config.batch_size / num_devices
+  devices = "device" if num_devices == 1 else "devices"
   augmentation = [n for n, on in (("crop", config.random_crop), ("flip", config.random_flip)) if on]
   rows = {
     "preset": f"{config.preset} (resolution: {config.resolution})",
     "examples": f"{num_examples:,}",
     "resize -> crop": f"{config.resize} -> {config.crop} pixels",
     "augmentation": f"random {' and '.join(augmentation)}" if augmentation else "none",
-    "batch": f"{config.batch_size} ({per_device:g} on each of {num_devices} devices)",
+    "batch": f"{config.batch_size} ({per_device:g} on each of {num_devices} {devices})",
     "steps": f"{config.total_steps:,} ({epochs:,.1f} epochs)",
     "learning rate": f"{config.base_lr:g}, warm-up {config.warmup_steps:,} steps, {decays}",
     "MixUp": mixup,
@@ -219,7 +220,7 @@ def describe(config: Any, num_examples: int, image_size: tuple[int, int], num_de
     texts = [f"{name} {value} (the rule: {rule})" for name, (value, rule) in differing.items()]
     rows["set otherwise"] = ", ".join(texts)
     if config.reason:
-      rows["because"] = config.reason
+      rows["why"] = config.reason
   return "\n".join(f"  {name:<16}{text}" for name, text in rows.items())
 
 

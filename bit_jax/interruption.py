@@ -1,6 +1,7 @@
 """Ctrl-C and SIGTERM ask a run to stop after the step it is at; a second Ctrl-C stops at once."""
 
 import signal
+import sys
 import threading
 from types import FrameType, TracebackType
 from typing import Any, Self
@@ -39,3 +40,4 @@ class StopRequest:
     if self.requested and number == signal.SIGINT:
       raise KeyboardInterrupt
     self.requested = True
+    print("\nStopping after this step; Ctrl-C again stops at once.", file=sys.stderr, flush=True)

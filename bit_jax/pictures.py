@@ -28,12 +28,18 @@ def curves(metrics: pathlib.Path, picture: pathlib.Path, title: str) -> None:
   loss, accuracy, rate = figure.subplots(1, 3)
   for kind, label, style in (
     ("train", "training, as augmented", {"color": _TRAIN, "marker": ".", "markersize": 3}),
-    ("eval", "held-out images", {"color": _EVAL, "marker": "o"}),
+    ("eval", "evaluated images", {"color": _EVAL, "marker": "o"}),
   ):
     loss.plot(*_series(rows, kind, "loss"), label=label, **style)
     steps, top1 = _series(rows, kind, "top1")
     accuracy.plot(steps, [100 * v for v in top1], label=label, **style)
-  rate.plot(*_series(rows, "train", "learning_rate"), color=_TRAIN, marker=".", markersize=3)
+  rate.plot(
+    *_series(rows, "train", "learning_rate"),
+    color=_TRAIN,
+    marker=".",
+    markersize=3,
+    drawstyle="steps-pre",
+  )
   for axes, name in ((loss, "cross-entropy"), (accuracy, "top-1 accuracy in %")):
     axes.set_ylabel(name)
     axes.legend()

@@ -125,12 +125,12 @@ class Reporter:
     waiting = min(1.0, self._waited / seconds) if seconds > 0 else 0.0
     row = {**metrics, "images_per_second": speed, "input_wait_share": waiting}
     self._window, self._waited = (self._clock.seconds, self._clock.steps), 0.0
-    left = (self._total_steps - step) * self._batch_size / speed if speed else 0.0
     self._write(step, "train", row)
+    left = format_seconds((self._total_steps - step) * self._batch_size / speed) if speed else "?"
+    pace = f"{speed:,.0f} images/s  {waiting:.1%} waiting for input  {left} left"
     self.say(
       f"step {step:>{len(str(self._total_steps))}}/{self._total_steps}  "
-      f"loss {metrics['loss']:.4f}  top-1 {metrics['top1']:6.1%}  {speed:,.0f} images/s  "
-      f"{waiting:.1%} waiting for input  {format_seconds(left)} left"
+      f"loss {metrics['loss']:.4f}  top-1 {metrics['top1']:6.1%}  {pace if speed else '(compiled)'}"
     )
 
   def eval_metrics(self, step: int, metrics: Mapping[str, float], num_images: int) -> None:
@@ -186,7 +186,7 @@ def parameter_overview(params: Mapping[str, Any], path: pathlib.Path) -> str:
   rows = [(name, jax.tree.leaves(part)) for name, part in params.items()]
   rows.append(("total", jax.tree.leaves(params)))
   return "\n".join(
-    f"  {name:<12}{len(leaves):>4} arrays{sum(x.size for x in leaves):>15,} parameters"
+    f"  {name:<12}{sum(x.size for x in leaves):>15,} parameters in {len(leaves)} arrays"
     for name, leaves in rows
   )
 

@@ -159,7 +159,7 @@ def _describe_run(run: _Run, params: Any, version: str, digest: str | None) -> N
   shown = order.batch(run.config.seed, 0, run.config.batch_size, len(run.train))[:_SHOWN]
   captions = [names[c] for c in run.train.labels[shown]]
   picture = run.folder / "augmented.png"
-  pictures.sheet(_augmented(run, shown), captions, picture, "Training images as augmented")
+  pictures.sheet(_augmented(run, shown), captions, picture, "Training images, cropped and flipped")
 
 
 def _augmented(run: _Run, indices: np.ndarray) -> np.ndarray:
@@ -252,6 +252,7 @@ class _Loop:
     c = self._run.config
     if first and first % c.eval_every == 0 and first < c.total_steps:
       self._evaluate_unless_on_record(first)  # what stopped the run came between save and this
+    self._reporter.say("Compiling: the first step takes a while.")
     for step in range(first, c.total_steps):
       self._step(step)
       done = step + 1

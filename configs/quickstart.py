@@ -21,5 +21,5 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   config.resize, config.crop = 56, 48
   config.batch_size = 64
   config.total_steps = 100
-  config.reason = "so that it takes minutes on two CPU cores, at the size of its pre-training"
+  config.reason = "it takes minutes on two CPU cores, at the size of the pre-training"
   return config

@@ -101,6 +101,6 @@ def test_exit_statuses(capsys):
   assert capsys.readouterr().err == "error: Say it so.\n"
   assert commands.run(raising(KeyboardInterrupt()), ["x", "y"]) == 128 + signal.SIGINT
   assert commands.run(raising(interruption.Interrupted("Saved.")), ["x", "y"]) == 130
-  assert capsys.readouterr().err == "interrupted\nSaved.\n"
+  assert capsys.readouterr().err == "Interrupted; what was not saved before is lost.\nSaved.\n"
   with pytest.raises(ZeroDivisionError):  # a defect keeps its traceback
     commands.run(raising(ZeroDivisionError()), ["x", "y"])

@@ -62,7 +62,7 @@ def test_the_folder_is_complete(finished):
   assert (config["batch_size"], config["decay_steps"]) == (16, [2, 4, 5])
   environment = json.loads((folder / "environment.json").read_text())
   assert environment["dtype"] == "float32"
-  assert environment["data"].startswith("scikit-learn ")
+  assert environment["data"].startswith("digits of scikit-learn ")
   assert (environment["weights"], environment["weights_sha256"]) == ("none", None)
   assert (folder / "classes.txt").read_text().split() == list("0123456789")
   for name in ("curves.png", "augmented.png", "predictions.png"):

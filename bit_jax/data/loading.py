@@ -19,7 +19,7 @@ def load(
 
   Returns:
     The training examples, the examples to evaluate, and what identifies their version: that of
-    the tfds builder or of scikit-learn, or the file's sha256.
+    the tfds builder or of scikit-learn, or the file's name and the first 16 digits of its sha256.
 
   Raises:
     UserError: The set isn't there or is faulty, is not of the sizes that `spec` states, or is a
@@ -56,10 +56,11 @@ def _load_arrays(
   if spec.source == "npz":
     assert spec.path is not None
     train, test = arrays.load_npz(spec.path)
-    version = f"sha256 {_sha256(pathlib.Path(spec.path).expanduser())}"
+    path = pathlib.Path(spec.path).expanduser()
+    version = f"{path.name}, sha256 {_sha256(path)[:16]}"
   else:
     train, test = arrays.load_digits()
-    version = f"scikit-learn {metadata.version('scikit-learn')}"
+    version = f"digits of scikit-learn {metadata.version('scikit-learn')}"
   if (spec.train_split, spec.test_split) == datasets.ARRAY_SPLITS["select"]:
     kept, held_out = arrays.split_for_selection(train.labels, train.class_names)
     train, test = train.take(kept), train.take(held_out)
