@@ -35,7 +35,8 @@ def test_every_image_can_be_drawn():
 
 
 def test_too_few_images_names_the_classes_and_their_counts():
-  with pytest.raises(errors.UserError, match=r"10 images .* ant has 9, bee has 9: ask for at most 9"):
+  message = r"10 images .* ant has 9, bee has 9: ask for at most 9"
+  with pytest.raises(errors.UserError, match=message):
     fewshot.select(LABELS, 10, 0, NAMES)
 
 

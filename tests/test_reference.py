@@ -15,7 +15,7 @@ import pytest
 import synthetic
 from flax import traverse_util
 
-from bit_jax import hyperrule, models, optimizer, steps, weights
+from bit_jax import hyperrule, models, optimizer, parallel, steps, weights
 from bit_jax.data import order
 
 COMMITTED = pathlib.Path(__file__).parent / "reference.npz"
@@ -172,6 +172,8 @@ def test_train(row, num_devices):
   params = synthetic.parameters(architecture, s["head"])
   params["head"] = jax.tree.map(np.zeros_like, params["head"])
   state = steps.create_state(params, optimizer.sgd(0.9))
+  if num_devices > 1:
+    state = parallel.replicate(state)  # else the second step is compiled anew
   step = train_function(architecture, s["head"], num_devices)
   layout = order.device_layout(s["batch"], num_devices)
   num_steps = len(reference["loss"])
