@@ -53,7 +53,8 @@ def test_a_signal_stops_the_run_and_the_same_command_goes_on(tmp_path, tmp_path_
   assert running.finish(process)[0] == 130
   assert f"Resuming after step {step}.\n" in out
   steps = [r["step"] for r in running.rows(tmp_path / "run")]
-  assert steps == list(range(2, steps[-1] + 1, 2))
+  assert steps == sorted(set(steps))  # each once, and
+  assert set(range(2, steps[-1] + 1, 2)) <= set(steps)  # a stop adds those since the last log
 
 
 HIDE = """
