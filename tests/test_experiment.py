@@ -14,7 +14,7 @@ def test_digits():
   assert (config.random_crop, config.random_flip) == (spec.crop_safe, spec.flip_safe)
   assert not config.random_flip  # mirrored digits are no digits
   assert not [k for k, v in config.items() if v is None and k not in ("data_path", "data_dir")]
-  assert experiment.num_examples(config, spec) == 100
+  assert experiment.num_examples(config, spec) == 50
 
 
 def test_cifar_by_the_rule():

@@ -36,6 +36,7 @@ def _compilation_cache(tmp_path_factory):
 def finished(tmp_path_factory):
   """The folder and result of an uninterrupted run with MixUp, and how often its step was traced."""
   folder = tmp_path_factory.mktemp("finished") / "run"
+  parallel.train_function.cache_clear()  # else a test before may have traced it already
   step, traces = steps.train_step, []
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(steps, "train_step", lambda *a, **k: (traces.append(0), step(*a, **k))[1])
@@ -297,8 +298,3 @@ def test_without_weights_and_network(tmp_path, monkeypatch):
 def test_a_set_that_is_not_prepared(tmp_path):
   with pytest.raises(errors.UserError, match=r"cifar10 .* is not prepared"):
     running.train(tmp_path / "run", dataset="cifar10", data_dir=str(tmp_path / "tfds"))
-
-
-def test_dtypes():
-  assert trainer.compute_dtype("auto") == jnp.float32  # on CPU
-  assert trainer.compute_dtype("bfloat16") == jnp.bfloat16

@@ -137,7 +137,9 @@ def test_ctrl_c(tmp_path, monkeypatch, capsys):
 
 def test_interrupt_signal_leaves_no_traceback(tmp_path):
   code = (
-    "import sys, time; from bit_jax.weights import __main__ as m;"
+    # A process started in the background ignores the signal unless it is told otherwise.
+    "import signal, sys, time; signal.signal(signal.SIGINT, signal.default_int_handler);"
+    "from bit_jax.weights import __main__ as m;"
     "m.fetch.resolve = lambda *a, **k: (print('ready', flush=True), time.sleep(60));"
     "sys.exit(m.main(['download', 'x']))"
   )
