@@ -36,6 +36,17 @@ def integer(default: int | None, minimum: int) -> Argument:
   return Argument(default, parse, f"a whole number of at least {minimum}")
 
 
+def boolean() -> Argument:
+  """Returns an argument that is true or false, and None where it isn't given."""
+
+  def parse(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+      raise ValueError
+    return text.lower() == "true"
+
+  return Argument(None, parse, "true or false")
+
+
 def choice(default: str | None, values: tuple[str, ...]) -> Argument:
   """Returns an argument that is one of `values`."""
 

@@ -9,11 +9,24 @@ Arguments, after a colon and separated by commas, set what most runs vary:
     --config=configs/cifar10.py:model=BiT-M-R101x3,shots=5,seed=1,preset=paper,weights=none
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import ml_collections
 from ml_collections.config_dict import placeholder
 
 from bit_jax import architectures, arguments, hyperrule
 from bit_jax.data import datasets
+
+# Arguments whose fields are placeholders: {argument: field}.
+_LEFT_OPEN = {
+  "weights": "weights",
+  "resolution": "resolution",
+  "shots": "shots",
+  "crop": "random_crop",
+  "flip": "random_flip",
+  "path": "data_path",
+}
 
 
 def _model(name: str) -> str:
@@ -39,6 +52,18 @@ def get_config(
   Raises:
     UserError: The argument is not of the form that `bit_jax.arguments` reads.
   """
+  return get_config_with(arg, {}, model=model, shots=shots, path=path)[0]
+
+
+def get_config_with(
+  arg: str | None,
+  extra: Mapping[str, arguments.Argument],
+  *,
+  model: str = "BiT-M-R50x1",
+  shots: int | None = None,
+  path: bool = False,
+) -> tuple[ml_collections.ConfigDict, dict[str, Any]]:
+  """Does what `get_config` does for a file with `extra` arguments; returns their values too."""
   specification = {
     "model": arguments.Argument(model, _model),
     "weights": arguments.Argument(None),
@@ -47,6 +72,9 @@ def get_config(
     "protocol": arguments.choice("final", datasets.PROTOCOLS),
     "shots": arguments.integer(shots, 1),
     "seed": arguments.integer(0, 0),
+    "crop": arguments.boolean(),
+    "flip": arguments.boolean(),
+    **extra,
   }
   if path:
     specification["path"] = arguments.Argument(None, takes_rest=True)
@@ -54,7 +82,16 @@ def get_config(
 
   config = ml_collections.ConfigDict()
   config.name = "base"  # in the name of the run folder
+  _add_task(config, values)
+  _add_rule(config, values)
+  _add_computation(config)
+  for name, field in _LEFT_OPEN.items():  # `None` would not be a placeholder
+    if values.get(name) is not None:
+      config[field] = values[name]
+  return config, {name: values[name] for name in extra}
 
+
+def _add_task(config: ml_collections.ConfigDict, values: Mapping[str, Any]) -> None:
   # What is fine-tuned. `weights` is a name (python -m bit_jax.weights list), a path, or 'none' for
   # random initialisation; left open, it is the checkpoint that the model is named after.
   config.model = values["model"]
@@ -71,11 +108,19 @@ def get_config(
   config.shots = placeholder(int)  # images of each class; left open: all
   config.seed = values["seed"]  # of the subset, the order, crops, flips, MixUp, and random weights
 
+  # Which images are left out, of training and test alike.
+  config.min_side = 0  # pixels; images with a shorter side are
+  config.max_aspect = 0.0  # longer side / shorter side; images above it are; 0: none
+  config.on_bad_image = "stop"  # unreadable ones 'stop' the run with their list, or: 'skip'
+
+
+def _add_rule(config: ml_collections.ConfigDict, values: Mapping[str, Any]) -> None:
   # The rule, and what it decides.
   config.preset = values["preset"]  # 'code', 'paper', 'readme_128', 'scaled'
-  config.resolution = placeholder(str)  # 'code', 'paper'; follows the preset unless set
+  config.resolution = placeholder(str)  # 'code', 'paper'; follows preset and data set unless set
   config.resize = placeholder(int)  # pixels; images are resized to this square,
-  config.crop = placeholder(int)  # pixels; and cropped to this one, which is also the test size
+  config.crop = placeholder(int)  # pixels; and cropped to this one
+  config.test_size = placeholder(int)  # pixels; test images are resized to it; left open: crop
   config.batch_size = placeholder(int)  # over all devices
   config.total_steps = placeholder(int)  # alone, it stretches warm-up and boundaries with it
   config.base_lr = placeholder(float)
@@ -85,11 +130,19 @@ def get_config(
   config.momentum = 0.9
   config.reason = ""  # why fields are set against the rule; printed where they are
 
-  # Turn these off where the label does not survive them: positions and counts (crop), anything
-  # that has a left and a right (flip). Left open, the data set decides.
+  # Turn these off where the label does not survive them: crop for counts and positions, flip for
+  # positions and anything that has a left and a right. Left open, the data set decides.
   config.random_crop = placeholder(bool)
   config.random_flip = placeholder(bool)
 
+  # The rule takes the last weights. `keep_best` exports those of the best evaluation instead, and
+  # `patience` ends the run after so many evaluations without a better one. Both choose by the
+  # images that are scored: for an honest figure, choose with protocol=select.
+  config.keep_best = False
+  config.patience = placeholder(int)
+
+
+def _add_computation(config: ml_collections.ConfigDict) -> None:
   # How it is computed. 'auto' is float32 on CPU and bfloat16 elsewhere; parameters, their updates
   # and norm statistics are float32 in any case. The same seed gives the same run; on a GPU only
   # with `deterministic`, which makes XLA choose reproducible kernels at some cost in speed.
@@ -97,15 +150,16 @@ def get_config(
   config.deterministic = False
   config.eval_batch_size = 256  # over all devices; of no consequence for the result
 
+  # A set that takes at most this share of a device's memory lives decoded on the devices; a larger
+  # one is read as it is needed (0: every set is). An epoch goes through a larger set than
+  # `shuffle_window` in windows of so many examples, whose records lie close together on disk.
+  config.resident_share = 0.4
+  config.shuffle_window = 65_536
+  # Keeps what was read and decoded once as files below $BIT_JAX_CACHE, for later epochs and runs.
+  config.decoded_cache = False
+
   # In steps. Left open: evaluations and checkpoints five times a run, logs twenty times or more.
   config.eval_every = placeholder(int)
   config.checkpoint_every = placeholder(int)
   config.log_every = placeholder(int)
   config.profile = False  # trace five steps for TensorBoard's profiler
-
-  for name in ("weights", "resolution", "shots"):  # `None` would not be a placeholder
-    if values[name] is not None:
-      config[name] = values[name]
-  if values.get("path") is not None:
-    config.data_path = values["path"]
-  return config
