@@ -1,0 +1,104 @@
+"""Labels that are computed from an example's features, where a task's classes aren't stored.
+
+Source: google-research/task_adaptation @d7630d3, `data/{clevr,kitti,dsprites,smallnorb}.py`,
+which is the code of VTAB (arXiv 1910.04867).
+"""
+
+import bisect
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+# A distance is of class i if i of these lie strictly below it.
+CLEVR_DISTANCES = (8.0, 8.5, 9.0, 9.5, 10.0)  # CLEVR's own units, from the camera
+KITTI_DISTANCES = (8.0, 20.0, 999.0)  # metres
+
+FEWEST_OBJECTS = 3  # in a CLEVR image
+VEHICLE_TYPES = 3  # KITTI's types 0 to 2: car, van, truck
+NO_VEHICLE = 1000.0  # metres; beyond every measured distance
+POSITIONS_PER_BIN = 2  # dSprites: 32 positions in 16 bins
+ANGLES_PER_BIN = 2.5  # dSprites: 40 angles in 16 bins, which hold 3 and 2 in turn
+
+
+@dataclasses.dataclass(frozen=True)
+class Derivation:
+  """How a label comes from a tfds example.
+
+  Attributes:
+    features: What of the example is needed, nested as `tfds.decode.PartialDecoding` takes it; the
+      leaves are True.
+    derive: From a decoded example with those features, as numpy arrays and scalars (a tfds
+      Sequence of n is one mapping of arrays with n rows), to a label of at least 0.
+  """
+
+  features: Mapping[str, Any]
+  derive: Callable[[Mapping[str, Any]], int]
+
+
+def clevr_count(num_objects: int) -> int:
+  """Returns the class of a CLEVR image with 3 to 10 objects: 0 to 7."""
+  return num_objects - FEWEST_OBJECTS
+
+
+def clevr_distance(depths: Iterable[float]) -> int:
+  """Returns the class of the nearest object's depth, 0 (at most 8) to 5 (over 10).
+
+  Args:
+    depths: Of every object, the third of its `pixel_coords`; at least one.
+  """
+  return bisect.bisect_left(CLEVR_DISTANCES, min(depths))
+
+
+def kitti_distance(types: Iterable[int], depths: Iterable[float]) -> int:
+  """Returns the class of the nearest vehicle's distance: at most 8 m, at most 20 m, farther, none.
+
+  Args:
+    types: The class of each object in KITTI's order; the first three are vehicles.
+    depths: Each object's distance along the camera's axis in metres, the third of its `location`.
+  """
+  # One Sequence of tfds holds both, so they are equally many.
+  vehicles = [z for t, z in zip(types, depths, strict=False) if t < VEHICLE_TYPES]
+  return bisect.bisect_left(KITTI_DISTANCES, min(vehicles, default=NO_VEHICLE))
+
+
+def dsprites_position(position: int) -> int:
+  """Returns which of 16 bins one of 32 positions falls into."""
+  return position // POSITIONS_PER_BIN
+
+
+def dsprites_orientation(angle: int) -> int:
+  """Returns which of 16 bins one of 40 angles falls into: 0, 1 and 2 into the first, and so on."""
+  return int(angle // ANGLES_PER_BIN)
+
+
+def _stored(feature: str) -> Derivation:
+  return Derivation({feature: True}, lambda example: int(example[feature]))
+
+
+DERIVATIONS: Mapping[str, Derivation] = {
+  "label": _stored("label"),
+  "clevr-count": Derivation(
+    {"objects": {"pixel_coords": True}},
+    lambda example: clevr_count(len(example["objects"]["pixel_coords"])),
+  ),
+  "clevr-distance": Derivation(
+    {"objects": {"pixel_coords": True}},
+    lambda example: clevr_distance(c[2] for c in example["objects"]["pixel_coords"]),
+  ),
+  "kitti-distance": Derivation(
+    {"objects": {"type": True, "location": True}},
+    lambda example: kitti_distance(
+      example["objects"]["type"], (xyz[2] for xyz in example["objects"]["location"])
+    ),
+  ),
+  "dsprites-xpos": Derivation(
+    {"label_x_position": True},
+    lambda example: dsprites_position(int(example["label_x_position"])),
+  ),
+  "dsprites-orientation": Derivation(
+    {"label_orientation": True},
+    lambda example: dsprites_orientation(int(example["label_orientation"])),
+  ),
+  "smallnorb-azimuth": _stored("label_azimuth"),  # tfds has halved it to 0 to 17
+  "smallnorb-elevation": _stored("label_elevation"),
+}
