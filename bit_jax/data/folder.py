@@ -1,0 +1,371 @@
+"""A user's own images, from a folder or a CSV: what is trained on, what is scored, reading them.
+
+The layouts are those of `scan.scan`. A split that nobody made is drawn class by class in the order
+of the files' md5: the same on every machine and for every run's seed, and files that were there
+before mostly keep their side when others are added.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import itertools
+import os
+import pathlib
+import sys
+from collections import Counter
+from multiprocessing import pool
+
+import numpy as np
+import tqdm
+
+from bit_jax import errors
+from bit_jax.data import images, scan
+
+_SPLIT_SEED = 191211370  # of the splits that nobody made; changing it changes every result
+_READERS = 8  # threads that read headers
+
+
+@dataclasses.dataclass(frozen=True)
+class Listing:
+  """The files of one part, in a fixed order in which classes are mixed.
+
+  Attributes:
+    paths: N posix paths relative to the folder's root; from a CSV they may be absolute.
+    labels: [N] int32, indices into the folder's class names.
+  """
+
+  paths: tuple[str, ...]
+  labels: np.ndarray
+
+  def __len__(self) -> int:
+    """Returns N."""
+    return len(self.paths)
+
+
+@dataclasses.dataclass(frozen=True)
+class Folder:
+  """A user's images under one protocol.
+
+  Attributes:
+    root: The folder that paths are relative to.
+    class_names: Sorted; a label is an index into them.
+    train: What is trained on.
+    test: What is scored.
+    image_size: Median (height, width) in pixels over all images whose header can be read.
+    fixed_size: Whether all of these are of that one size.
+    origin: A sentence on where the split comes from and what is left out.
+    unreadable: (relative path, reason) of each image whose header can't be read; they are listed
+      in `train` and `test` all the same.
+    ignored: How many files are no images by their extension.
+  """
+
+  root: pathlib.Path
+  class_names: tuple[str, ...]
+  train: Listing
+  test: Listing
+  image_size: tuple[int, int]
+  fixed_size: bool
+  origin: str
+  unreadable: tuple[tuple[str, str], ...]
+  ignored: int
+
+  @property
+  def num_train(self) -> int:
+    """Number of images that are trained on."""
+    return len(self.train)
+
+  @property
+  def num_test(self) -> int:
+    """Number of images that are scored."""
+    return len(self.test)
+
+
+@dataclasses.dataclass(frozen=True)
+class Headers:
+  """What the headers of some image files say.
+
+  Attributes:
+    sizes: [M, 2] int64: height and width of those that can be read, orientation respected.
+    unreadable: (relative path, reason) of the others.
+  """
+
+  sizes: np.ndarray
+  unreadable: tuple[tuple[str, str], ...]
+
+  @property
+  def median(self) -> tuple[int, int]:
+    """Median (height, width) in pixels; there must be a readable image."""
+    height, width = np.median(self.sizes, axis=0)
+    return int(height), int(width)
+
+
+class Files:
+  """Random access to the images of a listing; may be used from several threads."""
+
+  def __init__(self, folder: Folder, listing: Listing):
+    """Takes a listing of the folder; reads nothing yet."""
+    self._root, self._listing = folder.root, listing
+    self.class_names = folder.class_names
+    self.labels = listing.labels
+
+  def __len__(self) -> int:
+    """Returns the number of images."""
+    return len(self._listing)
+
+  def name(self, i: int) -> str:
+    """Returns the path of image `i`, relative to the folder's root."""
+    return self._listing.paths[i]
+
+  def decode(self, i: int) -> np.ndarray:
+    """Returns image `i`, [h, w, 3] uint8.
+
+    Raises:
+      Unreadable: It can't be decoded; the message names the file.
+    """
+    path = self._root / self.name(i)
+    try:
+      return images.decode(path)
+    except images.Unreadable as e:
+      raise images.Unreadable(f"The image {path} {e}.") from None
+
+  def fingerprint(self) -> str:
+    """Returns a sha256 in hexadecimal that changes with the files, their labels or their order.
+
+    It covers names, sizes and times of change, not the content, so that it takes no reading.
+
+    Raises:
+      UserError: A file is gone.
+    """
+    digest = hashlib.sha256("\0".join(self.class_names).encode("utf-8", "surrogateescape"))
+    stamps = _stamps(self._root, self._listing.paths)
+    for path, label, stamp in zip(self._listing.paths, self.labels, stamps, strict=True):
+      row = f"\0{path}\0{label}\0{stamp[0]}\0{stamp[1]}"
+      digest.update(row.encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
+
+
+def describe(path: str, protocol: str) -> Folder:
+  """Returns a user's images under a protocol; of the images only the headers are read.
+
+  'final' trains on train and val and scores test; without a test folder val is the test set;
+  without either, a fifth of each class is, and at least one image of each class that has two.
+  'select' never uses the test set of 'final': it trains on train and scores val where there are
+  test and val, and otherwise holds out a fifth of what 'final' trains on.
+
+  Args:
+    path: A folder or a CSV, in a layout of `scan.scan`; `~` is the user's home.
+    protocol: 'final' or 'select'.
+
+  Raises:
+    UserError: There is no such folder, its layout can't be understood, it has a class without
+      images, fewer than two classes, too few images to split, or none that can be read.
+  """
+  found = scan.scan(path)
+  for fault in faults(found):
+    raise errors.UserError(fault)
+  train, test, origin = _split(found, protocol)
+  class_names = tuple(sorted({e.label for e in found.entries if e.part in ("", "train")}))
+  headers = read_headers(found.root, tuple(e.path for e in found.entries))
+  if not len(headers.sizes):
+    name, reason = headers.unreadable[0]
+    raise errors.UserError(
+      f"None of the {len(found.entries)} images in {found.root} can be read; {name}, for one, "
+      f"{reason}."
+    )
+  return Folder(
+    root=found.root,
+    class_names=class_names,
+    train=_listing(train, class_names),
+    test=_listing(test, class_names),
+    image_size=headers.median,
+    fixed_size=bool((headers.sizes == headers.sizes[0]).all()),
+    origin=origin + _left_out(found) + _untested(test, class_names),
+    unreadable=headers.unreadable,
+    ignored=len(found.ignored),
+  )
+
+
+def faults(found: scan.Scan) -> list[str]:
+  """Returns a sentence on each thing that stops a run, whatever its protocol."""
+  sentences = list(found.faults)
+  root = found.root
+  if found.missing:
+    sentences.append(
+      f"The CSV in {root} names {_count(len(found.missing), 'file')} that "
+      f"{'is' if len(found.missing) == 1 else 'are'} not there: {scan.some(found.missing)}."
+    )
+  if found.empty:
+    sentences.append(
+      f"In {root}, these folders hold no images: {scan.some(found.empty)}. Fill or remove them."
+    )
+  if sentences:  # what follows would only repeat them
+    return sentences
+  return [s for s in (_class_fault(found), _part_fault(found)) if s]
+
+
+def read_headers(root: pathlib.Path, paths: tuple[str, ...]) -> Headers:
+  """Reads the headers of images; a second call takes no reading if the files are the same.
+
+  Raises:
+    UserError: A file is gone.
+  """
+  return _read_headers(root, paths, _stamps(root, paths))
+
+
+def quotas(labels: np.ndarray, num_classes: int) -> np.ndarray:
+  """Returns how many images of each class a fifth is: [C] integer, at least 1 of 2 or more."""
+  counts = np.bincount(labels, minlength=num_classes)
+  return np.where(counts > 1, np.maximum((counts + 2) // 5, 1), 0)
+
+
+@functools.lru_cache(maxsize=4)
+def _read_headers(
+  root: pathlib.Path, paths: tuple[str, ...], stamps: tuple[tuple[int, int], ...]
+) -> Headers:
+  del stamps  # with them, a file that changes is read again
+
+  def size(path: str) -> tuple[int, int] | str:
+    try:
+      return images.size(root / path)
+    except images.Unreadable as e:
+      return str(e)
+
+  with pool.ThreadPool(_READERS) as threads:
+    progress = tqdm.tqdm(
+      threads.imap(size, paths, chunksize=64),
+      total=len(paths),
+      desc="Reading image sizes",
+      unit=" files",
+      disable=not sys.stderr.isatty(),
+    )
+    answers = list(progress)
+  sizes = [a for a in answers if not isinstance(a, str)]
+  unreadable = [(p, a) for p, a in zip(paths, answers, strict=True) if isinstance(a, str)]
+  return Headers(np.array(sizes, np.int64).reshape(-1, 2), tuple(unreadable))
+
+
+def _stamps(root: pathlib.Path, paths: tuple[str, ...]) -> tuple[tuple[int, int], ...]:
+  """Returns (bytes, time of change in nanoseconds) of each file."""
+  base = str(root)
+
+  def stamp(path: str) -> tuple[int, int]:
+    try:
+      status = os.stat(os.path.join(base, path))
+    except OSError as e:
+      raise errors.UserError(f"The image {root / path} can't be read: {e.strerror}.") from None
+    return status.st_size, status.st_mtime_ns
+
+  return tuple(map(stamp, paths))
+
+
+def _class_fault(found: scan.Scan) -> str | None:
+  names = sorted({e.label for e in found.entries})
+  if not names:
+    return f"There are no images in {found.root}: fill its class folders."
+  if len(names) == 1:
+    return (
+      f"All images in {found.root} are of one class, {names[0]}; a classifier needs at least two: "
+      f"one folder a class, <class>/<image>."
+    )
+  return None
+
+
+def _part_fault(found: scan.Scan) -> str | None:
+  parts = {e.part for e in found.entries}
+  if parts in ({""}, {"train"}):
+    return None
+  if "train" not in parts:
+    return f"{found.root} has a part to score ({', '.join(sorted(parts))}) but none named train."
+  trained = {e.label for e in found.entries if e.part == "train"}
+  unknown = sorted({e.label for e in found.entries} - trained)
+  if unknown:
+    return (
+      f"In {found.root}, the train part lacks {_count(len(unknown), 'class', 'classes')} that "
+      f"another part has: {scan.some(unknown)}."
+    )
+  if len(trained) == 1:
+    return f"All training images in {found.root} are of one class, {trained.pop()}."
+  return None
+
+
+def _split(
+  found: scan.Scan, protocol: str
+) -> tuple[tuple[scan.Entry, ...], tuple[scan.Entry, ...], str]:
+  """Returns what to train on, what to score, and a sentence on where the split comes from."""
+  parts = {e.part for e in found.entries}
+  if not parts & {"test", "val"}:
+    train, test = _fifth(found.root, found.entries, "test")
+    have = "There is only a train part" if parts == {"train"} else "There are no train and test"
+    origin = f"{have}: four fifths of each class, drawn with a fixed seed, train; a fifth scores"
+  else:
+    scored = "test" if "test" in parts else "val"
+    train = tuple(e for e in found.entries if e.part != scored)
+    test = tuple(e for e in found.entries if e.part == scored)
+    trained = "train and val" if {"test", "val"} <= parts else "train"
+    origin = f"As the data has it: {trained} to train on, {scored} to score"
+  if protocol == "final":
+    return train, test, f"{origin}."
+  if {"test", "val"} <= parts:
+    kept = tuple(e for e in train if e.part == "train")
+    return (
+      kept,
+      tuple(e for e in train if e.part == "val"),
+      ("As the data has it: train to train on, val to score; test is left for protocol=final."),
+    )
+  kept, held_out = _fifth(found.root, train, "select")
+  unseen = scored if parts & {"test", "val"} else "the fifth"
+  return (
+    kept,
+    held_out,
+    (
+      f"A fifth of each training class, drawn with a fixed seed, scores; {unseen} that "
+      f"protocol=final scores is left for it."
+    ),
+  )
+
+
+def _fifth(
+  root: pathlib.Path, entries: tuple[scan.Entry, ...], purpose: str
+) -> tuple[tuple[scan.Entry, ...], tuple[scan.Entry, ...]]:
+  """Holds out a fifth of each class; a purpose of its own draws another fifth."""
+  names = tuple(sorted({e.label for e in entries}))
+  quota = quotas(_listing(entries, names).labels, len(names))
+  if not quota.any():
+    raise errors.UserError(
+      f"No class in {root} has the 2 images that holding one out to be scored takes: add images"
+      + ("." if purpose == "test" else ", or use protocol=final.")
+    )
+  left = Counter(dict(zip(names, quota.tolist(), strict=True)))
+  held_out = set()
+  for i in scan.by_digest((e.path for e in entries), f"{_SPLIT_SEED}/{purpose}/"):
+    if left[entries[i].label]:
+      left[entries[i].label] -= 1
+      held_out.add(i)
+  mask = [i in held_out for i in range(len(entries))]
+  kept = tuple(itertools.compress(entries, (not m for m in mask)))
+  return kept, tuple(itertools.compress(entries, mask))
+
+
+def _listing(entries: tuple[scan.Entry, ...], class_names: tuple[str, ...]) -> Listing:
+  numbers = {name: i for i, name in enumerate(class_names)}
+  labels = np.array([numbers[e.label] for e in entries], np.int32)
+  return Listing(tuple(e.path for e in entries), labels)
+
+
+def _left_out(found: scan.Scan) -> str:
+  if not found.unclassified:
+    return ""
+  n = len(found.unclassified)
+  return (
+    f" {_count(n, 'image')} in no class folder {'is' if n == 1 else 'are'} left out: "
+    f"{scan.some(found.unclassified)}."
+  )
+
+
+def _untested(test: tuple[scan.Entry, ...], class_names: tuple[str, ...]) -> str:
+  untested = sorted(set(class_names) - {e.label for e in test})
+  return f" No image to score is of {scan.some(untested)}." if untested else ""
+
+
+def _count(n: int, singular: str, plural: str = "") -> str:
+  return f"{n} {singular if n == 1 else plural or singular + 's'}"

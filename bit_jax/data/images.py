@@ -1,0 +1,189 @@
+"""Image files in, [h, w, 3] uint8 arrays out, whatever their colours, depth and orientation.
+
+Everything here may be called from several threads at once: decoding releases Python's lock.
+"""
+
+import io
+import pathlib
+import re
+import struct
+import threading
+import warnings
+import zlib
+from typing import NoReturn
+
+import numpy as np
+from PIL import (
+  ExifTags,
+  Image,
+  UnidentifiedImageError,
+  WebPImagePlugin,  # noqa: F401 (registers the format; Pillow itself does so only when it needs to)
+)
+
+from bit_jax import errors
+
+EXTENSIONS = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp"))  # in lower case
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP")  # whatever a file's extension says
+
+_ROTATED = (5, 6, 7, 8)  # EXIF orientations that swap height and width
+# What Pillow's readers raise on files that are no images or are damaged.
+_BROKEN: tuple[type[Exception], ...] = (
+  OSError,
+  SyntaxError,
+  ValueError,
+  EOFError,
+  LookupError,
+  TypeError,
+  AttributeError,
+  OverflowError,
+  RuntimeError,
+  struct.error,
+  zlib.error,
+  Image.DecompressionBombError,
+)
+_HUSH_LOCK = threading.Lock()
+_PILLOW_WARNS = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
+
+
+class Unreadable(errors.UserError):
+  """A file that can't be decoded; the message is the reason, to be put behind the file's name.
+
+  Such as 'is cut short', without the path, so that 'The image a.jpg is cut short.' can be made.
+  """
+
+
+def decode(data: bytes | pathlib.Path) -> np.ndarray:
+  """Decodes a JPEG, PNG, BMP, GIF or WebP image, recognised by its content.
+
+  Grey becomes three equal channels; 16-bit grey is scaled from 65535 to 255 and rounded (of 16-bit
+  colours Pillow keeps the upper byte); CMYK is converted without a colour profile; of an animation
+  the first frame counts. What is transparent shows white, as on a page: the colours stored beneath
+  it are arbitrary, often black. The EXIF orientation is applied.
+
+  Args:
+    data: The file's content, or where it lies.
+
+  Returns:
+    [h, w, 3] uint8, contiguous; it may be read-only.
+
+  Raises:
+    Unreadable: The file is no such image, is cut short or damaged, or can't be opened.
+  """
+  _hush()
+  data = _read(data) if isinstance(data, pathlib.Path) else data
+  with _open(io.BytesIO(data)) as image:
+    orientation = _orientation(image)
+    try:
+      image.load()
+      pixels = _pixels(image)
+    except _BROKEN as e:
+      _reject_pixels(e)
+  return _turn(pixels, orientation)
+
+
+def size(path: pathlib.Path) -> tuple[int, int]:
+  """Returns an image's (height, width) in pixels, as `decode` will, from the file's header alone.
+
+  Raises:
+    Unreadable: The file has no header of such an image, or can't be opened.
+  """
+  _hush()
+  try:
+    with path.open("rb") as file, _open(file) as image:
+      width, height = image.size
+      return (width, height) if _orientation(image) in _ROTATED else (height, width)
+  except OSError as e:
+    raise Unreadable(f"can't be opened ({e.strerror or e})") from None
+
+
+def _hush() -> None:
+  """Silences Pillow's warnings on odd metadata, which change nothing about the pixels.
+
+  Once and for all instead of around each call: `warnings.catch_warnings` is not thread-safe.
+  """
+  if not _is_hushed():
+    with _HUSH_LOCK:
+      if not _is_hushed():
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
+def _is_hushed() -> bool:
+  return bool(warnings.filters) and warnings.filters[0] == _PILLOW_WARNS
+
+
+def _read(path: pathlib.Path) -> bytes:
+  try:
+    return path.read_bytes()
+  except OSError as e:
+    raise Unreadable(f"can't be opened ({e.strerror or e})") from None
+
+
+def _open(file: io.BytesIO | io.BufferedReader) -> Image.Image:
+  """Reads the header of an image."""
+  try:
+    return Image.open(file, formats=FORMATS)
+  except UnidentifiedImageError:
+    if not file.seek(0, io.SEEK_END):
+      raise Unreadable("is empty (0 bytes)") from None
+    raise Unreadable("is no JPEG, PNG, BMP, GIF or WebP image, whatever its name says") from None
+  except Image.DecompressionBombError:
+    limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 10**6
+    raise Unreadable(f"is larger than Pillow opens ({limit} million pixels)") from None
+  except _BROKEN as e:
+    raise Unreadable(f"has a damaged header ({_one_line(e)})") from None
+
+
+def _orientation(image: Image.Image) -> int:
+  """Returns the EXIF orientation, 1 to 8; 1 where there is none or none that makes sense.
+
+  Only what stands before the pixels counts: Pillow's own method would decode a PNG to look behind
+  them.
+  """
+  try:
+    orientation = Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1)
+  except _BROKEN:
+    return 1
+  return orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1
+
+
+def _pixels(image: Image.Image) -> np.ndarray:
+  """Returns a loaded image's pixels, [h, w, 3] uint8."""
+  if image.mode == "RGB" and "transparency" not in image.info:
+    return np.asarray(image)
+  if image.mode.startswith("I"):
+    wide = np.asarray(image).astype(np.uint32)
+    return np.repeat(((wide * 255 + 32767) // 65535).astype(np.uint8)[..., None], 3, axis=-1)
+  if image.mode in ("LA", "PA", "RGBA", "RGBa") or "transparency" in image.info:
+    return _on_white(np.asarray(image.convert("RGBA")))
+  return np.asarray(image.convert("RGB"))
+
+
+def _on_white(rgba: np.ndarray) -> np.ndarray:
+  """Lays [h, w, 4] uint8 on white: [h, w, 3] uint8, rounded."""
+  alpha = rgba[..., 3:].astype(np.uint16)
+  mixed = rgba[..., :3] * alpha + 255 * (255 - alpha) + 127  # at most 65,152
+  return (mixed // 255).astype(np.uint8)
+
+
+def _turn(pixels: np.ndarray, orientation: int) -> np.ndarray:
+  """Returns the picture as it is to be seen, from how it was stored (EXIF 2.3, tag 0x0112)."""
+  if orientation == 1:
+    return pixels
+  if orientation in _ROTATED:
+    pixels = pixels.swapaxes(0, 1)
+  if orientation in (2, 3, 6, 7):
+    pixels = pixels[:, ::-1]
+  if orientation in (3, 4, 7, 8):
+    pixels = pixels[::-1]
+  return np.ascontiguousarray(pixels)
+
+
+def _reject_pixels(e: Exception) -> NoReturn:
+  text = _one_line(e)
+  if "truncated" in text.lower():
+    raise Unreadable("is cut short: its end is missing") from None
+  raise Unreadable(f"is damaged ({text})") from None
+
+
+def _one_line(e: Exception) -> str:
+  return (str(e).splitlines() or [type(e).__name__])[0]
