@@ -1,0 +1,34 @@
+"""Your own images, from a folder or a CSV; needs no TensorFlow.
+
+    python -m bit_jax.data check ~/photos
+    python -m bit_jax.train --config=configs/folder.py:path=~/photos
+    python -m bit_jax.train --config=configs/folder.py:shots=10,seed=1,path=~/photos/labels.csv
+
+The folder holds `<split>/<class>/*` (splits: train, test, val) or `<class>/*`; without test and val
+a fifth of each class, the same for every run, is held out to be scored. A CSV has the columns path
+(from where the CSV lies, or absolute), label and, if you like, split. JPEG, PNG, BMP, GIF, WebP.
+What can't be read stops the run with a list, or is left out with --config.on_bad_image=skip.
+
+Random crops and flips must leave the label as it is. Turn them off where they don't:
+  counting (how many?): crop=False, since a crop cuts objects off;
+  positions and distances (where? how far?): crop=False and flip=False;
+  left and right (text, digits, road signs, hands, one side of a body): flip=False.
+As in --config=configs/folder.py:crop=False,flip=False,path=~/photos.
+"""
+
+import os
+import re
+
+import ml_collections
+
+from configs import base
+
+
+def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
+  config = base.get_config(arg, path=True)
+  config.name = config.dataset = "folder"
+  if config.data_path is not None:
+    full = os.path.abspath(os.path.expanduser(config.data_path))
+    words = re.findall(r"[\w.-]+", os.path.splitext(os.path.basename(full))[0], re.ASCII)
+    config.name = "-".join(["folder", *words])
+  return config
