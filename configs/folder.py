@@ -28,7 +28,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   config = base.get_config(arg, path=True)
   config.name = config.dataset = "folder"
   if config.data_path is not None:
-    full = os.path.abspath(os.path.expanduser(config.data_path))
-    words = re.findall(r"[\w.-]+", os.path.splitext(os.path.basename(full))[0], re.ASCII)
+    last = os.path.basename(os.path.abspath(os.path.expanduser(config.data_path)))
+    words = re.findall(r"[\w.-]+", re.sub(r"\.[ct]sv$", "", last), re.ASCII)
     config.name = "-".join(["folder", *words])
   return config

@@ -191,7 +191,7 @@ def faults(found: scan.Scan) -> list[str]:
   root = found.root
   if found.missing:
     sentences.append(
-      f"The CSV in {root} names {_count(len(found.missing), 'file')} that "
+      f"The CSV in {root} names {scan.counted(len(found.missing), 'file')} that "
       f"{'is' if len(found.missing) == 1 else 'are'} not there: {scan.some(found.missing)}."
     )
   if found.empty:
@@ -279,10 +279,8 @@ def _part_fault(found: scan.Scan) -> str | None:
   trained = {e.label for e in found.entries if e.part == "train"}
   unknown = sorted({e.label for e in found.entries} - trained)
   if unknown:
-    return (
-      f"In {found.root}, the train part lacks {_count(len(unknown), 'class', 'classes')} that "
-      f"another part has: {scan.some(unknown)}."
-    )
+    classes = scan.counted(len(unknown), "class", "classes")
+    return f"In {found.root}, the train part lacks {classes} that another part has: {scan.some(unknown)}."
   if len(trained) == 1:
     return f"All training images in {found.root} are of one class, {trained.pop()}."
   return None
@@ -357,7 +355,7 @@ def _left_out(found: scan.Scan) -> str:
     return ""
   n = len(found.unclassified)
   return (
-    f" {_count(n, 'image')} in no class folder {'is' if n == 1 else 'are'} left out: "
+    f" {scan.counted(n, 'image')} in no class folder {'is' if n == 1 else 'are'} left out: "
     f"{scan.some(found.unclassified)}."
   )
 
@@ -365,7 +363,3 @@ def _left_out(found: scan.Scan) -> str:
 def _untested(test: tuple[scan.Entry, ...], class_names: tuple[str, ...]) -> str:
   untested = sorted(set(class_names) - {e.label for e in test})
   return f" No image to score is of {scan.some(untested)}." if untested else ""
-
-
-def _count(n: int, singular: str, plural: str = "") -> str:
-  return f"{n} {singular if n == 1 else plural or singular + 's'}"

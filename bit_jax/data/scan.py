@@ -113,6 +113,11 @@ def some(names: Sequence[str]) -> str:
   return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
+def counted(n: int, singular: str, plural: str = "") -> str:
+  """Returns e.g. '1 file' or '2 files'; the plural is given where it takes more than an s."""
+  return f"{n:,} {singular if n == 1 else plural or singular + 's'}"
+
+
 @dataclasses.dataclass
 class _Found:
   """The files below a folder, by kind, relative to the root."""
@@ -201,7 +206,8 @@ def _scan_parts(root: pathlib.Path, top: _Found, inside: dict[str, _Found]) -> S
     if beside.images:
       faults.append(
         f"The folder {root} holds parts ({', '.join(inside)}) and beside them {name}, with "
-        f"{len(beside.images)} images: move it out, or rename the parts if they are classes."
+        f"{counted(len(beside.images), 'image')}: move it out, or rename the parts if they are "
+        f"classes."
       )
   return _finish(root, entries, empty, unclassified, ignored, tuple(faults))
 
@@ -341,4 +347,5 @@ def _repeated(file: pathlib.Path, paths: list[str]) -> tuple[str, ...]:
   repeated = dict.fromkeys(p for p in paths if p in seen or seen.add(p))  # type: ignore[func-returns-value]
   if not repeated:
     return ()
-  return (f"The CSV {file} lists {len(repeated)} files more than once: {some(list(repeated))}.",)
+  files = counted(len(repeated), "file")
+  return (f"The CSV {file} lists {files} more than once: {some(list(repeated))}.",)

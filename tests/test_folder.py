@@ -1,0 +1,440 @@
+"""Tests of bit_jax.data.folder and bit_jax.data.scan."""
+
+import hashlib
+import os
+import shutil
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from bit_jax import errors
+from bit_jax.data import folder, images, scan
+from configs import folder as folder_config
+
+
+def put(path, height=6, width=8, colour=0):
+  path.parent.mkdir(parents=True, exist_ok=True)
+  Image.new("RGB", (width, height), (colour, 0, 0)).save(path)
+
+
+def fill(root, counts, extension=".png"):
+  """Writes {folder: number of images}; the red level is the number of the image."""
+  for name, count in counts.items():
+    (root / name).mkdir(parents=True, exist_ok=True)
+    for i in range(count):
+      put(root / name / f"{i}{extension}", colour=i)
+  return str(root)
+
+
+def paths(listing):
+  return set(listing.paths)
+
+
+def names(described, listing):
+  return [described.class_names[label] for label in listing.labels]
+
+
+@pytest.fixture
+def parts(tmp_path):
+  return fill(tmp_path, {"train/b": 10, "train/a": 5, "test/a": 2, "test/b": 3})
+
+
+def write(tmp_path, text, name="list.csv", encoding="utf-8"):
+  (tmp_path / name).write_text(text, encoding)
+  return str(tmp_path / name)
+
+
+class TestParts:
+  def test_final_is_train_and_test(self, parts):
+    described = folder.describe(parts, "final")
+    assert described.class_names == ("a", "b")
+    assert (described.num_train, described.num_test) == (15, 5)
+    assert (described.image_size, described.fixed_size) == ((6, 8), True)
+    assert (described.unreadable, described.ignored) == ((), 0)
+    for listing, part in ((described.train, "train"), (described.test, "test")):
+      assert listing.labels.dtype == np.int32
+      expected = [f"{part}/{n}" for n in names(described, listing)]
+      assert [p.rsplit("/", 1)[0] for p in listing.paths] == expected
+
+  def test_classes_are_mixed_in_the_order_of_their_md5(self, parts):
+    listed = folder.describe(parts, "final").train.paths
+    assert list(listed) == sorted(listed, key=lambda p: hashlib.md5(p.encode()).digest())
+
+  def test_select_holds_out_a_fifth_of_train(self, parts):
+    final, select = (folder.describe(parts, p) for p in ("final", "select"))
+    assert np.bincount(select.test.labels).tolist() == [1, 2]
+    assert paths(select.train) | paths(select.test) == paths(final.train)
+    assert not paths(select.train) & paths(select.test)
+    assert "test" in select.origin
+
+  @pytest.mark.parametrize("name", ["val", "Valid", "VALIDATION", "eval"])
+  def test_three_parts(self, tmp_path, name):
+    path = fill(tmp_path, {f"{p}/{c}": 4 for p in ("Training", name, "Testing") for c in "ab"})
+    final, select = (folder.describe(path, p) for p in ("final", "select"))
+    assert {p.split("/")[0] for p in final.train.paths} == {"Training", name}
+    assert {p.split("/")[0] for p in final.test.paths} == {"Testing"}
+    assert {p.split("/")[0] for p in select.train.paths} == {"Training"}
+    assert {p.split("/")[0] for p in select.test.paths} == {name}
+    assert (select.num_train, select.num_test, final.num_train) == (8, 8, 16)
+
+  def test_val_is_the_test_set_where_there_is_none(self, tmp_path):
+    path = fill(tmp_path, {"train/a": 5, "train/b": 5, "val/a": 2, "val/b": 2})
+    final, select = (folder.describe(path, p) for p in ("final", "select"))
+    assert {p.split("/")[0] for p in final.test.paths} == {"val"}
+    assert {p.split("/")[0] for p in select.test.paths} == {"train"}
+    assert (final.num_train, select.num_train, select.num_test) == (10, 8, 2)
+
+  def test_train_alone_is_split(self, tmp_path):
+    described = folder.describe(fill(tmp_path, {"train/a": 10, "train/b": 5}), "final")
+    assert np.bincount(described.test.labels).tolist() == [2, 1]
+    assert "only a train part" in described.origin
+
+  def test_classes_without_test_images_are_told(self, tmp_path):
+    described = folder.describe(fill(tmp_path, {"train/a": 2, "train/b": 2, "test/b": 2}), "final")
+    assert described.class_names == ("a", "b")
+    assert described.test.labels.tolist() == [1, 1]
+    assert "No image to score is of a." in described.origin
+
+
+class TestClasses:
+  def test_a_fifth_of_each_class_is_held_out_twice(self, tmp_path):
+    path = fill(tmp_path, {"a": 20, "b": 10, "c": 2, "d": 1})
+    final, select = (folder.describe(path, p) for p in ("final", "select"))
+    assert np.bincount(final.test.labels, minlength=4).tolist() == [4, 2, 1, 0]
+    assert np.bincount(final.train.labels).tolist() == [16, 8, 1, 1]
+    assert np.bincount(select.test.labels, minlength=4).tolist() == [3, 2, 0, 0]
+    assert np.bincount(select.train.labels).tolist() == [13, 6, 1, 1]
+    assert not paths(final.test) & (paths(select.test) | paths(select.train))
+    assert "fixed seed" in final.origin
+
+  def test_the_split_is_recorded_once_and_for_all(self, tmp_path):
+    # Golden: results on folders without parts depend on it.
+    described = folder.describe(fill(tmp_path, {"a": 10, "b": 10}), "final")
+    assert described.test.paths == ("b/0.png", "b/7.png", "a/7.png", "a/1.png")
+
+  def test_the_split_does_not_depend_on_where_the_folder_lies(self, tmp_path):
+    first = fill(tmp_path / "x", {"a": 10, "b": 10})
+    shutil.copytree(first, tmp_path / "y")
+    listings = [folder.describe(str(tmp_path / n), "final").test.paths for n in "xy"]
+    assert listings[0] == listings[1]
+
+  def test_added_images_move_few_others(self, tmp_path):
+    path = fill(tmp_path, {"a": 50, "b": 50})
+    before = paths(folder.describe(path, "final").test)
+    fill(tmp_path, {"c": 50})
+    put(tmp_path / "a" / "new.png")
+    after = paths(folder.describe(path, "final").test)
+    assert len(before - after) <= 1
+    assert {p for p in after - before if not p.startswith("c/")} <= {"a/new.png"}
+
+  def test_subfolders_count_to_their_class(self, tmp_path):
+    path = fill(tmp_path, {"a/x/y": 3, "a": 2, "b/z": 5})
+    described = folder.describe(path, "final")
+    assert described.class_names == ("a", "b")
+    every = [*described.train.labels, *described.test.labels]
+    assert np.bincount(every).tolist() == [5, 5]
+
+  @pytest.mark.parametrize("extension", [".JPG", ".jpeg", ".Png", ".bmp", ".gif", ".webp"])
+  def test_extensions_in_any_case(self, tmp_path, extension):
+    path = fill(tmp_path, {"a": 2, "b": 2}, extension)
+    assert folder.describe(path, "final").num_train == 2
+
+  def test_other_and_hidden_files_are_counted_not_read(self, tmp_path):
+    path = fill(tmp_path, {"a": 2, "b": 2, ".git/c": 3, "__MACOSX/a": 3})
+    for name in ("README.md", "a/Thumbs.db", "b/._0.png", "b/x.tif"):
+      (tmp_path / name).write_text("x")
+    described = folder.describe(path, "final")
+    assert described.ignored == 4
+    assert described.num_train + described.num_test == 4
+    assert described.class_names == ("a", "b")
+
+  def test_images_in_no_class_are_told(self, tmp_path):
+    path = fill(tmp_path, {"a": 2, "b": 2})
+    put(tmp_path / "cover.png")
+    described = folder.describe(path, "final")
+    assert "1 image in no class folder is left out: cover.png." in described.origin
+    assert described.num_train + described.num_test == 4
+
+  def test_links_are_followed_and_circles_left(self, tmp_path):
+    path = fill(tmp_path / "set", {"a": 2})
+    fill(tmp_path / "elsewhere", {"": 3})
+    (tmp_path / "set" / "b").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "set" / "a" / "again").symlink_to(tmp_path / "set")
+    (tmp_path / "set" / "a" / "link.png").symlink_to(tmp_path / "elsewhere" / "2.png")
+    described = folder.describe(path, "final")
+    every = paths(described.train) | paths(described.test)
+    assert {"b/0.png", "b/1.png", "b/2.png", "a/link.png"} <= every
+    assert not any("again/a" in p for p in every)
+
+  def test_a_class_may_be_called_train(self, tmp_path):
+    described = folder.describe(fill(tmp_path, {"train": 3, "bus": 3}), "final")
+    assert described.class_names == ("bus", "train")
+
+  def test_names_with_spaces_and_letters_of_any_language(self, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    fill(tmp_path / "my photos", {"Löwe, groß": 3, "猫": 3})
+    described = folder.describe("~/my photos", "final")
+    assert described.class_names == ("Löwe, groß", "猫")
+    assert folder.Files(described, described.train).decode(0).shape == (6, 8, 3)
+
+  def test_sizes(self, tmp_path):
+    for i, (height, width) in enumerate([(10, 90), (20, 50), (300, 60)]):
+      put(tmp_path / "a" / f"{i}.png", height, width)
+    fill(tmp_path, {"b": 1})
+    described = folder.describe(str(tmp_path), "final")
+    assert described.image_size == (15, 55)
+    assert not described.fixed_size
+
+  def test_unreadable_images_stay_listed(self, tmp_path):
+    path = fill(tmp_path, {"train/a": 3, "train/b": 3, "test/a": 1})
+    (tmp_path / "train" / "a" / "1.png").write_text("no image")
+    (tmp_path / "test" / "a" / "0.png").write_bytes(b"")
+    described = folder.describe(path, "final")
+    assert (described.num_train, described.num_test) == (6, 1)
+    assert {p: r.split()[1] for p, r in described.unreadable} == {
+      "train/a/1.png": "no",
+      "test/a/0.png": "empty",
+    }
+    assert described.image_size == (6, 8)
+
+
+class TestCsv:
+  ROWS = "a/0.png,a\na/1.png,a\nb/0.png,b\nb/1.png,b\n"
+
+  @pytest.fixture(autouse=True)
+  def _images(self, tmp_path):
+    fill(tmp_path, {"a": 3, "b": 3})
+
+  @pytest.mark.parametrize(
+    "text",
+    [
+      ROWS,
+      "path,label\n" + ROWS,
+      "\ufeffFile,Class\n\n" + ROWS,
+      "id,label,image\n7,a,a/0.png\n7,a,a/1.png\n7,b,b/0.png\n7,b,b/1.png",
+      ("filename,label\n" + ROWS).replace(",", ";").replace("\n", "\r\n"),
+      ("image,class\n" + ROWS).replace(",", "\t"),
+    ],
+  )
+  def test_forms(self, tmp_path, text):
+    described = folder.describe(write(tmp_path, text), "final")
+    assert described.class_names == ("a", "b")
+    assert paths(described.train) | paths(described.test) == {
+      f"{c}/{i}.png" for c in "ab" for i in (0, 1)
+    }
+    assert np.bincount(described.test.labels).tolist() == [1, 1]
+    assert [p[0] for p in described.train.paths] == names(described, described.train)
+
+  @pytest.mark.parametrize("header", ["", "path,label,split\n"])
+  def test_splits(self, tmp_path, header):
+    rows = "a/0.png,x y,train\nb/0.png,z,Training\na/1.png,x y,test\nb/1.png,z,val\n"
+    described = folder.describe(write(tmp_path, header + rows), "final")
+    assert described.test.paths == ("a/1.png",)
+    assert paths(described.train) == {"a/0.png", "b/0.png", "b/1.png"}
+    assert folder.describe(str(tmp_path / "list.csv"), "select").test.paths == ("b/1.png",)
+
+  def test_absolute_paths(self, tmp_path):
+    inside, outside = tmp_path / "sub", tmp_path / "a" / "0.png"
+    fill(inside, {"b": 3})
+    rows = f"{outside},a\n../a/1.png,a\n{inside}/b/0.png,b\nb/1.png,b\n"
+    described = folder.describe(write(inside, rows), "final")
+    listed = paths(described.train) | paths(described.test)
+    expected = {str(outside), str(tmp_path / "a" / "1.png"), "b/0.png", "b/1.png"}
+    assert listed == {p.replace(os.sep, "/") for p in expected}
+    files = folder.Files(described, described.train)
+    assert all(files.decode(i).shape == (6, 8, 3) for i in range(len(files)))
+
+  @pytest.mark.parametrize(
+    ("text", "message"),
+    [
+      ("", "is empty"),
+      ("path,label\n", "a header but no rows"),
+      ("picture,kind\na/0.png,a\n", "'picture,kind'.* Name one column path"),
+      ("path,kind\na/0.png,a\n", "no columns of paths and labels"),
+      ("a/0.png\n", "no columns of paths and labels"),
+      (ROWS + "a/2.png,\n", "Line 5 of .*list.csv has no label"),
+      (ROWS + ",a\n", "Line 5 of .*list.csv has no path"),
+      (ROWS + "a/2.png\n", "Line 5 of .*list.csv has no label"),
+      (ROWS + "a/7.png,a\n", "names 1 file that is not there: a/7.png"),
+      (ROWS + "a/7.png,a\na/8.png,a\n", "names 2 files that are not there: a/7.png, a/8.png"),
+      (ROWS + "a/1.png,b\n", "lists 1 file more than once: a/1.png"),
+      ("path,label,split\na/0.png,a,train\nb/0.png,b,hold\n", "Line 3 .* 'hold'"),
+      ("path,label,split\na/0.png,a,train\nb/0.png,b,\n", "Line 3 .* names no split"),
+      ("a/0.png,a\na/1.png,a\n", "All images in .* are of one class, a"),
+    ],
+  )
+  def test_mistakes(self, tmp_path, text, message):
+    with pytest.raises(errors.UserError, match=message):
+      folder.describe(write(tmp_path, text), "final")
+
+  def test_another_encoding_is_named(self, tmp_path):
+    path = write(tmp_path, "a/0.png,Löwe\n", encoding="latin-1")
+    with pytest.raises(errors.UserError, match="UTF-8"):
+      folder.describe(path, "final")
+
+
+@pytest.mark.parametrize(
+  ("counts", "message"),
+  [
+    ({}, "holds no class folders"),
+    ({"": 3}, "holds no class folders"),
+    ({"a": 3}, "All images in .* are of one class, a"),
+    ({"a": 3, "b": 0, "c": 3, "d": 0}, "hold no images: b, d"),
+    ({"a": 0, "b": 0}, "hold no images: a, b"),
+    ({"a": 1, "b": 1}, "No class in .* has the 2 images"),
+    ({"train/a": 1, "train/b": 1}, "No class in .* has the 2 images"),
+    ({"train": 3, "test": 3}, "test and train hold images but no class folders"),
+    ({"train/a": 3, "train/b": 3, "test": 3}, "test hold images but no class folders"),
+    ({"train/a": 3, "train/b": 3, "test": 0}, "hold no images: test"),
+    ({"train/a": 3, "train/b": 3, "test/a": 0}, "hold no images: test/a"),
+    ({"train/a": 3, "train/b": 3, "test/c": 3, "test/d": 1}, "lacks 2 classes .*: c, d"),
+    ({"train/a": 3, "test/a": 3}, "of one class, a"),
+    ({"test/a": 3, "test/b": 3}, "but none named train"),
+    ({"train/a": 3, "train/b": 3, "extra": 3}, "beside them extra, with 3 images"),
+    ({"train/a": 3, "train/b": 3, "val/a": 1, "valid/a": 1}, "val and valid, which mean the same"),
+  ],
+)
+def test_mistakes_in_folders(tmp_path, counts, message):
+  with pytest.raises(errors.UserError, match=message):
+    folder.describe(fill(tmp_path, counts), "final")
+
+
+def test_select_needs_two_images_of_a_class(tmp_path):
+  path = fill(tmp_path, {"a": 2, "b": 2})
+  assert folder.describe(path, "final").num_train == 2
+  with pytest.raises(errors.UserError, match="protocol=final"):
+    folder.describe(path, "select")
+
+
+@pytest.mark.parametrize(
+  ("name", "message"),
+  [
+    ("none", "There is no folder or CSV file"),
+    ("none.csv", "There is no folder or CSV file"),
+    ("a.npz", r"configs/npz.py:path="),
+    ("a.txt", "neither a folder nor a CSV"),
+  ],
+)
+def test_paths_that_are_neither(tmp_path, name, message):
+  for existing in ("a.npz", "a.txt"):
+    (tmp_path / existing).write_text("x")
+  with pytest.raises(errors.UserError, match=message):
+    folder.describe(str(tmp_path / name), "final")
+
+
+def test_a_folder_of_which_nothing_can_be_read(tmp_path):
+  for name in ("a/0.png", "a/1.png", "b/0.png"):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("x")
+  with pytest.raises(errors.UserError, match=r"None of the 3 images .* can be read"):
+    folder.describe(str(tmp_path), "final")
+
+
+@given(st.lists(st.integers(0, 40), min_size=1, max_size=5))
+def test_a_fifth_leaves_four(counts):
+  labels = np.repeat(np.arange(len(counts)), counts)
+  held_out = folder.quotas(labels, len(counts))
+  for have, out in zip(counts, held_out, strict=True):
+    assert out < max(have, 1)
+    assert (out >= 1) == (have >= 2)
+    assert out == 1 or abs(out - have / 5) <= 0.5
+
+
+class TestFiles:
+  @pytest.fixture
+  def files(self, parts):
+    described = folder.describe(parts, "final")
+    return folder.Files(described, described.train)
+
+  def test_random_access(self, parts, files):
+    assert len(files) == 15
+    assert files.class_names == ("a", "b")
+    for i in (3, 0, 14):
+      level = int(files.name(i).rsplit("/", 1)[1].split(".")[0])
+      np.testing.assert_array_equal(files.decode(i), np.full((6, 8, 3), (level, 0, 0)))
+      assert files.class_names[files.labels[i]] == files.name(i).split("/")[1]
+
+  def test_a_broken_file_is_named(self, parts, files):
+    with open(os.path.join(parts, files.name(2)), "r+b") as file:
+      file.truncate(50)
+    with pytest.raises(images.Unreadable, match=rf"The image .*{files.name(2)} is cut short"):
+      files.decode(2)
+
+  def test_the_fingerprint_changes_with_the_data_alone(self, parts, files):
+    def fingerprint():
+      described = folder.describe(parts, "final")
+      return folder.Files(described, described.train).fingerprint()
+
+    before = files.fingerprint()
+    assert len(before) == 64
+    assert fingerprint() == before
+    path = os.path.join(parts, files.name(0))
+    status = os.stat(path)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
+    touched = fingerprint()
+    os.rename(path, path.replace(".png", "x.png"))
+    assert len({before, touched, fingerprint()}) == 3
+
+  def test_it_covers_the_labels(self, tmp_path):
+    fill(tmp_path, {"a": 4})
+    rows = "a/0.png,x\na/1.png,y\na/2.png,{}\na/3.png,y\n"
+    found = []
+    for label in "xy":
+      text = "path,label,split\n" + "\n".join(
+        r + (",train" if i < 3 else ",test") for i, r in enumerate(rows.format(label).split())
+      )
+      described = folder.describe(write(tmp_path, text), "final")
+      found.append(folder.Files(described, described.train).fingerprint())
+    assert found[0] != found[1]
+
+  def test_a_file_that_is_gone_is_named(self, parts, files):
+    os.remove(os.path.join(parts, files.name(1)))
+    with pytest.raises(errors.UserError, match=files.name(1)):
+      files.fingerprint()
+
+
+def test_changed_files_are_read_again(tmp_path):
+  path = fill(tmp_path, {"a": 2, "b": 2})
+  assert folder.describe(path, "final").image_size == (6, 8)
+  for name in ("a/0", "a/1", "b/0"):
+    put(tmp_path / f"{name}.png", 60, 80)
+  assert folder.describe(path, "final").image_size == (60, 80)
+
+
+def test_by_digest_is_an_order_of_its_own_for_each_salt():
+  listed = [f"a/{i}.png" for i in range(50)]
+  first, second = scan.by_digest(listed), scan.by_digest(listed, "salt")
+  assert sorted(first) == sorted(second) == list(range(50))
+  assert first != second
+
+
+def test_names_are_cut_after_five():
+  assert scan.some(list("abcde")) == "a, b, c, d, e"
+  assert scan.some(list("abcdefg")) == "a, b, c, d, e and 2 more"
+
+
+@pytest.mark.parametrize(
+  ("path", "name"),
+  [
+    ("~/photos", "folder-photos"),
+    ("/x/My photos (2)/", "folder-My-photos-2"),
+    ("/x/labels.csv", "folder-labels"),
+    ("/x/v1.5", "folder-v1.5"),
+    ("/", "folder"),
+  ],
+)
+def test_the_config_is_named_after_the_folder(path, name):
+  config = folder_config.get_config(f"shots=5,path={path}")
+  assert (config.name, config.dataset, config.data_path) == (name, "folder", path)
+
+
+def test_real_flowers(shared):
+  described = folder.describe(str(shared / "data" / "folders" / "flowers"), "final")
+  assert described.class_names == ("daisy", "dandelion", "roses", "sunflowers", "tulips")
+  assert np.bincount(described.train.labels).tolist() == [40] * 5
+  assert np.bincount(described.test.labels).tolist() == [20] * 5
+  assert described.unreadable == ()
+  assert not described.fixed_size
