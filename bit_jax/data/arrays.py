@@ -1,6 +1,7 @@
 """Labelled images at hand as arrays: scikit-learn's digits, or an `.npz` file of the user's."""
 
 import dataclasses
+import hashlib
 import pathlib
 import zipfile
 import zlib
@@ -39,6 +40,22 @@ class Examples:
   def take(self, indices: np.ndarray) -> "Examples":
     """Returns the examples at `indices`, [M] integer, in that order."""
     return Examples(self.images[indices], self.labels[indices], self.class_names)
+
+  def read(self, index: int) -> tuple[np.ndarray, int]:
+    """Returns an image, [H, W, 3] uint8, and its label."""
+    return self.images[index], int(self.labels[index])
+
+  def read_labels(self) -> np.ndarray:
+    """Returns all labels, [N] int32."""
+    return self.labels
+
+  def read_sizes(self) -> np.ndarray:
+    """Returns height and width of every image in pixels, [N, 2] int32."""
+    return np.broadcast_to(np.int32(self.images.shape[1:3]), (len(self), 2))
+
+  def fingerprint(self) -> str:
+    """Returns a sha256 of all labels and pixels."""
+    return hashlib.sha256(self.labels.tobytes() + self.images.tobytes()).hexdigest()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -32,6 +32,7 @@ class DatasetSpec:
 
   Attributes:
     name: One of `NAMES`.
+    protocol: 'final' or 'select' (see `find`).
     source: Who provides it: 'tfds', 'digits' (scikit-learn), 'npz' (a file of arrays) or 'folder'
       (files of images).
     tfds_name: The builder's name in tensorflow-datasets, with its config where it has several, such
@@ -56,6 +57,7 @@ class DatasetSpec:
   """
 
   name: str
+  protocol: str
   source: str
   tfds_name: str | None
   path: str | None
@@ -201,6 +203,7 @@ def _tfds(name: str, protocol: str) -> DatasetSpec:
   described = _TFDS[name]
   return DatasetSpec(
     name=name,
+    protocol=protocol,
     source="tfds",
     tfds_name=name,
     path=None,
@@ -220,6 +223,7 @@ def _vtab(name: str, protocol: str) -> DatasetSpec:
   }
   return DatasetSpec(
     name=name,
+    protocol=protocol,
     source="tfds",
     tfds_name=task.tfds_name,
     path=None,
@@ -241,6 +245,7 @@ def _digits(protocol: str) -> DatasetSpec:
   num_train, num_test = _DIGITS_SIZES[protocol]
   return DatasetSpec(
     name="digits",
+    protocol=protocol,
     source="digits",
     tfds_name=None,
     path=None,
@@ -268,6 +273,7 @@ def _npz(protocol: str, path: str | None) -> DatasetSpec:
     num_train, num_test = len(kept), len(held_out)
   return DatasetSpec(
     name="npz",
+    protocol=protocol,
     source="npz",
     tfds_name=None,
     path=path,
@@ -292,6 +298,7 @@ def _folder(protocol: str, path: str | None) -> DatasetSpec:
   contents = folder.describe(path, protocol)
   return DatasetSpec(
     name="folder",
+    protocol=protocol,
     source="folder",
     tfds_name=None,
     path=path,

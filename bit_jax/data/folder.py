@@ -128,6 +128,26 @@ class Files:
     except images.Unreadable as e:
       raise images.Unreadable(f"The image {path} {e}.") from None
 
+  def read(self, index: int) -> tuple[np.ndarray, int]:
+    """Returns image `index`, [h, w, 3] uint8, and its label.
+
+    Raises:
+      Unreadable: It can't be decoded; the message names the file.
+    """
+    return self.decode(index), int(self.labels[index])
+
+  def read_labels(self) -> np.ndarray:
+    """Returns all labels, [N] int32."""
+    return self.labels
+
+  def read_sizes(self) -> np.ndarray:
+    """Returns height and width of every image, [N, 2] int64; -1 where the header is unreadable."""
+    headers = read_headers(self._root, self._listing.paths)
+    unreadable = {path for path, _ in headers.unreadable}
+    sizes = np.full((len(self), 2), -1)
+    sizes[[path not in unreadable for path in self._listing.paths]] = headers.sizes
+    return sizes
+
   def fingerprint(self) -> str:
     """Returns a sha256 in hexadecimal that changes with the files, their labels or their order.
 
@@ -280,7 +300,10 @@ def _part_fault(found: scan.Scan) -> str | None:
   unknown = sorted({e.label for e in found.entries} - trained)
   if unknown:
     classes = scan.counted(len(unknown), "class", "classes")
-    return f"In {found.root}, the train part lacks {classes} that another part has: {scan.some(unknown)}."
+    return (
+      f"In {found.root}, the train part lacks {classes} that another part has: "
+      f"{scan.some(unknown)}."
+    )
   if len(trained) == 1:
     return f"All training images in {found.root} are of one class, {trained.pop()}."
   return None

@@ -1,89 +1,191 @@
-"""From the description of a data set to its examples, whatever they come from."""
+"""From the description of a data set to the examples of a run.
 
-import hashlib
-import pathlib
-from importlib import metadata
+What is to be left out is left out, the few-shot subset is chosen, and each part is decoded into
+memory if it fits there; otherwise it stays where it is, to be streamed.
+"""
+
+import dataclasses
+import math
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
 
 from bit_jax import errors
-from bit_jax.data import arrays, datasets
+from bit_jax.data import arrays, choosing, datasets, decoded, opening, stream
+from bit_jax.weights import cache
 
 
-def load(
-  spec: datasets.DatasetSpec, data_dir: str | None = None
-) -> tuple[arrays.Examples, arrays.Examples, str]:
-  """Loads a data set, decoding each image once.
+@dataclasses.dataclass(frozen=True)
+class Part:
+  """The examples that a run is trained on, or those that it is scored on.
+
+  Attributes:
+    source: All of them, one by one.
+    size: Side in pixels of the square that images are resized to on the host; None: they keep
+      their native size, which is the same for all.
+    class_names: The names of the classes, in the order of their labels.
+    examples: All of them, decoded, with images of that size; None if they are to be streamed.
+    labels: [N] int32; None where they have not been read.
+  """
+
+  source: stream.Source
+  size: int | None
+  class_names: tuple[str, ...]
+  examples: arrays.Examples | None
+  labels: np.ndarray | None
+
+  def __len__(self) -> int:
+    """Returns N."""
+    return len(self.source)
+
+  def images(self, indices: np.ndarray) -> np.ndarray:
+    """Returns a few images, [M, H, W, 3] uint8, by their indices, [M] integer."""
+    if self.examples is not None:
+      return self.examples.images[indices]
+    images, _ = next(stream.batches(self.source, [indices], self.size))
+    return images
+
+
+@dataclasses.dataclass(frozen=True)
+class Loaded:
+  """The data of a run.
+
+  Attributes:
+    train: What is trained on.
+    test: What is scored.
+    version: What identifies the data (`opening.Opened`).
+    chosen: [M] int64 indices of the few-shot subset in the training split; None without one.
+    left_out: How many images were left out for which reason.
+    warnings: Sentences on what is otherwise than the description of the data set says.
+    origin: A sentence on how the user's images were split; None for other sets.
+  """
+
+  train: Part
+  test: Part
+  version: str
+  chosen: np.ndarray | None
+  left_out: dict[str, int]
+  warnings: list[str]
+  origin: str | None
+
+
+def load(spec: datasets.DatasetSpec, config: Any, memory: float = math.inf) -> Loaded:
+  """Loads the data of a run.
 
   Args:
     spec: From `datasets.find`.
-    data_dir: Where tfds keeps prepared sets; None for its default. Other sources ignore it.
-
-  Returns:
-    The training examples, the examples to evaluate, and what identifies their version: that of
-    the tfds builder or of scikit-learn, or the file's name and the first 16 digits of its sha256.
+    config: Resolved: sizes, few-shot subset, and what is to be left out.
+    memory: Bytes that decoded images may take; a part that takes more is streamed.
 
   Raises:
-    UserError: The set isn't there or is faulty, is not of the sizes that `spec` states, or is a
-      tfds set and TensorFlow isn't installed.
+    UserError: The set isn't there or is faulty, an image can't be read, a class has too few, or it
+      is a tfds set and TensorFlow isn't installed.
   """
-  if spec.source == "tfds":
-    train, test, version = _load_tfds(spec, data_dir)
-  else:
-    train, test, version = _load_arrays(spec)
-  _check(spec, "training", train, spec.num_train)
-  _check(spec, "test", test, spec.num_test)
-  return train, test, version
+  opened = opening.open_set(spec, config.data_dir)
+  warnings = _differences(spec, opened)
+  kept, left_out = choosing.usable(opened.train, "training", config, opened.unchecked)
+  kept_tests, tests_left_out = choosing.usable(opened.test, "test", config, opened.unchecked)
+  chosen = None
+  if config.shots is not None:
+    chosen = kept = choosing.few_shot(opened.train, kept, config.shots, config.seed)
+  train_size, test_size = host_sizes(spec, config)
+  check = opened.unchecked and config.on_bad_image == "stop"
+  reader = _Reader(config, spec.image_size, memory, check)
+  train = reader.read(opened.train, kept, train_size, "training")
+  test = reader.read(opened.test, kept_tests, test_size, "test")
+  choosing.require_readable(reader.unreadable, len(train) + len(test))
+  left_out |= tests_left_out
+  return Loaded(train, test, opened.version, chosen, left_out, warnings, opened.origin)
 
 
-def _load_tfds(
-  spec: datasets.DatasetSpec, data_dir: str | None
-) -> tuple[arrays.Examples, arrays.Examples, str]:
-  try:
-    from bit_jax.data import host  # imports TensorFlow
-  except ImportError as e:
-    raise errors.UserError(
-      f"The data set {spec.name} is read with tensorflow and tensorflow-datasets, which can't be "
-      f"imported ({e}); install them, or train on digits or an npz file."
-    ) from e
-  assert spec.tfds_name is not None
-  train, version = host.load_split(spec.tfds_name, spec.train_split, data_dir)
-  test, _ = host.load_split(spec.tfds_name, spec.test_split, data_dir)
-  return train, test, f"{spec.tfds_name} {version}"
+def host_sizes(spec: datasets.DatasetSpec, config: Any) -> tuple[int | None, int | None]:
+  """Returns the sizes to which training and test images are resized on the host.
 
-
-def _load_arrays(
-  spec: datasets.DatasetSpec,
-) -> tuple[arrays.Examples, arrays.Examples, str]:
-  if spec.source == "npz":
-    assert spec.path is not None
-    train, test = arrays.load_npz(spec.path)
-    path = pathlib.Path(spec.path).expanduser()
-    version = f"{path.name}, sha256 {_sha256(path)[:16]}"
-  else:
-    train, test = arrays.load_digits()
-    version = f"digits of scikit-learn {metadata.version('scikit-learn')}"
-  if (spec.train_split, spec.test_split) == datasets.ARRAY_SPLITS["select"]:
-    kept, held_out = arrays.split_for_selection(train.labels, train.class_names)
-    train, test = train.take(kept), train.take(held_out)
-  return train, test, version
-
-
-def _sha256(path: pathlib.Path) -> str:
-  with path.open("rb") as file:
-    return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _check(
-  spec: datasets.DatasetSpec, part: str, examples: arrays.Examples, num_expected: int
-) -> None:
-  """Raises where the examples are not what the rule will be told."""
+  None where images stay as they are: those of one size that is not larger than what they are to
+  become are resized on the device, in float32.
+  """
+  target = config.resize if config.random_crop else config.crop
   height, width = spec.image_size
-  for what, found, expected in (
-    (f"{part} images", len(examples), num_expected),
-    ("classes", len(examples.class_names), spec.num_classes),
-    (f"pixels in each {part} image", examples.images[0].shape[:2], (height, width)),
-  ):
-    if found != expected:
-      raise errors.UserError(
-        f"The data set {spec.name} holds {found} {what} where {expected} were expected: it is "
-        f"another version, or has changed."
-      )
+  train, test = (
+    None if spec.fixed_size and height * width <= size * size else size
+    for size in (target, config.test_size)
+  )
+  return train, test
+
+
+@runtime_checkable
+class _Bulk(Protocol):
+  """A source that reads all of itself faster than one by one."""
+
+  def load(self, size: int | None) -> arrays.Examples:
+    """Returns all examples, resized to a square of `size` pixels, or as they are."""
+
+
+class _Reader:
+  """Decodes parts into memory while there is room.
+
+  Attributes:
+    unreadable: Why images can't be read, each with its name.
+  """
+
+  def __init__(self, config: Any, native: tuple[int, int], memory: float, check: bool):
+    """Takes the (height, width) of native images, and whether to find the unreadable ones."""
+    self._config, self._native = config, native
+    self._memory, self._check = memory, check
+    self.unreadable: list[str] = []
+
+  def read(self, whole: opening.Source, indices: np.ndarray, size: int | None, name: str) -> Part:
+    """Returns the examples of a set at `indices` as a part, in memory or to be streamed."""
+    names, complete = whole.class_names, len(indices) == len(whole)
+    source: stream.Source = self._cached(whole, len(indices), size)
+    if not complete:
+      source = stream.Chosen(source, indices)
+    height, width = self._native if size is None else (size, size)
+    need = len(indices) * height * width * 3
+    if need > self._memory:
+      if self._check:
+        self.unreadable += choosing.unreadable(whole, name).values()
+      return Part(source, size, names, None, None)
+    self._memory -= need
+    examples = self._in_memory(source, size, names, name)
+    return Part(examples, size, names, examples, examples.labels)
+
+  def _in_memory(
+    self, source: stream.Source, size: int | None, names: tuple[str, ...], part: str
+  ) -> arrays.Examples:
+    if isinstance(source, arrays.Examples) and size is None:
+      return source
+    if isinstance(source, _Bulk):
+      return source.load(size)
+    images, labels, unreadable = stream.gather(source, size, f"Reading the {part} images")
+    self.unreadable += unreadable.values()
+    return arrays.Examples(images, labels, names)
+
+  def _cached(self, source: opening.Source, count: int, size: int | None) -> stream.Source:
+    if not self._config.decoded_cache or size is None or isinstance(source, arrays.Examples):
+      return source
+    folder = cache.directory() / "decoded" / f"{source.fingerprint()[:32]}-{size}"
+    return decoded.DecodedCache(source, size, folder, count)
+
+
+def _differences(spec: datasets.DatasetSpec, opened: opening.Opened) -> list[str]:
+  """Returns what is otherwise than the rule was told.
+
+  Raises:
+    UserError: The classes are not those that were expected.
+  """
+  found = len(opened.train.class_names)
+  if found != spec.num_classes:
+    raise errors.UserError(
+      f"The data set {spec.name} holds {found} classes where {spec.num_classes} were expected: it "
+      f"is another version, or has changed."
+    )
+  return [
+    f"The data set {spec.name} holds {len(source):,} {part} images where {expected:,} were "
+    f"expected: it is another version, or incomplete, and figures can't be compared with others."
+    for part, source, expected in (
+      ("training", opened.train, spec.num_train),
+      ("test", opened.test, spec.num_test),
+    )
+    if len(source) != expected
+  ]

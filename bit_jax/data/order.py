@@ -1,7 +1,8 @@
 """Which example comes when, as pure functions of seed, step and sizes: no state, no device.
 
 Training sees one permutation of the set after another; a batch may cross from one to the next, or
-hold several. Everything is known for any step without what came before it.
+hold several. Everything is known for any step without what came before it. Sets on the devices and
+sets that are streamed are both read in this order.
 """
 
 import functools
@@ -13,21 +14,43 @@ from bit_jax import errors
 
 # What a random stream is for: two uses of the same seed must not see the same numbers.
 _PERMUTATION, _MIXUP = range(2)
+WINDOW = 65_536  # examples that are permuted among each other in a larger set
+_BLOCK = 1_024  # neighbouring examples that stay within one window
 
 
 @functools.lru_cache(maxsize=8)  # `batch` asks for the same one or two at every step
-def permutation(seed: int, epoch: int, n: int) -> np.ndarray:
+def permutation(seed: int, epoch: int, n: int, window: int = WINDOW) -> np.ndarray:
   """Returns the order of the examples in an epoch: [n] int64, read-only.
 
+  Up to `window` examples are permuted freely. Of a larger set, blocks of neighbours are permuted
+  first, and then the examples within each window of what comes of that: what is read in a while
+  lies in few places on disk.
+
+  Args:
+    seed: Seed of the run; at least 0.
+    epoch: Epochs count from 0.
+    n: Number of examples in the set.
+    window: Examples in a window; at least 1.
+
   Raises:
-    UserError: The seed is negative.
+    UserError: The seed is negative, or the window holds no example.
   """
-  order = _generator(seed, _PERMUTATION, epoch).permutation(n)
+  if window < 1:
+    raise errors.UserError(f"The shuffle window must hold at least 1 example, not {window}.")
+  generator = _generator(seed, _PERMUTATION, epoch)
+  if n <= window:
+    order = generator.permutation(n)
+  else:
+    block = min(_BLOCK, window)
+    starts = generator.permutation(-(-n // block)) * block
+    order = np.concatenate([np.arange(start, min(start + block, n)) for start in starts])
+    for start in range(0, n, window):
+      generator.shuffle(order[start : start + window])
   order.setflags(write=False)  # one array serves all who ask
   return order
 
 
-def batch(seed: int, step: int, batch_size: int, n: int) -> np.ndarray:
+def batch(seed: int, step: int, batch_size: int, n: int, window: int = WINDOW) -> np.ndarray:
   """Returns the examples of a training step: [batch_size] int64 indices into the set.
 
   Args:
@@ -35,9 +58,10 @@ def batch(seed: int, step: int, batch_size: int, n: int) -> np.ndarray:
     step: Steps count from 0.
     batch_size: Size of the global batch; may exceed `n`, and then an example comes repeatedly.
     n: Number of examples in the set.
+    window: Of `permutation`.
 
   Raises:
-    UserError: The seed is negative, or the set is empty.
+    UserError: The seed is negative, or the set or the window is empty.
   """
   if n < 1:
     raise errors.UserError("There are no examples to draw a batch from.")
@@ -45,7 +69,7 @@ def batch(seed: int, step: int, batch_size: int, n: int) -> np.ndarray:
   parts = []
   for epoch in range(start // n, (stop - 1) // n + 1):
     first = epoch * n
-    parts.append(permutation(seed, epoch, n)[max(start - first, 0) : stop - first])
+    parts.append(permutation(seed, epoch, n, window)[max(start - first, 0) : stop - first])
   return np.concatenate(parts)
 
 

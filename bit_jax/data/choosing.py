@@ -1,0 +1,107 @@
+"""Which examples of a set take part in a run: what is left out, and the few-shot subset."""
+
+import contextlib
+import json
+from typing import Any
+
+import numpy as np
+
+from bit_jax import errors
+from bit_jax.data import fewshot, opening, stream
+from bit_jax.weights import cache
+
+_LISTED = 20  # bad images in a message
+
+
+def usable(
+  source: opening.Source, part: str, config: Any, unchecked: bool
+) -> tuple[np.ndarray, dict[str, int]]:
+  """Returns the examples that a config doesn't leave out.
+
+  Args:
+    source: A part of a data set.
+    part: Its name in messages: 'training' or 'test'.
+    config: With `min_side`, `max_aspect` and `on_bad_image`.
+    unchecked: Whether images may be unreadable.
+
+  Returns:
+    Their indices, ascending int64, and how many were left out for which reason.
+
+  Raises:
+    UserError: None is left.
+  """
+  keep, reasons = np.ones(len(source), bool), {}
+  if config.min_side or config.max_aspect:
+    fits = _fits(source.read_sizes(), config.min_side, config.max_aspect)
+    reasons[f"{part} images of odd size"] = int(np.sum(~fits))
+    keep &= fits
+  if unchecked and config.on_bad_image == "skip":
+    bad = np.zeros(len(source), bool)
+    bad[list(unreadable(source, part))] = True
+    reasons[f"unreadable {part} images"] = int(np.sum(bad & keep))
+    keep &= ~bad
+  if not keep.any():
+    raise errors.UserError(
+      f"All {len(source)} {part} images are left out ({_counted(reasons)}): loosen min_side, "
+      f"max_aspect or on_bad_image."
+    )
+  return np.flatnonzero(keep), {why: n for why, n in reasons.items() if n}
+
+
+def few_shot(source: opening.Source, usable: np.ndarray, shots: int, seed: int) -> np.ndarray:
+  """Returns the subset of the usable examples: [shots * classes] int64 indices into the source.
+
+  Args:
+    source: The training part.
+    usable: Indices to choose from.
+    shots: Images of each class.
+    seed: Names the subset.
+
+  Raises:
+    UserError: A class has too few.
+  """
+  labels = source.read_labels()[usable]
+  return usable[fewshot.select(labels, shots, seed, source.class_names)]
+
+
+def unreadable(source: opening.Source, part: str) -> dict[int, str]:
+  """Returns {index: why} of all unreadable images; decodes each once, and remembers the outcome."""
+  record = cache.directory() / "unreadable" / f"{source.fingerprint()}.json"
+  with contextlib.suppress(OSError, ValueError, AttributeError):
+    return {int(index): why for index, why in json.loads(record.read_text()).items()}
+  found = stream.unreadable(source, f"Checking the {part} images")
+  with contextlib.suppress(OSError):  # without a record they are checked again
+    record.parent.mkdir(parents=True, exist_ok=True)
+    record.write_text(json.dumps(found))
+  return found
+
+
+def require_readable(reasons: list[str], total: int) -> None:
+  """Raises a `UserError` that lists the unreadable images, if there are any.
+
+  Args:
+    reasons: Why each of them can't be read, with its name.
+    total: Images that were tried.
+  """
+  if not reasons:
+    return
+  more = f"\n  and {len(reasons) - _LISTED} more" if len(reasons) > _LISTED else ""
+  listed = "".join(f"\n  {reason}" for reason in reasons[:_LISTED])
+  raise errors.UserError(
+    f"{len(reasons)} of {total:,} images can't be read: mend or remove them, or leave them out "
+    f"with --config.on_bad_image=skip. python -m bit_jax.data check lists all problems."
+    f"{listed}{more}"
+  )
+
+
+def _fits(sizes: np.ndarray, min_side: int, max_aspect: float) -> np.ndarray:
+  """Returns which [N, 2] sizes pass; what has none is not judged by it."""
+  shorter, longer = sizes.min(axis=1), sizes.max(axis=1)
+  fits = shorter >= min_side
+  if max_aspect:
+    fits &= longer <= max_aspect * shorter
+  return fits | (shorter < 0)
+
+
+def _counted(reasons: dict[str, int]) -> str:
+  return ", ".join(f"{n} {why}" for why, n in reasons.items())

@@ -1,0 +1,99 @@
+"""A cache on disk of what a set's images become once they are decoded and resized.
+
+A file of the final size is made at once and filled in the order in which images are first read;
+each image is checked by its CRC when it is read again, so that a file that was cut short, or left
+half-written by a machine that went down, costs time but nothing else.
+"""
+
+import json
+import pathlib
+import shutil
+import threading
+import zlib
+
+import numpy as np
+
+from bit_jax import errors
+from bit_jax.data import resizing, stream
+
+
+class DecodedCache:
+  """A source whose images are resized, and read from disk where they were read before."""
+
+  def __init__(self, source: stream.Source, size: int, folder: pathlib.Path, count: int):
+    """Opens the cache, or begins it.
+
+    Args:
+      source: Where images come from that are not in the cache yet.
+      size: Side in pixels of the square that images are resized to.
+      folder: Of this set, at this size, and of nothing else.
+      count: How many of the images will be read.
+
+    Raises:
+      UserError: The folder can't be written, or there is no room for so many images.
+    """
+    self._source, self._size = source, size
+    self._lock = threading.Lock()
+    shape = (len(source), size, size, 3)
+    try:
+      folder.mkdir(parents=True, exist_ok=True)
+      _require_room(folder, count * size * size * 3)
+      self._images = _open(folder / "images.npy", np.uint8, shape)
+      # A CRC, one more than it is so that 0 stands for an image not yet written, and the label.
+      self._marks = _open(folder / "marks.npy", np.int64, (len(source), 2))
+      (folder / "about.json").write_text(json.dumps({"images": len(source), "size": size}) + "\n")
+    except OSError as e:
+      raise errors.UserError(
+        f"The cache of decoded images in {folder} can't be written ({e.strerror}): set "
+        f"$BIT_JAX_CACHE to another folder, or decoded_cache=False."
+      ) from e
+
+  def __len__(self) -> int:
+    """Returns the number of examples."""
+    return len(self._source)
+
+  def read(self, index: int) -> tuple[np.ndarray, int]:
+    """Returns an image, [size, size, 3] uint8, and its label.
+
+    Raises:
+      UserError: It is not in the cache and can't be read.
+    """
+    mark, label = self._marks[index].tolist()
+    if mark:
+      image = np.array(self._images[index])
+      if _mark(image) == mark:
+        return image, label
+    image, label = self._source.read(index)
+    image = resizing.resize(image, self._size)
+    self._images[index] = image
+    with self._lock:
+      self._marks[index] = _mark(image), label
+    return image, label
+
+
+def _require_room(folder: pathlib.Path, need: int) -> None:
+  path = folder / "images.npy"
+  written = path.stat().st_blocks * 512 if path.exists() else 0  # the file has holes
+  free = shutil.disk_usage(folder).free
+  if need - written > free:
+    raise errors.UserError(
+      f"The decoded images take {need / 1e9:.1f} GB, but {folder} has {free / 1e9:.1f} GB left: "
+      f"set $BIT_JAX_CACHE to another disk, or decoded_cache=False."
+    )
+
+
+def _mark(image: np.ndarray) -> int:
+  return zlib.crc32(image.tobytes()) + 1
+
+
+def _open(path: pathlib.Path, dtype: type, shape: tuple[int, ...]) -> np.memmap:
+  """Opens an array on disk, zero where it was never written; begins anew if it is another one."""
+  if path.exists():
+    try:
+      array = np.lib.format.open_memmap(path, mode="r+")
+      if array.shape == shape and array.dtype == dtype:
+        return array
+    except ValueError:  # cut short
+      pass
+    path.unlink()
+  return np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)

@@ -1,0 +1,104 @@
+"""The two parts of a data set as sources, whatever it is: arrays, files, or prepared by tfds."""
+
+import dataclasses
+import hashlib
+import pathlib
+from importlib import metadata
+from typing import Protocol
+
+import numpy as np
+
+from bit_jax import errors
+from bit_jax.data import arrays, datasets, folder, stream
+from bit_jax.weights import cache
+
+
+class Source(stream.Source, Protocol):
+  """What there is of a set before any of it is chosen."""
+
+  @property
+  def class_names(self) -> tuple[str, ...]:
+    """Returns the names of the classes, in the order of their labels."""
+
+  def read_labels(self) -> np.ndarray:
+    """Returns all labels, [N] int32, without decoding an image."""
+
+  def read_sizes(self) -> np.ndarray:
+    """Returns height and width of every image, [N, 2] integer; -1 where they can't be read."""
+
+  def fingerprint(self) -> str:
+    """Returns a text that changes with the examples or their order."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Opened:
+  """A data set of which nothing has been decoded yet.
+
+  Attributes:
+    train: What may be trained on.
+    test: What is scored.
+    version: What identifies the data: the version of the tfds builder or of scikit-learn, or the
+      name of a file or folder and the first 16 digits of a sha256.
+    unchecked: Whether images may turn out to be unreadable; those that tfds prepared don't.
+    origin: A sentence on how the user's images were split; None for other sets.
+  """
+
+  train: Source
+  test: Source
+  version: str
+  unchecked: bool = False
+  origin: str | None = None
+
+
+def open_set(spec: datasets.DatasetSpec, data_dir: str | None = None) -> Opened:
+  """Opens a data set.
+
+  Args:
+    spec: From `datasets.find`.
+    data_dir: Where tfds keeps prepared sets; None for its default. Other sources ignore it.
+
+  Raises:
+    UserError: The set isn't there or is faulty, or it is a tfds set and TensorFlow isn't installed.
+  """
+  if spec.source == "tfds":
+    return _open_tfds(spec, data_dir)
+  if spec.source == "folder":
+    return _open_folder(spec)
+  return _open_arrays(spec)
+
+
+def _open_tfds(spec: datasets.DatasetSpec, data_dir: str | None) -> Opened:
+  try:
+    from bit_jax.data import host  # imports TensorFlow
+  except ImportError as e:
+    raise errors.UserError(
+      f"The data set {spec.name} is read with tensorflow and tensorflow-datasets, which can't be "
+      f"imported ({e}); install them, or train on digits, a folder or an npz file."
+    ) from e
+  train = host.Split(spec, spec.train_split, data_dir)
+  return Opened(train, host.Split(spec, spec.test_split, data_dir), train.version)
+
+
+def _open_folder(spec: datasets.DatasetSpec) -> Opened:
+  assert spec.path is not None
+  contents = folder.describe(spec.path, spec.protocol)
+  train = folder.Files(contents, contents.train)
+  test = folder.Files(contents, contents.test)
+  digest = hashlib.sha256((train.fingerprint() + test.fingerprint()).encode()).hexdigest()
+  version = f"{contents.root.name}, sha256 {digest[:16]}"
+  return Opened(train, test, version, unchecked=True, origin=contents.origin)
+
+
+def _open_arrays(spec: datasets.DatasetSpec) -> Opened:
+  if spec.source == "npz":
+    assert spec.path is not None
+    train, test = arrays.load_npz(spec.path)
+    path = pathlib.Path(spec.path).expanduser()
+    version = f"{path.name}, sha256 {cache.sha256(path)[:16]}"
+  else:
+    train, test = arrays.load_digits()
+    version = f"digits of scikit-learn {metadata.version('scikit-learn')}"
+  if spec.protocol == "select":
+    kept, held_out = arrays.split_for_selection(train.labels, train.class_names)
+    train, test = train.take(kept), train.take(held_out)
+  return Opened(train, test, version)

@@ -1,0 +1,177 @@
+"""Images read as they are needed: decoded and resized in threads, ahead of who waits for them."""
+
+import collections
+import itertools
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from concurrent import futures
+from typing import Protocol, TypeVar
+
+import numpy as np
+import tqdm
+
+from bit_jax import errors
+from bit_jax.data import resizing
+
+_BATCHES_AHEAD = 2
+_IMAGES_AHEAD = 256  # where there are no batches
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Source(Protocol):
+  """A labelled set that can be read image by image, in any order and from several threads."""
+
+  def __len__(self) -> int:
+    """Returns the number of examples."""
+
+  def read(self, index: int) -> tuple[np.ndarray, int]:
+    """Returns an image, [h, w, 3] uint8, and its label.
+
+    Raises:
+      UserError: It can't be read; says which.
+    """
+
+
+class Chosen:
+  """Some examples of a source; a source itself."""
+
+  def __init__(self, source: Source, indices: np.ndarray):
+    """Takes the examples at `indices`, [M] integer, in that order."""
+    self._source, self._indices = source, indices
+
+  def __len__(self) -> int:
+    """Returns M."""
+    return len(self._indices)
+
+  def read(self, index: int) -> tuple[np.ndarray, int]:
+    """Returns an image, [h, w, 3] uint8, and its label."""
+    return self._source.read(int(self._indices[index]))
+
+
+def batches(
+  source: Source, indices: Iterable[np.ndarray], size: int | None
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+  """Yields the examples of each array of indices, reading two arrays ahead.
+
+  Nothing is remembered between batches, so a stream that starts in the middle of a run reads
+  nothing of what comes before.
+
+  Args:
+    source: The set.
+    indices: Arrays [b] integer, one a batch; may be endless.
+    size: Side in pixels of the square that images are resized to; None leaves them as they are,
+      and then all must be of one size.
+
+  Yields:
+    images: [b, size, size, 3] uint8.
+    labels: [b] int32.
+
+  Raises:
+    UserError: An image can't be read.
+  """
+  arrays = iter(indices)
+  first = next(arrays, None)
+  if first is None:
+    return
+  lengths: collections.deque[int] = collections.deque()
+
+  def flat() -> Iterator[int]:
+    for array in itertools.chain([first], arrays):
+      lengths.append(len(array))
+      yield from array.tolist()
+
+  examples = _in_order(lambda i: _read(source, i, size), flat(), _BATCHES_AHEAD * len(first))
+  for example in examples:
+    images, labels = zip(example, *itertools.islice(examples, lengths.popleft() - 1), strict=True)
+    yield np.stack(images), np.array(labels, np.int32)
+
+
+def gather(
+  source: Source, size: int | None, what: str
+) -> tuple[np.ndarray, np.ndarray, dict[int, str]]:
+  """Reads a whole set into memory, and shows the progress.
+
+  Args:
+    source: The set; at least one example.
+    size: As in `batches`.
+    what: What the progress bar says.
+
+  Returns:
+    images: [N, size, size, 3] uint8; undefined where an image can't be read.
+    labels: [N] int32, 0 there.
+    unreadable: {index: why} of the images that can't be read.
+
+  Raises:
+    UserError: No image at all can be read, or their sizes differ and `size` is None.
+  """
+  images, labels = None, np.zeros(len(source), np.int32)
+  unreadable = {}
+  for index, example in enumerate(_outcomes(source, size, what)):
+    if isinstance(example, errors.UserError):
+      unreadable[index] = str(example)
+      continue
+    image, labels[index] = example
+    if images is None:
+      images = np.empty((len(source), *image.shape), np.uint8)
+    if image.shape != images.shape[1:]:
+      raise errors.UserError(
+        f"The images differ in size ({images.shape[1:]}, {image.shape}) where all should be of one."
+      )
+    images[index] = image
+  if images is None:
+    raise errors.UserError(f"None of {len(source)} images can be read: {unreadable[0]}")
+  return images, labels, unreadable
+
+
+def unreadable(source: Source, what: str) -> dict[int, str]:
+  """Reads a whole set once and returns {index: why} of the images that can't be read."""
+  return {
+    index: str(example)
+    for index, example in enumerate(_outcomes(source, None, what))
+    if isinstance(example, errors.UserError)
+  }
+
+
+def _outcomes(
+  source: Source, size: int | None, what: str
+) -> Iterator[tuple[np.ndarray, int] | errors.UserError]:
+  """Yields each example of a set, or the error in its place."""
+
+  def attempt(index: int) -> tuple[np.ndarray, int] | errors.UserError:
+    try:
+      return _read(source, index, size)
+    except errors.UserError as e:
+      return e
+
+  return iter(
+    tqdm.tqdm(
+      _in_order(attempt, range(len(source)), _IMAGES_AHEAD),
+      total=len(source),
+      desc=what,
+      unit=" images",
+      disable=not sys.stderr.isatty(),
+    )
+  )
+
+
+def _read(source: Source, index: int, size: int | None) -> tuple[np.ndarray, int]:
+  image, label = source.read(index)
+  return (image if size is None else resizing.resize(image, size)), label
+
+
+def _in_order(function: Callable[[T], R], items: Iterable[T], ahead: int) -> Iterator[R]:
+  """Yields `function(item)` in the order of the items, computed in threads, `ahead` of its use."""
+  pool = futures.ThreadPoolExecutor(os.cpu_count(), "images")
+  pending: collections.deque[futures.Future[R]] = collections.deque()
+  try:
+    for item in items:
+      pending.append(pool.submit(function, item))
+      if len(pending) > ahead:
+        yield pending.popleft().result()
+    while pending:
+      yield pending.popleft().result()
+  finally:
+    pool.shutdown(wait=False, cancel_futures=True)
