@@ -5,25 +5,112 @@ import sys
 
 import numpy as np
 import pytest
+import splitting
+from PIL import Image
 
-from bit_jax import errors
-from bit_jax.data import datasets
+from bit_jax import errors, hyperrule
+from bit_jax.data import datasets, vtab
+
+# name: classes; expressions and sizes of 'final', and of 'select'.
+TFDS = {
+  "cifar10": (
+    10,
+    ("train", "test", 50_000, 10_000),
+    ("train[:98%]", "train[98%:]", 49_000, 1_000),
+  ),
+  "cifar100": (
+    100,
+    ("train", "test", 50_000, 10_000),
+    ("train[:98%]", "train[98%:]", 49_000, 1_000),
+  ),
+  "imagenet2012": (
+    1000,
+    ("train", "validation", 1_281_167, 50_000),
+    ("train[:99%]", "train[99%:]", 1_268_355, 12_812),
+  ),
+  "oxford_iiit_pet": (
+    37,
+    ("train", "test", 3_680, 3_669),
+    ("train[:2944]", "train[2944:]", 2_944, 736),
+  ),
+  "oxford_flowers102": (
+    102,
+    ("train+validation", "test", 2_040, 6_149),
+    ("train", "validation", 1_020, 1_020),
+  ),
+  "tf_flowers": (
+    5,
+    ("train[:85%]", "train[85%:]", 3_120, 550),
+    ("train[:70%]", "train[70%:85%]", 2_569, 551),
+  ),
+  "cats_vs_dogs": (
+    2,
+    ("train[:90%]", "train[90%:]", 20_936, 2_326),
+    ("train[:87%]", "train[87%:90%]", 20_238, 698),
+  ),
+}
+# Examples in each split of the builders.
+SPLIT_SIZES = {
+  "cifar10": {"train": 50_000, "test": 10_000},
+  "cifar100": {"train": 50_000, "test": 10_000},
+  "imagenet2012": {"train": 1_281_167, "validation": 50_000, "test": 100_000},
+  "oxford_iiit_pet": {"train": 3_680, "test": 3_669},
+  "oxford_flowers102": {"train": 1_020, "validation": 1_020, "test": 6_149},
+  "tf_flowers": {"train": 3_670},
+  "cats_vs_dogs": {"train": 23_262},
+}
 
 
-@pytest.mark.parametrize(("name", "num_classes"), [("cifar10", 10), ("cifar100", 100)])
-def test_cifar_final_is_all_of_train_and_the_official_test_set(name, num_classes):
-  spec = datasets.find(name, "final")
-  assert (spec.train_split, spec.test_split) == ("train", "test")
-  assert (spec.num_train, spec.num_test, spec.num_classes) == (50_000, 10_000, num_classes)
-  assert (spec.source, spec.tfds_name, spec.image_size) == ("tfds", name, (32, 32))
+def test_every_name_has_a_description():
+  plain = (*TFDS, "digits", "npz", "folder")
+  assert (*plain, *(f"vtab/{task}" for task in vtab.TASKS)) == datasets.NAMES
+
+
+@pytest.mark.parametrize("protocol", datasets.PROTOCOLS)
+@pytest.mark.parametrize("name", TFDS)
+def test_a_set_of_tfds_under_a_protocol(name, protocol):
+  spec = datasets.find(name, protocol)
+  num_classes, final, select = TFDS[name]
+  found = (spec.train_split, spec.test_split, spec.num_train, spec.num_test)
+  assert found == (final if protocol == "final" else select)
+  assert (spec.name, spec.source, spec.tfds_name) == (name, "tfds", name)
+  assert spec.num_classes == num_classes
+  assert spec.fixed_size is name.startswith("cifar")
+  low = hyperrule.resolution(spec.image_size, "BiT-M-R50x1", "code") == (160, 128)
+  assert low is name.startswith("cifar")
+  assert (spec.label, spec.pixel_scale) == ("label", 1)
+  assert (spec.resolution, spec.class_names) == (None, None)
   assert spec.flip_safe
   assert spec.crop_safe
 
 
-def test_cifar_select_holds_out_the_official_two_percent():
-  spec = datasets.find("cifar10", "select")
-  assert (spec.train_split, spec.test_split) == ("train[:98%]", "train[98%:]")
-  assert (spec.num_train, spec.num_test) == (49_000, 1_000)
+@pytest.mark.parametrize("protocol", datasets.PROTOCOLS)
+@pytest.mark.parametrize("name", TFDS)
+def test_the_sizes_are_those_that_tfds_gives_the_expressions(name, protocol):
+  spec = datasets.find(name, protocol)
+  train = splitting.positions(SPLIT_SIZES[name], spec.train_split)
+  test = splitting.positions(SPLIT_SIZES[name], spec.test_split)
+  assert (len(train), len(test)) == (spec.num_train, spec.num_test)
+  assert not np.intersect1d(train, test).size
+
+
+@pytest.mark.parametrize("name", TFDS)
+def test_select_never_looks_at_the_test_set(name):
+  final, select = (datasets.find(name, protocol) for protocol in ("final", "select"))
+
+  def positions(expression):
+    return splitting.positions(SPLIT_SIZES[name], expression)
+
+  used = np.concatenate([positions(select.train_split), positions(select.test_split)])
+  assert not np.intersect1d(used, positions(final.test_split)).size
+  assert np.isin(used, positions(final.train_split)).all()
+
+
+@pytest.mark.parametrize("protocol", datasets.PROTOCOLS)
+def test_cats_vs_dogs_are_enough_for_the_rule_to_mix(protocol):
+  spec = datasets.find("cats_vs_dogs", protocol)
+  assert hyperrule.regime(spec.num_train) == hyperrule.regime(23_262)
+  assert hyperrule.regime(spec.num_train).mixup_alpha == 0.1
 
 
 def test_digits_are_not_flipped():
@@ -47,13 +134,36 @@ def test_npz_sizes_come_from_the_file(tmp_path):
   assert (select.num_train, select.num_test) == (24, 6)
 
 
+def test_a_folder_describes_itself(tmp_path):
+  colours = np.random.default_rng(0).integers(0, 256, (24, 3), dtype=np.uint8)
+  for i, colour in enumerate(colours):
+    split, label = ("train" if i < 16 else "test"), ("ant", "bee")[i % 2]
+    path = tmp_path / split / label / f"{i}.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    size = (40, 30) if i % 3 else (20, 10)  # width, height
+    Image.new("RGB", size, tuple(colour.tolist())).save(path)
+  spec = datasets.find("folder", "final", str(tmp_path))
+  assert (spec.name, spec.source, spec.tfds_name) == ("folder", "folder", None)
+  assert (spec.path, spec.train_split, spec.test_split) == (str(tmp_path), "train", "test")
+  assert (spec.num_train, spec.num_test, spec.num_classes) == (16, 8, 2)
+  assert (spec.image_size, spec.fixed_size) == ((30, 40), False)
+  assert spec.class_names == ("ant", "bee")
+  assert spec.num_train > datasets.find("folder", "select", str(tmp_path)).num_train
+
+
 @pytest.mark.parametrize(
   ("arguments", "named"),
   [
-    (("cifar11", "final"), "cifar10, cifar100, digits, npz"),
+    (("cifar11", "final"), r"did you mean cifar10\?.*cifar10, cifar100, .* npz, folder, vtab/cal"),
+    (("svhn", "final"), r"did you mean vtab/svhn\?"),
+    (("vtab/svnh", "final"), r"did you mean vtab/svhn\?"),
+    (("mnist-1d", "final"), "no data set 'mnist-1d'; the data sets are"),
     (("cifar10", "finale"), "final, select"),
     (("npz", "final"), "path=FILE.npz"),
-    (("digits", "final", "a.npz"), "takes no path"),
+    (("digits", "final", "a.npz"), "digits takes no path; only npz and folder do"),
+    (("vtab/svhn", "final", "a.npz"), "takes no path"),
+    (("folder", "final"), "configs/folder.py:path=DIR_OR_CSV"),
+    (("folder", "select", ""), "configs/folder.py:path=DIR_OR_CSV"),
   ],
 )
 def test_mistakes_name_what_is_allowed(arguments, named):
@@ -63,7 +173,8 @@ def test_mistakes_name_what_is_allowed(arguments, named):
 
 def test_imports_neither_numpy_nor_jax_nor_tensorflow():
   code = (
-    "import sys; from bit_jax.data import datasets; datasets.find('cifar10', 'final');"
+    "import sys; from bit_jax.data import datasets, labels, vtab;"
+    "datasets.find('vtab/clevr-count', 'final'); labels.clevr_count(3); vtab.find('svhn');"
     "print({'numpy', 'jax', 'tensorflow'} & set(sys.modules))"
   )
   done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -4,6 +4,7 @@ import hashlib
 
 import numpy as np
 import pytest
+import splitting
 
 from bit_jax import errors, hyperrule
 from bit_jax.data import datasets, labels, vtab
@@ -59,26 +60,6 @@ NO_CROP = {"clevr-count", "clevr-distance", "dmlab", "kitti-distance", "dsprites
 NO_FLIP = {"dsprites-xpos", "dsprites-orientation", "smallnorb-azimuth"}
 
 
-def select(split_sizes, expression):
-  """Returns what tfds reads for an expression: [(split, first position, end), ...]."""
-  import tensorflow_datasets as tfds
-
-  def info(name, size):
-    template = tfds.core.ShardedFileTemplate(
-      data_dir="folder", dataset_name="set", split=name, filetype_suffix="tfrecord"
-    )
-    return tfds.core.SplitInfo(
-      name=name, shard_lengths=[size], num_bytes=0, filename_template=template
-    )
-
-  splits = tfds.core.splits.SplitDict([info(*item) for item in split_sizes.items()])
-  parts = []
-  for instruction in splits[expression].file_instructions:
-    (name,) = (n for n in split_sizes if f"set-{n}.tfrecord" in instruction.filename)
-    parts.append((name, instruction.skip, instruction.skip + instruction.take))
-  return parts
-
-
 def in_order(split, keys):
   """Returns the keys in the order in which tfds stores them."""
   return sorted(keys, key=lambda k: hashlib.md5(f"{split}{k}".encode()).digest())
@@ -90,7 +71,7 @@ def chosen(task_name, expression, keys):
   sizes = {split: len(k) for split, k in keys.items()}
   assert sizes == {s: SPLIT_SIZES[task.tfds_name][s] for s in keys}
   found = []
-  for split, start, end in select(sizes, expression):
+  for split, start, end in splitting.select(sizes, expression):
     found += in_order(split, keys[split])[start:end]
   return found
 
@@ -123,7 +104,7 @@ def test_split_expressions_select_what_they_should(name):
   sizes = SPLIT_SIZES[task.tfds_name]
 
   def positions(expression):
-    return [(s, i) for s, start, end in select(sizes, expression) for i in range(start, end)]
+    return splitting.positions(sizes, expression).tolist()
 
   splits = task.splits
   train, val, test = (positions(e) for e in (splits.train, splits.val, splits.test))
