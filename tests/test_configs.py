@@ -72,7 +72,7 @@ def test_every_file_has_the_fields_of_base(name):
 def test_every_file_can_be_resolved(name):
   config, spec = experiment.resolve(read(file_of(name)))
   left_open = {k for k, v in config.items() if v is None}
-  assert left_open <= {"data_path", "data_dir", "shots", "patience", "test_size"}
+  assert left_open <= {"data_path", "data_dir", "shots", "patience"}
   assert spec.name == config.dataset
 
 
@@ -179,7 +179,7 @@ def test_the_keras_recipe():
 
 def test_the_qiita_recipe():
   c, _ = experiment.resolve(read("cats_vs_dogs.py"))
-  assert (c.preset, c.resize, c.crop, c.test_size) == ("scaled", 512, 480, None)
+  assert (c.preset, c.resize, c.crop, c.test_size) == ("scaled", 512, 480, 480)
   assert (c.batch_size, c.base_lr, c.total_steps) == (64, 0.000375, 80_000)
   assert (c.warmup_steps, c.mixup_alpha) == (0, 0.1)
   assert c.decay_steps == (24_000, 48_000, 72_000)
