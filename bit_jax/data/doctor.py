@@ -6,22 +6,20 @@ Importing this imports TensorFlow (some 8 s). Nothing here touches the network b
 import dataclasses
 import hashlib
 import pathlib
-import re
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from bit_jax import errors
-from bit_jax.data import datasets, labels, preparing, vtab
+from bit_jax.data import datasets, host, labels, preparing, vtab
 
-# After `preparing`, which has imported TensorFlow with this project's settings.
+# After `host`, which has imported TensorFlow with this project's settings.
 import tensorflow as tf  # isort: skip
 import tensorflow_datasets as tfds  # isort: skip
 
 HASHED_EXAMPLES = 1_000
 _LABEL_BYTES = 8
-_VERSION = re.compile(r"\d+\.\d+\.\d+")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,9 +37,9 @@ class Finding:
 
   Attributes:
     spec: The set.
-    builder: Its builder, of the version that the installed tfds prepares.
-    prepared: Whether that version is there.
-    other_versions: Versions that lie beside it.
+    builder: The builder of the copy that runs read; where none is prepared, `recipe`.
+    recipe: The builder of the version that the installed tfds prepares.
+    prepared: Whether a copy is there.
     differing: The splits whose sizes aren't the expected ones.
     download_bytes: Size of what it is made from.
     needed_bytes: About how much more disk preparing takes.
@@ -51,8 +49,8 @@ class Finding:
 
   spec: datasets.DatasetSpec
   builder: tfds.core.DatasetBuilder
+  recipe: tfds.core.DatasetBuilder
   prepared: bool
-  other_versions: tuple[str, ...]
   differing: tuple[Size, ...]
   download_bytes: int
   needed_bytes: int
@@ -66,7 +64,7 @@ class Finding:
 
   @property
   def version(self) -> str:
-    """The version that the installed tfds prepares."""
+    """The version that is prepared, or would be."""
     return str(self.builder.version)
 
 
@@ -81,18 +79,19 @@ def examine(spec: datasets.DatasetSpec, data_dir: str | None = None) -> Finding:
     UserError: The installed tfds has no such set, or `data_dir` is no folder.
   """
   assert spec.tfds_name is not None
-  builder = preparing.find_builder(spec.tfds_name, data_dir)
+  recipe = preparing.find_builder(spec.tfds_name, data_dir)
+  builder = host.find_builder(spec.tfds_name, data_dir)
   prepared = builder.is_prepared()
   return Finding(
     spec=spec,
     builder=builder,
+    recipe=recipe,
     prepared=prepared,
-    other_versions=_other_versions(builder),
     differing=_differing(builder, spec) if prepared else (),
-    download_bytes=preparing.download_bytes(builder),
-    needed_bytes=0 if prepared else preparing.needed_bytes(builder),
-    free_bytes=preparing.free_bytes(pathlib.Path(builder.data_dir_root)),
-    missing_by_hand=() if prepared else preparing.missing_by_hand(builder),
+    download_bytes=preparing.download_bytes(recipe),
+    needed_bytes=0 if prepared else preparing.needed_bytes(recipe),
+    free_bytes=preparing.free_bytes(pathlib.Path(recipe.data_dir_root)),
+    missing_by_hand=() if prepared else preparing.missing_by_hand(recipe),
   )
 
 
@@ -167,19 +166,19 @@ def detail_lines(finding: Finding, data_dir: str | None) -> Iterator[str]:
   name = finding.spec.name
   if finding.prepared:
     yield f"{name}: {finding.version} in {finding.folder}"
+    if str(finding.recipe.version) != finding.version:
+      yield (
+        f"  another version: tensorflow-datasets {tfds.__version__} would prepare "
+        f"{finding.recipe.version}"
+      )
     for size in finding.differing:
       found = "isn't there" if size.found is None else f"has {size.found:,} examples"
       yield f"  differs: {size.split} {found}, {size.expected:,} are expected"
     yield f"  {_digest_line(finding)}"
   else:
     yield f"{name}: not prepared, there is no {finding.folder}"
-    if finding.other_versions:
-      yield (
-        f"  beside it lies {', '.join(finding.other_versions)}, which is not the "
-        f"{finding.version} that tensorflow-datasets {tfds.__version__} prepares and reads"
-      )
     yield from _way_lines(finding, data_dir)
-  for note in preparing.find_source(finding.builder).notes:
+  for note in preparing.find_source(finding.recipe).notes:
     yield f"  note: {note}"
 
 
@@ -208,28 +207,21 @@ def download(names: Sequence[str], protocol: str, data_dir: str | None) -> dict[
 def _try_download(name: str, tfds_name: str, data_dir: str | None) -> str | None:
   """Returns why a set can't be prepared, or None."""
   try:
-    _download(name, preparing.find_builder(tfds_name, data_dir))
+    _download(name, tfds_name, data_dir)
   except errors.UserError as e:
     print(f"error: {e}", file=sys.stderr, flush=True)
     return str(e)
   return None
 
 
-def _download(name: str, builder: tfds.core.DatasetBuilder) -> None:
+def _download(name: str, tfds_name: str, data_dir: str | None) -> None:
+  recipe, builder = (m.find_builder(tfds_name, data_dir) for m in (preparing, host))
   if builder.is_prepared():
     print(f"{name}: prepared already, in {builder.data_dir}", flush=True)
     return
-  size = sum(f.size for f in preparing.files(builder) if not f.at_hand)
-  print(f"{name}: {_gb(size)} to download, into {builder.data_dir}", flush=True)
-  preparing.prepare(builder)
-
-
-def _other_versions(builder: tfds.core.DatasetBuilder) -> tuple[str, ...]:
-  folder = pathlib.Path(builder.data_dir).parent
-  if not folder.is_dir():
-    return ()
-  found = sorted(p.name for p in folder.iterdir() if _VERSION.fullmatch(p.name))
-  return tuple(v for v in found if v != str(builder.version))
+  size = sum(f.size for f in preparing.files(recipe) if not f.at_hand)
+  print(f"{name}: {_gb(size)} to download, into {recipe.data_dir}", flush=True)
+  preparing.prepare(recipe)
 
 
 def _differing(builder: tfds.core.DatasetBuilder, spec: datasets.DatasetSpec) -> tuple[Size, ...]:
@@ -268,22 +260,22 @@ def _digest_line(finding: Finding) -> str:
 
 def _way_lines(finding: Finding, data_dir: str | None) -> Iterator[str]:
   """Yields the steps to a prepared set: the command alone, or what comes before it."""
-  builder = finding.builder
+  recipe = finding.recipe
   place = "" if data_dir is None else f" --data_dir={shlex.quote(data_dir)}"
   command = f"python -m bit_jax.data doctor {finding.spec.name} --download{place}"
   if finding.free_bytes < finding.needed_bytes:
     yield (
-      f"  first: free disk space in {builder.data_dir_root}, or give another --data_dir: about "
+      f"  first: free disk space in {recipe.data_dir_root}, or give another --data_dir: about "
       f"{_gb(finding.needed_bytes)} are needed, {_gb(finding.free_bytes)} are free"
     )
-  if packages := preparing.missing_packages(builder):
+  if packages := preparing.missing_packages(recipe):
     yield f"  first: pip install {' '.join(packages)}"
   if not finding.missing_by_hand:
     yield f"  next: {command}"
     return
-  manual = preparing.manual_folder(builder)
+  manual = preparing.manual_folder(recipe)
   yield f"  by hand, for {manual} lacks {', '.join(finding.missing_by_hand)}:"
-  steps = (s.format(manual=manual) for s in preparing.find_source(builder).steps)
+  steps = (s.format(manual=manual) for s in preparing.find_source(recipe).steps)
   for number, step in enumerate((*steps, f"Then: {command}"), start=1):
     yield f"  {number}. {step}"
 
