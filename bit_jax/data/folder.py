@@ -183,6 +183,15 @@ def describe(path: str, protocol: str) -> Folder:
   found = scan.scan(path)
   for fault in faults(found):
     raise errors.UserError(fault)
+  return split(found, protocol)
+
+
+def split(found: scan.Scan, protocol: str) -> Folder:
+  """Does what `describe` does for files that were scanned and in which `faults` finds nothing.
+
+  Raises:
+    UserError: There are too few images to split, or none that can be read.
+  """
   train, test, origin = _split(found, protocol)
   class_names = tuple(sorted({e.label for e in found.entries if e.part in ("", "train")}))
   headers = read_headers(found.root, tuple(e.path for e in found.entries))

@@ -1,0 +1,398 @@
+"""What is wrong with a user's own images, before a run finds out: every image is decoded once."""
+
+import csv
+import dataclasses
+import hashlib
+import pathlib
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from multiprocessing import pool
+
+import numpy as np
+import tqdm
+
+from bit_jax import errors, hyperrule
+from bit_jax.data import contact_sheet, folder, images, scan
+
+PROBLEMS = "problems.csv"
+CONTACT_SHEET = "contact_sheet.png"
+MODEL = "BiT-M-R50x1"  # whose sizes are told and shown
+
+# Kinds of problems, in the order in which they are told: {kind: what it means}. The first ones stop
+# a run.
+_SKIP = "; --config.on_bad_image=skip leaves them out"
+STOPPING = {
+  "missing": "named by the CSV, but not there",
+  "empty class": "folders without images",
+  "unreadable": f"no images, or with a damaged header{_SKIP}",
+  "damaged": f"cut short or damaged behind the header{_SKIP}",
+}
+DOUBTFUL = {
+  "leak": "the same image in two parts: what is scored was trained on",
+  "contradiction": "the same image with two labels",
+  "duplicate": "the same image twice in one part",
+  "small": "shorter side below a tenth of the median one, or below 32 pixels and half of it",
+  "elongated": "one side more than 4 times the other, where most are not",
+  "no class": "images in no class folder, left out",
+  "ignored": "files that are no images by their extension, left out",
+}
+
+_READERS = 4  # threads that decode; each holds an image
+_SHOWN = 10  # files of a kind, and classes, that are printed
+_SMALL, _ELONGATED = 32, 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+  """Something about one file or folder.
+
+  Attributes:
+    kind: A key of `STOPPING` or `DOUBTFUL`.
+    path: Relative to the root.
+    detail: What about it; '' where the kind says all.
+  """
+
+  kind: str
+  path: str
+  detail: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+  """What was found.
+
+  Attributes:
+    root: The folder that paths are relative to.
+    counts: {part: {class: images}}; without parts in the data, those of protocol=final.
+    faults: Sentences on what stops a run, beside images that can't be decoded.
+    problems: All of them, by kind.
+    image_size: Median (height, width) in pixels; None if no image can be decoded.
+    size_range: The smallest and the largest (height, width) by area; None likewise.
+    origin: A sentence on where the split comes from; '' if there can be none.
+    num_train: Images that protocol=final trains on; 0 if nothing can be trained.
+  """
+
+  root: pathlib.Path
+  counts: dict[str, Counter[str]]
+  faults: tuple[str, ...]
+  problems: tuple[Problem, ...]
+  image_size: tuple[int, int] | None
+  size_range: tuple[tuple[int, int], tuple[int, int]] | None
+  origin: str
+  num_train: int
+
+  @property
+  def stops(self) -> bool:
+    """Whether a run on these images would stop."""
+    return bool(self.faults) or any(p.kind in STOPPING for p in self.problems)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Decoded:
+  """What is left of an image after decoding it; digests are '' if that failed."""
+
+  size: tuple[int, int] | None
+  reason: str
+  content: bytes
+  pixels: bytes
+
+
+def main(path: str, out: str | None) -> int:
+  """Checks images, prints what was found and says where the lists and the picture lie.
+
+  Args:
+    path: A folder or a CSV.
+    out: Folder to write to; None for `runs/check-<name>`.
+
+  Returns:
+    Exit status: 0, or 1 if something would stop a run.
+
+  Raises:
+    UserError: There is nothing at `path` that can be understood, or `out` can't be written.
+  """
+  name = pathlib.Path(path).expanduser().resolve().name.removesuffix(".csv") or "root"
+  into = pathlib.Path(out).expanduser() if out else pathlib.Path("runs") / f"check-{name}"
+  report = check(path, into)
+  print(_printable(render(report)))
+  written = [n for n in (PROBLEMS, CONTACT_SHEET) if (into / n).exists()]
+  print(_printable(f"\nWritten to {into}: {' and '.join(written)}"))
+  return int(report.stops)
+
+
+def check(path: str, out: pathlib.Path) -> Report:
+  """Decodes every image once and lists what is wrong; goes on where a run would stop.
+
+  Args:
+    path: A folder or a CSV, in a layout of `scan.scan`.
+    out: Folder for `problems.csv` (every problem) and `contact_sheet.png` (if there is an image).
+
+  Returns:
+    The report.
+
+  Raises:
+    UserError: There is nothing at `path` that can be understood, or `out` can't be written.
+  """
+  found = scan.scan(path)
+  try:
+    out.mkdir(parents=True, exist_ok=True)
+  except OSError as e:
+    raise errors.UserError(f"The folder {out} can't be made: {e.strerror}.") from None
+  decoded = _decode_all(found)
+  parts, faults, origin, num_train = _parts(found)
+  sizes = [d.size for d in decoded if d.size]
+  counts: dict[str, Counter[str]] = defaultdict(Counter)
+  for entry, part in zip(found.entries, parts, strict=True):
+    counts[part][entry.label] += 1
+  report = Report(
+    root=found.root,
+    counts=dict(counts),
+    faults=faults,
+    problems=tuple(_problems(found, decoded, parts)),
+    image_size=_median(sizes) if sizes else None,
+    size_range=(min(sizes, key=np.prod), max(sizes, key=np.prod)) if sizes else None,
+    origin=origin,
+    num_train=num_train,
+  )
+  _write(out / PROBLEMS, report.problems)
+  _draw(out / CONTACT_SHEET, found, decoded, report.image_size)
+  return report
+
+
+def render(report: Report) -> str:
+  """Returns a report as text: counts, sizes, the rule, and the first files of each problem."""
+  total = sum(sum(c.values()) for c in report.counts.values())
+  classes = {label for c in report.counts.values() for label in c}
+  lines = [
+    f"{report.root}: {scan.counted(total, 'image')} in "
+    f"{scan.counted(len(classes), 'class', 'classes')}"
+  ]
+  if total:
+    lines += ["", *_table(report), "", *_facts(report)]
+  lines += _listed("These stop a run", report, STOPPING, report.faults)
+  lines += _listed("These don't, but look at them", report, DOUBTFUL, ())
+  if not (report.faults or report.problems):
+    lines += ["", "Nothing is wrong."]
+  return "\n".join(lines)
+
+
+def _decode_all(found: scan.Scan) -> list[_Decoded]:
+  def decode(entry: scan.Entry) -> _Decoded:
+    try:
+      data = (found.root / entry.path).read_bytes()
+      pixels = images.decode(data)
+    except OSError as e:
+      return _Decoded(None, f"can't be opened ({e.strerror})", b"", b"")
+    except images.Unreadable as e:
+      return _Decoded(None, str(e), b"", b"")
+    digest = hashlib.sha256(repr(pixels.shape).encode())
+    digest.update(pixels.data)
+    height, width, _ = pixels.shape
+    return _Decoded((height, width), "", hashlib.sha256(data).digest(), digest.digest())
+
+  with pool.ThreadPool(_READERS) as threads:
+    progress = tqdm.tqdm(
+      threads.imap(decode, found.entries, chunksize=4),
+      total=len(found.entries),
+      desc="Decoding",
+      unit=" images",
+      disable=not sys.stderr.isatty(),
+    )
+    return list(progress)
+
+
+def _parts(found: scan.Scan) -> tuple[list[str], tuple[str, ...], str, int]:
+  """Returns each entry's part, the faults, where the split comes from, and how many train."""
+  told = [e.part or "all" for e in found.entries]
+  whole = dataclasses.replace(found, empty=(), missing=())  # these two are listed as problems
+  faults = folder.faults(whole)
+  if faults:
+    return told, tuple(faults), "", 0
+  try:
+    described = folder.split(whole, "final")
+  except errors.UserError as e:
+    return told, (str(e),), "", 0
+  if "all" in told:
+    scored = set(described.test.paths)
+    told = ["test" if e.path in scored else "train" for e in found.entries]
+  return told, (), described.origin, described.num_train
+
+
+def _problems(found: scan.Scan, decoded: list[_Decoded], parts: list[str]) -> list[Problem]:
+  problems = [Problem("missing", p) for p in found.missing]
+  problems += [Problem("empty class", p) for p in found.empty]
+  problems += _broken(found, decoded)
+  problems += _copies(found, decoded, parts)
+  problems += _odd_sizes(found, decoded)
+  problems += [Problem("no class", p) for p in found.unclassified]
+  problems += [Problem("ignored", p) for p in found.ignored]
+  order = [*STOPPING, *DOUBTFUL]
+  return sorted(problems, key=lambda p: (order.index(p.kind), p.path))
+
+
+def _broken(found: scan.Scan, decoded: list[_Decoded]) -> Iterable[Problem]:
+  for entry, result in zip(found.entries, decoded, strict=True):
+    if result.reason:
+      try:
+        images.size(found.root / entry.path)
+      except images.Unreadable:
+        yield Problem("unreadable", entry.path, result.reason)
+      else:
+        yield Problem("damaged", entry.path, result.reason)
+
+
+def _copies(found: scan.Scan, decoded: list[_Decoded], parts: list[str]) -> Iterable[Problem]:
+  """Compares each image with the first of the same pixels, and with the first in another part."""
+  groups: dict[bytes, list[int]] = defaultdict(list)
+  for i, result in enumerate(decoded):
+    if result.pixels:
+      groups[result.pixels].append(i)
+  for group in groups.values():
+    # Training images first: what is scored is then said to be a copy of them.
+    group.sort(key=lambda i: (parts[i] != "train", found.entries[i].path))
+    for place, i in enumerate(group[1:], start=1):
+      before = group[:place]
+      other = next((j for j in before if parts[j] != parts[i]), before[0])
+      same = "byte for byte" if decoded[i].content == decoded[other].content else "pixel for pixel"
+      detail = f"is {same} {found.entries[other].path}"
+      kind = "leak" if parts[other] != parts[i] else "duplicate"
+      yield Problem(kind, found.entries[i].path, detail)
+      labelled = [j for j in before if found.entries[j].label != found.entries[i].label]
+      if labelled:
+        j = labelled[0]
+        detail = f"is {found.entries[i].label}, but {found.entries[j].label} as "
+        yield Problem("contradiction", found.entries[i].path, detail + found.entries[j].path)
+
+
+def _odd_sizes(found: scan.Scan, decoded: list[_Decoded]) -> Iterable[Problem]:
+  sides = {e.path: d.size for e, d in zip(found.entries, decoded, strict=True) if d.size}
+  if not sides:
+    return
+  median = np.median([min(s) for s in sides.values()])
+  ratio = np.median([max(s) / min(s) for s in sides.values()])
+  for path, (height, width) in sides.items():
+    shorter, detail = min(height, width), f"{height} x {width} pixels"
+    if shorter < median / 10 or shorter < min(_SMALL, median / 2):
+      yield Problem("small", path, detail)
+    if max(height, width) > _ELONGATED * shorter and ratio <= _ELONGATED:
+      yield Problem("elongated", path, detail)
+
+
+def _median(sizes: list[tuple[int, int]]) -> tuple[int, int]:
+  height, width = np.median(np.array(sizes), axis=0)
+  return int(height), int(width)
+
+
+def _write(file: pathlib.Path, problems: tuple[Problem, ...]) -> None:
+  with file.open("w", encoding="utf-8", errors="backslashreplace", newline="") as text:
+    writer = csv.writer(text)
+    writer.writerow(("problem", "file", "detail"))
+    writer.writerows((p.kind, p.path, p.detail) for p in problems)
+
+
+def _draw(
+  picture: pathlib.Path,
+  found: scan.Scan,
+  decoded: list[_Decoded],
+  image_size: tuple[int, int] | None,
+) -> None:
+  """Draws some images of every class, or of as many classes as fit."""
+  picture.unlink(missing_ok=True)
+  if image_size is None:
+    return
+  resize, crop = hyperrule.resolution(image_size, MODEL, "code")
+  by_class: dict[str, list[scan.Entry]] = defaultdict(list)
+  for entry, result in zip(found.entries, decoded, strict=True):
+    if result.size:
+      by_class[entry.label].append(entry)
+  chosen = _evenly(by_class)
+  contact_sheet.write(
+    (images.decode(found.root / e.path) for e in chosen),
+    [_printable(e.label) for e in chosen],
+    picture,
+    title=_printable(found.root.name),
+    resize=resize,
+    crop=crop,
+  )
+
+
+def _evenly(by_class: dict[str, list[scan.Entry]]) -> list[scan.Entry]:
+  """Returns what fits on the sheet, as many of each class as of others, class by class."""
+  names = sorted(by_class)
+  if len(names) > contact_sheet.MOST:
+    places = np.linspace(0, len(names) - 1, contact_sheet.MOST).round().astype(int)
+    return [by_class[names[i]][0] for i in places]
+  ranked = [(rank, e) for n in names for rank, e in enumerate(by_class[n])]
+  first = sorted(ranked, key=lambda pair: pair[0])[: contact_sheet.MOST]
+  return [e for _, e in sorted(first, key=lambda pair: (pair[1].label, pair[0]))]
+
+
+def _table(report: Report) -> list[str]:
+  """Returns a line a class with its images in each part; of many classes the ends."""
+  parts = [p for p in ("train", "val", "test", "all") if p in report.counts]
+  totals: Counter[str] = sum(report.counts.values(), Counter())
+  names = sorted(totals)
+  if len(names) > 2 * _SHOWN:
+    names = [n for n, _ in totals.most_common()]
+    gap = f"  ... {len(names) - 2 * _SHOWN} classes between these ..."
+  width = max(12, *(len(n) for n in names), len("all classes"))
+  rows = [f"  {n:<{width}}" + "".join(f"{report.counts[p][n]:>9,}" for p in parts) for n in names]
+  if len(names) > 2 * _SHOWN:
+    rows = [*rows[:_SHOWN], gap, *rows[-_SHOWN:]]
+  sums = [sum(report.counts[p].values()) for p in parts]
+  return [
+    " " * (width + 2) + "".join(f"{p:>9}" for p in parts),
+    *rows,
+    f"  {'all classes':<{width}}" + "".join(f"{n:>9,}" for n in sums),
+  ]
+
+
+def _facts(report: Report) -> list[str]:
+  """Returns lines on balance, sizes, the split and the rule."""
+  counts = report.counts.get("train") or next(iter(report.counts.values()))
+  most, least = counts.most_common()[0], counts.most_common()[-1]
+  rows = {"balance": "every class has as many images"}
+  if most[1] > least[1]:
+    rows["balance"] = (
+      f"{most[1] / least[1]:.3g} : 1, from {most[0]} ({most[1]:,}) to {least[0]} ({least[1]:,})"
+    )
+  if report.image_size and report.size_range:
+    rows["image size"] = "{} x {} pixels (median height x width)".format(*report.image_size)
+    if report.size_range[0] != report.size_range[1]:
+      low, high = report.size_range
+      rows["image size"] += f", from {low[0]} x {low[1]} to {high[0]} x {high[1]}"
+  if report.origin:
+    rows["split"] = report.origin
+  if report.num_train and report.image_size:
+    rows["rule"] = _rule(report.num_train, report.image_size)
+  return [f"  {name:<12}{text}" for name, text in rows.items()]
+
+
+def _rule(num_train: int, image_size: tuple[int, int]) -> str:
+  regime = hyperrule.regime(num_train)
+  size = ("small", "medium", "large")[hyperrule.REGIMES.index(regime)]
+  mixup = f"MixUp alpha {regime.mixup_alpha:g}" if regime.mixup_alpha else "no MixUp"
+  resize, crop = hyperrule.resolution(image_size, MODEL, "code")
+  return (
+    f"{num_train:,} to train on is the {size} regime: {regime.total_steps:,} steps, {mixup}; "
+    f"resize {resize} -> crop {crop} pixels"
+  )
+
+
+def _listed(
+  heading: str, report: Report, kinds: dict[str, str], faults: tuple[str, ...]
+) -> list[str]:
+  lines = [f"  {fault}" for fault in faults]
+  for kind, meaning in kinds.items():
+    of_kind = [p for p in report.problems if p.kind == kind]
+    if of_kind:
+      lines.append(f"  {kind}: {len(of_kind):,} ({meaning})")
+      lines += [f"    {p.path} {p.detail}".rstrip() for p in of_kind[:_SHOWN]]
+    if len(of_kind) > _SHOWN:
+      lines.append(f"    and {len(of_kind) - _SHOWN:,} more in {PROBLEMS}")
+  return ["", f"{heading}:", *lines] if lines else []
+
+
+def _printable(text: str) -> str:
+  """Replaces what no terminal or font takes: names of files needn't be text."""
+  return text.encode("utf-8", "backslashreplace").decode()
