@@ -137,7 +137,7 @@ def test_the_whole_command(tmp_path):
   line = [sys.executable, "-m", "bit_jax.data", "doctor", "eurosat", f"--data_dir={tmp_path}"]
   done = subprocess.run(line, capture_output=True, text=True, check=True)
   assert done.stderr == "Importing TensorFlow (some 8 s) ...\n"
-  assert f"not prepared, there is no {tmp_path}/eurosat/rgb/2.0.0" in done.stdout
+  assert f"not prepared, {tmp_path}/eurosat/rgb/2.0.0 is not there" in done.stdout
 
 
 @pytest.mark.slow

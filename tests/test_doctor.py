@@ -435,10 +435,28 @@ def test_a_folder_in_the_way_is_named(preparing, fake, served, tmp_path):
     preparing.prepare(builder)
 
 
-def test_mistaken_places_and_names(preparing, tmp_path):
+def test_a_damaged_description_leaves_the_other_sets_readable(doctor, tmp_path, capsys):
+  folder = tmp_path / "cifar10" / "3.0.2"
+  folder.mkdir(parents=True)
+  (tmp_path / "dtd" / "3.0.1").mkdir(parents=True)
+  (folder / "dataset_info.json").write_text("{")
+  doctor.report(["cifar10", "vtab/dtd"], "final", str(tmp_path))
+  out = capsys.readouterr().out
+  assert [line.split()[:2] for line in out.splitlines()[2:4]] == [
+    ["cifar10", "damaged"],
+    ["vtab/dtd", "no"],
+  ]
+  assert f"{tmp_path / 'dtd' / '3.0.1'} is there, but holds no set: delete it" in out
+  assert f"cifar10: The prepared copy of cifar10 in {tmp_path} is damaged" in out
+  failed = doctor.download(["cifar10"], "final", str(tmp_path))
+  assert "is damaged" in failed["cifar10"]
+
+
+def test_mistaken_places_and_names(doctor, preparing, tmp_path):
   (tmp_path / "file").touch()
-  with pytest.raises(errors.UserError, match="is a file: give a folder"):
-    preparing.find_builder("cifar10", str(tmp_path / "file"))
+  for function in (doctor.report, doctor.download):
+    with pytest.raises(errors.UserError, match="is a file: give a folder"):
+      function(["cifar10"], "final", str(tmp_path / "file"))
   with pytest.raises(errors.UserError, match="no data set 'cifar1000'"):
     preparing.find_builder("cifar1000", str(tmp_path))
 

@@ -76,7 +76,8 @@ def examine(spec: datasets.DatasetSpec, data_dir: str | None = None) -> Finding:
     data_dir: As `preparing.find_builder`.
 
   Raises:
-    UserError: The installed tfds has no such set, or `data_dir` is no folder.
+    UserError: The installed tfds has no such set, or the description of the prepared one is
+      damaged.
   """
   assert spec.tfds_name is not None
   recipe = preparing.find_builder(spec.tfds_name, data_dir)
@@ -136,19 +137,35 @@ def digest(builder: tfds.core.DatasetBuilder, split: str, label: str) -> str:
 
 
 def report(names: Sequence[str], protocol: str, data_dir: str | None) -> None:
-  """Prints a table of sets, line by line, then what there is to say about each."""
+  """Prints a table of sets, line by line, then what there is to say about each.
+
+  Args:
+    names: Of `datasets.NAMES`, with source 'tfds'.
+    protocol: One of `datasets.PROTOCOLS`; the sizes of its splits are compared.
+    data_dir: As `preparing.find_builder`.
+
+  Raises:
+    UserError: `data_dir` is no folder.
+  """
+  preparing.check_data_dir(data_dir)
   print(f"tensorflow-datasets {tfds.__version__}, protocol {protocol}")
   width = max(len(name) for name in names)
   print(_row("name", "prepared", "sizes", "download", "disk: needed of free", width))
-  findings = []
+  findings: list[Finding] = []
+  faults = {}
   for name in names:
-    finding = examine(datasets.find(name, protocol), data_dir)
-    print(table_line(finding, width), flush=True)
-    findings.append(finding)
+    try:
+      findings.append(examine(datasets.find(name, protocol), data_dir))
+      print(table_line(findings[-1], width), flush=True)
+    except errors.UserError as e:  # the others are still looked at
+      faults[name] = str(e)
+      print(_row(name, "damaged", "-", "-", "", width), flush=True)
   for finding in findings:
     print()
     for line in detail_lines(finding, data_dir):
       print(line, flush=True)
+  for name, fault in faults.items():
+    print(f"\n{name}: {fault}")
 
 
 def table_line(finding: Finding, width: int) -> str:
@@ -176,7 +193,8 @@ def detail_lines(finding: Finding, data_dir: str | None) -> Iterator[str]:
       yield f"  differs: {size.split} {found}, {size.expected:,} are expected"
     yield f"  {_digest_line(finding)}"
   else:
-    yield f"{name}: not prepared, there is no {finding.folder}"
+    place = "is there, but holds no set: delete it" if finding.folder.exists() else "is not there"
+    yield f"{name}: not prepared, {finding.folder} {place}"
     yield from _way_lines(finding, data_dir)
   for note in preparing.find_source(finding.recipe).notes:
     yield f"  note: {note}"
@@ -192,7 +210,11 @@ def download(names: Sequence[str], protocol: str, data_dir: str | None) -> dict[
 
   Returns:
     {name: why} for the sets that could not be prepared.
+
+  Raises:
+    UserError: `data_dir` is no folder.
   """
+  preparing.check_data_dir(data_dir)
   outcomes: dict[str, str | None] = {}  # by tfds' name: two of ours can stand for one of its sets
   failed = {}
   for name in names:
@@ -220,7 +242,8 @@ def _download(name: str, tfds_name: str, data_dir: str | None) -> None:
     print(f"{name}: prepared already, in {builder.data_dir}", flush=True)
     return
   size = sum(f.size for f in preparing.files(recipe) if not f.at_hand)
-  print(f"{name}: {_gb(size)} to download, into {recipe.data_dir}", flush=True)
+  if not preparing.missing_by_hand(recipe):
+    print(f"{name}: {_gb(size)} to download, into {recipe.data_dir}", flush=True)
   preparing.prepare(recipe)
 
 

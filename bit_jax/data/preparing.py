@@ -22,6 +22,7 @@ from bit_jax import errors, tensorflow_import
 
 tensorflow_import.tensorflow()  # before tfds imports it with its own settings
 import tensorflow_datasets as tfds  # noqa: E402
+from google.protobuf import json_format  # noqa: E402
 from tensorflow_datasets.core.download import resource  # noqa: E402
 
 CONNECT_SECONDS = 4.0  # to find out whether a server answers at all
@@ -183,16 +184,30 @@ def find_builder(tfds_name: str, data_dir: str | None) -> tfds.core.DatasetBuild
       tfds' own default, `~/tensorflow_datasets`.
 
   Raises:
-    UserError: There is no such set, or `data_dir` is no folder.
+    UserError: There is no such set, or the description of the prepared one is damaged.
   """
   if data_dir is not None:
     data_dir = str(pathlib.Path(data_dir).expanduser().absolute())
-    if pathlib.Path(data_dir).exists() and not pathlib.Path(data_dir).is_dir():
-      raise errors.UserError(f"The data directory {data_dir} is a file: give a folder.")
   try:
     return tfds.builder(tfds_name, data_dir=data_dir, try_gcs=False)
   except tfds.core.registered.DatasetNotFoundError:
     raise errors.UserError(f"tensorflow-datasets has no data set {tfds_name!r}.") from None
+  except json_format.ParseError as e:
+    root = data_dir or tfds.core.constants.DATA_DIR
+    raise errors.UserError(
+      f"The prepared copy of {tfds_name} in {root} is damaged (dataset_info.json can't be read): "
+      "delete that copy and prepare the set again."
+    ) from e
+
+
+def check_data_dir(data_dir: str | None) -> None:
+  """Refuses a data directory that can't be one.
+
+  Raises:
+    UserError: It is a file.
+  """
+  if data_dir is not None and pathlib.Path(data_dir).expanduser().is_file():
+    raise errors.UserError(f"The data directory {data_dir} is a file: give a folder.")
 
 
 def find_source(builder: tfds.core.DatasetBuilder) -> Source:
