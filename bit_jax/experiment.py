@@ -10,7 +10,10 @@ from bit_jax.data import datasets
 
 # Fields without consequence for the result: they may change between two parts of a run.
 _INCIDENTAL = frozenset(
-  ("checkpoint_every", "data_dir", "eval_batch_size", "log_every", "profile", "reason")
+  (
+    *("checkpoint_every", "data_dir", "decoded_cache", "eval_batch_size", "log_every", "profile"),
+    *("reason", "resident_share"),
+  )
 )
 
 
@@ -28,12 +31,15 @@ def resolve(config: Any) -> tuple[Any, datasets.DatasetSpec]:
   """
   if config.dataset is None:
     raise errors.UserError(
-      "The config names no data set: choose a file such as configs/cifar10.py, or set "
-      f"dataset to one of {', '.join(datasets.NAMES)}."
+      "The config names no data set: choose a file such as configs/cifar10.py, or set dataset to "
+      f"one of {', '.join(datasets.NAMES)}."
     )
   spec = datasets.find(config.dataset, config.protocol, config.data_path)
   if config.shots is not None:
     hyperrule.at_least("shots", config.shots, 1)
+  if config.resolution is None and spec.resolution is not None:
+    config = config.copy_and_resolve_references()
+    config.resolution = spec.resolution
   resolved = hyperrule.resolve(config, num_examples(config, spec), spec.image_size)
   if resolved.weights is None:
     resolved.weights = weights.default_for(resolved.model)

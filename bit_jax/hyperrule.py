@@ -17,10 +17,19 @@ PRESETS = ("code", "paper", "readme_128", "scaled")
 RESOLUTIONS = ("code", "paper")
 DTYPES = ("auto", "float32", "bfloat16")
 HEADS = ("zero", "keep")
+ON_BAD_IMAGE = ("stop", "skip")
 
 RULE_BATCH_SIZE = 512
 RULE_LEARNING_RATE = 0.003
 DECAY_FACTOR = 0.1
+_AT_LEAST_1 = (
+  *("crop", "test_size", "batch_size", "eval_batch_size", "total_steps", "shuffle_window"),
+  *("eval_every", "checkpoint_every", "log_every"),
+)
+_AT_LEAST_0 = (
+  *("base_lr", "warmup_steps", "mixup_alpha", "momentum", "seed"),
+  *("min_side", "max_aspect", "resident_share"),
+)
 SMALL_AREA = 96 * 96  # images below this many pixels are resized to 160, not to 512
 MIXUP_ALPHA = 0.1
 
@@ -170,6 +179,7 @@ def resolve(config: Any, num_examples: int, image_size: tuple[int, int]) -> Any:
     rule = stretch(rule, config.total_steps)
   for field in dataclasses.fields(rule):
     _fill(resolved, field.name, getattr(rule, field.name))
+  _fill(resolved, "test_size", resolved.crop)
   _fill(resolved, "eval_every", max(1, resolved.total_steps // 5))
   _fill(resolved, "checkpoint_every", resolved.eval_every)
   _fill(resolved, "log_every", min(100, max(1, resolved.total_steps // 20)))
@@ -191,6 +201,7 @@ def departures(
   expected = {
     "resize": resize,
     "crop": crop,
+    "test_size": config.crop,
     **dataclasses.asdict(placed),
     "total_steps": rule.total_steps,
   }
@@ -209,7 +220,7 @@ def describe(config: Any, num_examples: int, image_size: tuple[int, int], num_de
   rows = {
     "preset": f"{config.preset} (resolution: {config.resolution})",
     "examples": f"{num_examples:,}",
-    "resize -> crop": f"{config.resize} -> {config.crop} pixels",
+    "resize -> crop": f"{config.resize} -> {config.crop} pixels; test images at {config.test_size}",
     "augmentation": f"random {' and '.join(augmentation)}" if augmentation else "none",
     "batch": f"{config.batch_size} ({per_device:g} on each of {num_devices} {devices})",
     "steps": f"{config.total_steps:,} ({epochs:,.1f} epochs)",
@@ -254,12 +265,13 @@ def _fill_resolution(config: Any, resize: int, crop: int) -> None:
 def _check(config: Any) -> None:
   one_of("dtype", config.dtype, DTYPES)
   one_of("head", config.head, HEADS)
-  for name in ("crop", "batch_size", "eval_batch_size", "total_steps"):
+  one_of("on_bad_image", config.on_bad_image, ON_BAD_IMAGE)
+  for name in _AT_LEAST_1:
     at_least(name, config[name], 1)
-  for name in ("eval_every", "checkpoint_every", "log_every"):
-    at_least(name, config[name], 1)
-  for name in ("base_lr", "warmup_steps", "mixup_alpha", "momentum", "seed"):
+  for name in _AT_LEAST_0:
     at_least(name, config[name], 0)
+  if config.patience is not None:
+    at_least("patience", config.patience, 1)
   if config.crop > config.resize:
     raise errors.UserError(
       f"The crop of {config.crop} pixels is larger than the image, which is resized to "

@@ -1,6 +1,7 @@
 """Training and evaluation steps over all devices of all processes; the one module that calls pmap.
 
-The sets lie on every device, decoded, at their native size; a step sends indices into them.
+A resident set lies on every device, decoded, and a step sends indices into it. Of a streamed one, a
+step sends each device its images.
 """
 
 import functools
@@ -10,21 +11,21 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import psutil
 from clu import metrics as clu_metrics
 
-from bit_jax import errors, metrics, models, optimizer, steps
-from bit_jax.data import device, order
+from bit_jax import metrics, models, optimizer, steps
+from bit_jax.data import device
 
 _AXIS = "devices"
-_RESIDENT_SHARE = 0.4  # of a device's memory that a set may take
 
 
-class Resident(NamedTuple):
-  """A set of examples on the devices.
+class Examples(NamedTuple):
+  """What the examples of a step are taken from.
 
   Attributes:
-    images: [N, h, w, 3] uint8.
-    labels: [N] int32.
+    images: [N, h, w, 3] uint8, the whole resident set; streamed: [devices, b, h, w, 3].
+    labels: [N] int32; streamed: [devices, b].
   """
 
   images: Any
@@ -35,7 +36,7 @@ class Share(NamedTuple):
   """Which examples of a step each device of this process takes.
 
   Attributes:
-    indices: [devices, b] int32 into the set.
+    indices: [devices, b] int32 into a resident set; None where the examples are streamed.
     positions: [devices, b] int32: their places in the global batch.
   """
 
@@ -83,32 +84,41 @@ def replicate(tree: Any) -> Any:
   return place(tree, np.zeros(jax.local_device_count()))
 
 
+def _taken(examples: Examples, indices: Any) -> Examples:
+  """Returns the examples of one device: those at its indices, or, without any, all it was sent."""
+  if indices is None:
+    return examples
+  return Examples(examples.images[indices], examples.labels[indices])
+
+
 @functools.lru_cache  # another run of the same shapes compiles nothing
 def train_function(
-  model: models.ResNetV2, momentum: float, resize: int, crop: int
+  model: models.ResNetV2, momentum: float, resize: int, crop: int, streamed: bool = False
 ) -> Callable[
-  [steps.TrainState, Resident, Share, StepArguments],
+  [steps.TrainState, Examples, Share, StepArguments],
   tuple[steps.TrainState, clu_metrics.Collection],
 ]:
   """Returns the training step over all devices.
 
-  It takes the state (which it gives up), the training set, the shares and the arguments, and
-  returns the new state and the metrics of the whole batch.
+  It takes the state (which it gives up), the examples, the shares and the arguments, and returns
+  the new state and the metrics of the whole batch.
 
   Args:
     model: The network.
     momentum: Of SGD.
     resize: Side of the square that images are resized to, in pixels.
     crop: Side of the crop of it, in pixels.
+    streamed: Whether the examples are those of the step alone.
   """
   collection = metrics.collection(model.num_classes)
   sgd = optimizer.sgd(momentum)
 
   def train(
-    state: steps.TrainState, examples: Resident, share: Share, arguments: StepArguments
+    state: steps.TrainState, examples: Examples, share: Share, arguments: StepArguments
   ) -> tuple[steps.TrainState, clu_metrics.Collection]:
+    examples = _taken(examples, share.indices)
     images = device.augment(
-      examples.images[share.indices],
+      examples.images,
       device.example_keys(arguments.key, state.step, share.positions),
       resize=resize,
       crop=crop,
@@ -118,7 +128,7 @@ def train_function(
     state, outputs = steps.train_step(
       state,
       images,
-      examples.labels[share.indices],
+      examples.labels,
       arguments.lam,
       arguments.learning_rate,
       model=model,
@@ -127,77 +137,53 @@ def train_function(
     )
     return state, collection.gather_from_model_output(axis_name=_AXIS, **outputs)
 
-  in_axes = (None, None, 0, None)
+  in_axes = (None, 0 if streamed else None, 0, None)
   return jax.pmap(train, _AXIS, in_axes=in_axes, out_axes=(None, None), donate_argnums=0)
 
 
 @functools.lru_cache
 def eval_function(
-  model: models.ResNetV2, size: int
-) -> Callable[[Any, Resident, np.ndarray, np.ndarray], tuple[clu_metrics.Collection, jax.Array]]:
+  model: models.ResNetV2, size: int, streamed: bool = False
+) -> Callable[[Any, Examples, Any, np.ndarray], tuple[clu_metrics.Collection, tuple[Any, Any]]]:
   """Returns the evaluation step over all devices.
 
-  It takes parameters, the set, indices and mask (each [devices, b], this process's share), and
-  returns the metrics of all unmasked examples and the predictions of all devices of all processes,
-  [all devices, b] int32.
+  It takes parameters, the examples, indices (None where they are streamed) and mask (each
+  [devices, b], this process's share), and returns the metrics of all unmasked examples, and the
+  predictions and labels of all devices of all processes, [all devices, b] int32 each.
 
   Args:
     model: The network.
     size: Side of the square that images are resized to, in pixels.
+    streamed: Whether the examples are those of the step alone.
   """
   collection = metrics.collection(model.num_classes)
 
   def evaluate(
-    params: Any, examples: Resident, indices: jax.Array, mask: jax.Array
-  ) -> tuple[clu_metrics.Collection, jax.Array]:
-    images = device.prepare_eval(examples.images[indices], size)
-    outputs = steps.eval_step(params, images, examples.labels[indices], model=model)
+    params: Any, examples: Examples, indices: Any, mask: jax.Array
+  ) -> tuple[clu_metrics.Collection, tuple[jax.Array, jax.Array]]:
+    examples = _taken(examples, indices)
+    images = device.prepare_eval(examples.images, size)
+    outputs = steps.eval_step(params, images, examples.labels, model=model)
     predictions = outputs.pop("prediction")
     parts = collection.gather_from_model_output(axis_name=_AXIS, mask=mask, **outputs)
-    return parts, jax.lax.all_gather(predictions, _AXIS)
+    return parts, jax.lax.all_gather((predictions, examples.labels), _AXIS)
 
-  return jax.pmap(evaluate, _AXIS, in_axes=(None, None, 0, 0), out_axes=(None, None))
-
-
-def evaluate(
-  model: models.ResNetV2, size: int, params: Any, examples: Resident, batch_size: int
-) -> tuple[dict[str, float], np.ndarray]:
-  """Evaluates every example once.
-
-  Args:
-    model: The network.
-    size: Side of the square that images are resized to, in pixels.
-    params: Parameter tree, replicated.
-    examples: Replicated.
-    batch_size: Images in a step over all devices; of no consequence for the result.
-
-  Returns:
-    The means of the metrics, and [N] int32 predictions.
-  """
-  step = eval_function(model, size)
-  predictions = np.zeros(len(examples.labels), np.int32)
-  parts, pending = [], []
-  for indices, mask in order.eval_batches(len(predictions), batch_size, jax.device_count()):
-    part, predicted = step(params, examples, local_rows(indices).astype(np.int32), local_rows(mask))
-    parts.append(part)
-    pending.append((indices[mask], mask, predicted))
-  for rows, mask, predicted in pending:
-    predictions[rows] = np.asarray(predicted)[mask]
-  return metrics.merge(parts), predictions
+  in_axes = (None, 0 if streamed else None, 0, 0)
+  return jax.pmap(evaluate, _AXIS, in_axes=in_axes, out_axes=(None, None))
 
 
-def place(images: np.ndarray, labels: np.ndarray) -> Resident:
-  """Places a set of examples on every device.
+def place(images: np.ndarray, labels: np.ndarray) -> Examples:
+  """Places a set of examples on every device."""
+  return replicate(Examples(images, labels))
 
-  Raises:
-    UserError: It would take most of a device's memory.
+
+def device_memory() -> float:
+  """Returns the bytes that each device can hold.
+
+  The CPU devices of a process share the machine's memory, in which the host keeps a copy of its
+  own.
   """
   memory = jax.local_devices()[0].memory_stats() or {}  # a CPU tells nothing
-  limit = memory.get("bytes_limit")
-  if limit and images.nbytes > _RESIDENT_SHARE * limit:
-    raise errors.UserError(
-      f"The set's images take {images.nbytes / 1e9:.1f} GB, too much for a device of "
-      f"{limit / 1e9:.1f} GB that must hold them besides the network: use fewer images (shots) or "
-      f"smaller ones."
-    )
-  return replicate(Resident(images, labels))
+  if limit := memory.get("bytes_limit"):
+    return float(limit)
+  return psutil.virtual_memory().total / (jax.local_device_count() + 1)

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 # Blue and orange can be told apart whatever the reader's colour vision (Okabe and Ito).
 _TRAIN, _EVAL = "#0072B2", "#D55E00"
+_NAMED_CLASSES = 40
 _CAPTION_WIDTH = 18  # characters that fit above an image
 
 
@@ -78,6 +79,29 @@ def sheet(
   figure.suptitle(title)
   with mpl.rc_context({"savefig.bbox": None}):
     figure.savefig(picture, dpi=110)
+
+
+def confusion(shares: np.ndarray, class_names: Sequence[str], picture: pathlib.Path) -> None:
+  """Draws a confusion matrix.
+
+  Args:
+    shares: [C, C] in [0, 1]: of each class (row), the share that was taken for each class (column).
+    class_names: C names; they are written beside up to 40 classes, numbers otherwise.
+    picture: The PNG file to write.
+  """
+  count = len(class_names)
+  named = count <= _NAMED_CLASSES
+  side = max(4.0, 0.3 * count + 1.5) if named else 9.0
+  figure = Figure(figsize=(side + 1, side), layout="constrained")
+  axes = figure.subplots()
+  drawn = axes.imshow(100 * shares, cmap="cividis", vmin=0, vmax=100)
+  if named:
+    axes.set_xticks(range(count), class_names, rotation=90, fontsize=8, parse_math=False)
+    axes.set_yticks(range(count), class_names, fontsize=8, parse_math=False)
+  axes.set_xlabel("predicted class")
+  axes.set_ylabel("class")
+  figure.colorbar(drawn, ax=axes, label="% of the images of a class")
+  figure.savefig(picture, dpi=110)
 
 
 def _series(rows: list[dict[str, Any]], kind: str, name: str) -> tuple[list[int], list[float]]:

@@ -23,7 +23,11 @@ METRICS = "metrics.jsonl"
 
 
 class Reporter:
-  """Writes a run's metrics and shows its progress; a context manager."""
+  """Writes a run's metrics and shows its progress; a context manager.
+
+  Attributes:
+    evaluations: {step: top-1 accuracy} of the evaluations on record.
+  """
 
   def __init__(
     self,
@@ -55,14 +59,14 @@ class Reporter:
     self._window = (step_clock.seconds, step_clock.steps)
     self._waited = 0.0
     self._timed: Callable[[], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext
-    self._evaluated: set[int] = set()
     self._actions: list[Callable[[int], Any]] = []
     self._writer: Any = None
     self._stack = contextlib.ExitStack()
+    rows = _rows_until(folder / METRICS, first_step, total_steps)
+    self.evaluations = {r["step"]: r["top1"] for _, r in rows if r["kind"] == "eval"}
     if quiet:
       return
-    metrics, self._evaluated = _open_metrics(folder / METRICS, first_step, total_steps)
-    self._metrics = self._stack.enter_context(metrics)
+    self._metrics = self._stack.enter_context(_rewrite(folder / METRICS, rows))
     self._open_clu(folder, log_every, profile)
     self._bar = self._stack.enter_context(
       tqdm.tqdm(
@@ -135,17 +139,13 @@ class Reporter:
 
   def eval_metrics(self, step: int, metrics: Mapping[str, float], num_images: int) -> None:
     """Writes an evaluation's means over `num_images` images."""
-    self._evaluated.add(step)
+    self.evaluations[step] = metrics["top1"]
     self._write(step, "eval", metrics)
     top5 = f"  top-5 {metrics['top5']:.2%}" if "top5" in metrics else ""
     self.say(
       f"step {step}: evaluated {num_images:,} images: loss {metrics['loss']:.4f}  "
       f"top-1 {metrics['top1']:.2%}{top5}"
     )
-
-  def has_evaluated(self, step: int) -> bool:
-    """Returns whether an evaluation after this step is on record."""
-    return step in self._evaluated
 
   def say(self, text: str) -> None:
     """Prints a line, above the progress bar if there is one."""
@@ -200,18 +200,20 @@ def format_seconds(seconds: float) -> str:
   return f"{minutes}m {rest:02}s" if minutes else f"{rest}s"
 
 
-def _open_metrics(path: pathlib.Path, first_step: int, total_steps: int) -> tuple[IO, set[int]]:
-  """Opens the file to append to, without the rows that the resumed run will write again.
-
-  Returns:
-    The file, and the steps after which an evaluation is on record.
-  """
+def _rows_until(
+  path: pathlib.Path, first_step: int, total_steps: int
+) -> list[tuple[str, dict[str, Any]]]:
+  """Returns the lines of a metrics file that a resumed run will not write again, parsed beside."""
   lines = path.read_text().splitlines(keepends=True) if path.exists() else []
   # A line without its end is what a killed process was writing.
   rows = [(line, json.loads(line)) for line in lines if line.endswith("\n")]
   last = ("eval", total_steps)  # a run that didn't finish makes its last evaluation again
-  kept = [(t, r) for t, r in rows if r["step"] <= first_step and (r["kind"], r["step"]) != last]
+  return [(t, r) for t, r in rows if r["step"] <= first_step and (r["kind"], r["step"]) != last]
+
+
+def _rewrite(path: pathlib.Path, rows: list[tuple[str, dict[str, Any]]]) -> IO:
+  """Makes the file hold these lines alone, and opens it to append."""
   temporary = path.with_name(f".{path.name}")
-  temporary.write_text("".join(line for line, _ in kept))
+  temporary.write_text("".join(line for line, _ in rows))
   temporary.replace(path)
-  return path.open("a"), {r["step"] for _, r in kept if r["kind"] == "eval"}
+  return path.open("a")

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import functools
 import os
 import pathlib
 from collections.abc import Iterator
@@ -16,23 +15,24 @@ from jax.experimental import multihost_utils
 from bit_jax import (
   architectures,
   checkpoint,
+  classwise,
   clock,
   errors,
   experiment,
+  feeds,
   interruption,
   metrics,
   models,
   optimizer,
+  outcome,
   parallel,
-  pictures,
   reporting,
   runs,
+  selection,
   steps,
   weights,
 )
-from bit_jax.data import arrays, device, fewshot, loading, order
-
-_SHOWN = 16  # images in a picture
+from bit_jax.data import loading, order
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,20 +43,16 @@ class _Run:
     config: Resolved.
     folder: The run folder.
     layout: [local devices, batch per device] positions in the global batch.
-    train: Training examples; decoded, on the host.
-    test: Examples to evaluate.
+    data: What is trained on, and what is scored.
     model: The network.
-    seed_key: Of crops and flips.
     is_first: Whether this process is the one that writes.
   """
 
   config: Any
   folder: pathlib.Path
   layout: np.ndarray
-  train: arrays.Examples
-  test: arrays.Examples
+  data: loading.Loaded
   model: models.ResNetV2
-  seed_key: jax.Array
   is_first: bool
 
 
@@ -69,9 +65,11 @@ def train_and_evaluate(config: Any, workdir: str) -> dict[str, Any]:
     workdir: The run folder.
 
   Returns:
-    What `result.json` holds: 'top1', 'loss' (and 'top5') over 'num_test' images, 'steps'; the
-    'seconds' that the steps took, without the first, which is compiled, and 'images_per_second'
-    (None if there was no other). A finished run's result is returned without running again.
+    What `result.json` holds: 'top1', 'loss' (and 'top5') over 'num_test' images, after 'num_train'
+    were trained on for 'steps'; the 'seconds' that the steps took, without the first, which is
+    compiled, and 'images_per_second' (None if there was no other); 'left_out', images by reason,
+    and 'warnings'. With `keep_best`, 'best_step' is where the weights come from. A finished run's
+    result is returned without running again.
 
   Raises:
     UserError: Something about the config, the data, the weights or the folder can't be used, or the
@@ -90,20 +88,18 @@ def train_and_evaluate(config: Any, workdir: str) -> dict[str, Any]:
       return result
     if config.weights != "none":
       weights.resolve(config.weights)  # before the data, which may take longer to read
-    train, test, version = loading.load(spec, config.data_dir)
+    data = loading.load(spec, config, config.resident_share * parallel.device_memory())
     if jax.process_count() > 1:  # they must find each other within seconds of their first try
       multihost_utils.sync_global_devices("data loaded")
     run = _Run(
       config=config,
       folder=folder,
       layout=parallel.local_rows(layout),
-      train=_subset(train, config, folder),
-      test=test,
+      data=data,
       model=models.create(config.model, spec.num_classes, parallel.compute_dtype(config.dtype)),
-      seed_key=jax.random.key(config.seed),
       is_first=is_first,
     )
-    return _train(run, version)
+    return _train(run)
 
 
 def _require_determinism(config: Any) -> None:
@@ -130,60 +126,50 @@ def _initial_params(config: Any, num_classes: int) -> tuple[Any, str | None]:
   return jax.device_get(variables["params"]), None
 
 
-def _subset(train: arrays.Examples, config: Any, folder: pathlib.Path) -> arrays.Examples:
-  """Returns the few-shot subset, and records which examples it holds; all of them without shots."""
-  if config.shots is None:
-    return train
-  indices = fewshot.select(train.labels, config.shots, config.seed, train.class_names)
-  if jax.process_index() == 0:
-    record = {"shots": config.shots, "seed": config.seed, "indices": indices}
-    runs.write_json(folder / "fewshot.json", record)
-  return train.take(indices)
-
-
-def _describe_run(run: _Run, params: Any, version: str, digest: str | None) -> None:
+def _describe_run(run: _Run, params: Any, digest: str | None) -> None:
   """Writes and prints what the run is before it begins."""
-  names = run.train.class_names
+  c, data, names = run.config, run.data, run.data.train.class_names
   runs.write_lines(run.folder / "classes.txt", names)
+  if data.chosen is not None:
+    record = {"shots": c.shots, "seed": c.seed, "indices": data.chosen}
+    runs.write_json(run.folder / "fewshot.json", record)
   print(reporting.parameter_overview(params, run.folder / "parameters.txt"))
   environment = runs.describe_environment(
-    data=version, weights=run.config.weights, weights_sha256=digest, dtype=run.model.dtype.name
+    data=data.version, weights=c.weights, weights_sha256=digest, dtype=run.model.dtype.name
   )
   runs.record_environment(run.folder, environment)
   print(
-    f"Training on {len(run.train):,} images of {len(names)} classes ({version}), evaluating "
-    f"{len(run.test):,}; {environment['num_devices']} x {environment['device']}, "
-    f"{environment['dtype']}; run folder {run.folder}",
-    flush=True,
+    f"Training on {len(data.train):,} images of {len(names)} classes ({data.version}), evaluating "
+    f"{len(data.test):,}; {environment['num_devices']} x {environment['device']}, "
+    f"{environment['dtype']}; run folder {run.folder}"
   )
-  shown = order.batch(run.config.seed, 0, run.config.batch_size, len(run.train))[:_SHOWN]
-  captions = [names[c] for c in run.train.labels[shown]]
-  picture = run.folder / "augmented.png"
-  pictures.sheet(_augmented(run, shown), captions, picture, "Training images, cropped and flipped")
+  for line in _remarks(data):
+    print(line)
+  outcome.draw_augmented(run.folder, c, data.train)
 
 
-def _augmented(run: _Run, indices: np.ndarray) -> np.ndarray:
-  """Returns the first images of the first step as it sees them (before MixUp)."""
-  keys = device.example_keys(run.seed_key, jnp.int32(0), jnp.arange(len(indices)))
-  augment = jax.jit(
-    functools.partial(device.augment, resize=run.config.resize, crop=run.config.crop)
-  )
-  return np.asarray(
-    augment(
-      run.train.images[indices],
-      keys,
-      flip=run.config.random_flip,
-      random_crop=run.config.random_crop,
+def _remarks(data: loading.Loaded) -> Iterator[str]:
+  """Yields what the user should know of the data."""
+  yield from (f"warning: {text}" for text in data.warnings)
+  yield from (f"warning: {n:,} {why} are left out." for why, n in data.left_out.items())
+  if data.origin:
+    yield data.origin
+  if data.train.labels is not None:
+    yield classwise.balance(data.train.labels, data.train.class_names)
+  streamed = [n for n, p in (("Training", data.train), ("Test", data.test)) if p.examples is None]
+  if streamed:
+    yield (
+      f"{' and '.join(streamed)} images are read as they are needed: there is no room for all of "
+      f"them, decoded, on the devices."
     )
-  )
 
 
-def _train(run: _Run, version: str) -> dict[str, Any]:
+def _train(run: _Run) -> dict[str, Any]:
   """Trains from the newest checkpoint on, evaluates, and writes the result."""
   c = run.config
-  params, digest = _initial_params(c, len(run.train.class_names))
+  params, digest = _initial_params(c, run.model.num_classes)
   if run.is_first:
-    _describe_run(run, params, version, digest)
+    _describe_run(run, params, digest)
   state = steps.create_state(params, optimizer.sgd(c.momentum))
   del params  # so that no second copy stays in memory
   with (
@@ -209,8 +195,7 @@ def _train(run: _Run, version: str) -> dict[str, Any]:
     with reporter, _explained_out_of_memory(c):
       loop = _Loop(run, parallel.replicate(state), step_clock, reporter, checkpoints)
       del state
-      loop.run(first, stop)
-      return loop.finish()
+      return loop.finish(loop.run(first, stop))
 
 
 @contextlib.contextmanager
@@ -227,6 +212,21 @@ def _explained_out_of_memory(config: Any) -> Iterator[None]:
     ) from e
 
 
+@dataclasses.dataclass(frozen=True)
+class _Evaluation:
+  """What an evaluation found.
+
+  Attributes:
+    means: 'loss', 'top1' and so on.
+    predictions: [N] int32.
+    labels: [N] int32.
+  """
+
+  means: dict[str, float]
+  predictions: np.ndarray
+  labels: np.ndarray
+
+
 class _Loop:
   """The part of a run that changes: the state, and the metrics not yet written."""
 
@@ -241,36 +241,58 @@ class _Loop:
     c = run.config
     self._run, self._state, self._reporter = run, state, reporter
     self._clock, self._checkpoints = step_clock, checkpoints
-    self._train = parallel.train_function(run.model, c.momentum, c.resize, c.crop)
-    self._examples = parallel.place(run.train.images, run.train.labels)
-    self._tests = parallel.place(run.test.images, run.test.labels)
+    self._seed_key = jax.random.key(c.seed)
+    self._examples, self._tests = feeds.Feed(run.data.train), feeds.Feed(run.data.test)
+    self._train = parallel.train_function(
+      run.model, c.momentum, c.resize, c.crop, self._examples.streamed
+    )
     self._rates = optimizer.learning_rates(c.base_lr, c.warmup_steps, c.decay_steps, c.total_steps)
     self._window: list[Any] = []
 
-  def run(self, first: int, stop: interruption.StopRequest) -> None:
-    """Takes the steps from `first` on, with logs, evaluations and checkpoints on their way."""
+  def run(self, first: int, stop: interruption.StopRequest) -> int:
+    """Takes the steps from `first` on, with logs, evaluations and checkpoints on their way.
+
+    Returns:
+      The number of steps done in the end, fewer than planned if patience was exhausted.
+    """
     c = self._run.config
     if first and first % c.eval_every == 0 and first < c.total_steps:
       self._evaluate_unless_on_record(first)  # what stopped the run came between save and this
+    if selection.exhausted(self._reporter.evaluations, c.patience):
+      return first
     self._reporter.say("Compiling: the first step takes a while.")
-    for step in range(first, c.total_steps):
-      self._step(step)
-      done = step + 1
-      if step == first:
-        jax.block_until_ready(self._state)  # it was compiled, which is not to be timed
-      self._clock.step_done()
-      self._reporter.step(done)
-      stopping, last = self._agree_to_stop(done, stop), done == c.total_steps
-      if done % c.log_every == 0 or last or stopping:
-        self._log(done)
-      if done % c.checkpoint_every == 0 or last or stopping:
-        self._save(done)
-      if stopping and not last:
-        raise interruption.Interrupted(
-          f"Stopped after step {done} of {c.total_steps}; the same command goes on from there."
-        )
-      if done % c.eval_every == 0 and not last:
-        self._evaluate_unless_on_record(done)
+    given = self._examples.training(c, self._run.layout, first)
+    with contextlib.closing(given):
+      for step in range(first, c.total_steps):
+        self._step(step, given)
+        done = step + 1
+        if step == first:
+          jax.block_until_ready(self._state)  # it was compiled, which is not to be timed
+        self._clock.step_done()
+        self._reporter.step(done)
+        if self._after_step(done, self._agree_to_stop(done, stop)):
+          self._reporter.say(
+            f"No better evaluation in the last {c.patience}: training ends after step {done}."
+          )
+          return done
+    return c.total_steps
+
+  def _after_step(self, done: int, stopping: bool) -> bool:
+    """Logs, saves and evaluates where it is time to; returns whether patience is exhausted."""
+    c = self._run.config
+    last = done == c.total_steps
+    if done % c.log_every == 0 or last or stopping:
+      self._log(done)
+    if done % c.checkpoint_every == 0 or last or stopping:
+      self._save(done)
+    if stopping and not last:
+      raise interruption.Interrupted(
+        f"Stopped after step {done} of {c.total_steps}; the same command goes on from there."
+      )
+    if last or done % c.eval_every:
+      return False
+    self._evaluate_unless_on_record(done)
+    return selection.exhausted(self._reporter.evaluations, c.patience)
 
   def _agree_to_stop(self, done: int, stop: interruption.StopRequest) -> bool:
     """Returns whether to stop after this step: several processes must all do so at the same one."""
@@ -280,19 +302,18 @@ class _Loop:
       return False
     return bool(np.any(multihost_utils.process_allgather(np.bool_(stop.requested))))
 
-  def _step(self, step: int) -> None:
-    run, c = self._run, self._run.config
+  def _step(self, step: int, given: Iterator[tuple[parallel.Examples, parallel.Share]]) -> None:
+    c = self._run.config
     with self._reporter.waiting_for_input():
-      indices = order.batch(c.seed, step, c.batch_size, len(run.train))[run.layout]
-    share = parallel.Share(indices.astype(np.int32), run.layout.astype(np.int32))
+      examples, share = next(given)
     arguments = parallel.StepArguments(
-      key=run.seed_key,
+      key=self._seed_key,
       lam=np.float32(order.mixup_lambda(c.seed, step, c.mixup_alpha)),
       learning_rate=self._rates[step],
       flip=np.bool_(c.random_flip),
       random_crop=np.bool_(c.random_crop),
     )
-    self._state, part = self._train(self._state, self._examples, share, arguments)
+    self._state, part = self._train(self._state, examples, share, arguments)
     self._window.append(part)
 
   def _log(self, done: int) -> None:
@@ -329,53 +350,74 @@ class _Loop:
     )
 
   def _evaluate_unless_on_record(self, done: int) -> None:
-    if not self._reporter.has_evaluated(done):
+    if done not in self._reporter.evaluations:
       self._evaluate(done)
 
-  def _evaluate(self, done: int) -> tuple[dict[str, float], np.ndarray]:
-    """Evaluates every test image once; returns the means and [N] int32 predictions."""
+  def _evaluate(self, done: int) -> _Evaluation:
+    """Evaluates every test image once, and keeps the weights if none were better."""
+    evaluation = self._score(done)
+    means, evaluations = evaluation.means, self._reporter.evaluations
+    if self._run.config.keep_best and means["top1"] > max(evaluations.values(), default=-1):
+      self._keep(done)
+    # After the weights: whoever finds the record finds them too.
+    self._reporter.eval_metrics(done, means, len(evaluation.labels))
+    return evaluation
+
+  def _score(self, done: int) -> _Evaluation:
     run, c = self._run, self._run.config
     with self._clock.paused():
-      means, predictions = parallel.evaluate(
-        run.model, c.crop, self._state.params, self._tests, c.eval_batch_size
+      evaluation = _Evaluation(
+        *self._tests.evaluate(run.model, c.test_size, self._state.params, c.eval_batch_size)
       )
-    if not np.isfinite(means["loss"]):
+    if not np.isfinite(evaluation.means["loss"]):
       self._raise_not_finite(done)
-    self._reporter.eval_metrics(done, means, len(run.test))
-    return means, predictions
+    return evaluation
 
-  def finish(self) -> dict[str, Any]:
+  def _keep(self, done: int) -> None:
+    if self._run.is_first:
+      folder = self._run.folder
+      weights.save(folder / selection.BEST, jax.device_get(self._state.params))
+      runs.write_json(folder / selection.BEST_STEP, {"step": done})
+
+  def finish(self, done: int) -> dict[str, Any]:
     """Evaluates, exports the weights, draws the pictures and writes the result."""
     run, c = self._run, self._run.config
     seconds, timed = self._clock.seconds, self._clock.steps
-    means, predictions = self._evaluate(c.total_steps)
+    known = done in self._reporter.evaluations  # where patience ended the run
+    evaluation, best_step = self._score(done) if known else self._evaluate(done), None
+    if c.keep_best:
+      best_step = self._go_back_to_best()
+      evaluation = evaluation if best_step == done else self._score(best_step)
     result = {
-      **means,
-      "num_test": len(run.test),
-      "steps": c.total_steps,
+      **evaluation.means,
+      "num_train": len(run.data.train),
+      "num_test": len(run.data.test),
+      "steps": done,
       "seconds": seconds,
       "images_per_second": timed * c.batch_size / seconds if timed else None,
+      "left_out": run.data.left_out,
+      "warnings": run.data.warnings,
     }
+    if best_step is not None:
+      result["best_step"] = best_step
     if run.is_first:
       weights.save(run.folder / "model.npz", jax.device_get(self._state.params))
-      _draw(run, means, predictions)
-      runs.write_json(run.folder / runs.RESULT, result)  # last: it says that all else is there
+      outcome.write(run.folder, c, run.data, result, evaluation.predictions, evaluation.labels)
+      selection.discard(run.folder)
     return result
 
-
-def _draw(run: _Run, means: dict[str, float], predictions: np.ndarray) -> None:
-  c, names = run.config, run.test.class_names
-  origin = "random initialisation" if c.weights == "none" else pathlib.Path(c.weights).name
-  title = f"{c.name}: {c.model} from {origin}, top-1 {means['top1']:.2%}"
-  pictures.curves(run.folder / reporting.METRICS, run.folder / "curves.png", title)
-  shown = np.linspace(0, len(run.test) - 1, min(_SHOWN, len(run.test))).astype(int)
-  captions = [
-    names[p] if p == label else f"!{names[p]} ({names[label]})"
-    for p, label in zip(predictions[shown], run.test.labels[shown], strict=True)
-  ]
-  pictures.sheet(
-    run.test.images[shown],
-    captions,
-    run.folder / "predictions.png",
-    f"Predictions (and the label, where they differ): {title}",
-  )
+  def _go_back_to_best(self) -> int:
+    """Puts the weights of the best evaluation in place of the last ones; returns their step."""
+    run = self._run
+    if jax.process_count() > 1:
+      multihost_utils.sync_global_devices("best weights written")
+    best = weights.load(
+      run.folder / selection.BEST,
+      architectures.find(run.config.model),
+      head="keep",
+      num_classes=run.model.num_classes,
+    )
+    self._state = self._state.replace(params=parallel.replicate(best.params))
+    record = runs.read_json(run.folder / selection.BEST_STEP)
+    assert record is not None
+    return int(record["step"])

@@ -50,8 +50,8 @@ class Examples:
     return self.labels
 
   def read_sizes(self) -> np.ndarray:
-    """Returns height and width of every image in pixels, [N, 2] int32."""
-    return np.broadcast_to(np.int32(self.images.shape[1:3]), (len(self), 2))
+    """Returns height and width of every image in pixels, [N, 2] int64."""
+    return np.broadcast_to(np.array(self.images.shape[1:3]), (len(self), 2))
 
   def fingerprint(self) -> str:
     """Returns a sha256 of all labels and pixels."""

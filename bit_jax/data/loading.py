@@ -38,12 +38,13 @@ class Part:
     """Returns N."""
     return len(self.source)
 
-  def images(self, indices: np.ndarray) -> np.ndarray:
-    """Returns a few images, [M, H, W, 3] uint8, by their indices, [M] integer."""
-    if self.examples is not None:
-      return self.examples.images[indices]
-    images, _ = next(stream.batches(self.source, [indices], self.size))
-    return images
+  def some(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns a few examples: images, [M, H, W, 3] uint8, and labels, [M] int32.
+
+    Args:
+      indices: [M] integer.
+    """
+    return next(stream.batches(self.source, [indices], self.size))
 
 
 @dataclasses.dataclass(frozen=True)
