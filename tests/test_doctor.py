@@ -303,7 +303,7 @@ def test_what_is_there_already_by_hand_is_counted(preparing, tmp_path):
     ("imagenet2012", ("ILSVRC2012_img_train.tar",)),
     ("sun397/tfds", ("SUN397.tar.gz",)),
   ):
-    builder = preparing.find_builder(tfds_name, str(tmp_path))
+    builder = builders.find_current(tfds_name, str(tmp_path))
     assert preparing.missing_by_hand(builder) == missing
     with pytest.raises(errors.UserError, match="lacks") as caught:
       preparing.prepare(builder)
@@ -311,7 +311,7 @@ def test_what_is_there_already_by_hand_is_counted(preparing, tmp_path):
 
 
 def test_tfds_list_of_sun397_is_the_one_its_steps_name(preparing, tmp_path):
-  builder = preparing.find_builder("sun397/tfds", str(tmp_path))
+  builder = builders.find_current("sun397/tfds", str(tmp_path))
   steps = " ".join(preparing.find_source(builder).steps)
   for info in builder.url_infos.values():
     assert info.filename in steps
@@ -332,13 +332,13 @@ def test_download_prepares_a_set_from_its_server(doctor, fake, named, served, tm
 
 
 def test_a_downloaded_file_is_not_needed_twice(preparing, fake, served, tmp_path):
-  builder = preparing.find_builder("doctor_fake", str(tmp_path))
+  builder = builders.find_current("doctor_fake", str(tmp_path))
   before = preparing.needed_bytes(builder)
   preparing.prepare(builder)
   assert [f.at_hand for f in preparing.files(builder)] == [True]
   assert preparing.needed_bytes(builder) == before - len(CONTENT)
   shutil.rmtree(builder.data_dir)
-  preparing.prepare(preparing.find_builder("doctor_fake", str(tmp_path)))
+  preparing.prepare(builders.find_current("doctor_fake", str(tmp_path)))
   assert len(served) == 1
 
 
@@ -347,8 +347,8 @@ def test_a_file_in_the_manual_folder_serves_without_network(preparing, fake, no_
   manual = tmp_path / "downloads" / "manual"
   manual.mkdir(parents=True)
   (manual / ARCHIVE).write_bytes(CONTENT)
-  preparing.prepare(preparing.find_builder("doctor_fake", str(tmp_path)))
-  assert preparing.find_builder("doctor_fake", str(tmp_path)).is_prepared()
+  preparing.prepare(builders.find_current("doctor_fake", str(tmp_path)))
+  assert builders.find_current("doctor_fake", str(tmp_path)).is_prepared()
 
 
 def test_a_wrong_file_in_the_manual_folder_is_refused(preparing, fake, tmp_path):
@@ -357,7 +357,7 @@ def test_a_wrong_file_in_the_manual_folder_is_refused(preparing, fake, tmp_path)
   manual.mkdir(parents=True)
   (manual / ARCHIVE).write_bytes(b"another archive")
   with pytest.raises(errors.UserError, match="NonMatchingChecksumError") as caught:
-    preparing.prepare(preparing.find_builder("doctor_fake", str(tmp_path)))
+    preparing.prepare(builders.find_current("doctor_fake", str(tmp_path)))
   assert "\n" not in str(caught.value)
 
 
@@ -366,7 +366,7 @@ def test_a_server_that_is_not_there_is_named(preparing, fake, tmp_path):
     unused.bind(("127.0.0.1", 0))  # bound, and not listening: a connection is refused
     place(fake, f"http://127.0.0.1:{unused.getsockname()[1]}/{ARCHIVE}")
     with pytest.raises(errors.UserError, match=r"127\.0\.0\.1 can't be reached \(.*refused"):
-      preparing.prepare(preparing.find_builder("doctor_fake", str(tmp_path)))
+      preparing.prepare(builders.find_current("doctor_fake", str(tmp_path)))
 
 
 def test_silence_is_waited_for_only_so_long(preparing, monkeypatch):
@@ -423,13 +423,13 @@ def test_a_missing_package_is_noticed_first(preparing, fake, doctor, named, tmp_
   source = preparing.Source(modules={"json": "json", "no_such_module": "no-such-package"})
   monkeypatch.setattr(preparing, "SOURCES", {"doctor_fake": source})
   with pytest.raises(errors.UserError, match="needs no-such-package: pip install no-such-package"):
-    preparing.prepare(preparing.find_builder("doctor_fake", str(tmp_path)))
+    preparing.prepare(builders.find_current("doctor_fake", str(tmp_path)))
   finding = doctor.examine(datasets.find("fake", "final"), str(tmp_path))
   assert "  first: pip install no-such-package" in list(doctor.detail_lines(finding, None))
 
 
 def test_a_folder_in_the_way_is_named(preparing, fake, served, tmp_path):
-  builder = preparing.find_builder("doctor_fake", str(tmp_path))
+  builder = builders.find_current("doctor_fake", str(tmp_path))
   pathlib.Path(builder.data_dir).mkdir(parents=True)
   with pytest.raises(errors.UserError, match="is in the way"):
     preparing.prepare(builder)
@@ -458,7 +458,7 @@ def test_mistaken_places_and_names(doctor, preparing, tmp_path):
     with pytest.raises(errors.UserError, match="is a file: give a folder"):
       function(["cifar10"], "final", str(tmp_path / "file"))
   with pytest.raises(errors.UserError, match="no data set 'cifar1000'"):
-    preparing.find_builder("cifar1000", str(tmp_path))
+    builders.find_current("cifar1000", str(tmp_path))
 
 
 def stored(folder, pattern):

@@ -12,11 +12,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from bit_jax import errors
-from bit_jax.data import datasets, host, labels, preparing, vtab
-
-# After `host`, which has imported TensorFlow with this project's settings.
-import tensorflow as tf  # isort: skip
-import tensorflow_datasets as tfds  # isort: skip
+from bit_jax.data import builders, datasets, labels, preparing, vtab
+from bit_jax.data.builders import tf, tfds
 
 HASHED_EXAMPLES = 1_000
 _LABEL_BYTES = 8
@@ -73,15 +70,15 @@ def examine(spec: datasets.DatasetSpec, data_dir: str | None = None) -> Finding:
 
   Args:
     spec: The set, under the protocol whose splits are compared.
-    data_dir: As `preparing.find_builder`.
+    data_dir: As `builders.find_current` takes it.
 
   Raises:
     UserError: The installed tfds has no such set, or the description of the prepared one is
       damaged.
   """
   assert spec.tfds_name is not None
-  recipe = preparing.find_builder(spec.tfds_name, data_dir)
-  builder = host.find_builder(spec.tfds_name, data_dir)
+  recipe = builders.find_current(spec.tfds_name, data_dir)
+  builder = builders.find(spec.tfds_name, data_dir)
   prepared = builder.is_prepared()
   return Finding(
     spec=spec,
@@ -142,12 +139,12 @@ def report(names: Sequence[str], protocol: str, data_dir: str | None) -> None:
   Args:
     names: Of `datasets.NAMES`, with source 'tfds'.
     protocol: One of `datasets.PROTOCOLS`; the sizes of its splits are compared.
-    data_dir: As `preparing.find_builder`.
+    data_dir: As `builders.find_current` takes it.
 
   Raises:
     UserError: `data_dir` is no folder.
   """
-  preparing.check_data_dir(data_dir)
+  builders.require_folder(data_dir)
   print(f"tensorflow-datasets {tfds.__version__}, protocol {protocol}")
   width = max(len(name) for name in names)
   print(_row("name", "prepared", "sizes", "download", "disk: needed of free", width))
@@ -206,7 +203,7 @@ def download(names: Sequence[str], protocol: str, data_dir: str | None) -> dict[
   Args:
     names: Of `datasets.NAMES`.
     protocol: One of `datasets.PROTOCOLS`.
-    data_dir: As `preparing.find_builder`.
+    data_dir: As `builders.find_current` takes it.
 
   Returns:
     {name: why} for the sets that could not be prepared.
@@ -214,7 +211,7 @@ def download(names: Sequence[str], protocol: str, data_dir: str | None) -> dict[
   Raises:
     UserError: `data_dir` is no folder.
   """
-  preparing.check_data_dir(data_dir)
+  builders.require_folder(data_dir)
   outcomes: dict[str, str | None] = {}  # by tfds' name: two of ours can stand for one of its sets
   failed = {}
   for name in names:
@@ -237,7 +234,8 @@ def _try_download(name: str, tfds_name: str, data_dir: str | None) -> str | None
 
 
 def _download(name: str, tfds_name: str, data_dir: str | None) -> None:
-  recipe, builder = (m.find_builder(tfds_name, data_dir) for m in (preparing, host))
+  recipe = builders.find_current(tfds_name, data_dir)
+  builder = builders.find(tfds_name, data_dir)
   if builder.is_prepared():
     print(f"{name}: prepared already, in {builder.data_dir}", flush=True)
     return

@@ -16,44 +16,12 @@ import numpy as np
 import tqdm
 from PIL import Image
 
-from bit_jax import errors, tensorflow_import
-from bit_jax.data import arrays, datasets, labels, records, resizing
-
-tf = tensorflow_import.tensorflow()  # before tfds imports it with its own settings
-import tensorflow_datasets as tfds  # noqa: E402
+from bit_jax import errors
+from bit_jax.data import arrays, builders, datasets, labels, records, resizing
+from bit_jax.data.builders import tf, tfds
 
 _READ_BATCH = 256  # images a progress tick; of no consequence for the result
 _DAMAGED = (tf.errors.NotFoundError, tf.errors.DataLossError, tf.errors.InvalidArgumentError)
-
-
-def find_builder(tfds_name: str, data_dir: str | None = None) -> tfds.core.DatasetBuilder:
-  """Returns the builder of a set, prepared or not.
-
-  If the version that this tfds would prepare isn't there but another one is, it is that one's: what
-  was prepared once stays usable.
-
-  Args:
-    tfds_name: Name of the builder, with its config where it has several: 'eurosat/rgb'.
-    data_dir: Where the prepared sets lie; None stands for `$TFDS_DATA_DIR`, and without it for
-      tfds' own default, `~/tensorflow_datasets`.
-
-  Raises:
-    UserError: tfds knows no such set, and none is prepared.
-  """
-  if data_dir is not None:
-    data_dir = str(pathlib.Path(data_dir).expanduser())
-  try:
-    builder = tfds.builder(tfds_name, data_dir=data_dir, try_gcs=False)
-  except tfds.core.registered.DatasetNotFoundError:
-    raise errors.UserError(f"tensorflow-datasets has no data set {tfds_name!r}.") from None
-  if builder.is_prepared():
-    return builder
-  versions = pathlib.Path(builder.data_dir).parent.glob("*/dataset_info.json")
-  prepared = [path.parent for path in versions if tfds.core.Version.is_valid(path.parent.name)]
-  if not prepared:
-    return builder
-  newest = max(prepared, key=lambda folder: tfds.core.Version(folder.name))
-  return tfds.builder_from_directory(str(newest))
 
 
 class Split:
@@ -65,7 +33,7 @@ class Split:
     Args:
       spec: From `datasets.find`, with source 'tfds'.
       split: In tfds' notation, such as 'train[:98%]'.
-      data_dir: As `find_builder` takes it.
+      data_dir: As `builders.find` takes it.
 
     Raises:
       UserError: The set isn't prepared or has no such split, or its examples have no image or not
@@ -239,7 +207,7 @@ class Split:
 
 def _find_prepared(spec: datasets.DatasetSpec, data_dir: str | None) -> tfds.core.DatasetBuilder:
   assert spec.tfds_name is not None
-  builder = find_builder(spec.tfds_name, data_dir)
+  builder = builders.find(spec.tfds_name, data_dir)
   if not builder.is_prepared():
     raise errors.UserError(
       f"The data set {spec.tfds_name} {builder.version} is not prepared: there is nothing in "

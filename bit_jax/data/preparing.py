@@ -18,12 +18,10 @@ import urllib.request
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from bit_jax import errors, tensorflow_import
+from tensorflow_datasets.core.download import resource
 
-tensorflow_import.tensorflow()  # before tfds imports it with its own settings
-import tensorflow_datasets as tfds  # noqa: E402
-from google.protobuf import json_format  # noqa: E402
-from tensorflow_datasets.core.download import resource  # noqa: E402
+from bit_jax import errors
+from bit_jax.data.builders import tfds
 
 CONNECT_SECONDS = 4.0  # to find out whether a server answers at all
 _PORTS = {"http": 80, "https": 443, "ftp": 21}
@@ -175,41 +173,6 @@ class File:
   at_hand: bool
 
 
-def find_builder(tfds_name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
-  """Returns the builder of the version that the installed tfds prepares, prepared or not.
-
-  Args:
-    tfds_name: With its config where there is one, such as 'eurosat/rgb'.
-    data_dir: Where the prepared sets lie; None stands for `$TFDS_DATA_DIR`, and without it for
-      tfds' own default, `~/tensorflow_datasets`.
-
-  Raises:
-    UserError: There is no such set, or the description of the prepared one is damaged.
-  """
-  if data_dir is not None:
-    data_dir = str(pathlib.Path(data_dir).expanduser().absolute())
-  try:
-    return tfds.builder(tfds_name, data_dir=data_dir, try_gcs=False)
-  except tfds.core.registered.DatasetNotFoundError:
-    raise errors.UserError(f"tensorflow-datasets has no data set {tfds_name!r}.") from None
-  except json_format.ParseError as e:
-    root = data_dir or tfds.core.constants.DATA_DIR
-    raise errors.UserError(
-      f"The prepared copy of {tfds_name} in {root} is damaged (dataset_info.json can't be read): "
-      "delete that copy and prepare the set again."
-    ) from e
-
-
-def check_data_dir(data_dir: str | None) -> None:
-  """Refuses a data directory that can't be one.
-
-  Raises:
-    UserError: It is a file.
-  """
-  if data_dir is not None and pathlib.Path(data_dir).expanduser().is_file():
-    raise errors.UserError(f"The data directory {data_dir} is a file: give a folder.")
-
-
 def find_source(builder: tfds.core.DatasetBuilder) -> Source:
   """Returns what is particular about preparing a set."""
   return SOURCES.get(builder.name, Source())
@@ -290,7 +253,7 @@ def prepare(builder: tfds.core.DatasetBuilder, seconds: float = CONNECT_SECONDS)
   """Downloads and prepares a set, after a look at whether that can succeed.
 
   Args:
-    builder: From `find_builder`; not prepared yet.
+    builder: From `builders.find_current`; not prepared yet.
     seconds: How long a server may take to answer.
 
   Raises:

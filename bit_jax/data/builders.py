@@ -1,0 +1,62 @@
+"""The builders of tensorflow-datasets: of the version that it would prepare, or that is there.
+
+Importing this imports TensorFlow (some 8 s). Nothing here waits on the network.
+"""
+
+import pathlib
+
+from google.protobuf import json_format
+
+from bit_jax import errors, tensorflow_import
+
+tf = tensorflow_import.tensorflow()  # before tfds imports it with its own settings
+import tensorflow_datasets as tfds  # noqa: E402
+
+
+def find_current(tfds_name: str, data_dir: str | None = None) -> tfds.core.DatasetBuilder:
+  """Returns the builder of the version that the installed tfds prepares, prepared or not.
+
+  Args:
+    tfds_name: With its config where there is one, such as 'eurosat/rgb'.
+    data_dir: Where the prepared sets lie; None stands for `$TFDS_DATA_DIR`, and without it for
+      tfds' own default, `~/tensorflow_datasets`.
+
+  Raises:
+    UserError: There is no such set, the directory is a file, or what describes the prepared set is
+      damaged.
+  """
+  if data_dir is not None:
+    require_folder(data_dir)
+    data_dir = str(pathlib.Path(data_dir).expanduser().absolute())
+  try:
+    return tfds.builder(tfds_name, data_dir=data_dir, try_gcs=False)
+  except tfds.core.registered.DatasetNotFoundError:
+    raise errors.UserError(f"tensorflow-datasets has no data set {tfds_name!r}.") from None
+  except json_format.ParseError as e:
+    root = data_dir or tfds.core.constants.DATA_DIR
+    raise errors.UserError(
+      f"The prepared copy of {tfds_name} in {root} is damaged (dataset_info.json can't be read): "
+      "delete that copy and prepare the set again."
+    ) from e
+
+
+def find(tfds_name: str, data_dir: str | None = None) -> tfds.core.DatasetBuilder:
+  """Does what `find_current` does, but takes what was prepared once by another version of tfds.
+
+  If the current version isn't there and others are, the builder is that of the newest of them.
+  """
+  builder = find_current(tfds_name, data_dir)
+  if builder.is_prepared():
+    return builder
+  descriptions = pathlib.Path(builder.data_dir).parent.glob("*/dataset_info.json")
+  prepared = [d.parent for d in descriptions if tfds.core.Version.is_valid(d.parent.name)]
+  if not prepared:
+    return builder
+  newest = max(prepared, key=lambda folder: tfds.core.Version(folder.name))
+  return tfds.builder_from_directory(str(newest))
+
+
+def require_folder(data_dir: str | None) -> None:
+  """Raises a `UserError` if the data directory is a file; one that isn't there yet will do."""
+  if data_dir is not None and pathlib.Path(data_dir).expanduser().is_file():
+    raise errors.UserError(f"The data directory {data_dir} is a file: give a folder.")
