@@ -1,12 +1,11 @@
 """What a run can say of single classes: their accuracy, and what they are taken for."""
 
-import csv
 import pathlib
 from collections.abc import Sequence
 
 import numpy as np
 
-from bit_jax import pictures
+from bit_jax import pictures, runs
 
 PER_CLASS, CONFUSION, PICTURE = "per_class.csv", "confusion.csv", "confusion.png"
 _IMBALANCED = 3  # times as many images in the largest class as in the smallest
@@ -68,8 +67,10 @@ def write(
     (name, images, total, f"{share:.4f}" if total else "")
     for name, images, total, share in zip(class_names, trained, totals, accuracy, strict=True)
   ]
-  _write_csv(folder / PER_CLASS, [("class", "training_images", "evaluated_images", "top1"), *rows])
-  _write_csv(
+  runs.write_csv(
+    folder / PER_CLASS, [("class", "training_images", "evaluated_images", "top1"), *rows]
+  )
+  runs.write_csv(
     folder / CONFUSION,
     [
       ("class \\ predicted", *class_names),
@@ -78,8 +79,3 @@ def write(
   )
   shares = matrix / np.maximum(totals, 1)[:, None]
   pictures.confusion(shares, class_names, folder / PICTURE)
-
-
-def _write_csv(path: pathlib.Path, rows: Sequence[Sequence[object]]) -> None:
-  with path.open("w", newline="") as file:
-    csv.writer(file).writerows(rows)

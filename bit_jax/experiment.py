@@ -55,6 +55,24 @@ def num_examples(config: Any, spec: datasets.DatasetSpec) -> int:
   return spec.num_train if config.shots is None else config.shots * spec.num_classes
 
 
+def regime_warnings(config: Any, spec: datasets.DatasetSpec, num_used: int) -> list[str]:
+  """Returns a sentence if the images that were left out would have changed what the rule says.
+
+  Args:
+    config: Resolved.
+    spec: The data set.
+    num_used: Training examples that are left.
+  """
+  expected, used = (hyperrule.regime(n) for n in (num_examples(config, spec), num_used))
+  if expected == used:
+    return []
+  return [
+    f"Of {num_examples(config, spec):,} training images {num_used:,} are used, for which the rule "
+    f"says {used.total_steps:,} steps and MixUp {used.mixup_alpha:g}, not what this run does; set "
+    f"total_steps and mixup_alpha to follow it."
+  ]
+
+
 def identity(config: Any) -> dict[str, Any]:
   """Returns the fields of a resolved config that make it this run and no other."""
   return {k: v for k, v in config.to_dict().items() if k not in _INCIDENTAL}

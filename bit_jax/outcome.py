@@ -12,6 +12,15 @@ from bit_jax import classwise, pictures, reporting, runs
 from bit_jax.data import device, loading, order
 
 _SHOWN = 16  # images in a picture
+_FILES = {
+  "model.npz": "the fine-tuned weights, in the official naming",
+  "curves.png": "loss, accuracy and learning rate",
+  "augmented.png": "training images as they are augmented",
+  "predictions.png": "test images and what they were taken for",
+  "per_class.csv": "accuracy of each class",
+  "confusion.png": "which classes are taken for which (numbers: confusion.csv)",
+  "metrics.jsonl": "all logged numbers",
+}
 
 
 def draw_augmented(folder: pathlib.Path, config: Any, train: loading.Part) -> None:
@@ -77,6 +86,23 @@ def write(
   classwise.write(folder, data.test.class_names, labels, predictions, data.train.labels)
   draw_curves_and_predictions(folder, config, data.test, result["top1"], predictions)
   runs.write_json(folder / runs.RESULT, result)  # last: it says that all else is there
+
+
+def summary(folder: str, result: dict[str, Any]) -> str:
+  """Returns what a finished run says: its accuracy, what to know of it, and its files.
+
+  Args:
+    folder: The run folder, as the user named it.
+    result: What `result.json` holds.
+  """
+  steps = f"{result['steps']:,} steps"
+  if "best_step" in result:
+    steps = f"{result['best_step']:,} of {steps}, the best of the evaluations"
+  lines = [f"Top-1 accuracy {result['top1']:.2%} on {result['num_test']:,} images after {steps}."]
+  lines += [f"Left out: {number:,} {why}." for why, number in result["left_out"].items()]
+  lines += [f"warning: {warning}" for warning in result["warnings"]]
+  lines += [f"  {pathlib.Path(folder) / file!s:<60} {what}" for file, what in _FILES.items()]
+  return "\n".join(lines)
 
 
 def _base(weights: str) -> str:

@@ -1,6 +1,7 @@
 """The run folder: what identifies the run, and whether it may be continued here."""
 
 import contextlib
+import csv
 import datetime
 import fcntl
 import json
@@ -9,7 +10,7 @@ import pathlib
 import platform
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import metadata
 from typing import Any
 
@@ -154,6 +155,12 @@ def read_json(path: pathlib.Path) -> Any | None:
 def write_lines(path: pathlib.Path, lines: Sequence[str]) -> None:
   """Writes a text file, one item a line."""
   path.write_text("".join(f"{line}\n" for line in lines))
+
+
+def write_csv(path: pathlib.Path, rows: Iterable[Sequence[Any]]) -> None:
+  """Writes a CSV file, its header being the first row."""
+  with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+    csv.writer(file).writerows(rows)
 
 
 def _plain(value: Any) -> Any:

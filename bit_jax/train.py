@@ -4,11 +4,12 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 from absl import flags
 
-from bit_jax import commands, errors, experiment, hyperrule, trainer
+from bit_jax import commands, errors, experiment, hyperrule, outcome, trainer
 from bit_jax.data import order
 
 _HELP = """Fine-tunes a BiT network by BiT-HyperRule.
@@ -79,19 +80,8 @@ def _join_processes() -> None:
     raise errors.UserError(f"The processes can't find each other: {e}") from e
 
 
-def _report(folder: str, name: str, result: dict[str, float]) -> None:
-  print(
-    f"\nTop-1 accuracy {result['top1']:.2%} on {result['num_test']:,} images after "
-    f"{result['steps']:,} steps."
-  )
-  for file, what in (
-    ("model.npz", "the fine-tuned weights, in the official naming"),
-    ("curves.png", "loss, accuracy and learning rate"),
-    ("augmented.png", "training images as they are augmented"),
-    ("predictions.png", "test images and what they were taken for"),
-    ("metrics.jsonl", "all logged numbers"),
-  ):
-    print(f"  {os.path.join(folder, file):<60} {what}")
+def _report(folder: str, name: str, result: dict[str, Any]) -> None:
+  print(f"\n{outcome.summary(folder, result)}")
   if name == "quickstart":
     python = os.path.relpath(sys.executable) if sys.prefix != sys.base_prefix else "python"
     print(

@@ -89,8 +89,9 @@ def train_and_evaluate(config: Any, workdir: str) -> dict[str, Any]:
     if config.weights != "none":
       weights.resolve(config.weights)  # before the data, which may take longer to read
     data = loading.load(spec, config, config.resident_share * parallel.device_memory())
+    data.warnings.extend(experiment.regime_warnings(config, spec, len(data.train)))
     if jax.process_count() > 1:  # they must find each other within seconds of their first try
-      multihost_utils.sync_global_devices("data loaded")
+      data = _agree_on_streams(data)
     run = _Run(
       config=config,
       folder=folder,
@@ -109,6 +110,20 @@ def _require_determinism(config: Any) -> None:
       f"deterministic needs XLA_FLAGS={flag} in the environment before the first computation; "
       f"python -m bit_jax.train sets it by itself."
     )
+
+
+def _agree_on_streams(data: loading.Loaded) -> loading.Loaded:
+  """Returns the data with each part streamed that any process has no room for.
+
+  All processes take the same steps, but not all need have the same memory.
+  """
+  parts = [data.train, data.test]
+  short = multihost_utils.process_allgather(np.array([p.examples is None for p in parts]))
+  train, test = (
+    dataclasses.replace(part, examples=None) if any_short else part
+    for part, any_short in zip(parts, short.any(axis=0), strict=True)
+  )
+  return dataclasses.replace(data, train=train, test=test)
 
 
 def _initial_params(config: Any, num_classes: int) -> tuple[Any, str | None]:
@@ -133,6 +148,8 @@ def _describe_run(run: _Run, params: Any, digest: str | None) -> None:
   if data.chosen is not None:
     record = {"shots": c.shots, "seed": c.seed, "indices": data.chosen}
     runs.write_json(run.folder / "fewshot.json", record)
+  if data.listing is not None:
+    runs.write_csv(run.folder / "split.csv", [("path", "class", "split"), *data.listing])
   print(reporting.parameter_overview(params, run.folder / "parameters.txt"))
   environment = runs.describe_environment(
     data=data.version, weights=c.weights, weights_sha256=digest, dtype=run.model.dtype.name
@@ -258,7 +275,7 @@ class _Loop:
     c = self._run.config
     if first and first % c.eval_every == 0 and first < c.total_steps:
       self._evaluate_unless_on_record(first)  # what stopped the run came between save and this
-    if selection.exhausted(self._reporter.evaluations, c.patience):
+    if self._out_of_patience(first):
       return first
     self._reporter.say("Compiling: the first step takes a while.")
     given = self._examples.training(c, self._run.layout, first)
@@ -271,9 +288,6 @@ class _Loop:
         self._clock.step_done()
         self._reporter.step(done)
         if self._after_step(done, self._agree_to_stop(done, stop)):
-          self._reporter.say(
-            f"No better evaluation in the last {c.patience}: training ends after step {done}."
-          )
           return done
     return c.total_steps
 
@@ -292,7 +306,16 @@ class _Loop:
     if last or done % c.eval_every:
       return False
     self._evaluate_unless_on_record(done)
-    return selection.exhausted(self._reporter.evaluations, c.patience)
+    return self._out_of_patience(done)
+
+  def _out_of_patience(self, done: int) -> bool:
+    patience = self._run.config.patience
+    exhausted = selection.exhausted(self._reporter.evaluations, patience)
+    if exhausted:
+      self._reporter.say(
+        f"No better evaluation in the last {patience}: training ends after step {done}."
+      )
+    return exhausted
 
   def _agree_to_stop(self, done: int, stop: interruption.StopRequest) -> bool:
     """Returns whether to stop after this step: several processes must all do so at the same one."""
@@ -315,6 +338,8 @@ class _Loop:
     )
     self._state, part = self._train(self._state, examples, share, arguments)
     self._window.append(part)
+    if self._examples.streamed:  # or batches would pile up on the devices
+      jax.block_until_ready(self._window[-2:-1])
 
   def _log(self, done: int) -> None:
     self._check_finite(done)
@@ -411,13 +436,15 @@ class _Loop:
     run = self._run
     if jax.process_count() > 1:
       multihost_utils.sync_global_devices("best weights written")
+    record = runs.read_json(run.folder / selection.BEST_STEP)
+    assert record is not None
     best = weights.load(
       run.folder / selection.BEST,
       architectures.find(run.config.model),
       head="keep",
       num_classes=run.model.num_classes,
     )
+    if jax.process_count() > 1:  # the first process will delete them
+      multihost_utils.sync_global_devices("best weights read")
     self._state = self._state.replace(params=parallel.replicate(best.params))
-    record = runs.read_json(run.folder / selection.BEST_STEP)
-    assert record is not None
     return int(record["step"])

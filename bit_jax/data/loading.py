@@ -59,6 +59,7 @@ class Loaded:
     left_out: How many images were left out for which reason.
     warnings: Sentences on what is otherwise than the description of the data set says.
     origin: A sentence on how the user's images were split; None for other sets.
+    listing: Which of the user's images are in which part (`opening.Opened`).
   """
 
   train: Part
@@ -68,6 +69,7 @@ class Loaded:
   left_out: dict[str, int]
   warnings: list[str]
   origin: str | None
+  listing: tuple[tuple[str, str, str], ...] | None
 
 
 def load(spec: datasets.DatasetSpec, config: Any, memory: float = math.inf) -> Loaded:
@@ -96,7 +98,9 @@ def load(spec: datasets.DatasetSpec, config: Any, memory: float = math.inf) -> L
   test = reader.read(opened.test, kept_tests, test_size, "test")
   choosing.require_readable(reader.unreadable, len(train) + len(test))
   left_out |= tests_left_out
-  return Loaded(train, test, opened.version, chosen, left_out, warnings, opened.origin)
+  return Loaded(
+    train, test, opened.version, chosen, left_out, warnings, opened.origin, opened.listing
+  )
 
 
 def host_sizes(spec: datasets.DatasetSpec, config: Any) -> tuple[int | None, int | None]:

@@ -41,6 +41,8 @@ class Opened:
       name of a file or folder and the first 16 digits of a sha256.
     unchecked: Whether images may turn out to be unreadable; those that tfds prepared don't.
     origin: A sentence on how the user's images were split; None for other sets.
+    listing: (path, class, 'train' or 'test') of each of the user's images, in the order of the
+      examples; None for other sets.
   """
 
   train: Source
@@ -48,6 +50,7 @@ class Opened:
   version: str
   unchecked: bool = False
   origin: str | None = None
+  listing: tuple[tuple[str, str, str], ...] | None = None
 
 
 def open_set(spec: datasets.DatasetSpec, data_dir: str | None = None) -> Opened:
@@ -86,7 +89,12 @@ def _open_folder(spec: datasets.DatasetSpec) -> Opened:
   test = folder.Files(contents, contents.test)
   digest = hashlib.sha256((train.fingerprint() + test.fingerprint()).encode()).hexdigest()
   version = f"{contents.root.name}, sha256 {digest[:16]}"
-  return Opened(train, test, version, unchecked=True, origin=contents.origin)
+  listing = tuple(
+    (path, contents.class_names[label], part)
+    for part, files in (("train", contents.train), ("test", contents.test))
+    for path, label in zip(files.paths, files.labels, strict=True)
+  )
+  return Opened(train, test, version, True, contents.origin, listing)
 
 
 def _open_arrays(spec: datasets.DatasetSpec) -> Opened:
