@@ -51,6 +51,11 @@ def preparing(doctor):
   return doctor.preparing
 
 
+@pytest.fixture(scope="module")
+def builders(doctor):
+  return doctor.builders
+
+
 @pytest.fixture
 def no_network(monkeypatch):
   def refuse(*arguments, **_):
@@ -291,7 +296,7 @@ def test_only_four_builders_want_hands(doctor, preparing, tmp_path):
   assert "ILSVRC2012_img_train.tar" in wanting["imagenet2012"]
 
 
-def test_what_is_there_already_by_hand_is_counted(preparing, tmp_path):
+def test_what_is_there_already_by_hand_is_counted(preparing, builders, tmp_path):
   manual = tmp_path / "downloads" / "manual"
   (manual / "NWPU-RESISC45" / "beach").mkdir(parents=True)
   for i in range(3):
@@ -310,7 +315,7 @@ def test_what_is_there_already_by_hand_is_counted(preparing, tmp_path):
     assert missing[0] in str(caught.value)
 
 
-def test_tfds_list_of_sun397_is_the_one_its_steps_name(preparing, tmp_path):
+def test_tfds_list_of_sun397_is_the_one_its_steps_name(preparing, builders, tmp_path):
   builder = builders.find_current("sun397/tfds", str(tmp_path))
   steps = " ".join(preparing.find_source(builder).steps)
   for info in builder.url_infos.values():
@@ -331,7 +336,7 @@ def test_download_prepares_a_set_from_its_server(doctor, fake, named, served, tm
   assert len(served) == 1
 
 
-def test_a_downloaded_file_is_not_needed_twice(preparing, fake, served, tmp_path):
+def test_a_downloaded_file_is_not_needed_twice(preparing, builders, fake, served, tmp_path):
   builder = builders.find_current("doctor_fake", str(tmp_path))
   before = preparing.needed_bytes(builder)
   preparing.prepare(builder)
@@ -342,7 +347,9 @@ def test_a_downloaded_file_is_not_needed_twice(preparing, fake, served, tmp_path
   assert len(served) == 1
 
 
-def test_a_file_in_the_manual_folder_serves_without_network(preparing, fake, no_network, tmp_path):
+def test_a_file_in_the_manual_folder_serves_without_network(
+  preparing, builders, fake, no_network, tmp_path
+):
   place(fake, "http://127.0.0.1:1/archive.bin")
   manual = tmp_path / "downloads" / "manual"
   manual.mkdir(parents=True)
@@ -351,7 +358,7 @@ def test_a_file_in_the_manual_folder_serves_without_network(preparing, fake, no_
   assert builders.find_current("doctor_fake", str(tmp_path)).is_prepared()
 
 
-def test_a_wrong_file_in_the_manual_folder_is_refused(preparing, fake, tmp_path):
+def test_a_wrong_file_in_the_manual_folder_is_refused(preparing, builders, fake, tmp_path):
   place(fake, "http://127.0.0.1:1/archive.bin")
   manual = tmp_path / "downloads" / "manual"
   manual.mkdir(parents=True)
@@ -361,7 +368,7 @@ def test_a_wrong_file_in_the_manual_folder_is_refused(preparing, fake, tmp_path)
   assert "\n" not in str(caught.value)
 
 
-def test_a_server_that_is_not_there_is_named(preparing, fake, tmp_path):
+def test_a_server_that_is_not_there_is_named(preparing, builders, fake, tmp_path):
   with contextlib.closing(socket.socket()) as unused:
     unused.bind(("127.0.0.1", 0))  # bound, and not listening: a connection is refused
     place(fake, f"http://127.0.0.1:{unused.getsockname()[1]}/{ARCHIVE}")
@@ -419,7 +426,9 @@ def test_too_little_disk_is_noticed_first(doctor, fake, named, served, tmp_path,
   assert served == []
 
 
-def test_a_missing_package_is_noticed_first(preparing, fake, doctor, named, tmp_path, monkeypatch):
+def test_a_missing_package_is_noticed_first(
+  preparing, builders, fake, doctor, named, tmp_path, monkeypatch
+):
   source = preparing.Source(modules={"json": "json", "no_such_module": "no-such-package"})
   monkeypatch.setattr(preparing, "SOURCES", {"doctor_fake": source})
   with pytest.raises(errors.UserError, match="needs no-such-package: pip install no-such-package"):
@@ -428,7 +437,7 @@ def test_a_missing_package_is_noticed_first(preparing, fake, doctor, named, tmp_
   assert "  first: pip install no-such-package" in list(doctor.detail_lines(finding, None))
 
 
-def test_a_folder_in_the_way_is_named(preparing, fake, served, tmp_path):
+def test_a_folder_in_the_way_is_named(preparing, builders, fake, served, tmp_path):
   builder = builders.find_current("doctor_fake", str(tmp_path))
   pathlib.Path(builder.data_dir).mkdir(parents=True)
   with pytest.raises(errors.UserError, match="is in the way"):
@@ -452,7 +461,7 @@ def test_a_damaged_description_leaves_the_other_sets_readable(doctor, tmp_path, 
   assert "is damaged" in failed["cifar10"]
 
 
-def test_mistaken_places_and_names(doctor, preparing, tmp_path):
+def test_mistaken_places_and_names(doctor, preparing, builders, tmp_path):
   (tmp_path / "file").touch()
   for function in (doctor.report, doctor.download):
     with pytest.raises(errors.UserError, match="is a file: give a folder"):

@@ -3,7 +3,9 @@
 Importing this imports TensorFlow (some 8 s). Nothing here waits on the network.
 """
 
+import contextlib
 import pathlib
+from collections.abc import Iterator
 
 from google.protobuf import json_format
 
@@ -28,22 +30,17 @@ def find_current(tfds_name: str, data_dir: str | None = None) -> tfds.core.Datas
   if data_dir is not None:
     require_folder(data_dir)
     data_dir = str(pathlib.Path(data_dir).expanduser().absolute())
-  try:
+  with _faults_told(tfds_name, data_dir or tfds.core.constants.DATA_DIR):
     return tfds.builder(tfds_name, data_dir=data_dir, try_gcs=False)
-  except tfds.core.registered.DatasetNotFoundError:
-    raise errors.UserError(f"tensorflow-datasets has no data set {tfds_name!r}.") from None
-  except json_format.ParseError as e:
-    root = data_dir or tfds.core.constants.DATA_DIR
-    raise errors.UserError(
-      f"The prepared copy of {tfds_name} in {root} is damaged (dataset_info.json can't be read): "
-      "delete that copy and prepare the set again."
-    ) from e
 
 
 def find(tfds_name: str, data_dir: str | None = None) -> tfds.core.DatasetBuilder:
   """Does what `find_current` does, but takes what was prepared once by another version of tfds.
 
   If the current version isn't there and others are, the builder is that of the newest of them.
+
+  Raises:
+    UserError: As `find_current` does.
   """
   builder = find_current(tfds_name, data_dir)
   if builder.is_prepared():
@@ -53,10 +50,26 @@ def find(tfds_name: str, data_dir: str | None = None) -> tfds.core.DatasetBuilde
   if not prepared:
     return builder
   newest = max(prepared, key=lambda folder: tfds.core.Version(folder.name))
-  return tfds.builder_from_directory(str(newest))
+  with _faults_told(tfds_name, newest):
+    return tfds.builder_from_directory(str(newest))
 
 
 def require_folder(data_dir: str | None) -> None:
   """Raises a `UserError` if the data directory is a file; one that isn't there yet will do."""
   if data_dir is not None and pathlib.Path(data_dir).expanduser().is_file():
     raise errors.UserError(f"The data directory {data_dir} is a file: give a folder.")
+
+
+@contextlib.contextmanager
+def _faults_told(tfds_name: str, place: str | pathlib.Path) -> Iterator[None]:
+  """Turns what tfds raises on unknown sets and damaged descriptions into a `UserError`."""
+  try:
+    yield
+  except tfds.core.registered.DatasetNotFoundError:
+    raise errors.UserError(f"tensorflow-datasets has no data set {tfds_name!r}.") from None
+  except (json_format.ParseError, ValueError, RuntimeError, FileNotFoundError) as e:
+    reason = (str(e).splitlines() or [type(e).__name__])[0]
+    raise errors.UserError(
+      f"The prepared copy of {tfds_name} in {place} is damaged ({reason.rstrip('.')}): delete that "
+      f"copy and prepare the set again."
+    ) from e
