@@ -70,6 +70,21 @@ def test_mistakes(text, facts):
   assert all(fact in str(e.value) for fact in facts)
 
 
+@pytest.mark.parametrize(
+  ("text", "value"), [("true", True), ("True", True), ("false", False), ("FALSE", False)]
+)
+def test_booleans(text, value):
+  specification = {"flip": arguments.boolean()}
+  assert arguments.parse("", specification) == {"flip": None}
+  assert arguments.parse(f"flip={text}", specification)["flip"] is value
+
+
+@pytest.mark.parametrize("text", ["", "0", "no", "falsch", "true "])
+def test_what_is_neither_true_nor_false(text):
+  with pytest.raises(errors.UserError, match=f"flip={text} can't be used: .* true or false"):
+    arguments.parse(f"flip={text}", {"flip": arguments.boolean()})
+
+
 def test_the_reason_of_an_argument_s_own_check_is_told():
   def check(text):
     raise errors.UserError(f"{text} was never released.")

@@ -135,7 +135,7 @@ def test_resolution(image_size, model, source, expected):
 def test_resolve_fills_what_is_open():
   config = base.get_config()
   c = hyperrule.resolve(config, 50_000, SMALL)
-  assert (c.resolution, c.resize, c.crop) == ("code", 160, 128)
+  assert (c.resolution, c.resize, c.crop, c.test_size) == ("code", 160, 128, 128)
   assert (c.batch_size, c.total_steps, c.base_lr, c.warmup_steps) == (512, 10_000, 0.003, 500)
   assert (tuple(c.decay_steps), c.mixup_alpha) == ((3_000, 6_000, 9_000), 0.1)
   assert (c.eval_every, c.checkpoint_every, c.log_every) == (2_000, 2_000, 100)
@@ -162,6 +162,7 @@ def test_the_resolution_follows_the_preset_unless_set():
     {"mixup_alpha": 0.0},
     {"mixup_alpha": 1.5},
     {"resize": 200, "crop": 200},
+    {"test_size": 160},
     {"eval_every": 1, "checkpoint_every": 2, "log_every": 3},
     {"total_steps": 40, "warmup_steps": 3, "decay_steps": (9,), "base_lr": 1.0, "batch_size": 2},
   ],
@@ -171,6 +172,14 @@ def test_what_the_user_set_wins(fields, preset):
   c = resolve(arg=f"preset={preset}", **fields)
   assert {k: c[k] for k in fields} == fields
   assert None not in [c[k] for k in ("total_steps", "warmup_steps", "decay_steps", "base_lr")]
+
+
+def test_test_images_are_as_large_as_the_crop_unless_set():
+  assert resolve(crop=64).test_size == 64
+  c = resolve(1000, test_size=160)
+  assert (c.resize, c.crop, c.test_size) == (160, 128, 160)
+  assert hyperrule.departures(c, 1000, SMALL) == {"test_size": (160, 128)}
+  assert "160 -> 128 pixels; test images at 160\n" in hyperrule.describe(c, 1000, SMALL, 1)
 
 
 def test_the_length_alone_stretches_the_schedule():
@@ -216,6 +225,13 @@ def test_one_size_gives_the_other(image_size, fields, expected):
     ({"eval_every": 0}, ("eval_every must be at least 1",)),
     ({"checkpoint_every": -1}, ("checkpoint_every must be at least 1",)),
     ({"log_every": 0}, ("log_every must be at least 1",)),
+    ({"test_size": 0}, ("test_size must be at least 1, not 0",)),
+    ({"shuffle_window": 0}, ("shuffle_window must be at least 1, not 0",)),
+    ({"patience": 0}, ("patience must be at least 1, not 0",)),
+    ({"min_side": -1}, ("min_side must be at least 0, not -1",)),
+    ({"max_aspect": -0.5}, ("max_aspect must be at least 0, not -0.5",)),
+    ({"resident_share": -0.1}, ("resident_share must be at least 0, not -0.1",)),
+    ({"on_bad_image": "mend"}, ("on_bad_image='mend'", "stop", "skip")),
     ({"base_lr": -0.1}, ("base_lr must be at least 0, not -0.1",)),
     ({"base_lr": math.nan}, ("base_lr must be at least 0, not nan",)),
     ({"warmup_steps": -1}, ("warmup_steps must be at least 0, not -1",)),

@@ -1,10 +1,13 @@
-"""The shares of processes, and sets that would not fit."""
+"""The shares of processes, what devices hold, and what is placed on them."""
+
+import types
 
 import jax
 import numpy as np
+import psutil
 import pytest
 
-from bit_jax import errors, parallel
+from bit_jax import parallel
 
 
 def test_each_process_takes_its_rows(monkeypatch):
@@ -26,14 +29,19 @@ def test_auto_is_bfloat16_on_accelerators(monkeypatch):
   assert parallel.compute_dtype("auto").name == "bfloat16"
 
 
-def test_a_set_too_large_for_a_device_is_refused(monkeypatch):
+def test_the_memory_of_a_device_is_what_it_says_itself(monkeypatch):
   class Device:
     def memory_stats(self):
       return {"bytes_limit": 10_000}
 
   monkeypatch.setattr(jax, "local_devices", lambda: [Device()])
-  with pytest.raises(errors.UserError, match="too much for a device"):
-    parallel.place(np.zeros((2, 32, 32, 3), np.uint8), np.zeros(2, np.int32))
+  assert parallel.device_memory() == 10_000
+
+
+def test_cpu_devices_share_the_machine_s_memory_with_the_host(monkeypatch):
+  monkeypatch.setattr(psutil, "virtual_memory", lambda: types.SimpleNamespace(total=5_000))
+  assert jax.local_device_count() == 4
+  assert parallel.device_memory() == 1_000
 
 
 def test_a_placed_set_is_on_every_device_unchanged():

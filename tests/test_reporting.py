@@ -92,12 +92,14 @@ def test_speed_counts_images_and_leaves_pauses_out(tmp_path, monkeypatch):
 @pytest.mark.usefixtures("with_clu")
 def test_a_resumed_run_drops_the_rows_it_will_write_again(tmp_path):
   old = [(1, "train"), (2, "train"), (2, "eval"), (3, "train"), (4, "train"), (4, "eval")]
-  text = "".join(json.dumps({"step": s, "kind": k}) + "\n" for s, k in old)
+  text = "".join(json.dumps({"step": s, "kind": k, "top1": s / 4}) + "\n" for s, k in old)
 
   def kept(first_step):
     (tmp_path / "metrics.jsonl").write_text(text + '{"step": 4, "ki')  # killed as it wrote
-    with report(tmp_path, first_step):
-      pass
+    with report(tmp_path, first_step, quiet=True) as other, report(tmp_path, first_step) as first:
+      assert other.evaluations == first.evaluations == ({2: 0.5} if first_step >= 2 else {})
+    with report(tmp_path, first_step, quiet=True) as late:
+      assert late.evaluations == first.evaluations
     return [(r["step"], r["kind"]) for r in rows(tmp_path)]
 
   assert kept(0) == []
@@ -112,7 +114,8 @@ def test_other_processes_write_and_say_nothing(tmp_path, capsys):
       pass
     reporter.step(1)
     reporter.train_metrics(1, {"loss": 0.0, "top1": 0.0})
-    reporter.eval_metrics(1, {"loss": 0.0, "top1": 0.0}, 10)
+    reporter.eval_metrics(1, {"loss": 0.0, "top1": 0.25}, 10)
+    assert reporter.evaluations == {1: 0.25}  # as all must agree on when to end
   assert list(tmp_path.iterdir()) == []
   assert capsys.readouterr().out == ""
 
