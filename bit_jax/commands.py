@@ -12,6 +12,12 @@ from ml_collections import config_flags
 from bit_jax import errors, interruption
 
 MISTAKE, INTERRUPTED = 2, 130  # exit statuses
+_KINDS = {
+  int: "a whole number",
+  float: "a number",
+  bool: "true or false",
+  tuple: "numbers in brackets, such as (200,300,400)",
+}
 
 
 def run(main: Callable[[Sequence[str]], None], argv: Sequence[str]) -> int:
@@ -51,6 +57,8 @@ def parse(flag_values: flags.FlagValues, argv: Sequence[str]) -> None:
     raise errors.UserError(_unknown_field(argv)) from e
   except (ImportError, SyntaxError) as e:
     raise errors.UserError(f"The config file can't be loaded: {_one_line(e)}.") from e
+  except flags.IllegalFlagValueError as e:
+    raise errors.UserError(_bad_value(argv, e)) from e
   except (flags.Error, TypeError, ValueError) as e:
     raise errors.UserError(_root_mistake(e) or f"{_one_line(e)}.") from e
   if rest:
@@ -116,6 +124,17 @@ def _unknown_field(argv: Sequence[str]) -> str:
       hint = f": did you mean {close[0]}?" if close else "."
       return f"The config has no field {field!r}{hint} Its fields are {', '.join(fields)}."
   return "A field on the command line can't be set in this config."
+
+
+def _bad_value(argv: Sequence[str], error: flags.IllegalFlagValueError) -> str:
+  """Returns a sentence on a value that its field can't take."""
+  flag = _one_line(error).removeprefix("flag --").partition(": ")[0]
+  name, _, value = flag.partition("=")
+  field = name.removeprefix("config.")
+  if field == name:
+    return f"The flag --{name} can't be {value!r}."
+  kind = _KINDS.get(_config_alone(argv).get_type(field), "another value")
+  return f"The field {field} takes {kind}, not {value!r}."
 
 
 def _config_alone(argv: Sequence[str]) -> Any:

@@ -10,6 +10,7 @@ from bit_jax import errors
 from bit_jax.data import fewshot, opening, stream
 from bit_jax.weights import cache
 
+_MANY = 100_000  # labels whose reading takes a while
 _LISTED = 20  # bad images in a message
 
 
@@ -60,8 +61,22 @@ def few_shot(source: opening.Source, usable: np.ndarray, shots: int, seed: int) 
   Raises:
     UserError: A class has too few.
   """
-  labels = source.read_labels()[usable]
+  labels = _labels(source)[usable]
   return usable[fewshot.select(labels, shots, seed, source.class_names)]
+
+
+def _labels(source: opening.Source) -> np.ndarray:
+  """Returns all labels, [N] int32; a large set's take minutes to read, so they are remembered."""
+  if len(source) < _MANY:
+    return source.read_labels()
+  record = cache.directory() / "labels" / f"{source.fingerprint()}.npy"
+  with contextlib.suppress(OSError, ValueError):
+    return np.load(record)
+  labels = source.read_labels()
+  with contextlib.suppress(OSError):  # without a record they are read again
+    record.parent.mkdir(parents=True, exist_ok=True)
+    np.save(record, labels)
+  return labels
 
 
 def unreadable(source: opening.Source, part: str) -> dict[int, str]:

@@ -77,6 +77,6 @@ def _require_enough(labels: np.ndarray, counts: np.ndarray, class_names: Sequenc
   if short:
     shown = ", ".join(short[:10]) + (f" and {len(short) - 10} more" if len(short) > 10 else "")
     raise errors.UserError(
-      f"{max(counts)} images are needed of every class, but {shown}: ask for at most "
-      f"{min(available)}."
+      f"{max(counts)} images of every class are needed to choose from, but {shown}: ask for at "
+      f"most {min(available)}."
     )

@@ -100,33 +100,20 @@ class Headers:
 
 
 class Files:
-  """Random access to the images of a listing; may be used from several threads."""
+  """Random access to the images of a listing; may be used from several threads.
+
+  Attributes:
+    class_names: The names of the classes, in the order of their labels.
+  """
 
   def __init__(self, folder: Folder, listing: Listing):
     """Takes a listing of the folder; reads nothing yet."""
     self._root, self._listing = folder.root, listing
     self.class_names = folder.class_names
-    self.labels = listing.labels
 
   def __len__(self) -> int:
     """Returns the number of images."""
     return len(self._listing)
-
-  def name(self, i: int) -> str:
-    """Returns the path of image `i`, relative to the folder's root."""
-    return self._listing.paths[i]
-
-  def decode(self, i: int) -> np.ndarray:
-    """Returns image `i`, [h, w, 3] uint8.
-
-    Raises:
-      Unreadable: It can't be decoded; the message names the file.
-    """
-    path = self._root / self.name(i)
-    try:
-      return images.decode(path)
-    except images.Unreadable as e:
-      raise images.Unreadable(f"The image {path} {e}.") from None
 
   def read(self, index: int) -> tuple[np.ndarray, int]:
     """Returns image `index`, [h, w, 3] uint8, and its label.
@@ -134,11 +121,15 @@ class Files:
     Raises:
       Unreadable: It can't be decoded; the message names the file.
     """
-    return self.decode(index), int(self.labels[index])
+    path = self._root / self._listing.paths[index]
+    try:
+      return images.decode(path), int(self._listing.labels[index])
+    except images.Unreadable as e:
+      raise images.Unreadable(f"The image {path} {e}.") from None
 
   def read_labels(self) -> np.ndarray:
     """Returns all labels, [N] int32."""
-    return self.labels
+    return self._listing.labels
 
   def read_sizes(self) -> np.ndarray:
     """Returns height and width of every image, [N, 2] int64; -1 where the header is unreadable."""
@@ -158,7 +149,7 @@ class Files:
     """
     digest = hashlib.sha256("\0".join(self.class_names).encode("utf-8", "surrogateescape"))
     stamps = _stamps(self._root, self._listing.paths)
-    for path, label, stamp in zip(self._listing.paths, self.labels, stamps, strict=True):
+    for path, label, stamp in zip(self._listing.paths, self._listing.labels, stamps, strict=True):
       row = f"\0{path}\0{label}\0{stamp[0]}\0{stamp[1]}"
       digest.update(row.encode("utf-8", "surrogateescape"))
     return digest.hexdigest()

@@ -209,11 +209,12 @@ def _find_prepared(spec: datasets.DatasetSpec, data_dir: str | None) -> tfds.cor
   assert spec.tfds_name is not None
   builder = builders.find(spec.tfds_name, data_dir)
   if not builder.is_prepared():
+    folder = f" --data_dir={data_dir}" if data_dir else ""
     raise errors.UserError(
       f"The data set {spec.tfds_name} {builder.version} is not prepared: there is nothing in "
       f"{builder.data_dir}. Point TFDS_DATA_DIR at a prepared copy, or prepare it: python -m "
-      f"bit_jax.data doctor {spec.name} --download fetches what can be fetched, and says what is "
-      f"to be done by hand."
+      f"bit_jax.data doctor {spec.name} --download{folder} fetches what can be fetched, and says "
+      f"what is to be done by hand."
     )
   return builder
 
