@@ -178,7 +178,7 @@ class TestClasses:
     fill(tmp_path / "my photos", {"Löwe, groß": 3, "猫": 3})
     described = folder.describe("~/my photos", "final")
     assert described.class_names == ("Löwe, groß", "猫")
-    assert folder.Files(described, described.train).decode(0).shape == (6, 8, 3)
+    assert folder.Files(described, described.train).read(0)[0].shape == (6, 8, 3)
 
   def test_sizes(self, tmp_path):
     for i, (height, width) in enumerate([(10, 90), (20, 50), (300, 60)]):
@@ -245,7 +245,7 @@ class TestCsv:
     expected = {str(outside), str(tmp_path / "a" / "1.png"), "b/0.png", "b/1.png"}
     assert listed == {p.replace(os.sep, "/") for p in expected}
     files = folder.Files(described, described.train)
-    assert all(files.decode(i).shape == (6, 8, 3) for i in range(len(files)))
+    assert all(files.read(i)[0].shape == (6, 8, 3) for i in range(len(files)))
 
   @pytest.mark.parametrize(
     ("text", "message"),
@@ -345,25 +345,42 @@ def test_a_fifth_leaves_four(counts):
 
 class TestFiles:
   @pytest.fixture
-  def files(self, parts):
-    described = folder.describe(parts, "final")
+  def described(self, parts):
+    return folder.describe(parts, "final")
+
+  @pytest.fixture
+  def files(self, described):
     return folder.Files(described, described.train)
 
-  def test_random_access(self, parts, files):
+  def test_random_access(self, described, files):
     assert len(files) == 15
     assert files.class_names == ("a", "b")
+    labels = files.read_labels()
+    assert (labels.shape, labels.dtype) == ((15,), np.int32)
     for i in (3, 0, 14):
-      level = int(files.name(i).rsplit("/", 1)[1].split(".")[0])
-      np.testing.assert_array_equal(files.decode(i), np.full((6, 8, 3), (level, 0, 0)))
-      assert files.class_names[files.labels[i]] == files.name(i).split("/")[1]
+      _, name, file = described.train.paths[i].split("/")
+      image, label = files.read(i)
+      np.testing.assert_array_equal(image, np.full((6, 8, 3), (int(file.split(".")[0]), 0, 0)))
+      assert files.class_names[label] == name
+      assert label == labels[i]
 
-  def test_a_broken_file_is_named(self, parts, files):
-    with open(os.path.join(parts, files.name(2)), "r+b") as file:
+  def test_sizes_come_from_headers(self, parts, described, files):
+    bad, other = (os.path.join(parts, described.train.paths[i]) for i in (4, 9))
+    with open(bad, "wb") as file:
+      file.write(b"no image")
+    Image.new("RGB", (30, 20)).save(other)
+    expected = np.tile([6, 8], (15, 1))
+    expected[4], expected[9] = -1, (20, 30)
+    np.testing.assert_array_equal(files.read_sizes(), expected)
+
+  def test_a_broken_file_is_named(self, parts, described, files):
+    name = described.train.paths[2]
+    with open(os.path.join(parts, name), "r+b") as file:
       file.truncate(50)
-    with pytest.raises(images.Unreadable, match=rf"The image .*{files.name(2)} is cut short"):
-      files.decode(2)
+    with pytest.raises(images.Unreadable, match=rf"The image .*{name} is cut short"):
+      files.read(2)
 
-  def test_the_fingerprint_changes_with_the_data_alone(self, parts, files):
+  def test_the_fingerprint_changes_with_the_data_alone(self, parts, described, files):
     def fingerprint():
       described = folder.describe(parts, "final")
       return folder.Files(described, described.train).fingerprint()
@@ -371,7 +388,7 @@ class TestFiles:
     before = files.fingerprint()
     assert len(before) == 64
     assert fingerprint() == before
-    path = os.path.join(parts, files.name(0))
+    path = os.path.join(parts, described.train.paths[0])
     status = os.stat(path)
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
     touched = fingerprint()
@@ -390,9 +407,10 @@ class TestFiles:
       found.append(folder.Files(described, described.train).fingerprint())
     assert found[0] != found[1]
 
-  def test_a_file_that_is_gone_is_named(self, parts, files):
-    os.remove(os.path.join(parts, files.name(1)))
-    with pytest.raises(errors.UserError, match=files.name(1)):
+  def test_a_file_that_is_gone_is_named(self, parts, described, files):
+    name = described.train.paths[1]
+    os.remove(os.path.join(parts, name))
+    with pytest.raises(errors.UserError, match=name):
       files.fingerprint()
 
 
