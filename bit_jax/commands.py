@@ -58,7 +58,7 @@ def parse(flag_values: flags.FlagValues, argv: Sequence[str]) -> None:
   except (ImportError, SyntaxError) as e:
     raise errors.UserError(f"The config file can't be loaded: {_one_line(e)}.") from e
   except flags.IllegalFlagValueError as e:
-    raise errors.UserError(_bad_value(argv, e)) from e
+    raise errors.UserError(_root_mistake(e) or _bad_value(argv, e)) from e
   except (flags.Error, TypeError, ValueError) as e:
     raise errors.UserError(_root_mistake(e) or f"{_one_line(e)}.") from e
   if rest:

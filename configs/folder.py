@@ -7,7 +7,7 @@
 The folder holds `<split>/<class>/*` (splits: train, test, val) or `<class>/*`; without test and val
 a fifth of each class, the same for every run, is held out to be scored. A CSV has the columns path
 (from where the CSV lies, or absolute), label and, if you like, split. JPEG, PNG, BMP, GIF, WebP.
-What can't be read stops the run with a list, or is left out with --config.on_bad_image=skip.
+What can't be read stops the run with a list, or is left out with on_bad_image=skip.
 
 Random crops and flips must leave the label as it is. Turn them off where they don't:
   counting (how many?): crop=False, since a crop cuts objects off;
@@ -21,12 +21,15 @@ import re
 
 import ml_collections
 
+from bit_jax import arguments, hyperrule
 from configs import base
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
-  config = base.get_config(arg, path=True)
+  on_bad_image = arguments.choice("stop", hyperrule.ON_BAD_IMAGE)
+  config, values = base.get_config_with(arg, {"on_bad_image": on_bad_image}, path=True)
   config.name = config.dataset = "folder"
+  config.on_bad_image = values["on_bad_image"]
   if config.data_path is not None:
     last = os.path.basename(os.path.abspath(os.path.expanduser(config.data_path)))
     words = re.findall(r"[\w.-]+", re.sub(r"\.[ct]sv$", "", last), re.ASCII)
