@@ -1,0 +1,161 @@
+"""Streamed and resident sets give every step the same, wherever it begins and whoever takes it."""
+
+import flax.linen as nn
+import jax
+import ml_collections
+import numpy as np
+import pytest
+
+from bit_jax import feeds, parallel
+from bit_jax.data import arrays, loading, order, stream
+
+N, BATCH, STEPS = 13, 8, 10  # 80 examples: more than six epochs, which end within batches
+
+
+class Numbered:
+  """A source whose labels are indices, with images of many sizes; counts what is read of it."""
+
+  def __init__(self, n=N):
+    self._n = n
+    self.reads = []
+
+  def __len__(self):
+    return self._n
+
+  def read(self, index):
+    self.reads.append(index)
+    random = np.random.default_rng(index)
+    shape = (*random.integers(2, 7, 2), 3)
+    return random.integers(0, 256, shape, dtype=np.uint8), index
+
+
+def part(streamed, n=N, source=None):
+  source = source or Numbered(n)
+  names = tuple(map(str, range(n)))
+  if streamed:
+    return loading.Part(source, 4, names, None, None)
+  images, labels, _ = stream.gather(source, 4, "")
+  examples = arrays.Examples(images, labels, names)
+  return loading.Part(examples, 4, names, examples, labels)
+
+
+def config(window=order.WINDOW):
+  return ml_collections.ConfigDict(
+    {"seed": 3, "batch_size": BATCH, "shuffle_window": window, "total_steps": STEPS}
+  )
+
+
+def layouts(processes):
+  """Returns the share of each process of four devices."""
+  return np.split(order.device_layout(BATCH, 4), processes)
+
+
+def training(feed, layout, first=0, window=order.WINDOW):
+  """Returns the images, labels and positions of each step from `first` on."""
+  given = []
+  for examples, share in feed.training(config(window), layout, first):
+    images, labels = map(np.asarray, examples)
+    if not feed.streamed:
+      images, labels = images[share.indices], labels[share.indices]
+    else:
+      assert share.indices is None
+    given.append((images, labels, share.positions))
+  return given
+
+
+@pytest.fixture(scope="module")
+def resident():
+  return feeds.Feed(part(streamed=False))
+
+
+@pytest.mark.parametrize("first", [0, 4, STEPS])
+@pytest.mark.parametrize("window", [order.WINDOW, 5], ids=["permuted", "windows"])
+@pytest.mark.parametrize("processes", [1, 2])
+def test_streamed_and_resident_sets_give_the_same(resident, processes, window, first):
+  for layout in layouts(processes):
+    streamed = training(feeds.Feed(part(streamed=True)), layout, first, window)
+    placed = training(resident, layout, first, window)
+    assert len(streamed) == len(placed) == STEPS - first
+    for ours, theirs in zip(streamed, placed, strict=True):
+      for a, b in zip(ours, theirs, strict=True):
+        assert (a.dtype, a.shape) == (b.dtype, b.shape)
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("window", [order.WINDOW, 5], ids=["permuted", "windows"])
+def test_two_processes_together_take_the_order_s_batches(window):
+  given = [training(feeds.Feed(part(streamed=True)), share, 0, window) for share in layouts(2)]
+  whole = []
+  for step, parts in enumerate(zip(*given, strict=True)):
+    labels, positions = (np.concatenate([p[i].ravel() for p in parts]) for i in (1, 2))
+    batch = np.full(BATCH, -1)
+    batch[positions] = labels
+    np.testing.assert_array_equal(batch, order.batch(3, step, BATCH, N, window))
+    whole += batch.tolist()
+  for start in range(0, len(whole), N):
+    epoch = whole[start : start + N]
+    assert len(set(epoch)) == len(epoch)  # every image once
+
+
+def test_a_stream_from_the_middle_reads_nothing_of_what_came_before():
+  n, first = 1_000, 6  # all ten steps lie within one epoch
+  source = Numbered(n)
+  given = feeds.Feed(part(True, n, source)).training(config(), layouts(1)[0], first)
+  assert source.reads == []
+  examples, _ = next(given)
+  given.close()
+  batch = order.batch(3, first, BATCH, n)
+  assert sorted(examples.labels.ravel()) == sorted(batch)
+  ahead = [order.batch(3, first + i, BATCH, n) for i in range(4)]
+  assert set(batch) <= set(source.reads) <= set(np.concatenate(ahead))
+  assert len(source.reads) == len(set(source.reads))
+
+
+class Linear(nn.Module):
+  """The smallest model of the network's form."""
+
+  num_classes: int
+
+  @nn.compact
+  def __call__(self, images):
+    pixels = images.reshape(len(images), -1)
+    weights = self.param("w", nn.initializers.normal(), (pixels.shape[1], self.num_classes))
+    return pixels @ weights, {}
+
+
+@pytest.mark.parametrize("batch_size", [5, 12, 50])
+def test_evaluation_scores_every_example_once(resident, batch_size):
+  model = Linear(N)
+  params = model.init(jax.random.key(0), np.zeros((1, 3, 3, 3)))["params"]
+  replicated = parallel.replicate(params)
+  means, predictions, labels = resident.evaluate(model, 3, replicated, batch_size)
+  streamed = feeds.Feed(part(streamed=True)).evaluate(model, 3, replicated, batch_size)
+  assert streamed[0] == means
+  np.testing.assert_array_equal(streamed[1], predictions)
+  np.testing.assert_array_equal(streamed[2], labels)
+  np.testing.assert_array_equal(labels, np.arange(N))
+  assert len(set(predictions)) > 3
+  assert means["top1"] == pytest.approx(np.mean(predictions == np.arange(N)), abs=1e-7)
+
+
+@pytest.mark.parametrize("n", [3, 8, 9, 13, 16])
+def test_every_process_streams_its_rows_of_an_evaluation(monkeypatch, n):
+  """Of 3 and of 9 images, the second process has nothing but padding in the last batch."""
+  monkeypatch.setattr(jax, "local_device_count", lambda: 2)
+  found = [[], []]
+  for process, own in enumerate(found):
+    monkeypatch.setattr(jax, "process_index", lambda process=process: process)
+    source = Numbered(n)
+    feed = feeds.Feed(part(True, n, source))
+    for indices, mask, examples in feed._evaluation(order.eval_batches(n, 8, 4)):
+      ours, real = parallel.local_rows(indices), parallel.local_rows(mask)
+      assert examples.images.shape == (2, 2, 4, 4, 3)
+      assert (examples.images.dtype, examples.labels.dtype) == (np.uint8, np.int32)
+      np.testing.assert_array_equal(examples.labels, ours)  # 0 where padded
+      assert not examples.images[~real].any()
+      for image, index in zip(examples.images[real], ours[real], strict=True):
+        np.testing.assert_array_equal(image, part(True, n).some(np.array([index]))[0][0])
+      own += ours[real].tolist()
+    filler = [0] if process == 1 and n in (3, 9) else []
+    assert sorted(source.reads) == sorted(own + filler)
+  assert sorted(found[0] + found[1]) == list(range(n))
