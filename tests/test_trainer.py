@@ -21,7 +21,8 @@ from bit_jax import (
   trainer,
   weights,
 )
-from bit_jax.data import datasets, device, fewshot, loading, order
+from bit_jax.data import datasets, device, fewshot, opening, order
+from bit_jax.weights import download
 
 pytestmark = pytest.mark.slow
 
@@ -45,7 +46,8 @@ def finished(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def digits():
-  return loading.load(datasets.find("digits", "select"))[:2]
+  opened = opening.open_set(datasets.find("digits", "select"))
+  return opened.train, opened.test
 
 
 def test_the_folder_is_complete(finished):
@@ -54,6 +56,7 @@ def test_the_folder_is_complete(finished):
   assert names == {
     *("config.json", "environment.json", "classes.txt", "parameters.txt", "metrics.jsonl"),
     *("curves.png", "augmented.png", "predictions.png", "model.npz", "fewshot.json"),
+    *("per_class.csv", "confusion.csv", "confusion.png"),
     *("result.json", "checkpoints", ".lock"),
   }
   assert json.loads((folder / "result.json").read_text()) == result
@@ -66,7 +69,7 @@ def test_the_folder_is_complete(finished):
   assert environment["data"].startswith("digits of scikit-learn ")
   assert (environment["weights"], environment["weights_sha256"]) == ("none", None)
   assert (folder / "classes.txt").read_text().split() == list("0123456789")
-  for name in ("curves.png", "augmented.png", "predictions.png"):
+  for name in ("curves.png", "augmented.png", "predictions.png", "confusion.png"):
     assert np.ptp(mpl_image.imread(folder / name)[..., :3]) > 0.9  # not blank
 
 
@@ -210,10 +213,12 @@ def three_steps(num_devices, train, events):
   """Takes three steps with MixUp; returns losses, parameters and how many events each caused."""
   model = models.create("R14x0.5", 10)
   variables = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
-  state = steps.create_state(jax.device_get(variables["params"]), optimizer.sgd(0.9))
-  examples = parallel.Resident(train.images, train.labels)
-  if num_devices == jax.device_count():
-    state, examples = parallel.replicate(state), parallel.replicate(examples)
+  given = (
+    steps.create_state(jax.device_get(variables["params"]), optimizer.sgd(0.9)),
+    parallel.Examples(train.images, train.labels),
+  )
+  place = jax.pmap(lambda t, _: t, "devices", in_axes=(None, 0), out_axes=None)
+  state, examples = place(given, np.zeros(num_devices))
   step = parallel.train_function(model, 0.9, 40, 32)
   layout = order.device_layout(16, num_devices)
   losses, counts = [], []
@@ -254,14 +259,16 @@ def compilations():
 
 def test_one_device_and_four_take_the_same_steps_and_compile_once(digits, compilations):
   assert order.mixup_lambda(0, 1, 0.5) < 0.9  # MixUp does mix
-  four = three_steps(4, digits[0], compilations)
-  one = three_steps(1, digits[0], compilations)
+  train = digits[0].take(np.arange(30))  # as many as in the runs, whose compilation is shared,
+  parallel.train_function.cache_clear()  # but not their tracing
+  four = three_steps(4, train, compilations)
+  one = three_steps(1, train, compilations)
   np.testing.assert_allclose(four[0], one[0], atol=1e-5)
   assert len(set(four[0])) == 3
   for a, b in zip(jax.tree.leaves(four[1]), jax.tree.leaves(one[1]), strict=True):
     np.testing.assert_allclose(a, b, atol=1e-5)
-  assert four[2][0] > 0
-  assert four[2][1:] == [0, 0]
+  assert min(four[2][0], one[2][0]) > 0
+  assert four[2][1:] == one[2][1:] == [0, 0]
 
 
 @pytest.mark.parametrize(
@@ -269,7 +276,11 @@ def test_one_device_and_four_take_the_same_steps_and_compile_once(digits, compil
   [
     ({"batch_size": 12}, running.ARGUMENTS, "4 devices can't share a batch of 12: .* 8 or 16"),
     ({"batch_size": 6}, running.ARGUMENTS, "the nearest sizes that fit: 8"),
-    ({}, "weights=none,shots=200", "200 images are needed of every class, but 0 has "),
+    (
+      {},
+      "weights=none,shots=200",
+      "200 images of every class are needed to choose from, but 0 has ",
+    ),
     ({"dataset": "digit"}, running.ARGUMENTS, "no data set 'digit'"),
     ({"head": "keep"}, running.ARGUMENTS, "head=keep needs a checkpoint"),
     ({}, "weights=nowhere.npz,shots=3", r"nowhere\.npz"),
@@ -287,6 +298,7 @@ def test_a_folder_below_a_file(tmp_path):
 
 
 def test_without_weights_and_network(tmp_path, monkeypatch):
+  monkeypatch.setattr(download, "RETRY_DELAYS", ())
   closed = "http://127.0.0.1:9"  # nothing listens there
   for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
     monkeypatch.setenv(name, closed)
