@@ -14,8 +14,19 @@ from typing import Any
 
 import numpy as np
 
-from bit_jax import architectures, commands, errors, models, parallel, runs, weights
-from bit_jax.data import datasets, loading
+from bit_jax import (
+  architectures,
+  commands,
+  errors,
+  experiment,
+  feeds,
+  models,
+  parallel,
+  runs,
+  weights,
+)
+from bit_jax.data import loading
+from configs import pretrain_mini
 
 MODEL = "R14x0.5"
 NAME = weights.default_for(MODEL)
@@ -41,16 +52,15 @@ def main(argv: Sequence[str]) -> None:
   weights.save(target, trained.params, kernel_dtype=np.float16)
 
   embedded = weights.load(target, architecture, head="keep", num_classes=100)
-  data_dir = argv[2] if len(argv) == 3 else None
-  _, test, version = loading.load(datasets.find("cifar100", "final"), data_dir)
-  measured, _ = parallel.evaluate(
-    models.create(MODEL, 100),
-    config["crop"],
-    parallel.replicate(embedded.params),
-    parallel.place(test.images, test.labels),
-    _EVAL_BATCH,
+  resolved, spec = experiment.resolve(pretrain_mini.get_config())
+  resolved.data_dir = argv[2] if len(argv) == 3 else None
+  data = loading.load(spec, resolved)
+  params = parallel.replicate(embedded.params)
+  measured, _, _ = feeds.Feed(data.test).evaluate(
+    models.create(MODEL, 100), config["crop"], params, _EVAL_BATCH
   )
-  card = _card(run, config, result, measured, test.class_names, version, embedded.sha256)
+  names = data.test.class_names
+  card = _card(run, config, result, measured, names, data.version, embedded.sha256)
   target.with_suffix(".md").write_text(card)
   print(f"{target}: {target.stat().st_size / 1e6:.2f} MB, top-1 {measured['top1']:.2%}")
 
