@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 _TRAIN, _EVAL = "#0072B2", "#D55E00"
 _NAMED_CLASSES = 40
 _CAPTION_WIDTH = 18  # characters that fit above an image
+_NAME_WIDTH = 24  # characters of a class name that leave room for the matrix beside it
 
 
 def curves(metrics: pathlib.Path, picture: pathlib.Path, title: str) -> None:
@@ -86,7 +87,8 @@ def confusion(shares: np.ndarray, class_names: Sequence[str], picture: pathlib.P
 
   Args:
     shares: [C, C] in [0, 1]: of each class (row), the share that was taken for each class (column).
-    class_names: C names; they are written beside up to 40 classes, numbers otherwise.
+    class_names: C names; they are written beside up to 40 classes, their beginnings if they are
+      long, and numbers beside more.
     picture: The PNG file to write.
   """
   count = len(class_names)
@@ -96,8 +98,9 @@ def confusion(shares: np.ndarray, class_names: Sequence[str], picture: pathlib.P
   axes = figure.subplots()
   drawn = axes.imshow(100 * shares, cmap="cividis", vmin=0, vmax=100)
   if named:
-    axes.set_xticks(range(count), class_names, rotation=90, fontsize=8, parse_math=False)
-    axes.set_yticks(range(count), class_names, fontsize=8, parse_math=False)
+    names = [n if len(n) <= _NAME_WIDTH else f"{n[: _NAME_WIDTH - 1]}…" for n in class_names]
+    axes.set_xticks(range(count), names, rotation=90, fontsize=8, parse_math=False)
+    axes.set_yticks(range(count), names, fontsize=8, parse_math=False)
   axes.set_xlabel("predicted class")
   axes.set_ylabel("class")
   figure.colorbar(drawn, ax=axes, label="% of the images of a class")

@@ -2,6 +2,7 @@
 
 import json
 
+import matplotlib as mpl
 import numpy as np
 import pytest
 from matplotlib import image as mpl_image
@@ -95,3 +96,33 @@ def test_captions_do_not_overlap_whatever_they_hold(tmp_path, figures):
   for i, a in enumerate(boxes):
     assert not any(a.overlaps(b) for b in boxes[:i])
     assert figure.bbox.x0 <= a.x0 <= a.x1 <= figure.bbox.x1
+
+
+def test_a_confusion_matrix_shows_shares_in_percent(tmp_path, figures):
+  shares = np.array([[0.75, 0.25], [0.0, 1.0]])
+  pictures.confusion(shares, ["b$_1", "cat"], tmp_path / "c.png")
+  axes, colours = figures[0].axes
+  np.testing.assert_array_equal(axes.images[0].get_array(), 100 * shares)
+  assert axes.images[0].get_clim() == (0, 100)
+  for labels in (axes.get_xticklabels(), axes.get_yticklabels()):
+    assert [t.get_text() for t in labels] == ["b$_1", "cat"]
+  assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted class", "class")
+  assert colours.get_ylabel() == "% of the images of a class"
+  pixels = mpl_image.imread(tmp_path / "c.png")[..., :3]
+  for value in (0, 25, 75, 100):  # each cell is there in its colour
+    colour = np.array(mpl.colormaps["cividis"](value / 100)[:3])
+    assert np.all(np.abs(pixels - colour) < 0.01, axis=2).sum() > 1_000
+
+
+@pytest.mark.parametrize(("count", "width"), [(2, 200), (40, 30), (41, 200), (1_000, 5)])
+def test_a_confusion_matrix_has_room_whatever_the_names(tmp_path, figures, count, width):
+  names = [f"{i:>04} ".ljust(width, "x") for i in range(count)]
+  pictures.confusion(np.eye(count), names, tmp_path / "c.png")
+  axes = figures[0].axes[0]
+  assert axes.get_window_extent().width > 100
+  ticks = [t.get_text() for t in axes.get_yticklabels()]
+  if count <= 40:
+    assert len(ticks) == count
+    assert all(t.endswith("…") and n.startswith(t[:-1]) for t, n in zip(ticks, names, strict=True))
+  else:
+    assert not any("x" in t for t in ticks)
