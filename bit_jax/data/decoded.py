@@ -1,11 +1,12 @@
 """A cache on disk of what a set's images become once they are decoded and resized.
 
 A file of the final size is made at once and filled in the order in which images are first read;
-each image is checked by its CRC when it is read again, so that a file that was cut short, or left
-half-written by a machine that went down, costs time but nothing else.
+each image and its label are checked by a CRC when they are read again, so that a file that was cut
+short, or left half-written by a machine that went down, costs time but nothing else.
 """
 
 import json
+import os
 import pathlib
 import shutil
 import threading
@@ -39,7 +40,7 @@ class DecodedCache:
       folder.mkdir(parents=True, exist_ok=True)
       _require_room(folder, count * size * size * 3)
       self._images = _open(folder / "images.npy", np.uint8, shape)
-      # A CRC, one more than it is so that 0 stands for an image not yet written, and the label.
+      # A checksum of image and label, or 0 where nothing is written yet; and the label.
       self._marks = _open(folder / "marks.npy", np.int64, (len(source), 2))
       (folder / "about.json").write_text(json.dumps({"images": len(source), "size": size}) + "\n")
     except OSError as e:
@@ -61,13 +62,13 @@ class DecodedCache:
     mark, label = self._marks[index].tolist()
     if mark:
       image = np.array(self._images[index])
-      if _mark(image) == mark:
+      if _mark(image, label) == mark:
         return image, label
     image, label = self._source.read(index)
     image = resizing.resize(image, self._size)
     self._images[index] = image
     with self._lock:
-      self._marks[index] = _mark(image), label
+      self._marks[index] = _mark(image, label), label
     return image, label
 
 
@@ -82,8 +83,9 @@ def _require_room(folder: pathlib.Path, need: int) -> None:
     )
 
 
-def _mark(image: np.ndarray) -> int:
-  return zlib.crc32(image.tobytes()) + 1
+def _mark(image: np.ndarray, label: int) -> int:
+  """Returns a checksum of at least 1."""
+  return zlib.crc32(b"%d" % label, zlib.crc32(image.tobytes())) + 1
 
 
 def _open(path: pathlib.Path, dtype: type, shape: tuple[int, ...]) -> np.memmap:
@@ -95,5 +97,7 @@ def _open(path: pathlib.Path, dtype: type, shape: tuple[int, ...]) -> np.memmap:
         return array
     except ValueError:  # cut short
       pass
-    path.unlink()
-  return np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+  temporary = path.with_suffix(f".{os.getpid()}")  # two runs may begin at the same time
+  array = np.lib.format.open_memmap(temporary, mode="w+", dtype=dtype, shape=shape)
+  temporary.replace(path)
+  return array
