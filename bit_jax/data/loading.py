@@ -149,7 +149,8 @@ class _Reader:
     need = len(indices) * height * width * 3
     if need > self._memory:
       if self._check:
-        self.unreadable += choosing.unreadable(whole, name).values()
+        found = choosing.unreadable(whole, name)
+        self.unreadable += [found[i] for i in indices.tolist() if i in found]
       return Part(source, size, names, None, None)
     self._memory -= need
     examples = self._in_memory(source, size, names, name)
