@@ -142,3 +142,66 @@ def test_without_mixup_any_even_share_will_do():
   )
   with pytest.raises(errors.UserError, match=r"multiple of their number; .* that fit: 4 or 6"):
     order.device_layout(5, 2, mixup=False)
+
+
+@given(seed=SEEDS, epoch=st.integers(0, 9), n=st.integers(1, 3_000), window=st.integers(1, 2_500))
+def test_an_epoch_in_windows_is_a_permutation(seed, epoch, n, window):
+  found = order.permutation(seed, epoch, n, window)
+  np.testing.assert_array_equal(np.sort(found), np.arange(n))
+
+
+@given(seed=SEEDS, n=st.integers(1, 3_000), more=st.integers(0, 100_000))
+def test_a_window_that_holds_the_set_permutes_it_freely(seed, n, more):
+  free = order.permutation(seed, 2, n)
+  np.testing.assert_array_equal(order.permutation(seed, 2, n, n + more), free)
+
+
+@given(
+  seed=SEEDS,
+  sizes=st.one_of(
+    st.tuples(st.integers(1, 300), st.integers(1, 5)),
+    st.tuples(st.integers(1, 20_000), st.integers(1, 4).map(lambda k: 1_024 * k)),
+  ),
+)
+def test_the_examples_of_a_window_lie_in_few_places(seed, sizes):
+  n, window = sizes
+  found = order.permutation(seed, 0, n, window)
+  block = min(1_024, window)
+  for start in range(0, n, window):
+    places = np.unique(found[start : start + window] // block)
+    assert len(places) <= window // block + 1
+
+
+def test_a_window_is_mixed_within_and_the_windows_among_each_other():
+  n, window = 64 * 1_024, 8 * 1_024
+  found = order.permutation(1, 0, n, window)
+  for start in range(0, n, window):
+    part = found[start : start + window]
+    assert np.mean(np.diff(part) == 1) < 0.01
+    assert np.ptp(part) > window  # not neighbours alone
+  firsts = found.reshape(-1, window).mean(axis=1)
+  assert np.any(np.diff(firsts) < 0)
+
+
+def test_epochs_in_windows_differ_and_are_fixed_for_good():
+  orders = {order.permutation(s, e, 5_000, 2_048).tobytes() for s in range(3) for e in range(3)}
+  assert len(orders) == 9
+  order.permutation.cache_clear()
+  assert order.permutation(0, 0, 5_000, 2_048).tobytes() in orders
+  # Recorded once: a resumed run must find the order that it began with.
+  assert order.permutation(0, 0, 10, 4).tolist() == [3, 0, 2, 1, 4, 5, 7, 6, 9, 8]
+  assert order.permutation(0, 0, 5_000, 2_048)[:4].tolist() == [492, 860, 4721, 4363]
+
+
+@given(seed=SEEDS, batch_size=st.integers(1, 40), n=st.integers(1, 60), window=st.integers(1, 50))
+def test_batches_are_the_windowed_epochs_end_to_end(seed, batch_size, n, window):
+  found = np.concatenate([order.batch(seed, s, batch_size, n, window) for s in range(5)])
+  epochs = range(-(-len(found) // n))
+  expected = np.concatenate([order.permutation(seed, e, n, window) for e in epochs])
+  np.testing.assert_array_equal(found, expected[: len(found)])
+
+
+@pytest.mark.parametrize("call", [order.permutation, lambda s, e, n, w: order.batch(s, e, 2, n, w)])
+def test_a_window_of_nothing_is_refused(call):
+  with pytest.raises(errors.UserError, match="at least 1 example, not 0"):
+    call(0, 0, 5, 0)

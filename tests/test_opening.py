@@ -1,0 +1,114 @@
+"""Tests of bit_jax.data.opening."""
+
+import hashlib
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import sklearn
+from PIL import Image
+
+from bit_jax.data import datasets, opening
+
+
+@pytest.fixture
+def npz_path(tmp_path):
+  random = np.random.default_rng(0)
+  path = tmp_path / "set.npz"
+  np.savez(
+    path,
+    train_images=random.integers(0, 256, (20, 4, 5, 3), dtype=np.uint8),
+    train_labels=np.arange(20) % 2,
+    test_images=random.integers(0, 256, (6, 4, 5, 3), dtype=np.uint8),
+    test_labels=np.arange(6) % 2,
+  )
+  return str(path)
+
+
+@pytest.fixture
+def folder_path(tmp_path):
+  random = np.random.default_rng(1)
+  for name in ("ant", "bee"):
+    (tmp_path / "set" / name).mkdir(parents=True)
+    for i in range(10):
+      pixels = random.integers(0, 256, (4 + i, 5, 3), dtype=np.uint8)
+      Image.fromarray(pixels).save(tmp_path / "set" / name / f"{i}.png")
+  return str(tmp_path / "set")
+
+
+@pytest.fixture
+def paths(npz_path, folder_path):
+  return {"digits": None, "npz": npz_path, "folder": folder_path}
+
+
+@pytest.mark.parametrize("protocol", datasets.PROTOCOLS)
+@pytest.mark.parametrize("name", ["digits", "npz", "folder"])
+def test_parts_are_as_described_and_as_their_examples_say(name, protocol, paths):
+  spec = datasets.find(name, protocol, paths[name])
+  opened = opening.open_set(spec)
+  for part, size in ((opened.train, spec.num_train), (opened.test, spec.num_test)):
+    assert len(part) == size
+    assert len(part.class_names) == spec.num_classes
+    examples = [part.read(i) for i in range(size)]
+    assert part.read_labels().tolist() == [label for _, label in examples]
+    assert part.read_sizes().tolist() == [list(image.shape[:2]) for image, _ in examples]
+  assert opened.train.fingerprint() != opened.test.fingerprint()
+  assert opened.unchecked == (name == "folder")
+  assert (opened.origin is not None) == (name == "folder")
+
+
+@pytest.mark.parametrize("name", ["digits", "npz", "folder"])
+def test_select_never_touches_the_test_set(name, paths):
+  def contents(part):
+    return [image.tobytes() for image, _ in map(part.read, range(len(part)))]
+
+  final, select = (
+    opening.open_set(datasets.find(name, p, paths[name])) for p in ("final", "select")
+  )
+  assert sorted(contents(select.train) + contents(select.test)) == sorted(contents(final.train))
+
+
+def test_the_version_identifies_the_data(npz_path, folder_path):
+  def version(name, path=None):
+    return opening.open_set(datasets.find(name, "final", path)).version
+
+  assert version("digits") == f"digits of scikit-learn {sklearn.__version__}"
+  digest = hashlib.sha256(pathlib.Path(npz_path).read_bytes()).hexdigest()[:16]
+  assert version("npz", npz_path) == f"set.npz, sha256 {digest}"
+  before = version("folder", folder_path)
+  assert before.startswith("set, sha256 ")
+  assert version("folder", folder_path) == before
+  Image.new("RGB", (3, 3)).save(pathlib.Path(folder_path) / "ant" / "0.png")
+  assert version("folder", folder_path) != before
+
+
+def test_fingerprints_of_arrays_cover_pixels_and_labels(npz_path):
+  train = opening.open_set(datasets.find("npz", "final", npz_path)).train
+  images, labels = train.images.copy(), train.labels.copy()
+  images[3, 0, 0, 0] ^= 1
+  labels[3] ^= 1
+  others = [type(train)(images, train.labels, ("0", "1")), type(train)(train.images, labels, ())]
+  assert len({train.fingerprint(), *(o.fingerprint() for o in others)}) == 3
+
+
+@pytest.mark.slow
+def test_without_tensorflow_all_else_is_opened_and_a_tfds_set_says_what_is_missing(paths):
+  code = f"""
+import sys
+sys.modules["tensorflow"] = sys.modules["tensorflow_datasets"] = None
+from bit_jax import errors
+from bit_jax.data import datasets, device, fewshot, loading, opening, order
+for name, path in {paths!r}.items():
+  opened = opening.open_set(datasets.find(name, "final", path))
+  print(name, len(opened.train), len(opened.test))
+try:
+  opening.open_set(datasets.find("cifar10", "final"))
+except errors.UserError as e:
+  print(e)
+"""
+  done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+  *sizes, message = done.stdout.splitlines()
+  assert sizes == ["digits 797 1000", "npz 20 6", "folder 16 4"]
+  assert "read with tensorflow and tensorflow-datasets" in message
