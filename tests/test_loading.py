@@ -1,86 +1,280 @@
 """Tests of bit_jax.data.loading."""
 
 import dataclasses
-import hashlib
-import pathlib
-import subprocess
-import sys
 
 import numpy as np
 import pytest
-import sklearn
+from PIL import Image
 
-from bit_jax import errors
-from bit_jax.data import datasets, loading
+from bit_jax import errors, experiment
+from bit_jax.data import arrays, datasets, fewshot, loading, resizing
+from bit_jax.weights import cache
+from configs import folder, npz, quickstart
+
+FIELDS = {"resize": 12, "crop": 8, "batch_size": 4}
+TRAIN_BYTES, TEST_BYTES = 24 * 12 * 12 * 3, 6 * 8 * 8 * 3  # of `folder_path`, decoded
+
+
+def resolved(config, **changes):
+  config.update({**FIELDS, **changes})
+  return experiment.resolve(config)
 
 
 @pytest.fixture
 def npz_path(tmp_path):
-  rng = np.random.default_rng(0)
+  random = np.random.default_rng(0)
   path = tmp_path / "set.npz"
   np.savez(
     path,
-    train_images=rng.integers(0, 256, (20, 4, 5, 3), dtype=np.uint8),
+    train_images=random.integers(0, 256, (20, 4, 5, 3), dtype=np.uint8),
     train_labels=np.arange(20) % 2,
-    test_images=rng.integers(0, 256, (6, 4, 5, 3), dtype=np.uint8),
+    test_images=random.integers(0, 256, (6, 4, 5, 3), dtype=np.uint8),
     test_labels=np.arange(6) % 2,
   )
   return str(path)
 
 
+@pytest.fixture
+def folder_path(tmp_path):
+  """24 images to train on and 6 to score, of three classes and many sizes."""
+  random = np.random.default_rng(1)
+  for part, count in (("train", 8), ("test", 2)):
+    for name in ("ant", "bee", "cat"):
+      directory = tmp_path / "set" / part / name
+      directory.mkdir(parents=True)
+      for i in range(count):
+        pixels = random.integers(0, 256, (20 + i, 30 + 5 * i, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(directory / f"{i}.png")
+  return tmp_path / "set"
+
+
+def load_folder(path, arguments="", memory=float("inf"), **changes):
+  config, spec = resolved(folder.get_config(f"{arguments}path={path}"), **changes)
+  return loading.load(spec, config, memory)
+
+
+def spoil(path):
+  path.write_bytes(path.read_bytes()[:60])  # its header stays
+
+
+def everything(part):
+  return part.some(np.arange(len(part)))
+
+
+def assert_same(part, other):
+  assert len(part) == len(other)
+  for a, b in zip(everything(part), everything(other), strict=True):
+    np.testing.assert_array_equal(a, b)
+
+
 @pytest.mark.parametrize("protocol", datasets.PROTOCOLS)
 @pytest.mark.parametrize("name", ["digits", "npz"])
-def test_sizes_are_those_of_the_description(name, protocol, npz_path):
-  spec = datasets.find(name, protocol, npz_path if name == "npz" else None)
-  train, test, _ = loading.load(spec)
-  assert (len(train), len(test)) == (spec.num_train, spec.num_test)
-  assert train.images.shape[1:] == test.images.shape[1:] == (*spec.image_size, 3)
+def test_arrays_are_taken_as_they_are(name, protocol, npz_path):
+  config = (
+    quickstart.get_config(f"protocol={protocol}")
+    if name == "digits"
+    else npz.get_config(f"protocol={protocol},path={npz_path}")
+  )
+  config.shots = None
+  config, spec = resolved(config)
+  data = loading.load(spec, config)
+  assert (len(data.train), len(data.test)) == (spec.num_train, spec.num_test)
+  for part in (data.train, data.test):
+    assert part.size is None  # the device resizes them, in float32
+    assert part.examples.images.shape == (len(part), *spec.image_size, 3)
+    np.testing.assert_array_equal(part.labels, part.examples.labels)
+  assert (data.chosen, data.left_out, data.warnings, data.origin) == (None, {}, [], None)
 
 
-def test_select_never_touches_the_test_set():
-  pool, _, _ = loading.load(datasets.find("digits", "final"))
-  train, held_out, _ = loading.load(datasets.find("digits", "select"))
-  found = sorted(image.tobytes() for part in (train, held_out) for image in part.images)
-  assert found == sorted(image.tobytes() for image in pool.images)
+@pytest.mark.parametrize(
+  ("changes", "random_crop", "sizes"),
+  [
+    ({}, True, (12, 8)),
+    ({}, False, (8, 8)),
+    ({"test_size": 10}, True, (12, 10)),
+    ({"fixed_size": True, "image_size": (12, 12)}, True, (None, 8)),
+    ({"fixed_size": True, "image_size": (8, 8)}, True, (None, None)),
+    ({"fixed_size": True, "image_size": (13, 12)}, True, (12, 8)),
+    ({"fixed_size": True, "image_size": (4, 30)}, True, (None, 8)),
+  ],
+)
+def test_sizes_on_the_host(folder_path, changes, random_crop, sizes):
+  test_size = {k: v for k, v in changes.items() if k == "test_size"}
+  described = {k: v for k, v in changes.items() if k != "test_size"}
+  config, spec = resolved(
+    folder.get_config(f"path={folder_path}"), random_crop=random_crop, **test_size
+  )
+  assert loading.host_sizes(dataclasses.replace(spec, **described), config) == sizes
 
 
-def test_the_version_identifies_the_data(npz_path):
-  _, _, digits = loading.load(datasets.find("digits", "final"))
-  _, _, npz = loading.load(datasets.find("npz", "final", npz_path))
-  assert digits == f"digits of scikit-learn {sklearn.__version__}"
-  path = pathlib.Path(npz_path)
-  assert npz == f"{path.name}, sha256 {hashlib.sha256(path.read_bytes()).hexdigest()[:16]}"
+def test_images_of_a_folder_are_decoded_and_resized(folder_path):
+  data = load_folder(folder_path)
+  assert (data.train.size, data.test.size) == (12, 8)
+  assert data.train.class_names == ("ant", "bee", "cat")
+  images, labels = data.train.examples.images, data.train.labels
+  assert images.shape == (24, 12, 12, 3)
+  found = {(labels[i], images[i].tobytes()) for i in range(24)}
+  expected = {
+    (k, resizing.resize(np.array(Image.open(path)), 12).tobytes())
+    for k, name in enumerate(("ant", "bee", "cat"))
+    for path in (folder_path / "train" / name).iterdir()
+  }
+  assert found == expected
+  assert "As the data has it" in data.origin
+  assert data.version.startswith("set, sha256 ")
+
+
+@pytest.mark.parametrize(
+  ("memory", "resident"),
+  [
+    (TRAIN_BYTES + TEST_BYTES, (True, True)),
+    (TRAIN_BYTES + TEST_BYTES - 1, (True, False)),
+    (TRAIN_BYTES, (True, False)),
+    (TRAIN_BYTES - 1, (False, True)),
+    (TEST_BYTES - 1, (False, False)),
+    (0, (False, False)),
+  ],
+)
+def test_a_part_lives_in_memory_if_there_is_room_after_the_one_before(
+  folder_path, memory, resident
+):
+  data = load_folder(folder_path, memory=memory)
+  assert (data.train.examples is not None, data.test.examples is not None) == resident
+  assert (data.train.labels is not None, data.test.labels is not None) == resident
+
+
+@pytest.mark.parametrize("arguments", ["", "shots=3,seed=5,", "crop=False,"])
+@pytest.mark.parametrize("cached", [False, True])
+def test_what_is_streamed_is_what_is_resident(folder_path, arguments, cached):
+  resident = load_folder(folder_path, arguments)
+  streamed = load_folder(folder_path, arguments, memory=0, decoded_cache=cached)
+  assert streamed.train.examples is None
+  for _ in range(2):  # from the files, and from the cache where there is one
+    assert_same(streamed.train, resident.train)
+    assert_same(streamed.test, resident.test)
+  np.testing.assert_array_equal(everything(resident.train)[0], resident.train.examples.images)
+  np.testing.assert_array_equal(everything(resident.train)[1], resident.train.labels)
+
+
+def test_arrays_that_are_streamed_are_those_that_are_resident(npz_path):
+  config, spec = resolved(npz.get_config(f"shots=4,path={npz_path}"))
+  resident, streamed = (loading.load(spec, config, memory) for memory in (1e9, 0))
+  assert streamed.train.examples is None
+  assert len(streamed.train) == 8
+  assert_same(streamed.train, resident.train)
+  assert_same(streamed.test, resident.test)
+
+
+def test_few_shot_indices_are_into_the_whole_part(folder_path):
+  whole, some = load_folder(folder_path), load_folder(folder_path, "shots=3,seed=5,")
+  expected = fewshot.select(whole.train.labels, 3, 5, ("ant", "bee", "cat"))
+  np.testing.assert_array_equal(some.chosen, expected)
+  assert some.chosen.dtype == np.int64
+  np.testing.assert_array_equal(some.train.examples.images, whole.train.examples.images[expected])
+  assert np.bincount(some.train.labels).tolist() == [3, 3, 3]
+  assert_same(some.test, whole.test)
+
+
+def test_more_shots_than_a_class_has_are_refused_with_its_name(folder_path):
+  (folder_path / "train" / "bee" / "0.png").unlink()
+  with pytest.raises(errors.UserError, match="bee"):
+    load_folder(folder_path, "shots=8,")
+
+
+def test_a_filter_leaves_out_and_counts_in_both_parts(folder_path):
+  whole = load_folder(folder_path)
+  data = load_folder(folder_path, min_side=21, max_aspect=2.2)
+  # Sizes are 20 + i by 30 + 5 i: i = 0 is too small, i from 6 on is too long.
+  assert (len(data.train), len(data.test)) == (15, 3)
+  assert data.left_out == {"training images of odd size": 9, "test images of odd size": 3}
+  kept = {image.tobytes() for image in data.train.examples.images}
+  assert kept < {image.tobytes() for image in whole.train.examples.images}
+
+
+@pytest.mark.parametrize("memory", [1e9, 0])
+def test_unreadable_images_of_both_parts_stop_a_run_with_their_list(folder_path, memory):
+  for name in ("train/ant/3.png", "train/cat/0.png", "test/bee/1.png"):
+    spoil(folder_path / name)
+  with pytest.raises(errors.UserError, match="3 of 30 images can't be read") as caught:
+    load_folder(folder_path, memory=memory)
+  for name in ("train/ant/3.png", "train/cat/0.png", "test/bee/1.png"):
+    assert f"  The image {folder_path / name} is cut short" in str(caught.value)
+
+
+@pytest.mark.parametrize("memory", [1e9, 0])
+def test_or_are_left_out_and_counted(folder_path, memory):
+  whole = load_folder(folder_path)
+  for name in ("train/ant/3.png", "train/cat/0.png", "test/bee/1.png"):
+    spoil(folder_path / name)
+  data = load_folder(folder_path, "on_bad_image=skip,", memory)
+  assert data.left_out == {"unreadable training images": 2, "unreadable test images": 1}
+  assert (len(data.train), len(data.test)) == (22, 5)
+  assert np.bincount(everything(data.train)[1]).tolist() == [7, 8, 7]
+  kept = {image.tobytes() for image in everything(data.train)[0]}
+  assert kept < {image.tobytes() for image in whole.train.examples.images}
+  assert data.warnings == []  # it is told as left out
+
+
+@pytest.mark.parametrize("memory", [1e9, 0])
+def test_an_unreadable_image_that_is_not_used_does_no_harm(folder_path, memory):
+  spoil(folder_path / "train" / "ant" / "0.png")  # by its header, 20 x 30
+  data = load_folder(folder_path, memory=memory, min_side=21)
+  assert data.left_out == {"training images of odd size": 3, "test images of odd size": 3}
+
+
+@pytest.mark.parametrize("memory", [1e9, 0])
+def test_the_decoded_cache_is_filled_and_read(folder_path, monkeypatch, memory):
+  plain = load_folder(folder_path)
+  data = load_folder(folder_path, memory=memory, decoded_cache=True)
+  assert_same(data.train, plain.train)
+  assert_same(data.test, plain.test)
+  sizes = sorted(p.name.rsplit("-", 1)[1] for p in cache.directory().glob("decoded/*"))
+  assert sizes == ["12", "8"]
+  again = load_folder(folder_path, memory=memory, decoded_cache=True)
+  monkeypatch.setattr(loading.opening.folder.images, "decode", lambda _: pytest.fail("decoded"))
+  assert_same(again.train, plain.train)
+  assert_same(again.test, plain.test)
+
+
+def test_arrays_need_no_cache(npz_path):
+  config, spec = resolved(npz.get_config(f"path={npz_path}"), decoded_cache=True)
+  loading.load(spec, config, 0)
+  assert not (cache.directory() / "decoded").exists()
 
 
 @pytest.mark.parametrize(
   ("change", "said"),
   [
-    ({"num_train": 798}, "797 training images where 798 were expected"),
-    ({"num_test": 999}, "1000 test images where 999"),
-    ({"num_classes": 11}, "10 classes where 11"),
-    ({"image_size": (8, 9)}, r"\(8, 8\) pixels in each training image where \(8, 9\)"),
+    ({"num_train": 798}, "digits holds 797 training images where 798 were expected"),
+    ({"num_test": 9_999}, "digits holds 1,000 test images where 9,999 were expected"),
   ],
 )
-def test_another_version_is_noticed(change, said):
-  spec = dataclasses.replace(datasets.find("digits", "final"), **change)
-  with pytest.raises(errors.UserError, match=said):
-    loading.load(spec)
+def test_other_counts_are_a_warning(change, said):
+  config, spec = resolved(quickstart.get_config("weights=none"))
+  data = loading.load(dataclasses.replace(spec, **change), config)
+  (warning,) = data.warnings
+  assert said in warning
+  assert "another version, or incomplete" in warning
 
 
-def test_without_tensorflow_arrays_load_and_a_tfds_set_says_what_is_missing(npz_path):
-  code = f"""
-import sys
-sys.modules["tensorflow"] = sys.modules["tensorflow_datasets"] = None
-from bit_jax import errors
-from bit_jax.data import arrays, datasets, device, fewshot, loading, order
-print(*(len(e) for e in loading.load(datasets.find("digits", "final"))[:2]))
-print(*(len(e) for e in loading.load(datasets.find("npz", "final", {npz_path!r}))[:2]))
-try:
-  loading.load(datasets.find("cifar10", "final"))
-except errors.UserError as e:
-  print(e)
-"""
-  done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-  digits, npz, message = done.stdout.splitlines()
-  assert (digits, npz) == ("797 1000", "20 6")
-  assert "read with tensorflow and tensorflow-datasets" in message
+def test_other_classes_are_an_error():
+  config, spec = resolved(quickstart.get_config("weights=none"))
+  with pytest.raises(errors.UserError, match="holds 10 classes where 11 were expected"):
+    loading.load(dataclasses.replace(spec, num_classes=11), config)
+
+
+def test_some_examples_come_in_the_order_asked_for(folder_path):
+  for memory in (1e9, 0):
+    part = load_folder(folder_path, memory=memory).train
+    images, labels = everything(part)
+    some = part.some(np.array([7, 2, 2]))
+    np.testing.assert_array_equal(some[0], images[[7, 2, 2]])
+    np.testing.assert_array_equal(some[1], labels[[7, 2, 2]])
+
+
+def test_examples_at_hand_are_not_copied():
+  config, spec = resolved(quickstart.get_config("weights=none"))
+  config.shots = None
+  data = loading.load(spec, config)
+  assert isinstance(data.test.source, arrays.Examples)
+  assert data.test.source is data.test.examples
