@@ -1,5 +1,7 @@
 """Runs from beginning to end: what they leave behind, and that they can be repeated and resumed."""
 
+import csv
+import dataclasses
 import json
 import shutil
 
@@ -9,19 +11,23 @@ import numpy as np
 import pytest
 import running
 from matplotlib import image as mpl_image
+from PIL import Image
 
 from bit_jax import (
   architectures,
+  classwise,
   errors,
   interruption,
   models,
   optimizer,
   parallel,
+  pictures,
+  selection,
   steps,
   trainer,
   weights,
 )
-from bit_jax.data import datasets, device, fewshot, opening, order
+from bit_jax.data import arrays, datasets, device, fewshot, loading, opening, order
 from bit_jax.weights import download
 
 pytestmark = pytest.mark.slow
@@ -42,6 +48,13 @@ def finished(tmp_path_factory):
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(steps, "train_step", lambda *a, **k: (traces.append(0), step(*a, **k))[1])
     return folder, running.train(folder), len(traces)
+
+
+@pytest.fixture
+def no_pictures(monkeypatch):
+  """Leaves out the drawing, half of the time that a run of known programs takes."""
+  for name in ("curves", "sheet", "confusion"):
+    monkeypatch.setattr(pictures, name, lambda *_: None)
 
 
 @pytest.fixture(scope="module")
@@ -95,19 +108,30 @@ def test_the_first_loss_is_that_of_a_head_of_zeros(finished):
   assert first["loss"] == pytest.approx(np.log(10), abs=1e-5)
 
 
-def test_the_exported_weights_score_the_same_over_every_image_once(finished, digits):
-  folder, result, _ = finished
-  architecture = architectures.find("R14x0.5")
-  loaded = weights.load(folder / "model.npz", architecture, head="keep", num_classes=10)
-  test = digits[1]
-  images = device.prepare_eval(jnp.asarray(test.images), 32)
+@pytest.fixture(scope="module")
+def score():
+  """Returns top-1, loss and predictions of a run's exported weights, without any of its code."""
   apply = jax.jit(models.create("R14x0.5", 10).apply)
-  logits = np.asarray(apply({"params": loaded.params}, images)[0], np.float64)
-  shifted = logits - logits.max(1, keepdims=True)
-  losses = np.log(np.exp(shifted).sum(1)) - shifted[np.arange(159), test.labels]
-  assert len(test) % 52 % 4  # neither batches nor devices divide them evenly
-  assert result["top1"] == pytest.approx(np.mean(logits.argmax(1) == test.labels), abs=1e-7)
-  assert result["loss"] == pytest.approx(losses.mean(), abs=1e-5)
+
+  def scored(folder, test, size=32):
+    architecture = architectures.find("R14x0.5")
+    loaded = weights.load(folder / "model.npz", architecture, head="keep", num_classes=10)
+    images = device.prepare_eval(jnp.asarray(test.images), size)
+    logits = np.asarray(apply({"params": loaded.params}, images)[0], np.float64)
+    shifted = logits - logits.max(1, keepdims=True)
+    losses = np.log(np.exp(shifted).sum(1)) - shifted[np.arange(len(test)), test.labels]
+    predictions = logits.argmax(1)
+    return np.mean(predictions == test.labels), losses.mean(), predictions
+
+  return scored
+
+
+def test_the_exported_weights_score_the_same_over_every_image_once(finished, digits, score):
+  folder, result, _ = finished
+  assert len(digits[1]) % 52 % 4  # neither batches nor devices divide them evenly
+  top1, loss, _ = score(folder, digits[1])
+  assert result["top1"] == pytest.approx(top1, abs=1e-7)
+  assert result["loss"] == pytest.approx(loss, abs=1e-5)
 
 
 def test_the_subset_is_recorded(finished, digits):
@@ -117,6 +141,7 @@ def test_the_subset_is_recorded(finished, digits):
   assert record["indices"] == fewshot.select(train.labels, 3, 0, train.class_names).tolist()
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_the_same_seed_gives_the_same_weights_and_another_others(finished, tmp_path):
   running.train(tmp_path / "again")
   assert (tmp_path / "again/model.npz").read_bytes() == (finished[0] / "model.npz").read_bytes()
@@ -139,16 +164,22 @@ def test_a_folder_of_another_config_is_refused(finished):
     running.train(finished[0], base_lr=0.5)
 
 
-@pytest.mark.parametrize("stop_after", [2, 4])
-def test_an_interrupted_run_ends_as_if_it_had_not_been(finished, tmp_path, monkeypatch, stop_after):
+@pytest.mark.usefixtures("no_pictures")
+@pytest.mark.parametrize(
+  ("stop_after", "share", "later_share"),
+  [(2, 0.4, 0.4), (4, 0.4, 0.0), (2, 0.0, 0.0)],
+  ids=["resident", "resident, then streamed", "streamed"],
+)
+def test_an_interrupted_run_ends_as_if_it_had_not_been(
+  finished, tmp_path, capsys, stop_after, share, later_share
+):
   """Step 2 has no regular checkpoint; at step 4 there is one of step 3 to replace."""
-  said = f"Stopped after step {stop_after} of 6; the same command goes on from there"
-  with monkeypatch.context() as patch:
-    patch.setattr(interruption, "StopRequest", lambda: StopAfter(stop_after))
-    with pytest.raises(interruption.Interrupted, match=said):
-      running.train(tmp_path)
+  interrupted(stop_after, tmp_path, resident_share=share)
   assert not (tmp_path / "result.json").exists()
-  result = running.train(tmp_path)
+  capsys.readouterr()
+  result = running.train(tmp_path, resident_share=later_share)
+  told = "Training and Test images are read as they are needed" in capsys.readouterr().out
+  assert told == (later_share == 0)
   whole, expected, _ = finished
   assert {k: result[k] for k in ("loss", "top1")} == {k: expected[k] for k in ("loss", "top1")}
   assert (tmp_path / "model.npz").read_bytes() == (whole / "model.npz").read_bytes()
@@ -159,6 +190,16 @@ def test_an_interrupted_run_ends_as_if_it_had_not_been(finished, tmp_path, monke
 
 def comparable(row):
   return {k: v for k, v in row.items() if k not in ("images_per_second", "input_wait_share")}
+
+
+def interrupted(step, folder, *arguments, **changes):
+  """Runs until a request to stop after a step."""
+  total_steps = {**running.FIELDS, **changes}["total_steps"]
+  said = f"Stopped after step {step} of {total_steps}; the same command goes on from there"
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(interruption, "StopRequest", lambda: StopAfter(step))
+    with pytest.raises(interruption.Interrupted, match=said):
+      running.train(folder, *arguments, **changes)
 
 
 class StopAfter:
@@ -203,6 +244,151 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
   assert kept == ["2"]
   assert not (tmp_path / "result.json").exists()
   assert all(np.isfinite(r["loss"]) for r in running.rows(tmp_path))
+
+
+# Two good steps after that of the warm-up, then such as spoil everything.
+RATES = np.array([0, *[0.03] * 3, *[1.0] * 8], np.float32)
+PATIENT = {"total_steps": 12, "eval_every": 2, "checkpoint_every": 2, "test_size": 40}
+PATIENT |= {"keep_best": True, "patience": 2}
+PRETRAINED = "shots=3,protocol=select"
+
+
+@pytest.fixture
+def rates(monkeypatch):
+  monkeypatch.setattr(optimizer, "learning_rates", lambda *_: RATES)
+
+
+@pytest.fixture(scope="module")
+def patient(tmp_path_factory):
+  """The folder and result of a run from the package's own weights that patience ends."""
+  folder = tmp_path_factory.mktemp("patient") / "run"
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(optimizer, "learning_rates", lambda *_: RATES)
+    return folder, running.train(folder, PRETRAINED, **PATIENT)
+
+
+def test_patience_ends_a_run_and_the_best_weights_are_its_result(patient, digits, score):
+  folder, result = patient
+  top1 = {r["step"]: r["top1"] for r in running.rows(folder, "eval")}
+  assert list(top1) == [2, 4, 6, 8]
+  assert max(top1[s] for s in (2, 6, 8)) < 0.8 * top1[4]
+  assert (result["best_step"], result["steps"], result["top1"]) == (4, 8, top1[4])
+  scored = score(folder, digits[1], 40)[:2]
+  assert (result["top1"], result["loss"]) == (
+    pytest.approx(scored[0], abs=1e-7),
+    pytest.approx(scored[1], abs=1e-5),
+  )
+  assert score(folder, digits[1], 32)[1] != pytest.approx(scored[1], abs=1e-3)  # the test size
+  assert not list(folder.glob("best*"))
+
+
+@pytest.mark.usefixtures("no_pictures", "rates")
+def test_a_patient_run_is_resumed(patient, tmp_path, monkeypatch, capsys):
+  """It is stopped before an evaluation, dies when all is done, and then only has to end."""
+  whole, expected = patient
+  interrupted(6, tmp_path, PRETRAINED, **PATIENT)
+  assert (tmp_path / selection.BEST).exists()
+  with monkeypatch.context() as patch:
+    patch.setattr(trainer.outcome, "write", lambda *_: exit("killed"))
+    with pytest.raises(SystemExit):
+      running.train(tmp_path, PRETRAINED, **PATIENT)
+  said = "No better evaluation in the last 2: training ends after step 8.\n"
+  assert capsys.readouterr().out.count(said) == 1
+  monkeypatch.setattr(trainer._Loop, "_step", lambda *_: pytest.fail("it took a step"))
+  result = running.train(tmp_path, PRETRAINED, **PATIENT)
+  assert said in capsys.readouterr().out
+  assert timeless(result) == timeless(expected)
+  assert (tmp_path / "model.npz").read_bytes() == (whole / "model.npz").read_bytes()
+  assert [comparable(r) for r in running.rows(tmp_path)] == [
+    comparable(r) for r in running.rows(whole)
+  ]
+
+
+def timeless(result):
+  return {k: v for k, v in result.items() if k not in ("seconds", "images_per_second")}
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory, digits):
+  """The digits as files, three to train on and all to test, with an unreadable one of each."""
+  root = tmp_path_factory.mktemp("tree")
+  train = digits[0].take(fewshot.select(digits[0].labels, 3, 0, digits[0].class_names))
+  for part, examples in (("train", train), ("test", digits[1])):
+    for i, (image, label) in enumerate(zip(examples.images, examples.labels, strict=True)):
+      folder = root / part / str(label)
+      folder.mkdir(parents=True, exist_ok=True)
+      Image.fromarray(image).save(folder / f"{i}.png")
+  whole = next((root / "train/3").iterdir()).read_bytes()
+  for name in ("train/3/broken.png", "test/5/broken.png"):
+    (root / name).write_bytes(whole[:50])
+  return root
+
+
+def on_files(tree, folder, **changes):
+  fields = {"dataset": "folder", "data_path": str(tree), "shots": None}
+  return running.train(folder, "weights=none", **fields, **changes)
+
+
+@pytest.mark.parametrize("share", [0.4, 0.0])
+def test_broken_images_stop_a_run_with_their_list(tree, tmp_path, share):
+  with pytest.raises(errors.UserError) as e:
+    on_files(tree, tmp_path / "run", resident_share=share)
+  message = str(e.value)
+  assert "2 of 191 images can't be read" in message
+  assert "--config.on_bad_image=skip" in message
+  assert "train/3/broken.png" in message
+  assert "test/5/broken.png" in message
+  assert not (tmp_path / "run/environment.json").exists()
+
+
+def test_broken_images_are_left_out_and_classes_told_one_by_one(
+  tree, tmp_path, score, monkeypatch, capsys
+):
+  warning = "The data set is another version."
+  monkeypatch.setattr(loading, "_differences", lambda *_: [warning])
+  result = on_files(tree, tmp_path / "run", on_bad_image="skip")
+  left_out = {"unreadable training images": 1, "unreadable test images": 1}
+  assert result == {**result, "num_train": 30, "num_test": 159, "left_out": left_out}
+  assert result["warnings"] == [warning]
+  assert json.loads((tmp_path / "run/result.json").read_text()) == result
+  out = capsys.readouterr().out
+  assert f"warning: {warning}\n" in out
+  assert "warning: 1 unreadable test images are left out.\n" in out
+  assert "Every class has 3 training images.\n" in out
+
+  test = files_of(tree / "test")
+  top1, _, predictions = score(tmp_path / "run", test)
+  assert result["top1"] == pytest.approx(top1, abs=1e-7)
+  matrix = classwise.confusion(test.labels, predictions, 10)
+  with (tmp_path / "run/confusion.csv").open() as file:
+    _, *rows = csv.reader(file)
+  assert [[int(v) for v in r[1:]] for r in rows] == matrix.tolist()
+  with (tmp_path / "run/per_class.csv").open() as file:
+    classes = list(csv.DictReader(file))
+  assert [c["class"] for c in classes] == list("0123456789")
+  assert {c["training_images"] for c in classes} == {"3"}
+  for c, row in zip(classes, matrix, strict=True):
+    assert int(c["evaluated_images"]) == row.sum()
+    assert float(c["top1"]) == pytest.approx(row[int(c["class"])] / row.sum(), abs=5e-5)
+
+
+def files_of(folder):
+  """Returns the readable images of `<class>/*` as examples."""
+  paths = [p for p in sorted(folder.glob("*/*.png")) if p.stem != "broken"]
+  images = np.stack([np.array(Image.open(p)) for p in paths])
+  labels = np.array([int(p.parent.name) for p in paths], np.int32)
+  return arrays.Examples(images, labels, tuple("0123456789"))
+
+
+def test_processes_stream_what_one_of_them_has_no_room_for(monkeypatch, digits):
+  train, test = (loading.Part(d, None, d.class_names, d, d.labels) for d in digits)
+  data = loading.Loaded(train, test, "v", None, {}, [], None, None)
+  other = np.array([True, False])  # another process must stream its training images
+  gather = trainer.multihost_utils
+  monkeypatch.setattr(gather, "process_allgather", lambda ours: np.stack([ours, other]))
+  agreed = trainer._agree_on_streams(data)
+  assert agreed.train == dataclasses.replace(train, examples=None)
+  assert agreed.test.examples is digits[1]
 
 
 def test_a_run_traces_its_step_once(finished):
