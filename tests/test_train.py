@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import running
 
-from bit_jax import train
+from bit_jax import optimizer, train
 
 pytestmark = pytest.mark.slow
 
@@ -130,10 +130,43 @@ def test_a_dry_run_prints_the_resolved_config_and_writes_nothing(tmp_path, capsy
   assert not (tmp_path / "run").exists()
 
 
-def test_two_processes_equal_one(tmp_path, tmp_path_factory):
-  """Two processes of two devices each against this one's four."""
-  with running.compilation_cache(tmp_path_factory):
-    expected = running.train(tmp_path / "one")
+# The best evaluation is that of step 4, before rates that spoil everything.
+RATES = [0.0, *[0.03] * 3, *[1.0] * 8]
+
+STOPPED_AND_RESUMED = f"""
+import sys
+import numpy as np
+from bit_jax import interruption, optimizer, train
+
+class StopRequest:
+  requested = True
+  __enter__ = lambda self: self
+  __exit__ = lambda *_: None
+
+optimizer.learning_rates = lambda *_: np.array({RATES}, np.float32)
+earlier, interruption.StopRequest = interruption.StopRequest, StopRequest
+try:
+  train.main(["train", *sys.argv[1:]])
+except interruption.Interrupted as e:
+  print(e, file=sys.stderr)
+  interruption.StopRequest = earlier
+  train.main(["train", *(a for a in sys.argv[1:] if a != "--distributed")])  # they have met
+"""
+
+
+def test_two_processes_that_stream_and_are_resumed_equal_one_that_does_not(
+  tmp_path, tmp_path_factory, monkeypatch
+):
+  """Two processes of two devices each, stopped after step 5 of 12, against this one's four.
+
+  Patience ends the run after step 6, which only those know that know the evaluations before 5.
+  """
+  arguments = "shots=3,protocol=select"
+  fields = {"total_steps": 12, "eval_every": 1, "log_every": 5, "patience": 2, "keep_best": True}
+  with running.compilation_cache(tmp_path_factory), monkeypatch.context() as patch:
+    patch.setattr(optimizer, "learning_rates", lambda *_: np.array(RATES, np.float32))
+    expected = running.train(tmp_path / "one", arguments, **fields)
+  assert (expected["best_step"], expected["steps"]) == (4, 6)
   with socket.socket() as free:
     free.bind(("127.0.0.1", 0))
     port = free.getsockname()[1]
@@ -142,7 +175,9 @@ def test_two_processes_equal_one(tmp_path, tmp_path_factory):
     "JAX_NUM_PROCESSES": "2",
     "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
   }
-  line = running.command("--workdir", str(tmp_path / "two"), "--distributed")
+  flags = ("--workdir", str(tmp_path / "two"), "--distributed")
+  line = running.command(*flags, arguments=arguments, **fields, resident_share=0.0)
+  line[1:3] = ["-c", STOPPED_AND_RESUMED]
   processes = [
     running.start(line, tmp_path_factory, JAX_PROCESS_ID=str(i), **common) for i in range(2)
   ]
@@ -152,10 +187,13 @@ def test_two_processes_equal_one(tmp_path, tmp_path_factory):
     for process in processes:
       process.kill()
   assert (status, other_status) == (0, 0), err + other_err
+  for text in (err, other_err):
+    assert "Stopped after step 5 of 12" in text
+  assert "Training and Test images are read as they are needed" in out
   result = json.loads((tmp_path / "two" / "result.json").read_text())
-  assert result["num_test"] == 159
-  assert result["top1"] == expected["top1"]
-  assert result["loss"] == pytest.approx(expected["loss"], abs=1e-5)
+  for name in ("num_test", "steps", "best_step", "top1"):
+    assert result[name] == expected[name], name
+  assert result["loss"] == pytest.approx(expected["loss"], abs=1e-4)
   one, two = running.arrays(tmp_path / "one"), running.arrays(tmp_path / "two")
   for key, value in one.items():
     np.testing.assert_allclose(two[key], value, atol=1e-5)
