@@ -154,7 +154,8 @@ def read_json(path: pathlib.Path) -> Any | None:
 
 def write_lines(path: pathlib.Path, lines: Sequence[str]) -> None:
   """Writes a text file, one item a line."""
-  path.write_text("".join(f"{line}\n" for line in lines))
+  text = "".join(f"{line}\n" for line in lines)
+  path.write_text(text, encoding="utf-8", errors="surrogateescape")
 
 
 def write_csv(path: pathlib.Path, rows: Iterable[Sequence[Any]]) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import running
 
-from bit_jax.data import datasets, loading
+from bit_jax.data import datasets, opening
 
 pytestmark = pytest.mark.slow
 
@@ -35,8 +35,8 @@ def test_cifar10(tmp_path, tmp_path_factory, tfds_dir):
   assert (result["num_test"], result["steps"]) == (10_000, 6)
   assert 0.05 < result["top1"] < 0.4
   record = json.loads((tmp_path / "run" / "fewshot.json").read_text())
-  train, _, _ = loading.load(datasets.find("cifar10", "final"), str(tfds_dir))
-  labels = train.labels[record["indices"]]
+  train = opening.open_set(datasets.find("cifar10", "final"), str(tfds_dir)).train
+  labels = train.read_labels()[record["indices"]]
   np.testing.assert_array_equal(np.bincount(labels), np.full(10, 2))
   assert len(set(record["indices"])) == 20
   names = (tmp_path / "run" / "classes.txt").read_text().split()

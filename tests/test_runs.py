@@ -108,6 +108,16 @@ def test_json_of_numpy_values_is_written_as_a_whole(tmp_path):
   assert runs.read_json(tmp_path / "x.json")["c"] == 7
 
 
+def test_tables_and_lists_hold_any_name_of_a_file(tmp_path):
+  name = os.fsdecode(b"caf\xe9 \xe7\x8c\xab")  # not all of it is UTF-8
+  runs.write_csv(tmp_path / "x.csv", [("path", "class"), (name, 'a, "b"'), (3, "")])
+  runs.write_lines(tmp_path / "x.txt", [name, "b"])
+  assert (tmp_path / "x.csv").read_bytes() == (
+    b'path,class\r\n%b,"a, ""b"""\r\n3,\r\n' % os.fsencode(name)
+  )
+  assert (tmp_path / "x.txt").read_bytes() == os.fsencode(name) + b"\nb\n"
+
+
 def test_environment():
   found = runs.describe_environment(data="digits 1", weights_sha256=None)
   assert found["packages"]["jax"] == jax.__version__
