@@ -409,10 +409,10 @@ class _Loop:
     run, c = self._run, self._run.config
     seconds, timed = self._clock.seconds, self._clock.steps
     known = done in self._reporter.evaluations  # where patience ended the run
-    evaluation, best_step = self._score(done) if known else self._evaluate(done), None
-    if c.keep_best:
-      best_step = self._go_back_to_best()
-      evaluation = evaluation if best_step == done else self._score(best_step)
+    evaluation = None if known else self._evaluate(done)
+    best_step = self._go_back_to_best() if c.keep_best else None
+    if evaluation is None or best_step not in (None, done):
+      evaluation = self._score(done if best_step is None else best_step)
     result = {
       **evaluation.means,
       "num_train": len(run.data.train),

@@ -295,7 +295,10 @@ def test_a_patient_run_is_resumed(patient, tmp_path, monkeypatch, capsys):
   said = "No better evaluation in the last 2: training ends after step 8.\n"
   assert capsys.readouterr().out.count(said) == 1
   monkeypatch.setattr(trainer._Loop, "_step", lambda *_: pytest.fail("it took a step"))
+  score, scored = trainer._Loop._score, []
+  monkeypatch.setattr(trainer._Loop, "_score", lambda *a: (scored.append(a[1]), score(*a))[1])
   result = running.train(tmp_path, PRETRAINED, **PATIENT)
+  assert scored == [4]  # the others are on record
   assert said in capsys.readouterr().out
   assert timeless(result) == timeless(expected)
   assert (tmp_path / "model.npz").read_bytes() == (whole / "model.npz").read_bytes()
