@@ -63,13 +63,16 @@ def regime_warnings(config: Any, spec: datasets.DatasetSpec, num_used: int) -> l
     spec: The data set.
     num_used: Training examples that are left.
   """
-  expected, used = (hyperrule.regime(n) for n in (num_examples(config, spec), num_used))
-  if expected == used:
+  total = num_examples(config, spec)
+  batch_size = config.batch_size if config.preset == "scaled" else None
+  expected, used = (hyperrule.schedule(config.preset, n, batch_size) for n in (total, num_used))
+  does = (config.total_steps, config.mixup_alpha)
+  if expected == used or does == (used.total_steps, used.mixup_alpha):
     return []
   return [
-    f"Of {num_examples(config, spec):,} training images {num_used:,} are used, for which the rule "
-    f"says {used.total_steps:,} steps and MixUp {used.mixup_alpha:g}, not what this run does; set "
-    f"total_steps and mixup_alpha to follow it."
+    f"Of {total:,} training images {num_used:,} are used, for which the rule says "
+    f"{used.total_steps:,} steps and MixUp {used.mixup_alpha:g}, where this run has {does[0]:,} "
+    f"and {does[1]:g}; set total_steps and mixup_alpha to follow it."
   ]
 
 

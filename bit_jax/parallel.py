@@ -178,12 +178,12 @@ def place(images: np.ndarray, labels: np.ndarray) -> Examples:
 
 
 def device_memory() -> float:
-  """Returns the bytes that each device can hold.
+  """Returns the bytes that a set may take on each device, and on the host, which keeps a copy.
 
-  The CPU devices of a process share the machine's memory, in which the host keeps a copy of its
-  own.
+  The CPU devices of a process share the machine's memory with the host.
   """
+  host = psutil.virtual_memory().available
   memory = jax.local_devices()[0].memory_stats() or {}  # a CPU tells nothing
   if limit := memory.get("bytes_limit"):
-    return float(limit)
-  return psutil.virtual_memory().total / (jax.local_device_count() + 1)
+    return float(min(limit, host))
+  return host / (jax.local_device_count() + 1)

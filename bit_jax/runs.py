@@ -109,6 +109,19 @@ def record_environment(folder: pathlib.Path, environment: Mapping[str, Any]) -> 
   write_json(folder / ENVIRONMENT, {**earlier, "resumed": [*earlier["resumed"], part]})
 
 
+def require_data(folder: pathlib.Path, version: str | None) -> None:
+  """Raises a `UserError` if a run was made with another version of the data; None is not checked.
+
+  A finished run's result must not be taken for that of images that have changed since.
+  """
+  earlier = read_json(folder / ENVIRONMENT)
+  if version is not None and earlier is not None and earlier["data"] != version:
+    raise errors.UserError(
+      f"The run in {folder} was made with data {earlier['data']}, which is now {version}: delete "
+      f"the folder to start anew, or choose another --workdir."
+    )
+
+
 def finished(folder: pathlib.Path) -> dict[str, Any] | None:
   """Returns the result of a folder whose run is complete, or None."""
   return read_json(folder / RESULT)

@@ -1,10 +1,16 @@
-"""Which evaluation of a run was the best, and whether waiting for a better one is over."""
+"""Which evaluation of a run was the best, where its weights are, and when to stop waiting."""
 
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
-BEST = "best.npz"  # the weights of the best evaluation so far, in the official naming
-BEST_STEP = "best.json"
+
+def best(evaluations: Mapping[int, float]) -> int:
+  """Returns the step of the highest accuracy, the first of equals.
+
+  Args:
+    evaluations: {step: top-1 accuracy}; at least one.
+  """
+  return min(evaluations, key=lambda step: (-evaluations[step], step))
 
 
 def exhausted(evaluations: Mapping[int, float], patience: int | None) -> bool:
@@ -16,11 +22,17 @@ def exhausted(evaluations: Mapping[int, float], patience: int | None) -> bool:
   """
   if patience is None or not evaluations:
     return False
-  best = min(evaluations, key=lambda step: (-evaluations[step], step))
-  return sum(step > best for step in evaluations) >= patience
+  return sum(step > best(evaluations) for step in evaluations) >= patience
 
 
-def discard(folder: pathlib.Path) -> None:
-  """Removes the best weights from a run folder that doesn't need them any more."""
-  for name in (BEST, BEST_STEP):
-    (folder / name).unlink(missing_ok=True)
+def weights_path(folder: pathlib.Path, step: int) -> pathlib.Path:
+  """Returns the file of the weights after a step that were the best then."""
+  return folder / f"best-{step}.npz"
+
+
+def discard(folder: pathlib.Path, keep: Collection[int] = ()) -> None:
+  """Removes the best weights from a run folder, except those after the steps in `keep`."""
+  kept = {weights_path(folder, step) for step in keep}
+  for path in folder.glob("best-*.npz"):
+    if path not in kept:
+      path.unlink(missing_ok=True)

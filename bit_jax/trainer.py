@@ -32,7 +32,7 @@ from bit_jax import (
   steps,
   weights,
 )
-from bit_jax.data import loading, order
+from bit_jax.data import loading, opening, order
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,6 +83,7 @@ def train_and_evaluate(config: Any, workdir: str) -> dict[str, Any]:
   folder = runs.open_folder(workdir, config.to_dict(), experiment.identity(config), create=is_first)
   with runs.lock(folder) if is_first else contextlib.nullcontext():
     if result := runs.finished(folder):
+      runs.require_data(folder, opening.version_of_path(spec))
       if is_first:
         print(f"{folder} is finished; this is its result (delete the folder to run it again).")
       return result
@@ -173,11 +174,11 @@ def _remarks(data: loading.Loaded) -> Iterator[str]:
     yield data.origin
   if data.train.labels is not None:
     yield classwise.balance(data.train.labels, data.train.class_names)
-  streamed = [n for n, p in (("Training", data.train), ("Test", data.test)) if p.examples is None]
+  streamed = [n for n, p in (("training", data.train), ("test", data.test)) if p.examples is None]
   if streamed:
     yield (
-      f"{' and '.join(streamed)} images are read as they are needed: there is no room for all of "
-      f"them, decoded, on the devices."
+      f"The {' and '.join(streamed)} images are read as they are needed: decoded they would take "
+      f"more than the share of memory that sets may have (resident_share)."
     )
 
 
@@ -225,7 +226,7 @@ def _explained_out_of_memory(config: Any) -> Iterator[None]:
     raise errors.UserError(
       f"A device ran out of memory with {config.model}, crop {config.crop} and batch "
       f"{config.batch_size}: try preset=scaled with --config.batch_size="
-      f"{max(1, config.batch_size // 2)}, or a smaller resize and crop."
+      f"{max(1, config.batch_size // 2)}, a smaller resize and crop, or a smaller resident_share."
     ) from e
 
 
@@ -265,6 +266,7 @@ class _Loop:
     )
     self._rates = optimizer.learning_rates(c.base_lr, c.warmup_steps, c.decay_steps, c.total_steps)
     self._window: list[Any] = []
+    self._bests: list[int] = []  # steps of the best evaluations at the last two checkpoints
 
   def run(self, first: int, stop: interruption.StopRequest) -> int:
     """Takes the steps from `first` on, with logs, evaluations and checkpoints on their way.
@@ -355,6 +357,10 @@ class _Loop:
         self._raise_not_finite(done)
       progress = {"seconds": self._clock.seconds, "timed_steps": self._clock.steps}
       self._checkpoints.save(self._state, progress)
+    if self._run.config.keep_best and self._run.is_first and self._reporter.evaluations:
+      # Whoever resumes from this checkpoint, or from the one before, finds the best until then.
+      self._bests = [*self._bests[-1:], selection.best(self._reporter.evaluations)]
+      selection.discard(self._run.folder, self._bests)
 
   def _check_finite(self, done: int) -> None:
     """Raises if a loss since the last log is not finite; such a state must not be saved."""
@@ -382,8 +388,10 @@ class _Loop:
     """Evaluates every test image once, and keeps the weights if none were better."""
     evaluation = self._score(done)
     means, evaluations = evaluation.means, self._reporter.evaluations
-    if self._run.config.keep_best and means["top1"] > max(evaluations.values(), default=-1):
-      self._keep(done)
+    better = means["top1"] > max(evaluations.values(), default=-1)
+    if self._run.config.keep_best and self._run.is_first and better:
+      path = selection.weights_path(self._run.folder, done)
+      weights.save(path, jax.device_get(self._state.params))
     # After the weights: whoever finds the record finds them too.
     self._reporter.eval_metrics(done, means, len(evaluation.labels))
     return evaluation
@@ -397,12 +405,6 @@ class _Loop:
     if not np.isfinite(evaluation.means["loss"]):
       self._raise_not_finite(done)
     return evaluation
-
-  def _keep(self, done: int) -> None:
-    if self._run.is_first:
-      folder = self._run.folder
-      weights.save(folder / selection.BEST, jax.device_get(self._state.params))
-      runs.write_json(folder / selection.BEST_STEP, {"step": done})
 
   def finish(self, done: int) -> dict[str, Any]:
     """Evaluates, exports the weights, draws the pictures and writes the result."""
@@ -436,10 +438,9 @@ class _Loop:
     run = self._run
     if jax.process_count() > 1:
       multihost_utils.sync_global_devices("best weights written")
-    record = runs.read_json(run.folder / selection.BEST_STEP)
-    assert record is not None
+    step = selection.best(self._reporter.evaluations)
     best = weights.load(
-      run.folder / selection.BEST,
+      selection.weights_path(run.folder, step),
       architectures.find(run.config.model),
       head="keep",
       num_classes=run.model.num_classes,
@@ -447,4 +448,4 @@ class _Loop:
     if jax.process_count() > 1:  # the first process will delete them
       multihost_utils.sync_global_devices("best weights read")
     self._state = self._state.replace(params=parallel.replicate(best.params))
-    return int(record["step"])
+    return step

@@ -38,8 +38,14 @@ def test_waiting_is_counted_from_the_last_improvement(scores, patience):
 
 
 def test_discard_removes_its_own_files_alone(tmp_path):
-  for name in (selection.BEST, selection.BEST_STEP, "model.npz"):
+  for name in ("best-2.npz", "best-4.npz", "best-14.npz", "model.npz"):
     (tmp_path / name).write_text("")
+  selection.discard(tmp_path, [4, 6])
+  assert sorted(p.name for p in tmp_path.iterdir()) == ["best-4.npz", "model.npz"]
   selection.discard(tmp_path)
   selection.discard(tmp_path)  # nothing there is no mistake
   assert [p.name for p in tmp_path.iterdir()] == ["model.npz"]
+
+
+def test_the_first_of_equals_is_the_best():
+  assert selection.best({3: 0.5, 1: 0.25, 2: 0.5}) == 2

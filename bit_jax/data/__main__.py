@@ -6,8 +6,6 @@ import os
 import sys
 from collections.abc import Sequence
 
-from absl import logging
-
 from bit_jax import commands, errors
 from bit_jax.data import datasets, vtab
 
@@ -100,7 +98,6 @@ def _parser() -> argparse.ArgumentParser:
 def _doctor(args: argparse.Namespace) -> int:
   names = select(args.names)
   print("Importing TensorFlow (some 8 s) ...", file=sys.stderr, flush=True)
-  logging.set_verbosity(logging.ERROR)  # tfds warns of every folder that isn't there
   from bit_jax.data import doctor
 
   failed = {}

@@ -7,12 +7,15 @@ import contextlib
 import pathlib
 from collections.abc import Iterator
 
+from absl import logging
 from google.protobuf import json_format
 
 from bit_jax import errors, tensorflow_import
 
 tf = tensorflow_import.tensorflow()  # before tfds imports it with its own settings
 import tensorflow_datasets as tfds  # noqa: E402
+
+logging.set_verbosity(logging.ERROR)  # tfds warns of every folder that isn't there
 
 
 def find_current(tfds_name: str, data_dir: str | None = None) -> tfds.core.DatasetBuilder:

@@ -250,18 +250,23 @@ def _copies(found: scan.Scan, decoded: list[_Decoded], parts: list[str]) -> Iter
   for group in groups.values():
     # Training images first: what is scored is then said to be a copy of them.
     group.sort(key=lambda i: (parts[i] != "train", found.entries[i].path))
-    for place, i in enumerate(group[1:], start=1):
-      before = group[:place]
-      other = next((j for j in before if parts[j] != parts[i]), before[0])
+    in_part = {parts[group[0]]: group[0]}  # the first of the group in each part,
+    of_label = {found.entries[group[0]].label: group[0]}  # and of each label
+    for i in group[1:]:
+      label = found.entries[i].label
+      other = next((j for part, j in in_part.items() if part != parts[i]), group[0])
+      contradicted = next((j for name, j in of_label.items() if name != label), None)
+      in_part.setdefault(parts[i], i)
+      of_label.setdefault(label, i)
       same = "byte for byte" if decoded[i].content == decoded[other].content else "pixel for pixel"
       detail = f"is {same} {found.entries[other].path}"
       kind = "leak" if parts[other] != parts[i] else "duplicate"
       yield Problem(kind, found.entries[i].path, detail)
-      labelled = [j for j in before if found.entries[j].label != found.entries[i].label]
-      if labelled:
-        j = labelled[0]
-        detail = f"is {found.entries[i].label}, but {found.entries[j].label} as "
-        yield Problem("contradiction", found.entries[i].path, detail + found.entries[j].path)
+      if contradicted is not None:
+        first = found.entries[contradicted]
+        yield Problem(
+          "contradiction", found.entries[i].path, f"is {label}, but {first.label} as {first.path}"
+        )
 
 
 def _odd_sizes(found: scan.Scan, decoded: list[_Decoded]) -> Iterable[Problem]:

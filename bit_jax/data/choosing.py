@@ -2,6 +2,8 @@
 
 import contextlib
 import json
+import os
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -49,6 +51,23 @@ def usable(
   return np.flatnonzero(keep), {why: n for why, n in reasons.items() if n}
 
 
+def require_all_classes(labels: np.ndarray, usable: np.ndarray, class_names: Sequence[str]) -> None:
+  """Raises a `UserError` if what was left out was all of a class.
+
+  Args:
+    labels: [N] integer, of a training part.
+    usable: [M] integer indices of what is left.
+    class_names: The names of the classes.
+  """
+  gone = np.setdiff1d(labels, labels[usable])
+  if len(gone):
+    names = ", ".join(class_names[c] for c in gone[:_LISTED])
+    raise errors.UserError(
+      f"No training image is left of {names}: mend them, loosen what leaves them out (min_side, "
+      f"max_aspect, on_bad_image), or remove the class."
+    )
+
+
 def few_shot(source: opening.Source, usable: np.ndarray, shots: int, seed: int) -> np.ndarray:
   """Returns the subset of the usable examples: [shots * classes] int64 indices into the source.
 
@@ -70,24 +89,36 @@ def _labels(source: opening.Source) -> np.ndarray:
   if len(source) < _MANY:
     return source.read_labels()
   record = cache.directory() / "labels" / f"{source.fingerprint()}.npy"
-  with contextlib.suppress(OSError, ValueError):
-    return np.load(record)
+  with contextlib.suppress(OSError, ValueError, EOFError):
+    labels = np.load(record)
+    if labels.shape == (len(source),):
+      return labels
   labels = source.read_labels()
+  temporary = record.with_suffix(f".{os.getpid()}.npy")
   with contextlib.suppress(OSError):  # without a record they are read again
     record.parent.mkdir(parents=True, exist_ok=True)
-    np.save(record, labels)
+    np.save(temporary, labels)
+    temporary.replace(record)
   return labels
 
 
 def unreadable(source: opening.Source, part: str) -> dict[int, str]:
-  """Returns {index: why} of all unreadable images; decodes each once, and remembers the outcome."""
+  """Returns {index: why} of all unreadable images; decodes each once, and remembers the outcome.
+
+  Those that were unreadable before are tried again: it may have been for want of a permission.
+  """
   record = cache.directory() / "unreadable" / f"{source.fingerprint()}.json"
-  with contextlib.suppress(OSError, ValueError, AttributeError):
-    return {int(index): why for index, why in json.loads(record.read_text()).items()}
-  found = stream.unreadable(source, f"Checking the {part} images")
+  what = f"Checking the {part} images"
+  with contextlib.suppress(OSError, ValueError, TypeError):
+    before = np.array(json.loads(record.read_text()), np.int64)
+    again = stream.unreadable(stream.Chosen(source, before), what)
+    return {int(before[i]): why for i, why in again.items()}
+  found = stream.unreadable(source, what)
+  temporary = record.with_suffix(f".{os.getpid()}")
   with contextlib.suppress(OSError):  # without a record they are checked again
     record.parent.mkdir(parents=True, exist_ok=True)
-    record.write_text(json.dumps(found))
+    temporary.write_text(json.dumps(list(found)))
+    temporary.replace(record)
   return found
 
 

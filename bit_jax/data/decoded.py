@@ -19,45 +19,45 @@ from bit_jax.data import resizing, stream
 
 
 class DecodedCache:
-  """A source whose images are resized, and read from disk where they were read before."""
+  """A source of images of one size that are read from disk where they were read before."""
 
-  def __init__(self, source: stream.Source, size: int, folder: pathlib.Path, count: int):
+  def __init__(
+    self, source: stream.Source, shape: tuple[int, int], folder: pathlib.Path, count: int
+  ):
     """Opens the cache, or begins it.
 
     Args:
       source: Where images come from that are not in the cache yet.
-      size: Side in pixels of the square that images are resized to.
+      shape: (height, width) in pixels; images that have another are resized to a square, so then
+        both must be equal.
       folder: Of this set, at this size, and of nothing else.
       count: How many of the images will be read.
 
     Raises:
       UserError: The folder can't be written, or there is no room for so many images.
     """
-    self._source, self._size = source, size
+    self._source, self._shape, self._folder = source, (*shape, 3), folder
     self._lock = threading.Lock()
-    shape = (len(source), size, size, 3)
     try:
       folder.mkdir(parents=True, exist_ok=True)
-      _require_room(folder, count * size * size * 3)
-      self._images = _open(folder / "images.npy", np.uint8, shape)
+      _require_room(folder, count * int(np.prod(self._shape)))
+      self._images = _open(folder / "images.npy", np.uint8, (len(source), *self._shape))
       # A checksum of image and label, or 0 where nothing is written yet; and the label.
       self._marks = _open(folder / "marks.npy", np.int64, (len(source), 2))
-      (folder / "about.json").write_text(json.dumps({"images": len(source), "size": size}) + "\n")
+      about = {"images": len(source), "height": shape[0], "width": shape[1]}
+      (folder / "about.json").write_text(json.dumps(about) + "\n")
     except OSError as e:
-      raise errors.UserError(
-        f"The cache of decoded images in {folder} can't be written ({e.strerror}): set "
-        f"$BIT_JAX_CACHE to another folder, or decoded_cache=False."
-      ) from e
+      raise self._unwritable(e) from e
 
   def __len__(self) -> int:
     """Returns the number of examples."""
     return len(self._source)
 
   def read(self, index: int) -> tuple[np.ndarray, int]:
-    """Returns an image, [size, size, 3] uint8, and its label.
+    """Returns an image, [height, width, 3] uint8, and its label.
 
     Raises:
-      UserError: It is not in the cache and can't be read.
+      UserError: It is not in the cache and can't be read, or the disk is full.
     """
     mark, label = self._marks[index].tolist()
     if mark:
@@ -65,11 +65,27 @@ class DecodedCache:
       if _mark(image, label) == mark:
         return image, label
     image, label = self._source.read(index)
-    image = resizing.resize(image, self._size)
-    self._images[index] = image
+    if image.shape != self._shape:
+      image = resizing.resize(image, self._shape[0])
+    self._write(index, image, label)
+    return image, label
+
+  def _write(self, index: int, image: np.ndarray, label: int) -> None:
+    # By a system call: a store into a mapped hole of a file on a full disk would end the process.
+    offset = self._images.offset + index * image.nbytes
+    try:
+      with (self._folder / "images.npy").open("r+b", buffering=0) as file:
+        os.pwrite(file.fileno(), image.tobytes(), offset)
+    except OSError as e:
+      raise self._unwritable(e) from e
     with self._lock:
       self._marks[index] = _mark(image, label), label
-    return image, label
+
+  def _unwritable(self, error: OSError) -> errors.UserError:
+    return errors.UserError(
+      f"The cache of decoded images in {self._folder} can't be written ({error.strerror}): set "
+      f"$BIT_JAX_CACHE to another folder, or decoded_cache=False."
+    )
 
 
 def _require_room(folder: pathlib.Path, need: int) -> None:

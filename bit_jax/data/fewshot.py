@@ -77,6 +77,10 @@ def _require_enough(labels: np.ndarray, counts: np.ndarray, class_names: Sequenc
   if short:
     shown = ", ".join(short[:10]) + (f" and {len(short) - 10} more" if len(short) > 10 else "")
     raise errors.UserError(
-      f"{max(counts)} images of every class are needed to choose from, but {shown}: ask for at "
-      f"most {min(available)}."
+      f"{max(counts)} images of every class are needed to choose from, but {shown} (without those "
+      f"that are held out to be scored): ask for {_at_most(min(available))}."
     )
+
+
+def _at_most(number: int) -> str:
+  return f"at most {number}" if number else "all of them, without shots"

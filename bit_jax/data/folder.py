@@ -13,6 +13,7 @@ import os
 import pathlib
 import sys
 from collections import Counter
+from collections.abc import Iterable
 from multiprocessing import pool
 
 import numpy as np
@@ -48,15 +49,12 @@ class Folder:
 
   Attributes:
     root: The folder that paths are relative to.
-    class_names: Sorted; a label is an index into them.
+    class_names: Sorted, as numbers if all are; a label is an index into them.
     train: What is trained on.
     test: What is scored.
     image_size: Median (height, width) in pixels over all images whose header can be read.
     fixed_size: Whether all of these are of that one size.
     origin: A sentence on where the split comes from and what is left out.
-    unreadable: (relative path, reason) of each image whose header can't be read; they are listed
-      in `train` and `test` all the same.
-    ignored: How many files are no images by their extension.
   """
 
   root: pathlib.Path
@@ -66,8 +64,6 @@ class Folder:
   image_size: tuple[int, int]
   fixed_size: bool
   origin: str
-  unreadable: tuple[tuple[str, str], ...]
-  ignored: int
 
   @property
   def num_train(self) -> int:
@@ -143,14 +139,17 @@ class Files:
     """Returns a sha256 in hexadecimal that changes with the files, their labels or their order.
 
     It covers names, sizes and times of change, not the content, so that it takes no reading.
-
-    Raises:
-      UserError: A file is gone.
     """
+    return self._digest(_stamps(self._root, self._listing.paths))
+
+  def identity(self) -> str:
+    """Returns what `fingerprint` does, but the same for a copy of the files made later."""
+    return self._digest((size,) for size, _ in _stamps(self._root, self._listing.paths))
+
+  def _digest(self, stamps: Iterable[tuple[int, ...]]) -> str:
     digest = hashlib.sha256("\0".join(self.class_names).encode("utf-8", "surrogateescape"))
-    stamps = _stamps(self._root, self._listing.paths)
     for path, label, stamp in zip(self._listing.paths, self._listing.labels, stamps, strict=True):
-      row = f"\0{path}\0{label}\0{stamp[0]}\0{stamp[1]}"
+      row = "\0".join(["", path, str(label), *map(str, stamp)])
       digest.update(row.encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
 
@@ -184,7 +183,7 @@ def split(found: scan.Scan, protocol: str) -> Folder:
     UserError: There are too few images to split, or none that can be read.
   """
   train, test, origin = _split(found, protocol)
-  class_names = tuple(sorted({e.label for e in found.entries if e.part in ("", "train")}))
+  class_names = _in_order({e.label for e in found.entries if e.part in ("", "train")})
   headers = read_headers(found.root, tuple(e.path for e in found.entries))
   if not len(headers.sizes):
     name, reason = headers.unreadable[0]
@@ -200,8 +199,6 @@ def split(found: scan.Scan, protocol: str) -> Folder:
     image_size=headers.median,
     fixed_size=bool((headers.sizes == headers.sizes[0]).all()),
     origin=origin + _left_out(found) + _untested(test, class_names),
-    unreadable=headers.unreadable,
-    ignored=len(found.ignored),
   )
 
 
@@ -216,7 +213,8 @@ def faults(found: scan.Scan) -> list[str]:
     )
   if found.empty:
     sentences.append(
-      f"In {root}, these folders hold no images: {scan.some(found.empty)}. Fill or remove them."
+      f"In {root}, these folders hold no images: {scan.some(found.empty)}. Fill or remove them; "
+      f"images are files that end in {', '.join(images.EXTENSIONS)}."
     )
   if sentences:  # what follows would only repeat them
     return sentences
@@ -224,11 +222,7 @@ def faults(found: scan.Scan) -> list[str]:
 
 
 def read_headers(root: pathlib.Path, paths: tuple[str, ...]) -> Headers:
-  """Reads the headers of images; a second call takes no reading if the files are the same.
-
-  Raises:
-    UserError: A file is gone.
-  """
+  """Reads the headers of images; a second call takes no reading if the files are the same."""
   return _read_headers(root, paths, _stamps(root, paths))
 
 
@@ -265,14 +259,14 @@ def _read_headers(
 
 
 def _stamps(root: pathlib.Path, paths: tuple[str, ...]) -> tuple[tuple[int, int], ...]:
-  """Returns (bytes, time of change in nanoseconds) of each file."""
+  """Returns (bytes, time of change in nanoseconds) of each file; -1 of one that isn't there."""
   base = str(root)
 
   def stamp(path: str) -> tuple[int, int]:
     try:
       status = os.stat(os.path.join(base, path))
-    except OSError as e:
-      raise errors.UserError(f"The image {root / path} can't be read: {e.strerror}.") from None
+    except OSError:  # such as a link to nowhere; `images` will say so
+      return -1, -1
     return status.st_size, status.st_mtime_ns
 
   return tuple(map(stamp, paths))
@@ -280,6 +274,12 @@ def _stamps(root: pathlib.Path, paths: tuple[str, ...]) -> tuple[tuple[int, int]
 
 def _class_fault(found: scan.Scan) -> str | None:
   names = sorted({e.label for e in found.entries})
+  undecodable = [name for name in names if not name.isprintable()]
+  if undecodable:
+    return (
+      f"{scan.counted(len(undecodable), 'class name')} in {found.root} can't be printed, "
+      f"{undecodable[0]!r} for one: rename the folder (in UTF-8)."
+    )
   if not names:
     return f"There are no images in {found.root}: fill its class folders."
   if len(names) == 1:
@@ -373,14 +373,25 @@ def _listing(entries: tuple[scan.Entry, ...], class_names: tuple[str, ...]) -> L
   return Listing(tuple(e.path for e in entries), labels)
 
 
+def _in_order(class_names: set[str]) -> tuple[str, ...]:
+  if all(name.isdecimal() for name in class_names):
+    return tuple(sorted(class_names, key=lambda name: (int(name), name)))
+  return tuple(sorted(class_names))
+
+
 def _left_out(found: scan.Scan) -> str:
-  if not found.unclassified:
-    return ""
-  n = len(found.unclassified)
-  return (
-    f" {scan.counted(n, 'image')} in no class folder {'is' if n == 1 else 'are'} left out: "
-    f"{scan.some(found.unclassified)}."
-  )
+  visible = [p for p in found.ignored if not p.rpartition("/")[2].startswith(".")]
+  sentences = []
+  for paths, noun, why in (
+    (found.unclassified, "image", "in no class folder"),
+    (visible, "file", "of no known image type"),
+  ):
+    if paths:
+      verb = "is" if len(paths) == 1 else "are"
+      sentences.append(
+        f" {scan.counted(len(paths), noun)} {why} {verb} left out: {scan.some(paths)}."
+      )
+  return "".join(sentences)
 
 
 def _untested(test: tuple[scan.Entry, ...], class_names: tuple[str, ...]) -> str:

@@ -14,14 +14,19 @@ from typing import Any
 
 import numpy as np
 import tqdm
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from bit_jax import errors
 from bit_jax.data import arrays, builders, datasets, labels, records, resizing
 from bit_jax.data.builders import tf, tfds
 
 _READ_BATCH = 256  # images a progress tick; of no consequence for the result
-_DAMAGED = (tf.errors.NotFoundError, tf.errors.DataLossError, tf.errors.InvalidArgumentError)
+_DAMAGED = (
+  tf.errors.NotFoundError,
+  tf.errors.DataLossError,
+  tf.errors.InvalidArgumentError,
+  tf.errors.FailedPreconditionError,  # fewer records than the metadata say
+)
 
 
 class Split:
@@ -100,7 +105,10 @@ class Split:
     found = np.empty((len(self), 2), np.int32)
     for start, batch in self._batches(dataset.map(lambda e: e["image"]), "sizes"):
       for offset, encoded in enumerate(batch):
-        found[start + offset] = Image.open(io.BytesIO(encoded)).size[::-1]
+        try:
+          found[start + offset] = Image.open(io.BytesIO(encoded)).size[::-1]
+        except UnidentifiedImageError:
+          raise self._damaged(f"image {start + offset} of {self._split} is none") from None
     return found
 
   def load(self, size: int | None) -> arrays.Examples:
@@ -132,10 +140,17 @@ class Split:
     return arrays.Examples(images, self._checked(found), self.class_names)
 
   def fingerprint(self) -> str:
-    """Returns what identifies the examples: a sha256 of their files' names, sizes and times."""
-    parts = [self.version, self._split]
+    """Returns what identifies images and labels: a sha256 of their files' names and times, too.
+
+    Raises:
+      UserError: A file is missing.
+    """
+    parts = [self.version, self._split, self._spec.label, str(self._spec.pixel_scale)]
     for path in sorted({i.filename for i in self._instructions}):
-      state = pathlib.Path(path).stat()
+      try:
+        state = pathlib.Path(path).stat()
+      except OSError as e:
+        raise self._damaged(e) from None
       parts.append(f"{path} {state.st_size} {state.st_mtime_ns}")
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 

@@ -59,7 +59,7 @@ class Loaded:
     left_out: How many images were left out for which reason.
     warnings: Sentences on what is otherwise than the description of the data set says.
     origin: A sentence on how the user's images were split; None for other sets.
-    listing: Which of the user's images are in which part (`opening.Opened`).
+    listing: Which of the user's images are in which part (`opening.Opened`), or 'left out'.
   """
 
   train: Part
@@ -86,21 +86,22 @@ def load(spec: datasets.DatasetSpec, config: Any, memory: float = math.inf) -> L
   """
   opened = opening.open_set(spec, config.data_dir)
   warnings = _differences(spec, opened)
-  kept, left_out = choosing.usable(opened.train, "training", config, opened.unchecked)
-  kept_tests, tests_left_out = choosing.usable(opened.test, "test", config, opened.unchecked)
+  unchecked = not opened.prepared
+  kept, left_out = choosing.usable(opened.train, "training", config, unchecked)
+  kept_tests, tests_left_out = choosing.usable(opened.test, "test", config, unchecked)
+  if unchecked:
+    choosing.require_all_classes(opened.train.read_labels(), kept, opened.train.class_names)
+  listing = _marked(opened.listing, np.concatenate([kept, len(opened.train) + kept_tests]))
   chosen = None
   if config.shots is not None:
     chosen = kept = choosing.few_shot(opened.train, kept, config.shots, config.seed)
   train_size, test_size = host_sizes(spec, config)
-  check = opened.unchecked and config.on_bad_image == "stop"
-  reader = _Reader(config, spec.image_size, memory, check)
+  reader = _Reader(config, spec.image_size, memory, unchecked)
   train = reader.read(opened.train, kept, train_size, "training")
   test = reader.read(opened.test, kept_tests, test_size, "test")
   choosing.require_readable(reader.unreadable, len(train) + len(test))
   left_out |= tests_left_out
-  return Loaded(
-    train, test, opened.version, chosen, left_out, warnings, opened.origin, opened.listing
-  )
+  return Loaded(train, test, opened.version, chosen, left_out, warnings, opened.origin, listing)
 
 
 def host_sizes(spec: datasets.DatasetSpec, config: Any) -> tuple[int | None, int | None]:
@@ -133,25 +134,29 @@ class _Reader:
     unreadable: Why images can't be read, each with its name.
   """
 
-  def __init__(self, config: Any, native: tuple[int, int], memory: float, check: bool):
-    """Takes the (height, width) of native images, and whether to find the unreadable ones."""
+  def __init__(self, config: Any, native: tuple[int, int], memory: float, unchecked: bool):
+    """Takes the (height, width) of native images, and whether images may be unreadable."""
     self._config, self._native = config, native
-    self._memory, self._check = memory, check
+    self._memory, self._unchecked = memory, unchecked
     self.unreadable: list[str] = []
 
   def read(self, whole: opening.Source, indices: np.ndarray, size: int | None, name: str) -> Part:
     """Returns the examples of a set at `indices` as a part, in memory or to be streamed."""
     names, complete = whole.class_names, len(indices) == len(whole)
-    source: stream.Source = self._cached(whole, len(indices), size)
+    shape = self._native if size is None else (size, size)
+    need = len(indices) * shape[0] * shape[1] * 3
+    streamed = need > self._memory
+    source: stream.Source = whole
+    if self._config.decoded_cache and (streamed or size is not None):
+      source = _cached(whole, shape, len(indices))
     if not complete:
       source = stream.Chosen(source, indices)
-    height, width = self._native if size is None else (size, size)
-    need = len(indices) * height * width * 3
-    if need > self._memory:
-      if self._check:
+    if streamed:
+      labels = whole.read_labels()[indices] if self._unchecked else None
+      if self._unchecked and self._config.on_bad_image == "stop":
         found = choosing.unreadable(whole, name)
         self.unreadable += [found[i] for i in indices.tolist() if i in found]
-      return Part(source, size, names, None, None)
+      return Part(source, size, names, None, labels)
     self._memory -= need
     examples = self._in_memory(source, size, names, name)
     return Part(examples, size, names, examples, examples.labels)
@@ -167,11 +172,26 @@ class _Reader:
     self.unreadable += unreadable.values()
     return arrays.Examples(images, labels, names)
 
-  def _cached(self, source: opening.Source, count: int, size: int | None) -> stream.Source:
-    if not self._config.decoded_cache or size is None or isinstance(source, arrays.Examples):
-      return source
-    folder = cache.directory() / "decoded" / f"{source.fingerprint()[:32]}-{size}"
-    return decoded.DecodedCache(source, size, folder, count)
+
+def _cached(source: opening.Source, shape: tuple[int, int], count: int) -> stream.Source:
+  """Returns the source behind a cache of decoded images, unless it is in memory already."""
+  if isinstance(source, arrays.Examples):
+    return source
+  size = f"{shape[0]}x{shape[1]}"
+  folder = cache.directory() / "decoded" / f"{source.fingerprint()[:32]}-{size}"
+  return decoded.DecodedCache(source, shape, folder, count)
+
+
+def _marked(
+  listing: tuple[tuple[str, str, str], ...] | None, kept: np.ndarray
+) -> tuple[tuple[str, str, str], ...] | None:
+  """Returns the listing with 'left out' for the part of those that are not at `kept`."""
+  if listing is None:
+    return None
+  used = set(kept.tolist())
+  return tuple(
+    (path, name, part if i in used else "left out") for i, (path, name, part) in enumerate(listing)
+  )
 
 
 def _differences(spec: datasets.DatasetSpec, opened: opening.Opened) -> list[str]:

@@ -39,7 +39,7 @@ class Opened:
     test: What is scored.
     version: What identifies the data: the version of the tfds builder or of scikit-learn, or the
       name of a file or folder and the first 16 digits of a sha256.
-    unchecked: Whether images may turn out to be unreadable; those that tfds prepared don't.
+    prepared: Whether tfds prepared it: no image is unreadable, but labels take time to read.
     origin: A sentence on how the user's images were split; None for other sets.
     listing: (path, class, 'train' or 'test') of each of the user's images, in the order of the
       examples; None for other sets.
@@ -48,7 +48,7 @@ class Opened:
   train: Source
   test: Source
   version: str
-  unchecked: bool = False
+  prepared: bool = False
   origin: str | None = None
   listing: tuple[tuple[str, str, str], ...] | None = None
 
@@ -70,6 +70,25 @@ def open_set(spec: datasets.DatasetSpec, data_dir: str | None = None) -> Opened:
   return _open_arrays(spec)
 
 
+def version_of_path(spec: datasets.DatasetSpec) -> str | None:
+  """Returns the version of the user's own images; None where the set is another.
+
+  Raises:
+    UserError: They are gone or faulty.
+  """
+  if spec.source == "folder":
+    return _open_folder(spec).version
+  if spec.source == "npz":
+    assert spec.path is not None
+    return _version_of_file(spec.path)
+  return None
+
+
+def _version_of_file(name: str) -> str:
+  path = pathlib.Path(name).expanduser()
+  return f"{path.name}, sha256 {cache.sha256(path)[:16]}"
+
+
 def _open_tfds(spec: datasets.DatasetSpec, data_dir: str | None) -> Opened:
   try:
     from bit_jax.data import host  # imports TensorFlow
@@ -79,7 +98,7 @@ def _open_tfds(spec: datasets.DatasetSpec, data_dir: str | None) -> Opened:
       f"imported ({e}); install them, or train on digits, a folder or an npz file."
     ) from e
   train = host.Split(spec, spec.train_split, data_dir)
-  return Opened(train, host.Split(spec, spec.test_split, data_dir), train.version)
+  return Opened(train, host.Split(spec, spec.test_split, data_dir), train.version, prepared=True)
 
 
 def _open_folder(spec: datasets.DatasetSpec) -> Opened:
@@ -87,22 +106,21 @@ def _open_folder(spec: datasets.DatasetSpec) -> Opened:
   contents = folder.describe(spec.path, spec.protocol)
   train = folder.Files(contents, contents.train)
   test = folder.Files(contents, contents.test)
-  digest = hashlib.sha256((train.fingerprint() + test.fingerprint()).encode()).hexdigest()
+  digest = hashlib.sha256((train.identity() + test.identity()).encode()).hexdigest()
   version = f"{contents.root.name}, sha256 {digest[:16]}"
   listing = tuple(
     (path, contents.class_names[label], part)
     for part, files in (("train", contents.train), ("test", contents.test))
     for path, label in zip(files.paths, files.labels, strict=True)
   )
-  return Opened(train, test, version, True, contents.origin, listing)
+  return Opened(train, test, version, origin=contents.origin, listing=listing)
 
 
 def _open_arrays(spec: datasets.DatasetSpec) -> Opened:
   if spec.source == "npz":
     assert spec.path is not None
     train, test = arrays.load_npz(spec.path)
-    path = pathlib.Path(spec.path).expanduser()
-    version = f"{path.name}, sha256 {cache.sha256(path)[:16]}"
+    version = _version_of_file(spec.path)
   else:
     train, test = arrays.load_digits()
     version = f"digits of scikit-learn {metadata.version('scikit-learn')}"

@@ -128,11 +128,16 @@ def gather(
 
 def unreadable(source: Source, what: str) -> dict[int, str]:
   """Reads a whole set once and returns {index: why} of the images that can't be read."""
-  return {
-    index: str(example)
-    for index, example in enumerate(_outcomes(source, None, what))
-    if isinstance(example, errors.UserError)
-  }
+
+  def fault(index: int) -> str | None:
+    try:
+      source.read(index)
+    except errors.UserError as e:
+      return str(e)
+    return None
+
+  faults = _progress(_in_order(fault, range(len(source)), _IMAGES_AHEAD), len(source), what)
+  return {index: why for index, why in enumerate(faults) if why is not None}
 
 
 def _outcomes(
@@ -146,14 +151,12 @@ def _outcomes(
     except errors.UserError as e:
       return e
 
+  return _progress(_in_order(attempt, range(len(source)), _IMAGES_AHEAD), len(source), what)
+
+
+def _progress(items: Iterable[T], total: int, what: str) -> Iterator[T]:
   return iter(
-    tqdm.tqdm(
-      _in_order(attempt, range(len(source)), _IMAGES_AHEAD),
-      total=len(source),
-      desc=what,
-      unit=" images",
-      disable=not sys.stderr.isatty(),
-    )
+    tqdm.tqdm(items, total=total, desc=what, unit=" images", disable=not sys.stderr.isatty())
   )
 
 
@@ -164,7 +167,7 @@ def _read(source: Source, index: int, size: int | None) -> tuple[np.ndarray, int
 
 def _in_order(function: Callable[[T], R], items: Iterable[T], ahead: int) -> Iterator[R]:
   """Yields `function(item)` in the order of the items, computed in threads, `ahead` of its use."""
-  pool = futures.ThreadPoolExecutor(os.cpu_count(), "images")
+  pool = futures.ThreadPoolExecutor(_cores(), "images")
   pending: collections.deque[futures.Future[R]] = collections.deque()
   try:
     for item in items:
@@ -175,3 +178,10 @@ def _in_order(function: Callable[[T], R], items: Iterable[T], ahead: int) -> Ite
       yield pending.popleft().result()
   finally:
     pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _cores() -> int:
+  """Returns how many cores this process may use, which a cluster may have cut."""
+  if hasattr(os, "sched_getaffinity"):  # on Linux
+    return len(os.sched_getaffinity(0))
+  return os.cpu_count() or 1
