@@ -88,10 +88,26 @@ def test_what_is_unreadable_is_remembered():
   expected = {i: f"The image {i}.png is cut short." for i in (1, 4)}
   assert [choosing.unreadable(s, "test") for s in (first, second, changed)] == [expected] * 3
   assert first.asked == changed.asked == dict.fromkeys(range(7), 1)
-  assert not second.asked
+  assert second.asked == {1: 1, 4: 1}
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"1": ', "nonsense"])
+def test_an_image_that_can_be_read_again_is_not_unreadable_any_more():
+  """Such as one whose permissions were mended, which changes neither its size nor its time."""
+  source = Pictures(SIZES, bad=(1, 4, 6))
+  assert list(choosing.unreadable(source, "test")) == [1, 4, 6]
+  source.bad = {6}
+  assert choosing.unreadable(source, "test") == {6: "The image 6.png is cut short."}
+  assert source.asked == {**dict.fromkeys(range(7), 1), 1: 2, 4: 2, 6: 2}
+
+
+def test_the_record_of_a_set_without_unreadable_images_is_believed():
+  source = Pictures(SIZES)
+  for _ in range(2):
+    assert choosing.unreadable(source, "test") == {}
+  assert source.asked == dict.fromkeys(range(7), 1)
+
+
+@pytest.mark.parametrize("content", ["", "{}", "7", '["a"]', "[1", "nonsense"])
 def test_a_damaged_record_is_made_again(content):
   source = Pictures(SIZES, bad=(1,))
   expected = choosing.unreadable(source, "test")
@@ -99,7 +115,8 @@ def test_a_damaged_record_is_made_again(content):
   record.write_text(content)
   for _ in range(2):
     assert choosing.unreadable(source, "test") == expected
-  assert source.asked == dict.fromkeys(range(7), 2)
+  assert source.asked == {**dict.fromkeys(range(7), 2), 1: 3}  # the one that is bad, by the record
+  assert [p.suffix for p in record.parent.iterdir()] == [".json"]
 
 
 def test_a_record_that_cannot_be_written_costs_time_and_nothing_else(monkeypatch, tmp_path):
@@ -118,6 +135,59 @@ def test_the_few_shot_subset_is_of_usable_images():
   assert np.bincount(labels[found]).tolist() == [6, 6]
   assert set(found) <= set(usable)
   assert found.tolist() == usable[fewshot.select(labels[usable], 6, 3, ("a", "b"))].tolist()
+
+
+@pytest.fixture
+def many(monkeypatch):
+  """A set whose labels are worth a record, which counts how often they are read."""
+  monkeypatch.setattr(choosing, "_MANY", 10)
+  source = Pictures([(4, 4)] * 10)
+  source.readings = 0
+
+  def read_labels():
+    source.readings += 1
+    return np.arange(10) % 2
+
+  source.read_labels = read_labels
+  return source
+
+
+def choose(source):
+  return choosing.few_shot(source, np.arange(10), 2, 0).tolist()
+
+
+def test_many_labels_are_read_once(many):
+  assert choose(many) == choose(many)
+  assert many.readings == 1
+  (record,) = choosing.cache.directory().glob("labels/*")
+  np.testing.assert_array_equal(np.load(record), np.arange(10) % 2)
+
+
+@pytest.mark.parametrize(
+  "spoil",
+  [
+    lambda record: record.write_bytes(b""),
+    lambda record: record.write_bytes(record.read_bytes()[:-1]),
+    lambda record: record.write_bytes(b"nonsense"),
+    lambda record: np.save(record, np.zeros(9, np.int64)),
+    lambda record: np.save(record, np.zeros((10, 1), np.int64)),
+  ],
+  ids=["empty", "cut short", "nonsense", "fewer", "another shape"],
+)
+def test_damaged_records_of_labels_are_made_again(many, spoil):
+  expected = choose(many)
+  (record,) = choosing.cache.directory().glob("labels/*")
+  spoil(record)
+  for _ in range(2):
+    assert choose(many) == expected
+  assert many.readings == 2
+
+
+def test_a_class_of_which_nothing_is_left_is_named():
+  labels = np.array([0, 1, 2, 1, 0])
+  choosing.require_all_classes(labels, np.array([1, 2, 4]), ("ant", "bee", "cat", "dog"))
+  with pytest.raises(errors.UserError, match=r"No training image is left of ant, cat: .*min_side"):
+    choosing.require_all_classes(labels, np.array([1, 3]), ("ant", "bee", "cat", "dog"))
 
 
 def test_a_class_that_has_too_few_usable_images_is_named():

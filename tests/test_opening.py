@@ -1,7 +1,9 @@
 """Tests of bit_jax.data.opening."""
 
 import hashlib
+import os
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -10,6 +12,7 @@ import pytest
 import sklearn
 from PIL import Image
 
+from bit_jax import errors
 from bit_jax.data import datasets, opening
 
 
@@ -55,7 +58,7 @@ def test_parts_are_as_described_and_as_their_examples_say(name, protocol, paths)
     assert part.read_labels().tolist() == [label for _, label in examples]
     assert part.read_sizes().tolist() == [list(image.shape[:2]) for image, _ in examples]
   assert opened.train.fingerprint() != opened.test.fingerprint()
-  assert opened.unchecked == (name == "folder")
+  assert not opened.prepared
   assert (opened.origin is not None) == (name == "folder")
 
 
@@ -82,6 +85,20 @@ def test_the_version_identifies_the_data(npz_path, folder_path):
   assert version("folder", folder_path) == before
   Image.new("RGB", (3, 3)).save(pathlib.Path(folder_path) / "ant" / "0.png")
   assert version("folder", folder_path) != before
+
+
+def test_the_version_is_found_without_opening_and_is_that_of_a_copy(paths, tmp_path):
+  found = {n: opening.version_of_path(datasets.find(n, "final", p)) for n, p in paths.items()}
+  opened = {n: opening.open_set(datasets.find(n, "final", p)) for n, p in paths.items()}
+  assert found == {**{n: o.version for n, o in opened.items()}, "digits": None}
+  copy = shutil.copytree(paths["folder"], tmp_path / "copy" / "set", copy_function=shutil.copy)
+  for path in copy.glob("*/*"):
+    os.utime(path, (1, 1))
+  copied = opening.open_set(datasets.find("folder", "final", str(copy)))
+  assert copied.version == found["folder"]
+  assert copied.train.fingerprint() != opened["folder"].train.fingerprint()
+  with pytest.raises(errors.UserError, match="There is no folder"):
+    opening.version_of_path(datasets.find("folder", "final", str(tmp_path / "gone")))
 
 
 def test_fingerprints_of_arrays_cover_pixels_and_labels(npz_path):

@@ -183,3 +183,12 @@ def test_a_run_is_not_continued_on_something_else(tmp_path, name):
   runs.record_environment(tmp_path, ENVIRONMENT)
   with pytest.raises(errors.UserError, match=rf"begun with {name} .*, which is now other"):
     runs.record_environment(tmp_path, {**ENVIRONMENT, name: "other"})
+
+
+def test_a_finished_run_is_not_taken_for_one_of_other_data(tmp_path):
+  runs.require_data(tmp_path, "v2")  # nothing is on record
+  runs.record_environment(tmp_path, ENVIRONMENT)
+  runs.require_data(tmp_path, "v1")
+  runs.require_data(tmp_path, None)
+  with pytest.raises(errors.UserError, match="was made with data v1, which is now v2: delete"):
+    runs.require_data(tmp_path, "v2")
