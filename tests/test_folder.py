@@ -53,7 +53,7 @@ class TestParts:
     assert described.class_names == ("a", "b")
     assert (described.num_train, described.num_test) == (15, 5)
     assert (described.image_size, described.fixed_size) == ((6, 8), True)
-    assert (described.unreadable, described.ignored) == ((), 0)
+    assert "left out" not in described.origin
     for listing, part in ((described.train, "train"), (described.test, "test")):
       assert listing.labels.dtype == np.int32
       expected = [f"{part}/{n}" for n in names(described, listing)]
@@ -142,12 +142,13 @@ class TestClasses:
     path = fill(tmp_path, {"a": 2, "b": 2}, extension)
     assert folder.describe(path, "final").num_train == 2
 
-  def test_other_and_hidden_files_are_counted_not_read(self, tmp_path):
+  def test_other_files_are_told_and_hidden_ones_ignored(self, tmp_path):
     path = fill(tmp_path, {"a": 2, "b": 2, ".git/c": 3, "__MACOSX/a": 3})
-    for name in ("README.md", "a/Thumbs.db", "b/._0.png", "b/x.tif"):
+    for name in ("README.md", "a/Thumbs.db", "b/._0.png", "a/.DS_Store", "b/x.tif"):
       (tmp_path / name).write_text("x")
     described = folder.describe(path, "final")
-    assert described.ignored == 4
+    sentence = "3 files of no known image type are left out: README.md, a/Thumbs.db, b/x.tif."
+    assert described.origin.endswith(f" {sentence}")
     assert described.num_train + described.num_test == 4
     assert described.class_names == ("a", "b")
 
@@ -180,6 +181,35 @@ class TestClasses:
     assert described.class_names == ("Löwe, groß", "猫")
     assert folder.Files(described, described.train).read(0)[0].shape == (6, 8, 3)
 
+  @pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+      (("10", "9", "100", "1"), ("1", "9", "10", "100")),
+      (("010", "9", "10"), ("9", "010", "10")),
+      (("10", "9", "1a"), ("10", "1a", "9")),
+      (("10", "9", "-1"), ("-1", "10", "9")),
+      (("10", "9", "2²"), ("10", "2²", "9")),
+    ],
+  )
+  def test_names_that_are_all_numbers_are_in_the_order_of_numbers(self, tmp_path, names, expected):
+    described = folder.describe(fill(tmp_path, dict.fromkeys(names, 2)), "final")
+    assert described.class_names == expected
+    held = zip(described.train.paths, described.train.labels, strict=True)
+    assert all(path.split("/")[0] == expected[label] for path, label in held)
+
+  @pytest.mark.parametrize("name", [os.fsdecode(b"caf\xe9"), "a\nb", "\x1b[31m"])
+  def test_names_that_cannot_be_printed_are_refused(self, tmp_path, name):
+    path = fill(tmp_path, {"a": 2, name: 2})
+    with pytest.raises(errors.UserError, match=r"1 class name in .* can't be printed") as caught:
+      folder.describe(path, "final")
+    assert repr(name) in str(caught.value)
+    str(caught.value).encode()
+
+  def test_names_may_hold_spaces_and_joiners_of_any_script(self, tmp_path):
+    names = {"caf\u00a0noir", "\u0645\u06cc\u200c\u0631\u0648\u062f"}
+    described = folder.describe(fill(tmp_path, dict.fromkeys(names, 2)), "final")
+    assert set(described.class_names) == names
+
   def test_sizes(self, tmp_path):
     for i, (height, width) in enumerate([(10, 90), (20, 50), (300, 60)]):
       put(tmp_path / "a" / f"{i}.png", height, width)
@@ -194,11 +224,35 @@ class TestClasses:
     (tmp_path / "test" / "a" / "0.png").write_bytes(b"")
     described = folder.describe(path, "final")
     assert (described.num_train, described.num_test) == (6, 1)
-    assert {p: r.split()[1] for p, r in described.unreadable} == {
+    assert described.image_size == (6, 8)
+    unknown = {
+      listing.paths[i]
+      for listing in (described.train, described.test)
+      for i, (height, _) in enumerate(folder.Files(described, listing).read_sizes())
+      if height < 0
+    }
+    assert unknown == {"train/a/1.png", "test/a/0.png"}
+    headers = folder.read_headers(tmp_path, ("test/a/0.png", "train/a/0.png", "train/a/1.png"))
+    assert {p: r.split()[1] for p, r in headers.unreadable} == {
       "train/a/1.png": "no",
       "test/a/0.png": "empty",
     }
-    assert described.image_size == (6, 8)
+
+  def test_a_link_to_nowhere_is_an_unreadable_image(self, tmp_path):
+    path = fill(tmp_path, {"train/a": 3, "train/b": 3, "test/a": 1})
+    (tmp_path / "train/b/gone.png").symlink_to(tmp_path / "nowhere.png")
+    described = folder.describe(path, "final")
+    assert (described.num_train, described.image_size) == (7, (6, 8))
+    files = folder.Files(described, described.train)
+    index = described.train.paths.index("train/b/gone.png")
+    assert files.read_sizes()[index].tolist() == [-1, -1]
+    with pytest.raises(images.Unreadable, match=r"The image .*train/b/gone\.png"):
+      files.read(index)
+    before = files.fingerprint()
+    put(tmp_path / "nowhere.png")
+    assert files.fingerprint() != before
+    assert files.read_sizes()[index].tolist() == [6, 8]
+    assert files.read(index)[0].shape == (6, 8, 3)
 
 
 class TestCsv:
@@ -283,7 +337,7 @@ class TestCsv:
     ({"": 3}, "holds no class folders"),
     ({"a": 3}, "All images in .* are of one class, a"),
     ({"a": 3, "b": 0, "c": 3, "d": 0}, "hold no images: b, d"),
-    ({"a": 0, "b": 0}, "hold no images: a, b"),
+    ({"a": 0, "b": 0}, r"hold no images: a, b\. Fill .* end in \.bmp, .*\.webp\."),
     ({"a": 1, "b": 1}, "No class in .* has the 2 images"),
     ({"train/a": 1, "train/b": 1}, "No class in .* has the 2 images"),
     ({"train": 3, "test": 3}, "test and train hold images but no class folders"),
@@ -407,11 +461,31 @@ class TestFiles:
       found.append(folder.Files(described, described.train).fingerprint())
     assert found[0] != found[1]
 
-  def test_a_file_that_is_gone_is_named(self, parts, described, files):
+  def test_a_file_that_is_gone_changes_the_fingerprint_and_is_named(self, parts, described, files):
     name = described.train.paths[1]
+    before = files.fingerprint()
     os.remove(os.path.join(parts, name))
-    with pytest.raises(errors.UserError, match=name):
-      files.fingerprint()
+    assert files.fingerprint() != before
+    with pytest.raises(images.Unreadable, match=name):
+      files.read(1)
+
+  def test_a_copy_has_the_identity_of_the_original_but_not_its_fingerprint(
+    self, parts, tmp_path_factory
+  ):
+    def of(root):
+      described = folder.describe(str(root), "final")
+      files = folder.Files(described, described.train)
+      return files.identity(), files.fingerprint()
+
+    copy = tmp_path_factory.mktemp("copies") / "copy"
+    shutil.copytree(parts, copy)
+    for path in copy.glob("*/*/*"):
+      os.utime(path, ns=(1, 1))
+    (identity, fingerprint), (same, other) = of(parts), of(copy)
+    assert identity == same
+    assert fingerprint != other
+    put(copy / "train" / "a" / "0.png", width=90)
+    assert of(copy)[0] != identity
 
 
 def test_changed_files_are_read_again(tmp_path):
@@ -454,5 +528,5 @@ def test_real_flowers(shared):
   assert described.class_names == ("daisy", "dandelion", "roses", "sunflowers", "tulips")
   assert np.bincount(described.train.labels).tolist() == [40] * 5
   assert np.bincount(described.test.labels).tolist() == [20] * 5
-  assert described.unreadable == ()
+  assert (folder.Files(described, described.train).read_sizes() > 0).all()
   assert not described.fixed_size

@@ -12,6 +12,7 @@ import itertools
 import os
 import pathlib
 import sys
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 from multiprocessing import pool
@@ -214,7 +215,7 @@ def faults(found: scan.Scan) -> list[str]:
   if found.empty:
     sentences.append(
       f"In {root}, these folders hold no images: {scan.some(found.empty)}. Fill or remove them; "
-      f"images are files that end in {', '.join(images.EXTENSIONS)}."
+      f"images are files that end in {', '.join(sorted(images.EXTENSIONS))}."
     )
   if sentences:  # what follows would only repeat them
     return sentences
@@ -274,7 +275,7 @@ def _stamps(root: pathlib.Path, paths: tuple[str, ...]) -> tuple[tuple[int, int]
 
 def _class_fault(found: scan.Scan) -> str | None:
   names = sorted({e.label for e in found.entries})
-  undecodable = [name for name in names if not name.isprintable()]
+  undecodable = [n for n in names if any(unicodedata.category(c) in ("Cc", "Cs") for c in n)]
   if undecodable:
     return (
       f"{scan.counted(len(undecodable), 'class name')} in {found.root} can't be printed, "
