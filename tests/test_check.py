@@ -118,6 +118,26 @@ def test_copies(root, tmp_path):
   assert not report.stops
 
 
+def test_of_many_copies_each_is_told_once_of_each_kind(root, tmp_path):
+  first = root / "train" / "a" / "0.png"
+  copies = ("train/a/y0", "train/a/y1", "train/b/y0", "train/b/y1", "test/a/y0", "test/b/y0")
+  for name in copies:
+    shutil.copy(first, root / f"{name}.png")
+  same, other = "is byte for byte train/a/0.png", "is b, but a as train/a/0.png"
+  assert found(root, tmp_path)[1] == [
+    ("leak", "test/a/y0.png", same),
+    ("leak", "test/b/y0.png", same),
+    ("contradiction", "test/a/y0.png", "is a, but b as train/b/y0.png"),
+    ("contradiction", "test/b/y0.png", other),
+    ("contradiction", "train/b/y0.png", other),
+    ("contradiction", "train/b/y1.png", other),
+    ("duplicate", "train/a/y0.png", same),
+    ("duplicate", "train/a/y1.png", same),
+    ("duplicate", "train/b/y0.png", same),
+    ("duplicate", "train/b/y1.png", same),
+  ]
+
+
 def test_images_of_other_sizes_are_no_copies(root, tmp_path):
   Image.new("RGB", (40, 90)).save(root / "train" / "a" / "x.png")
   Image.new("RGB", (90, 40)).save(root / "train" / "a" / "y.png")

@@ -88,6 +88,34 @@ def test_the_folder_is_found_again_and_differs_with_any_field():
   assert "-full-" in folder(shots=None)
 
 
+SCALED = "preset=scaled"
+
+
+@pytest.mark.parametrize(
+  ("arguments", "fields", "num_used", "said"),
+  [
+    ("", {}, 20_000, None),
+    ("", {}, 19_999, "500 steps and MixUp 0, where this run has 10,000 and 0.1;"),
+    ("", {"total_steps": 500}, 19_999, "500 steps and MixUp 0, where this run has 500 and 0.1;"),
+    ("", {"total_steps": 500, "mixup_alpha": 0.0}, 19_999, None),
+    (SCALED, {"batch_size": 64}, 45_000, None),
+    (SCALED, {"batch_size": 64}, 9_000, "4,000 steps and MixUp 0, where this run has 80,000 and"),
+    (SCALED, {"batch_size": 64, "total_steps": 4_000, "mixup_alpha": 0.0}, 9_000, None),
+  ],
+)
+def test_a_set_of_which_much_is_left_out_is_told_what_the_rule_says(
+  arguments, fields, num_used, said
+):
+  given = cifar10.get_config(arguments)
+  given.update(fields)
+  config, spec = experiment.resolve(given)
+  warnings = experiment.regime_warnings(config, spec, num_used)
+  assert len(warnings) == (said is not None)
+  for warning in warnings:
+    assert warning.startswith(f"Of 50,000 training images {num_used:,} are used")
+    assert said in warning
+
+
 INCIDENTAL = {
   *("checkpoint_every", "data_dir", "decoded_cache", "eval_batch_size", "log_every", "profile"),
   *("reason", "resident_share"),

@@ -140,7 +140,8 @@ def test_a_part_lives_in_memory_if_there_is_room_after_the_one_before(
 ):
   data = load_folder(folder_path, memory=memory)
   assert (data.train.examples is not None, data.test.examples is not None) == resident
-  assert (data.train.labels is not None, data.test.labels is not None) == resident
+  for part in (data.train, data.test):
+    np.testing.assert_array_equal(part.labels, everything(part)[1])
 
 
 @pytest.mark.parametrize("arguments", ["", "shots=3,seed=5,", "crop=False,"])
@@ -229,11 +230,72 @@ def test_the_decoded_cache_is_filled_and_read(folder_path, monkeypatch, memory):
   assert_same(data.train, plain.train)
   assert_same(data.test, plain.test)
   sizes = sorted(p.name.rsplit("-", 1)[1] for p in cache.directory().glob("decoded/*"))
-  assert sizes == ["12", "8"]
+  assert sizes == ["12x12", "8x8"]
   again = load_folder(folder_path, memory=memory, decoded_cache=True)
   monkeypatch.setattr(loading.opening.folder.images, "decode", lambda _: pytest.fail("decoded"))
   assert_same(again.train, plain.train)
   assert_same(again.test, plain.test)
+
+
+def test_images_that_keep_their_size_are_cached_where_they_are_streamed(tmp_path, monkeypatch):
+  random = np.random.default_rng(2)
+  for name in ("ant", "bee"):
+    (tmp_path / "wide" / name).mkdir(parents=True)
+    for i in range(10):
+      pixels = random.integers(0, 256, (5, 9, 3), dtype=np.uint8)
+      Image.fromarray(pixels).save(tmp_path / "wide" / name / f"{i}.png")
+  resident = load_folder(tmp_path / "wide", decoded_cache=True)
+  assert resident.train.size is None
+  assert not (cache.directory() / "decoded").exists()
+  for _ in range(2):
+    streamed = load_folder(tmp_path / "wide", memory=0, decoded_cache=True)
+    assert everything(streamed.train)[0].shape == (16, 5, 9, 3)
+    assert_same(streamed.train, resident.train)
+    assert_same(streamed.test, resident.test)
+    monkeypatch.setattr(loading.opening.folder.images, "decode", lambda _: pytest.fail("decoded"))
+  assert {p.name.rsplit("-", 1)[1] for p in cache.directory().glob("decoded/*")} == {"5x9"}
+
+
+@pytest.mark.parametrize("memory", [1e9, 0])
+def test_links_to_nowhere_are_listed_or_left_out(folder_path, memory):
+  for name in ("train/ant/gone.png", "test/bee/gone.png"):
+    (folder_path / name).symlink_to(folder_path / "nowhere.png")
+  with pytest.raises(errors.UserError, match="2 of 32 images can't be read") as caught:
+    load_folder(folder_path, memory=memory)
+  assert str(folder_path / "train/ant/gone.png") in str(caught.value)
+  data = load_folder(folder_path, "on_bad_image=skip,", memory)
+  assert (len(data.train), len(data.test)) == (24, 6)
+  assert data.left_out == {"unreadable training images": 1, "unreadable test images": 1}
+
+
+@pytest.mark.parametrize("arguments", ["", "shots=1,"])
+def test_a_class_that_is_left_out_as_a_whole_stops_a_run(folder_path, arguments):
+  for path in (folder_path / "train" / "bee").iterdir():
+    spoil(path)
+  with pytest.raises(errors.UserError, match="No training image is left of bee"):
+    load_folder(folder_path, arguments + "on_bad_image=skip,")
+
+
+def test_a_class_of_which_no_test_image_is_left_does_no_harm(folder_path):
+  for path in (folder_path / "test" / "bee").iterdir():
+    spoil(path)
+  assert len(load_folder(folder_path, "on_bad_image=skip,").test) == 4
+
+
+@pytest.mark.parametrize("memory", [1e9, 0])
+def test_the_listing_tells_what_is_left_out(folder_path, memory):
+  whole = load_folder(folder_path).listing
+  assert {(path.split("/")[1], path.split("/")[0]) for path, _, _ in whole} == {
+    row[1:] for row in whole
+  }
+  spoiled = {"train/ant/3.png", "test/bee/1.png"}
+  for name in spoiled:
+    spoil(folder_path / name)
+  data = load_folder(folder_path, "on_bad_image=skip,shots=2,", memory, min_side=21)
+  small = {p for p, _, _ in whole if p.endswith("/0.png")}
+  assert data.listing == tuple(
+    (path, name, "left out" if path in spoiled | small else part) for path, name, part in whole
+  )
 
 
 def test_arrays_need_no_cache(npz_path):

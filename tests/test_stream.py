@@ -2,8 +2,10 @@
 
 import contextlib
 import itertools
+import os
 import threading
 import time
+import weakref
 
 import numpy as np
 import pytest
@@ -162,6 +164,21 @@ def test_sizes_that_differ_are_told_where_all_should_be_of_one():
   with pytest.raises(errors.UserError, match=r"differ in size.*\(4, 4, 3\).*\(5, 4, 3\)"):
     stream.gather(Pictures(20, side=lambda i: 4 + (i == 9)), None, "Reading")
   wait_until(lambda: not image_threads())
+
+
+def test_images_are_checked_without_being_kept():
+  kept, counts = set(), []
+
+  class Counted(Pictures):
+    def read(self, index):
+      image, label = super().read(index)
+      kept.add(index)
+      weakref.finalize(image, kept.discard, index)
+      counts.append(len(kept))
+      return image, label
+
+  assert stream.unreadable(Counted(500, slow=(0,)), "Checking") == {}
+  assert max(counts) <= 2 * os.cpu_count()  # those that the threads hold
 
 
 def test_unreadable_images_are_found():
