@@ -266,7 +266,7 @@ class _Loop:
     )
     self._rates = optimizer.learning_rates(c.base_lr, c.warmup_steps, c.decay_steps, c.total_steps)
     self._window: list[Any] = []
-    self._bests: list[int] = []  # steps of the best evaluations at the last two checkpoints
+    self._saved = 0  # steps done in the last checkpoint
 
   def run(self, first: int, stop: interruption.StopRequest) -> int:
     """Takes the steps from `first` on, with logs, evaluations and checkpoints on their way.
@@ -274,7 +274,7 @@ class _Loop:
     Returns:
       The number of steps done in the end, fewer than planned if patience was exhausted.
     """
-    c = self._run.config
+    c, self._saved = self._run.config, first
     if first and first % c.eval_every == 0 and first < c.total_steps:
       self._evaluate_unless_on_record(first)  # what stopped the run came between save and this
     if self._out_of_patience(first):
@@ -357,10 +357,13 @@ class _Loop:
         self._raise_not_finite(done)
       progress = {"seconds": self._clock.seconds, "timed_steps": self._clock.steps}
       self._checkpoints.save(self._state, progress)
-    if self._run.config.keep_best and self._run.is_first and self._reporter.evaluations:
-      # Whoever resumes from this checkpoint, or from the one before, finds the best until then.
-      self._bests = [*self._bests[-1:], selection.best(self._reporter.evaluations)]
-      selection.discard(self._run.folder, self._bests)
+    if self._run.config.keep_best and self._run.is_first:
+      # Whoever resumes from this checkpoint, or from the one before if this one can't be completed,
+      # finds the best until then.
+      now = self._reporter.evaluations
+      before = {step: top1 for step, top1 in now.items() if step <= self._saved}
+      selection.discard(self._run.folder, [selection.best(e) for e in (before, now) if e])
+    self._saved = done
 
   def _check_finite(self, done: int) -> None:
     """Raises if a loss since the last log is not finite; such a state must not be saved."""

@@ -15,13 +15,16 @@ from PIL import Image
 
 from bit_jax import (
   architectures,
+  checkpoint,
   classwise,
   errors,
+  experiment,
   interruption,
   models,
   optimizer,
   parallel,
   pictures,
+  runs,
   steps,
   trainer,
   weights,
@@ -158,6 +161,23 @@ def test_a_finished_folder_is_not_run_again(finished, capsys, monkeypatch):
   assert "is finished; this is its result" in capsys.readouterr().out
 
 
+def test_the_result_of_images_that_have_changed_is_not_returned(tree, tmp_path):
+  shutil.copytree(tree / "train", tmp_path / "set")
+  config = running.config("weights=none")
+  config.update({"dataset": "folder", "data_path": str(tmp_path / "set"), "shots": None})
+  resolved, spec = experiment.resolve(config)
+  run = runs.open_folder(tmp_path / "run", resolved.to_dict(), experiment.identity(resolved))
+  environment = runs.describe_environment(data=opening.open_set(spec).version)
+  runs.record_environment(run, environment)
+  runs.write_json(run / runs.RESULT, {"top1": 0.5})
+  assert trainer.train_and_evaluate(config, str(run)) == {"top1": 0.5}
+  (tmp_path / "set/3/broken.png").unlink()
+  with pytest.raises(
+    errors.UserError, match=r"was made with data set, sha256 .* delete the folder"
+  ):
+    trainer.train_and_evaluate(config, str(run))
+
+
 def test_a_folder_of_another_config_is_refused(finished):
   with pytest.raises(errors.UserError, match=r"base_lr: 0\.003 there, 0\.5 now"):
     running.train(finished[0], base_lr=0.5)
@@ -177,7 +197,7 @@ def test_an_interrupted_run_ends_as_if_it_had_not_been(
   assert not (tmp_path / "result.json").exists()
   capsys.readouterr()
   result = running.train(tmp_path, resident_share=later_share)
-  told = "Training and Test images are read as they are needed" in capsys.readouterr().out
+  told = "The training and test images are read as they are needed" in capsys.readouterr().out
   assert told == (later_share == 0)
   whole, expected, _ = finished
   assert {k: result[k] for k in ("loss", "top1")} == {k: expected[k] for k in ("loss", "top1")}
@@ -304,6 +324,43 @@ def test_a_patient_run_is_resumed(patient, tmp_path, monkeypatch, capsys):
   assert [comparable(r) for r in running.rows(tmp_path)] == [
     comparable(r) for r in running.rows(whole)
   ]
+
+
+@pytest.mark.usefixtures("no_pictures", "rates")
+@pytest.mark.parametrize("lost", ["killed", "killed as it saved"])
+def test_a_better_evaluation_that_is_lost_leaves_the_one_before(
+  patient, tmp_path, monkeypatch, lost
+):
+  """It comes at step 6; the run goes on after step 4, and this time there is none."""
+  fields = {**PATIENT, "checkpoint_every": 4}
+  score, step, save = trainer._Loop._score, trainer._Loop._step, checkpoint.Checkpoints.save
+
+  def lucky(self, done):
+    found = score(self, done)
+    return found if done != 6 else dataclasses.replace(found, means={**found.means, "top1": 1.0})
+
+  def killed(self, i, given):
+    return exit("killed") if i == 7 else step(self, i, given)
+
+  def saved(self, state, progress):
+    return save(self, state, progress) if int(state.step) < 8 else None  # it was begun at most
+
+  with monkeypatch.context() as patch:
+    patch.setattr(trainer._Loop, "_score", lucky)
+    if lost == "killed":
+      patch.setattr(trainer._Loop, "_step", killed)
+      with pytest.raises(SystemExit):
+        running.train(tmp_path, PRETRAINED, **fields)
+    else:
+      patch.setattr(checkpoint.Checkpoints, "save", saved)
+      interrupted(8, tmp_path, PRETRAINED, **fields)
+  assert running.rows(tmp_path, "eval")[-1]["top1"] == 1
+  result = running.train(tmp_path, PRETRAINED, **fields)
+  whole, expected = patient
+  assert result["best_step"] == 4
+  assert timeless(result) == timeless(expected)
+  assert (tmp_path / "model.npz").read_bytes() == (whole / "model.npz").read_bytes()
+  assert not list(tmp_path.glob("best*"))
 
 
 def timeless(result):
