@@ -333,3 +333,9 @@ def test_cifar10_is_the_official_one(host, tfds_dir):
   labels = np.concatenate([select.train.labels, select.test.labels])
   np.testing.assert_array_equal(labels, final.train.labels)
   np.testing.assert_array_equal(select.test.examples.images, images[49_000:])
+
+
+def test_two_tasks_of_one_set_differ_in_their_fingerprint(host, tiny_dir):
+  changes = ({}, {"label": "dsprites-xpos", "num_classes": 16}, {"pixel_scale": 255})
+  found = {opened(host, tiny_dir, "tiny_binary", **c).fingerprint() for c in changes}
+  assert len(found) == 3

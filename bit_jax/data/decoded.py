@@ -65,6 +65,11 @@ class DecodedCache:
       if _mark(image, label) == mark:
         return image, label
     image, label = self._source.read(index)
+    if image.shape != self._shape and self._shape[0] != self._shape[1]:
+      raise errors.UserError(
+        f"Image {index} is of {image.shape[:2]} pixels where all were of {self._shape[:2]}: the "
+        f"images have changed since the run began."
+      )
     if image.shape != self._shape:
       image = resizing.resize(image, self._shape[0])
     self._write(index, image, label)
