@@ -36,10 +36,13 @@ def test_the_memory_of_a_device_is_what_it_says_itself(monkeypatch):
 
   monkeypatch.setattr(jax, "local_devices", lambda: [Device()])
   assert parallel.device_memory() == 10_000
+  # The host keeps a copy.
+  monkeypatch.setattr(psutil, "virtual_memory", lambda: types.SimpleNamespace(available=5_000))
+  assert parallel.device_memory() == 5_000
 
 
 def test_cpu_devices_share_the_machine_s_memory_with_the_host(monkeypatch):
-  monkeypatch.setattr(psutil, "virtual_memory", lambda: types.SimpleNamespace(total=5_000))
+  monkeypatch.setattr(psutil, "virtual_memory", lambda: types.SimpleNamespace(available=5_000))
   assert jax.local_device_count() == 4
   assert parallel.device_memory() == 1_000
 
