@@ -4,7 +4,7 @@ import difflib
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from absl import flags
 from ml_collections import config_flags
@@ -27,6 +27,8 @@ def run(main: Callable[[Sequence[str]], None], argv: Sequence[str]) -> int:
   except errors.UserError as e:
     print(f"error: {e}", file=sys.stderr)
     return MISTAKE
+  except BrokenPipeError:  # `... | head`; the interpreter must not flush into the pipe again
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
   except OSError as e:  # a full disk, most likely
     print(f"error: {e}; the same command goes on once that is mended.", file=sys.stderr)
     return MISTAKE
@@ -37,6 +39,15 @@ def run(main: Callable[[Sequence[str]], None], argv: Sequence[str]) -> int:
     print("Interrupted; what was not saved before is lost.", file=sys.stderr)
     return INTERRUPTED
   return 0
+
+
+def leave(status: int) -> NoReturn:
+  """Ends the process; after Ctrl-C without waiting for threads, which may be at a compilation."""
+  if status == INTERRUPTED:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+  sys.exit(status)
 
 
 def parse(flag_values: flags.FlagValues, argv: Sequence[str]) -> None:

@@ -97,7 +97,7 @@ def summary(folder: str, result: dict[str, Any]) -> str:
   """
   steps = f"{result['steps']:,} steps"
   if "best_step" in result:
-    steps = f"{result['best_step']:,} of {steps}, the best of the evaluations"
+    steps = f"step {result['best_step']:,}, the best evaluation of {steps}"
   lines = [f"Top-1 accuracy {result['top1']:.2%} on {result['num_test']:,} images after {steps}."]
   lines += [f"Left out: {number:,} {why}." for why, number in result["left_out"].items()]
   lines += [f"warning: {warning}" for warning in result["warnings"]]

@@ -79,6 +79,8 @@ class Reporter:
     )
 
   def _open_clu(self, folder: pathlib.Path, log_every: int, profile: bool) -> None:
+    if "tensorflow" not in sys.modules:
+      self.say("Importing TensorFlow, for TensorBoard's events (some 8 s).")
     try:
       tensorflow_import.tensorflow()  # before clu imports it with its own settings
       from clu import metric_writers, periodic_actions

@@ -91,4 +91,4 @@ def _report(folder: str, name: str, result: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-  sys.exit(commands.run(main, sys.argv))
+  commands.leave(commands.run(main, sys.argv))

@@ -34,6 +34,9 @@ from bit_jax import (
 )
 from bit_jax.data import loading, opening, order
 
+_EMBEDDED_MODEL = "R14x0.5"
+_EMBEDDED_SETS = ("cifar100", "vtab/cifar100")
+
 
 @dataclasses.dataclass(frozen=True)
 class _Run:
@@ -147,7 +150,10 @@ def _describe_run(run: _Run, params: Any, digest: str | None) -> None:
   c, data, names = run.config, run.data, run.data.train.class_names
   runs.write_lines(run.folder / "classes.txt", names)
   if data.chosen is not None:
-    record = {"shots": c.shots, "seed": c.seed, "indices": data.chosen}
+    record = {"shots": c.shots, "seed": c.seed, "of": "the training split, in its order"}
+    record["indices"] = data.chosen
+    if data.listing is not None:
+      record["paths"] = [data.listing[i][0] for i in data.chosen]
     runs.write_json(run.folder / "fewshot.json", record)
   if data.listing is not None:
     runs.write_csv(run.folder / "split.csv", [("path", "class", "split"), *data.listing])
@@ -161,7 +167,7 @@ def _describe_run(run: _Run, params: Any, digest: str | None) -> None:
     f"{len(data.test):,}; {environment['num_devices']} x {environment['device']}, "
     f"{environment['dtype']}; run folder {run.folder}"
   )
-  for line in _remarks(data):
+  for line in (*_remarks(data), *_relations(c)):
     print(line)
   outcome.draw_augmented(run.folder, c, data.train)
 
@@ -172,6 +178,7 @@ def _remarks(data: loading.Loaded) -> Iterator[str]:
   yield from (f"warning: {n:,} {why} are left out." for why, n in data.left_out.items())
   if data.origin:
     yield data.origin
+  yield from data.caches
   if data.train.labels is not None:
     yield classwise.balance(data.train.labels, data.train.class_names)
   streamed = [n for n, p in (("training", data.train), ("test", data.test)) if p.examples is None]
@@ -180,6 +187,13 @@ def _remarks(data: loading.Loaded) -> Iterator[str]:
       f"The {' and '.join(streamed)} images are read as they are needed: decoded they would take "
       f"more than the share of memory that sets may have (resident_share)."
     )
+
+
+def _relations(config: Any) -> Iterator[str]:
+  """Yields a warning where the network has seen the data before."""
+  embedded = weights.default_for(_EMBEDDED_MODEL)
+  if config.weights == embedded and config.dataset in _EMBEDDED_SETS:
+    yield f"warning: {embedded} was pre-trained on these very images and labels."
 
 
 def _train(run: _Run) -> dict[str, Any]:
@@ -315,7 +329,8 @@ class _Loop:
     exhausted = selection.exhausted(self._reporter.evaluations, patience)
     if exhausted:
       self._reporter.say(
-        f"No better evaluation in the last {patience}: training ends after step {done}."
+        f"Top-1 has not risen above that of step {selection.best(self._reporter.evaluations)} in "
+        f"{patience} evaluations: training ends after step {done}."
       )
     return exhausted
 

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import re
 import shutil
 
 import numpy as np
@@ -252,8 +253,14 @@ def test_names_that_are_not_text(root, tmp_path, capsys):
 def test_the_default_folder_is_named_after_the_images(root, tmp_path, monkeypatch, capsys):
   monkeypatch.chdir(tmp_path)
   check.main("set", None)
-  assert (tmp_path / "runs" / "check-set" / "problems.csv").exists()
-  assert "runs/check-set" in capsys.readouterr().out
+  (tmp_path / "other").mkdir()
+  shutil.copytree(root, tmp_path / "other" / "set")
+  check.main("other/set", None)
+  folders = sorted(path.parent.name for path in (tmp_path / "runs").glob("*/problems.csv"))
+  assert len(folders) == 2  # of one name, and not one over the other
+  assert all(re.fullmatch("check-set-[0-9a-f]{8}", name) for name in folders)
+  said = capsys.readouterr().out
+  assert all(f"runs/{name}" in said for name in folders)
 
 
 def test_a_folder_that_cannot_be_made(root, tmp_path):

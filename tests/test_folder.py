@@ -530,3 +530,20 @@ def test_real_flowers(shared):
   assert np.bincount(described.test.labels).tolist() == [20] * 5
   assert (folder.Files(described, described.train).read_sizes() > 0).all()
   assert not described.fixed_size
+
+
+@pytest.mark.parametrize(
+  ("path", "said"),
+  [("set/a/test/x.png", "a/test is inside a class"), ("set/a/deep/Train/x.png", "a/deep/Train is")],
+)
+def test_a_data_set_that_is_taken_for_a_class_is_noticed(tmp_path, path, said):
+  for name in (path, "set/a/y.png", "set/b/z.png"):
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(tmp_path / name)
+  with pytest.raises(errors.UserError, match=said):
+    folder.describe(str(tmp_path / "set"), "final")
+
+
+def test_arguments_after_the_path_are_noticed(tmp_path):
+  with pytest.raises(errors.UserError, match="put other arguments before it"):
+    folder.describe(f"{tmp_path},shots=5", "final")

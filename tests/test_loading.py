@@ -291,11 +291,17 @@ def test_the_listing_tells_what_is_left_out(folder_path, memory):
   spoiled = {"train/ant/3.png", "test/bee/1.png"}
   for name in spoiled:
     spoil(folder_path / name)
-  data = load_folder(folder_path, "on_bad_image=skip,shots=2,", memory, min_side=21)
+  data = load_folder(folder_path, "on_bad_image=skip,", memory, min_side=21)
   small = {p for p, _, _ in whole if p.endswith("/0.png")}
-  assert data.listing == tuple(
+  expected = tuple(
     (path, name, "left out" if path in spoiled | small else part) for path, name, part in whole
   )
+  assert data.listing == expected
+  few = load_folder(folder_path, "on_bad_image=skip,shots=2,", memory, min_side=21)
+  assert [row[2] for row in few.listing].count("train") == 2 * len(few.train.class_names)
+  for i, (before, after) in enumerate(zip(expected, few.listing, strict=True)):
+    skipped = before[2] == "train" and i not in few.chosen
+    assert after == (*before[:2], "not chosen" if skipped else before[2])
 
 
 def test_arrays_need_no_cache(npz_path):

@@ -70,7 +70,7 @@ def test_the_result_is_written_last(tmp_path, config, monkeypatch):
   monkeypatch.setattr(outcome, "draw_curves_and_predictions", lambda *_: 1 / 0)
   monkeypatch.setattr(classwise, "write", lambda *_: None)
   test = part(6)
-  data = loading.Loaded(test, test, "v", None, {}, [], None, None)
+  data = loading.Loaded(test, test, "v", None, {}, [], None, None, [])
   with pytest.raises(ZeroDivisionError):
     outcome.write(tmp_path, config, data, {"top1": 0.5}, test.labels, test.labels)
   assert not list(tmp_path.iterdir())
@@ -93,5 +93,5 @@ def test_summary():
 def test_the_summary_tells_what_is_special():
   special = {"best_step": 3000, "left_out": {"small images": 1500}, "warnings": ["It is old."]}
   first, left_out, warning, *_ = outcome.summary("run", RESULT | special).splitlines()
-  assert first.endswith("after 3,000 of 5,000 steps, the best of the evaluations.")
+  assert first.endswith("after step 3,000, the best evaluation of 5,000 steps.")
   assert (left_out, warning) == ("Left out: 1,500 small images.", "warning: It is old.")

@@ -311,7 +311,7 @@ def test_a_patient_run_is_resumed(patient, tmp_path, monkeypatch, capsys):
     patch.setattr(trainer.outcome, "write", lambda *_: exit("killed"))
     with pytest.raises(SystemExit):
       running.train(tmp_path, PRETRAINED, **PATIENT)
-  said = "No better evaluation in the last 2: training ends after step 8.\n"
+  said = "above that of step 4 in 2 evaluations: training ends after step 8.\n"
   assert capsys.readouterr().out.count(said) == 1
   monkeypatch.setattr(trainer._Loop, "_step", lambda *_: pytest.fail("it took a step"))
   score, scored = trainer._Loop._score, []
@@ -441,7 +441,7 @@ def files_of(folder):
 
 def test_processes_stream_what_one_of_them_has_no_room_for(monkeypatch, digits):
   train, test = (loading.Part(d, None, d.class_names, d, d.labels) for d in digits)
-  data = loading.Loaded(train, test, "v", None, {}, [], None, None)
+  data = loading.Loaded(train, test, "v", None, {}, [], None, None, [])
   other = np.array([True, False])  # another process must stream its training images
   gather = trainer.multihost_utils
   monkeypatch.setattr(gather, "process_allgather", lambda ours: np.stack([ours, other]))

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import hashlib
+import os
 import pathlib
 import sys
 from collections import Counter, defaultdict
@@ -103,7 +104,7 @@ def main(path: str, out: str | None) -> int:
 
   Args:
     path: A folder or a CSV.
-    out: Folder to write to; None for `runs/check-<name>`.
+    out: Folder to write to; None for `runs/check-<name>-<hash of the path>`.
 
   Returns:
     Exit status: 0, or 1 if something would stop a run.
@@ -111,8 +112,10 @@ def main(path: str, out: str | None) -> int:
   Raises:
     UserError: There is nothing at `path` that can be understood, or `out` can't be written.
   """
-  name = pathlib.Path(path).expanduser().resolve().name.removesuffix(".csv") or "root"
-  into = pathlib.Path(out).expanduser() if out else pathlib.Path("runs") / f"check-{name}"
+  whole = pathlib.Path(path).expanduser().resolve()
+  digest = hashlib.sha256(os.fsencode(whole)).hexdigest()[:8]
+  name = f"check-{whole.name.removesuffix('.csv') or 'root'}-{digest}"
+  into = pathlib.Path(out).expanduser() if out else pathlib.Path("runs") / name
   report = check(path, into)
   print(_printable(render(report)))
   written = [n for n in (PROBLEMS, CONTACT_SHEET) if (into / n).exists()]
@@ -338,7 +341,7 @@ def _table(report: Report) -> list[str]:
   totals: Counter[str] = sum(report.counts.values(), Counter())
   names = sorted(totals)
   if len(names) > 2 * _SHOWN:
-    names = [n for n, _ in totals.most_common()]
+    names.sort(key=lambda n: -totals[n])
     gap = f"  ... {len(names) - 2 * _SHOWN} classes between these ..."
   width = max(12, *(len(n) for n in names), len("all classes"))
   rows = [f"  {n:<{width}}" + "".join(f"{report.counts[p][n]:>9,}" for p in parts) for n in names]

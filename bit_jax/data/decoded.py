@@ -75,6 +75,14 @@ class DecodedCache:
     self._write(index, image, label)
     return image, label
 
+  def describe(self) -> str:
+    """Returns a sentence on where the cache is and how much of it there is."""
+    there = int(np.count_nonzero(self._marks[:, 0]))
+    return (
+      f"Decoded images are kept in {self._folder}: {there:,} of {len(self):,} are there "
+      f"({there * int(np.prod(self._shape)) / 1e6:,.0f} MB)."
+    )
+
   def _write(self, index: int, image: np.ndarray, label: int) -> None:
     # By a system call: a store into a mapped hole of a file on a full disk would end the process.
     offset = self._images.offset + index * image.nbytes

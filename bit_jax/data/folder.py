@@ -335,13 +335,13 @@ def _split(
       ("As the data has it: train to train on, val to score; test is left for protocol=final."),
     )
   kept, held_out = _fifth(found.root, train, "select")
-  unseen = scored if parts & {"test", "val"} else "the fifth"
+  unseen = f"the {scored} part" if parts & {"test", "val"} else "the fifth"
   return (
     kept,
     held_out,
     (
-      f"A fifth of each training class, drawn with a fixed seed, scores; {unseen} that "
-      f"protocol=final scores is left for it."
+      f"Four fifths of each training class, drawn with a fixed seed, train and a fifth scores; "
+      f"{unseen}, which protocol=final scores, stays unseen."
     ),
   )
 

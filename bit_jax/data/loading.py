@@ -59,7 +59,9 @@ class Loaded:
     left_out: How many images were left out for which reason.
     warnings: Sentences on what is otherwise than the description of the data set says.
     origin: A sentence on how the user's images were split; None for other sets.
-    listing: Which of the user's images are in which part (`opening.Opened`), or 'left out'.
+    listing: Which of the user's images are in which part (`opening.Opened`), or are 'left out' or,
+      few-shot, 'not chosen'.
+    caches: Sentences on the caches of decoded images.
   """
 
   train: Part
@@ -70,6 +72,7 @@ class Loaded:
   warnings: list[str]
   origin: str | None
   listing: tuple[tuple[str, str, str], ...] | None
+  caches: list[str]
 
 
 def load(spec: datasets.DatasetSpec, config: Any, memory: float = math.inf) -> Loaded:
@@ -91,17 +94,28 @@ def load(spec: datasets.DatasetSpec, config: Any, memory: float = math.inf) -> L
   kept_tests, tests_left_out = choosing.usable(opened.test, "test", config, unchecked)
   if unchecked:
     choosing.require_all_classes(opened.train.read_labels(), kept, opened.train.class_names)
-  listing = _marked(opened.listing, np.concatenate([kept, len(opened.train) + kept_tests]))
+  listing = _marked(opened.listing, "left out", kept, len(opened.train) + kept_tests)
   chosen = None
   if config.shots is not None:
     chosen = kept = choosing.few_shot(opened.train, kept, config.shots, config.seed)
+    tests = np.arange(len(opened.train), len(opened.train) + len(opened.test))
+    listing = _marked(listing, "not chosen", chosen, tests)
   train_size, test_size = host_sizes(spec, config)
   reader = _Reader(config, spec.image_size, memory, unchecked)
   train = reader.read(opened.train, kept, train_size, "training")
   test = reader.read(opened.test, kept_tests, test_size, "test")
   choosing.require_readable(reader.unreadable, len(train) + len(test))
-  left_out |= tests_left_out
-  return Loaded(train, test, opened.version, chosen, left_out, warnings, opened.origin, listing)
+  return Loaded(
+    train=train,
+    test=test,
+    version=opened.version,
+    chosen=chosen,
+    left_out=left_out | tests_left_out,
+    warnings=warnings,
+    origin=opened.origin,
+    listing=listing,
+    caches=reader.caches,
+  )
 
 
 def host_sizes(spec: datasets.DatasetSpec, config: Any) -> tuple[int | None, int | None]:
@@ -132,6 +146,7 @@ class _Reader:
 
   Attributes:
     unreadable: Why images can't be read, each with its name.
+    caches: Sentences on the caches of decoded images.
   """
 
   def __init__(self, config: Any, native: tuple[int, int], memory: float, unchecked: bool):
@@ -139,6 +154,7 @@ class _Reader:
     self._config, self._native = config, native
     self._memory, self._unchecked = memory, unchecked
     self.unreadable: list[str] = []
+    self.caches: list[str] = []
 
   def read(self, whole: opening.Source, indices: np.ndarray, size: int | None, name: str) -> Part:
     """Returns the examples of a set at `indices` as a part, in memory or to be streamed."""
@@ -148,7 +164,7 @@ class _Reader:
     streamed = need > self._memory
     source: stream.Source = whole
     if self._config.decoded_cache and (streamed or size is not None):
-      source = _cached(whole, shape, len(indices))
+      source = self._cached(whole, shape, len(indices))
     if not complete:
       source = stream.Chosen(source, indices)
     if streamed:
@@ -172,25 +188,34 @@ class _Reader:
     self.unreadable += unreadable.values()
     return arrays.Examples(images, labels, names)
 
-
-def _cached(source: opening.Source, shape: tuple[int, int], count: int) -> stream.Source:
-  """Returns the source behind a cache of decoded images, unless it is in memory already."""
-  if isinstance(source, arrays.Examples):
-    return source
-  size = f"{shape[0]}x{shape[1]}"
-  folder = cache.directory() / "decoded" / f"{source.fingerprint()[:32]}-{size}"
-  return decoded.DecodedCache(source, shape, folder, count)
+  def _cached(self, source: opening.Source, shape: tuple[int, int], count: int) -> stream.Source:
+    """Returns the source behind a cache of decoded images, unless it is in memory already."""
+    if isinstance(source, arrays.Examples):
+      return source
+    size = f"{shape[0]}x{shape[1]}"
+    folder = cache.directory() / "decoded" / f"{source.fingerprint()[:32]}-{size}"
+    cached = decoded.DecodedCache(source, shape, folder, count)
+    self.caches.append(cached.describe())
+    return cached
 
 
 def _marked(
-  listing: tuple[tuple[str, str, str], ...] | None, kept: np.ndarray
+  listing: tuple[tuple[str, str, str], ...] | None, why: str, *used: np.ndarray
 ) -> tuple[tuple[str, str, str], ...] | None:
-  """Returns the listing with 'left out' for the part of those that are not at `kept`."""
+  """Returns the listing with a reason in place of the part of images that are not used.
+
+  Args:
+    listing: As in `opening.Opened`.
+    why: The reason; one that stands there already is kept.
+    *used: Indices into the listing.
+  """
   if listing is None:
     return None
-  used = set(kept.tolist())
+  indices = set(np.concatenate(used).tolist())
+  parts = ("train", "test")
   return tuple(
-    (path, name, part if i in used else "left out") for i, (path, name, part) in enumerate(listing)
+    (path, name, part if i in indices or part not in parts else why)
+    for i, (path, name, part) in enumerate(listing)
   )
 
 

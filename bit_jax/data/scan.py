@@ -81,7 +81,11 @@ def scan(path: str) -> Scan:
   if root.is_dir():
     return _scan_folder(root)
   if not root.exists():
-    raise errors.UserError(f"There is no folder or CSV file {path}.")
+    before = path.partition(",")[0]
+    hint = ""
+    if before != path and pathlib.Path(before).expanduser().exists():
+      hint = " path= takes all that follows it: put other arguments before it (shots=5,path=...)."
+    raise errors.UserError(f"There is no folder or CSV file {path}.{hint}")
   if root.suffix.lower() == ".npz":
     raise errors.UserError(
       f"{path} is an npz file: train on it with --config=configs/npz.py:path={path}."
@@ -242,6 +246,13 @@ def _finish(
   faults: tuple[str, ...],
 ) -> Scan:
   ordered = tuple(entries[i] for i in by_digest(e.path for e in entries))
+  if parted := sorted({name for e in entries for name in _parts_below(e)}):
+    faults = (
+      *faults,
+      f"In {root}, {some(parted)} {'is' if len(parted) == 1 else 'are'} inside a class folder: if "
+      f"{'it is a part' if len(parted) == 1 else 'they are parts'} of a data set, give the path of "
+      f"the folder above; otherwise give another name.",
+    )
   return Scan(
     root=root,
     entries=ordered,
@@ -250,6 +261,15 @@ def _finish(
     ignored=tuple(ignored),
     faults=faults,
   )
+
+
+def _parts_below(entry: Entry) -> list[str]:
+  """Returns the folders of an entry that are named like a part but lie below its class."""
+  folders = entry.path.split("/")[:-1]
+  first = folders.index(entry.label) + 1
+  return [
+    "/".join(folders[: i + 1]) for i in range(first, len(folders)) if folders[i].lower() in PARTS
+  ]
 
 
 class _Columns(NamedTuple):
