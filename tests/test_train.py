@@ -200,4 +200,5 @@ def test_two_processes_that_stream_and_are_resumed_equal_one_that_does_not(
   environment = json.loads((tmp_path / "two" / "environment.json").read_text())
   assert (environment["num_processes"], environment["num_devices"]) == (2, 4)
   assert "Top-1 accuracy" in out
-  assert not [t for t in other_out.splitlines() if not t.startswith("[Gloo]")]
+  # Gloo's threads write in pieces; what is said in words is all from the first process.
+  assert not [t for t in other_out.splitlines() if "[Gloo]" not in t and not t.strip().isdecimal()]
