@@ -45,5 +45,9 @@ def tfds_dir(shared, tmp_path_factory):
   """CIFAR-10 and CIFAR-100, prepared for tensorflow-datasets."""
   folder = tmp_path_factory.mktemp("tfds")
   command = [sys.executable, shared / "data" / "prepare.py", folder]
-  subprocess.run(command, check=True, capture_output=True)
+  pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+  processes = [subprocess.Popen([*command, name], **pipes) for name in ("cifar10", "cifar100")]
+  for process in processes:
+    out, err = process.communicate()
+    assert process.returncode == 0, out + err
   return folder

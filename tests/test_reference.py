@@ -164,8 +164,13 @@ def train_function(name, num_classes, num_devices):
   )
 
 
-@pytest.mark.parametrize("num_devices", [1, 4])
-@rows(TRAIN, ())
+# One device and four, but for the largest, which takes minutes to compile.
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  ("row", "num_devices"),
+  [(name, n) for name in TRAIN for n in ((4,) if "R50x1" in name else (1, 4))],
+  indirect=["row"],
+)
 def test_train(row, num_devices):
   name, reference = row
   architecture, s = settings(name)

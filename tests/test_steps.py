@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bit_jax import models, optimizer, steps
+from bit_jax import architectures, models, optimizer, steps
 
 CLASSES = 8
 
@@ -147,14 +147,15 @@ def test_eval_step():
 
 @pytest.mark.slow
 def test_the_network_learns_a_batch():
-  model = models.create("R14x0.5", 3)
+  shallow = architectures.Architecture("shallow", (1, 1, 0, 0), 0.5)
+  model = models.ResNetV2(shallow, 3)
   images, labels = batch(7, n=8, size=32)
   params = jax.jit(model.init)(jax.random.key(0), images)["params"]
   sgd = optimizer.sgd(0.9)
   step = jax.jit(functools.partial(steps.train_step, model=model, optimizer=sgd))
   state = steps.create_state(params, sgd)
   losses = []
-  for _ in range(12):
+  for _ in range(30):
     state, out = step(state, images, labels, 1.0, 0.01)
     losses.append(float(out["loss"].mean()))
   assert losses[0] == pytest.approx(np.log(3), rel=1e-5)  # the head starts at zero
