@@ -23,7 +23,7 @@ quickstart: install
 	$(BIN)/python -m bit_jax.train --config=configs/quickstart.py
 
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: install
 	$(BIN)/ruff format --check $(SOURCES)

@@ -1,5 +1,6 @@
 """Four CPU devices for every test, and the data that lies outside the project."""
 
+import fcntl
 import importlib.util
 import os
 import pathlib
@@ -42,12 +43,15 @@ def synth_npz(shared):
 
 @pytest.fixture(scope="session")
 def tfds_dir(shared, tmp_path_factory):
-  """CIFAR-10 and CIFAR-100, prepared for tensorflow-datasets."""
-  folder = tmp_path_factory.mktemp("tfds")
-  command = [sys.executable, shared / "data" / "prepare.py", folder]
-  pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-  processes = [subprocess.Popen([*command, name], **pipes) for name in ("cifar10", "cifar100")]
-  for process in processes:
-    out, err = process.communicate()
-    assert process.returncode == 0, out + err
+  """CIFAR-10 and CIFAR-100, prepared for tensorflow-datasets, once for all workers of pytest."""
+  base = tmp_path_factory.getbasetemp()
+  folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "tfds"
+  with folder.with_suffix(".lock").open("w") as lock:
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    command = [sys.executable, shared / "data" / "prepare.py", folder]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    processes = [subprocess.Popen([*command, name], **pipes) for name in ("cifar10", "cifar100")]
+    for process in processes:
+      out, err = process.communicate()
+      assert process.returncode == 0, out + err
   return folder
