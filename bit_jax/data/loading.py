@@ -89,10 +89,10 @@ def load(spec: datasets.DatasetSpec, config: Any, memory: float = math.inf) -> L
   """
   opened = opening.open_set(spec, config.data_dir)
   warnings = _differences(spec, opened)
-  unchecked = not opened.prepared
+  unchecked = opened.listing is not None  # arrays can be read, and so can what tfds prepared
   kept, left_out = choosing.usable(opened.train, "training", config, unchecked)
   kept_tests, tests_left_out = choosing.usable(opened.test, "test", config, unchecked)
-  if unchecked:
+  if not opened.prepared:
     choosing.require_all_classes(opened.train.read_labels(), kept, opened.train.class_names)
   listing = _marked(opened.listing, "left out", kept, len(opened.train) + kept_tests)
   chosen = None
@@ -101,7 +101,7 @@ def load(spec: datasets.DatasetSpec, config: Any, memory: float = math.inf) -> L
     tests = np.arange(len(opened.train), len(opened.train) + len(opened.test))
     listing = _marked(listing, "not chosen", chosen, tests)
   train_size, test_size = host_sizes(spec, config)
-  reader = _Reader(config, spec.image_size, memory, unchecked)
+  reader = _Reader(config, spec.image_size, memory, opened)
   train = reader.read(opened.train, kept, train_size, "training")
   test = reader.read(opened.test, kept_tests, test_size, "test")
   choosing.require_readable(reader.unreadable, len(train) + len(test))
@@ -149,10 +149,11 @@ class _Reader:
     caches: Sentences on the caches of decoded images.
   """
 
-  def __init__(self, config: Any, native: tuple[int, int], memory: float, unchecked: bool):
-    """Takes the (height, width) of native images, and whether images may be unreadable."""
-    self._config, self._native = config, native
-    self._memory, self._unchecked = memory, unchecked
+  def __init__(self, config: Any, native: tuple[int, int], memory: float, opened: opening.Opened):
+    """Takes the (height, width) of native images, the room there is, and the set."""
+    self._config, self._native, self._memory = config, native, memory
+    self._check = opened.listing is not None and config.on_bad_image == "stop"
+    self._labels_at_hand = not opened.prepared
     self.unreadable: list[str] = []
     self.caches: list[str] = []
 
@@ -168,8 +169,8 @@ class _Reader:
     if not complete:
       source = stream.Chosen(source, indices)
     if streamed:
-      labels = whole.read_labels()[indices] if self._unchecked else None
-      if self._unchecked and self._config.on_bad_image == "stop":
+      labels = whole.read_labels()[indices] if self._labels_at_hand else None
+      if self._check:
         found = choosing.unreadable(whole, name)
         self.unreadable += [found[i] for i in indices.tolist() if i in found]
       return Part(source, size, names, None, labels)
