@@ -42,7 +42,7 @@ def run(main: Callable[[Sequence[str]], None], argv: Sequence[str]) -> int:
 
 
 def leave(status: int) -> NoReturn:
-  """Ends the process; after Ctrl-C without waiting for threads, which may be at a compilation."""
+  """Ends the process; after Ctrl-C without waiting for threads, which may compile or download."""
   if status == INTERRUPTED:
     sys.stdout.flush()
     sys.stderr.flush()

@@ -12,6 +12,7 @@ os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+import numpy as np
 import pytest
 
 SHARED = "BIT_JAX_TEST_DATA"
@@ -55,3 +56,18 @@ def tfds_dir(shared, tmp_path_factory):
       out, err = process.communicate()
       assert process.returncode == 0, out + err
   return folder
+
+
+@pytest.fixture
+def npz_path(tmp_path):
+  """An npz file of 20 images to train on and 6 to score, of two classes."""
+  random = np.random.default_rng(0)
+  path = tmp_path / "set.npz"
+  np.savez(
+    path,
+    train_images=random.integers(0, 256, (20, 4, 5, 3), dtype=np.uint8),
+    train_labels=np.arange(20) % 2,
+    test_images=random.integers(0, 256, (6, 4, 5, 3), dtype=np.uint8),
+    test_labels=np.arange(6) % 2,
+  )
+  return str(path)

@@ -21,20 +21,6 @@ def resolved(config, **changes):
 
 
 @pytest.fixture
-def npz_path(tmp_path):
-  random = np.random.default_rng(0)
-  path = tmp_path / "set.npz"
-  np.savez(
-    path,
-    train_images=random.integers(0, 256, (20, 4, 5, 3), dtype=np.uint8),
-    train_labels=np.arange(20) % 2,
-    test_images=random.integers(0, 256, (6, 4, 5, 3), dtype=np.uint8),
-    test_labels=np.arange(6) % 2,
-  )
-  return str(path)
-
-
-@pytest.fixture
 def folder_path(tmp_path):
   """24 images to train on and 6 to score, of three classes and many sizes."""
   random = np.random.default_rng(1)

@@ -17,20 +17,6 @@ from bit_jax.data import datasets, opening
 
 
 @pytest.fixture
-def npz_path(tmp_path):
-  random = np.random.default_rng(0)
-  path = tmp_path / "set.npz"
-  np.savez(
-    path,
-    train_images=random.integers(0, 256, (20, 4, 5, 3), dtype=np.uint8),
-    train_labels=np.arange(20) % 2,
-    test_images=random.integers(0, 256, (6, 4, 5, 3), dtype=np.uint8),
-    test_labels=np.arange(6) % 2,
-  )
-  return str(path)
-
-
-@pytest.fixture
 def folder_path(tmp_path):
   random = np.random.default_rng(1)
   for name in ("ant", "bee"):

@@ -119,8 +119,4 @@ def _check(args: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-  exit_status = main()
-  if exit_status == commands.INTERRUPTED:
-    sys.stdout.flush()
-    os._exit(exit_status)  # tfds' threads would go on downloading; the interpreter waits for them
-  sys.exit(exit_status)
+  commands.leave(main())

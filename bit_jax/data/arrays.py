@@ -12,7 +12,7 @@ import numpy as np
 from bit_jax import errors
 from bit_jax.data import fewshot
 
-_SPLIT_SEED = 191211370  # of the splits that nobody published; changing it changes every result
+SPLIT_SEED = 191211370  # of the splits that nobody published; changing it changes every result
 _DIGITS_TEST_PER_CLASS = 100
 # RuntimeError: encrypted, or compressed in a way that zipfile doesn't know.
 _UNREADABLE = (ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
@@ -103,7 +103,7 @@ def split_for_selection(
       "protocol=select holds out a fifth of each class, but no class has the 3 training images "
       "that this takes; use protocol=final."
     )
-  return fewshot.hold_out(labels, counts, _SPLIT_SEED, class_names)
+  return fewshot.hold_out(labels, counts, SPLIT_SEED, class_names)
 
 
 def load_digits() -> tuple[Examples, Examples]:
@@ -120,7 +120,7 @@ def load_digits() -> tuple[Examples, Examples]:
   pool, test = fewshot.hold_out(
     everything.labels,
     np.full(10, _DIGITS_TEST_PER_CLASS),
-    _SPLIT_SEED,
+    SPLIT_SEED,
     everything.class_names,
   )
   return everything.take(pool), everything.take(test)

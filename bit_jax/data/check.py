@@ -5,16 +5,13 @@ import dataclasses
 import hashlib
 import os
 import pathlib
-import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-from multiprocessing import pool
 
 import numpy as np
-import tqdm
 
 from bit_jax import errors, hyperrule
-from bit_jax.data import contact_sheet, folder, images, scan
+from bit_jax.data import contact_sheet, folder, images, scan, stream
 
 PROBLEMS = "problems.csv"
 CONTACT_SHEET = "contact_sheet.png"
@@ -39,7 +36,6 @@ DOUBTFUL = {
   "ignored": "files that are no images by their extension, left out",
 }
 
-_READERS = 4  # threads that decode; each holds an image
 _SHOWN = 10  # files of a kind, and classes, that are printed
 _SMALL, _ELONGATED = 32, 4
 
@@ -193,15 +189,7 @@ def _decode_all(found: scan.Scan) -> list[_Decoded]:
     height, width, _ = pixels.shape
     return _Decoded((height, width), "", hashlib.sha256(data).digest(), digest.digest())
 
-  with pool.ThreadPool(_READERS) as threads:
-    progress = tqdm.tqdm(
-      threads.imap(decode, found.entries, chunksize=4),
-      total=len(found.entries),
-      desc="Decoding",
-      unit=" images",
-      disable=not sys.stderr.isatty(),
-    )
-    return list(progress)
+  return list(stream.in_threads(decode, found.entries, "Decoding"))
 
 
 def _parts(found: scan.Scan) -> tuple[list[str], tuple[str, ...], str, int]:

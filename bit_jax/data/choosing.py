@@ -3,8 +3,9 @@
 import contextlib
 import json
 import os
-from collections.abc import Sequence
-from typing import Any
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import IO, Any
 
 import numpy as np
 
@@ -94,11 +95,7 @@ def _labels(source: opening.Source) -> np.ndarray:
     if labels.shape == (len(source),):
       return labels
   labels = source.read_labels()
-  temporary = record.with_suffix(f".{os.getpid()}.npy")
-  with contextlib.suppress(OSError):  # without a record they are read again
-    record.parent.mkdir(parents=True, exist_ok=True)
-    np.save(temporary, labels)
-    temporary.replace(record)
+  _remember(record, lambda file: np.save(file, labels))
   return labels
 
 
@@ -114,12 +111,18 @@ def unreadable(source: opening.Source, part: str) -> dict[int, str]:
     again = stream.unreadable(stream.Chosen(source, before), what)
     return {int(before[i]): why for i, why in again.items()}
   found = stream.unreadable(source, what)
-  temporary = record.with_suffix(f".{os.getpid()}")
-  with contextlib.suppress(OSError):  # without a record they are checked again
-    record.parent.mkdir(parents=True, exist_ok=True)
-    temporary.write_text(json.dumps(list(found)))
-    temporary.replace(record)
+  _remember(record, lambda file: file.write(json.dumps(list(found)).encode()))
   return found
+
+
+def _remember(record: pathlib.Path, write: Callable[[IO[bytes]], Any]) -> None:
+  """Writes a record in one step; without it, what it holds takes time to find again."""
+  temporary = record.with_suffix(f".{os.getpid()}")
+  with contextlib.suppress(OSError):
+    record.parent.mkdir(parents=True, exist_ok=True)
+    with temporary.open("wb") as file:
+      write(file)
+    temporary.replace(record)
 
 
 def require_readable(reasons: list[str], total: int) -> None:

@@ -21,9 +21,8 @@ import numpy as np
 import tqdm
 
 from bit_jax import errors
-from bit_jax.data import images, scan
+from bit_jax.data import arrays, images, scan
 
-_SPLIT_SEED = 191211370  # of the splits that nobody made; changing it changes every result
 _READERS = 8  # threads that read headers
 
 
@@ -359,7 +358,7 @@ def _fifth(
     )
   left = Counter(dict(zip(names, quota.tolist(), strict=True)))
   held_out = set()
-  for i in scan.by_digest((e.path for e in entries), f"{_SPLIT_SEED}/{purpose}/"):
+  for i in scan.by_digest((e.path for e in entries), f"{arrays.SPLIT_SEED}/{purpose}/"):
     if left[entries[i].label]:
       left[entries[i].label] -= 1
       held_out.add(i)

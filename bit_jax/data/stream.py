@@ -4,7 +4,7 @@ import collections
 import itertools
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent import futures
 from typing import Protocol, TypeVar
 
@@ -136,8 +136,27 @@ def unreadable(source: Source, what: str) -> dict[int, str]:
       return str(e)
     return None
 
-  faults = _progress(_in_order(fault, range(len(source)), _IMAGES_AHEAD), len(source), what)
+  faults = in_threads(fault, range(len(source)), what)
   return {index: why for index, why in enumerate(faults) if why is not None}
+
+
+def in_threads(function: Callable[[T], R], items: Sequence[T], what: str) -> Iterator[R]:
+  """Yields `function(item)` of one image after another, in their order, and shows the progress.
+
+  Args:
+    function: Called in threads.
+    items: One for each image.
+    what: What the progress bar says.
+  """
+  return iter(
+    tqdm.tqdm(
+      _in_order(function, items, _IMAGES_AHEAD),
+      total=len(items),
+      desc=what,
+      unit=" images",
+      disable=not sys.stderr.isatty(),
+    )
+  )
 
 
 def _outcomes(
@@ -151,13 +170,7 @@ def _outcomes(
     except errors.UserError as e:
       return e
 
-  return _progress(_in_order(attempt, range(len(source)), _IMAGES_AHEAD), len(source), what)
-
-
-def _progress(items: Iterable[T], total: int, what: str) -> Iterator[T]:
-  return iter(
-    tqdm.tqdm(items, total=total, desc=what, unit=" images", disable=not sys.stderr.isatty())
-  )
+  return in_threads(attempt, range(len(source)), what)
 
 
 def _read(source: Source, index: int, size: int | None) -> tuple[np.ndarray, int]:
