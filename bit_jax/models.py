@@ -9,6 +9,7 @@ Source: google-research/big_transfer, `bit_pytorch/models.py` and `bit_jax/model
 from typing import Any
 
 import flax.linen as nn
+import flax.traverse_util
 import jax
 import jax.numpy as jnp
 
@@ -16,6 +17,7 @@ from bit_jax import architectures
 
 STANDARDIZE_EPSILON = 1e-10  # added to the variance, inside the square root
 GROUP_NORM_EPSILON = 1e-5
+_STD_CONV = "standardized_conv2d"  # the scope of such kernels in the checkpoints
 
 
 def standardize(kernel: jax.Array) -> jax.Array:
@@ -30,8 +32,35 @@ def standardize(kernel: jax.Array) -> jax.Array:
   return centred * jax.lax.rsqrt(variance + STANDARDIZE_EPSILON)
 
 
+def standardize_params(params: Any, dtype: Any = jnp.float32) -> dict[str, Any]:
+  """Returns variables that compute the same with every kernel standardised once, ahead of use.
+
+  `ResNetV2.apply(standardize_params(params), images)` equals `apply({"params": params}, images)`:
+  for evaluation, and for several passes forward and backward with the same weights.
+
+  Args:
+    params: Parameter tree of `ResNetV2`, float32.
+    dtype: Of the standardised kernels.
+
+  Returns:
+    'standardized': the kernels of all `StdConv`; 'params': all other parameters, as they are.
+  """
+  flat = flax.traverse_util.flatten_dict(params)
+  kernels = {
+    path: standardize(kernel).astype(dtype) for path, kernel in flat.items() if _STD_CONV in path
+  }
+  others = {path: array for path, array in flat.items() if path not in kernels}
+  return {
+    "standardized": flax.traverse_util.unflatten_dict(kernels),
+    "params": flax.traverse_util.unflatten_dict(others),
+  }
+
+
 class StdConv(nn.Module):
-  """Convolution without bias whose kernel is standardised on every use.
+  """Convolution without bias whose kernel is standardised, unless that was done already.
+
+  The variable 'kernel' of the collection 'standardized', where there is one, takes the place of the
+  parameter (see `standardize_params`).
 
   Attributes:
     features: Output channels.
@@ -48,9 +77,13 @@ class StdConv(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     """Maps [B, H, W, C] to [B, ceil(H / stride), ceil(W / stride), features] of `dtype`."""
-    shape = (self.size, self.size, x.shape[-1], self.features)
-    kernel = self.param("kernel", nn.initializers.lecun_normal(), shape, jnp.float32)
-    return _convolve(x.astype(self.dtype), standardize(kernel).astype(self.dtype), self.stride)
+    if self.has_variable("standardized", "kernel"):
+      kernel = self.get_variable("standardized", "kernel")
+    else:
+      shape = (self.size, self.size, x.shape[-1], self.features)
+      kernel = self.param("kernel", nn.initializers.lecun_normal(), shape, jnp.float32)
+      kernel = standardize(kernel)
+    return _convolve(x.astype(self.dtype), kernel.astype(self.dtype), self.stride)
 
 
 def _convolve(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
@@ -184,7 +217,7 @@ class NormConv(nn.Module):
     if self.projection:
       features, stride = self.projection
       shortcut = Projection(features, stride, self.dtype, name="proj")(y)
-    conv = StdConv(self.features, self.size, self.stride, self.dtype, name="standardized_conv2d")
+    conv = StdConv(self.features, self.size, self.stride, self.dtype, name=_STD_CONV)
     return conv(y), shortcut
 
 
@@ -198,7 +231,7 @@ class Projection(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     """Maps [B, H, W, C] to [B, ceil(H / stride), ceil(W / stride), features]."""
-    return StdConv(self.features, 1, self.stride, self.dtype, name="standardized_conv2d")(x)
+    return StdConv(self.features, 1, self.stride, self.dtype, name=_STD_CONV)(x)
 
 
 class BottleneckUnit(nn.Module):
@@ -236,7 +269,7 @@ class RootBlock(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     """Maps [B, H, W, 3] to about [B, H / 4, W / 4, features]."""
-    x = StdConv(self.features, 7, 2, self.dtype, name="standardized_conv2d")(x)
+    x = StdConv(self.features, 7, 2, self.dtype, name=_STD_CONV)(x)
     return max_pool_zero_padded(x)
 
 
