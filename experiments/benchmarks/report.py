@@ -1,0 +1,57 @@
+"""Renders the recorded figures as Markdown tables: the newest of each comparison and machine.
+
+python -m experiments.benchmarks.report [RESULTS.jsonl]
+"""
+
+import itertools
+import json
+import pathlib
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from experiments.benchmarks import results
+
+_SAME = ("benchmark", "machine", "configuration", "quantity", "peer")
+
+
+def newest(lines: Iterable[str]) -> list[dict[str, Any]]:
+  """Returns the last record of each comparison on each machine, by benchmark, then machine.
+
+  Args:
+    lines: Of a results file, in the order in which they were measured.
+  """
+  last: dict[tuple[str, ...], dict[str, Any]] = {}
+  for line in lines:
+    record = json.loads(line)
+    last[tuple(record[name] for name in _SAME)] = record
+  return sorted(last.values(), key=lambda record: (record["benchmark"], record["machine"]))
+
+
+def render(records: Sequence[Mapping[str, Any]]) -> str:
+  """Returns a heading, what it was measured on, and a table for each benchmark and machine.
+
+  Args:
+    records: As from `newest`.
+  """
+  parts = []
+  for (benchmark, machine), group in itertools.groupby(
+    records, key=lambda record: (record["benchmark"], record["machine"])
+  ):
+    rows = list(group)
+    runs = {f"{r['date']}, commit {r['commit']}" for r in rows}
+    versions = {k: v for r in rows for k, v in r["versions"].items()}
+    listed = ", ".join(f"{k} {v}" for k, v in versions.items())
+    parts.append(f"### {benchmark}\n\n{machine}; {listed}; {'; '.join(sorted(runs))}\n")
+    parts.append(results.markdown(rows) + "\n")
+  return "\n".join(parts)
+
+
+def main(argv: Sequence[str]) -> None:
+  """Prints the tables of the file named in `argv`, or of the committed one."""
+  path = pathlib.Path(argv[1]) if len(argv) > 1 else results.PATH
+  print(render(newest(path.read_text().splitlines())))
+
+
+if __name__ == "__main__":
+  main(sys.argv)
