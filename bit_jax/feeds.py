@@ -25,14 +25,14 @@ class Feed:
   def __init__(self, part: loading.Part):
     """Places the examples on the devices, unless they are to be streamed."""
     self.part, self.streamed = part, part.examples is None
-    self._placed: parallel.Examples | None = None
+    self._resident: parallel.ResidentSet | None = None
     if part.examples is not None:
-      self._placed = parallel.place(part.examples.images, part.examples.labels)
+      self._resident = parallel.ResidentSet(part.examples.images, part.examples.labels)
 
   def training(
     self, config: Any, layout: np.ndarray, first: int
-  ) -> Generator[tuple[parallel.Examples, parallel.Share], None, None]:
-    """Yields what each step from `first` on is given.
+  ) -> Generator[parallel.Examples, None, None]:
+    """Yields the examples of each step from `first` on, on the devices.
 
     Args:
       config: Resolved.
@@ -43,15 +43,15 @@ class Feed:
       order.batch(config.seed, step, config.batch_size, len(self.part), config.shuffle_window)
       for step in range(first, config.total_steps)
     )
-    positions = layout.astype(np.int32)
-    if self._placed is not None:
+    if self._resident is not None:
       for row in rows:
-        yield self._placed, parallel.Share(row[layout].astype(np.int32), positions)
+        yield self._resident.take(row[layout])
       return
     ours = (row[layout].ravel() for row in rows)
     for images, labels in stream.batches(self.part.source, ours, self.part.size):
-      examples = parallel.Examples(_split(images, len(layout)), _split(labels, len(layout)))
-      yield examples, parallel.Share(None, positions)
+      yield parallel.send(
+        parallel.Examples(_split(images, len(layout)), _split(labels, len(layout)))
+      )
 
   def evaluate(
     self, model: models.ResNetV2, size: int, params: Any, batch_size: int
@@ -67,17 +67,17 @@ class Feed:
     Returns:
       The means of the metrics, [N] int32 predictions and [N] int32 labels.
     """
-    step = parallel.eval_function(model, size, self.streamed)
+    step = parallel.eval_function(model, size)
+    variables = parallel.standardize(params, model.dtype)
     found = np.zeros((2, len(self.part)), np.int32)
     parts, pending = [], []
     batches = order.eval_batches(len(self.part), batch_size, jax.device_count())
     for indices, mask, examples in self._evaluation(batches):
-      ours = None if self.streamed else parallel.local_rows(indices).astype(np.int32)
-      part, predicted = step(params, examples, ours, parallel.local_rows(mask))
+      part, predicted = step(variables, examples, parallel.send(parallel.local_rows(mask)))
       parts.append(part)
       pending.append((indices[mask], mask, predicted))
-      if self.streamed:
-        jax.block_until_ready(predicted)  # or batches would pile up on the devices
+      if len(pending) > 1:  # or batches would pile up on the devices
+        jax.block_until_ready(pending[-2])
     for rows, mask, predicted in pending:
       found[:, rows] = np.stack(predicted)[:, mask]
     return metrics.merge(parts), found[0], found[1]
@@ -86,16 +86,16 @@ class Feed:
     self, batches: Iterator[tuple[np.ndarray, np.ndarray]]
   ) -> Iterator[tuple[np.ndarray, np.ndarray, parallel.Examples]]:
     """Yields each batch of `order.eval_batches` with the examples for this process."""
-    if self._placed is not None:
+    if self._resident is not None:
       for indices, mask in batches:
-        yield indices, mask, self._placed
+        yield indices, mask, self._resident.take(parallel.local_rows(indices))
       return
     batches, again = itertools.tee(batches)
     ours = (_real(parallel.local_rows(i), parallel.local_rows(m)) for i, m in again)
     streamed = stream.batches(self.part.source, ours, self.part.size)
     for indices, mask in batches:
       images, labels = next(streamed)
-      yield indices, mask, _padded(images, labels, parallel.local_rows(mask))
+      yield indices, mask, parallel.send(_padded(images, labels, parallel.local_rows(mask)))
 
 
 def _split(array: np.ndarray, num_devices: int) -> np.ndarray:

@@ -32,7 +32,6 @@ _AT_LEAST_0 = (
 )
 SMALL_AREA = 96 * 96  # images below this many pixels are resized to 160, not to 512
 MIXUP_ALPHA = 0.1
-MOST_RESIDENT = 0.5  # of a device's memory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -271,10 +270,9 @@ def _check(config: Any) -> None:
     at_least(name, config[name], 1)
   for name in _AT_LEAST_0:
     at_least(name, config[name], 0)
-  if config.resident_share > MOST_RESIDENT:
+  if config.resident_share > 1:
     raise errors.UserError(
-      f"resident_share must be at most {MOST_RESIDENT}, not {config.resident_share}: placing a set "
-      f"on a device takes twice its memory for a moment."
+      f"resident_share must be at most 1, all of a device's memory, not {config.resident_share}."
     )
   if config.patience is not None:
     at_least("patience", config.patience, 1)

@@ -1,7 +1,8 @@
 """Training and evaluation steps over all devices of all processes; the one module that calls pmap.
 
-A resident set lies on every device, decoded, and a step sends indices into it. Of a streamed one, a
-step sends each device its images.
+A step takes its own examples, whichever way they came: gathered from a set that lies decoded on
+every device, by a small program of its own, or sent from the host. So runs on sets of any length
+share the compiled step.
 """
 
 import functools
@@ -13,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import psutil
 from clu import metrics as clu_metrics
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from bit_jax import metrics, models, optimizer, steps
 from bit_jax.data import device
@@ -21,27 +23,15 @@ _AXIS = "devices"
 
 
 class Examples(NamedTuple):
-  """What the examples of a step are taken from.
+  """The examples of a step.
 
   Attributes:
-    images: [N, h, w, 3] uint8, the whole resident set; streamed: [devices, b, h, w, 3].
-    labels: [N] int32; streamed: [devices, b].
+    images: [devices, b, h, w, 3] uint8.
+    labels: [devices, b] int32.
   """
 
   images: Any
   labels: Any
-
-
-class Share(NamedTuple):
-  """Which examples of a step each device of this process takes.
-
-  Attributes:
-    indices: [devices, b] int32 into a resident set; None where the examples are streamed.
-    positions: [devices, b] int32: their places in the global batch.
-  """
-
-  indices: Any
-  positions: Any
 
 
 class StepArguments(NamedTuple):
@@ -76,50 +66,80 @@ def local_rows(rows: np.ndarray) -> np.ndarray:
 
 
 def replicate(tree: Any) -> Any:
-  """Places host arrays on every device as a pmapped step returns its state.
+  """Places host arrays on every device of this process, sharded as a step returns its state.
 
-  A plain transfer would have another sharding, and the step would be compiled a second time.
+  The device's default sharding is another one, for which the step would be compiled a second time.
   """
-  place = jax.pmap(lambda t, _: t, _AXIS, in_axes=(None, 0), out_axes=None)
-  return place(tree, np.zeros(jax.local_device_count()))
+  # An alias of the host's array would be overwritten where a step is given the state for good.
+  return jax.device_put(tree, _sharding(PartitionSpec()), may_alias=False)
 
 
-def _taken(examples: Examples, indices: Any) -> Examples:
-  """Returns the examples of one device: those at its indices, or, without any, all it was sent."""
-  if indices is None:
-    return examples
-  return Examples(examples.images[indices], examples.labels[indices])
+def send(tree: Any) -> Any:
+  """Sends host arrays [devices, ...] to the devices of this process, a row to each."""
+  return jax.device_put(tree, _sharding(PartitionSpec(_AXIS)))
+
+
+def _sharding(spec: PartitionSpec) -> NamedSharding:
+  return NamedSharding(Mesh(np.array(jax.local_devices()), (_AXIS,)), spec)
+
+
+class ResidentSet:
+  """A set of examples that lies on every device."""
+
+  def __init__(self, images: np.ndarray, labels: np.ndarray):
+    """Places the set: [N, h, w, 3] uint8 and [N] int32."""
+    self._images, self._labels = replicate((images, labels))
+
+  def take(self, indices: np.ndarray) -> Examples:
+    """Returns the examples at `indices`: [devices, b] integer."""
+    return _take(self._images, self._labels, send(indices.astype(np.int32)))
+
+
+@functools.partial(jax.pmap, axis_name=_AXIS, in_axes=(None, None, 0))
+def _take(images: jax.Array, labels: jax.Array, indices: jax.Array) -> Examples:
+  return Examples(images[indices], labels[indices])
+
+
+@functools.partial(
+  jax.pmap, axis_name=_AXIS, in_axes=(None, 0), out_axes=None, static_broadcasted_argnums=2
+)
+def _standardize(params: Any, _: jax.Array, dtype: Any) -> Any:
+  return models.standardize_params(params, dtype)
+
+
+def standardize(params: Any, dtype: Any) -> dict[str, Any]:
+  """Returns `models.standardize_params` of replicated parameters, replicated alike."""
+  standardized: dict[str, Any] = _standardize(params, np.zeros(jax.local_device_count()), dtype)
+  return standardized
 
 
 @functools.lru_cache  # another run of the same shapes compiles nothing
 def train_function(
-  model: models.ResNetV2, momentum: float, resize: int, crop: int, streamed: bool = False
+  model: models.ResNetV2, momentum: float, resize: int, crop: int
 ) -> Callable[
-  [steps.TrainState, Examples, Share, StepArguments],
+  [steps.TrainState, Examples, Any, StepArguments],
   tuple[steps.TrainState, clu_metrics.Collection],
 ]:
   """Returns the training step over all devices.
 
-  It takes the state (which it gives up), the examples, the shares and the arguments, and returns
-  the new state and the metrics of the whole batch.
+  It takes the state (which it gives up), the examples, their places in the global batch ([devices,
+  b] int32) and the arguments, and returns the new state and the metrics of the whole batch.
 
   Args:
     model: The network.
     momentum: Of SGD.
     resize: Side of the square that images are resized to, in pixels.
     crop: Side of the crop of it, in pixels.
-    streamed: Whether the examples are those of the step alone.
   """
   collection = metrics.collection(model.num_classes)
   sgd = optimizer.sgd(momentum)
 
   def train(
-    state: steps.TrainState, examples: Examples, share: Share, arguments: StepArguments
+    state: steps.TrainState, examples: Examples, positions: jax.Array, arguments: StepArguments
   ) -> tuple[steps.TrainState, clu_metrics.Collection]:
-    examples = _taken(examples, share.indices)
     images = device.augment(
       examples.images,
-      device.example_keys(arguments.key, state.step, share.positions),
+      device.example_keys(arguments.key, state.step, positions),
       resize=resize,
       crop=crop,
       flip=arguments.flip,
@@ -137,44 +157,35 @@ def train_function(
     )
     return state, collection.gather_from_model_output(axis_name=_AXIS, **outputs)
 
-  in_axes = (None, 0 if streamed else None, 0, None)
-  return jax.pmap(train, _AXIS, in_axes=in_axes, out_axes=(None, None), donate_argnums=0)
+  return jax.pmap(train, _AXIS, in_axes=(None, 0, 0, None), out_axes=(None, None), donate_argnums=0)
 
 
 @functools.lru_cache
 def eval_function(
-  model: models.ResNetV2, size: int, streamed: bool = False
-) -> Callable[[Any, Examples, Any, np.ndarray], tuple[clu_metrics.Collection, tuple[Any, Any]]]:
+  model: models.ResNetV2, size: int
+) -> Callable[[Any, Examples, Any], tuple[clu_metrics.Collection, tuple[Any, Any]]]:
   """Returns the evaluation step over all devices.
 
-  It takes parameters, the examples, indices (None where they are streamed) and mask (each
-  [devices, b], this process's share), and returns the metrics of all unmasked examples, and the
-  predictions and labels of all devices of all processes, [all devices, b] int32 each.
+  It takes variables (from `standardize`), the examples, and their mask ([devices, b]; False where
+  they are padding), and returns the metrics of all unmasked examples, and the predictions and
+  labels of all devices of all processes, [all devices, b] int32 each.
 
   Args:
     model: The network.
     size: Side of the square that images are resized to, in pixels.
-    streamed: Whether the examples are those of the step alone.
   """
   collection = metrics.collection(model.num_classes)
 
   def evaluate(
-    params: Any, examples: Examples, indices: Any, mask: jax.Array
+    variables: Any, examples: Examples, mask: jax.Array
   ) -> tuple[clu_metrics.Collection, tuple[jax.Array, jax.Array]]:
-    examples = _taken(examples, indices)
     images = device.prepare_eval(examples.images, size)
-    outputs = steps.eval_step(params, images, examples.labels, model=model)
+    outputs = steps.eval_step(variables, images, examples.labels, model=model)
     predictions = outputs.pop("prediction")
     parts = collection.gather_from_model_output(axis_name=_AXIS, mask=mask, **outputs)
     return parts, jax.lax.all_gather((predictions, examples.labels), _AXIS)
 
-  in_axes = (None, 0 if streamed else None, 0, 0)
-  return jax.pmap(evaluate, _AXIS, in_axes=in_axes, out_axes=(None, None))
-
-
-def place(images: np.ndarray, labels: np.ndarray) -> Examples:
-  """Places a set of examples on every device."""
-  return replicate(Examples(images, labels))
+  return jax.pmap(evaluate, _AXIS, in_axes=(None, 0, 0), out_axes=(None, None))
 
 
 def device_memory() -> float:

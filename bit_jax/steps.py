@@ -5,6 +5,7 @@ from typing import Any
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from bit_jax import models
@@ -20,14 +21,17 @@ class TrainState(flax.struct.PyTreeNode):
     opt_state: State of the optimiser, shaped like `params`.
   """
 
-  step: jax.Array
+  step: Any
   params: Any
   opt_state: Any
 
 
 def create_state(params: Any, optimizer: optax.GradientTransformation) -> TrainState:
-  """Returns the state before the first step."""
-  return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
+  """Returns the state before the first step, on the host, for an optimiser that starts at zero."""
+  # Not by `init` itself, which would compile a program for each shape, and fill the first device.
+  shapes = jax.eval_shape(optimizer.init, params)
+  opt_state = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
+  return TrainState(np.zeros((), np.int32), params, opt_state)
 
 
 def example_metrics(logits: jax.Array, labels: jax.Array) -> dict[str, jax.Array]:
@@ -98,17 +102,17 @@ def train_step(
 
 
 def eval_step(
-  params: Any, images: jax.Array, labels: jax.Array, *, model: models.ResNetV2
+  variables: Any, images: jax.Array, labels: jax.Array, *, model: models.ResNetV2
 ) -> dict[str, jax.Array]:
   """Returns the metrics of each example ([B] each, see `example_metrics`), and 'prediction'.
 
   Args:
-    params: Parameter tree of the model.
+    variables: What the model is applied with, from `models.standardize_params`.
     images: [B, H, W, 3] float32 in [-1, 1].
     labels: [B] int32.
     model: The network.
   """
-  logits, _ = model.apply({"params": params}, images)
+  logits, _ = model.apply(variables, images)
   prediction = jnp.argmax(logits, axis=1).astype(jnp.int32)
   return {**example_metrics(logits, labels), "prediction": prediction}
 

@@ -275,9 +275,8 @@ class _Loop:
     self._clock, self._checkpoints = step_clock, checkpoints
     self._seed_key = jax.random.key(c.seed)
     self._examples, self._tests = feeds.Feed(run.data.train), feeds.Feed(run.data.test)
-    self._train = parallel.train_function(
-      run.model, c.momentum, c.resize, c.crop, self._examples.streamed
-    )
+    self._positions = parallel.send(run.layout.astype(np.int32))
+    self._train = parallel.train_function(run.model, c.momentum, c.resize, c.crop)
     self._rates = optimizer.learning_rates(c.base_lr, c.warmup_steps, c.decay_steps, c.total_steps)
     self._window: list[Any] = []
     self._saved = 0  # steps done in the last checkpoint
@@ -342,10 +341,10 @@ class _Loop:
       return False
     return bool(np.any(multihost_utils.process_allgather(np.bool_(stop.requested))))
 
-  def _step(self, step: int, given: Iterator[tuple[parallel.Examples, parallel.Share]]) -> None:
+  def _step(self, step: int, given: Iterator[parallel.Examples]) -> None:
     c = self._run.config
     with self._reporter.waiting_for_input():
-      examples, share = next(given)
+      examples = next(given)
     arguments = parallel.StepArguments(
       key=self._seed_key,
       lam=np.float32(order.mixup_lambda(c.seed, step, c.mixup_alpha)),
@@ -353,10 +352,9 @@ class _Loop:
       flip=np.bool_(c.random_flip),
       random_crop=np.bool_(c.random_crop),
     )
-    self._state, part = self._train(self._state, examples, share, arguments)
+    self._state, part = self._train(self._state, examples, self._positions, arguments)
     self._window.append(part)
-    if self._examples.streamed:  # or batches would pile up on the devices
-      jax.block_until_ready(self._window[-2:-1])
+    jax.block_until_ready(self._window[-2:-1])  # or batches would pile up on the devices
 
   def _log(self, done: int) -> None:
     self._check_finite(done)

@@ -1,5 +1,7 @@
 """Streamed and resident sets give every step the same, wherever it begins and whoever takes it."""
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import ml_collections
@@ -50,17 +52,11 @@ def layouts(processes):
   return np.split(order.device_layout(BATCH, 4), processes)
 
 
-def training(feed, layout, first=0, window=order.WINDOW):
-  """Returns the images, labels and positions of each step from `first` on."""
-  given = []
-  for examples, share in feed.training(config(window), layout, first):
-    images, labels = map(np.asarray, examples)
-    if not feed.streamed:
-      images, labels = images[share.indices], labels[share.indices]
-    else:
-      assert share.indices is None
-    given.append((images, labels, share.positions))
-  return given
+def training(monkeypatch, streamed, layout, first=0, window=order.WINDOW):
+  """Returns the images and labels of each step from `first` on, for a process of these devices."""
+  monkeypatch.setattr(jax, "local_devices", lambda: jax.devices()[: len(layout)])
+  given = feeds.Feed(part(streamed)).training(config(window), layout, first)
+  return [(np.asarray(images), np.asarray(labels)) for images, labels in given]
 
 
 @pytest.fixture(scope="module")
@@ -71,10 +67,10 @@ def resident():
 @pytest.mark.parametrize("first", [0, 4, STEPS])
 @pytest.mark.parametrize("window", [order.WINDOW, 5], ids=["permuted", "windows"])
 @pytest.mark.parametrize("processes", [1, 2])
-def test_streamed_and_resident_sets_give_the_same(resident, processes, window, first):
+def test_streamed_and_resident_sets_give_the_same(monkeypatch, processes, window, first):
   for layout in layouts(processes):
-    streamed = training(feeds.Feed(part(streamed=True)), layout, first, window)
-    placed = training(resident, layout, first, window)
+    streamed = training(monkeypatch, True, layout, first, window)
+    placed = training(monkeypatch, False, layout, first, window)
     assert len(streamed) == len(placed) == STEPS - first
     for ours, theirs in zip(streamed, placed, strict=True):
       for a, b in zip(ours, theirs, strict=True):
@@ -83,13 +79,12 @@ def test_streamed_and_resident_sets_give_the_same(resident, processes, window, f
 
 
 @pytest.mark.parametrize("window", [order.WINDOW, 5], ids=["permuted", "windows"])
-def test_two_processes_together_take_the_order_s_batches(window):
-  given = [training(feeds.Feed(part(streamed=True)), share, 0, window) for share in layouts(2)]
+def test_two_processes_together_take_the_order_s_batches(monkeypatch, window):
+  given = [training(monkeypatch, True, share, 0, window) for share in layouts(2)]
   whole = []
   for step, parts in enumerate(zip(*given, strict=True)):
-    labels, positions = (np.concatenate([p[i].ravel() for p in parts]) for i in (1, 2))
     batch = np.full(BATCH, -1)
-    batch[positions] = labels
+    batch[order.device_layout(BATCH, 4)] = np.concatenate([labels for _, labels in parts])
     np.testing.assert_array_equal(batch, order.batch(3, step, BATCH, N, window))
     whole += batch.tolist()
   for start in range(0, len(whole), N):
@@ -102,10 +97,10 @@ def test_a_stream_from_the_middle_reads_nothing_of_what_came_before():
   source = Numbered(n)
   given = feeds.Feed(part(True, n, source)).training(config(), layouts(1)[0], first)
   assert source.reads == []
-  examples, _ = next(given)
+  examples = next(given)
   given.close()
   batch = order.batch(3, first, BATCH, n)
-  assert sorted(examples.labels.ravel()) == sorted(batch)
+  assert sorted(np.ravel(examples.labels)) == sorted(batch)
   ahead = [order.batch(3, first + i, BATCH, n) for i in range(4)]
   assert set(batch) <= set(source.reads) <= set(np.concatenate(ahead))
   assert len(source.reads) == len(set(source.reads))
@@ -115,6 +110,7 @@ class Linear(nn.Module):
   """The smallest model of the network's form."""
 
   num_classes: int
+  dtype: Any = np.float32
 
   @nn.compact
   def __call__(self, images):
@@ -142,6 +138,7 @@ def test_evaluation_scores_every_example_once(resident, batch_size):
 def test_every_process_streams_its_rows_of_an_evaluation(monkeypatch, n):
   """Of 3 and of 9 images, the second process has nothing but padding in the last batch."""
   monkeypatch.setattr(jax, "local_device_count", lambda: 2)
+  monkeypatch.setattr(jax, "local_devices", lambda: jax.devices()[:2])
   found = [[], []]
   for process, own in enumerate(found):
     monkeypatch.setattr(jax, "process_index", lambda process=process: process)
@@ -149,6 +146,7 @@ def test_every_process_streams_its_rows_of_an_evaluation(monkeypatch, n):
     feed = feeds.Feed(part(True, n, source))
     for indices, mask, examples in feed._evaluation(order.eval_batches(n, 8, 4)):
       ours, real = parallel.local_rows(indices), parallel.local_rows(mask)
+      examples = parallel.Examples(*map(np.asarray, examples))
       assert examples.images.shape == (2, 2, 4, 4, 3)
       assert (examples.images.dtype, examples.labels.dtype) == (np.uint8, np.int32)
       np.testing.assert_array_equal(examples.labels, ours)  # 0 where padded

@@ -231,7 +231,7 @@ def test_one_size_gives_the_other(image_size, fields, expected):
     ({"min_side": -1}, ("min_side must be at least 0, not -1",)),
     ({"max_aspect": -0.5}, ("max_aspect must be at least 0, not -0.5",)),
     ({"resident_share": -0.1}, ("resident_share must be at least 0, not -0.1",)),
-    ({"resident_share": 0.51}, ("resident_share must be at most 0.5, not 0.51",)),
+    ({"resident_share": 1.01}, ("resident_share must be at most 1", "not 1.01")),
     ({"on_bad_image": "mend"}, ("on_bad_image='mend'", "stop", "skip")),
     ({"base_lr": -0.1}, ("base_lr must be at least 0, not -0.1",)),
     ({"base_lr": math.nan}, ("base_lr must be at least 0, not nan",)),

@@ -3,11 +3,12 @@
 import types
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import psutil
 import pytest
 
-from bit_jax import parallel
+from bit_jax import models, parallel
 
 
 def test_each_process_takes_its_rows(monkeypatch):
@@ -47,9 +48,46 @@ def test_cpu_devices_share_the_machine_s_memory_with_the_host(monkeypatch):
   assert parallel.device_memory() == 1_000
 
 
-def test_a_placed_set_is_on_every_device_unchanged():
-  images = np.arange(2 * 4 * 4 * 3, dtype=np.uint8).reshape(2, 4, 4, 3)
-  placed = parallel.place(images, np.array([1, 0], np.int32))
-  assert len(placed.images.sharding.device_set) == jax.device_count() == 4
-  np.testing.assert_array_equal(placed.images, images)
-  np.testing.assert_array_equal(placed.labels, [1, 0])
+def test_a_resident_set_is_on_every_device_and_gives_each_what_it_asks_for():
+  images = np.arange(5 * 4 * 4 * 3, dtype=np.uint8).reshape(5, 4, 4, 3)
+  labels = np.array([1, 0, 2, 4, 3], np.int32)
+  indices = np.array([[0, 4], [1, 1], [3, 2], [4, 0]])
+  resident = parallel.ResidentSet(images, labels)
+  taken = resident.take(indices)
+  assert (taken.images.dtype, taken.labels.dtype) == (np.uint8, np.int32)
+  np.testing.assert_array_equal(taken.images, images[indices])
+  np.testing.assert_array_equal(taken.labels, labels[indices])
+  assert [s.index[0] for s in taken.images.addressable_shards] == [
+    slice(i, i + 1) for i in range(4)
+  ]
+
+
+def test_replicated_state_is_not_the_host_s_own():
+  """A step writes into what it is given."""
+  host = {"a": np.zeros(1024, np.float32), "b": np.zeros(1024 * 1024, np.float32)}
+  add = jax.pmap(
+    lambda t, x: jax.tree.map(lambda a: a + x, t),
+    "devices",
+    in_axes=(None, 0),
+    out_axes=None,
+    donate_argnums=0,
+  )
+  placed = parallel.replicate(host)
+  assert len(placed["a"].sharding.device_set) == 4
+  added = add(placed, np.ones(4, np.float32))
+  assert placed["a"].is_deleted()
+  np.testing.assert_array_equal(host["a"], 0)
+  np.testing.assert_array_equal(host["b"], 0)
+  np.testing.assert_array_equal(added["b"], 1)
+
+
+def test_standardised_variables_are_the_models_own_on_every_device():
+  kernel = np.random.default_rng(0).normal(size=(3, 3, 4, 5)).astype(np.float32)
+  params = {"standardized_conv2d": {"kernel": kernel}, "head": {"bias": np.ones(2, np.float32)}}
+  found = parallel.standardize(parallel.replicate(params), jnp.bfloat16)
+  expected = models.standardize_params(params, jnp.bfloat16)
+  assert jax.tree.structure(found) == jax.tree.structure(expected)
+  for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+    assert a.dtype == b.dtype
+    assert len(a.sharding.device_set) == 4
+    np.testing.assert_allclose(a.astype(np.float32), b.astype(np.float32), rtol=1e-2)

@@ -136,7 +136,7 @@ def test_gradients_are_averaged_over_devices():
 def test_eval_step():
   images, labels = batch(5, n=6)
   params = {"w": jnp.asarray(np.random.default_rng(6).normal(size=(12, 3)), jnp.float32)}
-  out = steps.eval_step(params, images, labels, model=Linear(3))
+  out = steps.eval_step({"params": params}, images, labels, model=Linear(3))
   logits = images.reshape(6, -1).astype(np.float64) @ np.asarray(params["w"], np.float64)
   assert out["prediction"].dtype == jnp.int32
   np.testing.assert_array_equal(out["prediction"], logits.argmax(1))

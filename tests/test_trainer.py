@@ -454,35 +454,32 @@ def test_a_run_traces_its_step_once(finished):
   assert finished[2] == 1
 
 
-def three_steps(num_devices, train, events):
+def three_steps(monkeypatch, num_devices, train, resident, events):
   """Takes three steps with MixUp; returns losses, parameters and how many events each caused."""
+  monkeypatch.setattr(jax, "local_devices", lambda: jax.devices()[:num_devices])
   model = models.create("R14x0.5", 10)
   variables = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
-  given = (
-    steps.create_state(jax.device_get(variables["params"]), optimizer.sgd(0.9)),
-    parallel.Examples(train.images, train.labels),
+  state = parallel.replicate(
+    steps.create_state(jax.device_get(variables["params"]), optimizer.sgd(0.9))
   )
-  place = jax.pmap(lambda t, _: t, "devices", in_axes=(None, 0), out_axes=None)
-  state, examples = place(given, np.zeros(num_devices))
+  placed = parallel.ResidentSet(train.images, train.labels)
   step = parallel.train_function(model, 0.9, 40, 32)
   layout = order.device_layout(16, num_devices)
   losses, counts = [], []
   for i in range(3):
-    events.clear()
-    state, part = step(
-      state,
-      examples,
-      parallel.Share(
-        order.batch(0, i, 16, len(train))[layout].astype(np.int32), layout.astype(np.int32)
-      ),
-      parallel.StepArguments(
-        key=jax.random.key(0),
-        lam=np.float32(order.mixup_lambda(0, i, 0.5)),
-        learning_rate=np.float32(0.01),
-        flip=np.bool_(True),
-        random_crop=np.bool_(True),
-      ),
+    indices = order.batch(0, i, 16, len(train))[layout]
+    sent = parallel.Examples(train.images[indices], train.labels[indices].astype(np.int32))
+    examples = placed.take(indices) if resident else parallel.send(sent)
+    positions = parallel.send(layout.astype(np.int32))
+    arguments = parallel.StepArguments(
+      key=jax.random.key(0),
+      lam=np.float32(order.mixup_lambda(0, i, 0.5)),
+      learning_rate=np.float32(0.01),
+      flip=np.bool_(True),
+      random_crop=np.bool_(True),
     )
+    events.clear()
+    state, part = step(state, examples, positions, arguments)
     counts.append(len(events))
     losses.append(float(part.loss.compute()))
   return losses, jax.device_get(state.params), counts
@@ -502,18 +499,25 @@ def compilations():
   jax.monitoring.unregister_event_duration_listener(note)
 
 
-def test_one_device_and_four_take_the_same_steps_and_compile_once(digits, compilations):
+def test_one_device_and_four_take_the_same_steps_and_compile_once(
+  digits, compilations, monkeypatch
+):
   assert order.mixup_lambda(0, 1, 0.5) < 0.9  # MixUp does mix
-  train = digits[0].take(np.arange(30))  # as many as in the runs, whose compilation is shared,
-  parallel.train_function.cache_clear()  # but not their tracing
-  four = three_steps(4, train, compilations)
-  one = three_steps(1, train, compilations)
+  parallel.train_function.cache_clear()  # a run's compilation is shared, but not its tracing
+  whole, part = digits[0], digits[0].take(np.arange(30))
+  four = three_steps(monkeypatch, 4, part, True, compilations)
+  streamed = three_steps(monkeypatch, 4, part, False, compilations)
+  longer = three_steps(monkeypatch, 4, whole, True, compilations)
+  one = three_steps(monkeypatch, 1, part, True, compilations)
   np.testing.assert_allclose(four[0], one[0], atol=1e-5)
   assert len(set(four[0])) == 3
   for a, b in zip(jax.tree.leaves(four[1]), jax.tree.leaves(one[1]), strict=True):
     np.testing.assert_allclose(a, b, atol=1e-5)
   assert min(four[2][0], one[2][0]) > 0
   assert four[2][1:] == one[2][1:] == [0, 0]
+  # However the examples come, and out of however many, it is the same program.
+  assert streamed[2] == longer[2] == [0, 0, 0]
+  assert streamed[0] == four[0] != longer[0]
 
 
 @pytest.mark.parametrize(
