@@ -73,6 +73,66 @@ def test_jpeg_equals_pillow():
   np.testing.assert_array_equal(images.decode(data), np.array(Image.open(io.BytesIO(data))))
 
 
+JPEGS = {
+  "colour": {},
+  "grey": {"mode": "L"},
+  "no colours left out": {"subsampling": 0},
+  "fewer colours across": {"subsampling": 1},
+  "progressive": {"progressive": True},
+  "restarts": {"restart_marker_blocks": 3},
+  "turned": {"orientation": 6},
+}
+
+
+def jpeg(mode="RGB", orientation=None, **options):
+  """Returns a JPEG file of a smooth picture with some noise."""
+  waves = 100 + 60 * np.sin(
+    np.arange(70)[:, None, None] / 9 + np.arange(91)[:, None] / 5 + [0, 1, 2]
+  )
+  pixels = (waves + RANDOM.integers(0, 40, waves.shape)).astype(np.uint8)
+  exif = Image.Exif()
+  if orientation:
+    exif[ORIENTATION] = orientation
+  return encode(Image.fromarray(pixels).convert(mode), "JPEG", quality=90, exif=exif, **options)
+
+
+def outcome(data, monkeypatch, by_pillow):
+  with monkeypatch.context() as patch:
+    if by_pillow:
+      patch.setattr(images, "_plain_jpeg", lambda *_: None)
+    try:
+      return images.decode(data)
+    except images.Unreadable as e:
+      return str(e)
+
+
+@pytest.mark.parametrize("kind", JPEGS)
+def test_plain_jpegs_are_decoded_to_the_pixels_of_pillow(kind, monkeypatch):
+  data = jpeg(**JPEGS[kind])
+  decoded = outcome(data, monkeypatch, by_pillow=False)
+  assert decoded.flags.c_contiguous
+  np.testing.assert_array_equal(decoded, outcome(data, monkeypatch, by_pillow=True))
+
+
+def test_opencv_decodes_plain_jpegs_alone(monkeypatch):
+  monkeypatch.setattr(images.cv2, "imdecode", lambda *_: np.zeros((70, 91, 3), np.uint8))
+  plain = {kind for kind, options in JPEGS.items() if not images.decode(jpeg(**options)).any()}
+  assert plain == JPEGS.keys() - {"progressive"}
+
+
+def test_damaged_jpegs_are_refused_or_shown_as_pillow_does(monkeypatch):
+  """Where OpenCV gives up in the middle of an image, it returns the beginning without a word."""
+  whole, refused = jpeg(), 0
+  for _ in range(400):
+    data = bytearray(whole)
+    for place in RANDOM.integers(2, len(data) - 2, RANDOM.integers(1, 20)):
+      data[place] = RANDOM.choice([0, 0xC0, 0xC4, 0xD9, 0xFF, RANDOM.integers(256)])
+    expected = outcome(bytes(data), monkeypatch, by_pillow=True)
+    np.testing.assert_array_equal(outcome(bytes(data), monkeypatch, by_pillow=False), expected)
+    refused += isinstance(expected, str)
+  assert 40 < refused < 360
+
+
 def test_a_path_and_its_bytes_are_the_same(tmp_path):
   path = tmp_path / "a b ü.jpg"  # and a PNG whose name says JPEG
   path.write_bytes(encode(RGB, "PNG"))

@@ -1,5 +1,7 @@
 """Tests of bit_jax.data.resizing."""
 
+from concurrent import futures
+
 import numpy as np
 import pytest
 
@@ -54,3 +56,28 @@ def test_what_has_the_size_stays_as_it_is():
 @pytest.mark.parametrize("level", [0, 1, 127, 254, 255])
 def test_a_level_keeps_its_level(level):
   assert np.all(resizing.resize(np.full((33, 21, 3), level, np.uint8), 50) == level)
+
+
+@pytest.mark.parametrize(("shape", "size"), [*SIZES, ((20, 20), 20)])
+def test_it_fills_an_array_at_hand(shape, size):
+  image = picture(*shape)
+  batch = np.full((3, size, size, 3), 99, np.uint8)
+  resizing.resize(image, size, out=batch[1])
+  np.testing.assert_array_equal(batch[1], resizing.resize(image, size))
+  assert np.all(batch[[0, 2]] == 99)
+
+
+def test_what_came_before_does_not_show(monkeypatch):
+  monkeypatch.setattr(resizing, "_KEPT_VALUES", 3 * 40 * 50)  # the second takes new memory
+  shapes = [(30, 40), (50, 60), (7, 9), (40, 50), (30, 40)]
+  resized = [resizing.resize(picture(*shape), 24) for shape in shapes]
+  for image, shape in zip(resized, shapes, strict=True):
+    assert_rounded(image, interpolated(picture(*shape), 24))
+
+
+def test_threads_do_not_disturb_each_other():
+  pictures = [picture(20 + i, 90 - i) for i in range(40)]
+  with futures.ThreadPoolExecutor(4) as pool:
+    together = list(pool.map(lambda image: resizing.resize(image, 33), pictures * 5))
+  for image, alone in zip(together, pictures * 5, strict=True):
+    np.testing.assert_array_equal(image, resizing.resize(alone, 33))

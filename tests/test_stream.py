@@ -115,10 +115,17 @@ def test_an_image_that_cannot_be_read_is_named_where_its_batch_is_due():
 def test_a_defect_is_not_hidden():
   class Defective(Pictures):
     def read(self, index):
-      return 1 // (index - 3), 0
+      return super().read(index + 0 // (index - 3))
 
   with pytest.raises(ZeroDivisionError):
     list(stream.batches(Defective(5), [np.arange(5)], None))
+
+
+@pytest.mark.parametrize("slow", [(), (0,), (0, 1, 3)])
+def test_sizes_that_differ_are_told_by_batches_too(slow):
+  source = Pictures(6, slow=slow, side=lambda i: 4 if i != 2 else 1)  # 1 could be broadcast to 4
+  with pytest.raises(errors.UserError, match=r"differ in size.*where all should be of one"):
+    list(stream.batches(source, [np.arange(6)], None))
 
 
 def test_a_stream_that_is_closed_early_stops_its_threads():

@@ -54,14 +54,15 @@ class DecodedCache:
     return len(self._source)
 
   def read(self, index: int) -> tuple[np.ndarray, int]:
-    """Returns an image, [height, width, 3] uint8, and its label.
+    """Returns an image, [height, width, 3] uint8, read-only if it is the cache's, and its label.
 
     Raises:
       UserError: It is not in the cache and can't be read, or the disk is full.
     """
     mark, label = self._marks[index].tolist()
     if mark:
-      image = np.array(self._images[index])
+      image = np.asarray(self._images[index])
+      image.flags.writeable = False  # it is the file
       if _mark(image, label) == mark:
         return image, label
     image, label = self._source.read(index)
@@ -114,7 +115,7 @@ def _require_room(folder: pathlib.Path, need: int) -> None:
 
 def _mark(image: np.ndarray, label: int) -> int:
   """Returns a checksum of at least 1."""
-  return zlib.crc32(b"%d" % label, zlib.crc32(image.tobytes())) + 1
+  return zlib.crc32(b"%d" % label, zlib.crc32(np.ascontiguousarray(image).data)) + 1
 
 
 def _open(path: pathlib.Path, dtype: type, shape: tuple[int, ...]) -> np.memmap:

@@ -1,6 +1,9 @@
 """Image files in, [h, w, 3] uint8 arrays out, whatever their colours, depth and orientation.
 
 Everything here may be called from several threads at once: decoding releases Python's lock.
+
+Pillow decodes, except plain JPEG files: OpenCV comes to the same pixels, for both use libjpeg-turbo
+with its accurate DCT and smooth upsampling, in three quarters of the time.
 """
 
 import io
@@ -12,6 +15,7 @@ import warnings
 import zlib
 from typing import NoReturn
 
+import cv2
 import numpy as np
 from PIL import (
   ExifTags,
@@ -25,6 +29,9 @@ from bit_jax import errors
 EXTENSIONS = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp"))  # in lower case
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP")  # whatever a file's extension says
 
+_JPEG_END = b"\xff\xd9"
+_JPEG_RESTARTS = [bytes((0xFF, 0xD0 + i)) for i in range(8)]
+_AS_STORED = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
 _ROTATED = (5, 6, 7, 8)  # EXIF orientations that swap height and width
 # What Pillow's readers raise on files that are no images or are damaged.
 _BROKEN: tuple[type[Exception], ...] = (
@@ -71,13 +78,16 @@ def decode(data: bytes | pathlib.Path) -> np.ndarray:
   """
   _hush()
   data = _read(data) if isinstance(data, pathlib.Path) else data
-  with _open(io.BytesIO(data)) as image:
+  file = io.BytesIO(data)
+  with _open(file) as image:
     orientation = _orientation(image)
-    try:
-      image.load()
-      pixels = _pixels(image)
-    except _BROKEN as e:
-      _reject_pixels(e)
+    pixels = _plain_jpeg(image, data, file.tell())
+    if pixels is None:
+      try:
+        image.load()
+        pixels = _pixels(image)
+      except _BROKEN as e:
+        _reject_pixels(e)
   return _turn(pixels, orientation)
 
 
@@ -144,6 +154,35 @@ def _orientation(image: Image.Image) -> int:
   except _BROKEN:
     return 1
   return orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1
+
+
+def _plain_jpeg(image: Image.Image, data: bytes, start: int) -> np.ndarray | None:
+  """Returns the pixels of a plain JPEG; None where Pillow is to decode the file, or to refuse it.
+
+  Plain is one scan in colour or grey, with nothing in it that a decoder stops at before its end:
+  where OpenCV stops, it makes up the rest.
+
+  Args:
+    image: The opened file.
+    data: Its content.
+    start: Where the scan begins.
+  """
+  if image.format != "JPEG" or image.mode not in ("RGB", "L") or "progressive" in image.info:
+    return None
+  if not data.endswith(_JPEG_END) or _count_markers(data, start) > 1:
+    return None
+  try:
+    return cv2.imdecode(np.frombuffer(data, np.uint8), _AS_STORED)
+  except cv2.error:
+    return None
+
+
+def _count_markers(data: bytes, start: int) -> int:
+  """Returns how many markers there are from `start` on that are no restarts within a scan."""
+  markers = data.count(b"\xff", start) - data.count(b"\xff\x00", start)  # a zero: it is a value
+  if markers > 1:
+    markers -= sum(data.count(restart, start) for restart in _JPEG_RESTARTS)
+  return markers
 
 
 def _pixels(image: Image.Image) -> np.ndarray:

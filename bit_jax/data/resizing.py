@@ -1,26 +1,64 @@
 """Images resized on the host, once, to the size from which crops are taken."""
 
+import threading
+
 import cv2
 import numpy as np
 
 cv2.setNumThreads(0)  # `stream` reads several images at a time; more threads would only compete
 
+_KEPT_VALUES = 3 * 2**22  # per buffer: of images of up to four million pixels
 
-def resize(image: np.ndarray, size: int) -> np.ndarray:
+
+def resize(image: np.ndarray, size: int, out: np.ndarray | None = None) -> np.ndarray:
   """Resizes an image to a square as `tf.image.resize` does, and rounds to whole grey levels.
 
   Bilinear with half-pixel centres, clamped at the edges, not antialiased; the aspect ratio is not
-  kept. Computed in float32, because OpenCV's own arithmetic for bytes is biased by a ninth of a
-  grey level.
+  kept. Of 16-bit images OpenCV interpolates in float32 and rounds the result; its own arithmetic
+  for bytes is biased by a ninth of a grey level.
 
   Args:
     image: [h, w, 3] uint8.
     size: Side of the result in pixels.
+    out: [size, size, 3] uint8, contiguous, to hold the result; None for a new array.
 
   Returns:
-    [size, size, 3] uint8, within half a grey level of the exact values.
+    [size, size, 3] uint8, within half a grey level of the exact values; the image itself if it has
+    the size and there is no `out`.
   """
   if image.shape[:2] == (size, size):
-    return image
-  exact = cv2.resize(image.astype(np.float32), (size, size), interpolation=cv2.INTER_LINEAR)
-  return cv2.convertScaleAbs(exact)
+    if out is None:
+      return image
+    np.copyto(out, image)
+    return out
+  out = np.empty((size, size, 3), np.uint8) if out is None else out
+  wide = _scratch.array("wide", image.shape)
+  np.copyto(wide, image)
+  target = _scratch.array("target", out.shape)
+  resized = cv2.resize(wide, (size, size), dst=target, interpolation=cv2.INTER_LINEAR)
+  np.copyto(out, resized, casting="unsafe")  # none is above 255
+  return out
+
+
+class _Scratch(threading.local):
+  """Arrays that a thread uses again for the next image.
+
+  New ones for each image would be new memory pages, whose first touch takes longer than the
+  resize, and for which threads wait on each other.
+  """
+
+  def __init__(self) -> None:
+    self._buffers: dict[str, np.ndarray] = {}
+
+  def array(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """Returns an array of any content, [*shape] uint16."""
+    count = int(np.prod(shape))
+    if count > _KEPT_VALUES:
+      return np.empty(shape, np.uint16)
+    buffer = self._buffers.get(name)
+    if buffer is None or buffer.size < count:
+      buffer = self._buffers[name] = np.empty(count, np.uint16)
+    return buffer[:count].reshape(shape)
+
+
+_scratch = _Scratch()

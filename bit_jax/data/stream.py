@@ -4,6 +4,7 @@ import collections
 import itertools
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent import futures
 from typing import Protocol, TypeVar
@@ -70,23 +71,65 @@ def batches(
     labels: [b] int32.
 
   Raises:
-    UserError: An image can't be read.
+    UserError: An image can't be read, or has another size than the one before and `size` is None.
   """
   arrays = iter(indices)
   first = next(arrays, None)
   if first is None:
     return
-  lengths: collections.deque[int] = collections.deque()
 
-  def flat() -> Iterator[int]:
+  def places() -> Iterator[tuple[_Batch, int, int]]:
     for array in itertools.chain([first], arrays):
-      lengths.append(len(array))
-      yield from array.tolist()
+      batch = _Batch(len(array), size)
+      for place, index in enumerate(array.tolist()):
+        yield batch, place, index
 
-  examples = _in_order(lambda i: _read(source, i, size), flat(), _BATCHES_AHEAD * len(first))
-  for example in examples:
-    images, labels = zip(example, *itertools.islice(examples, lengths.popleft() - 1), strict=True)
-    yield np.stack(images), np.array(labels, np.int32)
+  def fill(where: tuple[_Batch, int, int]) -> _Batch:
+    batch, place, index = where
+    batch.put(place, *source.read(index))
+    return batch
+
+  filled = _in_order(fill, places(), _BATCHES_AHEAD * len(first))
+  for batch in filled:
+    for _ in itertools.islice(filled, len(batch.labels) - 1):
+      pass  # its other images
+    assert batch.images is not None
+    yield batch.images, batch.labels
+
+
+class _Batch:
+  """The examples of a batch, put into place by several threads.
+
+  Attributes:
+    images: [b, h, w, 3] uint8; None before the first is there.
+    labels: [b] int32.
+  """
+
+  def __init__(self, count: int, size: int | None):
+    """Takes the number of examples, and the size as `batches` does."""
+    self.images: np.ndarray | None = None
+    self.labels = np.empty(count, np.int32)
+    self._size, self._lock = size, threading.Lock()
+
+  def put(self, place: int, image: np.ndarray, label: int) -> None:
+    """Puts in an example, resized.
+
+    Raises:
+      UserError: Its size is not that of the others and there is none to resize it to.
+    """
+    images = self._allocated(image.shape if self._size is None else (self._size, self._size, 3))
+    if self._size is None:
+      _require_shape(image, images)
+      images[place] = image
+    else:
+      resizing.resize(image, self._size, out=images[place])
+    self.labels[place] = label
+
+  def _allocated(self, shape: tuple[int, ...]) -> np.ndarray:
+    with self._lock:
+      if self.images is None:
+        self.images = np.empty((len(self.labels), *shape), np.uint8)
+      return self.images
 
 
 def gather(
@@ -116,10 +159,7 @@ def gather(
     image, labels[index] = example
     if images is None:
       images = np.empty((len(source), *image.shape), np.uint8)
-    if image.shape != images.shape[1:]:
-      raise errors.UserError(
-        f"The images differ in size ({images.shape[1:]}, {image.shape}) where all should be of one."
-      )
+    _require_shape(image, images)
     images[index] = image
   if images is None:
     raise errors.UserError(f"None of {len(source)} images can be read: {unreadable[0]}")
@@ -176,6 +216,13 @@ def _outcomes(
 def _read(source: Source, index: int, size: int | None) -> tuple[np.ndarray, int]:
   image, label = source.read(index)
   return (image if size is None else resizing.resize(image, size)), label
+
+
+def _require_shape(image: np.ndarray, images: np.ndarray) -> None:
+  if image.shape != images.shape[1:]:
+    raise errors.UserError(
+      f"The images differ in size ({images.shape[1:]}, {image.shape}) where all should be of one."
+    )
 
 
 def _in_order(function: Callable[[T], R], items: Iterable[T], ahead: int) -> Iterator[R]:
