@@ -14,6 +14,7 @@ from collections.abc import Iterator
 
 from bit_jax import errors
 
+TRAINING_FACTOR = 3  # the gradient of a product is two products of its size
 NUM_GROUPS = 32  # of every group norm
 PRETRAINED_CLASSES = {"BiT-S": 1000, "BiT-M": 21843}
 
@@ -41,6 +42,32 @@ class Architecture:
   def num_features(self) -> int:
     """Channels that reach the head."""
     return self.stem_channels * 32
+
+
+@dataclasses.dataclass(frozen=True)
+class Convolution:
+  """One convolution at one image size, all of it square.
+
+  Attributes:
+    name: Of its kernel, as in `parameter_shapes`.
+    size: Side of the kernel.
+    c_in: Channels in.
+    c_out: Channels out.
+    side_in: Side of the input.
+    side_out: Side of the output.
+  """
+
+  name: str
+  size: int
+  c_in: int
+  c_out: int
+  side_in: int
+  side_out: int
+
+  @property
+  def flops(self) -> int:
+    """Operations for one image; a multiplication and its addition are two, padding counts."""
+    return 2 * self.side_out**2 * self.size**2 * self.c_in * self.c_out
 
 
 ARCHITECTURES = {
@@ -99,6 +126,43 @@ def parameter_shapes(
 def num_parameters(architecture: Architecture, num_classes: int | None) -> int:
   """Returns how many numbers `parameter_shapes` of the same arguments holds."""
   return sum(math.prod(s) for s in parameter_shapes(architecture, num_classes).values())
+
+
+def convolutions(architecture: Architecture, image_size: int) -> Iterator[Convolution]:
+  """Yields the convolutions of the body in the order of `parameter_shapes`.
+
+  Args:
+    architecture: Which network.
+    image_size: Side of the images in pixels.
+  """
+  side = image_size
+  for name, shape in _parameter_shapes(architecture, None):
+    if not name.endswith("/kernel"):
+      continue
+    size, _, c_in, c_out = shape
+    stem, projection = name.startswith("root_block"), "/proj/" in name
+    first = "/unit01/" in name and not name.startswith("block1/")
+    side_out = -(-side // 2) if stem or (first and (projection or size == 3)) else side
+    yield Convolution(name, size, c_in, c_out, side, side_out)
+    if stem:
+      side = -(-side_out // 2)  # the max-pool
+    elif not projection:  # which runs beside the others
+      side = side_out
+
+
+def forward_flops(architecture: Architecture, num_classes: int, image_size: int) -> int:
+  """Returns the operations of classifying one image: of convolutions and head, not of the rest.
+
+  A training step takes `TRAINING_FACTOR` times as many: the gradient of a product is two products
+  of the same size.
+
+  Args:
+    architecture: Which network.
+    num_classes: Outputs of the head.
+    image_size: Side of the images in pixels.
+  """
+  head = 2 * architecture.num_features * num_classes
+  return head + sum(c.flops for c in convolutions(architecture, image_size))
 
 
 def _parameter_shapes(

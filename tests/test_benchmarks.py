@@ -2,11 +2,35 @@
 
 import io
 import json
+import subprocess
 import sys
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
+import synthetic
 
-from experiments.benchmarks import machine, report, results, workers
+from bit_jax import architectures, models
+from experiments.benchmarks import (
+  comparison,
+  gpu,
+  inference,
+  inputs,
+  jax_worker,
+  machine,
+  plain_flax,
+  report,
+  results,
+  roofline,
+  train_step,
+  workers,
+)
+
+ABSENT = (
+  *("absl", "clu", "cv2", "h5py", "matplotlib", "ml_collections", "PIL", "psutil", "requests"),
+  *("sklearn", "tensorboard", "tensorflow", "tensorflow_datasets", "timm", "torch", "tqdm"),
+)  # from a machine with jax, flax and optax alone
 
 WORKER = """
 import sys, time
@@ -121,3 +145,181 @@ def test_memory_of_a_process():
   block = b"x" * 50_000_000
   assert machine.held_memory() > len(block)
   assert machine.peak_memory() >= machine.held_memory()
+
+
+def test_nothing_but_jax_flax_and_optax():
+  source = f"""
+import sys
+sys.modules.update(dict.fromkeys({ABSENT!r}))
+from experiments.benchmarks import gpu, inference, jax_worker, roofline, train_step
+"""
+  done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True)
+  assert done.returncode == 0, done.stderr
+
+
+def test_the_plain_port_computes_the_same():
+  arrays = {
+    name: synthetic.array(name, shape)
+    for name, shape in architectures.parameter_shapes(
+      architectures.find("R14x0.5"), inputs.NUM_CLASSES
+    ).items()
+  }
+  images = jnp.asarray(synthetic.images(0, 2, 40))
+  labels = jnp.asarray(inputs.labels(2))
+  outputs = [
+    make(architectures.find("R14x0.5"), arrays, jnp.dtype("float32"), images, labels)()[0]
+    for make in (jax_worker.our_inference, jax_worker.plain_inference)
+  ]
+  assert outputs[0].shape == (2, inputs.NUM_CLASSES)
+  np.testing.assert_allclose(outputs[0], outputs[1], rtol=2e-5, atol=2e-5)
+
+
+def test_all_parameters_of_the_plain_port_are_given():
+  architecture = architectures.find("R50x1")
+  arrays = {
+    name: np.empty(shape, np.float32)
+    for name, shape in architectures.parameter_shapes(architecture, 10).items()
+  }
+  network = plain_flax.ResNet(architecture.depths, architecture.stem_channels, 10)
+  own = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))["params"]
+  given = plain_flax.from_checkpoint(arrays)
+  assert jax.tree.map(jnp.shape, own) == jax.tree.map(jnp.shape, given)
+
+
+def test_checkpoints_are_written_as_released(tmp_path):
+  path = tmp_path / "checkpoint.npz"
+  architecture = architectures.find("R14x0.5")
+  inputs.write_checkpoint(path, architecture, 7)
+  with np.load(path) as file:
+    assert all(name.startswith("resnet/") for name in file.files)
+  shapes = {name: array.shape for name, array in inputs.read_checkpoint(path).items()}
+  assert shapes == architectures.parameter_shapes(architecture, 7)
+
+
+def test_what_must_agree():
+  logits = np.arange(6.0).reshape(3, 2)
+  assert inputs.compared([logits]) == [0, 1, 2, 3]
+  assert inputs.compared([np.array([1.0, 2.0, 6.0]), np.array(5.0)]) == [3, 5]
+  comparison.agree({"ours": [3.0, 4.0], "theirs": [3.0, 4.004]}, 1e-3)
+  with pytest.raises(workers.WorkerError, match=r"theirs .* than ours: .* 0\.2"):
+    comparison.agree({"ours": [3.0, 4.0], "theirs": [3.0, 5.0]}, 1e-3)
+  with pytest.raises(workers.WorkerError, match="nan"):
+    comparison.agree({"ours": [3.0, 4.0], "theirs": [3.0, float("nan")]}, 1e-3)
+
+
+def test_operations_counted_by_hand():
+  expected = 32**2 * 49 * 3 * 64  # the stem at 64 pixels, then the pool: 16
+  expected += 16**2 * (64 * 256 + 64 * 64 + 9 * 64 * 64 + 64 * 256)
+  expected += 16**2 * 256 * 128 + 8**2 * (256 * 512 + 9 * 128 * 128 + 128 * 512)
+  expected += 8**2 * 512 * 256 + 4**2 * (512 * 1024 + 9 * 256 * 256 + 256 * 1024)
+  expected += 4**2 * 1024 * 512 + 2**2 * (1024 * 2048 + 9 * 512 * 512 + 512 * 2048)
+  expected += 2048 * 10
+  assert architectures.forward_flops(architectures.find("R14x1"), 10, 64) == 2 * expected
+  case = comparison.Case("R14x1", 64, 5)
+  assert comparison.training_flops(case) == 6 * expected
+
+
+@pytest.mark.parametrize("size", [224, 225])
+def test_operations_counted_by_the_compiler(size):
+  model = models.create("R14x1", 10)
+  images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
+  variables = jax.eval_shape(model.init, jax.random.key(0), images)
+  counted = jax.jit(model.apply).lower(variables, images).cost_analysis()["flops"]
+  ours = architectures.forward_flops(architectures.find("R14x1"), 10, size)
+  assert ours == pytest.approx(counted, rel=0.05)  # it leaves out padding, and counts norms
+
+
+def test_known_counts():
+  """4.1 billion multiply-adds, as published for ResNet-50 with the stride on its 3x3."""
+  assert architectures.forward_flops(architectures.find("R50x1"), 1000, 224) / 2e9 == pytest.approx(
+    4.1, abs=0.05
+  )
+
+
+def test_roofline_of_one_unit_by_hand():
+  """The only unit of R14x1's first block at 64 pixels: 16 x 16 places, 64 channels in, 256 out."""
+  parts = roofline.operations(architectures.find("R14x1"), 64, 1, training=True)
+  moved = {o.name: o.bytes for o in parts if "block1/" in o.name}
+  thin, wide = 2 * 16**2 * 64, 2 * 16**2 * 256  # bytes of a tensor in bfloat16
+  kernel = "block1/unit01/{}/standardized_conv2d/kernel".format
+  for part, sum_of_ends in (("a/proj", thin + wide), ("a", 2 * thin), ("c", thin + wide)):
+    for operation in ("forward", "kernel gradient", "input gradient"):
+      assert moved[f"{kernel(part)} {operation}"] == sum_of_ends
+  assert moved[f"around {kernel('a/proj')}"] == thin  # its gradient joins that of a
+  assert moved[f"around {kernel('a')}"] == 2 * thin + 5 * thin  # statistics came with the pool
+  assert moved[f"around {kernel('b')}"] == 3 * thin + 5 * thin
+  assert moved[f"around {kernel('c')}"] == 3 * thin + 5 * thin + 3 * wide  # and the sum
+
+
+def test_roofline_of_the_stem_and_the_end_by_hand():
+  parts = roofline.operations(architectures.find("R14x1"), 64, 4, training=True)
+  moved = {o.name: o.bytes for o in parts}
+  stem = 2 * 32**2 * 64
+  assert moved["around root_block/standardized_conv2d/kernel"] == 3 * stem + 2 * stem / 4
+  assert "root_block/standardized_conv2d/kernel input gradient" not in moved
+  assert moved["last norm"] == 4 * 2 * 2**2 * 2048
+  count = architectures.num_parameters(architectures.find("R14x1"), 10)
+  assert moved["parameters"] == 50 * count / 4
+
+
+def test_a_roofline_has_two_limits():
+  a = architectures.find("R50x1")
+  flops = architectures.forward_flops(a, 10, 128) - 2 * 2048 * 10  # the head isn't among them
+  computes = roofline.Accelerator(1e12, 1e30, "")
+  assert roofline.images_per_second(computes, a, 128, 8, training=False) == pytest.approx(
+    1e12 / flops
+  )
+  moves = roofline.Accelerator(1e30, 1e12, "")
+  parts = list(roofline.operations(a, 128, 8, training=True))
+  assert roofline.images_per_second(moves, a, 128, 8, training=True) == pytest.approx(
+    1e12 / sum(o.bytes for o in parts)
+  )
+  both = roofline.ACCELERATORS["H200"]
+  assert 0.1 < roofline.utilization(both, a, 128, 512, training=True) < 0.9
+  assert roofline.find("NVIDIA H200") is both
+  assert roofline.find("NVIDIA T4") is None
+
+
+def test_cases():
+  assert comparison.Case.parse("R50x1@128x16") == comparison.Case("R50x1", 128, 16)
+  for text in ("R50x1", "R50x9@128x16", "R50x1@128"):
+    with pytest.raises(ValueError, match="is not a case such as"):
+      comparison.Case.parse(text)
+  for module in (train_step, inference):
+    assert all(comparison.Case.parse(t) for texts in module.CASES.values() for t in texts)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("benchmark", [train_step, inference])
+def test_implementations_side_by_side(benchmark, tmp_path, capsys):
+  path = tmp_path / "results.jsonl"
+  options = ["--cases=R14x0.5@32x2", "--rounds=2", "--seconds=0", "--device=cpu"]
+  benchmark.main([*options, f"--out={path}", f"--torch_python={tmp_path}/python"])
+  torch, flax = (
+    [json.loads(line) for line in path.read_text().splitlines()[i : i + 2]] for i in (0, 2)
+  )
+  assert [r["quantity"] for r in flax][1] == "peak memory"
+  assert all(r["peer"] == "plain Flax" and r["ratio"] > 0 for r in flax)
+  assert 0 < flax[0]["more"]["MFU"] < 1
+  assert all(r["theirs"] is None and "python can't be run" in r["note"] for r in torch)
+  assert "not measured" in capsys.readouterr().out
+
+
+def test_a_plan_stops_in_time():
+  python = [sys.executable, "-c"]
+  assert gpu._run([*python, "print('done')", "x"], 100) == "done\n"
+  assert "left out, 12 s are left" in gpu._run([*python, "print('done')", "x"], 12)
+  assert all(comparison.Case.parse(case) for _, case in gpu.PLAN)
+
+
+def test_limits_of_a_card(monkeypatch):
+  case = comparison.Case("R50x1", 128, 512)
+  there = machine.Machine("processor", 1, ("NVIDIA H200",))
+  monkeypatch.setattr(machine, "describe", lambda: there)
+  limits = comparison._limits(case, "training", "gpu", [1e12])
+  assert limits["MFU"] == pytest.approx(989e12 / comparison.training_flops(case))
+  assert limits["of roofline"] < limits["MFU"]
+  assert comparison._limits(case, "inference", "cpu", [1e12, 2e12]) == {
+    "MFU": pytest.approx(2e12 / comparison.inference_flops(case))
+  }
+  assert gpu._roofline_here().startswith("Roofline of NVIDIA H200 (NVIDIA H200 data sheet, SXM)")

@@ -3,6 +3,8 @@
 Only the standard library, so that a worker of another environment (PyTorch's) imports it too.
 """
 
+import contextlib
+import ctypes
 import dataclasses
 import importlib.metadata
 import os
@@ -14,6 +16,7 @@ import sys
 from collections.abc import Sequence
 
 _STATUS = pathlib.Path("/proc/self/status")
+_CLEAR = pathlib.Path("/proc/self/clear_refs")
 _KIBIBYTE = 1024
 
 
@@ -53,6 +56,13 @@ def versions(packages: Sequence[str]) -> dict[str, str]:
   return found
 
 
+def versions_of(python: str, packages: Sequence[str]) -> dict[str, str]:
+  """Returns {package: version} of those that another Python has; {} if it can't be run."""
+  source = "import importlib.metadata as m, sys\nfor p in sys.argv[1:]: print(p, m.version(p))"
+  listed = _output(python, "-c", source, *packages)
+  return dict(line.split() for line in listed.splitlines())
+
+
 def commit() -> str:
   """Returns the checkout's commit, with '+' if files differ from it; '' without git."""
   folder = pathlib.Path(__file__).parent
@@ -71,6 +81,17 @@ def peak_memory() -> int:
     return recorded
   peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
   return peak if sys.platform == "darwin" else peak * _KIBIBYTE
+
+
+def reset_peak_memory() -> None:
+  """Lets `peak_memory` begin anew at what is in use now; without effect elsewhere than on Linux.
+
+  What was freed after use, by a compiler for example, is given back to the system first.
+  """
+  with contextlib.suppress(OSError, AttributeError):
+    ctypes.CDLL("libc.so.6").malloc_trim(0)
+  with contextlib.suppress(OSError):
+    _CLEAR.write_text("5")
 
 
 def held_memory() -> int:
