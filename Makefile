@@ -1,11 +1,14 @@
 # make quickstart   installs and runs the main job on embedded data, offline, in minutes on two cores
 # make test         installs and runs all tests
+# make bench        installs PyTorch beside it, and measures against it: half an hour on two cores
 PYTHON ?= python3
 VENV   ?= .venv
 BIN     = $(VENV)/bin
 SOURCES = bit_jax configs experiments tests
+TORCH   = .venv-bench
+TORCH_PYTHON ?=  # a Python that has PyTorch and timm, if there is one
 
-.PHONY: install quickstart test lint lock clean
+.PHONY: install quickstart test bench lint lock clean
 .DEFAULT_GOAL := quickstart
 
 install: $(VENV)/.installed
@@ -25,6 +28,18 @@ quickstart: install
 test: install
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
+bench: install $(if $(TORCH_PYTHON),,$(TORCH)/.installed)
+	$(BIN)/python -m experiments.benchmarks $(if $(TORCH_PYTHON),--torch_python=$(TORCH_PYTHON))
+
+# What is measured against, in an environment of its own. Without it there is still the plain Flax
+# port to compare with.
+$(TORCH)/.installed: pyproject.toml
+	@echo "Installing PyTorch into $(TORCH), over 5 GB with CUDA; TORCH_PYTHON= names one that is there."
+	$(PYTHON) -m venv $(TORCH)
+	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["bench"], sep="\n")' > $(TORCH)/requirements.txt
+	$(TORCH)/bin/python -m pip install --quiet --requirement $(TORCH)/requirements.txt && touch $@ \
+	  || echo "PyTorch can't be installed; the benchmarks go on without it."
+
 lint: install
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/ruff check $(SOURCES)
@@ -36,4 +51,4 @@ lock:
 	  --no-emit-index-url --no-emit-find-links --no-header --no-annotate --output-file requirements.lock
 
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) $(TORCH) build *.egg-info

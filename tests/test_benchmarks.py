@@ -1,7 +1,11 @@
 """The pieces of the benchmarks: no test asserts a time."""
 
+import dataclasses
 import io
 import json
+import os
+import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -18,17 +22,19 @@ from experiments.benchmarks import (
   inference,
   inputs,
   jax_worker,
+  load,
   machine,
   plain_flax,
   report,
   results,
   roofline,
+  scaling,
   train_step,
   workers,
 )
 
 ABSENT = (
-  *("absl", "clu", "cv2", "h5py", "matplotlib", "ml_collections", "PIL", "psutil", "requests"),
+  *("clu", "cv2", "h5py", "matplotlib", "ml_collections", "PIL", "psutil", "requests"),
   *("sklearn", "tensorboard", "tensorflow", "tensorflow_datasets", "timm", "torch", "tqdm"),
 )  # from a machine with jax, flax and optax alone
 
@@ -71,6 +77,16 @@ def test_workers_take_turns(tmp_path):
   assert turns == ["ours", "theirs", "theirs", "ours", "ours", "theirs"]
   assert {name: len(f.rates) for name, f in figures.items()} == {"ours": 3, "theirs": 3}
   assert figures["ours"].peak_memory == 7
+
+
+def test_a_worker_ends_with_its_parent(tmp_path):
+  source = WORKER.replace("def build(spec):", "def build(spec):\n  time.sleep(60)")
+  spec = json.dumps({"name": "slow", "log": "log"})
+  pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "cwd": tmp_path}
+  environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+  with subprocess.Popen([sys.executable, "-c", source, spec], env=environment, **pipes) as worker:
+    worker.stdin.close()
+    assert worker.wait(timeout=30) == 1
 
 
 def test_medians_and_peak():
@@ -157,6 +173,7 @@ from experiments.benchmarks import gpu, inference, jax_worker, roofline, train_s
   assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_the_plain_port_computes_the_same():
   arrays = {
     name: synthetic.array(name, shape)
@@ -323,3 +340,48 @@ def test_limits_of_a_card(monkeypatch):
     "MFU": pytest.approx(2e12 / comparison.inference_flops(case))
   }
   assert gpu._roofline_here().startswith("Roofline of NVIDIA H200 (NVIDIA H200 data sheet, SXM)")
+
+
+def test_loading_side_by_side(tmp_path):
+  architecture = architectures.find("R14x0.5")
+  time, memory = load.compare(architecture, 2, tmp_path)
+  size = 4 * architectures.num_parameters(architecture, 21843)
+  assert time.configuration == f"R14x0.5, {size / 1e9:.2f} GB"
+  assert (time.peer, time.quantity, time.unit) == ("numpy.load", "time", "s")
+  assert time.ratio > 0
+  for figure in (memory.ours, memory.theirs):
+    assert 0.9 * size < 1e9 * figure < 3 * size
+  assert memory.more["of its size"] == pytest.approx(1e9 * memory.ours / size)
+
+
+def test_no_room_for_a_checkpoint(tmp_path, monkeypatch):
+  monkeypatch.setattr(load.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(9, 9, 5))
+  (row,) = load.compare(architectures.find("R14x0.5"), 1, tmp_path)
+  assert row.ours is None
+  assert "GB free; give --folder" in row.note
+  assert not list(tmp_path.iterdir())
+
+
+def test_a_straight_line_and_the_distance_from_it():
+  line = scaling.fit([1, 2, 4], [3.0, 5.0, 9.0])
+  assert (line.intercept, line.slope) == (pytest.approx(1), pytest.approx(2))
+  assert line.deviation == pytest.approx(0, abs=1e-12)
+  bent = scaling.fit([1, 2, 3], [1.0, 2.6, 3.0])  # on 0.2 + x: 1.2, 2.2, 3.2
+  assert (bent.intercept, bent.slope) == (pytest.approx(0.2), pytest.approx(1))
+  assert bent.deviation == pytest.approx(0.4 / 2.2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("axis", [scaling.AXES[2], scaling.AXES[3]])
+def test_costs_along_an_axis(axis):
+  small = {**axis.spec, "batch": 2, "size": 16}
+  axis = dataclasses.replace(axis, values=axis.values[:2], spec=small)
+  *points, straightness = scaling.compare(axis, "R14x0.5", rounds=1, seconds=0)
+  assert [p.peer for p in points] == ["the straight line"] * 2
+  assert all(p.ours > 0 and p.ratio == pytest.approx(1) for p in points)  # two points make a line
+  assert straightness.ours == pytest.approx(0, abs=1e-6)
+
+
+def test_the_readme_holds_the_roofline():
+  text = (pathlib.Path(roofline.__file__).parent / "README.md").read_text()
+  assert roofline.table(roofline.ACCELERATORS["H200"]) in text

@@ -4,8 +4,8 @@ Only numpy and the architectures as data, so that a worker of another environmen
 """
 
 import pathlib
+import zipfile
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -29,8 +29,10 @@ def write_checkpoint(
   """
   random = np.random.default_rng(0)
   shapes = architectures.parameter_shapes(architecture, num_classes)
-  arrays: dict[str, Any] = {_PREFIX + name: _array(random, name, s) for name, s in shapes.items()}
-  np.savez(path, **arrays)
+  with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:  # one array at a time
+    for name, shape in shapes.items():
+      with archive.open(f"{_PREFIX}{name}.npy", "w", force_zip64=True) as file:
+        np.lib.format.write_array(file, _array(random, name, shape))
 
 
 def read_checkpoint(path: pathlib.Path) -> dict[str, np.ndarray]:

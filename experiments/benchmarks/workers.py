@@ -20,10 +20,12 @@ import json
 import math
 import os
 import pathlib
+import queue
 import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import types
 from collections.abc import Callable, Mapping, Sequence
@@ -222,10 +224,12 @@ def serve(build: Callable[[dict[str, Any]], Workload]) -> None:
   """
   replies = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
   os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+  requests: queue.SimpleQueue[str] = queue.SimpleQueue()
+  threading.Thread(target=_listen, args=(requests,), daemon=True).start()
   workload = build(json.loads(sys.argv[-1]))
   print(json.dumps(dict(workload.info)), file=replies)
-  for line in sys.stdin:
-    if line.strip() == "check":
+  while True:
+    if requests.get() == "check":
       reply: Any = [float(x) for x in workload.check()]
     else:
       start = time.perf_counter()
@@ -233,6 +237,13 @@ def serve(build: Callable[[dict[str, Any]], Workload]) -> None:
       seconds = time.perf_counter() - start
       reply = dataclasses.asdict(Repetition(seconds, items, workload.peak_memory()))
     print(json.dumps(reply), file=replies)
+
+
+def _listen(requests: queue.SimpleQueue[str]) -> None:
+  """Passes on what the parent asks for; without a parent the process ends, whatever it is doing."""
+  for line in sys.stdin:
+    requests.put(line.strip())
+  os._exit(1)
 
 
 def steps_for(seconds: float, step: Callable[[], object]) -> int:

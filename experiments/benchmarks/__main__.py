@@ -1,0 +1,36 @@
+"""Runs the benchmarks one after the other, as `make bench` does.
+
+python -m experiments.benchmarks [--torch_python PYTHON] [--only train_step,load]
+"""
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Sequence
+
+from experiments.benchmarks import comparison
+
+_WITH_TORCH = ("train_step", "inference")
+ALL = (*_WITH_TORCH, "load", "input", "startup", "scaling")
+
+
+def main(argv: Sequence[str]) -> int:
+  """Runs them; returns 1 if any of them failed."""
+  parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+  parser.add_argument("--torch_python", default=comparison.default_torch_python())
+  parser.add_argument("--only", default=",".join(ALL), help="which of them")
+  options = parser.parse_args(argv)
+  failed = []
+  for name in options.only.split(","):
+    command = [sys.executable, "-m", f"experiments.benchmarks.{name}"]
+    if name in _WITH_TORCH:
+      command.append(f"--torch_python={options.torch_python}")
+    if subprocess.run(command, check=False).returncode:
+      failed.append(name)
+  if failed:
+    print(f"These ended with an error: {', '.join(failed)}.", file=sys.stderr)
+  return 1 if failed else 0
+
+
+if __name__ == "__main__":
+  sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,71 @@
+"""A training step on forced CPU devices, or the evaluation of a set: a worker, see `workers`."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bit_jax import feeds, models, optimizer, parallel, steps
+from bit_jax.data import arrays, loading
+from experiments.benchmarks import inputs, workers
+
+
+def build(spec: dict[str, Any]) -> workers.Workload:
+  """Returns the workload of a spec (see `scaling.Point`), warmed up; an item is a step or a set."""
+  once = {"training": _training, "evaluation": _evaluation}[spec["task"]](spec)
+  once()
+
+  def repeat(count: int) -> int:
+    for _ in range(count):
+      once()
+    return count
+
+  count = workers.steps_for(spec["seconds"], lambda: repeat(1))
+  return workers.Workload(lambda: repeat(count), {"devices": jax.local_device_count()})
+
+
+def _training(spec: dict[str, Any]) -> Callable[[], object]:
+  """Returns a training step with `batch` images on each device; it waits for its end."""
+  model = models.create(spec["architecture"], inputs.NUM_CLASSES)
+  sgd = optimizer.sgd(inputs.MOMENTUM)
+  devices, batch, size = jax.local_device_count(), spec["batch"], spec["size"]
+  images = inputs.images(devices * batch, size).reshape(devices, batch, size, size, 3)
+  labels = inputs.labels(devices * batch).reshape(devices, batch)
+  train = jax.pmap(
+    functools.partial(steps.train_step, model=model, optimizer=sgd, axis_name="devices"),
+    "devices",
+    in_axes=(0, 0, 0, None, None),
+    donate_argnums=0,
+  )
+  params = jax.jit(model.init)(jax.random.key(0), images[0])["params"]
+  state = jax.tree.map(
+    lambda x: np.stack([np.asarray(x)] * devices), steps.create_state(params, sgd)
+  )
+
+  def once() -> None:
+    nonlocal state
+    state, metrics = train(state, images, labels, jnp.float32(1), jnp.float32(0.003))
+    jax.block_until_ready((state, metrics))
+
+  return once
+
+
+def _evaluation(spec: dict[str, Any]) -> Callable[[], object]:
+  """Returns the evaluation of a set of `examples` images that lies on the devices."""
+  model = models.create(spec["architecture"], inputs.NUM_CLASSES)
+  count, size = spec["examples"], spec["size"]
+  images = np.zeros((count, size, size, 3), np.uint8)
+  labels = inputs.labels(count)
+  names = tuple(map(str, range(inputs.NUM_CLASSES)))
+  examples = arrays.Examples(images, labels, names)
+  feed = feeds.Feed(loading.Part(examples, None, names, examples, labels))
+  params = jax.jit(model.init)(jax.random.key(0), images[:1] / 255.0)["params"]
+  params = parallel.replicate(jax.tree.map(np.asarray, params))
+  return lambda: feed.evaluate(model, size, params, spec["batch"])
+
+
+if __name__ == "__main__":
+  workers.serve(build)
