@@ -173,22 +173,22 @@ from experiments.benchmarks import gpu, inference, jax_worker, roofline, train_s
   assert done.returncode == 0, done.stderr
 
 
+SMALL = architectures.Architecture("R5x0.5", (1, 1, 0, 0), 0.5)
+
+
 @pytest.mark.slow
 def test_the_plain_port_computes_the_same():
-  arrays = {
-    name: synthetic.array(name, shape)
-    for name, shape in architectures.parameter_shapes(
-      architectures.find("R14x0.5"), inputs.NUM_CLASSES
-    ).items()
-  }
-  images = jnp.asarray(synthetic.images(0, 2, 40))
-  labels = jnp.asarray(inputs.labels(2))
-  outputs = [
-    make(architectures.find("R14x0.5"), arrays, jnp.dtype("float32"), images, labels)()[0]
-    for make in (jax_worker.our_inference, jax_worker.plain_inference)
-  ]
-  assert outputs[0].shape == (2, inputs.NUM_CLASSES)
-  np.testing.assert_allclose(outputs[0], outputs[1], rtol=2e-5, atol=2e-5)
+  shapes = architectures.parameter_shapes(SMALL, inputs.NUM_CLASSES)
+  arrays = {name: synthetic.array(name, shape) for name, shape in shapes.items()}
+  images, labels = jnp.asarray(synthetic.images(0, 2, 20)), jnp.asarray(inputs.labels(2))
+  given = (SMALL, arrays, jnp.dtype("float32"), images, labels)
+  ours, plain = (make(*given) for make in (jax_worker.our_inference, jax_worker.plain_inference))
+  assert ours()[0].shape == (2, inputs.NUM_CLASSES)
+  np.testing.assert_allclose(ours()[0], plain()[0], rtol=2e-5, atol=2e-5)
+  ours, plain = (make(*given) for make in (jax_worker.our_training, jax_worker.plain_training))
+  losses = np.array([[step()[0].mean() for _ in range(3)] for step in (ours, plain)])
+  np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
+  assert np.all(np.diff(losses[0]) < 0)
 
 
 def test_all_parameters_of_the_plain_port_are_given():
@@ -307,11 +307,10 @@ def test_cases():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("benchmark", [train_step, inference])
-def test_implementations_side_by_side(benchmark, tmp_path, capsys):
+def test_implementations_side_by_side(tmp_path, capsys):
   path = tmp_path / "results.jsonl"
   options = ["--cases=R14x0.5@32x2", "--rounds=2", "--seconds=0", "--device=cpu"]
-  benchmark.main([*options, f"--out={path}", f"--torch_python={tmp_path}/python"])
+  inference.main([*options, f"--out={path}", f"--torch_python={tmp_path}/python"])
   torch, flax = (
     [json.loads(line) for line in path.read_text().splitlines()[i : i + 2]] for i in (0, 2)
   )
@@ -372,11 +371,11 @@ def test_a_straight_line_and_the_distance_from_it():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("axis", [scaling.AXES[2], scaling.AXES[3]])
-def test_costs_along_an_axis(axis):
-  small = {**axis.spec, "batch": 2, "size": 16}
-  axis = dataclasses.replace(axis, values=axis.values[:2], spec=small)
-  *points, straightness = scaling.compare(axis, "R14x0.5", rounds=1, seconds=0)
+def test_costs_along_an_axis():
+  axis = scaling.AXES[3]
+  axis = dataclasses.replace(axis, values=(2, 4), spec={**axis.spec, "batch": 2, "size": 16})
+  network = architectures.Architecture("stem", (0, 0, 0, 0), 0.5)
+  *points, straightness = scaling.compare(axis, network, rounds=1, seconds=0)
   assert [p.peer for p in points] == ["the straight line"] * 2
   assert all(p.ours > 0 and p.ratio == pytest.approx(1) for p in points)  # two points make a line
   assert straightness.ours == pytest.approx(0, abs=1e-6)

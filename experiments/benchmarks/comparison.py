@@ -8,6 +8,7 @@ import argparse
 import contextlib
 import dataclasses
 import math
+import os
 import pathlib
 import re
 import sys
@@ -60,6 +61,7 @@ def parser(description: str | None, cases: Mapping[str, Sequence[str]]) -> argpa
   about = "; ".join(f"{device}: {','.join(texts)}" for device, texts in cases.items())
   p = argparse.ArgumentParser(description=(description or "").partition("\n")[0])
   p.add_argument("--device", choices=("cpu", "gpu"), help="the GPU where there is one")
+  p.add_argument("--full", action="store_true", help="on CPU too the cases that take minutes each")
   p.add_argument("--cases", help=f"NETWORK@PIXELSxBATCH, ... ({about})")
   p.add_argument("--rounds", type=int, default=5, help="repetitions of each implementation")
   p.add_argument("--seconds", type=float, default=1.0, help="that a repetition takes, at least")
@@ -89,7 +91,8 @@ def run(
     cases: The default ones, by device.
   """
   device = options.device or ("gpu" if machine.describe().accelerators else "cpu")
-  texts = options.cases.split(",") if options.cases else cases[device]
+  default = cases["cpu, full" if options.full and device == "cpu" else device]
+  texts = options.cases.split(",") if options.cases else default
   versions = machine.versions_of(options.torch_python, ("torch", "timm"))
   with (
     results.Table(benchmark, versions=versions, path=options.out) as table,
@@ -178,6 +181,7 @@ def _start(
   """Starts what can be started, one after the other; says why the others can't."""
   # Of the GPU's memory each takes what it needs, not most of it at once.
   environment = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+  environment["JAX_COMPILATION_CACHE_DIR"] = _compiled()
   if device == "cpu":
     environment |= {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
   started, missing = {}, {}
@@ -195,6 +199,12 @@ def _start(
     else:
       missing[name] = f"it runs on {worker.info['device']}, not on {device}"
   return started, missing
+
+
+def _compiled() -> str:
+  """Returns the folder for XLA's programs, so that a second run has less to wait for."""
+  cache = pathlib.Path(os.environ.get("BIT_JAX_CACHE", "~/.cache/bit_jax")).expanduser()
+  return os.environ.get("JAX_COMPILATION_CACHE_DIR", str(cache / "benchmarks"))
 
 
 def _implementations(

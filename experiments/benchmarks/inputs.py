@@ -5,7 +5,7 @@ Only numpy and the architectures as data, so that a worker of another environmen
 
 import pathlib
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -15,6 +15,20 @@ NUM_CLASSES = 10
 LEARNING_RATE = 0.003
 MOMENTUM = 0.9
 _PREFIX = "resnet/"
+
+
+def parameters(
+  architecture: architectures.Architecture, num_classes: int = NUM_CLASSES
+) -> Iterator[tuple[str, np.ndarray]]:
+  """Yields names and random float32 arrays as in `architectures.parameter_shapes`, head included.
+
+  Args:
+    architecture: Which network.
+    num_classes: Outputs of the head.
+  """
+  random = np.random.default_rng(0)
+  for name, shape in architectures.parameter_shapes(architecture, num_classes).items():
+    yield name, _array(random, name, shape)
 
 
 def write_checkpoint(
@@ -27,12 +41,10 @@ def write_checkpoint(
     architecture: Which network.
     num_classes: Outputs of the head.
   """
-  random = np.random.default_rng(0)
-  shapes = architectures.parameter_shapes(architecture, num_classes)
   with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:  # one array at a time
-    for name, shape in shapes.items():
+    for name, array in parameters(architecture, num_classes):
       with archive.open(f"{_PREFIX}{name}.npy", "w", force_zip64=True) as file:
-        np.lib.format.write_array(file, _array(random, name, shape))
+        np.lib.format.write_array(file, array)
 
 
 def read_checkpoint(path: pathlib.Path) -> dict[str, np.ndarray]:

@@ -18,6 +18,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from bit_jax import architectures
 from experiments.benchmarks import results, workers
 
 _FORCED = "--xla_force_host_platform_device_count"
@@ -88,16 +89,19 @@ def main(argv: Sequence[str]) -> None:
   options = parser.parse_args(argv)
   with results.Table("scaling", path=options.out) as table:
     for axis in AXES:
-      for row in compare(axis, options.architecture, options.rounds, options.seconds):
+      architecture = architectures.find(options.architecture)
+      for row in compare(axis, architecture, options.rounds, options.seconds):
         table.add(row)
 
 
-def compare(axis: Axis, architecture: str, rounds: int, seconds: float) -> Iterator[results.Row]:
+def compare(
+  axis: Axis, architecture: architectures.Architecture, rounds: int, seconds: float
+) -> Iterator[results.Row]:
   """Measures the points of an axis, in turns; yields their cost, and how straight their line is.
 
   Args:
     axis: What grows.
-    architecture: Name of the network.
+    architecture: Which network.
     rounds: Repetitions of each point.
     seconds: That a repetition takes, at least.
   """
@@ -113,7 +117,7 @@ def compare(axis: Axis, architecture: str, rounds: int, seconds: float) -> Itera
     on_line = line.intercept + line.slope * axis.amount(value)
     sides = f" ({value} x {value})" if axis.field == "size" else ""
     yield results.Row(
-      f"{architecture}, {axis.amount(value):,} {axis.name}{sides}",
+      f"{architecture.name}, {axis.amount(value):,} {axis.name}{sides}",
       f"seconds of a {task}",
       "s",
       cost,
@@ -121,7 +125,7 @@ def compare(axis: Axis, architecture: str, rounds: int, seconds: float) -> Itera
       on_line,
     )
   yield results.Row(
-    f"{architecture}, {axis.name}",
+    f"{architecture.name}, {axis.name}",
     "largest deviation",
     "%",
     100 * line.deviation,
@@ -129,8 +133,11 @@ def compare(axis: Axis, architecture: str, rounds: int, seconds: float) -> Itera
   )
 
 
-def _start(axis: Axis, value: int, architecture: str, seconds: float) -> workers.Worker:
-  spec = {**axis.spec, "architecture": architecture, "seconds": seconds, axis.field: value}
+def _start(
+  axis: Axis, value: int, architecture: architectures.Architecture, seconds: float
+) -> workers.Worker:
+  network = dataclasses.astuple(architecture)
+  spec = {**axis.spec, "architecture": network, "seconds": seconds, axis.field: value}
   others = [f for f in os.environ.get("XLA_FLAGS", "").split() if not f.startswith(_FORCED)]
   environment = {
     "JAX_PLATFORMS": "cpu",

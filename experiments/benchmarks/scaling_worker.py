@@ -4,18 +4,21 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+import flax.traverse_util
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bit_jax import feeds, models, optimizer, parallel, steps
+from bit_jax import architectures, feeds, models, optimizer, parallel, steps
 from bit_jax.data import arrays, loading
 from experiments.benchmarks import inputs, workers
 
 
 def build(spec: dict[str, Any]) -> workers.Workload:
   """Returns the workload of a spec (see `scaling.Point`), warmed up; an item is a step or a set."""
-  once = {"training": _training, "evaluation": _evaluation}[spec["task"]](spec)
+  name, depths, width = spec["architecture"]
+  architecture = architectures.Architecture(name, tuple(depths), width)
+  once = {"training": _training, "evaluation": _evaluation}[spec["task"]](architecture, spec)
   once()
 
   def repeat(count: int) -> int:
@@ -27,9 +30,11 @@ def build(spec: dict[str, Any]) -> workers.Workload:
   return workers.Workload(lambda: repeat(count), {"devices": jax.local_device_count()})
 
 
-def _training(spec: dict[str, Any]) -> Callable[[], object]:
+def _training(
+  architecture: architectures.Architecture, spec: dict[str, Any]
+) -> Callable[[], object]:
   """Returns a training step with `batch` images on each device; it waits for its end."""
-  model = models.create(spec["architecture"], inputs.NUM_CLASSES)
+  model = models.ResNetV2(architecture, inputs.NUM_CLASSES)
   sgd = optimizer.sgd(inputs.MOMENTUM)
   devices, batch, size = jax.local_device_count(), spec["batch"], spec["size"]
   images = inputs.images(devices * batch, size).reshape(devices, batch, size, size, 3)
@@ -40,10 +45,8 @@ def _training(spec: dict[str, Any]) -> Callable[[], object]:
     in_axes=(0, 0, 0, None, None),
     donate_argnums=0,
   )
-  params = jax.jit(model.init)(jax.random.key(0), images[0])["params"]
-  state = jax.tree.map(
-    lambda x: np.stack([np.asarray(x)] * devices), steps.create_state(params, sgd)
-  )
+  state = steps.create_state(_params(architecture), sgd)
+  state = jax.tree.map(lambda x: np.stack([np.asarray(x)] * devices), state)
 
   def once() -> None:
     nonlocal state
@@ -53,18 +56,23 @@ def _training(spec: dict[str, Any]) -> Callable[[], object]:
   return once
 
 
-def _evaluation(spec: dict[str, Any]) -> Callable[[], object]:
+def _evaluation(
+  architecture: architectures.Architecture, spec: dict[str, Any]
+) -> Callable[[], object]:
   """Returns the evaluation of a set of `examples` images that lies on the devices."""
-  model = models.create(spec["architecture"], inputs.NUM_CLASSES)
+  model = models.ResNetV2(architecture, inputs.NUM_CLASSES)
   count, size = spec["examples"], spec["size"]
   images = np.zeros((count, size, size, 3), np.uint8)
   labels = inputs.labels(count)
   names = tuple(map(str, range(inputs.NUM_CLASSES)))
   examples = arrays.Examples(images, labels, names)
   feed = feeds.Feed(loading.Part(examples, None, names, examples, labels))
-  params = jax.jit(model.init)(jax.random.key(0), images[:1] / 255.0)["params"]
-  params = parallel.replicate(jax.tree.map(np.asarray, params))
+  params = parallel.replicate(_params(architecture))
   return lambda: feed.evaluate(model, size, params, spec["batch"])
+
+
+def _params(architecture: architectures.Architecture) -> dict[str, Any]:
+  return flax.traverse_util.unflatten_dict(dict(inputs.parameters(architecture)), sep="/")
 
 
 if __name__ == "__main__":

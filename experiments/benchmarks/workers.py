@@ -21,6 +21,7 @@ import math
 import os
 import pathlib
 import queue
+import re
 import statistics
 import subprocess
 import sys
@@ -34,7 +35,8 @@ from typing import Any, Self
 from experiments.benchmarks import machine
 
 _ROOT = pathlib.Path(__file__).parents[2]  # of the checkout: modules are found from there
-_LAST_LINES = 3  # of a failed worker's messages
+_ERROR = re.compile(r"^[\w.]*(Error|Exception|Exit|Interrupt)\b", re.MULTILINE)
+_LONGEST = 300  # characters of a failed worker's message
 
 
 class WorkerError(Exception):
@@ -196,8 +198,7 @@ class Worker:
       return json.loads(line)
     status = self._process.wait()
     self._messages.seek(0)
-    lines = self._messages.read().strip().splitlines()[-_LAST_LINES:]
-    raise WorkerError(" ".join(lines) or f"ended with status {status}")
+    raise WorkerError(_reason(self._messages.read()) or f"ended with status {status}")
 
 
 def alternate(workers: Sequence[Worker], rounds: int) -> dict[str, Figures]:
@@ -237,6 +238,12 @@ def serve(build: Callable[[dict[str, Any]], Workload]) -> None:
       seconds = time.perf_counter() - start
       reply = dataclasses.asdict(Repetition(seconds, items, workload.peak_memory()))
     print(json.dumps(reply), file=replies)
+
+
+def _reason(messages: str) -> str:
+  """Returns the last exception of a worker's messages in one line, or how they end."""
+  begins = [match.start() for match in _ERROR.finditer(messages)]
+  return " ".join(messages[begins[-1] if begins else -_LONGEST :].split())[:_LONGEST]
 
 
 def _listen(requests: queue.SimpleQueue[str]) -> None:
