@@ -117,7 +117,6 @@ def eval_step(
   return {**example_metrics(logits, labels), "prediction": prediction}
 
 
-@jax.jit
-def is_finite(params: Any) -> jax.Array:
-  """Returns whether every parameter is finite: [] bool."""
-  return jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(params)]).all()
+def is_finite(params: Any) -> bool:
+  """Returns whether every parameter is finite; on the host, where a checkpoint brings them."""
+  return all(np.isfinite(x).all() for x in jax.tree.leaves(jax.device_get(params)))

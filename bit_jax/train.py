@@ -9,7 +9,7 @@ from typing import Any
 import jax
 from absl import flags
 
-from bit_jax import commands, errors, experiment, hyperrule, outcome, trainer
+from bit_jax import commands, compilation, errors, experiment, hyperrule, outcome, trainer
 from bit_jax.data import order
 
 _HELP = """Fine-tunes a BiT network by BiT-HyperRule.
@@ -60,6 +60,8 @@ def main(argv: Sequence[str]) -> None:
   if dry_run.value:
     print(json.dumps(config.to_dict(), indent=2))
     return
+  if (remark := compilation.keep()) and first:
+    print(remark)
   result = trainer.train_and_evaluate(config, folder)
   if first:
     _report(folder, config.name, result)

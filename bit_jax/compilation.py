@@ -1,0 +1,95 @@
+"""Keeps compiled programs on disk, so that a later run of the same shapes compiles nothing.
+
+JAX's own persistent compilation cache, set up to keep every program, small ones included, below the
+project's cache directory. JAX_COMPILATION_CACHE_DIR names another place;
+JAX_ENABLE_COMPILATION_CACHE=0 turns it off.
+"""
+
+import contextlib
+import os
+import pathlib
+import re
+import sys
+import tempfile
+import warnings
+from typing import Any
+
+import jax
+
+from bit_jax.weights import cache
+
+MAX_BYTES = 4 * 2**30  # of the folder; JAX's own limit fails for good after a killed write
+_SUFFIX = "-cache"  # JAX's
+_TROUBLE = re.compile(
+  r"Error (reading|writing) persistent compilation cache entry for '([^']*)': (.*)", re.DOTALL
+)
+# Every program is kept: a run has some ten small ones, each compiled in longer than it is loaded.
+_THRESHOLDS = {
+  "jax_persistent_cache_min_compile_time_secs": 0,
+  "jax_persistent_cache_min_entry_size_bytes": -1,
+}
+
+
+def keep() -> str | None:
+  """Has JAX keep what it compiles from now on, and load what was kept.
+
+  To be called once, before the first computation. Entries that can't be read are deleted and
+  compiled anew, without a word; of several processes only the first writes.
+
+  Returns:
+    A sentence if the folder can't be used, which costs nothing but time; else None.
+  """
+  settings: Any = jax.config  # it declares none of its own
+  if not settings.jax_enable_compilation_cache:
+    return None
+  if settings.jax_compilation_cache_dir is None:
+    folder = cache.directory() / "compiled"
+    try:
+      folder.mkdir(parents=True, exist_ok=True)
+      with tempfile.TemporaryFile(dir=folder):
+        pass
+    except OSError as e:
+      return f"Compiled programs can't be kept in {folder} ({e.strerror}): each run compiles anew."
+    limit(folder, MAX_BYTES)
+    settings.update("jax_compilation_cache_dir", str(folder))
+  for name, value in _THRESHOLDS.items():
+    if name.upper() not in os.environ:
+      settings.update(name, value)
+  _catch_warnings(pathlib.Path(settings.jax_compilation_cache_dir))
+  return None
+
+
+def limit(folder: pathlib.Path, max_bytes: int) -> None:
+  """Deletes the entries that were used the longest time ago, until the rest is no larger."""
+  entries = []
+  for path in folder.glob(f"*{_SUFFIX}"):
+    with contextlib.suppress(OSError):  # another process does the same
+      status = path.stat()
+      # Many file systems don't note when a file was read, or once a day.
+      entries.append((max(status.st_atime, status.st_mtime), status.st_size, path))
+  total = 0
+  for _, size, path in sorted(entries, reverse=True):
+    total += size
+    if total > max_bytes:
+      with contextlib.suppress(OSError):
+        path.unlink()
+
+
+def _catch_warnings(folder: pathlib.Path) -> None:
+  """Deals with JAX's warnings of the cache, which it raises before it compiles the program."""
+  show_others = warnings.showwarning
+  told: list[str] = []
+
+  def show(message: Warning | str, *args: Any, **kwargs: Any) -> None:
+    trouble = _TROUBLE.match(str(message))
+    if trouble is None:
+      show_others(message, *args, **kwargs)
+    elif trouble[1] == "reading":  # JAX would not write in the place of a damaged entry
+      for path in folder.glob(f"{trouble[2]}-*{_SUFFIX}"):
+        with contextlib.suppress(OSError):
+          path.unlink()
+    elif not told:
+      told.append(str(message))
+      print(f"Compiled programs can't be kept in {folder} ({trouble[3]}).", file=sys.stderr)
+
+  warnings.showwarning = show
