@@ -1,5 +1,6 @@
 """The pieces of the benchmarks: no test asserts a time."""
 
+import argparse
 import dataclasses
 import io
 import json
@@ -300,7 +301,7 @@ def test_a_roofline_has_two_limits():
 def test_cases():
   assert comparison.Case.parse("R50x1@128x16") == comparison.Case("R50x1", 128, 16)
   for text in ("R50x1", "R50x9@128x16", "R50x1@128"):
-    with pytest.raises(ValueError, match="is not a case such as"):
+    with pytest.raises(argparse.ArgumentTypeError, match="is not a case such as"):
       comparison.Case.parse(text)
   for module in (train_step, inference):
     assert all(comparison.Case.parse(t) for texts in module.CASES.values() for t in texts)

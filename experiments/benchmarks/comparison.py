@@ -8,7 +8,6 @@ import argparse
 import contextlib
 import dataclasses
 import math
-import os
 import pathlib
 import re
 import sys
@@ -20,7 +19,9 @@ from typing import Any
 from bit_jax import architectures
 from experiments.benchmarks import inputs, machine, results, roofline, workers
 
-PYTORCH, FLAX, OURS = "PyTorch (timm)", "plain Flax", "bit_jax"
+OURS = "bit_jax"
+PYTORCH, FLAX = "PyTorch (timm)", "plain Flax"
+PEERS = {"torch": PYTORCH, "flax": FLAX}
 _TORCH_PYTHON = pathlib.Path(__file__).parents[2] / ".venv-bench/bin/python"  # by `make bench`
 _TOLERANCE = {"float32": 1e-3, "bfloat16": 0.1}  # relative, of logits and losses
 _GIGABYTE = 1e9
@@ -39,11 +40,13 @@ class Case:
     """Returns the case of a text such as 'R50x1@128x16'.
 
     Raises:
-      ValueError: It is of another form, or there is no such network.
+      ArgumentTypeError: It is of another form, or there is no such network.
     """
     match = re.fullmatch(r"(.+)@(\d+)x(\d+)", text)
     if not match or match[1] not in architectures.ARCHITECTURES:
-      raise ValueError(f"{text!r} is not a case such as R50x1@128x16 (network, pixels, batch)")
+      raise argparse.ArgumentTypeError(
+        f"{text!r} is not a case such as R50x1@128x16 (network, pixels, batch)"
+      )
     return cls(match[1], int(match[2]), int(match[3]))
 
   def __str__(self) -> str:
@@ -62,14 +65,18 @@ def parser(description: str | None, cases: Mapping[str, Sequence[str]]) -> argpa
   p = argparse.ArgumentParser(description=(description or "").partition("\n")[0])
   p.add_argument("--device", choices=("cpu", "gpu"), help="the GPU where there is one")
   p.add_argument("--full", action="store_true", help="on CPU too the cases that take minutes each")
-  p.add_argument("--cases", help=f"NETWORK@PIXELSxBATCH, ... ({about})")
+  p.add_argument("--cases", nargs="+", type=Case.parse, help=f"NETWORK@PIXELSxBATCH ... ({about})")
   p.add_argument("--rounds", type=int, default=5, help="repetitions of each implementation")
   p.add_argument("--seconds", type=float, default=1.0, help="that a repetition takes, at least")
   p.add_argument(
     "--torch_python", default=default_torch_python(), help="a Python with torch and timm"
   )
-  p.add_argument("--peers", default="torch,flax", help="of torch and flax; or none")
-  p.add_argument("--eager", action="store_true", help="PyTorch without torch.compile, too slow")
+  p.add_argument(
+    "--peers", nargs="*", choices=PEERS, default=list(PEERS), help="both; no name means none"
+  )
+  p.add_argument(
+    "--eager", action="store_true", help="without torch.compile, which compiles for minutes"
+  )
   p.add_argument("--out", type=pathlib.Path, default=results.PATH, help="file to append to")
   return p
 
@@ -92,13 +99,12 @@ def run(
   """
   device = options.device or ("gpu" if machine.describe().accelerators else "cpu")
   default = cases["cpu, full" if options.full and device == "cpu" else device]
-  texts = options.cases.split(",") if options.cases else default
   versions = machine.versions_of(options.torch_python, ("torch", "timm"))
   with (
     results.Table(benchmark, versions=versions, path=options.out) as table,
     tempfile.TemporaryDirectory() as folder,
   ):
-    for case in map(Case.parse, texts):
+    for case in options.cases or map(Case.parse, default):
       for row in compare(case, task, device, options, pathlib.Path(folder)):
         table.add(row)
 
@@ -181,7 +187,7 @@ def _start(
   """Starts what can be started, one after the other; says why the others can't."""
   # Of the GPU's memory each takes what it needs, not most of it at once.
   environment = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
-  environment["JAX_COMPILATION_CACHE_DIR"] = _compiled()
+  environment["JAX_COMPILATION_CACHE_DIR"] = workers.compiled_programs()
   if device == "cpu":
     environment |= {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
   started, missing = {}, {}
@@ -199,12 +205,6 @@ def _start(
     else:
       missing[name] = f"it runs on {worker.info['device']}, not on {device}"
   return started, missing
-
-
-def _compiled() -> str:
-  """Returns the folder for XLA's programs, so that a second run has less to wait for."""
-  cache = pathlib.Path(os.environ.get("BIT_JAX_CACHE", "~/.cache/bit_jax")).expanduser()
-  return os.environ.get("JAX_COMPILATION_CACHE_DIR", str(cache / "benchmarks"))
 
 
 def _implementations(
@@ -227,8 +227,7 @@ def _implementations(
 
 def _peers(options: argparse.Namespace) -> list[str]:
   """Returns what to compare with; [''] for nothing."""
-  names = {"torch": PYTORCH, "flax": FLAX, "none": ""}
-  return [names[peer] for peer in options.peers.split(",")]
+  return [PEERS[peer] for peer in options.peers] or [""]
 
 
 def _limits(case: Case, task: str, device: str, measured: Sequence[float]) -> dict[str, float]:

@@ -141,6 +141,7 @@ def _start(
   others = [f for f in os.environ.get("XLA_FLAGS", "").split() if not f.startswith(_FORCED)]
   environment = {
     "JAX_PLATFORMS": "cpu",
+    "JAX_COMPILATION_CACHE_DIR": workers.compiled_programs(),
     "XLA_FLAGS": " ".join([*others, f"{_FORCED}={spec['devices']}"]),
   }
   return workers.Worker(str(value), _COMMAND, spec, environment=environment)

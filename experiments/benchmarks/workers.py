@@ -201,6 +201,12 @@ class Worker:
     raise WorkerError(_reason(self._messages.read()) or f"ended with status {status}")
 
 
+def compiled_programs() -> str:
+  """Returns the folder that XLA keeps workers' programs in, so that the next run need not wait."""
+  cache = pathlib.Path(os.environ.get("BIT_JAX_CACHE", "~/.cache/bit_jax")).expanduser()
+  return os.environ.get("JAX_COMPILATION_CACHE_DIR", str(cache / "benchmarks"))
+
+
 def alternate(workers: Sequence[Worker], rounds: int) -> dict[str, Figures]:
   """Lets workers take turns, in the other order every other round; returns figures by name.
 
