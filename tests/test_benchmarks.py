@@ -17,6 +17,7 @@ import pytest
 import synthetic
 
 from bit_jax import architectures, models
+from bit_jax.data import arrays
 from experiments.benchmarks import (
   comparison,
   gpu,
@@ -30,6 +31,7 @@ from experiments.benchmarks import (
   results,
   roofline,
   scaling,
+  startup,
   train_step,
   workers,
 )
@@ -380,6 +382,28 @@ def test_costs_along_an_axis():
   assert [p.peer for p in points] == ["the straight line"] * 2
   assert all(p.ours > 0 and p.ratio == pytest.approx(1) for p in points)  # two points make a line
   assert straightness.ours == pytest.approx(0, abs=1e-6)
+
+
+def test_a_set_for_the_first_steps(tmp_path):
+  startup.write_images(tmp_path / "images.npz")
+  train, test = arrays.load_npz(str(tmp_path / "images.npz"))
+  assert train.images.shape == (64, 128, 128, 3)
+  assert (len(test), len(train.class_names)) == (16, inputs.NUM_CLASSES)
+
+
+def test_lines_of_steps():
+  lines = [
+    "step 1/4  loss 2.30  top-1 10.0%  (compiled)",
+    "step 4: evaluated 16 images",
+    "step 1/40",
+  ]
+  assert [bool(startup._STEP_LINE.match(line)) for line in lines] == [True, False, False]
+
+
+def test_imports_are_timed_by_module():
+  assert set(startup.import_seconds(("json", "csv"), 1)) == {"json", "csv"}
+  with pytest.raises(subprocess.CalledProcessError):
+    startup.import_seconds(("no_such_module",), 1)
 
 
 def test_the_readme_holds_the_roofline():
