@@ -158,7 +158,8 @@ def first_steps(architecture: str, folder: pathlib.Path, name: str) -> Run:
   command = [sys.executable, "-m", "bit_jax.train", f"--workdir={folder / name}"]
   command += [f"--config={config},path={folder / 'images.npz'}"]
   command += [f"--config.{field}={value}" for field, value in fields.items()]
-  environment = {**os.environ, "BIT_JAX_CACHE": str(folder / "cache")}
+  environment = {k: v for k, v in os.environ.items() if "COMPILATION_CACHE" not in k}
+  environment["BIT_JAX_CACHE"] = str(folder / "cache")
   start = time.perf_counter()
   lines, at = [], []
   with subprocess.Popen(
