@@ -278,7 +278,9 @@ class _Loop:
     self._positions = parallel.send(run.layout.astype(np.int32))
     self._train = parallel.train_function(run.model, c.momentum, c.resize, c.crop)
     self._rates = optimizer.learning_rates(c.base_lr, c.warmup_steps, c.decay_steps, c.total_steps)
-    self._window: list[Any] = []
+    self._window: list[Any] = []  # metrics of the steps since the last log
+    self._newest: Any = None  # metrics of the step before the one that is being sent
+    self._due: tuple[int, list[Any]] | None = None  # a log to be written: steps done, and window
     self._saved = 0  # steps done in the last checkpoint
 
   def run(self, first: int, stop: interruption.StopRequest) -> int:
@@ -354,18 +356,32 @@ class _Loop:
     )
     self._state, part = self._train(self._state, examples, self._positions, arguments)
     self._window.append(part)
-    jax.block_until_ready(self._window[-2:-1])  # or batches would pile up on the devices
+    # While this step runs: or batches would pile up on the devices.
+    jax.block_until_ready(self._newest)
+    self._newest = part
+    self._write_due_log()
 
   def _log(self, done: int) -> None:
-    self._check_finite(done)
-    means = metrics.merge(self._window)
+    """Has the window written once the devices are through with it and have the next step."""
+    self._due, self._window = (done, self._window), []
+
+  def _write_due_log(self) -> None:
+    if self._due is None:
+      return
+    (done, window), self._due = self._due, None
+    self._check_finite(done, window)
     rate = float(self._rates[done - 1])
-    self._reporter.train_metrics(done, {**means, "learning_rate": rate})
-    self._window.clear()
+    self._reporter.train_metrics(done, {**metrics.merge(window), "learning_rate": rate})
+
+  def _settle(self) -> None:
+    """Waits for the steps that were sent, and writes the log that is due."""
+    jax.block_until_ready(self._state)
+    self._write_due_log()
 
   def _save(self, done: int) -> None:
+    self._settle()
     with self._clock.paused():
-      self._check_finite(done)
+      self._check_finite(done, self._window)
       if not steps.is_finite(self._state.params):  # the loss was, but the update overflowed
         self._raise_not_finite(done)
       progress = {"seconds": self._clock.seconds, "timed_steps": self._clock.steps}
@@ -378,13 +394,11 @@ class _Loop:
       selection.discard(self._run.folder, [selection.best(e) for e in (before, now) if e])
     self._saved = done
 
-  def _check_finite(self, done: int) -> None:
-    """Raises if a loss since the last log is not finite; such a state must not be saved."""
-    if not self._window:
-      return
-    wrong = metrics.first_not_finite(self._window)
+  def _check_finite(self, done: int, window: list[Any]) -> None:
+    """Raises if a loss of the last steps is not finite; such a state must not be saved."""
+    wrong = metrics.first_not_finite(window)
     if wrong is not None:
-      self._raise_not_finite(done - len(self._window) + wrong + 1)
+      self._raise_not_finite(done - len(window) + wrong + 1)
 
   def _raise_not_finite(self, step: int) -> None:
     c = self._run.config
@@ -414,6 +428,7 @@ class _Loop:
 
   def _score(self, done: int) -> _Evaluation:
     run, c = self._run, self._run.config
+    self._settle()
     with self._clock.paused():
       evaluation = _Evaluation(
         *self._tests.evaluate(run.model, c.test_size, self._state.params, c.eval_batch_size)

@@ -24,6 +24,7 @@ from bit_jax import (
   optimizer,
   parallel,
   pictures,
+  reporting,
   runs,
   steps,
   trainer,
@@ -452,6 +453,23 @@ def test_processes_stream_what_one_of_them_has_no_room_for(monkeypatch, digits):
 
 def test_a_run_traces_its_step_once(finished):
   assert finished[2] == 1
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_logs_are_fetched_once_the_next_step_is_sent(tmp_path, monkeypatch):
+  """Then the devices have something to do meanwhile."""
+  events, draw, write = [], order.mixup_lambda, reporting.Reporter.train_metrics
+  with monkeypatch.context() as patch:
+    patch.setattr(
+      order, "mixup_lambda", lambda *a: (events.append(f"step {a[1] + 1}"), draw(*a))[1]
+    )
+    patch.setattr(
+      reporting.Reporter, "train_metrics", lambda *a: (events.append(f"log {a[1]}"), write(*a))[1]
+    )
+    running.train(tmp_path / "run", log_every=2, eval_every=100, checkpoint_every=100)
+  steps_sent = [f"step {i}" for i in range(1, 7)]
+  assert events == [*steps_sent[:3], "log 2", *steps_sent[3:5], "log 4", steps_sent[5], "log 6"]
+  assert [r["step"] for r in running.rows(tmp_path / "run", "train")] == [2, 4, 6]
 
 
 def three_steps(monkeypatch, num_devices, train, resident, events):
