@@ -30,7 +30,7 @@ EXTENSIONS = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp"))  # in
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP")  # whatever a file's extension says
 
 _JPEG_END = b"\xff\xd9"
-_JPEG_RESTARTS = [bytes((0xFF, 0xD0 + i)) for i in range(8)]
+_JPEG_STOP = re.compile(rb"\xff[^\x00\xd0-\xd7]")  # neither a value of a scan nor a restart
 _AS_STORED = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
 _ROTATED = (5, 6, 7, 8)  # EXIF orientations that swap height and width
 # What Pillow's readers raise on files that are no images or are damaged.
@@ -169,20 +169,13 @@ def _plain_jpeg(image: Image.Image, data: bytes, start: int) -> np.ndarray | Non
   """
   if image.format != "JPEG" or image.mode not in ("RGB", "L") or "progressive" in image.info:
     return None
-  if not data.endswith(_JPEG_END) or _count_markers(data, start) > 1:
+  stop = _JPEG_STOP.search(data, start)
+  if stop is None or stop.start() < len(data) - len(_JPEG_END) or not data.endswith(_JPEG_END):
     return None
   try:
     return cv2.imdecode(np.frombuffer(data, np.uint8), _AS_STORED)
   except cv2.error:
     return None
-
-
-def _count_markers(data: bytes, start: int) -> int:
-  """Returns how many markers there are from `start` on that are no restarts within a scan."""
-  markers = data.count(b"\xff", start) - data.count(b"\xff\x00", start)  # a zero: it is a value
-  if markers > 1:
-    markers -= sum(data.count(restart, start) for restart in _JPEG_RESTARTS)
-  return markers
 
 
 def _pixels(image: Image.Image) -> np.ndarray:
