@@ -180,6 +180,7 @@ def first_steps(architecture: str, folder: pathlib.Path, name: str) -> Run:
     process.kill()
   if len(at) < _STEPS:
     raise RuntimeError(f"the run ended before its last step:\n{''.join(lines[-5:])}")
+  print(f"the {name} run is through its first step after {at[0]:.0f} s", file=sys.stderr)
   return Run(at[0], min(b - a for a, b in itertools.pairwise(at)))
 
 
