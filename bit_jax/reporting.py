@@ -5,6 +5,7 @@ line that says so; all else works the same.
 """
 
 import contextlib
+import functools
 import json
 import pathlib
 import sys
@@ -67,7 +68,8 @@ class Reporter:
     if quiet:
       return
     self._metrics = self._stack.enter_context(_rewrite(folder / METRICS, rows))
-    self._open_clu(folder, log_every, profile)
+    self._clu_is_open = False
+    self._open_clu = functools.partial(self._import_and_open_clu, folder, log_every, profile)
     self._bar = self._stack.enter_context(
       tqdm.tqdm(
         total=total_steps,
@@ -78,7 +80,14 @@ class Reporter:
       )
     )
 
-  def _open_clu(self, folder: pathlib.Path, log_every: int, profile: bool) -> None:
+  def _require_clu(self) -> None:
+    """Opens clu's writers, unless they are open: not before the first step, which needn't wait."""
+    if not self._clu_is_open:
+      self._clu_is_open = True
+      with self._clock.paused():
+        self._open_clu()
+
+  def _import_and_open_clu(self, folder: pathlib.Path, log_every: int, profile: bool) -> None:
     if "tensorflow" not in sys.modules:
       self.say("Importing TensorFlow, for TensorBoard's events (some 8 s).")
     try:
@@ -114,6 +123,7 @@ class Reporter:
     """To be called after each step, with the number of steps done."""
     if self._quiet:
       return
+    self._require_clu()
     for action in self._actions:
       action(step)
     self._bar.update(step - self._bar.n)
@@ -158,6 +168,7 @@ class Reporter:
   def _write(self, step: int, kind: str, metrics: Mapping[str, float]) -> None:
     if self._quiet:
       return
+    self._require_clu()
     self._metrics.write(json.dumps({"step": step, "kind": kind, **metrics}) + "\n")
     self._metrics.flush()
     if self._writer is not None:

@@ -169,7 +169,6 @@ def _describe_run(run: _Run, params: Any, digest: str | None) -> None:
   )
   for line in (*_remarks(data), *_relations(c)):
     print(line)
-  outcome.draw_augmented(run.folder, c, data.train)
 
 
 def _remarks(data: loading.Loaded) -> Iterator[str]:
@@ -301,6 +300,8 @@ class _Loop:
         self._step(step, given)
         done = step + 1
         if step == first:
+          if self._run.is_first:  # now, so that the first step needn't wait for the picture
+            outcome.draw_augmented(self._run.folder, c, self._run.data.train)
           jax.block_until_ready(self._state)  # it was compiled, which is not to be timed
         self._clock.step_done()
         self._reporter.step(done)
