@@ -1,11 +1,12 @@
 """Draws what each thread did during five training steps, from a profiler trace of a real run.
 
-    python -m experiments.benchmarks.trace [--photographs DIR] [--trace RUN_FOLDER]
+    python -m experiments.benchmarks.trace [--streamed] [--photographs DIR] [--trace RUN_FOLDER]
 
-The run is `bit_jax.trainer`'s, with `profile=True`, on photographs that are streamed: what the main
-thread sends, what the CPU device computes, and what the image threads decode. Writes `trace.png`
-beside this file, and says how long nothing was computed between steps. The profiler itself slows
-down whatever is Python.
+The run is `bit_jax.trainer`'s, with `profile=True`, on photographs that lie on the device, or that
+are streamed: what the main thread sends, what the CPU device computes, and what the image threads
+decode. Writes `trace.png` beside this file (`trace_streamed.png`), and says how long nothing was
+computed between steps. The profiler itself slows down whatever is Python; and where the device is
+the CPU, it waits for a core while the image threads decode the next batch.
 """
 
 import argparse
@@ -22,7 +23,7 @@ from jax import profiler
 
 from experiments.benchmarks import machine, photographs
 
-PATH = pathlib.Path(__file__).with_name("trace.png")
+_FOLDER = pathlib.Path(__file__).parent
 _PHOTOGRAPHS = 200
 _STEPS = 20  # clu traces five of them, from the tenth on
 _EDGE: dict[str, Any] = {"edgecolor": "white", "linewidth": 0.8}
@@ -80,10 +81,11 @@ def main(argv: Sequence[str]) -> None:
     "--photographs", type=pathlib.Path, default=photographs.default_originals(), help="JPEG files"
   )
   parser.add_argument("--trace", type=pathlib.Path, help="a run that was traced already")
-  parser.add_argument("--out", type=pathlib.Path, default=PATH, help="picture to write")
+  parser.add_argument("--streamed", action="store_true", help="photographs read in each step")
+  parser.add_argument("--out", type=pathlib.Path, help="picture to write")
   options = parser.parse_args(argv)
   with tempfile.TemporaryDirectory() as folder:
-    run = options.trace or record(pathlib.Path(folder), options.photographs)
+    run = options.trace or record(pathlib.Path(folder), options.photographs, options.streamed)
     found = spans(run)
   idle = gaps(found)
   said = (
@@ -91,18 +93,21 @@ def main(argv: Sequence[str]) -> None:
     f"{max(idle):.1f} ms at most."
   )
   print(said)
-  draw(found, f"{said}\n{machine.describe()}", options.out)
+  name = "trace_streamed.png" if options.streamed else "trace.png"
+  draw(found, f"{said}\n{machine.describe()}", options.out or _FOLDER / name)
 
 
-def record(folder: pathlib.Path, originals: pathlib.Path | None) -> pathlib.Path:
-  """Trains on streamed photographs, some steps of it traced; returns the run folder."""
+def record(folder: pathlib.Path, originals: pathlib.Path | None, streamed: bool) -> pathlib.Path:
+  """Trains on photographs, some steps of it traced; returns the run folder."""
   os.environ["BIT_JAX_CACHE"] = str(folder / "cache")
   from bit_jax import trainer
   from configs import folder as folder_config
 
   photographs.prepare(folder / "set", _PHOTOGRAPHS, originals)
   config = folder_config.get_config(f"model=R14x0.5,weights=none,path={folder / 'set'}")
-  config.update({"resize": 160, "crop": 128, "batch_size": 32, "resident_share": 0.0})
+  config.update({"resize": 160, "crop": 128, "batch_size": 32})
+  if streamed:
+    config.resident_share = 0.0
   config.update({"total_steps": _STEPS, "warmup_steps": 5, "decay_steps": (10, 15)})
   config.update({"mixup_alpha": 0.1, "log_every": 2, "profile": True})
   config.update({"eval_every": _STEPS, "checkpoint_every": _STEPS})
