@@ -98,7 +98,7 @@ def test_events_of_a_trace_are_told_by_their_names():
     "$feeds.py:32 training": "sends the next batch",
     "$trainer.py:368 _write_due_log": "writes a log",
     "$api.py:2479 block_until_ready": "waits for the step before",
-    "ThunkExecutor::Execute (wait for completion)": "computes a step",
+    "ThunkExecutor::Execute (wait for completion)": "computes",
     "$other.py:32 training": None,
     "ThunkExecutor::Execute": None,
   }
@@ -110,9 +110,10 @@ def test_events_of_a_trace_are_told_by_their_names():
 def test_gaps_are_between_steps(tmp_path):
   (device,) = [kind for kind in trace.KINDS if kind.lane == "device"]
   image = trace.KINDS[-1]
-  found = [trace.Span(device, t, a, b) for t, a, b in [(1, 0, 5), (2, 11, 12), (1, 5.5, 10)]]
+  found = [trace.Span(device, t, a, b) for t, a, b in [(1, 0, 5), (2, 11, 11.2), (1, 5.5, 10)]]
   found.append(trace.Span(image, 7, 1, 4))
   assert trace.gaps(found) == [0.5, 1]
+  assert [step.start for step in trace._steps(found)] == [0, 5.5]  # the third is no step
   trace.draw(found, "title", tmp_path / "trace.png")
   height, width, _ = images.decode(tmp_path / "trace.png").shape
   assert width > 2 * height > 400

@@ -5,7 +5,7 @@
 The run is `bit_jax.trainer`'s, with `profile=True`, on photographs that lie on the device, or that
 are streamed: what the main thread sends, what the CPU device computes, and what the image threads
 decode. Writes `trace.png` beside this file (`trace_streamed.png`), and says how long nothing was
-computed between steps. The profiler itself slows down whatever is Python; and where the device is
+computed in between. The profiler itself slows down whatever is Python; and where the device is
 the CPU, it waits for a core while the image threads decode the next batch.
 """
 
@@ -52,7 +52,7 @@ KINDS = (
   Kind("main thread", "sends the next batch", "$feeds.py training", "#e08214"),
   Kind("main thread", "sends the step", "PjitFunction(_fun)", "#2166ac"),
   Kind("main thread", "writes a log", "$trainer.py _write_due_log", "#c51b7d"),
-  Kind("device", "computes a step", "ThunkExecutor::Execute (wait for completion)", "#5aae61"),
+  Kind("device", "computes", "ThunkExecutor::Execute (wait for completion)", "#5aae61"),
   Kind("image threads", "read, decode and resize an image", "$stream.py fill", "#8073ac"),
 )
 
@@ -89,8 +89,8 @@ def main(argv: Sequence[str]) -> None:
     found = spans(run)
   idle = gaps(found)
   said = (
-    f"Between {len(idle) + 1} steps of {_median_step(found):.0f} ms, nothing was computed for "
-    f"{max(idle):.1f} ms at most."
+    f"In {len(_steps(found))} steps of {_median_step(found):.0f} ms, the device stood still for "
+    f"{sum(idle):.1f} ms in all, {max(idle):.1f} ms at most at a time."
   )
   print(said)
   name = "trace_streamed.png" if options.streamed else "trace.png"
@@ -138,8 +138,8 @@ def spans(run: pathlib.Path) -> list[Span]:
 
 
 def gaps(found: Sequence[Span]) -> list[float]:
-  """Returns the milliseconds between the end of each step on the device and the next's start."""
-  computed = _steps(found)
+  """Returns the milliseconds between the end of each program on the device and the next's start."""
+  computed = _computed(found)
   return [max(0.0, b.start - a.end) for a, b in itertools.pairwise(computed)]
 
 
@@ -183,9 +183,16 @@ def _kind(name: str) -> Kind | None:
   return None
 
 
-def _steps(found: Sequence[Span]) -> list[Span]:
-  """Returns the steps on the device, in their order."""
+def _computed(found: Sequence[Span]) -> list[Span]:
+  """Returns the programs on the device, in their order."""
   return sorted((s for s in found if s.kind.lane == "device"), key=lambda s: s.start)
+
+
+def _steps(found: Sequence[Span]) -> list[Span]:
+  """Returns those that are steps: what takes images out of a set is a program, but a short one."""
+  computed = _computed(found)
+  longest = max((span.end - span.start for span in computed), default=0)
+  return [span for span in computed if span.end - span.start > longest / 10]
 
 
 def _median_step(found: Sequence[Span]) -> float:
