@@ -362,12 +362,14 @@ class Block(nn.Module):
   features: int
   stride: int
   dtype: Any
+  remat: bool = False
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     """Maps [B, H, W, C] to [B, ceil(H / stride), ceil(W / stride), 4 * features]."""
+    unit = nn.remat(BottleneckUnit) if self.remat else BottleneckUnit
     for u in range(self.depth):
-      x = BottleneckUnit(
+      x = unit(
         self.features,
         self.stride if u == 0 else 1,
         u == 0,
@@ -410,11 +412,14 @@ class ResNetV2(nn.Module):
     num_classes: Outputs of the head.
     dtype: What convolutions compute in, float32 or bfloat16; parameters, norm statistics, the
       global mean and the head are float32 in either case.
+    remat: Keep only what enters each unit for the backward pass, and compute the rest of it again:
+      a fraction of the memory for about a third more computation.
   """
 
   architecture: architectures.Architecture
   num_classes: int
   dtype: Any = jnp.float32
+  remat: bool = False
 
   @nn.compact
   def __call__(self, images: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
@@ -433,7 +438,8 @@ class ResNetV2(nn.Module):
     for b, depth in enumerate(self.architecture.depths):
       name = f"block{b + 1}"
       stride = 1 if b == 0 else 2
-      x = stages[name] = Block(depth, channels * 2**b, stride, self.dtype, name=name)(x)
+      block = Block(depth, channels * 2**b, stride, self.dtype, self.remat, name=name)
+      x = stages[name] = block(x)
     x = GroupNormRelu(self.dtype, name="group_norm")(x)
     pre_logits = x.astype(jnp.float32).mean((1, 2))
     return Head(self.num_classes, name="head")(pre_logits), {**stages, "pre_logits": pre_logits}
