@@ -205,3 +205,38 @@ def test_batches_are_the_windowed_epochs_end_to_end(seed, batch_size, n, window)
 def test_a_window_of_nothing_is_refused(call):
   with pytest.raises(errors.UserError, match="at least 1 example, not 0"):
     call(0, 0, 5, 0)
+
+
+@pytest.mark.parametrize(
+  ("share", "mixup", "sizes"),
+  [
+    (12, True, [2, 4, 6, 12]),
+    (12, False, [1, 2, 3, 4, 6, 12]),
+    (10, True, [2, 10]),
+    (9, True, [9]),  # the one in the middle is its own partner
+    (9, False, [1, 3, 9]),
+    (1, True, [1]),
+    (2, True, [2]),
+  ],
+)
+def test_sizes_of_micro_batches(share, mixup, sizes):
+  assert order.micro_batch_sizes(share, mixup) == sizes
+
+
+def test_micro_batches_by_hand():
+  np.testing.assert_array_equal(
+    order.micro_batches(12, 4), [[0, 1, 10, 11], [2, 3, 8, 9], [4, 5, 6, 7]]
+  )
+  np.testing.assert_array_equal(order.micro_batches(6, 3), [[0, 1, 2], [3, 4, 5]])
+
+
+@given(st.integers(1, 60), st.integers(1, 4), st.booleans())
+def test_every_example_is_in_one_micro_batch_together_with_its_partner(half, num_devices, mixup):
+  batch_size = 2 * half * num_devices
+  for row in order.device_layout(batch_size, num_devices, mixup):
+    for size in order.micro_batch_sizes(len(row), mixup):
+      parts = order.micro_batches(len(row), size)
+      assert parts.shape == (len(row) // size, size)
+      assert sorted(parts.ravel()) == list(range(len(row)))
+      if mixup:
+        np.testing.assert_array_equal(row[parts][:, ::-1], batch_size - 1 - row[parts])

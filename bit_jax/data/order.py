@@ -107,6 +107,54 @@ def device_layout(batch_size: int, num_devices: int, mixup: bool = True) -> np.n
   return np.concatenate([front, batch_size - 1 - front[:, ::-1]], axis=1)
 
 
+def micro_batch_sizes(share: int, mixup: bool = True) -> list[int]:
+  """Returns the sizes, rising, of equal parts that a device's share of a batch can be cut into.
+
+  Args:
+    share: Examples of a batch on one device.
+    mixup: Whether each part must hold both of MixUp's partners (see `device_layout`): it is then
+      even, or the whole.
+  """
+  step = 2 if mixup else 1
+  return [*(m for m in range(step, share, step) if share % m == 0), share]
+
+
+def micro_batch_size(wanted: int, share: int, mixup: bool = True) -> int:
+  """Returns the size of micro-batches that was asked for, or the whole share if that is smaller.
+
+  Raises:
+    UserError: The share can't be cut into parts of that size; names the nearest that will do.
+  """
+  size, sizes = min(wanted, share), micro_batch_sizes(share, mixup)
+  if size not in sizes:
+    below = [m for m in sizes if m < size][-1:]
+    above = [m for m in sizes if m > size][:1]
+    nearest = " or ".join(map(str, below + above))
+    parts = " into even parts, as MixUp needs" if mixup else ""
+    raise errors.UserError(
+      f"microbatch={wanted} doesn't divide the {share} images of a batch on each device{parts}: "
+      f"the nearest that do: {nearest}."
+    )
+  return size
+
+
+def micro_batches(share: int, size: int) -> np.ndarray:
+  """Cuts a device's share into micro-batches, of which each reverses into MixUp's partners.
+
+  Args:
+    share: Examples of a batch on one device, laid out as by `device_layout`.
+    size: Examples of a micro-batch, one of `micro_batch_sizes`.
+
+  Returns:
+    [share // size, size] int64 places in the share, each once: of an even size, the next places
+    from the front and their mirror images from the back.
+  """
+  if size % 2:
+    return np.arange(share).reshape(-1, size)
+  front = np.arange(share // 2).reshape(-1, size // 2)
+  return np.concatenate([front, share - 1 - front[:, ::-1]], axis=1)
+
+
 def eval_batches(
   n: int, batch_size: int, num_devices: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
