@@ -36,6 +36,13 @@ def integer(default: int | None, minimum: int) -> Argument:
   return Argument(default, parse, f"a whole number of at least {minimum}")
 
 
+def integer_or(default: str, minimum: int) -> Argument:
+  """Returns an argument that is a whole number of at least `minimum`, or the text `default`."""
+  number = integer(None, minimum)
+  form = f"{default}, or {number.form}"
+  return Argument(default, lambda text: text if text == default else number.parse(text), form)
+
+
 def boolean() -> Argument:
   """Returns an argument that is true or false, and None where it isn't given."""
 

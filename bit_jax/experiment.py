@@ -11,8 +11,8 @@ from bit_jax.data import datasets
 # Fields without consequence for the result: they may change between two parts of a run.
 _INCIDENTAL = frozenset(
   (
-    *("checkpoint_every", "data_dir", "decoded_cache", "eval_batch_size", "log_every", "profile"),
-    *("reason", "resident_share"),
+    *("checkpoint_every", "data_dir", "decoded_cache", "eval_batch_size", "log_every"),
+    *("microbatch", "profile", "reason", "remat", "resident_share"),
   )
 )
 

@@ -16,6 +16,8 @@ from bit_jax import architectures, errors
 PRESETS = ("code", "paper", "readme_128", "scaled")
 RESOLUTIONS = ("code", "paper")
 DTYPES = ("auto", "float32", "bfloat16")
+MOMENTUM_DTYPES = ("float32", "bfloat16")
+AUTO = "auto"
 HEADS = ("zero", "keep")
 ON_BAD_IMAGE = ("stop", "skip")
 
@@ -264,6 +266,13 @@ def _fill_resolution(config: Any, resize: int, crop: int) -> None:
 
 def _check(config: Any) -> None:
   one_of("dtype", config.dtype, DTYPES)
+  one_of("momentum_dtype", config.momentum_dtype, MOMENTUM_DTYPES)
+  if config.microbatch != AUTO and (type(config.microbatch) is not int or config.microbatch < 1):
+    raise errors.UserError(
+      f"microbatch must be 'auto' or a whole number of at least 1, not {config.microbatch!r}."
+    )
+  if config.remat != AUTO and type(config.remat) is not bool:
+    raise errors.UserError(f"remat must be 'auto', True or False, not {config.remat!r}.")
   one_of("head", config.head, HEADS)
   one_of("on_bad_image", config.on_bad_image, ON_BAD_IMAGE)
   for name in _AT_LEAST_1:

@@ -7,6 +7,7 @@ but their schedule share one compiled program.
 from collections.abc import Sequence
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -39,13 +40,19 @@ def learning_rates(
   return rates.astype(np.float32)
 
 
-def sgd(momentum: float) -> optax.GradientTransformationExtraArgs:
+def sgd(momentum: float, dtype: str = "float32") -> optax.GradientTransformationExtraArgs:
   """Returns SGD with (heavy-ball) momentum, whose update takes `learning_rate`: [] float32.
 
   The velocity accumulates gradients and is scaled by the rate of the step, as in PyTorch:
   v = momentum * v + g; p = p - learning_rate * v. No weight decay, no clipping (paper 3.3).
+
+  Args:
+    momentum: What is kept of the velocity from one step to the next.
+    dtype: What the velocity is kept in between steps, 'float32' or 'bfloat16'; updates are computed
+      in float32 in either case.
   """
-  return optax.chain(optax.trace(decay=momentum), _scale_by_argument())
+  trace = optax.trace(decay=momentum, accumulator_dtype=jnp.dtype(dtype))
+  return optax.chain(trace, _scale_by_argument())
 
 
 def _scale_by_argument() -> optax.GradientTransformationExtraArgs:

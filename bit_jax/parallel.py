@@ -12,12 +12,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import psutil
 from clu import metrics as clu_metrics
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from bit_jax import metrics, models, optimizer, steps
-from bit_jax.data import device
+from bit_jax import free_memory, metrics, models, optimizer, steps
+from bit_jax.data import device, order
 
 _AXIS = "devices"
 
@@ -50,6 +49,14 @@ class StepArguments(NamedTuple):
   learning_rate: Any
   flip: Any
   random_crop: Any
+
+
+# (state, which it gives up; examples; their places in the global batch, [devices, b] int32;
+# arguments) -> (the new state, the metrics of the whole batch).
+Step = Callable[
+  [steps.TrainState, Examples, Any, StepArguments],
+  tuple[steps.TrainState, clu_metrics.Collection],
+]
 
 
 def compute_dtype(name: str) -> Any:
@@ -115,11 +122,12 @@ def standardize(params: Any, dtype: Any) -> dict[str, Any]:
 
 @functools.lru_cache  # another run of the same shapes compiles nothing
 def train_function(
-  model: models.ResNetV2, momentum: float, resize: int, crop: int
-) -> Callable[
-  [steps.TrainState, Examples, Any, StepArguments],
-  tuple[steps.TrainState, clu_metrics.Collection],
-]:
+  model: models.ResNetV2,
+  momentum: float,
+  resize: int,
+  crop: int,
+  momentum_dtype: str = "float32",
+) -> Step:
   """Returns the training step over all devices.
 
   It takes the state (which it gives up), the examples, their places in the global batch ([devices,
@@ -130,21 +138,15 @@ def train_function(
     momentum: Of SGD.
     resize: Side of the square that images are resized to, in pixels.
     crop: Side of the crop of it, in pixels.
+    momentum_dtype: What the velocity is kept in between steps, see `optimizer.sgd`.
   """
   collection = metrics.collection(model.num_classes)
-  sgd = optimizer.sgd(momentum)
+  sgd = optimizer.sgd(momentum, momentum_dtype)
 
   def train(
     state: steps.TrainState, examples: Examples, positions: jax.Array, arguments: StepArguments
   ) -> tuple[steps.TrainState, clu_metrics.Collection]:
-    images = device.augment(
-      examples.images,
-      device.example_keys(arguments.key, state.step, positions),
-      resize=resize,
-      crop=crop,
-      flip=arguments.flip,
-      random_crop=arguments.random_crop,
-    )
+    images = _augmented(examples.images, state.step, positions, arguments, resize, crop)
     state, outputs = steps.train_step(
       state,
       images,
@@ -158,6 +160,139 @@ def train_function(
     return state, collection.gather_from_model_output(axis_name=_AXIS, **outputs)
 
   return jax.pmap(train, _AXIS, in_axes=(None, 0, 0, None), out_axes=(None, None), donate_argnums=0)
+
+
+def _augmented(
+  images: jax.Array,
+  step: jax.Array,
+  positions: jax.Array,
+  arguments: StepArguments,
+  resize: int,
+  crop: int,
+) -> jax.Array:
+  return device.augment(
+    images,
+    device.example_keys(arguments.key, step, positions),
+    resize=resize,
+    crop=crop,
+    flip=arguments.flip,
+    random_crop=arguments.random_crop,
+  )
+
+
+def train_in_micro_batches(functions: "MicroBatchFunctions", size: int) -> Step:
+  """Returns a training step that is, up to rounding, the one of `train_function`, in less memory.
+
+  Args:
+    functions: From `micro_batch_functions`.
+    size: Examples of a micro-batch on each device, one of `order.micro_batch_sizes`.
+  """
+
+  def train(
+    state: steps.TrainState, examples: Examples, positions: Any, arguments: StepArguments
+  ) -> tuple[steps.TrainState, clu_metrics.Collection]:
+    num_devices, batch = positions.shape
+    variables, sums = functions.begin(state, np.zeros(num_devices))
+    parts = order.micro_batches(batch, size).astype(np.int32)
+    for places in parts:
+      part = functions.take((examples, positions), places)
+      sums = functions.accumulate(variables, sums, *part, state.step, arguments)
+    del variables, part  # whose memory is wanted
+    return functions.finish(state, sums, np.float32(len(parts)), arguments)
+
+  return train
+
+
+class Sums(NamedTuple):
+  """What the micro-batches of a step add up to, on each device by itself.
+
+  Attributes:
+    gradients: Of the standardised variables, float32; a micro-batch counts with its mean.
+    metrics: Of all examples so far.
+  """
+
+  gradients: Any
+  metrics: clu_metrics.Collection
+
+
+class MicroBatchFunctions(NamedTuple):
+  """The programs of a step in parts; none depends on how many parts there are.
+
+  Attributes:
+    begin: (state, [devices] anything) -> (the standardised variables, sums of nothing).
+    take: ((examples, positions), [m] places in a device's share) -> those of each device.
+    accumulate: (variables, sums, examples, positions, step, arguments) -> the sums with a
+      micro-batch [devices, m] added; they are given up.
+    finish: (state, sums, [] float32 number of micro-batches, arguments) -> (the new state, the
+      metrics of the whole batch); the state is given up.
+  """
+
+  begin: Callable[..., tuple[Any, Sums]]
+  take: Callable[..., tuple[Examples, jax.Array]]
+  accumulate: Callable[..., Sums]
+  finish: Callable[..., tuple[steps.TrainState, clu_metrics.Collection]]
+
+
+@functools.lru_cache
+def micro_batch_functions(
+  model: models.ResNetV2,
+  momentum: float,
+  resize: int,
+  crop: int,
+  momentum_dtype: str = "float32",
+) -> MicroBatchFunctions:
+  """Returns the programs of a step in micro-batches, over all devices.
+
+  Gradients are taken of the standardised kernels and added up without a word between devices; what
+  they say of the parameters is worked out once, at the end. The loop over micro-batches is one of
+  Python: within a loop of XLA's, convolutions lose their threads on CPU.
+
+  Args:
+    model: The network.
+    momentum: Of SGD.
+    resize: Side of the square that images are resized to, in pixels.
+    crop: Side of the crop of it, in pixels.
+    momentum_dtype: What the velocity is kept in between steps, see `optimizer.sgd`.
+  """
+  collection = metrics.collection(model.num_classes)
+  sgd = optimizer.sgd(momentum, momentum_dtype)
+
+  def begin(state: steps.TrainState, _: Any) -> tuple[Any, Sums]:
+    variables = models.standardize_params(state.params, model.dtype)
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), variables)
+    return variables, Sums(zeros, collection.empty())
+
+  def take(share: tuple[Examples, jax.Array], places: jax.Array) -> tuple[Examples, jax.Array]:
+    return jax.tree.map(lambda x: x[places], share)
+
+  def accumulate(
+    variables: Any,
+    sums: Sums,
+    examples: Examples,
+    positions: jax.Array,
+    step: jax.Array,
+    arguments: StepArguments,
+  ) -> Sums:
+    images = _augmented(examples.images, step, positions, arguments, resize, crop)
+    gradients, outputs = steps.micro_batch_gradients(
+      variables, images, examples.labels, arguments.lam, model=model
+    )
+    gradients = jax.tree.map(lambda total, g: total + g, sums.gradients, gradients)
+    return Sums(gradients, sums.metrics.merge(collection.single_from_model_output(**outputs)))
+
+  def finish(
+    state: steps.TrainState, sums: Sums, count: jax.Array, arguments: StepArguments
+  ) -> tuple[steps.TrainState, clu_metrics.Collection]:
+    gradients = jax.tree.map(lambda total: total / count, sums.gradients)
+    state = steps.update(state, gradients, arguments.learning_rate, optimizer=sgd, axis_name=_AXIS)
+    return state, jax.lax.all_gather(sums.metrics, _AXIS).reduce()
+
+  return MicroBatchFunctions(
+    jax.pmap(begin, _AXIS, in_axes=(None, 0), out_axes=(None, 0)),
+    jax.pmap(take, _AXIS, in_axes=(0, None)),
+    jax.pmap(accumulate, _AXIS, in_axes=(None, 0, 0, 0, None, None), donate_argnums=1),
+    jax.pmap(finish, _AXIS, in_axes=(None, 0, None, None), out_axes=(None, None), donate_argnums=0),
+  )
 
 
 @functools.lru_cache
@@ -193,7 +328,7 @@ def device_memory() -> float:
 
   The CPU devices of a process share the machine's memory with the host.
   """
-  host = psutil.virtual_memory().available
+  host = free_memory.available()
   memory = jax.local_devices()[0].memory_stats() or {}  # a CPU tells nothing
   if limit := memory.get("bytes_limit"):
     return float(min(limit, host))

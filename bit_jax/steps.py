@@ -83,22 +83,73 @@ def train_step(
     The state after the step, and the metrics of each example ([B] each, see `example_metrics`):
     the loss is that of the mixed batch; accuracy is counted against the label of the image itself.
   """
+  variables = models.standardize_params(state.params)
+  gradients, metrics = micro_batch_gradients(variables, images, labels, lam, model=model)
+  state = update(state, gradients, learning_rate, optimizer=optimizer, axis_name=axis_name)
+  return state, metrics
+
+
+def micro_batch_gradients(
+  variables: Any,
+  images: jax.Array,
+  labels: jax.Array,
+  lam: jax.Array | float,
+  *,
+  model: models.ResNetV2,
+) -> tuple[Any, dict[str, jax.Array]]:
+  """Mixes a batch, or a part of one that holds MixUp's partners, and differentiates its mean loss.
+
+  Args:
+    variables: Standardised kernels and other parameters (see `models.standardize_params`).
+    images: [B, H, W, 3] float32 in [-1, 1].
+    labels: [B] int32.
+    lam: [] MixUp factor in [0, 1].
+    model: The network.
+
+  Returns:
+    The gradient with respect to the variables, of their dtypes, and the metrics of each example, as
+    in `train_step`.
+  """
   one_hot = jax.nn.one_hot(labels, model.num_classes)
   images, one_hot = device.mixup(images, one_hot, lam)
 
-  def loss_fn(params: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
-    logits, _ = model.apply({"params": params}, images)
+  def loss_fn(variables: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
+    logits, _ = model.apply(variables, images)
     loss = optax.softmax_cross_entropy(logits, one_hot)
     return loss.mean(), {**example_metrics(logits, labels), "loss": loss}
 
-  gradients, metrics = jax.grad(loss_fn, has_aux=True)(state.params)
+  gradients, metrics = jax.grad(loss_fn, has_aux=True)(variables)
+  return gradients, metrics
+
+
+def update(
+  state: TrainState,
+  gradients: Any,
+  learning_rate: jax.Array | float,
+  *,
+  optimizer: optax.GradientTransformationExtraArgs,
+  axis_name: str | None = None,
+) -> TrainState:
+  """Takes a step of SGD, given the gradient with respect to the standardised variables.
+
+  Args:
+    state: Before the step.
+    gradients: Shaped like `models.standardize_params(state.params)`, float32; the mean over this
+      device's share of the batch.
+    learning_rate: [] of the step.
+    optimizer: From `optimizer.sgd`.
+    axis_name: The axis over which gradients are averaged; None on one device.
+  """
   if axis_name is not None:
     gradients = jax.lax.pmean(gradients, axis_name)
+  # Linear in the gradient, so that it may follow the sum over micro-batches and devices.
+  _, pull_back = jax.vjp(models.standardize_params, state.params)
+  (gradients,) = pull_back(gradients)
   updates, opt_state = optimizer.update(
     gradients, state.opt_state, state.params, learning_rate=learning_rate
   )
   params = optax.apply_updates(state.params, updates)
-  return TrainState(state.step + 1, params, opt_state), metrics
+  return TrainState(state.step + 1, params, opt_state)
 
 
 def eval_step(

@@ -20,7 +20,9 @@ from bit_jax import (
   errors,
   experiment,
   feeds,
+  hyperrule,
   interruption,
+  memory,
   metrics,
   models,
   optimizer,
@@ -46,6 +48,7 @@ class _Run:
     config: Resolved.
     folder: The run folder.
     layout: [local devices, batch per device] positions in the global batch.
+    image_size: (height, width) of training images as the devices get them.
     data: What is trained on, and what is scored.
     model: The network.
     is_first: Whether this process is the one that writes.
@@ -54,6 +57,7 @@ class _Run:
   config: Any
   folder: pathlib.Path
   layout: np.ndarray
+  image_size: tuple[int, int]
   data: loading.Loaded
   model: models.ResNetV2
   is_first: bool
@@ -82,6 +86,8 @@ def train_and_evaluate(config: Any, workdir: str) -> dict[str, Any]:
   config, spec = experiment.resolve(config)
   _require_determinism(config)
   layout = order.device_layout(config.batch_size, jax.device_count(), config.mixup_alpha > 0)
+  if config.microbatch != hyperrule.AUTO:  # a mistake is told before the data is read
+    order.micro_batch_size(config.microbatch, layout.shape[1], config.mixup_alpha > 0)
   is_first = jax.process_index() == 0
   folder = runs.open_folder(workdir, config.to_dict(), experiment.identity(config), create=is_first)
   with runs.lock(folder) if is_first else contextlib.nullcontext():
@@ -100,6 +106,7 @@ def train_and_evaluate(config: Any, workdir: str) -> dict[str, Any]:
       config=config,
       folder=folder,
       layout=parallel.local_rows(layout),
+      image_size=(data.train.size, data.train.size) if data.train.size else spec.image_size,
       data=data,
       model=models.create(config.model, spec.num_classes, parallel.compute_dtype(config.dtype)),
       is_first=is_first,
@@ -201,7 +208,7 @@ def _train(run: _Run) -> dict[str, Any]:
   params, digest = _initial_params(c, run.model.num_classes)
   if run.is_first:
     _describe_run(run, params, digest)
-  state = steps.create_state(params, optimizer.sgd(c.momentum))
+  state = steps.create_state(params, optimizer.sgd(c.momentum, c.momentum_dtype))
   del params  # so that no second copy stays in memory
   with (
     interruption.StopRequest() as stop,
@@ -223,24 +230,65 @@ def _train(run: _Run) -> dict[str, Any]:
       profile=c.profile,
       quiet=not run.is_first,
     )
-    with reporter, _explained_out_of_memory(c):
+    with reporter, _explained_out_of_memory(run, _SMALLER_SET):
       loop = _Loop(run, parallel.replicate(state), step_clock, reporter, checkpoints)
       del state
-      return loop.finish(loop.run(first, stop))
+      with _explained_out_of_memory(run, memory.advice(loop.plan, c)):
+        done = loop.run(first, stop)
+      return loop.finish(done)
+
+
+_SMALLER_SET = "a smaller --config.resident_share, or a smaller model"
 
 
 @contextlib.contextmanager
-def _explained_out_of_memory(config: Any) -> Iterator[None]:
+def _explained_out_of_memory(run: _Run, advice: str) -> Iterator[None]:
+  """Turns what JAX and numpy raise where memory is short into a sentence with what to try next."""
   try:
     yield
-  except jax.errors.JaxRuntimeError as e:
-    if "RESOURCE_EXHAUSTED" not in str(e):
+  except (jax.errors.JaxRuntimeError, MemoryError) as e:
+    if not isinstance(e, MemoryError) and "RESOURCE_EXHAUSTED" not in str(e):
       raise
+    c = run.config
     raise errors.UserError(
-      f"A device ran out of memory with {config.model}, crop {config.crop} and batch "
-      f"{config.batch_size}: try preset=scaled with --config.batch_size="
-      f"{max(1, config.batch_size // 2)}, a smaller resize and crop, or a smaller resident_share."
+      f"A device ran out of memory with {c.model}, crop {c.crop} and {run.layout.shape[1]} images "
+      f"of each batch: try {advice}."
     ) from e
+
+
+def _plan(run: _Run) -> tuple[memory.Plan, int]:
+  """Returns how a step is computed, and the images of an evaluation's batch over all devices.
+
+  The state and the sets of the run must be on the devices.
+  """
+  c = run.config
+  task = memory.Task(run.model, c.resize, c.crop, run.image_size, c.momentum_dtype)
+  budget = memory.budget(task)
+  plan = memory.plan(
+    task,
+    run.layout.shape[1],
+    mixup=c.mixup_alpha > 0,
+    microbatch=c.microbatch,
+    remat=c.remat,
+    budget=budget,
+  )
+  testing = dataclasses.replace(task, crop=c.test_size)
+  eval_batch = memory.evaluation_batch(testing, c.eval_batch_size, budget)
+  if jax.process_count() > 1:  # they run the same programs, but may have unequal memory
+    all_plans = multihost_utils.process_allgather(
+      np.array([plan.microbatch, not plan.remat, eval_batch])
+    )
+    microbatch, keeps, eval_batch = all_plans.min(axis=0).tolist()
+    plan = dataclasses.replace(plan, microbatch=microbatch, remat=not keeps)
+  return plan, eval_batch
+
+
+def _step_function(run: _Run, plan: memory.Plan) -> parallel.Step:
+  c, model = run.config, run.model.clone(remat=plan.remat)
+  if plan.microbatch == plan.share:
+    return parallel.train_function(model, c.momentum, c.resize, c.crop, c.momentum_dtype)
+  functions = parallel.micro_batch_functions(model, c.momentum, c.resize, c.crop, c.momentum_dtype)
+  return parallel.train_in_micro_batches(functions, plan.microbatch)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -275,7 +323,10 @@ class _Loop:
     self._seed_key = jax.random.key(c.seed)
     self._examples, self._tests = feeds.Feed(run.data.train), feeds.Feed(run.data.test)
     self._positions = parallel.send(run.layout.astype(np.int32))
-    self._train = parallel.train_function(run.model, c.momentum, c.resize, c.crop)
+    jax.block_until_ready(state)  # it counts as memory in use
+    self.plan, self._eval_batch = _plan(run)
+    self._reporter.say(self.plan.reason)
+    self._train = _step_function(run, self.plan)
     self._rates = optimizer.learning_rates(c.base_lr, c.warmup_steps, c.decay_steps, c.total_steps)
     self._window: list[Any] = []  # metrics of the steps since the last log
     self._newest: Any = None  # metrics of the step before the one that is being sent
@@ -430,9 +481,10 @@ class _Loop:
   def _score(self, done: int) -> _Evaluation:
     run, c = self._run, self._run.config
     self._settle()
-    with self._clock.paused():
+    advice = f"--config.eval_batch_size={self._eval_batch // 2 or 1} (now {self._eval_batch})"
+    with self._clock.paused(), _explained_out_of_memory(run, advice):
       evaluation = _Evaluation(
-        *self._tests.evaluate(run.model, c.test_size, self._state.params, c.eval_batch_size)
+        *self._tests.evaluate(run.model, c.test_size, self._state.params, self._eval_batch)
       )
     if not np.isfinite(evaluation.means["loss"]):
       self._raise_not_finite(done)

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import ml_collections
-from ml_collections.config_dict import placeholder
+from ml_collections.config_dict import FieldReference, placeholder
 
 from bit_jax import architectures, arguments, hyperrule
 from bit_jax.data import datasets
@@ -74,6 +74,7 @@ def get_config_with(
     "seed": arguments.integer(0, 0),
     "crop": arguments.boolean(),
     "flip": arguments.boolean(),
+    "microbatch": arguments.integer_or("auto", 1),
     **extra,
   }
   if path:
@@ -84,11 +85,16 @@ def get_config_with(
   config.name = "base"  # in the name of the run folder
   _add_task(config, values)
   _add_rule(config, values)
-  _add_computation(config)
+  _add_computation(config, values)
   for name, field in _LEFT_OPEN.items():  # `None` would not be a placeholder
     if values.get(name) is not None:
       config[field] = values[name]
   return config, {name: values[name] for name in extra}
+
+
+def _text_or_other(value: Any) -> FieldReference:
+  """Returns a field that takes a text as well as values of other types."""
+  return FieldReference(value, field_type=object)
 
 
 def _add_task(config: ml_collections.ConfigDict, values: Mapping[str, Any]) -> None:
@@ -142,13 +148,22 @@ def _add_rule(config: ml_collections.ConfigDict, values: Mapping[str, Any]) -> N
   config.patience = placeholder(int)
 
 
-def _add_computation(config: ml_collections.ConfigDict) -> None:
+def _add_computation(config: ml_collections.ConfigDict, values: Mapping[str, Any]) -> None:
   # How it is computed. 'auto' is float32 on CPU and bfloat16 elsewhere; parameters, their updates
   # and norm statistics are float32 in any case. The same seed gives the same run; on a GPU only
   # with `deterministic`, which makes XLA choose reproducible kernels at some cost in speed.
   config.dtype = "auto"
   config.deterministic = False
   config.eval_batch_size = 256  # over all devices; of no consequence for the result
+
+  # Memory. Images of one pass forward and backward on each device: a number, or 'auto' for as many
+  # as fit. Gradients of several passes are added up, which is the same step up to rounding. `remat`
+  # computes activations again in the backward pass instead of keeping them, at a third more
+  # computation: True, False, or 'auto', only where nothing fits without. It has no effect on CPU.
+  # In bfloat16, momentum takes half the memory; updates are then a little less exact.
+  config.microbatch = _text_or_other(values["microbatch"])
+  config.remat = _text_or_other("auto")
+  config.momentum_dtype = "float32"
 
   # A set that takes at most this share of a device's memory lives decoded on the devices; a larger
   # one is read as it is needed (0: every set is). An epoch goes through a larger set than

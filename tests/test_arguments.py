@@ -33,6 +33,17 @@ def test_values(text, changes):
   assert arguments.parse(text, SPECIFICATION) == {**DEFAULTS, **changes}
 
 
+@pytest.mark.parametrize(("text", "value"), [("n=auto", "auto"), ("n=16", 16), (None, "auto")])
+def test_a_number_or_a_word(text, value):
+  assert arguments.parse(text, {"n": arguments.integer_or("auto", 1)}) == {"n": value}
+
+
+@pytest.mark.parametrize("text", ["n=0", "n=all", "n=1.5"])
+def test_neither_a_number_nor_the_word(text):
+  with pytest.raises(errors.UserError, match="takes auto, or a whole number of at least 1"):
+    arguments.parse(text, {"n": arguments.integer_or("auto", 1)})
+
+
 @given(st.text())
 def test_a_path_is_taken_as_it_is(path):
   assert arguments.parse(f"shots=2,path={path}", SPECIFICATION)["path"] == path

@@ -117,8 +117,8 @@ def test_a_set_of_which_much_is_left_out_is_told_what_the_rule_says(
 
 
 INCIDENTAL = {
-  *("checkpoint_every", "data_dir", "decoded_cache", "eval_batch_size", "log_every", "profile"),
-  *("reason", "resident_share"),
+  *("checkpoint_every", "data_dir", "decoded_cache", "eval_batch_size", "log_every"),
+  *("microbatch", "profile", "reason", "remat", "resident_share"),
 }
 
 

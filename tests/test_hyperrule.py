@@ -241,6 +241,11 @@ def test_one_size_gives_the_other(image_size, fields, expected):
     ({"seed": -1}, ("seed must be at least 0, not -1",)),
     ({"resize": 100, "crop": 101}, ("101 pixels", "resized to 100", "at least as large")),
     ({"decay_steps": (30, 20)}, ("decay_steps must increase", "(30, 20)")),
+    ({"microbatch": 0}, ("microbatch must be 'auto' or a whole number of at least 1, not 0",)),
+    ({"microbatch": "all"}, ("microbatch must be 'auto'", "not 'all'")),
+    ({"microbatch": True}, ("microbatch must be 'auto'", "not True")),
+    ({"remat": 1}, ("remat must be 'auto', True or False, not 1",)),
+    ({"momentum_dtype": "float16"}, ("momentum_dtype='float16' is not known", "bfloat16")),
   ],
 )
 def test_mistakes(fields, facts):

@@ -1,14 +1,17 @@
 """The shares of processes, what devices hold, and what is placed on them."""
 
 import types
+from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import psutil
 import pytest
 
-from bit_jax import models, parallel
+from bit_jax import models, optimizer, parallel, steps
+from bit_jax.data import order
 
 
 def test_each_process_takes_its_rows(monkeypatch):
@@ -91,3 +94,83 @@ def test_standardised_variables_are_the_models_own_on_every_device():
     assert a.dtype == b.dtype
     assert len(a.sharding.device_set) == 4
     np.testing.assert_allclose(a.astype(np.float32), b.astype(np.float32), rtol=1e-2)
+
+
+class Small(nn.Module):
+  """A network of the same form that compiles in no time."""
+
+  num_classes: int = 10
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, images):
+    x = models.StdConv(32, 3, 2, self.dtype, name="standardized_conv2d")(images)
+    x = models.GroupNormRelu(self.dtype, name="group_norm")(x).mean((1, 2))
+    return models.Head(self.num_classes, name="head")(x), {}
+
+
+def trained(num_devices, batch, mixup, size=None, **how):
+  """Takes three steps at the rule's rate, whole or in micro-batches; returns losses and weights."""
+  random = np.random.default_rng(0)
+  model = Small()
+  params = {
+    "standardized_conv2d": {"kernel": random.normal(size=(3, 3, 3, 32)).astype(np.float32)},
+    "group_norm": {"gamma": np.ones(32, np.float32), "beta": np.zeros(32, np.float32)},
+    "head": {
+      "conv2d": {"kernel": np.zeros((1, 1, 32, 10), np.float32), "bias": np.zeros(10, np.float32)}
+    },
+  }
+  sgd = optimizer.sgd(0.9, how.get("momentum_dtype", "float32"))
+  state = parallel.replicate(steps.create_state(params, sgd))
+  if size is None:
+    step = parallel.train_function(model, 0.9, 24, 16, **how)
+  else:
+    functions = parallel.micro_batch_functions(model, 0.9, 24, 16, **how)
+    step = parallel.train_in_micro_batches(functions, size)
+  layout = order.device_layout(batch, num_devices, mixup)
+  positions = parallel.send(layout.astype(np.int32))
+  found = []
+  for i in range(3):
+    images = random.integers(0, 256, (batch, 20, 20, 3), dtype=np.uint8)
+    labels = random.integers(0, 10, batch).astype(np.int32)
+    state, part = step(
+      state,
+      parallel.send(parallel.Examples(images[layout], labels[layout])),
+      positions,
+      parallel.StepArguments(
+        key=jax.random.key(1),
+        lam=np.float32(order.mixup_lambda(0, i, 0.5 * mixup)),
+        learning_rate=np.float32(0.03),
+        flip=np.bool_(True),
+        random_crop=np.bool_(True),
+      ),
+    )
+    found.append([float(v) for v in part.compute().values()])
+  assert int(state.step) == 3
+  return found, jax.device_get(state.params)
+
+
+def assert_same(one, other):
+  np.testing.assert_allclose(one[0], other[0], atol=1e-5)
+  assert jax.tree.structure(one[1]) == jax.tree.structure(other[1])
+  for a, b in zip(*map(jax.tree.leaves, (one[1], other[1])), strict=True):
+    np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+  ("num_devices", "batch", "mixup", "sizes"),
+  [(1, 12, True, (4,)), (4, 16, True, (2,)), (4, 12, False, (1,))],
+)
+def test_a_step_in_micro_batches_is_the_whole_one(monkeypatch, num_devices, batch, mixup, sizes):
+  monkeypatch.setattr(jax, "local_devices", lambda: jax.devices()[:num_devices])
+  whole = trained(num_devices, batch, mixup)
+  assert whole[0][0] != whole[0][1] != whole[0][2]
+  for size in sizes:
+    assert_same(trained(num_devices, batch, mixup, size), whole)
+
+
+def test_momentum_in_bfloat16_is_a_little_less_exact():
+  exact, rounded = (trained(4, 16, True, 2, momentum_dtype=d) for d in ("float32", "bfloat16"))
+  kernel, expected = (params["head"]["conv2d"]["kernel"] for _, params in (rounded, exact))
+  difference = np.linalg.norm(kernel - expected) / np.linalg.norm(expected)
+  assert 1e-6 < difference < 4e-3  # of a number, bfloat16 keeps eight bits

@@ -20,6 +20,7 @@ from bit_jax import (
   errors,
   experiment,
   interruption,
+  memory,
   models,
   optimizer,
   parallel,
@@ -536,6 +537,51 @@ def test_one_device_and_four_take_the_same_steps_and_compile_once(
   # However the examples come, and out of however many, it is the same program.
   assert streamed[2] == longer[2] == [0, 0, 0]
   assert streamed[0] == four[0] != longer[0]
+
+
+@pytest.fixture
+def little_memory(monkeypatch):
+  """Devices with room for two images of a batch, and no more."""
+  monkeypatch.setattr(memory, "budget", lambda _: 1_000_000.0)
+  monkeypatch.setattr(memory, "measured", lambda _: memory.Need(800_000, 100_000))
+
+
+@pytest.mark.usefixtures("no_pictures", "little_memory")
+def test_a_run_of_what_does_not_fit_at_once_is_the_same(finished, tmp_path, capsys):
+  interrupted(2, tmp_path)
+  said = "Micro-batches of 2 images: 4 would need 0.0012 GB of the 0.001 GB available."
+  assert said in capsys.readouterr().out
+  result = running.train(tmp_path, microbatch=4)  # all of a device's share
+  folder, expected, _ = finished
+  assert result["loss"] == pytest.approx(expected["loss"], abs=1e-5)
+  whole, parts = running.arrays(folder), running.arrays(tmp_path)
+  for name, array in whole.items():
+    np.testing.assert_allclose(parts[name], array, atol=1e-5)
+  for row, other in zip(running.rows(tmp_path), running.rows(folder), strict=True):
+    assert row["loss"] == pytest.approx(other["loss"], abs=1e-5)
+    assert row["top1"] == other["top1"]
+
+
+def test_a_micro_batch_that_does_not_divide_the_batch(tmp_path):
+  with pytest.raises(errors.UserError, match=r"microbatch=3 .* 4 images .* that do: 2 or 4\."):
+    running.train(tmp_path, microbatch=3)
+
+
+@pytest.mark.parametrize(
+  ("error", "fields", "advice"),
+  [
+    (jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: 9 GB"), {}, "microbatch=2 .now 4 images"),
+    (MemoryError(), {"microbatch": 2}, "momentum_dtype=bfloat16"),
+    (MemoryError(), {"microbatch": 2, "momentum_dtype": "bfloat16"}, "resident_share=0"),
+  ],
+)
+def test_the_next_setting_to_try_when_memory_runs_out(monkeypatch, tmp_path, error, fields, advice):
+  def fail(*_):
+    raise error
+
+  monkeypatch.setattr(trainer, "_step_function", lambda *_: fail)
+  with pytest.raises(errors.UserError, match=f"ran out of memory with R14x0.5.*try .*{advice}"):
+    running.train(tmp_path, **fields)
 
 
 @pytest.mark.parametrize(
