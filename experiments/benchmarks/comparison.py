@@ -131,7 +131,7 @@ def compare(
     inputs.write_checkpoint(checkpoint, architectures.find(case.architecture))
   dtype = "float32" if device == "cpu" else "bfloat16"
   spec = {**dataclasses.asdict(case), "task": task, "dtype": dtype, "seconds": options.seconds}
-  spec["checkpoint"] = str(checkpoint)
+  spec |= {"checkpoint": str(checkpoint), "device": device}
   with contextlib.ExitStack() as stack:
     started, missing = _start(_implementations(options), spec, device, stack)
     if OURS not in started:

@@ -1,0 +1,41 @@
+"""Tests of bit_jax.host_memory."""
+
+import subprocess
+import sys
+
+import pytest
+
+from bit_jax import host_memory
+
+FAULTS = """
+import resource, sys
+from bit_jax import host_memory
+if not host_memory.keep_freed({}):
+  sys.exit("not glibc")
+if sys.argv[1] == "returned":
+  host_memory.return_freed({})
+for _ in range(2):
+  before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+  block = bytearray(200_000_000)
+  del block
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def faults(how):
+  command = [sys.executable, "-c", FAULTS, how]
+  done = subprocess.run(command, capture_output=True, text=True, check=False)
+  if done.stderr.strip() == "not glibc":
+    pytest.skip("malloc has no such settings here")
+  assert done.returncode == 0, done.stderr
+  return int(done.stdout)
+
+
+def test_freed_memory_is_taken_again_without_page_faults():
+  assert faults("kept") < 100
+  assert faults("returned") > 40_000  # 200 MB in pages of 4 KB: 48,828
+
+
+@pytest.mark.parametrize("name", ["MALLOC_ARENA_MAX", "GLIBC_TUNABLES"])
+def test_what_the_user_set_is_left_alone(name):
+  assert host_memory.keep_freed({name: "4"}) is False
