@@ -10,11 +10,11 @@ import jax
 from absl import flags
 
 from bit_jax import (
+  allocator,
   commands,
   compilation,
   errors,
   experiment,
-  host_memory,
   hyperrule,
   outcome,
   trainer,
@@ -56,11 +56,11 @@ def main(argv: Sequence[str]) -> None:
   config, spec = experiment.resolve(config_flag.value)
   if config.deterministic:
     _add_xla_flag("--xla_gpu_deterministic_ops=true")
-  host_memory.keep_freed()
+  allocator.keep_freed()
   if distributed.value:
     _join_processes()
   if jax.default_backend() != "cpu":
-    host_memory.return_freed()
+    allocator.return_freed()
   folder = workdir.value or experiment.default_workdir(config)
   first = jax.process_index() == 0
   if first:

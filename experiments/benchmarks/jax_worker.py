@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bit_jax import architectures, host_memory, models, optimizer, steps
+from bit_jax import allocator, architectures, models, optimizer, steps
 from experiments.benchmarks import inputs, machine, plain_flax, workers
 
 Step = Callable[[], tuple[jax.Array, Any]]  # numbers to compare, and what else it computes
@@ -32,7 +32,7 @@ def build(spec: dict[str, Any]) -> workers.Workload:
     ("plain", "inference"): plain_inference,
   }[spec["implementation"], spec["task"]]
   if spec["implementation"] == "ours" and spec["device"] == "cpu":
-    host_memory.keep_freed()  # as the training command does
+    allocator.keep_freed()  # as the training command does
   dtype = jnp.dtype(spec["dtype"])
   matmul_flops = _matmul_flops(dtype)
   step = make(

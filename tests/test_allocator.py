@@ -1,19 +1,19 @@
-"""Tests of bit_jax.host_memory."""
+"""Tests of bit_jax.allocator."""
 
 import subprocess
 import sys
 
 import pytest
 
-from bit_jax import host_memory
+from bit_jax import allocator
 
 FAULTS = """
 import resource, sys
-from bit_jax import host_memory
-if not host_memory.keep_freed({}):
+from bit_jax import allocator
+if not allocator.keep_freed({}):
   sys.exit("not glibc")
 if sys.argv[1] == "returned":
-  host_memory.return_freed({})
+  allocator.return_freed({})
 for _ in range(2):
   before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
   block = bytearray(200_000_000)
@@ -38,4 +38,4 @@ def test_freed_memory_is_taken_again_without_page_faults():
 
 @pytest.mark.parametrize("name", ["MALLOC_ARENA_MAX", "GLIBC_TUNABLES"])
 def test_what_the_user_set_is_left_alone(name):
-  assert host_memory.keep_freed({name: "4"}) is False
+  assert allocator.keep_freed({name: "4"}) is False
