@@ -157,8 +157,36 @@ def _convolve(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
   )
 
 
+@jax.custom_vjp
 def _product(x: jax.Array, kernel: jax.Array) -> jax.Array:
+  """Multiplies [..., I] by [I, O]."""
   return jnp.matmul(x, kernel, precision=_precision(x))
+
+
+def _product_forward(
+  x: jax.Array, kernel: jax.Array
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+  return _product(x, kernel), (x, kernel)
+
+
+def _product_backward(
+  saved: tuple[jax.Array, jax.Array], gradient: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+  """Has XLA transpose the narrower factor of the kernel's gradient: it transposes the first."""
+  x, kernel = saved
+  dx = jnp.matmul(gradient, kernel.T, precision=_precision(x))
+  rows, columns = x.reshape(-1, x.shape[-1]), gradient.reshape(-1, gradient.shape[-1])
+  if x.shape[-1] <= gradient.shape[-1]:
+    return dx, _contract_rows(rows, columns)
+  return dx, _contract_rows(columns, rows).T
+
+
+_product.defvjp(_product_forward, _product_backward)
+
+
+def _contract_rows(a: jax.Array, b: jax.Array) -> jax.Array:
+  """Multiplies [N, I] and [N, J] to [I, J]."""
+  return jax.lax.dot_general(a, b, (((0,), (0,)), ((), ())), precision=_precision(a))
 
 
 def _precision(x: jax.Array) -> jax.lax.Precision | None:

@@ -220,6 +220,25 @@ def test_gradients_of_a_strided_convolution(form, monkeypatch):
     np.testing.assert_allclose(out, reference, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize(("inputs", "outputs"), [(4, 7), (7, 4)])  # either may be the narrower
+def test_gradients_of_a_1x1_convolution(inputs, outputs, stride):
+  x, kernel = normal(20, 2, 5, 6, inputs), normal(21, 1, 1, inputs, outputs)
+  weights = normal(22, 2, 5, 6, outputs)[:, ::stride, ::stride]
+
+  def expected(x, kernel):
+    return jnp.sum(jnp.einsum("bhwi,io->bhwo", x[:, ::stride, ::stride], kernel[0, 0]) * weights)
+
+  def ours(x, kernel):
+    return jnp.sum(models._convolve(x, kernel, stride) * weights)
+
+  found, plain = (
+    jax.grad(f, (0, 1))(jnp.asarray(x), jnp.asarray(kernel)) for f in (ours, expected)
+  )
+  for out, reference in zip(found, plain, strict=True):
+    np.testing.assert_allclose(out, reference, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize(
   ("size", "sides"), [((64, 64), (16, 16, 8, 4, 2)), ((97, 97), (25, 25, 13, 7, 4))]
 )
