@@ -27,7 +27,7 @@ def keep_freed(environment: Mapping[str, str] = os.environ) -> bool:
 
 
 def return_freed(environment: Mapping[str, str] = os.environ) -> None:
-  """Has glibc give large pieces back to the system once they are freed, as it does by default."""
+  """Has glibc give large pieces back to the system once they are freed, much as by default."""
   if not _is_set(environment):
     _set(_DEFAULT)
 

@@ -5,6 +5,7 @@ but their schedule share one compiled program.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -51,8 +52,31 @@ def sgd(momentum: float, dtype: str = "float32") -> optax.GradientTransformation
     dtype: What the velocity is kept in between steps, 'float32' or 'bfloat16'; updates are computed
       in float32 in either case.
   """
-  trace = optax.trace(decay=momentum, accumulator_dtype=jnp.dtype(dtype))
+  if dtype == "float32":
+    trace = optax.trace(decay=momentum)
+  else:
+    trace = _rounded_trace(momentum, jnp.dtype(dtype))
   return optax.chain(trace, _scale_by_argument())
+
+
+def _rounded_trace(decay: float, dtype: Any) -> optax.GradientTransformation:
+  """Returns `optax.trace` that keeps its velocity rounded, and computes with it in float32.
+
+  optax's own would multiply in the narrow dtype: by 0.8984 for 0.9, and round the product.
+  """
+  exact = optax.trace(decay)
+
+  def init(params: optax.Params) -> optax.OptState:
+    return jax.tree.map(lambda v: jnp.zeros(v.shape, dtype), exact.init(params))
+
+  def update(
+    updates: optax.Updates, state: optax.OptState, params: optax.Params | None = None
+  ) -> tuple[optax.Updates, optax.OptState]:
+    wide = jax.tree.map(lambda v: v.astype(jnp.float32), state)
+    velocity, wide = exact.update(updates, wide, params)
+    return velocity, jax.tree.map(lambda v: v.astype(dtype), wide)
+
+  return optax.GradientTransformation(init, update)
 
 
 def _scale_by_argument() -> optax.GradientTransformationExtraArgs:

@@ -1,4 +1,4 @@
-"""What a run leaves behind: pictures before it starts, and figures and pictures when it is done."""
+"""What a run leaves behind: a picture of its input, and figures and pictures when it is done."""
 
 import functools
 import pathlib

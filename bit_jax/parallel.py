@@ -77,8 +77,9 @@ def replicate(tree: Any) -> Any:
 
   The device's default sharding is another one, for which the step would be compiled a second time.
   """
-  # An alias of the host's array would be overwritten where a step is given the state for good.
-  return jax.device_put(tree, _sharding(PartitionSpec()), may_alias=False)
+  # Where the device is the CPU it may go on using the host's array, which XLA then doesn't
+  # overwrite: a step that is given it for good takes memory of its own.
+  return jax.device_put(tree, _sharding(PartitionSpec()))
 
 
 def send(tree: Any) -> Any:

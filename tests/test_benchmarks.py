@@ -346,11 +346,13 @@ def test_limits_of_a_card(monkeypatch):
 
 def test_loading_side_by_side(tmp_path):
   architecture = architectures.find("R14x0.5")
-  time, memory = load.compare(architecture, 2, tmp_path)
+  time, hashing, memory = load.compare(architecture, 2, tmp_path)
   size = 4 * architectures.num_parameters(architecture, 21843)
   assert time.configuration == f"R14x0.5, {size / 1e9:.2f} GB"
   assert (time.peer, time.quantity, time.unit) == ("numpy.load", "time", "s")
   assert time.ratio > 0
+  assert hashing.theirs == time.theirs
+  assert list((tmp_path / "sha256").iterdir())  # not among the user's own
   for figure in (memory.ours, memory.theirs):
     assert 0.9 * size < 1e9 * figure < 3 * size
   assert memory.more["of its size"] == pytest.approx(1e9 * memory.ours / size)

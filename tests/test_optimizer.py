@@ -130,3 +130,14 @@ def test_another_rate_compiles_nothing():
   for rate in (0.1, 0.2):
     _, state = update(jnp.ones(2), state, rate)
   assert len(traces) == 1
+
+
+def test_momentum_that_is_kept_in_bfloat16_is_computed_with_in_float32():
+  sgd = optimizer.sgd(0.9, "bfloat16")
+  params = {"w": jnp.float32(1.0)}
+  state = sgd.init(params)
+  first, state = sgd.update({"w": jnp.float32(1.001)}, state, params, learning_rate=jnp.float32(1))
+  assert first["w"] == jnp.float32(-1.001)
+  assert {x.dtype for x in jax.tree.leaves(state)} == {jnp.dtype(jnp.bfloat16)}
+  second, _ = sgd.update({"w": jnp.float32(0.5)}, state, params, learning_rate=jnp.float32(2))
+  np.testing.assert_allclose(second["w"], -2 * (0.9 * 1.0 + 0.5), rtol=1e-6)  # 1.001 was rounded

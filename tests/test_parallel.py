@@ -67,7 +67,11 @@ def test_a_resident_set_is_on_every_device_and_gives_each_what_it_asks_for():
 
 def test_replicated_state_is_not_the_host_s_own():
   """A step writes into what it is given."""
-  host = {"a": np.zeros(1024, np.float32), "b": np.zeros(1024 * 1024, np.float32)}
+  # A multiple of 64 bytes is where the CPU's devices may use the host's own memory.
+  space = np.zeros(2 * 1024 * 1024, np.float32)
+  start = -space.ctypes.data % 64 // 4
+  host = {"a": np.zeros(1024, np.float32), "b": space[start : start + 1024 * 1024]}
+  assert host["b"].ctypes.data % 64 == 0
   add = jax.pmap(
     lambda t, x: jax.tree.map(lambda a: a + x, t),
     "devices",

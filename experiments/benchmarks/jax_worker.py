@@ -24,7 +24,7 @@ _TRIES = 5
 
 
 def build(spec: dict[str, Any]) -> workers.Workload:
-  """Returns the workload of a spec (see `comparison.Case.spec`), warmed up."""
+  """Returns the workload of a spec (see `comparison.compare`), warmed up."""
   make = {
     ("ours", "training"): our_training,
     ("ours", "inference"): our_inference,

@@ -1,6 +1,8 @@
 """Reads a checkpoint by `bit_jax.weights` or by `numpy.load`: a worker, see `workers`."""
 
+import os
 import pathlib
+import shutil
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,8 @@ from experiments.benchmarks import machine, workers
 def build(spec: dict[str, Any]) -> workers.Workload:
   """Returns the workload of a spec: its checkpoint is read once an item.
 
-  Its peak memory is that above what the process holds after its imports.
+  Its peak memory is that above what the process holds after its imports. 'ours, first' hashes the
+  file at every item; 'ours' finds the hash below $BIT_JAX_CACHE, which must be the benchmark's own.
   """
   path = pathlib.Path(spec["checkpoint"])
   architecture = architectures.find(spec["architecture"])
@@ -22,6 +25,10 @@ def build(spec: dict[str, Any]) -> workers.Workload:
     assert len(loaded.sha256) == 64
     return 1
 
+  def first() -> int:
+    shutil.rmtree(pathlib.Path(os.environ["BIT_JAX_CACHE"]) / "sha256", ignore_errors=True)
+    return ours()
+
   def by_numpy() -> int:
     with np.load(path) as file:
       arrays = {name: file[name] for name in file.files}
@@ -30,7 +37,7 @@ def build(spec: dict[str, Any]) -> workers.Workload:
 
   machine.reset_peak_memory()
   before = machine.held_memory()
-  repeat = {"ours": ours, "numpy": by_numpy}[spec["implementation"]]
+  repeat = {"ours": ours, "ours, first": first, "numpy": by_numpy}[spec["implementation"]]
   return workers.Workload(repeat, peak_memory=lambda: machine.peak_memory() - before)
 
 

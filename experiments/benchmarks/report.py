@@ -24,7 +24,8 @@ def newest(lines: Iterable[str]) -> list[dict[str, Any]]:
   last: dict[tuple[str, ...], dict[str, Any]] = {}
   for line in lines:
     record = json.loads(line)
-    last[tuple(record[name] for name in _SAME)] = record
+    same = {**record, "peer": record["peer"].removesuffix(" eager").removesuffix(" compiled")}
+    last[tuple(same[name] for name in _SAME)] = record
   return sorted(last.values(), key=lambda record: (record["benchmark"], record["machine"]))
 
 

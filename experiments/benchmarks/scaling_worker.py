@@ -15,7 +15,7 @@ from experiments.benchmarks import inputs, workers
 
 
 def build(spec: dict[str, Any]) -> workers.Workload:
-  """Returns the workload of a spec (see `scaling.Point`), warmed up; an item is a step or a set."""
+  """Returns the workload of a spec (see `scaling.Axis`), warmed up; an item is a step or a set."""
   name, depths, width = spec["architecture"]
   architecture = architectures.Architecture(name, tuple(depths), width)
   once = {"training": _training, "evaluation": _evaluation}[spec["task"]](architecture, spec)

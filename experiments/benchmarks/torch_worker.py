@@ -23,7 +23,7 @@ _TRIES = 5
 
 
 def build(spec: dict[str, Any]) -> workers.Workload:
-  """Returns the workload of a spec (see `comparison.Case.spec`), warmed up."""
+  """Returns the workload of a spec (see `comparison.compare`), warmed up."""
   device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
   network = timm.create_model(
     f"resnetv2_{spec['architecture'].removeprefix('R')}_bit", num_classes=inputs.NUM_CLASSES
