@@ -1,8 +1,9 @@
 """How much memory a training step takes, and into how many micro-batches that cuts it.
 
 The arithmetic of this module is an upper bound; where even that fits, nothing else is asked.
-Otherwise the compiler says what two small micro-batches take, which is very nearly a constant and
-so much an image, and the line through them is followed to the largest that fits. As a command,
+Otherwise the compiler says what two small micro-batches take, and the line through them is followed
+to the largest that should fit. The program of that one, which is to run, is then compiled and asked
+as well: a larger one may be scheduled otherwise and take twice as much an image. As a command,
 
     python -m bit_jax.memory BiT-M-R152x4 480 512 80e9
 
@@ -14,6 +15,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import pathlib
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -31,7 +33,9 @@ from bit_jax import (
   metrics,
   models,
   parallel,
+  steps,
 )
+from bit_jax.data import device as device_images
 from bit_jax.data import order
 from bit_jax.weights import cache
 
@@ -102,12 +106,20 @@ class Plan:
     share: Images of a step on each device.
     remat: Whether activations are computed again for the backward pass.
     reason: One line on it.
+    compiled: Whether the compiler was asked about the program of a micro-batch, which is then to
+      run even where there is but one.
   """
 
   microbatch: int
   share: int
   remat: bool
   reason: str
+  compiled: bool = False
+
+  @property
+  def at_once(self) -> bool:
+    """Whether a step is a single program."""
+    return self.microbatch == self.share and not self.compiled
 
 
 @dataclasses.dataclass(frozen=True)
@@ -196,16 +208,39 @@ def evaluation_bound(task: Task) -> Need:
 
 
 def measured(task: Task) -> Need:
-  """Returns what the compiler says that a step takes; compiles the passes of two small sizes."""
+  """Returns the line through what two small micro-batches take, by the compiler."""
   small, large = _PROBES
-  first, second = (_compiled_bytes(task, images) for images in _PROBES)
+  first, second = (compiled_bytes(task, images) for images in _PROBES)
   per_image = max(0.0, (second - first) / (large - small))
-  # At the end there are sums, their mean over devices and what they say of the parameters.
-  return Need(max(first - small * per_image, bound(task).fixed), per_image)
+  return Need(first - small * per_image, per_image)
 
 
-def _compiled_bytes(task: Task, images: int) -> float:
-  """Returns the bytes that the passes over a micro-batch take on a device, by the compiler."""
+def compiled_bytes(task: Task, images: int) -> float:
+  """Returns the bytes that the passes over a micro-batch take on a device, by the compiler.
+
+  They are remembered in the cache folder, for as long as what computes them is the same.
+  """
+  path = cache.directory() / "memory" / f"{_digest(task, images)}.json"
+  with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+    return float(json.loads(path.read_text())["bytes"])
+  needed = _analyse(task, images)
+  temporary = path.with_suffix(f".{os.getpid()}")
+  with contextlib.suppress(OSError):  # it then costs time again, and nothing else
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary.write_text(json.dumps({"bytes": needed, "images": images, "task": repr(task)}))
+    temporary.replace(path)
+  return needed
+
+
+def _digest(task: Task, images: int) -> str:
+  device = jax.local_devices()[0]
+  parts = [repr(task), images, device.device_kind, jax.local_device_count(), jax.__version__]
+  modules = (models, steps, parallel, device_images)
+  code = [pathlib.Path(m.__file__ or "").read_bytes() for m in modules]
+  return hashlib.sha256(repr((parts, code)).encode()).hexdigest()[:32]
+
+
+def _analyse(task: Task, images: int) -> float:
   functions = parallel.micro_batch_functions(
     task.model, 0.0, task.resize, task.crop, task.momentum_dtype
   )
@@ -250,6 +285,24 @@ def largest(need: Need, sizes: Sequence[int], budget: float) -> int | None:
   return max((m for m in sizes if need.of(m) <= budget), default=None)
 
 
+def fitting(task: Task, sizes: Sequence[int], budget: float) -> tuple[int | None, Need]:
+  """Returns the largest size whose program fits by the compiler, or None, and the line that it met.
+
+  Args:
+    task: What is computed.
+    sizes: Rising.
+    budget: Bytes.
+  """
+  need = measured(task)
+  while size := largest(need, sizes, budget):
+    taken = compiled_bytes(task, size)
+    if taken <= budget:
+      return size, need
+    sizes = [m for m in sizes if m < size]
+    need = Need(need.fixed, (taken - need.fixed) / size)
+  return None, need
+
+
 def plan(
   task: Task, share: int, *, mixup: bool, microbatch: int | str, remat: bool | str, budget: float
 ) -> Plan:
@@ -277,14 +330,12 @@ def plan(
   if most <= budget:
     told = f"All {share} images of a device's batch fit at once: at most {_gigabytes(most)} of"
     return Plan(share, share, task.model.remat, f"{told} {_gigabytes(budget)} available.")
-  need = _remembered(task)
-  fitting = largest(need, sizes, budget)
+  size, need = fitting(task, sizes, budget)
   # XLA for CPU computes nothing again: it merges what is meant to be computed twice.
-  if fitting is None and remat == hyperrule.AUTO and task.platform != "cpu":
+  if size is None and remat == hyperrule.AUTO and task.platform != "cpu":
     task = task.with_remat()
-    need = _remembered(task)
-    fitting = largest(need, sizes, budget)
-  return _explained(task, share, fitting, sizes[0], need, budget)
+    size, need = fitting(task, sizes, budget)
+  return _explained(task, share, size, sizes[0], need, budget)
 
 
 def budget(task: Task) -> float:
@@ -349,31 +400,7 @@ def _explained(
       f" warning: even {smallest} would need {_gigabytes(need.of(smallest))}, by the compiler's "
       f"analysis; the system may end this process without a word."
     )
-  return Plan(size or smallest, share, task.model.remat, reason)
-
-
-def _remembered(task: Task) -> Need:
-  """Returns what `measured` does, from the cache folder if it is known there."""
-  device = jax.local_devices()[0]
-  key = {
-    "model": repr(task.model),
-    "sizes": [task.resize, task.crop, *task.source],
-    "device": f"{device.platform} {device.device_kind}",
-    "devices": jax.local_device_count(),
-    "jax": jax.__version__,
-  }
-  digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:32]
-  path = cache.directory() / "memory" / f"{digest}.json"
-  with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-    known = json.loads(path.read_text())
-    return Need(float(known["fixed"]), float(known["per_image"]))
-  need = measured(task)
-  temporary = path.with_suffix(f".{os.getpid()}")
-  with contextlib.suppress(OSError):  # it then costs time again, and nothing else
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary.write_text(json.dumps({**key, **dataclasses.asdict(need)}))
-    temporary.replace(path)
-  return need
+  return Plan(size or smallest, share, task.model.remat, reason, compiled=True)
 
 
 def _gigabytes(amount: float) -> str:

@@ -238,6 +238,7 @@ def _train(run: _Run) -> dict[str, Any]:
       return loop.finish(done)
 
 
+_OUT_OF_MEMORY = ("RESOURCE_EXHAUSTED", "Out of memory")  # on an accelerator, on CPU
 _SMALLER_SET = "a smaller --config.resident_share, or a smaller model"
 
 
@@ -247,7 +248,7 @@ def _explained_out_of_memory(run: _Run, advice: str) -> Iterator[None]:
   try:
     yield
   except (jax.errors.JaxRuntimeError, MemoryError) as e:
-    if not isinstance(e, MemoryError) and "RESOURCE_EXHAUSTED" not in str(e):
+    if not isinstance(e, MemoryError) and not any(t in str(e) for t in _OUT_OF_MEMORY):
       raise
     c = run.config
     raise errors.UserError(
@@ -285,7 +286,7 @@ def _plan(run: _Run) -> tuple[memory.Plan, int]:
 
 def _step_function(run: _Run, plan: memory.Plan) -> parallel.Step:
   c, model = run.config, run.model.clone(remat=plan.remat)
-  if plan.microbatch == plan.share:
+  if plan.at_once:
     return parallel.train_function(model, c.momentum, c.resize, c.crop, c.momentum_dtype)
   functions = parallel.micro_batch_functions(model, c.momentum, c.resize, c.crop, c.momentum_dtype)
   return parallel.train_in_micro_batches(functions, plan.microbatch)

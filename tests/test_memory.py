@@ -1,7 +1,6 @@
 """What a step takes: arithmetic against the compiler, and what is decided from it."""
 
 import dataclasses
-import functools
 import re
 
 import jax
@@ -22,10 +21,10 @@ def task(architecture=TINY, dtype=jnp.float32, crop=32, remat=False, momentum_dt
 
 @pytest.fixture
 def analysed(monkeypatch):
-  """The compiler's analysis is `NEED`; returns the tasks that it was asked about."""
+  """The compiler's analysis is `NEED`; returns the sizes that it was asked about."""
   asked = []
-  monkeypatch.setattr(memory, "bound", lambda _: memory.Need(1e6, 1e6))
-  monkeypatch.setattr(memory, "measured", lambda t: (asked.append(t), NEED)[1])
+  monkeypatch.setattr(memory, "bound", lambda _: memory.Need(0, 1e6))
+  monkeypatch.setattr(memory, "_analyse", lambda _, m: (asked.append(m), NEED.of(m))[1])
   return asked
 
 
@@ -56,10 +55,9 @@ def test_the_state_is_what_was_counted(momentum_dtype):
 
 
 @pytest.mark.slow
-def test_the_compiler_s_numbers_lie_on_a_line_below_the_bound(monkeypatch):
+def test_the_compiler_s_numbers_lie_on_a_line_below_the_bound():
   t = task()
-  compiled = functools.cache(memory._compiled_bytes)
-  monkeypatch.setattr(memory, "_compiled_bytes", compiled)
+  compiled = memory.compiled_bytes
   need, most = memory.measured(t), memory.bound(t)
   assert need.of(16) == pytest.approx(compiled(t, 16), rel=0.1)
   assert need.per_image <= most.per_image < 3 * need.per_image
@@ -69,7 +67,7 @@ def test_the_compiler_s_numbers_lie_on_a_line_below_the_bound(monkeypatch):
 @pytest.mark.slow
 def test_the_bound_holds_in_bfloat16_on_cpu_too():
   t = task(dtype=jnp.bfloat16)
-  assert memory._compiled_bytes(t, 16) <= memory.bound(t).of(16)
+  assert memory.compiled_bytes(t, 16) <= memory.bound(t).of(16)
 
 
 def test_rematerialisation_keeps_less():
@@ -111,11 +109,26 @@ def test_what_surely_fits_is_not_analysed(analysed, monkeypatch):
 
 def test_an_analysis_is_remembered(analysed):
   assert plan(179).microbatch == 4
-  assert len(analysed) == 1
-  assert plan(180).microbatch == 8  # another amount of memory asks for no other analysis
-  assert len(analysed) == 1
+  assert plan(179).microbatch == 4
+  assert analysed == [4, 8]  # the two small ones, of which one is what runs
+  assert plan(260).microbatch == 16
+  assert analysed == [4, 8, 16]
   other = memory.plan(task(crop=40), 16, mixup=True, microbatch="auto", remat="auto", budget=179)
-  assert (other.microbatch, len(analysed)) == (4, 2)
+  assert (other.microbatch, analysed) == (4, [4, 8, 16, 4, 8])
+
+
+def test_a_larger_program_that_takes_more_than_the_line_says_is_not_run(analysed, monkeypatch):
+  """From 32 images up each takes twice as much, as happens on CPU."""
+
+  def analyse(_, images):
+    analysed.append(images)
+    return 100 + images * (20 if images >= 32 else 10)
+
+  monkeypatch.setattr(memory, "_analyse", analyse)
+  split = plan(800, share=64)
+  assert (split.microbatch, split.compiled, split.at_once) == (32, True, False)
+  assert analysed == [4, 8, 64, 32]
+  assert "64 would need 1.38e-06 GB of the 8e-07 GB" in split.reason
 
 
 def test_a_cache_that_is_damaged_or_cannot_be_written_costs_time_only(
@@ -123,25 +136,27 @@ def test_a_cache_that_is_damaged_or_cannot_be_written_costs_time_only(
 ):
   monkeypatch.setenv("BIT_JAX_CACHE", str(tmp_path / "cache"))
   plan(179)
-  (record,) = (tmp_path / "cache/memory").glob("*.json")
-  record.write_text("{")
+  records = list((tmp_path / "cache/memory").glob("*.json"))
+  assert len(records) == 2
+  for record in records:
+    record.write_text("{")
   assert plan(179).microbatch == 4
   (tmp_path / "file").write_text("")
   monkeypatch.setenv("BIT_JAX_CACHE", str(tmp_path / "file"))
   assert plan(179).microbatch == 4
-  assert len(analysed) == 3
+  assert analysed == [4, 8, 4, 8, 4, 8, 4]
 
 
-def test_units_are_computed_again_where_nothing_fits_without(analysed, monkeypatch):
+def test_units_are_computed_again_where_nothing_fits_without(monkeypatch):
   monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+  monkeypatch.setattr(memory, "bound", lambda _: memory.Need(0, 1e6))
   needs = {False: NEED, True: memory.Need(50, 5)}
-  monkeypatch.setattr(memory, "measured", lambda t: needs[t.model.remat])
+  monkeypatch.setattr(memory, "_analyse", lambda t, m: needs[t.model.remat].of(m))
   assert not plan(120).remat
   assert (plan(100).remat, plan(100).microbatch) == (True, 8)
   assert "computed again in the backward pass" in plan(100).reason
   assert not plan(100, remat=False).remat
   assert plan(260, remat=True).remat
-  assert analysed == []
 
 
 @pytest.mark.parametrize(

@@ -543,7 +543,7 @@ def test_one_device_and_four_take_the_same_steps_and_compile_once(
 def little_memory(monkeypatch):
   """Devices with room for two images of a batch, and no more."""
   monkeypatch.setattr(memory, "budget", lambda _: 1_000_000.0)
-  monkeypatch.setattr(memory, "measured", lambda _: memory.Need(800_000, 100_000))
+  monkeypatch.setattr(memory, "compiled_bytes", lambda _, images: 800_000 + 100_000 * images)
 
 
 @pytest.mark.usefixtures("no_pictures", "little_memory")
@@ -571,7 +571,11 @@ def test_a_micro_batch_that_does_not_divide_the_batch(tmp_path):
   ("error", "fields", "advice"),
   [
     (jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: 9 GB"), {}, "microbatch=2 .now 4 images"),
-    (MemoryError(), {"microbatch": 2}, "momentum_dtype=bfloat16"),
+    (
+      jax.errors.JaxRuntimeError("INTERNAL: Out of memory allocating 9 bytes."),
+      {"microbatch": 2},
+      "momentum_dtype=bfloat16",
+    ),
     (MemoryError(), {"microbatch": 2, "momentum_dtype": "bfloat16"}, "resident_share=0"),
   ],
 )
