@@ -3,6 +3,7 @@
 import ctypes
 import os
 from collections.abc import Mapping
+from typing import Any
 
 # malloc.h of glibc: M_ARENA_MAX, M_MMAP_MAX, M_TRIM_THRESHOLD.
 _KEEP = {-8: 1, -4: 0, -1: -1}
@@ -32,12 +33,21 @@ def return_freed(environment: Mapping[str, str] = os.environ) -> None:
     _set(_DEFAULT)
 
 
+def trim() -> None:
+  """Has glibc give back to the system what is free now, so that it counts as free there too."""
+  if malloc_trim := _function("malloc_trim"):
+    malloc_trim(0)
+
+
 def _is_set(environment: Mapping[str, str]) -> bool:
   return any(name.startswith("MALLOC_") or name == "GLIBC_TUNABLES" for name in environment)
 
 
 def _set(settings: Mapping[int, int]) -> bool:
-  mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
-  if mallopt is None:  # another C library
-    return False
-  return all(mallopt(setting, value) for setting, value in settings.items())
+  mallopt = _function("mallopt")
+  return mallopt is not None and all(mallopt(name, value) for name, value in settings.items())
+
+
+def _function(name: str) -> Any:
+  """Returns a function of the C library, or None if it has none of that name."""
+  return getattr(ctypes.CDLL(None), name, None) if os.name == "posix" else None

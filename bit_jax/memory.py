@@ -25,6 +25,7 @@ import jax
 import jax.numpy as jnp
 
 from bit_jax import (
+  allocator,
   architectures,
   commands,
   errors,
@@ -235,6 +236,7 @@ def compiled_bytes(task: Task, images: int) -> float:
 def _digest(task: Task, images: int) -> str:
   device = jax.local_devices()[0]
   parts = [repr(task), images, device.device_kind, jax.local_device_count(), jax.__version__]
+  parts.append(os.environ.get("XLA_FLAGS", ""))
   modules = (models, steps, parallel, device_images)
   code = [pathlib.Path(m.__file__ or "").read_bytes() for m in modules]
   return hashlib.sha256(repr((parts, code)).encode()).hexdigest()[:32]
@@ -288,11 +290,17 @@ def largest(need: Need, sizes: Sequence[int], budget: float) -> int | None:
 def fitting(task: Task, sizes: Sequence[int], budget: float) -> tuple[int | None, Need]:
   """Returns the largest size whose program fits by the compiler, or None, and the line that it met.
 
+  Of several processes each would have to compile the same programs at once, whatever it has found
+  before: arithmetic alone decides there.
+
   Args:
     task: What is computed.
     sizes: Rising.
     budget: Bytes.
   """
+  if jax.process_count() > 1:
+    need = bound(task)
+    return largest(need, sizes, budget), need
   need = measured(task)
   while size := largest(need, sizes, budget):
     taken = compiled_bytes(task, size)
@@ -330,12 +338,12 @@ def plan(
   if most <= budget:
     told = f"All {share} images of a device's batch fit at once: at most {_gigabytes(most)} of"
     return Plan(share, share, task.model.remat, f"{told} {_gigabytes(budget)} available.")
-  size, need = fitting(task, sizes, budget)
+  best, need = fitting(task, sizes, budget)
   # XLA for CPU computes nothing again: it merges what is meant to be computed twice.
-  if size is None and remat == hyperrule.AUTO and task.platform != "cpu":
+  if best is None and remat == hyperrule.AUTO and task.platform != "cpu":
     task = task.with_remat()
-    size, need = fitting(task, sizes, budget)
-  return _explained(task, share, size, sizes[0], need, budget)
+    best, need = fitting(task, sizes, budget)
+  return _explained(task, share, best, sizes[0], need, budget)
 
 
 def budget(task: Task) -> float:
@@ -346,6 +354,7 @@ def budget(task: Task) -> float:
   memory = jax.local_devices()[0].memory_stats() or {}  # a CPU tells nothing
   if limit := memory.get("bytes_limit"):
     return _MARGIN * (limit - memory.get("bytes_in_use", 0))
+  allocator.trim()
   free = free_memory.available() - task.state_bytes
   return max(0.0, _HOST_MARGIN * free) / jax.local_device_count()
 

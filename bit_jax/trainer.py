@@ -231,7 +231,8 @@ def _train(run: _Run) -> dict[str, Any]:
       quiet=not run.is_first,
     )
     with reporter, _explained_out_of_memory(run, _SMALLER_SET):
-      loop = _Loop(run, parallel.replicate(state), step_clock, reporter, checkpoints)
+      state = parallel.replicate(state)  # the host's is gone before memory is planned
+      loop = _Loop(run, state, step_clock, reporter, checkpoints)
       del state
       with _explained_out_of_memory(run, memory.advice(loop.plan, c)):
         done = loop.run(first, stop)
@@ -277,10 +278,15 @@ def _plan(run: _Run) -> tuple[memory.Plan, int]:
   eval_batch = memory.evaluation_batch(testing, c.eval_batch_size, budget)
   if jax.process_count() > 1:  # they run the same programs, but may have unequal memory
     all_plans = multihost_utils.process_allgather(
-      np.array([plan.microbatch, not plan.remat, eval_batch])
+      np.array([plan.microbatch, not plan.remat, not plan.compiled, eval_batch])
     )
-    microbatch, keeps, eval_batch = all_plans.min(axis=0).tolist()
-    plan = dataclasses.replace(plan, microbatch=microbatch, remat=not keeps)
+    microbatch, keeps, whole, eval_batch = all_plans.min(axis=0).tolist()
+    agreed = {"microbatch": microbatch, "remat": not keeps, "compiled": not whole}
+    if microbatch != plan.microbatch:
+      agreed["reason"] = (
+        f"Micro-batches of {microbatch} images, which is what all processes can do."
+      )
+    plan = dataclasses.replace(plan, **agreed)
   return plan, eval_batch
 
 

@@ -39,3 +39,24 @@ def test_freed_memory_is_taken_again_without_page_faults():
 @pytest.mark.parametrize("name", ["MALLOC_ARENA_MAX", "GLIBC_TUNABLES"])
 def test_what_the_user_set_is_left_alone(name):
   assert allocator.keep_freed({name: "4"}) is False
+
+
+HELD = """
+import psutil
+from bit_jax import allocator
+if not allocator.keep_freed({}):
+  raise SystemExit("not glibc")
+blocks = [bytearray(b"x" * 1_000_000) for _ in range(100)]
+del blocks
+before = psutil.Process().memory_info().rss
+allocator.trim()
+print(before - psutil.Process().memory_info().rss)
+"""
+
+
+def test_trim_gives_back_what_was_kept():
+  done = subprocess.run([sys.executable, "-c", HELD], capture_output=True, text=True, check=False)
+  if done.stderr.strip() == "not glibc":
+    pytest.skip("malloc has no such settings here")
+  assert done.returncode == 0, done.stderr
+  assert int(done.stdout) > 90_000_000
