@@ -15,13 +15,16 @@ _FILES = {
   1: ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
 }
 
+# Address space that a run still takes for libraries and threads, TensorFlow's above all.
+_LIBRARIES = 2 << 30
+
 
 def available() -> int:
   """Returns the bytes that are free in the machine, in its container or job, and by `ulimit -v`."""
   free = [psutil.virtual_memory().available, *_free_in_cgroups()]
   limit, _ = resource.getrlimit(resource.RLIMIT_AS)
   if limit != resource.RLIM_INFINITY:
-    free.append(limit - psutil.Process().memory_info().vms)
+    free.append(limit - psutil.Process().memory_info().vms - _LIBRARIES)
   return max(0, min(free))
 
 

@@ -189,6 +189,8 @@ def bound(task: Task) -> Need:
     passing = 2 * size.largest_unit * (_FLOAT32 + item)
   else:
     kept = 2 * size.normed * item
+    if task.platform == "cpu":
+      kept *= 2  # in micro-batches of 128 and more XLA keeps nearly that
     passing = 2 * size.largest_unit * _FLOAT32
   per_image = kept + passing + 3 * size.stem * item + _image_bytes(task)
   return Need(3 * _FLOAT32 * task.num_parameters, per_image)
@@ -331,9 +333,9 @@ def plan(
   if remat is True:
     task = task.with_remat()
   if microbatch != hyperrule.AUTO:
-    size = order.micro_batch_size(int(microbatch), share, mixup)
-    told = f"Micro-batches of {size} images on each device, as set."
-    return Plan(size, share, task.model.remat, told)
+    wanted = order.micro_batch_size(int(microbatch), share, mixup)
+    told = f"Micro-batches of {wanted} images on each device, as set."
+    return Plan(wanted, share, task.model.remat, told)
   most = bound(task).of(share)
   if most <= budget:
     told = f"All {share} images of a device's batch fit at once: at most {_gigabytes(most)} of"

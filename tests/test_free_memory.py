@@ -55,5 +55,5 @@ def test_a_limit_of_the_shell(machine, monkeypatch):
   del machine
   process = types.SimpleNamespace(memory_info=lambda: types.SimpleNamespace(vms=5300))
   monkeypatch.setattr(psutil, "Process", lambda: process)
-  monkeypatch.setattr(resource, "getrlimit", lambda _: (6000, 6000))
+  monkeypatch.setattr(resource, "getrlimit", lambda _: (6000 + (2 << 30),) * 2)
   assert free_memory.available() == 700
