@@ -57,7 +57,6 @@ def test_the_state_is_what_was_counted(momentum_dtype):
 @pytest.mark.slow
 def test_the_compiler_s_numbers_are_below_the_bound():
   t = task()
-  compiled = memory.compiled_bytes
   need, most = memory.measured(t), memory.bound(t)
   assert [need.of(m) for m in (4, 8)] == [memory.compiled_bytes(t, m) for m in (4, 8)]
   assert need.of(8) <= most.of(8)
