@@ -336,7 +336,8 @@ def plan(
     wanted = order.micro_batch_size(int(microbatch), share, mixup)
     told = f"Micro-batches of {wanted} images on each device, as set."
     return Plan(wanted, share, task.model.remat, told)
-  most = bound(task).of(share)
+  # On CPU the next step takes its memory while one is still running.
+  most = bound(task).of(share) * (2 if task.platform == "cpu" else 1)
   if most <= budget:
     told = f"All {share} images of a device's batch fit at once: at most {_gigabytes(most)} of"
     return Plan(share, share, task.model.remat, f"{told} {_gigabytes(budget)} available.")

@@ -197,6 +197,8 @@ def train_in_micro_batches(functions: "MicroBatchFunctions", size: int) -> Step:
     parts = order.micro_batches(batch, size).astype(np.int32)
     for places in parts:
       part = functions.take((examples, positions), places)
+      if jax.default_backend() == "cpu":  # a program takes its memory when it is sent, not when run
+        jax.block_until_ready(sums)
       sums = functions.accumulate(variables, sums, *part, state.step, arguments)
     del variables, part  # whose memory is wanted
     return functions.finish(state, sums, np.float32(len(parts)), arguments)

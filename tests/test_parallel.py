@@ -173,6 +173,22 @@ def test_a_step_in_micro_batches_is_the_whole_one(monkeypatch, num_devices, batc
     assert_same(trained(num_devices, batch, mixup, size), whole)
 
 
+def test_on_cpu_a_micro_batch_waits_for_the_one_before(monkeypatch):
+  """Each is sent with all the memory that it takes: several on their way would not fit."""
+  log = []
+  monkeypatch.setattr(jax, "block_until_ready", lambda sums: log.append(("ready", sums)))
+  functions = parallel.MicroBatchFunctions(
+    begin=lambda *_: ("variables", 0),
+    take=lambda *_: ("examples", "positions"),
+    accumulate=lambda _, sums, *__: (log.append(("sent", sums)), sums + 1)[1],
+    finish=lambda _, sums, count, __: (sums, count),
+  )
+  step = parallel.train_in_micro_batches(functions, 2)
+  state = steps.TrainState(0, None, None)
+  assert step(state, None, np.zeros((4, 6)), None) == (3, 3)
+  assert log == [(what, i) for i in range(3) for what in ("ready", "sent")]
+
+
 def test_momentum_in_bfloat16_is_a_little_less_exact():
   exact, rounded = (trained(4, 16, True, 2, momentum_dtype=d) for d in ("float32", "bfloat16"))
   kernel, expected = (params["head"]["conv2d"]["kernel"] for _, params in (rounded, exact))
