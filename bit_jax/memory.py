@@ -148,6 +148,7 @@ def count(architecture: architectures.Architecture, crop: int) -> _Size:
   stem = side * side * architecture.stem_channels
   side = -(-side // 2)
   normed = convolved = entering = largest = 0
+  last = side * side * architecture.stem_channels  # enter the last norm
   for inside, outside, channels, mid, project in _units(architecture, side):
     norms = inside * (channels + mid) + outside * mid
     convolutions = inside * mid + outside * (5 + 4 * project) * mid
