@@ -61,6 +61,7 @@ class Reporter:
     self._waited = 0.0
     self._timed: Callable[[], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext
     self._actions: list[Callable[[int], Any]] = []
+    self._open_clu: Callable[[], None] | None = None  # until it is open
     self._writer: Any = None
     self._stack = contextlib.ExitStack()
     rows = _rows_until(folder / METRICS, first_step, total_steps)
@@ -68,7 +69,6 @@ class Reporter:
     if quiet:
       return
     self._metrics = self._stack.enter_context(_rewrite(folder / METRICS, rows))
-    self._clu_is_open = False
     self._open_clu = functools.partial(self._import_and_open_clu, folder, log_every, profile)
     self._bar = self._stack.enter_context(
       tqdm.tqdm(
@@ -82,10 +82,10 @@ class Reporter:
 
   def _require_clu(self) -> None:
     """Opens clu's writers, unless they are open: not before the first step, which needn't wait."""
-    if not self._clu_is_open:
-      self._clu_is_open = True
+    if self._open_clu is not None:
+      open_clu, self._open_clu = self._open_clu, None
       with self._clock.paused():
-        self._open_clu()
+        open_clu()
 
   def _import_and_open_clu(self, folder: pathlib.Path, log_every: int, profile: bool) -> None:
     if "tensorflow" not in sys.modules:
@@ -141,23 +141,23 @@ class Reporter:
     waiting = min(1.0, self._waited / seconds) if seconds > 0 else 0.0
     row = {**metrics, "images_per_second": speed, "input_wait_share": waiting}
     self._window, self._waited = (self._clock.seconds, self._clock.steps), 0.0
-    self._write(step, "train", row)
     left = format_seconds((self._total_steps - step) * self._batch_size / speed) if speed else "?"
     pace = f"{speed:,.0f} images/s  {waiting:.1%} waiting for input  {left} left"
-    self.say(
+    told = (
       f"step {step:>{len(str(self._total_steps))}}/{self._total_steps}  "
       f"loss {metrics['loss']:.4f}  top-1 {metrics['top1']:6.1%}  {pace if speed else '(compiled)'}"
     )
+    self._write(step, "train", row, told)
 
   def eval_metrics(self, step: int, metrics: Mapping[str, float], num_images: int) -> None:
     """Writes an evaluation's means over `num_images` images."""
     self.evaluations[step] = metrics["top1"]
-    self._write(step, "eval", metrics)
     top5 = f"  top-5 {metrics['top5']:.2%}" if "top5" in metrics else ""
-    self.say(
+    told = (
       f"step {step}: evaluated {num_images:,} images: loss {metrics['loss']:.4f}  "
       f"top-1 {metrics['top1']:.2%}{top5}"
     )
+    self._write(step, "eval", metrics, told)
 
   def say(self, text: str) -> None:
     """Prints a line, above the progress bar if there is one."""
@@ -165,12 +165,14 @@ class Reporter:
       tqdm.tqdm.write(text, file=sys.stdout)
       sys.stdout.flush()
 
-  def _write(self, step: int, kind: str, metrics: Mapping[str, float]) -> None:
+  def _write(self, step: int, kind: str, metrics: Mapping[str, float], told: str) -> None:
+    """Records the metrics, tells of them, and only then sees to TensorBoard's events."""
     if self._quiet:
       return
-    self._require_clu()
     self._metrics.write(json.dumps({"step": step, "kind": kind, **metrics}) + "\n")
     self._metrics.flush()
+    self.say(told)
+    self._require_clu()
     if self._writer is not None:
       self._writer.write_scalars(step, {f"{kind}/{k}": v for k, v in metrics.items()})
 

@@ -358,14 +358,21 @@ class _Loop:
         self._step(step, given)
         done = step + 1
         if step == first:
-          if self._run.is_first:  # now, so that the first step needn't wait for the picture
-            outcome.draw_augmented(self._run.folder, c, self._run.data.train)
           jax.block_until_ready(self._state)  # it was compiled, which is not to be timed
         self._clock.step_done()
-        self._reporter.step(done)
         if self._after_step(done, self._agree_to_stop(done, stop)):
           return done
+        if step == first:
+          self._after_first_step()
+        self._reporter.step(done)
     return c.total_steps
+
+  def _after_first_step(self) -> None:
+    """Tells of it at once, and does what it needn't have waited for."""
+    self._settle()
+    if self._run.is_first:
+      with self._clock.paused():
+        outcome.draw_augmented(self._run.folder, self._run.config, self._run.data.train)
 
   def _after_step(self, done: int, stopping: bool) -> bool:
     """Logs, saves and evaluates where it is time to; returns whether patience is exhausted."""
