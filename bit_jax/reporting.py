@@ -18,7 +18,7 @@ import jax
 import tqdm
 from clu import parameter_overview as parameter_overview_lib
 
-from bit_jax import clock, tensorflow_import
+from bit_jax import clock, files, tensorflow_import
 
 METRICS = "metrics.jsonl"
 
@@ -228,7 +228,6 @@ def _rows_until(
 
 def _rewrite(path: pathlib.Path, rows: list[tuple[str, dict[str, Any]]]) -> IO:
   """Makes the file hold these lines alone, and opens it to append."""
-  temporary = path.with_name(f".{path.name}")
-  temporary.write_text("".join(line for line, _ in rows))
-  temporary.replace(path)
+  with files.replacing(path) as temporary:
+    temporary.write_text("".join(line for line, _ in rows))
   return path.open("a")

@@ -17,7 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from bit_jax import errors
+from bit_jax import errors, files
 
 CONFIG, ENVIRONMENT, RESULT = "config.json", "environment.json", "result.json"
 # What may change the numbers, and so is recorded.
@@ -146,9 +146,8 @@ def describe_environment(**more: Any) -> dict[str, Any]:
 
 def write_json(path: pathlib.Path, value: Any) -> None:
   """Writes a JSON file in one step: whoever reads it finds the whole or nothing."""
-  temporary = path.with_name(f".{path.name}.{os.getpid()}")
-  temporary.write_text(json.dumps(value, indent=2, default=_plain) + "\n")
-  temporary.replace(path)
+  with files.replacing(path) as temporary:
+    temporary.write_text(json.dumps(value, indent=2, default=_plain) + "\n")
 
 
 def read_json(path: pathlib.Path) -> Any | None:

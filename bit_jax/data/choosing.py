@@ -1,15 +1,14 @@
 """Which examples of a set take part in a run: what is left out, and the few-shot subset."""
 
 import contextlib
+import io
 import json
-import os
-import pathlib
-from collections.abc import Callable, Sequence
-from typing import IO, Any
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from bit_jax import errors
+from bit_jax import errors, files
 from bit_jax.data import fewshot, opening, stream
 from bit_jax.weights import cache
 
@@ -95,7 +94,9 @@ def _labels(source: opening.Source) -> np.ndarray:
     if labels.shape == (len(source),):
       return labels
   labels = source.read_labels()
-  _remember(record, lambda file: np.save(file, labels))
+  content = io.BytesIO()
+  np.save(content, labels)
+  files.remember(record, content.getvalue())
   return labels
 
 
@@ -111,18 +112,8 @@ def unreadable(source: opening.Source, part: str) -> dict[int, str]:
     again = stream.unreadable(stream.Chosen(source, before), what)
     return {int(before[i]): why for i, why in again.items()}
   found = stream.unreadable(source, what)
-  _remember(record, lambda file: file.write(json.dumps(list(found)).encode()))
+  files.remember(record, json.dumps(list(found)))
   return found
-
-
-def _remember(record: pathlib.Path, write: Callable[[IO[bytes]], Any]) -> None:
-  """Writes a record in one step; without it, what it holds takes time to find again."""
-  temporary = record.with_suffix(f".{os.getpid()}")
-  with contextlib.suppress(OSError):
-    record.parent.mkdir(parents=True, exist_ok=True)
-    with temporary.open("wb") as file:
-      write(file)
-    temporary.replace(record)
 
 
 def require_readable(reasons: list[str], total: int) -> None:

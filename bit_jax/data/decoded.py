@@ -14,7 +14,7 @@ import zlib
 
 import numpy as np
 
-from bit_jax import errors
+from bit_jax import errors, files
 from bit_jax.data import resizing, stream
 
 
@@ -127,7 +127,5 @@ def _open(path: pathlib.Path, dtype: type, shape: tuple[int, ...]) -> np.memmap:
         return array
     except ValueError:  # cut short
       pass
-  temporary = path.with_suffix(f".{os.getpid()}")  # two runs may begin at the same time
-  array = np.lib.format.open_memmap(temporary, mode="w+", dtype=dtype, shape=shape)
-  temporary.replace(path)
-  return array
+  with files.replacing(path) as temporary:  # two runs may begin at the same time
+    return np.lib.format.open_memmap(temporary, mode="w+", dtype=dtype, shape=shape)

@@ -11,6 +11,8 @@ import json
 import os
 import pathlib
 
+from bit_jax import files
+
 ENVIRONMENT_VARIABLE = "BIT_JAX_CACHE"
 
 
@@ -38,13 +40,7 @@ def remember_sha256(path: pathlib.Path, digest: str) -> None:
 
 
 def _remember(path: pathlib.Path, state: list[int], digest: str) -> None:
-  record = _record(path)
-  temporary = record.with_suffix(f".{os.getpid()}")
-  # A cache that can't be written costs time at the next load, and nothing else.
-  with contextlib.suppress(OSError):
-    record.parent.mkdir(parents=True, exist_ok=True)
-    temporary.write_text(json.dumps({"path": str(path), "state": state, "sha256": digest}))
-    temporary.replace(record)
+  files.remember(_record(path), json.dumps({"path": str(path), "state": state, "sha256": digest}))
 
 
 def _state(path: pathlib.Path) -> list[int]:

@@ -9,7 +9,6 @@ import contextlib
 import dataclasses
 import io
 import math
-import os
 import pathlib
 import tokenize
 import zipfile
@@ -19,7 +18,7 @@ from typing import IO, Literal
 
 import numpy as np
 
-from bit_jax import errors
+from bit_jax import errors, files
 
 _CHUNK_ITEMS = 1 << 17  # half a megabyte of float32: fits in a level-2 cache
 _ENCRYPTED = 1  # flag bit 0 of a zip member
@@ -162,17 +161,16 @@ def write(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
   Raises:
     UserError: The folder can't be made or written.
   """
-  temporary = path.with_name(f"{path.name}.tmp{os.getpid()}")
   try:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
+    with (
+      files.replacing(path) as temporary,
+      zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive,
+    ):
       for key, array in arrays.items():
         _write_array(archive, key, array)
-    temporary.replace(path)
   except OSError as e:
     raise errors.UserError(f"{path} can't be written: {e.strerror or e}.") from e
-  finally:
-    temporary.unlink(missing_ok=True)
 
 
 def _write_array(archive: zipfile.ZipFile, key: str, array: np.ndarray) -> None:
