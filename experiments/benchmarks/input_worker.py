@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from bit_jax import architectures, feeds, models, optimizer, parallel, steps
+from bit_jax import allocator, architectures, feeds, models, optimizer, parallel, steps
 from bit_jax.data import arrays, datasets, decoded, device, loading, opening, order, stream
 from experiments.benchmarks import inputs, workers
 
@@ -31,6 +31,7 @@ def build(spec: dict[str, Any]) -> workers.Workload:
       'images' of a repetition, 'batch', 'resize' and 'crop'; 'cache', a folder for decoded images;
       'architecture' of a task that trains.
   """
+  allocator.keep_freed()  # as the training command does, before there are devices
   passing = _TASKS[spec["task"]](spec)
   passing(max(spec["batch"], int(_WARM_UP * spec["images"])))
   return workers.Workload(lambda: passing(spec["images"]))

@@ -1,10 +1,10 @@
 """What a figure was measured on: processor, accelerator, versions; and the memory of a process.
 
-Only the standard library, so that a worker of another environment (PyTorch's) imports it too.
+Needs the standard library alone, so that a worker of another environment (PyTorch's) imports it
+too.
 """
 
 import contextlib
-import ctypes
 import dataclasses
 import importlib.metadata
 import os
@@ -13,11 +13,17 @@ import platform
 import resource
 import subprocess
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+
+from bit_jax import allocator
+
+MATMUL_SIDE = 2048  # of the matrices whose product shows what the processor can do
 
 _STATUS = pathlib.Path("/proc/self/status")
 _CLEAR = pathlib.Path("/proc/self/clear_refs")
 _KIBIBYTE = 1024
+_TRIES = 6  # of the product, of which the first may compile
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,6 +77,20 @@ def commit() -> str:
   return described + ("+" if changed else "")
 
 
+def matmul_flops(multiply: Callable[[], object]) -> float:
+  """Returns the FLOP/s of the best of some products of two square matrices.
+
+  Args:
+    multiply: Multiplies two matrices of `MATMUL_SIDE`, and waits for its end.
+  """
+  times = []
+  for _ in range(_TRIES):
+    start = time.perf_counter()
+    multiply()
+    times.append(time.perf_counter() - start)
+  return 2 * MATMUL_SIDE**3 / min(times)
+
+
 def peak_memory() -> int:
   """Returns the most bytes of main memory that this process has held at once.
 
@@ -88,8 +108,7 @@ def reset_peak_memory() -> None:
 
   What was freed after use, by a compiler for example, is given back to the system first.
   """
-  with contextlib.suppress(OSError, AttributeError):
-    ctypes.CDLL("libc.so.6").malloc_trim(0)
+  allocator.trim()
   with contextlib.suppress(OSError):
     _CLEAR.write_text("5")
 

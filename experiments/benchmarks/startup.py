@@ -154,7 +154,7 @@ def first_steps(architecture: str, folder: pathlib.Path, name: str) -> Run:
     "crop": _SIZE,
     "total_steps": _STEPS,
   }
-  fields |= {"log_every": 1, "warmup_steps": 0, "decay_steps": "()"}
+  fields |= {"log_every": 1, "eval_every": 10**6, "warmup_steps": 0, "decay_steps": "()"}
   command = [sys.executable, "-m", "bit_jax.train", f"--workdir={folder / name}"]
   command += [f"--config={config},path={folder / 'images.npz'}"]
   command += [f"--config.{field}={value}" for field, value in fields.items()]

@@ -5,8 +5,8 @@ last; on a GPU under bfloat16 autocast.
 """
 
 import contextlib
+import functools
 import pathlib
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -17,9 +17,7 @@ import torch.nn.functional as F  # noqa: N812 (its customary name)
 from experiments.benchmarks import inputs, machine, workers
 
 Step = Callable[[], torch.Tensor]  # returns numbers to compare
-
-_SIDE = 2048  # of the matrices whose product shows what the CPU can do
-_TRIES = 5
+Autocast = Callable[[], contextlib.AbstractContextManager[Any]]
 
 
 def build(spec: dict[str, Any]) -> workers.Workload:
@@ -32,11 +30,14 @@ def build(spec: dict[str, Any]) -> workers.Workload:
   network = network.to(device, memory_format=torch.channels_last)
   images = torch.from_numpy(inputs.images(spec["batch"], spec["size"])).permute(0, 3, 1, 2)
   labels = torch.from_numpy(inputs.labels(spec["batch"])).long()
-  make = {"training": _training, "inference": _inference}[spec["task"]]
+  images, labels = images.to(device), labels.to(device)
   compile_ = torch.compile if spec["compiled"] else lambda network: network
   matmul_flops = _matmul_flops(device, getattr(torch, spec["dtype"]))
-  autocast = spec["dtype"] == "bfloat16"
-  step = make(network, compile_, autocast, images.to(device), labels.to(device))
+  autocast = _autocast(device, spec["dtype"] == "bfloat16")
+  if spec["task"] == "training":
+    step = _training(network, compile_, autocast, images, labels)
+  else:
+    step = _inference(network, compile_, autocast, images)
   checked = [step().detach().float().cpu().numpy() for _ in range(2)]  # compiled by the first
 
   def repeat(count: int) -> int:
@@ -46,7 +47,7 @@ def build(spec: dict[str, Any]) -> workers.Workload:
     return count * spec["batch"]
 
   count = workers.steps_for(spec["seconds"], lambda: repeat(1))
-  machine.reset_peak_memory()
+  _reset_peak_memory(device)
 
   info = {
     "device": "gpu" if device.type == "cuda" else "cpu",
@@ -61,7 +62,7 @@ def build(spec: dict[str, Any]) -> workers.Workload:
 def _training(
   network: torch.nn.Module,
   compile_: Callable[[torch.nn.Module], Any],
-  autocast: bool,
+  autocast: Autocast,
   images: torch.Tensor,
   labels: torch.Tensor,
 ) -> Step:
@@ -74,7 +75,7 @@ def _training(
 
   def step() -> torch.Tensor:
     sgd.zero_grad(set_to_none=True)
-    with _autocast(images, autocast):
+    with autocast():
       loss = F.cross_entropy(forward(images), labels)
     loss.backward()
     sgd.step()
@@ -86,26 +87,24 @@ def _training(
 def _inference(
   network: torch.nn.Module,
   compile_: Callable[[torch.nn.Module], Any],
-  autocast: bool,
+  autocast: Autocast,
   images: torch.Tensor,
-  labels: torch.Tensor,
 ) -> Step:
   """Returns the classification of a batch."""
-  del labels
   network.eval()
   forward = compile_(network)
 
   def step() -> torch.Tensor:
-    with torch.inference_mode(), _autocast(images, autocast):
+    with torch.inference_mode(), autocast():
       return forward(images)
 
   return step
 
 
-def _autocast(images: torch.Tensor, enabled: bool) -> contextlib.AbstractContextManager[Any]:
+def _autocast(device: torch.device, enabled: bool) -> Autocast:
   if not enabled:
-    return contextlib.nullcontext()
-  return torch.autocast(images.device.type, torch.bfloat16)
+    return contextlib.nullcontext
+  return functools.partial(torch.autocast, device.type, torch.bfloat16)
 
 
 def _wait(device: torch.device) -> None:
@@ -114,15 +113,19 @@ def _wait(device: torch.device) -> None:
 
 
 def _matmul_flops(device: torch.device, dtype: torch.dtype) -> float:
-  """Returns the FLOP/s of the best of some large matrix products."""
-  matrix = torch.ones((_SIDE, _SIDE), dtype=dtype, device=device)
-  times = []
-  for _ in range(_TRIES):
-    start = time.perf_counter()
+  matrix = torch.ones((machine.MATMUL_SIDE, machine.MATMUL_SIDE), dtype=dtype, device=device)
+
+  def multiply() -> None:
     torch.matmul(matrix, matrix)
     _wait(device)
-    times.append(time.perf_counter() - start)
-  return 2 * _SIDE**3 / min(times)
+
+  return machine.matmul_flops(multiply)
+
+
+def _reset_peak_memory(device: torch.device) -> None:
+  if device.type == "cuda":
+    torch.cuda.reset_peak_memory_stats()
+  machine.reset_peak_memory()
 
 
 def _peak_memory(device: torch.device) -> int:
