@@ -250,12 +250,7 @@ def micro_batch_functions(
   they say of the parameters is worked out once, at the end. The loop over micro-batches is one of
   Python: within a loop of XLA's, convolutions lose their threads on CPU.
 
-  Args:
-    model: The network.
-    momentum: Of SGD.
-    resize: Side of the square that images are resized to, in pixels.
-    crop: Side of the crop of it, in pixels.
-    momentum_dtype: What the velocity is kept in between steps, see `optimizer.sgd`.
+  Args are those of `train_function`.
   """
   collection = metrics.collection(model.num_classes)
   sgd = optimizer.sgd(momentum, momentum_dtype)

@@ -16,10 +16,14 @@ from bit_jax import (
   errors,
   experiment,
   hyperrule,
+  memory,
+  models,
   outcome,
+  parallel,
+  planning,
   trainer,
 )
-from bit_jax.data import order
+from bit_jax.data import datasets, order
 
 _HELP = """Fine-tunes a BiT network by BiT-HyperRule.
 
@@ -70,6 +74,7 @@ def main(argv: Sequence[str]) -> None:
     print(rule, flush=True)
   order.device_layout(config.batch_size, jax.device_count(), config.mixup_alpha > 0)
   if dry_run.value:
+    print(f"  {'memory':<16}{_memory_estimate(config, spec)}")
     print(json.dumps(config.to_dict(), indent=2))
     return
   if (remark := compilation.keep()) and first:
@@ -77,6 +82,12 @@ def main(argv: Sequence[str]) -> None:
   result = trainer.train_and_evaluate(config, folder)
   if first:
     _report(folder, config.name, result)
+
+
+def _memory_estimate(config: Any, spec: datasets.DatasetSpec) -> str:
+  model = models.create(config.model, spec.num_classes, parallel.compute_dtype(config.dtype))
+  task = planning.task(config, model, spec.image_size)
+  return memory.estimate(task, config.batch_size // jax.device_count())
 
 
 def _add_xla_flag(flag: str) -> None:

@@ -15,19 +15,19 @@ from jax.experimental import multihost_utils
 from bit_jax import (
   architectures,
   checkpoint,
-  classwise,
   clock,
+  description,
   errors,
   experiment,
   feeds,
   hyperrule,
   interruption,
-  memory,
   metrics,
   models,
   optimizer,
   outcome,
   parallel,
+  planning,
   reporting,
   runs,
   selection,
@@ -35,9 +35,6 @@ from bit_jax import (
   weights,
 )
 from bit_jax.data import loading, opening, order
-
-_EMBEDDED_MODEL = "R14x0.5"
-_EMBEDDED_SETS = ("cifar100", "vtab/cifar100")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,7 +103,7 @@ def train_and_evaluate(config: Any, workdir: str) -> dict[str, Any]:
       config=config,
       folder=folder,
       layout=parallel.local_rows(layout),
-      image_size=(data.train.size, data.train.size) if data.train.size else spec.image_size,
+      image_size=_image_size(data.train, spec.image_size),
       data=data,
       model=models.create(config.model, spec.num_classes, parallel.compute_dtype(config.dtype)),
       is_first=is_first,
@@ -152,62 +149,13 @@ def _initial_params(config: Any, num_classes: int) -> tuple[Any, str | None]:
   return jax.device_get(variables["params"]), None
 
 
-def _describe_run(run: _Run, params: Any, digest: str | None) -> None:
-  """Writes and prints what the run is before it begins."""
-  c, data, names = run.config, run.data, run.data.train.class_names
-  runs.write_lines(run.folder / "classes.txt", names)
-  if data.chosen is not None:
-    record = {"shots": c.shots, "seed": c.seed, "of": "the training split, in its order"}
-    record["indices"] = data.chosen
-    if data.listing is not None:
-      record["paths"] = [data.listing[i][0] for i in data.chosen]
-    runs.write_json(run.folder / "fewshot.json", record)
-  if data.listing is not None:
-    runs.write_csv(run.folder / "split.csv", [("path", "class", "split"), *data.listing])
-  print(reporting.parameter_overview(params, run.folder / "parameters.txt"))
-  environment = runs.describe_environment(
-    data=data.version, weights=c.weights, weights_sha256=digest, dtype=run.model.dtype.name
-  )
-  runs.record_environment(run.folder, environment)
-  print(
-    f"Training on {len(data.train):,} images of {len(names)} classes ({data.version}), evaluating "
-    f"{len(data.test):,}; {environment['num_devices']} x {environment['device']}, "
-    f"{environment['dtype']}; run folder {run.folder}"
-  )
-  for line in (*_remarks(data), *_relations(c)):
-    print(line)
-
-
-def _remarks(data: loading.Loaded) -> Iterator[str]:
-  """Yields what the user should know of the data."""
-  yield from (f"warning: {text}" for text in data.warnings)
-  yield from (f"warning: {n:,} {why} are left out." for why, n in data.left_out.items())
-  if data.origin:
-    yield data.origin
-  yield from data.caches
-  if data.train.labels is not None:
-    yield classwise.balance(data.train.labels, data.train.class_names)
-  streamed = [n for n, p in (("training", data.train), ("test", data.test)) if p.examples is None]
-  if streamed:
-    yield (
-      f"The {' and '.join(streamed)} images are read as they are needed: decoded they would take "
-      f"more than the share of memory that sets may have (resident_share)."
-    )
-
-
-def _relations(config: Any) -> Iterator[str]:
-  """Yields a warning where the network has seen the data before."""
-  embedded = weights.default_for(_EMBEDDED_MODEL)
-  if config.weights == embedded and config.dataset in _EMBEDDED_SETS:
-    yield f"warning: {embedded} was pre-trained on these very images and labels."
-
-
 def _train(run: _Run) -> dict[str, Any]:
   """Trains from the newest checkpoint on, evaluates, and writes the result."""
   c = run.config
   params, digest = _initial_params(c, run.model.num_classes)
   if run.is_first:
-    _describe_run(run, params, digest)
+    print(reporting.parameter_overview(params, run.folder / "parameters.txt"))
+    description.record(run.folder, c, run.data, digest, run.model.dtype.name)
   state = steps.create_state(params, optimizer.sgd(c.momentum, c.momentum_dtype))
   del params  # so that no second copy stays in memory
   with (
@@ -234,7 +182,7 @@ def _train(run: _Run) -> dict[str, Any]:
       state = parallel.replicate(state)  # the host's is gone before memory is planned
       loop = _Loop(run, state, step_clock, reporter, checkpoints)
       del state
-      with _explained_out_of_memory(run, memory.advice(loop.plan, c)):
+      with _explained_out_of_memory(run, planning.advice(loop.plan, c)):
         done = loop.run(first, stop)
       return loop.finish(done)
 
@@ -258,15 +206,15 @@ def _explained_out_of_memory(run: _Run, advice: str) -> Iterator[None]:
     ) from e
 
 
-def _plan(run: _Run) -> tuple[memory.Plan, int]:
+def _plan(run: _Run) -> tuple[planning.Plan, int]:
   """Returns how a step is computed, and the images of an evaluation's batch over all devices.
 
   The state and the sets of the run must be on the devices.
   """
-  c = run.config
-  task = memory.Task(run.model, c.resize, c.crop, run.image_size, c.momentum_dtype)
-  budget = memory.budget(task)
-  plan = memory.plan(
+  c, test = run.config, run.data.test
+  task = planning.task(c, run.model, run.image_size)
+  budget = planning.budget(task)
+  plan = planning.plan(
     task,
     run.layout.shape[1],
     mixup=c.mixup_alpha > 0,
@@ -274,28 +222,23 @@ def _plan(run: _Run) -> tuple[memory.Plan, int]:
     remat=c.remat,
     budget=budget,
   )
-  testing = dataclasses.replace(task, crop=c.test_size)
-  eval_batch = memory.evaluation_batch(testing, c.eval_batch_size, budget)
-  if jax.process_count() > 1:  # they run the same programs, but may have unequal memory
-    all_plans = multihost_utils.process_allgather(
-      np.array([plan.microbatch, not plan.remat, not plan.compiled, eval_batch])
-    )
-    microbatch, keeps, whole, eval_batch = all_plans.min(axis=0).tolist()
-    agreed = {"microbatch": microbatch, "remat": not keeps, "compiled": not whole}
-    if microbatch != plan.microbatch:
-      agreed["reason"] = (
-        f"Micro-batches of {microbatch} images, which is what all processes can do."
-      )
-    plan = dataclasses.replace(plan, **agreed)
-  return plan, eval_batch
+  source = _image_size(test, run.image_size)
+  testing = dataclasses.replace(task, resize=c.test_size, crop=c.test_size, source=source)
+  eval_batch = planning.evaluation_batch(testing, c.eval_batch_size, len(test), budget)
+  return planning.agreed(plan, eval_batch)
 
 
-def _step_function(run: _Run, plan: memory.Plan) -> parallel.Step:
-  c, model = run.config, run.model.clone(remat=plan.remat)
+def _image_size(part: loading.Part, otherwise: tuple[int, int]) -> tuple[int, int]:
+  """Returns the (height, width) of images as the devices get them; those of sets as they are."""
+  return (part.size, part.size) if part.size else otherwise
+
+
+def _step_function(run: _Run, plan: planning.Plan) -> parallel.Step:
+  c = run.config
+  step = (run.model.clone(remat=plan.remat), c.momentum, c.resize, c.crop, c.momentum_dtype)
   if plan.at_once:
-    return parallel.train_function(model, c.momentum, c.resize, c.crop, c.momentum_dtype)
-  functions = parallel.micro_batch_functions(model, c.momentum, c.resize, c.crop, c.momentum_dtype)
-  return parallel.train_in_micro_batches(functions, plan.microbatch)
+    return parallel.train_function(*step)
+  return parallel.train_in_micro_batches(parallel.micro_batch_functions(*step), plan.microbatch)
 
 
 @dataclasses.dataclass(frozen=True)

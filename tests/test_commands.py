@@ -77,6 +77,7 @@ def test_a_dry_run_prints_the_rule(capsys):
     "examples 50 ",
     "160 -> 128",
     "64 (16 on each of 4 devices)",
+    "memory 0.188 GB for weights and momentum, at most ",
   ):
     assert fact in words
   assert '"total_steps": 500' in out

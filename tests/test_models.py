@@ -1,6 +1,7 @@
 """Tests of bit_jax.models; `test_reference.py` compares whole networks with the official code."""
 
 import runpy
+import subprocess
 import sys
 
 import jax
@@ -280,3 +281,12 @@ def test_the_command_prints_the_parameter_counts(capsys, monkeypatch):
   assert lines.keys() == {"architecture", *architectures.ARCHITECTURES}
   assert "23.5" in lines["R50x1"]
   assert "928.3" in lines["R152x4"]
+
+
+def test_importing_the_network_imports_little_else():
+  code = (
+    "import sys, bit_jax.models;"
+    "print({'tensorflow', 'clu', 'orbax', 'cv2', 'matplotlib'} & set(sys.modules))"
+  )
+  done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+  assert done.stdout == "set()\n"

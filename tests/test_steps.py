@@ -111,6 +111,26 @@ def test_mixup_is_training_on_mixed_images_and_labels():
   np.testing.assert_array_equal(out["top1"], probabilities.argmax(1) == labels)
 
 
+def test_rematerialisation_changes_the_memory_alone():
+  tiny = architectures.Architecture("tiny", (2, 1, 0, 0), 0.5)
+  images, labels = batch(4, size=16)
+  model = models.ResNetV2(tiny, 3)
+  params = model.init(jax.random.key(0), images)["params"]
+  params["head"]["conv2d"]["kernel"] = jax.random.normal(jax.random.key(1), (1, 1, 1024, 3))
+  variables = models.standardize_params(params)
+  gradients = functools.partial(steps.micro_batch_gradients, variables, images, labels, 0.7)
+  kept, out = gradients(model=model)
+  again, out_again = gradients(model=model.clone(remat=True))
+  jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), again, kept)
+  np.testing.assert_allclose(out_again["loss"], out["loss"], rtol=1e-6)
+  assert all(np.abs(g).max() > 0 for g in jax.tree.leaves(kept))
+  counts = [
+    str(jax.make_jaxpr(functools.partial(gradients, model=m))()).count("conv_general_dilated")
+    for m in (model, model.clone(remat=True))
+  ]
+  assert counts[0] < counts[1]  # it is computed again
+
+
 def test_mixup_with_factor_1_changes_nothing_and_0_swaps():
   images, labels = batch(3)
   state, step = linear_state()

@@ -97,11 +97,12 @@ print("imported:", "tensorflow_datasets" in sys.modules)
 """
 
 
-def test_digits_never_import_tfds(tmp_path, tmp_path_factory):
+def test_digits_never_import_tfds_nor_tensorflow_before_the_first_step(tmp_path, tmp_path_factory):
   arguments = running.command("--workdir", str(tmp_path), total_steps=1)[3:]
   line = [sys.executable, "-c", IMPORTS, *arguments]
   status, out, _ = running.finish(running.start(line, tmp_path_factory))
   assert (status, out.splitlines()[-1]) == (0, "imported: False")
+  assert out.index("\nstep 1/1  loss ") < out.index("\nImporting TensorFlow")
 
 
 @pytest.mark.parametrize(
@@ -158,7 +159,6 @@ except interruption.Interrupted as e:
 GLOO = re.compile(
   r"\[Gloo\] Rank|is connected to|peer ranks\.|Expected number of connected peer ranks is :|\d+"
 )
-
 
 
 def test_two_processes_that_stream_and_are_resumed_equal_one_that_does_not(

@@ -1,0 +1,70 @@
+"""What a run is made of: its data, its weights, the machine; recorded and told before it begins."""
+
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+from bit_jax import classwise, runs, weights
+from bit_jax.data import loading
+
+_EMBEDDED_MODEL = "R14x0.5"
+_EMBEDDED_SETS = ("cifar100", "vtab/cifar100")
+
+
+def record(
+  folder: pathlib.Path, config: Any, data: loading.Loaded, digest: str | None, dtype: str
+) -> None:
+  """Writes what a run is made of into its folder, and prints it.
+
+  Args:
+    folder: The run folder.
+    config: Resolved.
+    data: What is trained on, and what is scored.
+    digest: SHA-256 of the checkpoint, or None if there is none.
+    dtype: What convolutions compute in.
+  """
+  c, names = config, data.train.class_names
+  runs.write_lines(folder / "classes.txt", names)
+  if data.chosen is not None:
+    chosen = {"shots": c.shots, "seed": c.seed, "of": "the training split, in its order"}
+    chosen["indices"] = data.chosen
+    if data.listing is not None:
+      chosen["paths"] = [data.listing[i][0] for i in data.chosen]
+    runs.write_json(folder / "fewshot.json", chosen)
+  if data.listing is not None:
+    runs.write_csv(folder / "split.csv", [("path", "class", "split"), *data.listing])
+  environment = runs.describe_environment(
+    data=data.version, weights=c.weights, weights_sha256=digest, dtype=dtype
+  )
+  runs.record_environment(folder, environment)
+  print(
+    f"Training on {len(data.train):,} images of {len(names)} classes ({data.version}), evaluating "
+    f"{len(data.test):,}; {environment['num_devices']} x {environment['device']}, "
+    f"{environment['dtype']}; run folder {folder}"
+  )
+  for line in (*_remarks(data), *_relations(c)):
+    print(line)
+
+
+def _remarks(data: loading.Loaded) -> Iterator[str]:
+  """Yields what the user should know of the data."""
+  yield from (f"warning: {text}" for text in data.warnings)
+  yield from (f"warning: {n:,} {why} are left out." for why, n in data.left_out.items())
+  if data.origin:
+    yield data.origin
+  yield from data.caches
+  if data.train.labels is not None:
+    yield classwise.balance(data.train.labels, data.train.class_names)
+  streamed = [n for n, p in (("training", data.train), ("test", data.test)) if p.examples is None]
+  if streamed:
+    yield (
+      f"The {' and '.join(streamed)} images are read as they are needed: decoded they would take "
+      f"more than the share of memory that sets may have (resident_share)."
+    )
+
+
+def _relations(config: Any) -> Iterator[str]:
+  """Yields a warning where the network has seen the data before."""
+  embedded = weights.default_for(_EMBEDDED_MODEL)
+  if config.weights == embedded and config.dataset in _EMBEDDED_SETS:
+    yield f"warning: {embedded} was pre-trained on these very images and labels."
