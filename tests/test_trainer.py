@@ -20,11 +20,11 @@ from bit_jax import (
   errors,
   experiment,
   interruption,
-  memory,
   models,
   optimizer,
   parallel,
   pictures,
+  planning,
   reporting,
   runs,
   steps,
@@ -542,8 +542,8 @@ def test_one_device_and_four_take_the_same_steps_and_compile_once(
 @pytest.fixture
 def little_memory(monkeypatch):
   """Devices with room for two images of a batch, and no more."""
-  monkeypatch.setattr(memory, "budget", lambda _: 1_000_000.0)
-  monkeypatch.setattr(memory, "compiled_bytes", lambda _, images: 800_000 + 100_000 * images)
+  monkeypatch.setattr(planning, "budget", lambda _: 1_000_000.0)
+  monkeypatch.setattr(planning, "compiled_bytes", lambda _, images: 800_000 + 100_000 * images)
 
 
 @pytest.mark.usefixtures("no_pictures", "little_memory")
