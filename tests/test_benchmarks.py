@@ -101,6 +101,17 @@ def test_medians_and_peak():
   assert workers.summarize(repetitions) == workers.Figures(4.0, 0.25, 30, (4.0, 8.0, 1.0))
 
 
+def test_a_machine_that_slows_down_slows_down_both():
+  ours, theirs = (
+    workers.summarize([workers.Repetition(1.0, items, 0) for items in rates])
+    for rates in ((10, 8, 2), (5, 4, 4))
+  )
+  assert workers.speed(ours, theirs) == 2
+  row = results.Row("", "", "images/s", ours.rate, "peer", theirs.rate, paired=2.0)
+  assert (row.ratio, dataclasses.replace(row, paired=None).ratio) == (2, 2)
+  assert dataclasses.replace(row, paired=1.5).ratio == 1.5
+
+
 def test_why_a_worker_is_missing(tmp_path):
   with pytest.raises(workers.WorkerError, match="nowhere/python can't be run"):
     workers.Worker("theirs", ["nowhere/python"], {})

@@ -271,13 +271,14 @@ def _rows(
   reasons = [why for name, why in missing.items() if peer and name.startswith(peer)]
   note = f"not measured: {'; '.join(reasons)}" if reasons and not forms else ""
   more = {name: ours.rate / limit for name, limit in limits.items()}
-  rate = memory = None
+  rate = memory = paired = None
   if forms:
     peer, best = max(forms.items(), key=lambda item: item[1].rate)
     rate, memory = best.rate, best.peak_memory / _GIGABYTE
+    paired = workers.speed(ours, best)
     more |= {f"peer's {name}": rate / limit for name, limit in limits.items()}
     more |= {f"images/s {name}": f.rate for name, f in forms.items() if name != peer}
-  yield results.Row(configuration, task, "images/s", ours.rate, peer, rate, note, more)
+  yield results.Row(configuration, task, "images/s", ours.rate, peer, rate, note, more, paired)
   yield results.Row(
     configuration, "peak memory", "GB", ours.peak_memory / _GIGABYTE, peer, memory, note
   )

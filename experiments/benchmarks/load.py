@@ -77,9 +77,11 @@ def compare(
       worker.repeat()  # the file comes into the page cache
     figures = workers.alternate(started, rounds)
   ours, theirs = figures[_OURS], figures[_PEER]
-  first = figures[_FIRST].seconds
-  yield results.Row(configuration, "time", "s", ours.seconds, _PEER, theirs.seconds)
-  yield results.Row(configuration, "time, hashing", "s", first, _PEER, theirs.seconds)
+  for quantity, figure in (("time", ours), ("time, hashing", figures[_FIRST])):
+    paired = 1 / workers.speed(figure, theirs)
+    yield results.Row(
+      configuration, quantity, "s", figure.seconds, _PEER, theirs.seconds, paired=paired
+    )
   peaks = [f.peak_memory / _GIGABYTE for f in (ours, theirs)]
   more = {"of its size": ours.peak_memory / size, "peer's of its size": theirs.peak_memory / size}
   yield results.Row(configuration, "peak memory", "GB", peaks[0], _PEER, peaks[1], "", more)

@@ -35,6 +35,8 @@ class Row:
     theirs: The peer's figure; None if it could not be had.
     note: Why a figure is missing, or what else there is to know.
     more: Further figures by name: numbers and texts.
+    paired: Our figure divided by the peer's, where it is known better than from the two: both were
+      measured in turns, and a machine that slows down slows down both.
   """
 
   configuration: str
@@ -45,12 +47,15 @@ class Row:
   theirs: float | None = None
   note: str = ""
   more: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  paired: float | None = None
 
   @property
   def ratio(self) -> float | None:
     """Our figure divided by the peer's; of rates more is better, of seconds and bytes less."""
     if self.ours is None or not self.theirs:
       return None
+    if self.paired is not None:
+      return self.paired
     return self.ours / self.theirs
 
 
@@ -138,9 +143,9 @@ def markdown(records: Sequence[Mapping[str, Any]]) -> str:
     "| configuration | quantity | ours | peer | peer's | ratio | |",
     "|---|---|---|---|---|---|---|",
   ]
-  names = [field.name for field in dataclasses.fields(Row)]
+  names = {field.name for field in dataclasses.fields(Row)}
   for record in records:
-    row = Row(**{name: record[name] for name in names})
+    row = Row(**{name: value for name, value in record.items() if name in names})
     ratio = "" if row.ratio is None else f"{row.ratio:.2f}"
     ours, theirs = _with_unit(row.ours, row.unit), _with_unit(row.theirs, row.unit)
     more = "; ".join(filter(None, [*_more(row), row.note]))

@@ -100,6 +100,11 @@ def summarize(repetitions: Sequence[Repetition]) -> Figures:
   return Figures(rate, 1 / rate, max(r.peak_memory for r in repetitions), rates)
 
 
+def speed(ours: Figures, theirs: Figures) -> float:
+  """Returns how many times as fast one worker is as another it took turns with: a median."""
+  return statistics.median(a / b for a, b in zip(ours.rates, theirs.rates, strict=True))
+
+
 class Worker:
   """A process that measures one implementation; a context manager that ends it.
 
