@@ -276,6 +276,8 @@ class _Loop:
     jax.block_until_ready(state)  # it counts as memory in use
     self.plan, self._eval_batch = _plan(run)
     self._reporter.say(self.plan.reason)
+    if c.remat is True and jax.default_backend() == "cpu":
+      self._reporter.say("warning: remat saves nothing on CPU, where XLA computes nothing twice.")
     self._train = _step_function(run, self.plan)
     self._rates = optimizer.learning_rates(c.base_lr, c.warmup_steps, c.decay_steps, c.total_steps)
     self._window: list[Any] = []  # metrics of the steps since the last log
@@ -438,7 +440,9 @@ class _Loop:
   def _score(self, done: int) -> _Evaluation:
     run, c = self._run, self._run.config
     self._settle()
-    advice = f"--config.eval_batch_size={self._eval_batch // 2 or 1} (now {self._eval_batch})"
+    fewer, devices = self._eval_batch // 2, jax.device_count()
+    less = f"--config.eval_batch_size={fewer} (now {self._eval_batch})"
+    advice = less if fewer >= devices else _SMALLER_SET
     with self._clock.paused(), _explained_out_of_memory(run, advice):
       evaluation = _Evaluation(
         *self._tests.evaluate(run.model, c.test_size, self._state.params, self._eval_batch)
