@@ -1,13 +1,14 @@
 """How this process's C library treats memory that is freed."""
 
 import ctypes
+import importlib.util
 import os
 from collections.abc import Mapping
+from importlib import metadata
 from typing import Any
 
 # malloc.h of glibc: M_ARENA_MAX, M_MMAP_MAX, M_TRIM_THRESHOLD.
 _KEEP = {-8: 1, -4: 0, -1: -1}
-_DEFAULT = {-8: 0, -4: 65536, -1: 128 * 1024}
 
 
 def keep_freed(environment: Mapping[str, str] = os.environ) -> bool:
@@ -18,19 +19,16 @@ def keep_freed(environment: Mapping[str, str] = os.environ) -> bool:
   page by page at the next (200,000 page faults, half a second of a core). Kept, that takes nothing.
   The process then stays as large as it has ever been.
 
-  To be called before JAX looks for devices, whose threads would have heaps of their own; where they
-  turn out to be accelerators, `return_freed` undoes it.
+  To be called before JAX looks for devices, whose threads would have heaps of their own. It can't
+  be undone; so it does nothing where JAX may find an accelerator, whose steps take no memory here.
 
   Args:
     environment: Whoever sets `MALLOC_...` or `GLIBC_TUNABLES` in it keeps what was set.
   """
-  return not _is_set(environment) and _set(_KEEP)
-
-
-def return_freed(environment: Mapping[str, str] = os.environ) -> None:
-  """Has glibc give large pieces back to the system once they are freed, much as by default."""
-  if not _is_set(environment):
-    _set(_DEFAULT)
+  if _is_set(environment) or _may_have_accelerators(environment):
+    return False
+  mallopt = _function("mallopt")
+  return mallopt is not None and all(mallopt(name, value) for name, value in _KEEP.items())
 
 
 def trim() -> None:
@@ -43,9 +41,12 @@ def _is_set(environment: Mapping[str, str]) -> bool:
   return any(name.startswith("MALLOC_") or name == "GLIBC_TUNABLES" for name in environment)
 
 
-def _set(settings: Mapping[int, int]) -> bool:
-  mallopt = _function("mallopt")
-  return mallopt is not None and all(mallopt(name, value) for name, value in settings.items())
+def _may_have_accelerators(environment: Mapping[str, str]) -> bool:
+  """Returns whether JAX was told of other platforms, or its support for one is installed."""
+  if platforms := environment.get("JAX_PLATFORMS"):
+    return platforms != "cpu"
+  installed = any(importlib.util.find_spec(name) for name in ("jax_plugins", "libtpu"))
+  return installed or bool(metadata.entry_points(group="jax_plugins"))
 
 
 def _function(name: str) -> Any:

@@ -18,6 +18,11 @@ class StepClock:
     self._started: float | None = None
 
   @property
+  def is_running(self) -> bool:
+    """Returns whether the first step is done."""
+    return self._started is not None
+
+  @property
   def seconds(self) -> float:
     """Returns the seconds that the timed steps took."""
     running = 0.0 if self._started is None else time.monotonic() - self._started

@@ -1,8 +1,8 @@
 """Files that are there as a whole or not at all."""
 
 import contextlib
-import os
 import pathlib
+import uuid
 from collections.abc import Iterator
 
 
@@ -12,7 +12,7 @@ def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
 
   Where the block raises, what was at `path` stays as it was.
   """
-  temporary = path.with_name(f".{path.name}.{os.getpid()}")
+  temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
   try:
     yield temporary
     temporary.replace(path)

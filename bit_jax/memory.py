@@ -123,7 +123,7 @@ def bound(task: Task) -> Need:
   item = jnp.dtype(task.model.dtype).itemsize
   if task.platform == "cpu" and item < _FLOAT32:
     item += _FLOAT32  # convolutions of less than float32 take a copy in float32
-  if task.model.remat:
+  if task.model.remat and task.platform != "cpu":  # whose compiler computes nothing again
     kept = size.entering * item
     passing = 2 * size.largest_unit * (_FLOAT32 + item)
   else:
@@ -140,6 +140,19 @@ def _image_bytes(task: Task) -> int:
   height, width = task.source
   resized = max(task.resize, task.crop) * (width + task.resize)
   return 3 * (2 * height * width + _FLOAT32 * (height * width + resized + 3 * task.crop**2))
+
+
+def waiting_bytes(task: Task, share: int) -> int:
+  """Returns what the images of whole batches take on a device while micro-batches are computed.
+
+  The batch itself and the next one; on CPU also the three that a stream has ready.
+
+  Args:
+    task: What is computed.
+    share: Images of a step on each device.
+  """
+  height, width = task.source
+  return (5 if task.platform == "cpu" else 2) * share * height * width * 3
 
 
 def evaluation_bound(task: Task) -> Need:
@@ -194,13 +207,13 @@ def table(task: Task, share: int, memory: float) -> str:
     f"{task.momentum_dtype}",
     f"  {'sums, standardised kernels and gradients':<48}{gigabytes(bound(task).fixed):>10}",
   ]
-  room = MARGIN * memory - task.state_bytes
+  room, sizes = MARGIN * memory - task.state_bytes, order.micro_batch_sizes(share)
   for how in (task, task.with_remat()):
     need = bound(how)
-    size = largest(need, order.micro_batch_sizes(share), room)
+    size = largest(need, sizes, room)
     told = f"micro-batches of {size}: {gigabytes(task.state_bytes + need.of(size or 0))} in all"
     name = f"activations of an image{', computed again (remat)' if how.model.remat else ''}"
-    fit = told if size else f"not even {min(2, share)} fit"
+    fit = told if size else f"not even {sizes[0]} fit"
     rows.append(f"  {name:<48}{gigabytes(need.per_image):>10}   {fit}")
   return "\n".join([*rows, f"  of {gigabytes(memory)}, of which a tenth is left free"])
 
@@ -230,6 +243,8 @@ def main(argv: Sequence[str]) -> None:
       (dtype,) = rest
   except ValueError as e:
     raise errors.UserError(_HELP) from e
+  for what, size in (("CROP", sizes[0]), ("IMAGES", sizes[1])):
+    hyperrule.at_least(what, size, 1)
   hyperrule.one_of("dtype", dtype, ("bfloat16", "float32"))
   model = models.create(name, 1000, jnp.dtype(dtype))
   resize = sizes[0] * 16 // 15  # as the rule has it for large images

@@ -6,6 +6,8 @@ share the compiled step.
 """
 
 import functools
+import platform
+import zlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -13,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from clu import metrics as clu_metrics
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from bit_jax import free_memory, metrics, models, optimizer, steps
@@ -193,12 +196,14 @@ def train_in_micro_batches(functions: "MicroBatchFunctions", size: int) -> Step:
     state: steps.TrainState, examples: Examples, positions: Any, arguments: StepArguments
   ) -> tuple[steps.TrainState, clu_metrics.Collection]:
     num_devices, batch = positions.shape
+    # On CPU a program takes its memory when it is sent, not when it runs.
+    wait = jax.block_until_ready if jax.default_backend() == "cpu" else lambda _: None
+    wait(state)
     variables, sums = functions.begin(state, np.zeros(num_devices))
     parts = order.micro_batches(batch, size).astype(np.int32)
     for places in parts:
       part = functions.take((examples, positions), places)
-      if jax.default_backend() == "cpu":  # a program takes its memory when it is sent, not when run
-        jax.block_until_ready(sums)
+      wait(sums)
       sums = functions.accumulate(variables, sums, *part, state.step, arguments)
     del variables, part  # whose memory is wanted
     return functions.finish(state, sums, np.float32(len(parts)), arguments)
@@ -326,8 +331,30 @@ def device_memory() -> float:
 
   The CPU devices of a process share the machine's memory with the host.
   """
-  host = free_memory.available()
-  memory = jax.local_devices()[0].memory_stats() or {}  # a CPU tells nothing
-  if limit := memory.get("bytes_limit"):
-    return float(min(limit, host))
+  host = host_memory()
+  if memory := accelerator_memory():
+    return min(memory[0], host)
   return host / (jax.local_device_count() + 1)
+
+
+def accelerator_memory() -> tuple[int, int] | None:
+  """Returns the bytes that there are and those in use on the local device with the least left.
+
+  None on CPU.
+  """
+  known = [stats for device in jax.local_devices() if (stats := device.memory_stats())]
+  sizes = [(s["bytes_limit"], s.get("bytes_in_use", 0)) for s in known if s.get("bytes_limit")]
+  return min(sizes, key=lambda size: size[0] - size[1], default=None)
+
+
+def host_memory() -> float:
+  """Returns the bytes of main memory that this process may still take.
+
+  What is free is shared with the run's other processes on this machine; all processes of the run
+  must call this together.
+  """
+  free = free_memory.available()
+  if jax.process_count() == 1:
+    return free
+  host = np.uint32(zlib.crc32(platform.node().encode()))
+  return free / int((multihost_utils.process_allgather(host) == host).sum())

@@ -25,7 +25,6 @@ from bit_jax import (
   allocator,
   architectures,
   files,
-  free_memory,
   hyperrule,
   memory,
   metrics,
@@ -50,20 +49,20 @@ class Plan:
     share: Images of a step on each device.
     remat: Whether activations are computed again for the backward pass.
     reason: One line on it.
-    compiled: Whether the compiler was asked about the program of a micro-batch, which is then to
-      run even where there is but one.
+    in_parts: Whether the programs of micro-batches compute it even where there is but one: it was
+      they that were found to fit.
   """
 
   microbatch: int
   share: int
   remat: bool
   reason: str
-  compiled: bool = False
+  in_parts: bool = False
 
   @property
   def at_once(self) -> bool:
     """Whether a step is a single program."""
-    return self.microbatch == self.share and not self.compiled
+    return self.microbatch == self.share and not self.in_parts
 
 
 def task(config: Any, model: models.ResNetV2, image_size: tuple[int, int]) -> memory.Task:
@@ -74,6 +73,8 @@ def task(config: Any, model: models.ResNetV2, image_size: tuple[int, int]) -> me
     model: The network.
     image_size: (height, width) of training images as the devices get them.
   """
+  if config.remat is True:
+    model = model.clone(remat=True)
   return memory.Task(model, config.resize, config.crop, image_size, config.momentum_dtype)
 
 
@@ -150,7 +151,7 @@ def _shapes(task: memory.Task, images: int) -> tuple[Any, ...]:
 def fitting(
   task: memory.Task, sizes: Sequence[int], budget: float
 ) -> tuple[int | None, memory.Need]:
-  """Returns the largest size whose program fits by the compiler, or None, and the line that it met.
+  """Returns the largest size whose program fits by the compiler, or None; and what was found.
 
   Of several processes each would have to compile the same programs at once, whatever it has found
   before: arithmetic alone decides there.
@@ -166,10 +167,10 @@ def fitting(
   need = measured(task)
   while size := memory.largest(need, sizes, budget):
     taken = compiled_bytes(task, size)
+    need = memory.Need(need.fixed, (taken - need.fixed) / size)
     if taken <= budget:
       return size, need
     sizes = [m for m in sizes if m < size]
-    need = memory.Need(need.fixed, (taken - need.fixed) / size)
   return None, need
 
 
@@ -209,6 +210,7 @@ def plan(
       f"All {share} images of a device's batch fit at once: at most {memory.gigabytes(most)} of"
     )
     return Plan(share, share, task.model.remat, f"{told} {memory.gigabytes(budget)} available.")
+  budget = max(0.0, budget - memory.waiting_bytes(task, share))
   best, need = fitting(task, sizes, budget)
   # XLA for CPU computes nothing again: it merges what is meant to be computed twice.
   if best is None and remat == hyperrule.AUTO and task.platform != "cpu":
@@ -222,11 +224,11 @@ def budget(task: memory.Task) -> float:
 
   CPU devices share what the machine has left, less a copy of the state for checkpoints.
   """
-  stats = jax.local_devices()[0].memory_stats() or {}  # a CPU tells nothing
-  if limit := stats.get("bytes_limit"):
-    return memory.MARGIN * (limit - stats.get("bytes_in_use", 0))
+  if there := parallel.accelerator_memory():
+    limit, in_use = there
+    return memory.MARGIN * (limit - in_use)
   allocator.trim()
-  free = free_memory.available() - task.state_bytes
+  free = parallel.host_memory() - task.state_bytes
   return max(0.0, _HOST_MARGIN * free) / jax.local_device_count()
 
 
@@ -243,7 +245,8 @@ def evaluation_batch(task: memory.Task, wanted: int, num_images: int, budget: fl
     budget: Bytes that a device has beside the state.
   """
   need, devices = memory.evaluation_bound(task), jax.device_count()
-  fitting = int((budget - need.fixed) / need.per_image)
+  at_once = 2 if task.platform == "cpu" else 1  # on CPU the next batch takes its memory meanwhile
+  fitting = int((budget - need.fixed) / (at_once * need.per_image))
   whole = 1 << (-(-num_images // devices) - 1).bit_length()
   return min(wanted, max(1, min(fitting, whole)) * devices)
 
@@ -255,7 +258,7 @@ def agreed(plan: Plan, eval_batch: int) -> tuple[Plan, int]:
   """
   if jax.process_count() == 1:
     return plan, eval_batch
-  ours = np.array([plan.microbatch, not plan.remat, not plan.compiled, eval_batch])
+  ours = np.array([plan.microbatch, not plan.remat, not plan.in_parts, eval_batch])
   all_plans = multihost_utils.process_allgather(ours)
   microbatch, keeps, whole, eval_batch = all_plans.min(axis=0).tolist()
   reason = plan.reason
@@ -297,9 +300,8 @@ def _explained(
   if task.model.remat:
     reason += " Activations are computed again in the backward pass (remat)."
   if size is None:
-    least = memory.gigabytes(need.of(smallest))
-    reason += (
-      f" warning: even {smallest} would need {least}, by the compiler's analysis; the system may "
-      f"end this process without a word."
-    )
-  return Plan(size or smallest, share, task.model.remat, reason, compiled=True)
+    reason += f" warning: even {smallest} would need {memory.gigabytes(need.of(smallest))}"
+    how = "the compiler's analysis" if jax.process_count() == 1 else "arithmetic"
+    killed = "; the system may end this process without a word" if task.platform == "cpu" else ""
+    reason += f", by {how}{killed}."
+  return Plan(size or smallest, share, task.model.remat, reason, in_parts=True)

@@ -21,6 +21,7 @@ from clu import parameter_overview as parameter_overview_lib
 from bit_jax import clock, files, tensorflow_import
 
 METRICS = "metrics.jsonl"
+_PROFILED_FROM = 10  # steps after the first
 
 
 class Reporter:
@@ -51,11 +52,11 @@ class Reporter:
       batch_size: Images in a step.
       log_every: Steps between two progress reports of clu.
       step_clock: What the steps took.
-      profile: Whether to trace five steps, from the tenth on.
+      profile: Whether to trace five steps, from the tenth after `first_step` on.
       quiet: Writes and shows nothing, as all processes but the first do.
     """
     self._quiet = quiet
-    self._batch_size, self._total_steps = batch_size, total_steps
+    self._first_step, self._total_steps, self._batch_size = first_step, total_steps, batch_size
     self._clock = step_clock
     self._window = (step_clock.seconds, step_clock.steps)
     self._waited = 0.0
@@ -108,7 +109,12 @@ class Reporter:
     self._actions.append(progress)
     if profile:
       # Not by duration: that would write nothing if the run ended within three seconds.
-      trace = periodic_actions.Profile(logdir=str(folder), profile_duration_ms=None)
+      trace = periodic_actions.Profile(
+        logdir=str(folder),
+        profile_duration_ms=None,
+        first_profile=self._first_step + _PROFILED_FROM,
+        every_secs=None,
+      )
       self._actions.append(trace)
 
   @contextlib.contextmanager
@@ -117,7 +123,8 @@ class Reporter:
     started = time.monotonic()
     with self._timed():
       yield
-    self._waited += time.monotonic() - started
+    if self._clock.is_running:  # the share is one of the time that it counts
+      self._waited += time.monotonic() - started
 
   def step(self, step: int) -> None:
     """To be called after each step, with the number of steps done."""

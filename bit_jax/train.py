@@ -23,7 +23,7 @@ from bit_jax import (
   planning,
   trainer,
 )
-from bit_jax.data import datasets, order
+from bit_jax.data import datasets, loading, order
 
 _HELP = """Fine-tunes a BiT network by BiT-HyperRule.
 
@@ -63,8 +63,6 @@ def main(argv: Sequence[str]) -> None:
   allocator.keep_freed()
   if distributed.value:
     _join_processes()
-  if jax.default_backend() != "cpu":
-    allocator.return_freed()
   folder = workdir.value or experiment.default_workdir(config)
   first = jax.process_index() == 0
   if first:
@@ -86,7 +84,8 @@ def main(argv: Sequence[str]) -> None:
 
 def _memory_estimate(config: Any, spec: datasets.DatasetSpec) -> str:
   model = models.create(config.model, spec.num_classes, parallel.compute_dtype(config.dtype))
-  task = planning.task(config, model, spec.image_size)
+  train_size, _ = loading.image_sizes(spec, config)
+  task = planning.task(config, model, train_size)
   return memory.estimate(task, config.batch_size // jax.device_count())
 
 

@@ -45,7 +45,7 @@ class _Run:
     config: Resolved.
     folder: The run folder.
     layout: [local devices, batch per device] positions in the global batch.
-    image_size: (height, width) of training images as the devices get them.
+    image_sizes: (height, width) of training and of test images as the devices get them.
     data: What is trained on, and what is scored.
     model: The network.
     is_first: Whether this process is the one that writes.
@@ -54,7 +54,7 @@ class _Run:
   config: Any
   folder: pathlib.Path
   layout: np.ndarray
-  image_size: tuple[int, int]
+  image_sizes: tuple[tuple[int, int], tuple[int, int]]
   data: loading.Loaded
   model: models.ResNetV2
   is_first: bool
@@ -103,7 +103,7 @@ def train_and_evaluate(config: Any, workdir: str) -> dict[str, Any]:
       config=config,
       folder=folder,
       layout=parallel.local_rows(layout),
-      image_size=_image_size(data.train, spec.image_size),
+      image_sizes=loading.image_sizes(spec, config),
       data=data,
       model=models.create(config.model, spec.num_classes, parallel.compute_dtype(config.dtype)),
       is_first=is_first,
@@ -211,8 +211,8 @@ def _plan(run: _Run) -> tuple[planning.Plan, int]:
 
   The state and the sets of the run must be on the devices.
   """
-  c, test = run.config, run.data.test
-  task = planning.task(c, run.model, run.image_size)
+  c, (train_size, test_size) = run.config, run.image_sizes
+  task = planning.task(c, run.model, train_size)
   budget = planning.budget(task)
   plan = planning.plan(
     task,
@@ -222,15 +222,9 @@ def _plan(run: _Run) -> tuple[planning.Plan, int]:
     remat=c.remat,
     budget=budget,
   )
-  source = _image_size(test, run.image_size)
-  testing = dataclasses.replace(task, resize=c.test_size, crop=c.test_size, source=source)
-  eval_batch = planning.evaluation_batch(testing, c.eval_batch_size, len(test), budget)
+  tests = dataclasses.replace(task, resize=c.test_size, crop=c.test_size, source=test_size)
+  eval_batch = planning.evaluation_batch(tests, c.eval_batch_size, len(run.data.test), budget)
   return planning.agreed(plan, eval_batch)
-
-
-def _image_size(part: loading.Part, otherwise: tuple[int, int]) -> tuple[int, int]:
-  """Returns the (height, width) of images as the devices get them; those of sets as they are."""
-  return (part.size, part.size) if part.size else otherwise
 
 
 def _step_function(run: _Run, plan: planning.Plan) -> parallel.Step:
@@ -432,7 +426,8 @@ class _Loop:
     better = means["top1"] > max(evaluations.values(), default=-1)
     if self._run.config.keep_best and self._run.is_first and better:
       path = selection.weights_path(self._run.folder, done)
-      weights.save(path, jax.device_get(self._state.params))
+      with self._clock.paused():
+        weights.save(path, jax.device_get(self._state.params))
     # After the weights: whoever finds the record finds them too.
     self._reporter.eval_metrics(done, means, len(evaluation.labels))
     return evaluation
@@ -442,7 +437,7 @@ class _Loop:
     self._settle()
     fewer, devices = self._eval_batch // 2, jax.device_count()
     less = f"--config.eval_batch_size={fewer} (now {self._eval_batch})"
-    advice = less if fewer >= devices else _SMALLER_SET
+    advice = less if fewer >= devices else f"a smaller --config.test_size (now {c.test_size})"
     with self._clock.paused(), _explained_out_of_memory(run, advice):
       evaluation = _Evaluation(
         *self._tests.evaluate(run.model, c.test_size, self._state.params, self._eval_batch)

@@ -160,6 +160,7 @@ def _add_computation(config: ml_collections.ConfigDict, values: Mapping[str, Any
   # as fit. Gradients of several passes are added up, which is the same step up to rounding. `remat`
   # computes activations again in the backward pass instead of keeping them, at a third more
   # computation: True, False, or 'auto', only where nothing fits without. It has no effect on CPU.
+  # What fits depends on what else is in memory: who wants the same rounding again sets a number.
   # In bfloat16, momentum takes half the memory; updates are then a little less exact.
   config.microbatch = _text_or_other(values["microbatch"])
   config.remat = _text_or_other("auto")

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from importlib import metadata
 
 import pytest
 
@@ -10,10 +11,8 @@ from bit_jax import allocator
 FAULTS = """
 import resource, sys
 from bit_jax import allocator
-if not allocator.keep_freed({}):
+if sys.argv[1] == "kept" and not allocator.keep_freed({"JAX_PLATFORMS": "cpu"}):
   sys.exit("not glibc")
-if sys.argv[1] == "returned":
-  allocator.return_freed({})
 for _ in range(2):
   before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
   block = bytearray(200_000_000)
@@ -33,18 +32,26 @@ def faults(how):
 
 def test_freed_memory_is_taken_again_without_page_faults():
   assert faults("kept") < 100
-  assert faults("returned") > 40_000  # 200 MB in pages of 4 KB: 48,828
+  assert faults("not kept") > 40_000  # 200 MB in pages of 4 KB: 48,828
 
 
 @pytest.mark.parametrize("name", ["MALLOC_ARENA_MAX", "GLIBC_TUNABLES"])
 def test_what_the_user_set_is_left_alone(name):
-  assert allocator.keep_freed({name: "4"}) is False
+  assert allocator.keep_freed({"JAX_PLATFORMS": "cpu", name: "4"}) is False
+
+
+def test_nothing_is_set_where_there_may_be_an_accelerator(monkeypatch):
+  monkeypatch.setattr(allocator, "_function", lambda name: pytest.fail(f"{name} was called"))
+  assert allocator.keep_freed({"JAX_PLATFORMS": "cuda,cpu"}) is False
+  plugins = [metadata.EntryPoint("cuda", "jax_cuda12_plugin", "jax_plugins")]
+  monkeypatch.setattr(metadata, "entry_points", lambda group: plugins if "jax" in group else [])
+  assert allocator.keep_freed({}) is False
 
 
 HELD = """
 import psutil
 from bit_jax import allocator
-if not allocator.keep_freed({}):
+if not allocator.keep_freed({"JAX_PLATFORMS": "cpu"}):
   raise SystemExit("not glibc")
 blocks = [bytearray(b"x" * 1_000_000) for _ in range(100)]
 del blocks

@@ -47,6 +47,25 @@ def test_rematerialisation_keeps_less():
   assert again.fixed == keeps.fixed
 
 
+def test_rematerialisation_is_not_counted_on_where_it_has_no_effect():
+  t = dataclasses.replace(task(), platform="cpu")
+  assert memory.bound(t.with_remat()) == memory.bound(t)
+
+
+def test_whole_batches_wait_while_their_parts_are_computed():
+  t = dataclasses.replace(task(), platform="gpu")
+  assert memory.waiting_bytes(t, 16) == 2 * 16 * 36 * 36 * 3
+  assert memory.waiting_bytes(dataclasses.replace(t, platform="cpu"), 16) == 5 * 16 * 36 * 36 * 3
+
+
+def test_what_an_evaluation_takes_by_hand():
+  need = memory.evaluation_bound(task())
+  largest = 64 * 96 + 64 * 320  # of test_activations_by_hand
+  images = 2 * 36 * 36 + 4 * (36 * 36 + 40 * (36 + 40) + 3 * 32 * 32)
+  assert need.per_image == 4 * (2 * largest + 3 * 256 * 32) + 3 * images
+  assert need.fixed == 4 * task().num_parameters
+
+
 @pytest.mark.parametrize(
   ("budget", "size"), [(260, 16), (259, 8), (180, 8), (179, 4), (120, 2), (119, None), (0, None)]
 )
@@ -68,6 +87,13 @@ def test_the_largest_network_fits_a_device_of_80_gb(capsys):
     assert whole == pytest.approx((5 * 4 * 936_533_224 / 1e9) + images * per_image, rel=0.01)
     assert 2 <= images < 512
     assert whole <= 0.9 * float(size) / 1e9
+
+
+def test_a_command_of_an_odd_number_of_images(capsys):
+  memory.main(["", "R50x1", "128", "129", "1e9"])
+  assert "not even 129 fit" in capsys.readouterr().out
+  with pytest.raises(errors.UserError, match="IMAGES must be at least 1, not 0"):
+    memory.main(["", "R50x1", "128", "0", "1e9"])
 
 
 @pytest.mark.parametrize("arguments", [[], ["R50x1", "128", "512", "many"], list("abcdef")])

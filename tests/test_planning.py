@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bit_jax import architectures, errors, memory, models, planning
+from bit_jax import architectures, errors, free_memory, memory, models, planning
 
 TINY = architectures.Architecture("tiny", (1, 1, 0, 0), 0.5)
 TASK = memory.Task(models.ResNetV2(TINY, 10), 40, 32, (36, 36), platform="cpu")
@@ -20,6 +20,7 @@ def analysed(monkeypatch):
   """The compiler's analysis is `NEED`; returns the sizes that it was asked about."""
   asked = []
   monkeypatch.setattr(memory, "bound", lambda _: memory.Need(0, 1e6))
+  monkeypatch.setattr(memory, "waiting_bytes", lambda *_: 0)
   monkeypatch.setattr(planning, "_analyse", lambda _, m: (asked.append(m), NEED.of(m))[1])
   return asked
 
@@ -32,7 +33,6 @@ def plan(budget, share=16, mixup=True, microbatch="auto", remat="auto", task=TAS
 def test_the_compiler_s_numbers_are_below_the_bound():
   t = TASK
   need, most = planning.measured(t), memory.bound(t)
-  assert [need.of(m) for m in (4, 8)] == [planning.compiled_bytes(t, m) for m in (4, 8)]
   assert need.of(8) <= most.of(8)
   whole = planning.compiled_bytes(t, 128)  # twice what the line says
   assert need.of(128) <= 1.1 * whole <= 1.1 * most.of(128)
@@ -59,6 +59,15 @@ def test_the_plan_says_what_it_chose():
   assert "warning: even 2 would need 1.2e-07 GB" in nothing.reason
 
 
+@pytest.mark.usefixtures("analysed")
+def test_room_is_left_for_whole_batches(monkeypatch):
+  assert plan(260).microbatch == 16
+  monkeypatch.setattr(memory, "waiting_bytes", lambda _, share: 5 * share)
+  assert plan(260).microbatch == 8
+  assert plan(339).microbatch == 8
+  assert plan(340).microbatch == 16
+
+
 def test_what_surely_fits_is_not_analysed(analysed, monkeypatch):
   assert plan(3.2e7).microbatch == 16
   assert analysed == []
@@ -66,7 +75,7 @@ def test_what_surely_fits_is_not_analysed(analysed, monkeypatch):
   assert plan(32).reason == (  # two steps at a time on CPU
     "All 16 images of a device's batch fit at once: at most 3.2e-08 GB of 3.2e-08 GB available."
   )
-  assert plan(31).compiled
+  assert plan(31).in_parts
 
 
 def test_an_analysis_is_remembered(analysed):
@@ -89,7 +98,7 @@ def test_a_larger_program_that_takes_more_than_the_line_says_is_not_run(analysed
 
   monkeypatch.setattr(planning, "_analyse", analyse)
   split = plan(800, share=64)
-  assert (split.microbatch, split.compiled, split.at_once) == (32, True, False)
+  assert (split.microbatch, split.in_parts, split.at_once) == (32, True, False)
   assert analysed == [4, 8, 64, 32]
   assert "64 would need 1.38e-06 GB of the 8e-07 GB" in split.reason
 
@@ -113,6 +122,7 @@ def test_a_cache_that_is_damaged_or_cannot_be_written_costs_time_only(
 def test_units_are_computed_again_where_nothing_fits_without(monkeypatch):
   on_gpu = functools.partial(plan, task=dataclasses.replace(TASK, platform="gpu"))
   monkeypatch.setattr(memory, "bound", lambda _: memory.Need(0, 1e6))
+  monkeypatch.setattr(memory, "waiting_bytes", lambda *_: 0)
   needs = {False: NEED, True: memory.Need(50, 5)}
   monkeypatch.setattr(planning, "_analyse", lambda t, m: needs[t.model.remat].of(m))
   assert not on_gpu(120).remat
@@ -146,7 +156,10 @@ def test_a_size_that_does_not_divide(share, mixup, microbatch, said):
 def test_an_evaluation_takes_what_surely_fits(monkeypatch):
   monkeypatch.setattr(memory, "evaluation_bound", lambda _: NEED)
   assert planning.evaluation_batch(TASK, 256, 10_000, 1e6) == 256
-  assert planning.evaluation_batch(TASK, 256, 10_000, 250) == 15 * jax.device_count()
+  on_gpu = dataclasses.replace(TASK, platform="gpu")
+  assert planning.evaluation_batch(on_gpu, 256, 10_000, 250) == 15 * jax.device_count()
+  # On CPU two batches at a time.
+  assert planning.evaluation_batch(TASK, 256, 10_000, 250) == 7 * jax.device_count()
   assert planning.evaluation_batch(TASK, 256, 10_000, 0) == jax.device_count()
 
 
@@ -161,30 +174,33 @@ def test_a_small_set_is_evaluated_in_a_batch_that_holds_it(num_images, batch, mo
 
 def test_processes_agree_on_what_the_least_of_them_can_do(monkeypatch):
   """This one could do 8 images without rematerialisation, the other 4 with it."""
-  ours = planning.Plan(8, 16, False, "ours", compiled=False)
+  ours = planning.Plan(8, 16, False, "ours", in_parts=False)
   assert planning.agreed(ours, 64) == (ours, 64)  # nobody to ask
   monkeypatch.setattr(jax, "process_count", lambda: 2)
   other = np.array([4, False, False, 32])
   gather = "process_allgather"
   monkeypatch.setattr(planning.multihost_utils, gather, lambda mine: np.stack([mine, other]))
   plan, eval_batch = planning.agreed(ours, 64)
-  assert (plan.microbatch, plan.share, plan.remat, plan.compiled) == (4, 16, True, True)
+  assert (plan.microbatch, plan.share, plan.remat, plan.in_parts) == (4, 16, True, True)
   assert plan.reason == "Micro-batches of 4 images, which is what all processes can do."
   assert eval_batch == 32
 
 
 def test_what_is_free_on_an_accelerator(monkeypatch):
   class Device:
-    def memory_stats(self):
-      return {"bytes_limit": 1000, "bytes_in_use": 400}
+    def __init__(self, in_use):
+      self.in_use = in_use
 
-  monkeypatch.setattr(jax, "local_devices", lambda: [Device()])
-  assert planning.budget(TASK) == pytest.approx(0.9 * 600)
+    def memory_stats(self):
+      return {"bytes_limit": 1000, "bytes_in_use": self.in_use}
+
+  monkeypatch.setattr(jax, "local_devices", lambda: [Device(100), Device(400), Device(300)])
+  assert planning.budget(TASK) == pytest.approx(0.9 * 600)  # of the one with the least left
 
 
 def test_devices_of_the_cpu_share_what_the_host_has_left(monkeypatch):
   t = TASK
-  monkeypatch.setattr(planning.free_memory, "available", lambda: t.state_bytes + 1000)
+  monkeypatch.setattr(free_memory, "available", lambda: t.state_bytes + 1000)
   assert planning.budget(t) == pytest.approx(0.8 * 1000 / 4)
-  monkeypatch.setattr(planning.free_memory, "available", lambda: 10)
+  monkeypatch.setattr(free_memory, "available", lambda: 10)
   assert planning.budget(t) == 0

@@ -549,7 +549,7 @@ def little_memory(monkeypatch):
 @pytest.mark.usefixtures("no_pictures", "little_memory")
 def test_a_run_of_what_does_not_fit_at_once_is_the_same(finished, tmp_path, capsys):
   interrupted(2, tmp_path)
-  said = "Micro-batches of 2 images: 4 would need 0.0012 GB of the 0.001 GB available."
+  said = "Micro-batches of 2 images: 4 would need 0.0012 GB of the 0.000996 GB available."
   assert said in capsys.readouterr().out
   result = running.train(tmp_path, microbatch=4)  # all of a device's share
   folder, expected, _ = finished

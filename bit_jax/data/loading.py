@@ -118,6 +118,14 @@ def load(spec: datasets.DatasetSpec, config: Any, memory: float = math.inf) -> L
   )
 
 
+def image_sizes(spec: datasets.DatasetSpec, config: Any) -> tuple[tuple[int, int], tuple[int, int]]:
+  """Returns the (height, width) of training and of test images as the devices get them."""
+  train, test = (
+    spec.image_size if size is None else (size, size) for size in host_sizes(spec, config)
+  )
+  return train, test
+
+
 def host_sizes(spec: datasets.DatasetSpec, config: Any) -> tuple[int | None, int | None]:
   """Returns the sizes to which training and test images are resized on the host.
 

@@ -31,7 +31,8 @@ def build(spec: dict[str, Any]) -> workers.Workload:
       'images' of a repetition, 'batch', 'resize' and 'crop'; 'cache', a folder for decoded images;
       'architecture' of a task that trains.
   """
-  allocator.keep_freed()  # as the training command does, before there are devices
+  if spec["task"] != "plain":  # whose threads keep heaps of their own
+    allocator.keep_freed()  # as the training command does, before there are devices
   passing = _TASKS[spec["task"]](spec)
   passing(max(spec["batch"], int(_WARM_UP * spec["images"])))
   return workers.Workload(lambda: passing(spec["images"]))

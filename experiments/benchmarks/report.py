@@ -18,6 +18,8 @@ _SAME = ("benchmark", "machine", "configuration", "quantity", "peer")
 def newest(lines: Iterable[str]) -> list[dict[str, Any]]:
   """Returns the last record of each comparison on each machine, by benchmark, then machine.
 
+  One whose peer was missing takes the place of none whose peer was there.
+
   Args:
     lines: Of a results file, in the order in which they were measured.
   """
@@ -25,7 +27,9 @@ def newest(lines: Iterable[str]) -> list[dict[str, Any]]:
   for line in lines:
     record = json.loads(line)
     same = {**record, "peer": record["peer"].removesuffix(" eager").removesuffix(" compiled")}
-    last[tuple(same[name] for name in _SAME)] = record
+    key = tuple(same[name] for name in _SAME)
+    if record["theirs"] is not None or last.get(key, record)["theirs"] is None:
+      last[key] = record
   return sorted(last.values(), key=lambda record: (record["benchmark"], record["machine"]))
 
 

@@ -23,6 +23,7 @@ Autocast = Callable[[], contextlib.AbstractContextManager[Any]]
 def build(spec: dict[str, Any]) -> workers.Workload:
   """Returns the workload of a spec (see `comparison.compare`), warmed up."""
   device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+  torch.backends.cudnn.benchmark = True  # tries out convolutions, as XLA does
   network = timm.create_model(
     f"resnetv2_{spec['architecture'].removeprefix('R')}_bit", num_classes=inputs.NUM_CLASSES
   )

@@ -26,6 +26,7 @@ from experiments.benchmarks import machine, photographs
 _FOLDER = pathlib.Path(__file__).parent
 _PHOTOGRAPHS = 200
 _STEPS = 20  # clu traces five of them, from the tenth on
+_FEWEST = 2  # steps that have a time between them
 _EDGE: dict[str, Any] = {"edgecolor": "white", "linewidth": 0.8}
 _MILLISECOND = 1e6  # nanoseconds
 
@@ -87,6 +88,8 @@ def main(argv: Sequence[str]) -> None:
   with tempfile.TemporaryDirectory() as folder:
     run = options.trace or record(pathlib.Path(folder), options.photographs, options.streamed)
     found = spans(run)
+  if len(_steps(found)) < _FEWEST:
+    parser.error(f"{run} holds no trace of steps on the CPU, which is what can be drawn.")
   idle = gaps(found)
   said = (
     f"In {len(_steps(found))} steps of {_median_step(found):.0f} ms, the device stood still for "
