@@ -157,15 +157,7 @@ def _given(feed: feeds.Feed, spec: dict[str, Any], count: int) -> Iterator[paral
 def _reading(feed: feeds.Feed, spec: dict[str, Any]) -> Callable[[int], int]:
   """Returns a pass that crops, flips and scales on the device, as a step does."""
   positions = parallel.send(order.device_layout(spec["batch"], jax.device_count()))
-  key = jax.random.key(0)
-
-  @jax.pmap
-  def augment(examples: parallel.Examples, positions: jax.Array) -> jax.Array:
-    keys = device.example_keys(key, jnp.int32(0), positions)
-    yes = jnp.bool_(True)
-    return device.augment(
-      examples.images, keys, resize=spec["resize"], crop=spec["crop"], flip=yes, random_crop=yes
-    )
+  augment = _augmentation(spec["resize"], spec["crop"])
 
   def passing(count: int) -> int:
     before, done = None, 0
@@ -177,6 +169,21 @@ def _reading(feed: feeds.Feed, spec: dict[str, Any]) -> Callable[[int], int]:
     return done
 
   return passing
+
+
+@functools.cache  # a pass that begins anew compiles nothing anew
+def _augmentation(resize: int, crop: int) -> Callable[[parallel.Examples, Any], jax.Array]:
+  key = jax.random.key(0)
+
+  @jax.pmap
+  def augment(examples: parallel.Examples, positions: jax.Array) -> jax.Array:
+    keys = device.example_keys(key, jnp.int32(0), positions)
+    yes = jnp.bool_(True)
+    return device.augment(
+      examples.images, keys, resize=resize, crop=crop, flip=yes, random_crop=yes
+    )
+
+  return augment
 
 
 def _training(spec: dict[str, Any], fixed: bool) -> Callable[[int], int]:
