@@ -101,6 +101,22 @@ def test_medians_and_peak():
   assert workers.summarize(repetitions) == workers.Figures(4.0, 0.25, 30, (4.0, 8.0, 1.0))
 
 
+def test_a_case_that_cannot_be_compared_does_not_end_the_others(monkeypatch, tmp_path, capsys):
+  def compare(case, *_):
+    if case.batch == 2:
+      raise workers.WorkerError("theirs computes something else than ours")
+    yield results.Row(str(case), "training", "images/s", 1.0)
+
+  monkeypatch.setattr(comparison, "compare", compare)
+  out = ["--device=cpu", f"--out={tmp_path / 'results.jsonl'}"]
+  options = comparison.parser("", {}).parse_args(["--cases", "R50x1@32x2", "R50x1@32x4", *out])
+  comparison.run("train_step", "training", options, {"cpu": ()})
+  said = capsys.readouterr().out
+  assert "none  " in said
+  assert "not measured: theirs computes something else" in said
+  assert "R50x1 32 px batch 4" in said
+
+
 def test_a_machine_that_slows_down_slows_down_both():
   ours, theirs = (
     workers.summarize([workers.Repetition(1.0, items, 0) for items in rates])

@@ -23,7 +23,13 @@ OURS = "bit_jax"
 PYTORCH, FLAX = "PyTorch (timm)", "plain Flax"
 PEERS = {"torch": PYTORCH, "flax": FLAX}
 _TORCH_PYTHON = pathlib.Path(__file__).parents[2] / ".venv-bench/bin/python"  # by `make bench`
-_TOLERANCE = {"float32": 1e-3, "bfloat16": 0.1}  # relative, of logits and losses
+# Relative, of logits and of losses, of which the second step's amplify the rounding of the first's.
+_TOLERANCE = {
+  ("inference", "float32"): 1e-3,
+  ("inference", "bfloat16"): 0.1,
+  ("training", "float32"): 5e-3,
+  ("training", "bfloat16"): 0.1,
+}
 _GIGABYTE = 1e9
 
 
@@ -105,8 +111,11 @@ def run(
     tempfile.TemporaryDirectory() as folder,
   ):
     for case in options.cases or map(Case.parse, default):
-      for row in compare(case, task, device, options, pathlib.Path(folder)):
-        table.add(row)
+      try:
+        for row in compare(case, task, device, options, pathlib.Path(folder)):
+          table.add(row)
+      except workers.WorkerError as e:
+        table.add(results.Row(str(case), task, "images/s", None, note=f"not measured: {e}"))
 
 
 def compare(
@@ -136,7 +145,7 @@ def compare(
     started, missing = _start(_implementations(options), spec, device, stack)
     if OURS not in started:
       raise workers.WorkerError(f"{case}: {missing[OURS]}")
-    _check_agreement(started, _TOLERANCE[dtype])
+    _check_agreement(started, _TOLERANCE[task, dtype])
     figures = workers.alternate(list(started.values()), options.rounds)
     measured = [worker.info["matmul_flops"] for worker in started.values()]
   limits = _limits(case, task, device, measured)
