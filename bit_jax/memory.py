@@ -9,6 +9,7 @@ prints it for a network, crop, batch and bytes that one device has.
 
 import collections
 import dataclasses
+import math
 import sys
 from collections.abc import Sequence
 
@@ -176,6 +177,18 @@ def gigabytes(amount: float) -> str:
   return f"{amount / 1e9:.3g} GB"
 
 
+def whole_step_bytes(task: Task, share: int) -> float:
+  """Returns by arithmetic what whole steps take at most, beside the state.
+
+  On CPU the next one takes its memory while one is still running.
+
+  Args:
+    task: What is computed.
+    share: Images of a step on each device.
+  """
+  return bound(task).of(share) * (2 if task.platform == "cpu" else 1)
+
+
 def estimate(task: Task, share: int) -> str:
   """Returns the arithmetic for a step as one line.
 
@@ -185,8 +198,8 @@ def estimate(task: Task, share: int) -> str:
   """
   return (
     f"{gigabytes(task.state_bytes)} for weights and momentum, at most "
-    f"{gigabytes(bound(task).of(share))} for {share} images at once on each device, by arithmetic; "
-    f"where that doesn't fit, microbatch=auto takes fewer"
+    f"{gigabytes(whole_step_bytes(task, share))} for {share} images at once on each device, by "
+    f"arithmetic, besides some 1 GB for the program; microbatch=auto takes fewer if they don't fit"
   )
 
 
@@ -207,7 +220,7 @@ def table(task: Task, share: int, memory: float) -> str:
     f"{task.momentum_dtype}",
     f"  {'sums, standardised kernels and gradients':<48}{gigabytes(bound(task).fixed):>10}",
   ]
-  room, sizes = MARGIN * memory - task.state_bytes, order.micro_batch_sizes(share)
+  room, sizes = MARGIN * memory - task.state_bytes, order.micro_batch_sizes(share, mixup=False)
   for how in (task, task.with_remat()):
     need = bound(how)
     size = largest(need, sizes, room)
@@ -236,6 +249,9 @@ def main(argv: Sequence[str]) -> None:
     UserError: The command line is of another form.
   """
   dtype = "bfloat16"
+  if set(argv[1:]) & {"-h", "--help"}:
+    print(_HELP)
+    return
   try:
     _, name, crop, share, memory, *rest = argv
     sizes = int(crop), int(share), float(memory)
@@ -243,8 +259,10 @@ def main(argv: Sequence[str]) -> None:
       (dtype,) = rest
   except ValueError as e:
     raise errors.UserError(_HELP) from e
-  for what, size in (("CROP", sizes[0]), ("IMAGES", sizes[1])):
-    hyperrule.at_least(what, size, 1)
+  for what, size, least in zip(("CROP", "IMAGES", "BYTES"), sizes, (1, 1, 1e6), strict=True):
+    hyperrule.at_least(what, size, least)
+  if math.isinf(sizes[2]):
+    raise errors.UserError("BYTES must be a number such as 80e9, not infinite.")
   hyperrule.one_of("dtype", dtype, ("bfloat16", "float32"))
   model = models.create(name, 1000, jnp.dtype(dtype))
   resize = sizes[0] * 16 // 15  # as the rule has it for large images

@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.traverse_util
@@ -63,6 +63,12 @@ class Plan:
   def at_once(self) -> bool:
     """Whether a step is a single program."""
     return self.microbatch == self.share and not self.in_parts
+
+
+def require_microbatch(config: Any, share: int) -> None:
+  """Raises a `UserError` if the micro-batch that was set can't be taken of so many images."""
+  if config.microbatch != hyperrule.AUTO:
+    order.micro_batch_size(config.microbatch, share, config.mixup_alpha > 0)
 
 
 def task(config: Any, model: models.ResNetV2, image_size: tuple[int, int]) -> memory.Task:
@@ -182,6 +188,7 @@ def plan(
   microbatch: int | str,
   remat: bool | str,
   budget: float,
+  tell: Callable[[str], None] = print,
 ) -> Plan:
   """Decides on the micro-batch, and on rematerialisation.
 
@@ -192,6 +199,7 @@ def plan(
     microbatch: Images of a micro-batch, or 'auto': as many as fit.
     remat: Whether to, or 'auto': where not even the smallest micro-batch fits without.
     budget: Bytes that a device has beside the state.
+    tell: Called with a sentence before anything takes long.
 
   Raises:
     UserError: The share can't be cut into micro-batches of that size.
@@ -202,14 +210,17 @@ def plan(
   if microbatch != hyperrule.AUTO:
     wanted = order.micro_batch_size(int(microbatch), share, mixup)
     told = f"Micro-batches of {wanted} images on each device, as set."
+    if wanted == share:
+      told = f"All {share} images of a device's batch at once, as set (microbatch={microbatch})."
     return Plan(wanted, share, task.model.remat, told)
-  # On CPU the next step takes its memory while one is still running.
-  most = memory.bound(task).of(share) * (2 if task.platform == "cpu" else 1)
+  most = memory.whole_step_bytes(task, share)
   if most <= budget:
     told = (
       f"All {share} images of a device's batch fit at once: at most {memory.gigabytes(most)} of"
     )
     return Plan(share, share, task.model.remat, f"{told} {memory.gigabytes(budget)} available.")
+  if jax.process_count() == 1:
+    tell("Looking for the micro-batch that fits: the compiler is asked (once: it is remembered).")
   budget = max(0.0, budget - memory.waiting_bytes(task, share))
   best, need = fitting(task, sizes, budget)
   # XLA for CPU computes nothing again: it merges what is meant to be computed twice.
@@ -277,7 +288,9 @@ def advice(plan: Plan, config: Any) -> str:
   sizes = order.micro_batch_sizes(plan.share, config.mixup_alpha > 0)
   smaller = [m for m in sizes if m < plan.microbatch]
   if smaller:
-    return f"--config.microbatch={smaller[-1]} (now {plan.microbatch} images on each device)"
+    found = "" if config.microbatch == hyperrule.AUTO else ", or 'auto', which finds what fits"
+    now = f"(now {plan.microbatch} images on each device){found}"
+    return f"--config.microbatch={smaller[-1]} {now}"
   if not plan.remat and jax.default_backend() != "cpu":
     return "--config.remat=True, which computes activations again instead of keeping them"
   if config.momentum_dtype == "float32":

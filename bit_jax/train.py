@@ -70,7 +70,8 @@ def main(argv: Sequence[str]) -> None:
     print(f"{config.name}: {config.model}, weights {config.weights}, head {config.head}")
     rule = hyperrule.describe(config, num_examples, spec.image_size, jax.device_count())
     print(rule, flush=True)
-  order.device_layout(config.batch_size, jax.device_count(), config.mixup_alpha > 0)
+  layout = order.device_layout(config.batch_size, jax.device_count(), config.mixup_alpha > 0)
+  planning.require_microbatch(config, layout.shape[1])
   if dry_run.value:
     print(f"  {'memory':<16}{_memory_estimate(config, spec)}")
     print(json.dumps(config.to_dict(), indent=2))

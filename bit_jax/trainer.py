@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import os
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -20,7 +20,6 @@ from bit_jax import (
   errors,
   experiment,
   feeds,
-  hyperrule,
   interruption,
   metrics,
   models,
@@ -83,8 +82,7 @@ def train_and_evaluate(config: Any, workdir: str) -> dict[str, Any]:
   config, spec = experiment.resolve(config)
   _require_determinism(config)
   layout = order.device_layout(config.batch_size, jax.device_count(), config.mixup_alpha > 0)
-  if config.microbatch != hyperrule.AUTO:  # a mistake is told before the data is read
-    order.micro_batch_size(config.microbatch, layout.shape[1], config.mixup_alpha > 0)
+  planning.require_microbatch(config, layout.shape[1])  # a mistake is told before data is read
   is_first = jax.process_index() == 0
   folder = runs.open_folder(workdir, config.to_dict(), experiment.identity(config), create=is_first)
   with runs.lock(folder) if is_first else contextlib.nullcontext():
@@ -206,7 +204,7 @@ def _explained_out_of_memory(run: _Run, advice: str) -> Iterator[None]:
     ) from e
 
 
-def _plan(run: _Run) -> tuple[planning.Plan, int]:
+def _plan(run: _Run, tell: Callable[[str], None]) -> tuple[planning.Plan, int]:
   """Returns how a step is computed, and the images of an evaluation's batch over all devices.
 
   The state and the sets of the run must be on the devices.
@@ -221,6 +219,7 @@ def _plan(run: _Run) -> tuple[planning.Plan, int]:
     microbatch=c.microbatch,
     remat=c.remat,
     budget=budget,
+    tell=tell,
   )
   tests = dataclasses.replace(task, resize=c.test_size, crop=c.test_size, source=test_size)
   eval_batch = planning.evaluation_batch(tests, c.eval_batch_size, len(run.data.test), budget)
@@ -268,7 +267,7 @@ class _Loop:
     self._examples, self._tests = feeds.Feed(run.data.train), feeds.Feed(run.data.test)
     self._positions = parallel.send(run.layout.astype(np.int32))
     jax.block_until_ready(state)  # it counts as memory in use
-    self.plan, self._eval_batch = _plan(run)
+    self.plan, self._eval_batch = _plan(run, reporter.say)
     self._reporter.say(self.plan.reason)
     if c.remat is True and jax.default_backend() == "cpu":
       self._reporter.say("warning: remat saves nothing on CPU, where XLA computes nothing twice.")

@@ -123,6 +123,7 @@ def test_a_machine_that_slows_down_slows_down_both():
     for rates in ((10, 8, 2), (5, 4, 4))
   )
   assert workers.speed(ours, theirs) == 2
+  assert workers.spread(ours, theirs) == {"rounds": "0.50 to 2.00"}
   row = results.Row("", "", "images/s", ours.rate, "peer", theirs.rate, paired=2.0)
   assert (row.ratio, dataclasses.replace(row, paired=None).ratio) == (2, 2)
   assert dataclasses.replace(row, paired=1.5).ratio == 1.5

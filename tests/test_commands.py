@@ -68,6 +68,12 @@ def test_a_mistake_ends_in_a_sentence(capsys, argv, facts):
   assert all(fact in err for fact in facts)
 
 
+def test_a_dry_run_refuses_what_a_run_would(capsys):
+  status, out, err = run(capsys, f"{CIFAR10}:shots=5", "--config.microbatch=3", "--dry_run")
+  assert (status, '"total_steps"' in out) == (2, False)
+  assert "microbatch=3 doesn't divide the 128 images" in err
+
+
 def test_a_dry_run_prints_the_rule(capsys):
   status, out, err = run(capsys, f"{CIFAR10}:shots=5", "--config.batch_size=64", "--dry_run")
   assert (status, err) == (0, "")

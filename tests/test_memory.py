@@ -91,9 +91,12 @@ def test_the_largest_network_fits_a_device_of_80_gb(capsys):
 
 def test_a_command_of_an_odd_number_of_images(capsys):
   memory.main(["", "R50x1", "128", "129", "1e9"])
-  assert "not even 129 fit" in capsys.readouterr().out
+  assert "micro-batches of 3:" in capsys.readouterr().out  # 43 would take 4 GB
   with pytest.raises(errors.UserError, match="IMAGES must be at least 1, not 0"):
     memory.main(["", "R50x1", "128", "0", "1e9"])
+  for wrong in ("24", "nan", "inf"):
+    with pytest.raises(errors.UserError, match="BYTES must be"):
+      memory.main(["", "R50x1", "128", "8", wrong])
 
 
 @pytest.mark.parametrize("arguments", [[], ["R50x1", "128", "512", "many"], list("abcdef")])

@@ -60,6 +60,14 @@ def test_the_plan_says_what_it_chose():
 
 
 @pytest.mark.usefixtures("analysed")
+def test_it_is_said_before_the_compiler_is_asked(capsys):
+  plan(179)
+  assert capsys.readouterr().out.startswith("Looking for the micro-batch that fits: ")
+  plan(1e9)
+  assert capsys.readouterr().out == ""
+
+
+@pytest.mark.usefixtures("analysed")
 def test_room_is_left_for_whole_batches(monkeypatch):
   assert plan(260).microbatch == 16
   monkeypatch.setattr(memory, "waiting_bytes", lambda _, share: 5 * share)
@@ -136,7 +144,10 @@ def test_units_are_computed_again_where_nothing_fits_without(monkeypatch):
   ("microbatch", "mixup", "size"), [(4, True, 4), (1, False, 1), (16, True, 16), (512, True, 16)]
 )
 def test_a_size_that_was_set_is_taken(microbatch, mixup, size):
-  assert plan(0, mixup=mixup, microbatch=microbatch).microbatch == size
+  planned = plan(0, mixup=mixup, microbatch=microbatch)
+  assert planned.microbatch == size
+  whole = f"All 16 images of a device's batch at once, as set (microbatch={microbatch})."
+  assert (planned.reason == whole) == (size == 16)
 
 
 @pytest.mark.parametrize(

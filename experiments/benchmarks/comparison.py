@@ -103,7 +103,10 @@ def run(
     options: From `parser`.
     cases: The default ones, by device.
   """
-  device = options.device or ("gpu" if machine.describe().accelerators else "cpu")
+  accelerators = machine.describe().accelerators
+  if options.device == "gpu" and not accelerators:
+    raise SystemExit("error: there is no GPU here that nvidia-smi lists.")
+  device = options.device or ("gpu" if accelerators else "cpu")
   default = cases["cpu, full" if options.full and device == "cpu" else device]
   versions = machine.versions_of(options.torch_python, ("torch", "timm"))
   with (
@@ -279,12 +282,13 @@ def _rows(
   forms = {name: f for name, f in figures.items() if peer and name.startswith(peer)}
   reasons = [why for name, why in missing.items() if peer and name.startswith(peer)]
   note = f"not measured: {'; '.join(reasons)}" if reasons and not forms else ""
-  more = {name: ours.rate / limit for name, limit in limits.items()}
+  more: dict[str, Any] = {name: ours.rate / limit for name, limit in limits.items()}
   rate = memory = paired = None
   if forms:
     peer, best = max(forms.items(), key=lambda item: item[1].rate)
     rate, memory = best.rate, best.peak_memory / _GIGABYTE
     paired = workers.speed(ours, best)
+    more = workers.spread(ours, best) | more
     more |= {f"peer's {name}": rate / limit for name, limit in limits.items()}
     more |= {f"images/s {name}": f.rate for name, f in forms.items() if name != peer}
   yield results.Row(configuration, task, "images/s", ours.rate, peer, rate, note, more, paired)

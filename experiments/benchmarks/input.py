@@ -135,6 +135,7 @@ def compare(comparison: Comparison, rounds: int) -> Iterator[results.Row]:
       ours.rate,
       peer,
       theirs.rate,
+      more=workers.spread(ours, theirs),
       paired=workers.speed(ours, theirs),
     )
 

@@ -100,9 +100,20 @@ def summarize(repetitions: Sequence[Repetition]) -> Figures:
   return Figures(rate, 1 / rate, max(r.peak_memory for r in repetitions), rates)
 
 
+def speeds(ours: Figures, theirs: Figures) -> list[float]:
+  """Returns how many times as fast one worker was as another it took turns with, by rounds."""
+  return [a / b for a, b in zip(ours.rates, theirs.rates, strict=True)]
+
+
 def speed(ours: Figures, theirs: Figures) -> float:
-  """Returns how many times as fast one worker is as another it took turns with: a median."""
-  return statistics.median(a / b for a, b in zip(ours.rates, theirs.rates, strict=True))
+  """Returns the median of `speeds`."""
+  return statistics.median(speeds(ours, theirs))
+
+
+def spread(ours: Figures, theirs: Figures) -> dict[str, str]:
+  """Returns the least and the largest of `speeds`, as a further figure of a `results.Row`."""
+  found = speeds(ours, theirs)
+  return {"rounds": f"{min(found):.2f} to {max(found):.2f}"}
 
 
 class Worker:
