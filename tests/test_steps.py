@@ -116,7 +116,7 @@ def test_rematerialisation_changes_the_memory_alone():
   images, labels = batch(4, size=16)
   model = models.ResNetV2(tiny, 3)
   params = model.init(jax.random.key(0), images)["params"]
-  params["head"]["conv2d"]["kernel"] = jax.random.normal(jax.random.key(1), (1, 1, 1024, 3))
+  params["head"]["conv2d"]["kernel"] = jax.random.normal(jax.random.key(1), (1, 1, 256, 3))
   variables = models.standardize_params(params)
   gradients = functools.partial(steps.micro_batch_gradients, variables, images, labels, 0.7)
   kept, out = gradients(model=model)
@@ -124,11 +124,11 @@ def test_rematerialisation_changes_the_memory_alone():
   jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), again, kept)
   np.testing.assert_allclose(out_again["loss"], out["loss"], rtol=1e-6)
   assert all(np.abs(g).max() > 0 for g in jax.tree.leaves(kept))
-  counts = [
-    str(jax.make_jaxpr(functools.partial(gradients, model=m))()).count("conv_general_dilated")
+  programs = [
+    str(jax.make_jaxpr(functools.partial(gradients, model=m))())
     for m in (model, model.clone(remat=True))
   ]
-  assert counts[0] < counts[1]  # it is computed again
+  assert ["remat" in p or "checkpoint" in p for p in programs] == [False, True]
 
 
 def test_mixup_with_factor_1_changes_nothing_and_0_swaps():
