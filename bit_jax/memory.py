@@ -70,6 +70,11 @@ class Task:
     """Bytes of parameters and velocity on a device."""
     return self.num_parameters * (_FLOAT32 + jnp.dtype(self.momentum_dtype).itemsize)
 
+  @property
+  def programs_at_once(self) -> int:
+    """Programs that hold memory: on CPU the next one takes its own while one is still running."""
+    return 2 if self.platform == "cpu" else 1
+
   def with_remat(self) -> "Task":
     """Returns the task with rematerialisation."""
     return dataclasses.replace(self, model=self.model.clone(remat=True))
@@ -180,13 +185,11 @@ def gigabytes(amount: float) -> str:
 def whole_step_bytes(task: Task, share: int) -> float:
   """Returns by arithmetic what whole steps take at most, beside the state.
 
-  On CPU the next one takes its memory while one is still running.
-
   Args:
     task: What is computed.
     share: Images of a step on each device.
   """
-  return bound(task).of(share) * (2 if task.platform == "cpu" else 1)
+  return task.programs_at_once * bound(task).of(share)
 
 
 def estimate(task: Task, share: int) -> str:

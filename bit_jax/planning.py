@@ -186,18 +186,18 @@ def plan(
   *,
   mixup: bool,
   microbatch: int | str,
-  remat: bool | str,
+  may_remat: bool,
   budget: float,
   tell: Callable[[str], None] = print,
 ) -> Plan:
   """Decides on the micro-batch, and on rematerialisation.
 
   Args:
-    task: What is computed; its model's `remat` is of no consequence.
+    task: What is computed, as from `task`.
     share: Images of a step on each device.
     mixup: Whether a micro-batch must hold both of MixUp's partners.
     microbatch: Images of a micro-batch, or 'auto': as many as fit.
-    remat: Whether to, or 'auto': where not even the smallest micro-batch fits without.
+    may_remat: Whether to turn to rematerialisation where not even the smallest micro-batch fits.
     budget: Bytes that a device has beside the state.
     tell: Called with a sentence before anything takes long.
 
@@ -205,8 +205,6 @@ def plan(
     UserError: The share can't be cut into micro-batches of that size.
   """
   sizes = order.micro_batch_sizes(share, mixup)
-  if remat is True:
-    task = task.with_remat()
   if microbatch != hyperrule.AUTO:
     wanted = order.micro_batch_size(int(microbatch), share, mixup)
     told = f"Micro-batches of {wanted} images on each device, as set."
@@ -215,16 +213,15 @@ def plan(
     return Plan(wanted, share, task.model.remat, told)
   most = memory.whole_step_bytes(task, share)
   if most <= budget:
-    told = (
-      f"All {share} images of a device's batch fit at once: at most {memory.gigabytes(most)} of"
-    )
-    return Plan(share, share, task.model.remat, f"{told} {memory.gigabytes(budget)} available.")
+    room = f"at most {memory.gigabytes(most)} of {memory.gigabytes(budget)} available"
+    told = f"All {share} images of a device's batch fit at once: {room}."
+    return Plan(share, share, task.model.remat, told)
   if jax.process_count() == 1:
     tell("Looking for the micro-batch that fits: the compiler is asked (once: it is remembered).")
   budget = max(0.0, budget - memory.waiting_bytes(task, share))
   best, need = fitting(task, sizes, budget)
   # XLA for CPU computes nothing again: it merges what is meant to be computed twice.
-  if best is None and remat == hyperrule.AUTO and task.platform != "cpu":
+  if best is None and may_remat and task.platform != "cpu":
     task = task.with_remat()
     best, need = fitting(task, sizes, budget)
   return _explained(task, share, best, sizes[0], need, budget)
@@ -256,10 +253,9 @@ def evaluation_batch(task: memory.Task, wanted: int, num_images: int, budget: fl
     budget: Bytes that a device has beside the state.
   """
   need, devices = memory.evaluation_bound(task), jax.device_count()
-  at_once = 2 if task.platform == "cpu" else 1  # on CPU the next batch takes its memory meanwhile
-  fitting = int((budget - need.fixed) / (at_once * need.per_image))
+  fits = int((budget - need.fixed) / (task.programs_at_once * need.per_image))
   whole = 1 << (-(-num_images // devices) - 1).bit_length()
-  return min(wanted, max(1, min(fitting, whole)) * devices)
+  return min(wanted, max(1, min(fits, whole)) * devices)
 
 
 def agreed(plan: Plan, eval_batch: int) -> tuple[Plan, int]:

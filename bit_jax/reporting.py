@@ -56,7 +56,7 @@ class Reporter:
       quiet: Writes and shows nothing, as all processes but the first do.
     """
     self._quiet = quiet
-    self._first_step, self._total_steps, self._batch_size = first_step, total_steps, batch_size
+    self._batch_size, self._total_steps = batch_size, total_steps
     self._clock = step_clock
     self._window = (step_clock.seconds, step_clock.steps)
     self._waited = 0.0
@@ -70,7 +70,9 @@ class Reporter:
     if quiet:
       return
     self._metrics = self._stack.enter_context(_rewrite(folder / METRICS, rows))
-    self._open_clu = functools.partial(self._import_and_open_clu, folder, log_every, profile)
+    self._open_clu = functools.partial(
+      self._import_and_open_clu, folder, log_every, first_step + _PROFILED_FROM if profile else None
+    )
     self._bar = self._stack.enter_context(
       tqdm.tqdm(
         total=total_steps,
@@ -88,7 +90,9 @@ class Reporter:
       with self._clock.paused():
         open_clu()
 
-  def _import_and_open_clu(self, folder: pathlib.Path, log_every: int, profile: bool) -> None:
+  def _import_and_open_clu(
+    self, folder: pathlib.Path, log_every: int, profiled: int | None
+  ) -> None:
     if "tensorflow" not in sys.modules:
       self.say("Importing TensorFlow, for TensorBoard's events (some 8 s).")
     try:
@@ -107,12 +111,12 @@ class Reporter:
     )
     self._timed = lambda: progress.timed("input", wait_jax_async_dispatch=False)
     self._actions.append(progress)
-    if profile:
+    if profiled is not None:
       # Not by duration: that would write nothing if the run ended within three seconds.
       trace = periodic_actions.Profile(
         logdir=str(folder),
         profile_duration_ms=None,
-        first_profile=self._first_step + _PROFILED_FROM,
+        first_profile=profiled,
         every_secs=None,
       )
       self._actions.append(trace)

@@ -20,6 +20,7 @@ from bit_jax import (
   errors,
   experiment,
   feeds,
+  hyperrule,
   interruption,
   metrics,
   models,
@@ -217,7 +218,7 @@ def _plan(run: _Run, tell: Callable[[str], None]) -> tuple[planning.Plan, int]:
     run.layout.shape[1],
     mixup=c.mixup_alpha > 0,
     microbatch=c.microbatch,
-    remat=c.remat,
+    may_remat=c.remat == hyperrule.AUTO,
     budget=budget,
     tell=tell,
   )

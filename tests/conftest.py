@@ -25,6 +25,17 @@ def _own_cache(tmp_path_factory, monkeypatch):
 
 
 @pytest.fixture(scope="session")
+def printed_by():
+  """A function that runs Python code in a process of its own and returns what it prints."""
+
+  def run(code):
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+  return run
+
+
+@pytest.fixture(scope="session")
 def shared():
   """The folder with the official code's outputs and real data; tests that need it skip without."""
   path = os.environ.get(SHARED)

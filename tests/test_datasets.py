@@ -1,8 +1,5 @@
 """Tests of bit_jax.data.datasets."""
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 import splitting
@@ -171,11 +168,10 @@ def test_mistakes_name_what_is_allowed(arguments, named):
     datasets.find(*arguments)
 
 
-def test_imports_neither_numpy_nor_jax_nor_tensorflow():
+def test_imports_neither_numpy_nor_jax_nor_tensorflow(printed_by):
   code = (
     "import sys; from bit_jax.data import datasets, labels, vtab;"
     "datasets.find('vtab/clevr-count', 'final'); labels.clevr_count(3); vtab.find('svhn');"
     "print({'numpy', 'jax', 'tensorflow'} & set(sys.modules))"
   )
-  done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-  assert done.stdout.strip() == "set()"
+  assert printed_by(code).strip() == "set()"

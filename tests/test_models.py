@@ -1,7 +1,6 @@
 """Tests of bit_jax.models; `test_reference.py` compares whole networks with the official code."""
 
 import runpy
-import subprocess
 import sys
 
 import jax
@@ -283,10 +282,9 @@ def test_the_command_prints_the_parameter_counts(capsys, monkeypatch):
   assert "928.3" in lines["R152x4"]
 
 
-def test_importing_the_network_imports_little_else():
+def test_importing_the_network_imports_little_else(printed_by):
   code = (
     "import sys, bit_jax.models;"
     "print({'tensorflow', 'clu', 'orbax', 'cv2', 'matplotlib'} & set(sys.modules))"
   )
-  done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-  assert done.stdout == "set()\n"
+  assert printed_by(code) == "set()\n"

@@ -4,8 +4,6 @@ import hashlib
 import os
 import pathlib
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -97,7 +95,9 @@ def test_fingerprints_of_arrays_cover_pixels_and_labels(npz_path):
 
 
 @pytest.mark.slow
-def test_without_tensorflow_all_else_is_opened_and_a_tfds_set_says_what_is_missing(paths):
+def test_without_tensorflow_all_else_is_opened_and_a_tfds_set_says_what_is_missing(
+  paths, printed_by
+):
   code = f"""
 import sys
 sys.modules["tensorflow"] = sys.modules["tensorflow_datasets"] = None
@@ -111,7 +111,6 @@ try:
 except errors.UserError as e:
   print(e)
 """
-  done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-  *sizes, message = done.stdout.splitlines()
+  *sizes, message = printed_by(code).splitlines()
   assert sizes == ["digits 797 1000", "npz 20 6", "folder 16 4"]
   assert "read with tensorflow and tensorflow-datasets" in message

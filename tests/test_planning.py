@@ -26,7 +26,14 @@ def analysed(monkeypatch):
 
 
 def plan(budget, share=16, mixup=True, microbatch="auto", remat="auto", task=TASK):
-  return planning.plan(task, share, mixup=mixup, microbatch=microbatch, remat=remat, budget=budget)
+  return planning.plan(
+    task.with_remat() if remat is True else task,
+    share,
+    mixup=mixup,
+    microbatch=microbatch,
+    may_remat=remat == "auto",
+    budget=budget,
+  )
 
 
 @pytest.mark.slow
@@ -93,7 +100,7 @@ def test_an_analysis_is_remembered(analysed):
   assert plan(260).microbatch == 16
   assert analysed == [4, 8, 16]
   other = dataclasses.replace(TASK, crop=40)
-  other = planning.plan(other, 16, mixup=True, microbatch="auto", remat="auto", budget=179)
+  other = planning.plan(other, 16, mixup=True, microbatch="auto", may_remat=True, budget=179)
   assert (other.microbatch, analysed) == (4, [4, 8, 16, 4, 8])
 
 
