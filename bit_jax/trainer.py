@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import os
 import pathlib
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -49,6 +50,7 @@ class _Run:
     data: What is trained on, and what is scored.
     model: The network.
     is_first: Whether this process is the one that writes.
+    began: When the run was asked for, in seconds of `time.monotonic`.
   """
 
   config: Any
@@ -58,6 +60,7 @@ class _Run:
   data: loading.Loaded
   model: models.ResNetV2
   is_first: bool
+  began: float
 
 
 def train_and_evaluate(config: Any, workdir: str) -> dict[str, Any]:
@@ -71,8 +74,9 @@ def train_and_evaluate(config: Any, workdir: str) -> dict[str, Any]:
   Returns:
     What `result.json` holds: 'top1', 'loss' (and 'top5') over 'num_test' images, after 'num_train'
     were trained on for 'steps'; the 'seconds' that the steps took, without the first, which is
-    compiled, and 'images_per_second' (None if there was no other); 'left_out', images by reason,
-    and 'warnings'. With `keep_best`, 'best_step' is where the weights come from. A finished run's
+    compiled, and 'images_per_second' (None if there was no other); 'startup_seconds' from the call
+    to the end of its first step (None if it took none); 'left_out', images by reason, and
+    'warnings'. With `keep_best`, 'best_step' is where the weights come from. A finished run's
     result is returned without running again.
 
   Raises:
@@ -80,6 +84,7 @@ def train_and_evaluate(config: Any, workdir: str) -> dict[str, Any]:
       loss became NaN or infinite.
     interruption.Interrupted: The process was asked to stop; the state is saved.
   """
+  began = time.monotonic()
   config, spec = experiment.resolve(config)
   _require_determinism(config)
   layout = order.device_layout(config.batch_size, jax.device_count(), config.mixup_alpha > 0)
@@ -106,6 +111,7 @@ def train_and_evaluate(config: Any, workdir: str) -> dict[str, Any]:
       data=data,
       model=models.create(config.model, spec.num_classes, parallel.compute_dtype(config.dtype)),
       is_first=is_first,
+      began=began,
     )
     return _train(run)
 
@@ -278,6 +284,7 @@ class _Loop:
     self._newest: Any = None  # metrics of the step before the one that is being sent
     self._due: tuple[int, list[Any]] | None = None  # a log to be written: steps done, and window
     self._saved = 0  # steps done in the last checkpoint
+    self._startup: float | None = None  # seconds until the first step was done
 
   def run(self, first: int, stop: interruption.StopRequest) -> int:
     """Takes the steps from `first` on, with logs, evaluations and checkpoints on their way.
@@ -298,6 +305,7 @@ class _Loop:
         done = step + 1
         if step == first:
           jax.block_until_ready(self._state)  # it was compiled, which is not to be timed
+          self._startup = time.monotonic() - self._run.began
         self._clock.step_done()
         if self._after_step(done, self._agree_to_stop(done, stop)):
           return done
@@ -462,6 +470,7 @@ class _Loop:
       "steps": done,
       "seconds": seconds,
       "images_per_second": timed * c.batch_size / seconds if timed else None,
+      "startup_seconds": self._startup,
       "left_out": run.data.left_out,
       "warnings": run.data.warnings,
     }

@@ -1,0 +1,31 @@
+"""The reduced rule: BiT-HyperRule made small enough for a grid of runs on two CPU cores.
+
+Images of 56 pixels cropped to 48, the size at which the embedded network was pre-trained (the rule:
+160 and 128), batches of 64 (512), and a fifth of the steps: 100 and 2,000 (500 and 10,000), with
+warm-up and decays at the same places in them. The learning rate, the decays, MixUp and which
+augmentation is used are the rule's. A run goes through 6,400 or 128,000 images in place of 256,000
+or 5,120,000.
+"""
+
+from typing import Any
+
+from bit_jax import experiment, hyperrule
+
+REASON = "reduced rule: 56 -> 48 pixels, batch 64, a fifth of the steps"
+RESIZE, CROP, BATCH_SIZE, STEPS = 56, 48, 64, 5
+
+
+def reduce(config: Any) -> Any:
+  """Returns the config with the reduced rule in place of its preset's sizes, batch and steps.
+
+  Args:
+    config: With the fields of `configs/base.py`, its data set named; changed in place.
+  """
+  spec = experiment.resolve(config)[1]
+  rule = hyperrule.schedule(config.preset, experiment.num_examples(config, spec), BATCH_SIZE)
+  config.resize, config.crop = RESIZE, CROP
+  config.batch_size = BATCH_SIZE
+  config.total_steps = rule.total_steps // STEPS
+  config.eval_every = config.total_steps  # a final figure is all that is needed
+  config.reason = REASON
+  return config

@@ -1,0 +1,93 @@
+"""Makes all runs of a sweep: `python -m experiments.sweep --config=experiments/fewshot.py`."""
+
+import argparse
+import contextlib
+import fcntl
+import os
+import pathlib
+import sys
+from collections.abc import Iterator, Sequence
+
+from bit_jax import commands, errors, interruption
+from experiments.sweeping import grid, local, placement, queueing, table
+
+_DESCRIPTION = """\
+Makes all runs of a sweep file, one on each device of this machine at a time. Finished runs are
+never made again. A run that fails leaves its error in error.json of its folder, and the others go
+on; the same command goes on where it was stopped, and tries failed runs again, last."""
+
+
+def main(argv: Sequence[str]) -> None:
+  """Parses the command line, and makes the runs.
+
+  Raises:
+    UserError: The sweep file or the folder can't be used, or runs failed.
+    interruption.Interrupted: It was asked to stop; runs under way are saved.
+  """
+  args = _parser().parse_args(argv[1:])
+  name = pathlib.Path(args.config).stem
+  folder = pathlib.Path(os.path.expanduser(args.out or f"runs/{name}")).absolute()
+  planned = grid.load(args.config, folder, args.only)
+  if args.dry_run:
+    print(table.describe(planned, folder))
+    return
+  with _locked(folder) as lock, interruption.StopRequest() as stop:
+    queue = queueing.Queue(planned, folder)
+    print(f"{len(queue)} runs in {folder}, of which {len(queue.done)} are finished.", flush=True)
+    for one, message in queue.failed.items():
+      print(f"{one} can't be made: {message}", flush=True)
+    if queue.left:
+      places = placement.places(*placement.local(), args.jobs)
+      local.Pool(queue, folder, name, places, lock).run(stop)
+  _report(queue, folder)
+
+
+def _parser() -> argparse.ArgumentParser:
+  parser = argparse.ArgumentParser(prog="python -m experiments.sweep", description=_DESCRIPTION)
+  add = parser.add_argument
+  add("--config", metavar="FILE", required=True, help="such as experiments/fewshot.py")
+  add("--out", metavar="DIR", help="folder of the run folders; default: runs/<name of the file>")
+  add("--dry_run", action="store_true", help="print the runs with what they take, and stop")
+  add("--only", metavar="PATTERN", help="runs whose name matches, such as '*-5shot-*'")
+  add("--jobs", type=_positive, metavar="N", help="at once, if not as many as there are devices")
+  return parser
+
+
+def _positive(text: str) -> int:
+  number = int(text)
+  if number < 1:
+    raise argparse.ArgumentTypeError("it takes a number of at least 1")
+  return number
+
+
+def _report(queue: queueing.Queue, folder: pathlib.Path) -> None:
+  if queue.failed:
+    lines = [f"  {name}: {message}" for name, message in queue.failed.items()]
+    raise errors.UserError(
+      f"{len(queue.failed)} of {len(queue)} runs failed, {len(queue.done)} are finished:\n"
+      + "\n".join(lines)
+      + f"\nWhat they printed is in log.txt, and the error in error.json, of their folders in "
+      f"{folder}. The same command tries them again."
+    )
+  print(f"All {len(queue)} runs are finished. Next: python -m experiments.report {folder}")
+
+
+@contextlib.contextmanager
+def _locked(folder: pathlib.Path) -> Iterator[int]:
+  """Keeps other sweeps out of the folder; yields the lock, which runs under way hold as well."""
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+    file = (folder / ".lock").open("w")
+  except OSError as e:
+    raise errors.UserError(f"The folder {folder} can't be written ({e.strerror}).") from e
+  with file:
+    try:
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      print(f"Another sweep is at work in {folder}, or saves its runs: waiting for it.", flush=True)
+      fcntl.flock(file, fcntl.LOCK_EX)
+    yield file.fileno()
+
+
+if __name__ == "__main__":
+  commands.leave(commands.run(main, sys.argv))

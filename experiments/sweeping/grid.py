@@ -1,0 +1,172 @@
+"""A sweep file, and the runs that it asks for.
+
+A sweep file is a Python file with a function that yields runs:
+
+    from configs import cifar10
+    from experiments.sweeping import grid
+
+    def get_runs():
+      for shots in (1, 5):
+        yield grid.Run(cifar10.get_config(f"model=BiT-M-R50x1,shots={shots}"))
+
+A run's folder is named as `python -m bit_jax.train` names it, so a run whose config changes is
+another run, and one that is listed twice is run once.
+"""
+
+import dataclasses
+import fnmatch
+import hashlib
+import json
+import os
+import pathlib
+import runpy
+import sys
+import traceback
+from collections.abc import Iterable
+from typing import Any
+
+from bit_jax import errors, experiment
+from bit_jax.data import datasets
+
+_MODEL = "model.npz"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Run:
+  """What a sweep file yields.
+
+  Attributes:
+    config: With the fields of `configs/base.py`, as a config file returns it.
+    start: How the network was initialised, in words for tables and figures; None: the name of its
+      checkpoint says it.
+    initialised_from: An earlier run of the sweep whose weights this one starts from, in place of
+      `config.weights`; it waits for that run.
+  """
+
+  config: Any
+  start: str | None = None
+  initialised_from: "Run | None" = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Planned:
+  """A run of which it is known what it takes, or why it can't be made.
+
+  Attributes:
+    name: Of its folder.
+    config: Resolved, unless there is a mistake.
+    spec: The data set, unless there is a mistake.
+    labels: What tables and figures are told of the run: 'start'.
+    after: Name of the run that must be finished before, or None.
+    mistake: A sentence on why the run can't be made, or None.
+  """
+
+  name: str
+  config: Any
+  spec: datasets.DatasetSpec | None
+  labels: dict[str, str]
+  after: str | None
+  mistake: str | None
+
+
+def load(path: str, out: pathlib.Path, only: str | None = None) -> list[Planned]:
+  """Returns the runs of a sweep file, each once, in its order; needs no data or weights.
+
+  Args:
+    path: The sweep file.
+    out: The folder of the sweep, absolute: weights of earlier runs are found there.
+    only: Takes runs whose name matches this pattern (`fnmatch`), and those that they wait for.
+
+  Raises:
+    UserError: There is no such file, it doesn't run, or it yields something else, or nothing.
+  """
+  planned: dict[str, Planned] = {}
+  names: dict[int, str] = {}
+  runs = _yielded(path)
+  for run in runs:
+    one = _plan(run, out, names, path)
+    names[id(run)] = one.name
+    if one.name not in planned or not planned[one.name].labels:
+      planned[one.name] = one
+  chosen = list(planned.values())
+  if only is not None:
+    chosen = _matching(planned, only)
+  if not chosen:
+    what = f"yields no run whose name matches {only!r}" if runs else "yields no runs"
+    raise errors.UserError(f"The sweep file {path} {what}.")
+  return chosen
+
+
+def _yielded(path: str) -> list[Run]:
+  """Returns what `get_runs()` of a sweep file yields."""
+  if not os.path.isfile(path):
+    raise errors.UserError(
+      f"There is no sweep file {path!r}: give its path, such as --config=experiments/fewshot.py."
+    )
+  root = os.path.dirname(os.path.abspath(path))
+  if os.path.isfile(os.path.join(root, "__init__.py")):
+    sys.path.append(os.path.dirname(root))  # it imports its neighbours as `experiments....`
+  try:
+    get_runs = runpy.run_path(path).get("get_runs")
+    if get_runs is None:
+      raise errors.UserError(f"The sweep file {path} has no function get_runs() that yields runs.")
+    runs: list[Run] = list(get_runs())
+  except errors.UserError as e:
+    raise errors.UserError(f"The sweep file {path} can't be used: {e}") from e
+  except Exception as e:
+    # Any mistake may be in somebody's Python; they need the line, not our frames around it.
+    lines = [f.lineno for f in traceback.extract_tb(e.__traceback__) if f.filename == path]
+    line = getattr(e, "lineno", None) or (lines[-1] if lines else "?")
+    raise errors.UserError(
+      f"The sweep file {path} fails in line {line}: {type(e).__name__}: {e}."
+    ) from e
+  for run in runs:
+    if not isinstance(run, Run):
+      raise errors.UserError(
+        f"The sweep file {path} yields a {type(run).__name__}, where each must be a grid.Run."
+      )
+  return runs
+
+
+def _plan(run: Run, out: pathlib.Path, names: dict[int, str], path: str) -> Planned:
+  config = run.config.copy_and_resolve_references()
+  after = None
+  if run.initialised_from is not None:
+    after = names.get(id(run.initialised_from))
+    if after is None:
+      raise errors.UserError(
+        f"The sweep file {path} yields a run before the one whose weights it is initialised from."
+      )
+    config.weights = f"{after}/{_MODEL}"  # the same name wherever the sweep's folder lies
+  labels = {} if run.start is None else {"start": run.start}
+  try:
+    resolved, spec = experiment.resolve(config)
+  except errors.UserError as e:
+    return Planned(_makeshift_name(config), config, None, labels, after, str(e))
+  name = os.path.basename(experiment.default_workdir(resolved))
+  if after is not None:
+    resolved.weights = str(out / after / _MODEL)
+  return Planned(name, resolved, spec, labels, after, None)
+
+
+def _makeshift_name(config: Any) -> str:
+  """Returns the name of a run whose config can't be resolved."""
+  digest = hashlib.sha256(json.dumps(config.to_dict(), sort_keys=True, default=str).encode())
+  return f"{config.name}-{digest.hexdigest()[:8]}"
+
+
+def _matching(planned: dict[str, Planned], pattern: str) -> list[Planned]:
+  chosen = {name for name in planned if fnmatch.fnmatch(name, pattern)}
+  before = _needed(planned, chosen)
+  return [one for name, one in planned.items() if name in chosen | before]
+
+
+def _needed(planned: dict[str, Planned], names: Iterable[str]) -> set[str]:
+  """Returns the names of all runs that must be finished before these."""
+  needed: set[str] = set()
+  for name in names:
+    after = planned[name].after
+    while after is not None and after not in needed:
+      needed.add(after)
+      after = planned[after].after
+  return needed

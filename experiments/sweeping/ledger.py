@@ -1,0 +1,116 @@
+"""What a sweep notes in the folder of each run, beside what the run itself leaves there."""
+
+import datetime
+import json
+import pathlib
+import time
+import traceback
+from typing import Any, Literal
+
+from bit_jax import reporting, runs
+
+SWEEP, ERROR, LOG = "sweep.json", "error.json", "log.txt"
+
+State = Literal["finished", "failed", "begun", "open"]
+Outcome = Literal["finished", "failed", "interrupted"]
+
+
+def state(folder: pathlib.Path) -> State:
+  """Returns how far the run of a folder is; one that failed and was begun again is 'failed'."""
+  if (folder / runs.RESULT).exists():
+    return "finished"
+  if (folder / ERROR).exists():
+    return "failed"
+  return "begun" if (folder / SWEEP).exists() else "open"
+
+
+def under_way(folder: pathlib.Path) -> bool:
+  """Returns whether an attempt was begun that has no end: its process is at it, or was killed."""
+  record = runs.read_json(folder / SWEEP)
+  return record is not None and record["attempts"][-1]["outcome"] == "running"
+
+
+def seconds(folder: pathlib.Path) -> float | None:
+  """Returns how long a run took, all attempts together; None if that isn't known."""
+  record = runs.read_json(folder / SWEEP)
+  if record is None:
+    return None
+  return sum(attempt["seconds"] or 0.0 for attempt in record["attempts"])
+
+
+def last_step(folder: pathlib.Path) -> int:
+  """Returns the number of steps of which a run has told, 0 if of none."""
+  try:
+    lines = (folder / reporting.METRICS).read_text().splitlines(keepends=True)
+  except FileNotFoundError:
+    return 0
+  whole = [line for line in lines if line.endswith("\n")]  # the last may be half-written
+  return json.loads(whole[-1])["step"] if whole else 0
+
+
+class Attempt:
+  """One try of a run, noted in its folder from its beginning: `sweep.json`."""
+
+  def __init__(self, folder: pathlib.Path, sweep: str, labels: dict[str, str]):
+    """Notes the beginning.
+
+    Args:
+      folder: The run folder, which exists.
+      sweep: Name of the sweep.
+      labels: What tables and figures are told of the run (`grid.Planned`).
+    """
+    self._folder = folder
+    self._began = time.monotonic()
+    earlier: dict[str, Any] = runs.read_json(folder / SWEEP) or {"attempts": []}
+    attempts = [_closed(a, folder / LOG) for a in earlier["attempts"]]
+    attempts.append({"started": _now(), "seconds": None, "outcome": "running"})
+    self._record: dict[str, Any] = {"sweep": sweep, "labels": labels, "attempts": attempts}
+    runs.write_json(folder / SWEEP, self._record)
+
+  def end(self, outcome: Outcome) -> None:
+    """Notes what came of it, and how many seconds it took; a finished run has no error any more."""
+    seconds = round(time.monotonic() - self._began, 1)
+    self._record["attempts"][-1] |= {"seconds": seconds, "outcome": outcome}
+    runs.write_json(self._folder / SWEEP, self._record)
+    if outcome == "finished":
+      (self._folder / ERROR).unlink(missing_ok=True)
+
+
+def note_failure(folder: pathlib.Path, message: str, error: BaseException | None = None) -> None:
+  """Writes `error.json`.
+
+  Args:
+    folder: The run folder; made if it isn't there.
+    message: A sentence on what went wrong.
+    error: What was raised, if anything was.
+  """
+  folder.mkdir(parents=True, exist_ok=True)
+  details = {
+    "message": message,
+    "kind": None if error is None else type(error).__name__,
+    "traceback": None if error is None else "".join(traceback.format_exception(error)),
+    "time": _now(),
+  }
+  runs.write_json(folder / ERROR, details)
+
+
+def failure(folder: pathlib.Path) -> str | None:
+  """Returns the sentence on what went wrong in a run, None if nothing did."""
+  noted = runs.read_json(folder / ERROR)
+  return None if noted is None else noted["message"]
+
+
+def _closed(attempt: dict[str, Any], log: pathlib.Path) -> dict[str, Any]:
+  """Returns an earlier attempt as it is to stand: one without an end was killed.
+
+  What it took is known from when it last wrote into the log.
+  """
+  if attempt["outcome"] != "running":
+    return attempt
+  started = datetime.datetime.fromisoformat(attempt["started"]).timestamp()
+  seconds = max(0.0, log.stat().st_mtime - started) if log.exists() else None
+  return {**attempt, "seconds": seconds, "outcome": "killed"}
+
+
+def _now() -> str:
+  return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

@@ -1,0 +1,204 @@
+"""Makes the runs of a sweep on this machine, one on each device at a time."""
+
+import contextlib
+import dataclasses
+import json
+import os
+import pathlib
+import selectors
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+
+from bit_jax import interruption, runs
+from experiments.sweeping import grid, ledger, placement, progress, queueing, worker
+
+_LOOK = 1.0  # seconds between two looks at the progress of runs
+
+
+class _Worker:
+  """A process that makes runs on one device."""
+
+  def __init__(self, place: placement.Place, more: Mapping[str, str], lock: int, log: pathlib.Path):
+    """Starts the process.
+
+    Args:
+      place: Its device.
+      more: Environment variables besides.
+      lock: The sweep's lock, which it holds with this process: no other sweep begins in the folder
+        before it is gone.
+      log: For what it prints outside of runs.
+    """
+    self.run: grid.Planned | None = None
+    with log.open("a") as errors:
+      self.process = subprocess.Popen(
+        [sys.executable, "-m", "experiments.sweeping.worker"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=errors,
+        text=True,
+        env={**os.environ, **place.variables, **more},
+        pass_fds=(lock,),
+        start_new_session=True,  # Ctrl-C is for this process alone, which stops the runs
+      )
+    if place.cores is not None:
+      os.sched_setaffinity(self.process.pid, place.cores)
+    assert self.process.stdin is not None
+    assert self.process.stdout is not None
+    self._jobs, self.replies = self.process.stdin, self.process.stdout
+
+  def start(self, run: grid.Planned, job: worker.Job) -> None:
+    self.run = run
+    with contextlib.suppress(BrokenPipeError):  # it died; its end of the replies says so
+      self._jobs.write(json.dumps(dataclasses.asdict(job)) + "\n")
+      self._jobs.flush()
+
+  def reply(self) -> str | None:
+    """Returns the outcome of its run, None if the process is gone."""
+    return self.replies.readline().strip() or None
+
+  def stop(self) -> None:
+    """Has it save its run and end."""
+    with contextlib.suppress(BrokenPipeError):
+      self._jobs.close()
+
+  def kill(self) -> None:
+    with contextlib.suppress(ProcessLookupError):
+      self.process.kill()
+    self.process.wait()
+    with contextlib.suppress(BrokenPipeError):
+      self._jobs.close()
+    self.replies.close()
+
+
+class Pool:
+  """The workers of a sweep."""
+
+  def __init__(
+    self,
+    queue: queueing.Queue,
+    out: pathlib.Path,
+    sweep: str,
+    places: list[placement.Place],
+    lock: int,
+  ):
+    """Takes what is to be done, and where.
+
+    Args:
+      queue: The runs.
+      out: The sweep's folder.
+      sweep: Its name.
+      places: One for each worker.
+      lock: File descriptor of the sweep's lock.
+    """
+    self._queue, self._out, self._sweep = queue, out, sweep
+    self._places, self._lock = places, lock
+    self._workers: dict[int, _Worker] = {}  # by the number of the place
+    self._selector = selectors.DefaultSelector()
+
+  def run(self, stop: interruption.StopRequest) -> None:
+    """Makes all runs.
+
+    Raises:
+      interruption.Interrupted: It was asked to stop; the runs under way are saved.
+    """
+    with progress.Progress(self._queue) as shown, self._ended():
+      while self._queue.left:
+        if stop.requested:
+          self._save()
+          raise interruption.Interrupted(
+            f"Stopped with {self._queue.left} of {len(self._queue)} runs to go; the same command "
+            f"goes on."
+          )
+        self._give_work()
+        for number in self._heard():
+          self._hear(number, shown)
+        shown.update()
+
+  def _give_work(self) -> None:
+    """Gives each idle worker a run, as long as there are any that can be made."""
+    for number, place in enumerate(self._places):
+      if number in self._workers and self._workers[number].run is not None:
+        continue
+      one = self._queue.take()
+      if one is None:
+        return
+      if number not in self._workers:
+        self._open(number, place, one)
+      self._workers[number].start(one, job(one, self._out, self._sweep))
+
+  def _open(self, number: int, place: placement.Place, first: grid.Planned) -> None:
+    more = {}
+    if first.config.deterministic:  # XLA reads it when the process first uses it
+      flags = os.environ.get("XLA_FLAGS", "")
+      more["XLA_FLAGS"] = f"{flags} --xla_gpu_deterministic_ops=true".strip()
+    self._workers[number] = new = _Worker(place, more, self._lock, self._out / "workers.log")
+    self._selector.register(new.replies, selectors.EVENT_READ, number)
+
+  def _heard(self) -> Iterable[int]:
+    return [key.data for key, _ in self._selector.select(_LOOK)]
+
+  def _hear(self, number: int, shown: progress.Progress) -> None:
+    """Notes what became of a worker's run."""
+    one = self._workers[number].run
+    outcome = self._workers[number].reply()
+    if outcome is None:
+      self._bury(number)
+    else:
+      self._workers[number].run = None
+    if one is None:
+      return
+    if outcome == "interrupted":  # somebody asked the process itself to stop
+      self._queue.put_back(one.name)
+    else:
+      settle(self._queue, self._out, one.name, shown)
+
+  def _bury(self, number: int) -> None:
+    dead = self._workers.pop(number)
+    self._selector.unregister(dead.replies)
+    dead.kill()
+
+  def _save(self) -> None:
+    """Has all runs saved, and waits for that."""
+    for one in self._workers.values():
+      one.stop()
+    for one in self._workers.values():
+      one.process.wait()
+
+  @contextlib.contextmanager
+  def _ended(self) -> Iterator[None]:
+    """Ends the processes in the end, whatever happens."""
+    try:
+      yield
+    finally:
+      for number in list(self._workers):
+        self._bury(number)
+      self._selector.close()
+
+
+def settle(queue: queueing.Queue, out: pathlib.Path, name: str, shown: progress.Progress) -> None:
+  """Notes and tells what became of a run, as its folder says.
+
+  Args:
+    queue: The runs.
+    out: The sweep's folder.
+    name: Of a run whose process is done with it, or gone.
+    shown: Where it is told.
+  """
+  result = runs.finished(out / name)
+  if result is not None:
+    queue.finish(name)
+    shown.ended(name, f"top-1 {result['top1']:.2%}")
+    return
+  if ledger.under_way(out / name):
+    ledger.note_failure(
+      out / name, "Its process ended without a word: killed, most likely for want of memory."
+    )
+  message = ledger.failure(out / name) or "It left neither a result nor an error."
+  for one in [name, *queue.fail(name, message)]:
+    shown.ended(one, f"FAILED: {queue.failed[one]}")
+
+
+def job(one: grid.Planned, out: pathlib.Path, sweep: str) -> worker.Job:
+  """Returns what a worker is told of a run."""
+  return worker.Job(str(out / one.name), one.config.to_dict(), sweep, one.labels)

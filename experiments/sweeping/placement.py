@@ -1,0 +1,92 @@
+"""Which device each worker of a sweep has to itself."""
+
+import dataclasses
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+
+from bit_jax import errors
+
+# Variables that show a process some of the machine's devices only: CUDA's, ROCm's, libtpu's.
+_VISIBLE = {
+  "cuda": "CUDA_VISIBLE_DEVICES",
+  "rocm": "HIP_VISIBLE_DEVICES",
+  "tpu": "TPU_VISIBLE_CHIPS",
+}
+# A TPU chip that is shown alone is a machine of one chip (libtpu).
+_MORE = {"tpu": {"TPU_CHIPS_PER_PROCESS_BOUNDS": "1,1,1", "TPU_PROCESS_BOUNDS": "1,1,1"}}
+_QUESTION = (
+  "import jax; d = jax.local_devices(); "
+  "print(d[0].client.platform_version.split()[0].lower() if d[0].platform == 'gpu' "
+  "else d[0].platform, len(d))"
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+  """Where a worker runs.
+
+  Attributes:
+    variables: Environment variables that show it its device.
+    cores: Processor cores that it may use; None: all.
+  """
+
+  variables: Mapping[str, str]
+  cores: frozenset[int] | None = None
+
+
+def local() -> tuple[str, int]:
+  """Returns JAX's platform ('cpu', 'cuda', 'rocm', 'tpu') and its number of local devices.
+
+  Asked in a process of its own, since whoever asks takes the devices.
+
+  Raises:
+    UserError: JAX finds no device.
+  """
+  answer = subprocess.run([sys.executable, "-c", _QUESTION], capture_output=True, text=True)
+  if answer.returncode:
+    lines = answer.stderr.strip().splitlines()
+    raise errors.UserError(f"JAX finds no device: {lines[-1] if lines else 'it gives no reason'}.")
+  platform, number = answer.stdout.split()[-2:]
+  return platform, int(number)
+
+
+def places(
+  platform: str,
+  num_devices: int,
+  jobs: int | None,
+  environment: Mapping[str, str] = os.environ,
+) -> list[Place]:
+  """Returns a place for each of the runs that are to be made at once.
+
+  One for each accelerator; on CPU one that has all cores, or `jobs` that share them equally.
+
+  Args:
+    platform: Of `local`.
+    num_devices: Of `local`.
+    jobs: How many at most, if not as many as that.
+    environment: What shows this process its own devices.
+
+  Raises:
+    UserError: There are fewer devices, or cores, than `jobs`.
+  """
+  if platform == "cpu":
+    return _shares_of_cores(jobs or 1)
+  if jobs is not None and jobs > num_devices:
+    raise errors.UserError(
+      f"--jobs={jobs} is more than the {num_devices} {platform} devices here: each run takes one."
+    )
+  name = _VISIBLE[platform]
+  own = environment.get(name)
+  numbers = own.split(",") if own else [str(i) for i in range(num_devices)]
+  return [Place({name: n, **_MORE.get(platform, {})}) for n in numbers[: jobs or num_devices]]
+
+
+def _shares_of_cores(jobs: int) -> list[Place]:
+  if jobs == 1:
+    return [Place({})]
+  cores = sorted(os.sched_getaffinity(0))
+  if jobs > len(cores):
+    raise errors.UserError(f"--jobs={jobs} is more than the {len(cores)} processor cores here.")
+  return [Place({}, frozenset(cores[i::jobs])) for i in range(jobs)]

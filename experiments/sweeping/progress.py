@@ -1,0 +1,78 @@
+"""How a sweep tells of itself: a line for each run that ends, and the time that is left."""
+
+import sys
+import time
+from types import TracebackType
+from typing import Self
+
+import tqdm
+
+from bit_jax import reporting
+from experiments.sweeping import queueing
+
+_EVERY = 60.0  # seconds between two lines of progress where there is no terminal
+
+
+class Progress:
+  """Shows how far a queue is; a context manager."""
+
+  def __init__(self, queue: queueing.Queue):
+    """Starts to count: what was done before says nothing of today's speed."""
+    self._queue = queue
+    self._began, self._before = time.monotonic(), queue.work_done()
+    self._told = self._began
+    self._bar = tqdm.tqdm(
+      total=1.0,
+      bar_format="{desc}|{bar}|",
+      leave=False,
+      dynamic_ncols=True,
+      disable=not sys.stderr.isatty(),
+    )
+
+  def say(self, text: str) -> None:
+    """Prints a line, above the bar if there is one."""
+    tqdm.tqdm.write(text, file=sys.stdout)
+    sys.stdout.flush()
+
+  def ended(self, name: str, told: str) -> None:
+    """Tells what became of a run."""
+    queue = self._queue
+    number = len(queue.done) + len(queue.failed)
+    self.say(f"[{number:>{len(str(len(queue)))}}/{len(queue)}] {name} ({self._left()}): {told}")
+
+  def update(self) -> None:
+    """Shows how far it is now; to be called every second or so."""
+    share = self._share()
+    text = f"{len(self._queue.done)} of {len(self._queue)} runs, {share:.0%} of the work; "
+    if not self._bar.disable:
+      self._bar.n = share
+      self._bar.set_description_str(text + self._left())
+    elif time.monotonic() - self._told > _EVERY:
+      self._told = time.monotonic()
+      self.say(text + self._left())
+
+  def _share(self) -> float:
+    total = self._queue.total_work
+    return self._queue.work_done() / total if total else 1.0
+
+  def _left(self) -> str:
+    """Returns how long it will take, by the speed since the beginning, counted in operations."""
+    now = self._queue.work_done()
+    seconds, work = time.monotonic() - self._began, now - self._before
+    if work <= 0:
+      return "time left not known yet"
+    rest = (self._queue.total_work - now) * seconds / work
+    return f"{reporting.format_seconds(rest)} left"
+
+  def __enter__(self) -> Self:
+    """Returns itself."""
+    return self
+
+  def __exit__(
+    self,
+    kind: type[BaseException] | None,
+    error: BaseException | None,
+    traceback: TracebackType | None,
+  ) -> None:
+    """Takes the bar away."""
+    self._bar.close()

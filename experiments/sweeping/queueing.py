@@ -1,0 +1,94 @@
+"""Which run of a sweep comes next, and how far the sweep is."""
+
+import pathlib
+from collections.abc import Iterable
+
+from experiments import cost
+from experiments.sweeping import grid, ledger
+
+
+class Queue:
+  """The runs of a sweep that are to be made.
+
+  Attributes:
+    done: Names of finished runs.
+    failed: {name: what went wrong} of runs that failed, or can't be made.
+    total_work: FLOPs of all runs.
+  """
+
+  def __init__(self, planned: Iterable[grid.Planned], out: pathlib.Path):
+    """Looks at what is in the folders already.
+
+    Args:
+      planned: The runs, each after the one that it waits for.
+      out: The sweep's folder.
+    """
+    self._out = out
+    self._runs = {one.name: one for one in planned}
+    self._work = {name: _work(one) for name, one in self._runs.items()}
+    self.total_work = sum(self._work.values())
+    states = {name: ledger.state(out / name) for name in self._runs}
+    self.done = {name for name, state in states.items() if state == "finished"}
+    self.failed: dict[str, str] = {}
+    self._under_way: set[str] = set()
+    # What failed in an earlier sweep comes last: what can be had is had first.
+    again = [name for name, state in states.items() if state == "failed"]
+    rest = [name for name in self._runs if name not in self.done and name not in again]
+    self._waiting = rest + again
+    for name in [n for n in self._waiting if self._runs[n].mistake is not None]:
+      mistake = str(self._runs[name].mistake)
+      self.fail(name, mistake)
+      ledger.note_failure(out / name, mistake)
+
+  def __len__(self) -> int:
+    """Returns the number of all runs."""
+    return len(self._runs)
+
+  @property
+  def left(self) -> int:
+    """Returns the number of runs that are neither finished nor failed."""
+    return len(self._waiting) + len(self._under_way)
+
+  def take(self) -> grid.Planned | None:
+    """Returns the next run that can be made now, None if there is none."""
+    for name in self._waiting:
+      one = self._runs[name]
+      if one.after is None or one.after in self.done:
+        self._waiting.remove(name)
+        self._under_way.add(name)
+        return one
+    return None
+
+  def finish(self, name: str) -> None:
+    """Notes that a run is finished."""
+    self._under_way.discard(name)
+    self.done.add(name)
+
+  def fail(self, name: str, message: str) -> list[str]:
+    """Notes that a run failed; returns the names of those that needed it, which fail with it."""
+    self._under_way.discard(name)
+    self._waiting = [n for n in self._waiting if n != name]
+    self.failed[name] = message
+    fallen = []
+    for other in [n for n in self._waiting if self._runs[n].after == name]:
+      why = f"It starts from the weights of {name}, which failed."
+      ledger.note_failure(self._out / other, why)
+      fallen += [other, *self.fail(other, why)]
+    return fallen
+
+  def put_back(self, name: str) -> None:
+    """Notes that a run was stopped and is to be made later."""
+    self._under_way.discard(name)
+    self._waiting.insert(0, name)
+
+  def work_done(self) -> float:
+    """Returns the FLOPs of what needn't be done any more, steps of runs under way included."""
+    over = sum(self._work[name] for name in self.done | self.failed.keys())
+    for name in self._under_way:
+      steps = self._runs[name].config.total_steps
+      over += self._work[name] * min(1.0, ledger.last_step(self._out / name) / steps)
+    return over
+
+
+def _work(one: grid.Planned) -> float:
+  return 0.0 if one.spec is None else cost.run_flops(one.config, one.spec)

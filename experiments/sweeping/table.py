@@ -1,0 +1,67 @@
+"""What a sweep takes, before it is made: the table of `--dry_run`."""
+
+import pathlib
+from collections.abc import Iterator, Sequence
+
+from bit_jax import experiment
+from experiments import cost
+from experiments.sweeping import grid, ledger
+
+_HEADER = ("run", "examples", "batch", "steps", "images", "TFLOPs", "disk MB", "state")
+_FORMAT = "{:<{width}}  {:>9}  {:>5}  {:>6}  {:>11}  {:>11}  {:>8}  {}"
+
+
+def describe(planned: Sequence[grid.Planned], out: pathlib.Path) -> str:
+  """Returns the table: a line a run, and what they take in all.
+
+  Images are those that steps go through, each as often as it is used; TFLOPs are 10^12 operations
+  of training and evaluation.
+
+  Args:
+    planned: The runs.
+    out: The sweep's folder, whose finished runs tell how fast this machine is.
+  """
+  width = max(len(_HEADER[0]), *(len(one.name) for one in planned))
+  lines = [_FORMAT.format(*_HEADER, width=width).rstrip()]
+  lines += [_FORMAT.format(*_row(one, out), width=width).rstrip() for one in planned]
+  return "\n".join([*lines, "", *_totals(planned, out)])
+
+
+def _row(one: grid.Planned, out: pathlib.Path) -> tuple[str, ...]:
+  if one.spec is None:
+    return (one.name, *6 * ("?",), f"can't be made: {one.mistake}")
+  c = one.config
+  state = ledger.state(out / one.name)
+  return (
+    one.name,
+    f"{experiment.num_examples(c, one.spec):,}",
+    f"{c.batch_size}",
+    f"{c.total_steps:,}",
+    f"{c.total_steps * c.batch_size:,}",
+    f"{cost.run_flops(c, one.spec) / 1e12:,.1f}",
+    f"{cost.run_bytes(c, one.spec) / 1e6:,.0f}",
+    "" if state == "open" else state,
+  )
+
+
+def _totals(planned: Sequence[grid.Planned], out: pathlib.Path) -> Iterator[str]:
+  makeable = [(one.config, one.spec, one.name) for one in planned if one.spec is not None]
+  work = {name: cost.run_flops(c, spec) for c, spec, name in makeable}
+  images = sum(c.total_steps * c.batch_size for c, _, _ in makeable)
+  disk = sum(cost.run_bytes(c, spec) for c, spec, _ in makeable)
+  yield (
+    f"{len(planned)} runs: {images:,} images, {sum(work.values()) / 1e15:,.2f} PFLOPs, "
+    f"{disk / 1e9:,.2f} GB of disk."
+  )
+  if len(makeable) < len(planned):
+    yield f"{len(planned) - len(makeable)} of them can't be made; the others go on without them."
+  finished = [name for name in work if ledger.state(out / name) == "finished"]
+  seconds = {name: ledger.seconds(out / name) for name in finished}
+  timed = {name: s for name, s in seconds.items() if s}
+  if timed:
+    rate = sum(work[name] for name in timed) / sum(timed.values())
+    left = sum(work.values()) - sum(work[name] for name in finished)
+    yield (
+      f"{len(finished)} are finished, at {rate / 1e9:,.1f} GFLOP/s of wall time; at that speed all "
+      f"take {sum(work.values()) / rate / 3600:.1f} hours, the rest {left / rate / 3600:.1f}."
+    )
