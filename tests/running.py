@@ -69,9 +69,8 @@ def start(line, tmp_path_factory, **environment):
     "PYTHONUNBUFFERED": "1",
     **environment,
   }
-  return subprocess.Popen(
-    line, cwd=ROOT, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-  )
+  pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+  return subprocess.Popen(line, cwd=ROOT, env=variables, text=True, **pipes)
 
 
 def finish(process, seconds=300):

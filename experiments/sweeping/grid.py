@@ -118,7 +118,7 @@ def _yielded(path: str) -> list[Run]:
     lines = [f.lineno for f in traceback.extract_tb(e.__traceback__) if f.filename == path]
     line = getattr(e, "lineno", None) or (lines[-1] if lines else "?")
     raise errors.UserError(
-      f"The sweep file {path} fails in line {line}: {type(e).__name__}: {e}."
+      f"The sweep file {path} fails in line {line}: {type(e).__name__}: {str(e).rstrip('.')}."
     ) from e
   for run in runs:
     if not isinstance(run, Run):

@@ -1,0 +1,201 @@
+"""Tests of experiments.sweeping.grid, and of what the sweep files ask for."""
+
+import collections
+import pathlib
+import textwrap
+
+import pytest
+
+from bit_jax import errors, experiment, hyperrule
+from bit_jax.data import vtab
+from experiments import reduced
+from experiments.sweeping import grid
+
+FOLDER = pathlib.Path(grid.__file__).parents[1]
+HEAD = """
+from configs import cifar10, quickstart
+from experiments.sweeping import grid
+
+def digits(arguments="", **fields):
+  config = quickstart.get_config(arguments)
+  config.update(fields)
+  return config
+
+"""
+
+
+@pytest.fixture
+def written(tmp_path):
+  """A function that writes a sweep file and returns its path."""
+
+  def write(body, head=HEAD):
+    path = tmp_path / "mine.py"
+    path.write_text(head + textwrap.dedent(body))
+    return str(path)
+
+  return write
+
+
+def committed(name):
+  return grid.load(str(FOLDER / f"{name}.py"), pathlib.Path("/out"))
+
+
+def test_runs_are_resolved_and_named_as_the_training_command_names_them(written):
+  path = written("""
+    def get_runs():
+      for seed in (0, 1):
+        yield grid.Run(digits(f"seed={seed}"), start="in words" if seed else None)
+  """)
+  first, second = grid.load(path, pathlib.Path("/out"))
+  assert (first.config.decay_steps, first.spec.name) == ((40, 60, 80), "digits")
+  assert first.name == pathlib.Path(experiment.default_workdir(first.config)).name
+  assert first.name.startswith("quickstart-R14x0.5-5shot-s0-")
+  assert (first.labels, second.labels) == ({}, {"start": "in words"})
+  assert (first.after, first.mistake) == (None, None)
+
+
+def test_a_run_that_is_listed_twice_is_one_run_with_the_label_of_either(written):
+  path = written("""
+    def get_runs():
+      yield grid.Run(digits())
+      yield grid.Run(digits(), start="in words")
+      yield grid.Run(digits())
+  """)
+  (one,) = grid.load(path, pathlib.Path("/out"))
+  assert one.labels == {"start": "in words"}
+
+
+def test_weights_of_an_earlier_run_are_found_in_its_folder_wherever_that_lies(written):
+  path = written("""
+    def get_runs():
+      first = grid.Run(digits("weights=none"))
+      yield first
+      yield grid.Run(digits(), initialised_from=first)
+  """)
+  first, second = grid.load(path, pathlib.Path("/here"))
+  assert second.after == first.name
+  assert second.config.weights == f"/here/{first.name}/model.npz"
+  assert [one.name for one in grid.load(path, pathlib.Path("/there"))] == [first.name, second.name]
+
+
+def test_a_run_that_cannot_be_made_says_why_and_leaves_the_others(written):
+  path = written("""
+    def get_runs():
+      yield grid.Run(digits(dtype="floaty"))
+      yield grid.Run(digits(dtype="floaty", crop=40))
+      yield grid.Run(digits())
+  """)
+  wrong, other, right = grid.load(path, pathlib.Path("/out"))
+  assert "dtype='floaty' is not known" in wrong.mistake
+  assert wrong.spec is None
+  assert wrong.name != other.name
+  assert right.mistake is None
+
+
+def test_only_takes_what_matches_and_what_that_waits_for(written):
+  path = written("""
+    def get_runs():
+      first = grid.Run(digits("shots=3"))
+      second = grid.Run(digits("shots=4"), initialised_from=first)
+      yield from (first, second)
+      yield grid.Run(digits("shots=5"), initialised_from=second)
+      yield grid.Run(digits("shots=6"))
+  """)
+  out = pathlib.Path("/out")
+  shots = [one.config.shots for one in grid.load(path, out, "*-5shot-*")]
+  assert shots == [3, 4, 5]
+  assert [one.config.shots for one in grid.load(path, out, "*-6shot-*")] == [6]
+  with pytest.raises(errors.UserError, match="no run whose name matches '7'"):
+    grid.load(path, out, "7")
+
+
+@pytest.mark.parametrize(
+  ("body", "fact"),
+  [
+    ("", "has no function get_runs"),
+    ("def get_runs(): return []", "yields no runs"),
+    ("def get_runs(): yield digits()", "yields a ConfigDict, where each must be a grid.Run"),
+    ("x = 1 / 0", r"fails in line 10: ZeroDivisionError: division by zero"),
+    ("def get_runs():\n  yield grid.Run(digits(crop='wide'))", r"fails in line 7: TypeError"),
+    ("def get_runs(:\n  pass", r"fails in line 10: SyntaxError"),
+    ("def get_runs(): yield grid.Run(digits('shots=no'))", "shots=no can't be used"),
+    (
+      "def get_runs():\n  yield grid.Run(digits(), initialised_from=grid.Run(digits('seed=1')))",
+      "before the one whose weights it is initialised from",
+    ),
+  ],
+)
+def test_a_mistake_in_the_file_is_told_in_a_sentence(written, body, fact):
+  with pytest.raises(errors.UserError, match=fact) as caught:
+    grid.load(written(body), pathlib.Path("/out"))
+  assert "mine.py" in str(caught.value)
+
+
+def test_a_file_that_is_not_there_is_told():
+  with pytest.raises(errors.UserError, match="There is no sweep file"):
+    grid.load("nowhere.py", pathlib.Path("/out"))
+
+
+def test_the_fewshot_sweep_has_five_subsets_of_every_size_and_all_images_once():
+  planned = committed("fewshot")
+  assert all(one.mistake is None for one in planned)
+  counts = collections.Counter(
+    (c.dataset, c.preset, c.shots) for c in (one.config for one in planned)
+  )
+  assert {shots for name, _, shots in counts if name == "cifar10"} == {1, 5, 10, 25, 100, None}
+  assert {shots for name, _, shots in counts if name == "oxford_flowers102"} == {1, 5, 10, None}
+  assert {n for (_, _, shots), n in counts.items() if shots is not None} == {2 * 5}
+  assert {n for (_, _, shots), n in counts.items() if shots is None} == {2}
+  assert all(one.config.eval_every >= one.config.total_steps for one in planned)
+
+
+def test_the_vtab_sweep_has_three_runs_of_each_task():
+  planned = committed("vtab1k")
+  counts = collections.Counter((one.config.model, one.config.dataset) for one in planned)
+  assert set(counts.values()) == {3}
+  assert {d for _, d in counts} == {f"vtab/{task}" for task in vtab.TASKS}
+  assert {one.config.crop for one in planned if one.config.model == "BiT-M-R152x4"} == {128, 480}
+  assert {one.config.crop for one in planned if one.config.model == "BiT-M-R50x1"} == {128, 384}
+
+
+def test_the_sizes_sweep_has_all_six_architectures():
+  models = {one.config.model for one in committed("sizes")}
+  sizes = ("R50x1", "R101x1", "R50x3", "R101x3", "R152x2", "R152x4")
+  assert models == {f"BiT-M-{size}" for size in sizes}
+
+
+def test_the_hyperrule_sweep_scores_val200_and_holds_the_rule_itself():
+  planned = committed("hyperrule")
+  assert {(one.spec.num_train, one.spec.num_test) for one in planned} == {(800, 200)}
+  settings = {(one.config.base_lr, one.config.total_steps) for one in planned}
+  assert (0.003, 500) in settings
+  assert len(settings) == 12
+
+
+def test_the_offline_sweep_follows_the_reduced_rule_but_where_it_asks_about_it():
+  pretraining, *planned = committed("offline")
+  assert pretraining.config.dataset == "cifar100"
+  c = pretraining.config
+  assert (c.shots, c.total_steps, c.warmup_steps, c.decay_steps) == (
+    250,
+    2340,
+    117,
+    (780, 1560, 2080),
+  )
+  for one in planned:
+    c = one.config
+    assert (c.resize, c.crop, c.batch_size, c.reason) == (56, 48, 64, reduced.REASON)
+  small = [one.config for one in planned if one.config.shots == 1]
+  assert {(c.total_steps, c.warmup_steps, c.decay_steps) for c in small} == {
+    (100, 20, (40, 60, 80))
+  }
+  whole = [one for one in planned if one.config.dataset == "cifar10" and not one.config.shots]
+  with_mixup = [one for one in whole if one.config.mixup_alpha == hyperrule.MIXUP_ALPHA]
+  assert {one.config.total_steps for one in whole} == {2000}
+  assert len(whole) - len(with_mixup) == 2
+  counts = collections.Counter(
+    (one.labels["start"], one.config.shots) for one in planned if one.config.shots in (1, 5, 10, 25)
+  )
+  assert set(counts.values()) == {5}
+  assert len(counts) == 3 * 4
+  assert {one.after for one in planned} - {None} <= {one.name for one in [pretraining, *planned]}

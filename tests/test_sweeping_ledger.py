@@ -1,0 +1,66 @@
+"""Tests of experiments.sweeping.ledger."""
+
+import json
+import os
+
+import pytest
+
+from experiments.sweeping import ledger
+
+
+def record(folder):
+  return json.loads((folder / "sweep.json").read_text())
+
+
+def test_an_attempt_is_on_record_from_its_beginning(tmp_path):
+  attempt = ledger.Attempt(tmp_path, "mine", {"start": "in words"})
+  assert ledger.state(tmp_path) == "begun"
+  assert ledger.under_way(tmp_path)
+  written = record(tmp_path)
+  assert (written["sweep"], written["labels"]) == ("mine", {"start": "in words"})
+  attempt.end("interrupted")
+  assert not ledger.under_way(tmp_path)
+  (only,) = record(tmp_path)["attempts"]
+  assert only["outcome"] == "interrupted"
+  assert only["seconds"] >= 0
+
+
+def test_attempts_add_up_and_a_killed_one_took_until_it_last_wrote(tmp_path):
+  killed = {"started": "2026-01-01T00:00:00+00:00", "seconds": None, "outcome": "running"}
+  earlier = {"started": "2025-01-01T00:00:00+00:00", "seconds": 7.5, "outcome": "interrupted"}
+  (tmp_path / "sweep.json").write_text(
+    json.dumps({"sweep": "mine", "labels": {}, "attempts": [earlier, killed]})
+  )
+  (tmp_path / "log.txt").write_text("")
+  os.utime(tmp_path / "log.txt", (1767225600 + 90, 1767225600 + 90))  # 90 s after its start
+  ledger.Attempt(tmp_path, "mine", {}).end("finished")
+  first, second, third = record(tmp_path)["attempts"]
+  assert first == earlier
+  assert (second["seconds"], second["outcome"]) == (90.0, "killed")
+  assert ledger.seconds(tmp_path) == pytest.approx(97.5 + third["seconds"])
+
+
+def test_a_failure_is_noted_with_its_traceback_and_goes_when_the_run_is_finished(tmp_path):
+  folder = tmp_path / "run"
+  try:
+    raise ValueError("no")
+  except ValueError as e:
+    ledger.note_failure(folder, "It said no.", e)
+  assert ledger.state(folder) == "failed"
+  assert ledger.failure(folder) == "It said no."
+  noted = json.loads((folder / "error.json").read_text())
+  assert noted["kind"] == "ValueError"
+  assert "test_sweeping_ledger.py" in noted["traceback"]
+  ledger.Attempt(folder, "mine", {}).end("finished")
+  assert ledger.failure(folder) is None
+
+
+def test_a_folder_tells_how_far_its_run_is(tmp_path):
+  assert ledger.state(tmp_path / "none") == "open"
+  assert ledger.last_step(tmp_path) == 0
+  assert ledger.seconds(tmp_path) is None
+  (tmp_path / "metrics.jsonl").write_text('{"step": 4}\n{"step": 8}\n{"st')
+  assert ledger.last_step(tmp_path) == 8
+  ledger.note_failure(tmp_path, "First it failed.")
+  (tmp_path / "result.json").write_text("{}")
+  assert ledger.state(tmp_path) == "finished"

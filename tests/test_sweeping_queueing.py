@@ -1,0 +1,131 @@
+"""Tests of experiments.sweeping.queueing and experiments.sweeping.table: folders stand for runs."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bit_jax import experiment
+from configs import quickstart
+from experiments import cost
+from experiments.sweeping import grid, ledger, queueing, table
+
+
+def planned(name, after=None, mistake=None, steps=100):
+  config = quickstart.get_config()
+  config.total_steps = steps
+  resolved, spec = experiment.resolve(config)
+  return grid.Planned(name, resolved, None if mistake else spec, {}, after, mistake)
+
+
+def finished(folder):
+  folder.mkdir(parents=True)
+  (folder / "result.json").write_text(json.dumps({"top1": 0.5}))
+
+
+def test_finished_runs_are_not_made_again_and_failed_ones_come_last(tmp_path):
+  finished(tmp_path / "b")
+  ledger.note_failure(tmp_path / "a", "It failed.")
+  queue = queueing.Queue([planned(n) for n in "abcd"], tmp_path)
+  assert queue.done == {"b"}
+  assert not queue.failed
+  assert [queue.take().name for _ in range(3)] == ["c", "d", "a"]
+  assert queue.take() is None
+  assert queue.left == 3
+
+
+def test_a_run_waits_for_the_one_whose_weights_it_needs(tmp_path):
+  queue = queueing.Queue([planned("a"), planned("b", after="a"), planned("c")], tmp_path)
+  assert [queue.take().name, queue.take().name] == ["a", "c"]
+  assert queue.take() is None
+  queue.finish("a")
+  assert queue.take().name == "b"
+
+
+def test_what_needs_a_failed_run_fails_with_it(tmp_path):
+  runs = [planned("a"), planned("b", after="a"), planned("c", after="b"), planned("d")]
+  queue = queueing.Queue(runs, tmp_path)
+  assert queue.take().name == "a"
+  assert queue.fail("a", "It failed.") == ["b", "c"]
+  assert queue.failed["c"] == "It starts from the weights of b, which failed."
+  assert ledger.failure(tmp_path / "b") == "It starts from the weights of a, which failed."
+  assert (queue.take().name, queue.left) == ("d", 1)
+
+
+def test_a_run_that_cannot_be_made_has_failed_before_it_begins(tmp_path):
+  queue = queueing.Queue([planned("a", mistake="No."), planned("b", after="a")], tmp_path)
+  assert queue.failed.keys() == {"a", "b"}
+  assert queue.left == 0
+  assert ledger.failure(tmp_path / "a") == "No."
+
+
+def test_a_run_that_was_stopped_comes_next(tmp_path):
+  queue = queueing.Queue([planned("a"), planned("b")], tmp_path)
+  queue.take()
+  queue.put_back("a")
+  assert queue.take().name == "a"
+
+
+def test_work_counts_operations_and_the_steps_of_runs_under_way(tmp_path):
+  runs = [planned("a", steps=100), planned("b", steps=300)]
+  queue = queueing.Queue(runs, tmp_path)
+  works = [cost.run_flops(one.config, one.spec) for one in runs]
+  assert queue.total_work == sum(works)
+  assert queue.work_done() == 0
+  queue.take()
+  (tmp_path / "a").mkdir()
+  (tmp_path / "a" / "metrics.jsonl").write_text('{"step": 25}\n')
+  assert queue.work_done() == pytest.approx(works[0] / 4)
+  queue.finish("a")
+  assert queue.work_done() == works[0]
+  queue.take()
+  queue.fail("b", "It failed.")
+  assert queue.work_done() == queue.total_work
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=12), st.data())
+def test_every_run_ends_once_whatever_becomes_of_it(tmp_path_factory, befores, data):
+  runs = []
+  for i, before in enumerate(befores):
+    after = f"r{i - before}" if 0 < before <= i else None
+    runs.append(grid.Planned(f"r{i}", None, None, {}, after, None))
+  queue = queueing.Queue(runs, tmp_path_factory.mktemp("queue"))
+  taken = []
+  while (one := queue.take()) is not None:
+    taken.append(one.name)
+    what = data.draw(st.sampled_from(["finish", "fail"]))
+    queue.finish(one.name) if what == "finish" else queue.fail(one.name, "It failed.")
+  assert queue.left == 0
+  assert len(taken) == len(set(taken))
+  assert queue.done | queue.failed.keys() == {one.name for one in runs}
+  assert not queue.done & queue.failed.keys()
+  for one in runs:
+    if one.after in queue.failed:
+      assert one.name in queue.failed
+
+
+def test_the_table_has_a_line_for_each_run_and_the_sums(tmp_path):
+  runs = [planned("first"), planned("second", steps=200), planned("third", mistake="No.")]
+  text = table.describe(runs, tmp_path)
+  header, first, second, third, _, total, unmakeable = text.splitlines()
+  assert " ".join(header.split()) == "run examples batch steps images TFLOPs disk MB state"
+  work = [cost.run_flops(one.config, one.spec) / 1e12 for one in runs[:2]]
+  disk = [cost.run_bytes(one.config, one.spec) / 1e6 for one in runs[:2]]
+  expected = ["first", "50", "64", "100", "6,400", f"{work[0]:.1f}", f"{disk[0]:.0f}"]
+  assert first.split() == expected
+  assert second.split()[3:6] == ["200", "12,800", f"{work[1]:.1f}"]
+  assert third.endswith("can't be made: No.")
+  assert total.startswith(f"3 runs: 19,200 images, {sum(work) / 1e3:.2f} PFLOPs")
+  assert unmakeable.startswith("1 of them")
+
+
+def test_the_table_tells_the_time_left_at_the_speed_of_finished_runs(tmp_path):
+  runs = [planned("a"), planned("b"), planned("c")]
+  finished(tmp_path / "a")
+  attempt = {"started": "2026-01-01T00:00:00+00:00", "seconds": 7200.0, "outcome": "finished"}
+  record = {"sweep": "mine", "labels": {}, "attempts": [attempt]}
+  (tmp_path / "a" / "sweep.json").write_text(json.dumps(record))
+  text = table.describe(runs, tmp_path)
+  assert text.splitlines()[1].endswith("finished")
+  assert text.endswith("at that speed all take 6.0 hours, the rest 4.0.")
