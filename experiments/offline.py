@@ -59,7 +59,7 @@ def get_runs() -> Iterator[grid.Run]:
 def _half_of_the_pretraining() -> Any:
   """The embedded checkpoint's own training, on half of its images: as many epochs, half the steps.
 
-  So the paper compares its two public upstream sets, too: 90 epochs of either (3.2).
+  So the paper compares its two public upstream sets, too: 90 epochs of either (3.3).
   """
   config = pretrain_mini.get_config("shots=250")
   config.total_steps //= 2

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pathlib
 import signal
 import sys
 import textwrap
@@ -12,6 +13,7 @@ import running
 
 from bit_jax import commands
 from experiments import sweep
+from experiments.sweeping import ledger
 
 HEAD = f"""
 import sys
@@ -49,7 +51,7 @@ def until(process, condition, seconds=200):
   while not condition():
     assert process.poll() is None, process.communicate()
     assert time.monotonic() < end
-    time.sleep(0.05)
+    time.sleep(0.2)
 
 
 @pytest.mark.parametrize(
@@ -121,52 +123,50 @@ def test_a_poisoned_run_is_on_record_and_the_others_are_made_once(file, tmp_path
 
 @pytest.mark.slow
 def test_what_was_stopped_or_killed_goes_on_and_comes_to_the_same(file, tmp_path, tmp_path_factory):
-  fields = "total_steps=60, log_every=2, checkpoint_every=10, eval_every=60"
+  fields = {"total_steps": 60, "log_every": 2, "checkpoint_every": 10, "eval_every": 60}
   path = file(f"""
     def get_runs():
-      for seed in (0, 1):
-        yield grid.Run(running.config("%s,seed=%d" % (running.ARGUMENTS, seed), {fields}))
+      yield grid.Run(running.config(**{fields}))
   """)
-  out, whole = tmp_path / "out", tmp_path / "whole"
+  out = tmp_path / "out"
 
-  def steps():
-    return sum(1 for p in out.glob("*/metrics.jsonl") for line in p.open() if "train" in line)
+  def step():
+    return max(map(ledger.last_step, out.glob("quickstart-*")), default=0)
 
-  process = start(tmp_path_factory, path, out)
-  until(process, lambda: steps() > 2)
+  def begun(beyond):
+    process = start(tmp_path_factory, path, out)
+    until(process, lambda: step() > beyond)
+    return process
+
+  process = begun(2)
   process.send_signal(signal.SIGINT)
   status, _, error = running.finish(process)
   assert status == commands.INTERRUPTED
-  assert "the same command goes on" in error
-  stopped = steps()
-  process = start(tmp_path_factory, path, out)
-  until(process, lambda: steps() > stopped + 2)
+  assert "Stopped with 1 of 1 runs to go; the same command goes on." in error
+  process = begun(step() + 2)
   process.send_signal(signal.SIGKILL)  # the worker sees that nobody is there, and saves
   process.communicate()
-  process = start(tmp_path_factory, path, out, "--jobs=2")
-  until(process, lambda: steps() > stopped + 4)
-  (worker,) = {int(p) for p in _workers(process.pid)[:1]}
-  os.kill(worker, signal.SIGKILL)  # as the system does where memory is short
-  status, text, error = running.finish(process)
+  process = begun(step() + 2)
+  os.kill(worker_of(process), signal.SIGKILL)  # as the system does where memory is short
+  status, _, error = running.finish(process)
   assert status == commands.MISTAKE
-  assert "error: 1 of 2 runs failed, 1 are finished" in error
+  assert "error: 1 of 1 runs failed, 0 are finished" in error
   assert "killed, most likely for want of memory" in error
   status, text, error = running.finish(start(tmp_path_factory, path, out))
   assert (status, error) == (0, "")
-  assert "All 2 runs are finished" in text
+  assert "All 1 runs are finished" in text
   assert not records(out, "error.json")
-
-  status, _, _ = running.finish(start(tmp_path_factory, path, whole))
-  assert status == 0
-  values = [
-    {name: (r["top1"], r["loss"]) for name, r in records(folder, "result.json").items()}
-    for folder in (out, whole)
-  ]
-  assert len(values[0]) == 2
-  assert values[0] == values[1]
+  (record,) = records(out, "sweep.json").values()
+  outcomes = [attempt["outcome"] for attempt in record["attempts"]]
+  assert outcomes == ["interrupted", "interrupted", "killed", "finished"]
+  (result,) = records(out, "result.json").values()
+  with running.compilation_cache(tmp_path_factory):
+    expected = running.train(tmp_path / "whole", **fields)
+  assert (result["top1"], result["loss"]) == (expected["top1"], expected["loss"])
 
 
-def _workers(pid):
-  """Returns the process ids of a sweep's workers."""
-  with open(f"/proc/{pid}/task/{pid}/children") as children:
-    return children.read().split()
+def worker_of(process):
+  """Returns the process id of a sweep's worker."""
+  children = pathlib.Path(f"/proc/{process.pid}/task/{process.pid}/children")
+  (worker,) = children.read_text().split()
+  return int(worker)

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import sys
 
 import pytest
@@ -74,21 +73,21 @@ def test_a_stopped_run_has_no_error(tmp_path, monkeypatch):
 def test_the_process_makes_one_run_after_another_and_saves_when_nobody_is_there(
   tmp_path, tmp_path_factory
 ):
-  process = running.start([sys.executable, "-m", "experiments.sweeping.worker"], tmp_path_factory)
-  os.set_blocking(process.stdout.fileno(), True)
-  for each in (job(tmp_path / "bad", weights="/nowhere.npz"), job(tmp_path / "good")):
-    process.stdin.write(json.dumps(dataclasses.asdict(each)) + "\n")
+  line = [sys.executable, "-m", "experiments.sweeping.worker"]
+  with running.start(line, tmp_path_factory) as process:
+    for each in (job(tmp_path / "bad", weights="/nowhere.npz"), job(tmp_path / "good")):
+      process.stdin.write(json.dumps(dataclasses.asdict(each)) + "\n")
+      process.stdin.flush()
+    assert process.stdout.readline() == "failed\n"
+    assert process.stdout.readline() == "finished\n"
+    long = job(tmp_path / "long", total_steps=100_000, eval_every=100_000, checkpoint_every=100_000)
+    process.stdin.write(json.dumps(dataclasses.asdict(long)) + "\n")
     process.stdin.flush()
-  assert process.stdout.readline() == "failed\n"
-  assert process.stdout.readline() == "finished\n"
-  long = job(tmp_path / "long", total_steps=100_000, eval_every=100_000, checkpoint_every=100_000)
-  process.stdin.write(json.dumps(dataclasses.asdict(long)) + "\n")
-  process.stdin.flush()
-  while ledger.last_step(tmp_path / "long") < 4:
-    assert process.poll() is None
-  process.stdin.close()
-  assert process.stdout.readline() == "interrupted\n"
-  assert process.wait() == 0
-  assert (tmp_path / "long" / "checkpoints").is_dir()
-  assert "Top-1" not in process.stderr.read()  # runs print into their logs
-  assert "step 6: evaluated" in (tmp_path / "good" / "log.txt").read_text()
+    while ledger.last_step(tmp_path / "long") < 4:
+      assert process.poll() is None
+    process.stdin.close()
+    assert process.stdout.readline() == "interrupted\n"
+    assert process.wait() == 0
+    assert (tmp_path / "long" / "checkpoints").is_dir()
+    assert "Top-1" not in process.stderr.read()  # runs print into their logs
+    assert "step 6: evaluated" in (tmp_path / "good" / "log.txt").read_text()
