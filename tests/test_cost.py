@@ -2,10 +2,11 @@
 
 import hypothesis
 import pytest
+import running
 from hypothesis import strategies as st
 
-from bit_jax import architectures, experiment, trainer
-from configs import cifar10, quickstart
+from bit_jax import architectures, experiment
+from configs import cifar10
 from experiments import cost
 
 
@@ -53,12 +54,11 @@ def test_test_images_count_at_their_own_size():
 
 
 @pytest.mark.slow
-def test_bytes_of_a_real_run_folder(tmp_path):
-  config = quickstart.get_config("weights=none")
-  config.total_steps, config.batch_size, config.crop = 2, 8, 16
-  config, spec = experiment.resolve(config)
-  trainer.train_and_evaluate(config, str(tmp_path / "run"))
-  held = sum(path.stat().st_size for path in (tmp_path / "run").rglob("*"))
+def test_bytes_of_a_real_run_folder(tmp_path, tmp_path_factory):
+  with running.compilation_cache(tmp_path_factory):
+    running.train(tmp_path / "run")
+  held = sum(path.stat().st_size for path in (tmp_path / "run").rglob("*") if path.is_file())
+  config, spec = experiment.resolve(running.config())
   assert cost.run_bytes(config, spec) == pytest.approx(held, rel=0.25)
 
 
