@@ -115,7 +115,7 @@ def line(row: Row) -> str:
   cells = [row.checkpoint, row.dataset, row.test_size]
   if row.measured is None:
     start = "".join(f"{c:<{w}}" for c, w in zip(cells, _WIDTHS.values(), strict=False))
-    return f"{start}missing: {row.remark}"
+    return f"{start}not evaluated: {row.remark}"
   off = "" if row.difference is None else f"{row.difference:+.2f}"
   marks = {"different": " !", "measured": " *" if off else ""}
   cells += [f"{row.images:,}", row.metric]
@@ -178,7 +178,7 @@ def require(found: Sequence[Row]) -> None:
   verdicts = [row.verdict for row in found]
   if not any(verdict != "missing" for verdict in verdicts):
     raise errors.UserError(
-      f"Nothing could be evaluated: {len(found)} missing, which the table says what to do about."
+      "Nothing could be evaluated: the table says what is missing, and what to do about it."
     )
   different = sorted({row.checkpoint for row in found if row.verdict == "different"})
   if different:

@@ -76,7 +76,7 @@ def test_lines_have_their_columns_below_the_titles():
     assert line[header.index(title) :].startswith(text)
   assert verification.line(row(97.6)).split()[-3:] == ["-0.04", "a", "colab"]
   assert "-0.14 *" in verification.line(row(97.5, judged=False))
-  assert verification.line(MISSING).endswith("missing: get it")
+  assert verification.line(MISSING).endswith("not evaluated: get it")
 
 
 def test_notes_tell_what_the_table_needs():
@@ -131,7 +131,7 @@ def test_nothing_of_vtab_nothing_of_means():
 def test_what_ends_in_an_error():
   verification.require([MISSING, row(97.6)])
   verification.require([row(50.0, judged=False)])
-  with pytest.raises(errors.UserError, match="Nothing could be evaluated: 2 missing"):
+  with pytest.raises(errors.UserError, match="Nothing could be evaluated: the table"):
     verification.require([MISSING, MISSING])
   with pytest.raises(errors.UserError, match=r"1 figures are off by more than 0\.1 .*: some"):
     verification.require([MISSING, row(97.6), row(90.0)])

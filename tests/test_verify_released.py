@@ -78,11 +78,11 @@ def test_what_is_missing_is_told_exactly(capsys):
   assert run("BiT-M-R50x1-CIFAR10") == commands.MISTAKE
   printed = capsys.readouterr()
   assert (
-    "missing: BiT-M-R50x1-CIFAR10 is not in the cache: `python -m bit_jax.weights download "
+    "not evaluated: BiT-M-R50x1-CIFAR10 is not in the cache: `python -m bit_jax.weights download "
     f"BiT-M-R50x1-CIFAR10` gets it, or put it at {cache.directory() / 'BiT-M-R50x1-CIFAR10.npz'}."
   ) in printed.out
   assert printed.err == (
-    "error: Nothing could be evaluated: 1 missing, which the table says what to do about.\n"
+    "error: Nothing could be evaluated: the table says what is missing, and what to do about it.\n"
   )
 
 
@@ -150,7 +150,7 @@ def test_mistakes_are_told(arguments, said, capsys):
 def test_a_damaged_file_stops_no_other(own, tmp_path, capsys):
   own.write_bytes(own.read_bytes()[:1000])
   assert run(f"--weights={own}", "--dataset=digits", "--size=16") == commands.MISTAKE
-  assert "missing: " in (out := capsys.readouterr().out)
+  assert "not evaluated: " in (out := capsys.readouterr().out)
   assert "truncated" in out
 
 
@@ -214,10 +214,18 @@ def test_a_synthetic_cifar10_checkpoint_in_the_cache(synth_npz, tmp_path, monkey
   parts = {"train": [(0, 3, False)], "test": [(0, 10, True), (10, count, True)]}
   generated_tfds.prepare("cifar10", tmp_path, parts)
   out = tmp_path / "rows.json"
-  assert run("CIFAR10", f"--data_dir={tmp_path}", f"--out={out}") == 0
+  assert run("R50x1-CIFAR10", f"--data_dir={tmp_path}", f"--out={out}") == 0
   rows = json.loads(out.read_text())
   assert [row["expected"] for row in rows] == [97.64, 97.62, 97.61]
   assert {row["images"] for row in rows} == {count}
   assert {row["measured"] for row in rows} == {pytest.approx(expected, abs=1e-4)}
   assert {row["verdict"] for row in rows} == {"measured"}  # 24 images aren't CIFAR-10
   assert "holds 24 test images where 10,000 were expected" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_the_embedded_checkpoint_reaches_its_card_on_the_real_images(tfds_dir, capsys):
+  assert run("R14x0.5-CIFAR100", f"--data_dir={tfds_dir}") == 0
+  top1, top5 = capsys.readouterr().out.splitlines()[1:3]
+  assert "44.54 %   44.54 %   +0.00 " in top1
+  assert "74.83 %   74.83 %   +0.00 " in top5
