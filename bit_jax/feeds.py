@@ -4,7 +4,7 @@ Both come in the order of `bit_jax.data.order`, so that a run doesn't depend on 
 """
 
 import itertools
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 import jax
@@ -54,7 +54,12 @@ class Feed:
       )
 
   def evaluate(
-    self, model: models.ResNetV2, size: int, params: Any, batch_size: int
+    self,
+    model: models.ResNetV2,
+    size: int,
+    params: Any,
+    batch_size: int,
+    tell: Callable[[int], object] = lambda _: None,
   ) -> tuple[dict[str, float], np.ndarray, np.ndarray]:
     """Evaluates every example once.
 
@@ -63,6 +68,7 @@ class Feed:
       size: Side of the square that images are resized to, in pixels.
       params: Parameter tree, replicated.
       batch_size: Images in a step over all devices; of no consequence for the result.
+      tell: Called with the images of each batch when it has been sent.
 
     Returns:
       The means of the metrics, [N] int32 predictions and [N] int32 labels.
@@ -78,6 +84,7 @@ class Feed:
       pending.append((indices[mask], mask, predicted))
       if len(pending) > 1:  # or batches would pile up on the devices
         jax.block_until_ready(pending[-2])
+      tell(int(mask.sum()))
     for rows, mask, predicted in pending:
       found[:, rows] = np.stack(predicted)[:, mask]
     return metrics.merge(parts), found[0], found[1]

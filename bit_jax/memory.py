@@ -21,6 +21,7 @@ from bit_jax.data import order
 
 MARGIN = 0.9  # of an accelerator's memory; what is free need not lie in one piece
 _FLOAT32 = 4  # bytes
+_OUT_OF_MEMORY = ("RESOURCE_EXHAUSTED", "Out of memory")  # on an accelerator, on CPU
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,6 +176,13 @@ def evaluation_bound(task: Task) -> Need:
 def largest(need: Need, sizes: Sequence[int], budget: float) -> int | None:
   """Returns the largest of some rising sizes that fits into so many bytes, or None."""
   return max((m for m in sizes if need.of(m) <= budget), default=None)
+
+
+def ran_out(error: BaseException) -> bool:
+  """Returns whether an error is what JAX or numpy raises where memory is short."""
+  if isinstance(error, jax.errors.JaxRuntimeError):
+    return any(text in str(error) for text in _OUT_OF_MEMORY)
+  return isinstance(error, MemoryError)
 
 
 def gigabytes(amount: float) -> str:

@@ -23,6 +23,7 @@ from bit_jax import (
   feeds,
   hyperrule,
   interruption,
+  memory,
   metrics,
   models,
   optimizer,
@@ -192,7 +193,6 @@ def _train(run: _Run) -> dict[str, Any]:
       return loop.finish(done)
 
 
-_OUT_OF_MEMORY = ("RESOURCE_EXHAUSTED", "Out of memory")  # on an accelerator, on CPU
 _SMALLER_SET = "a smaller --config.resident_share, or a smaller model"
 
 
@@ -202,7 +202,7 @@ def _explained_out_of_memory(run: _Run, advice: str) -> Iterator[None]:
   try:
     yield
   except (jax.errors.JaxRuntimeError, MemoryError) as e:
-    if not isinstance(e, MemoryError) and not any(t in str(e) for t in _OUT_OF_MEMORY):
+    if not memory.ran_out(e):
       raise
     c = run.config
     raise errors.UserError(

@@ -14,23 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from bit_jax import (
-  architectures,
-  commands,
-  errors,
-  experiment,
-  feeds,
-  models,
-  parallel,
-  runs,
-  weights,
-)
-from bit_jax.data import loading
-from configs import pretrain_mini
+from bit_jax import architectures, commands, errors, runs, weights
+from experiments import evaluation
 
 MODEL = "R14x0.5"
 NAME = weights.default_for(MODEL)
-_EVAL_BATCH = 500
 _TEMPLATE = pathlib.Path(__file__).parent / "model_card_template.md"
 
 
@@ -52,15 +40,11 @@ def main(argv: Sequence[str]) -> None:
   weights.save(target, trained.params, kernel_dtype=np.float16)
 
   embedded = weights.load(target, architecture, head="keep", num_classes=100)
-  resolved, spec = experiment.resolve(pretrain_mini.get_config())
-  resolved.data_dir = argv[2] if len(argv) == 3 else None
-  data = loading.load(spec, resolved)
-  params = parallel.replicate(embedded.params)
-  measured, _, _ = feeds.Feed(data.test).evaluate(
-    models.create(MODEL, 100), config["crop"], params, _EVAL_BATCH
-  )
-  names = data.test.class_names
-  card = _card(run, config, result, measured, names, data.version, embedded.sha256)
+  view = evaluation.View(config["crop"])
+  tests = evaluation.load("cifar100", view, argv[2] if len(argv) == 3 else None)
+  measured = evaluation.evaluate(embedded.params, architecture, tests)
+  names = tests.part.class_names
+  card = _card(run, config, result, measured, names, tests.version, embedded.sha256)
   target.with_suffix(".md").write_text(card)
   print(f"{target}: {target.stat().st_size / 1e6:.2f} MB, top-1 {measured['top1']:.2%}")
 

@@ -24,15 +24,18 @@ KITTI_DEPTHS = (2.5, 8.0, 8.125, 15.0, 20.0, 20.125, 60.0)
 _EXPRESSION = re.compile(r"(\w+)(?:\[(\d+%?)?:(\d+)?(%)?\])?")
 
 
-def prepare(tfds_name, data_dir):
-  """Writes the copy of a builder; with its config where it has several."""
+def prepare(tfds_name, data_dir, splits=None):
+  """Writes the copy of a builder; with its config where it has several.
+
+  `splits` is {split: [(start, stop, whether it is read)]}; None: what the tasks of VTAB-1k read.
+  """
   from bit_jax.data import builders
 
   tfds = builders.tfds
   builder = builders.find_current(tfds_name, str(data_dir))
   builder.data_path.mkdir(parents=True)
   infos = []
-  for split, parts in _parts(tfds_name).items():
+  for split, parts in (splits or _parts(tfds_name)).items():
     template = tfds.core.ShardedFileTemplate(
       split=split, dataset_name=builder.name, data_dir=builder.data_path, filetype_suffix="tfrecord"
     )

@@ -124,7 +124,9 @@ def test_evaluation_scores_every_example_once(resident, batch_size):
   model = Linear(N)
   params = model.init(jax.random.key(0), np.zeros((1, 3, 3, 3)))["params"]
   replicated = parallel.replicate(params)
-  means, predictions, labels = resident.evaluate(model, 3, replicated, batch_size)
+  told = []
+  means, predictions, labels = resident.evaluate(model, 3, replicated, batch_size, told.append)
+  assert (sum(told), len(told) > 1) == (N, batch_size < N)
   streamed = feeds.Feed(part(streamed=True)).evaluate(model, 3, replicated, batch_size)
   assert streamed[0] == means
   np.testing.assert_array_equal(streamed[1], predictions)

@@ -110,6 +110,37 @@ def test_images_of_a_folder_are_decoded_and_resized(folder_path):
   assert data.version.startswith("set, sha256 ")
 
 
+@pytest.mark.parametrize("memory", [float("inf"), TEST_BYTES, TEST_BYTES - 1])
+def test_what_is_scored_can_be_loaded_alone(folder_path, memory):
+  whole = load_folder(folder_path)
+  config, spec = resolved(folder.get_config(f"path={folder_path}"))
+  alone = loading.load_test(spec, config, memory)
+  assert (alone.part.examples is None) == (memory < TEST_BYTES)
+  assert (alone.version, alone.left_out, alone.warnings) == (whole.version, {}, [])
+  assert_same(alone.part, whole.test)
+
+
+def test_what_is_scored_has_its_own_remarks(folder_path):
+  config, spec = resolved(folder.get_config(f"path={folder_path}"), min_side=21)
+  spec = dataclasses.replace(spec, num_train=9_999, num_test=7)
+  alone = loading.load_test(spec, config)
+  assert alone.left_out == {"test images of odd size": 3}
+  assert len(alone.part) == 3
+  (warning,) = alone.warnings  # none of the training images
+  assert "holds 6 test images where 7 were expected" in warning
+  with pytest.raises(errors.UserError, match="holds 3 classes where 4 were expected"):
+    loading.load_test(dataclasses.replace(spec, num_classes=4), config)
+
+
+def test_an_unreadable_image_of_those_that_are_scored(folder_path):
+  config, spec = resolved(folder.get_config(f"path={folder_path}"))
+  spoil(folder_path / "train/ant/0.png")
+  assert len(loading.load_test(spec, config).part) == 6  # the others aren't read
+  spoil(folder_path / "test/ant/0.png")
+  with pytest.raises(errors.UserError, match=r"1 of 6 images can't be read"):
+    loading.load_test(spec, config)
+
+
 @pytest.mark.parametrize(
   ("memory", "resident"),
   [

@@ -103,3 +103,17 @@ def test_a_command_of_an_odd_number_of_images(capsys):
 def test_a_command_of_another_form(arguments):
   with pytest.raises(errors.UserError, match=r"bit_jax\.memory MODEL CROP IMAGES BYTES"):
     memory.main(["", *arguments])
+
+
+@pytest.mark.parametrize(
+  ("error", "short"),
+  [
+    (MemoryError(), True),
+    (jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 byte"), True),
+    (jax.errors.JaxRuntimeError("Out of memory allocating 1 byte"), True),
+    (jax.errors.JaxRuntimeError("INTERNAL: it broke"), False),
+    (ValueError("Out of memory"), False),
+  ],
+)
+def test_what_is_raised_where_memory_is_short(error, short):
+  assert memory.ran_out(error) == short

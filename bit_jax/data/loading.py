@@ -88,7 +88,8 @@ def load(spec: datasets.DatasetSpec, config: Any, memory: float = math.inf) -> L
       is a tfds set and TensorFlow isn't installed.
   """
   opened = opening.open_set(spec, config.data_dir)
-  warnings = _differences(spec, opened)
+  test_part = ("test", opened.test, spec.num_test)
+  warnings = _differences(spec, ("training", opened.train, spec.num_train), test_part)
   unchecked = opened.listing is not None  # arrays can be read, and so can what tfds prepared
   kept, left_out = choosing.usable(opened.train, "training", config, unchecked)
   kept_tests, tests_left_out = choosing.usable(opened.test, "test", config, unchecked)
@@ -116,6 +117,46 @@ def load(spec: datasets.DatasetSpec, config: Any, memory: float = math.inf) -> L
     listing=listing,
     caches=reader.caches,
   )
+
+
+@dataclasses.dataclass(frozen=True)
+class LoadedTest:
+  """What is scored, alone.
+
+  Attributes:
+    part: Its examples.
+    version: What identifies the data (`opening.Opened`).
+    left_out: How many images were left out for which reason.
+    warnings: Sentences on what is otherwise than the description of the data set says.
+  """
+
+  part: Part
+  version: str
+  left_out: dict[str, int]
+  warnings: list[str]
+
+
+def load_test(spec: datasets.DatasetSpec, config: Any, memory: float = math.inf) -> LoadedTest:
+  """Loads what a run is scored on, and nothing of what it is trained on.
+
+  Of a set that tfds prepared, the other splits needn't be there.
+
+  Args:
+    spec: From `datasets.find`.
+    config: Resolved: the test images' size, and what is to be left out.
+    memory: Bytes that decoded images may take; more are streamed.
+
+  Raises:
+    UserError: As `load` does.
+  """
+  spec = dataclasses.replace(spec, train_split=spec.test_split)
+  opened = opening.open_set(spec, config.data_dir)
+  warnings = _differences(spec, ("test", opened.test, spec.num_test))
+  kept, left_out = choosing.usable(opened.test, "test", config, opened.listing is not None)
+  reader = _Reader(config, spec.image_size, memory, opened)
+  part = reader.read(opened.test, kept, host_sizes(spec, config)[1], "test")
+  choosing.require_readable(reader.unreadable, len(part))
+  return LoadedTest(part, opened.version, left_out, warnings)
 
 
 def image_sizes(spec: datasets.DatasetSpec, config: Any) -> tuple[tuple[int, int], tuple[int, int]]:
@@ -228,13 +269,17 @@ def _marked(
   )
 
 
-def _differences(spec: datasets.DatasetSpec, opened: opening.Opened) -> list[str]:
+def _differences(spec: datasets.DatasetSpec, *parts: tuple[str, opening.Source, int]) -> list[str]:
   """Returns what is otherwise than the rule was told.
+
+  Args:
+    spec: What it was told.
+    *parts: Name, examples and the number expected of each part that is used.
 
   Raises:
     UserError: The classes are not those that were expected.
   """
-  found = len(opened.train.class_names)
+  found = len(parts[0][1].class_names)
   if found != spec.num_classes:
     raise errors.UserError(
       f"The data set {spec.name} holds {found} classes where {spec.num_classes} were expected: it "
@@ -243,9 +288,6 @@ def _differences(spec: datasets.DatasetSpec, opened: opening.Opened) -> list[str
   return [
     f"The data set {spec.name} holds {len(source):,} {part} images where {expected:,} were "
     f"expected: it is another version, or incomplete, and figures can't be compared with others."
-    for part, source, expected in (
-      ("training", opened.train, spec.num_train),
-      ("test", opened.test, spec.num_test),
-    )
+    for part, source, expected in parts
     if len(source) != expected
   ]

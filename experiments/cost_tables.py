@@ -1,0 +1,163 @@
+"""The tables of `cost.md`: operations, device memory and time of each network and regime."""
+
+import math
+from collections.abc import Iterator, Sequence
+
+import jax.numpy as jnp
+
+from bit_jax import architectures, hyperrule, memory, models
+from experiments import throughput
+from experiments.benchmarks import results, roofline
+
+_NETWORKS = ("R14x0.5", "R50x1", "R101x1", "R50x3", "R101x3", "R152x2", "R152x4")
+_SIZES = (128, 384, 480)
+_DTYPES = ("float32", "bfloat16")
+_BATCHES = (8, 32, 128, 512)
+_REGIMES = ("small", "medium", "large")
+_CLASSES = 1000  # which matter little but to the smallest network's memory
+_PREFIXES = ("", "K", "M", "G", "T", "P", "E")
+_CARDS = ("A100", "H100", "H200")
+
+
+def document(
+  known: Sequence[throughput.Measured], checked: Sequence[Sequence[str]]
+) -> Iterator[str]:
+  """Yields the lines of `cost.md`.
+
+  Args:
+    known: What was measured.
+    checked: Rows for `checks`.
+  """
+  batch = hyperrule.RULE_BATCH_SIZE
+  lengths = ", ".join(
+    f"{name} {r.total_steps:,}" for name, r in zip(_REGIMES, hyperrule.REGIMES, strict=True)
+  )
+  yield "# What runs cost"
+  yield ""
+  yield (
+    f"By `python -m experiments.cost`. Steps of {batch} images, by the rule: {lengths}. "
+    "Evaluations come on top."
+  )
+  yield ""
+  yield "## Operations of training"
+  yield ""
+  yield (
+    "Of convolutions and head, a multiplication and its addition being two; training takes "
+    f"{architectures.TRAINING_FACTOR} times the forward pass."
+  )
+  yield ""
+  yield from _flops_table()
+  yield ""
+  yield "## Device memory"
+  yield ""
+  yield (
+    "GB (1e9 bytes) on a GPU or TPU, by the arithmetic of `bit_jax.memory`, an upper bound: "
+    "weights and momentum, and with so many images at once on a device all in all, beside some "
+    "1 GB for the program. A batch is cut into micro-batches that fit."
+  )
+  yield ""
+  yield from _memory_table()
+  yield ""
+  yield "## Time of training"
+  yield ""
+  yield (
+    f"Small / medium / large regime. On {throughput.CPU} in float32: `m` from images a second as "
+    "measured, in smaller batches; `~` an estimate, at the FLOP/s that the most similar case "
+    "reached. On cards nothing was measured: `>=` is the least time that their data sheets allow "
+    "(bfloat16, `experiments/benchmarks/roofline.py`), and a run takes longer."
+  )
+  yield ""
+  yield from _time_table(known)
+  yield ""
+  for card in _CARDS:
+    a = roofline.ACCELERATORS[card]
+    yield (f"- {card}: {a.flops / 1e12:g} TFLOP/s, {a.bandwidth / 1e12:g} TB/s ({a.source})")
+  yield ""
+  yield "## Predicted and measured"
+  yield ""
+  yield (
+    f"Each case measured on {throughput.CPU} (`experiments/benchmarks/results.jsonl`), predicted "
+    "from the others alone; of run folders: `python -m experiments.cost --check RUN_FOLDER ...`."
+  )
+  yield ""
+  yield from checks(checked)
+
+
+def checks(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+  """Yields the lines of the table of predictions.
+
+  Args:
+    rows: Case, predicted and measured images a second, their ratio, and where the former is from.
+  """
+  titles = ("case", "predicted images/s", "measured images/s", "predicted/measured", "basis")
+  return markdown(titles, rows)
+
+
+def _flops_table() -> Iterator[str]:
+  titles = ["network", "pixels", "forward, an image", *_REGIMES]
+  rows = []
+  for name, size in _cases():
+    forward = architectures.forward_flops(architectures.find(name), _CLASSES, size)
+    images = (r.total_steps * hyperrule.RULE_BATCH_SIZE for r in hyperrule.REGIMES)
+    totals = [_operations(architectures.TRAINING_FACTOR * forward * n) for n in images]
+    rows.append((name, str(size), _operations(forward), *totals))
+  return markdown(titles, rows)
+
+
+def _memory_table() -> Iterator[str]:
+  titles = ["network", "pixels", "dtype", "weights, momentum", *(f"{n} at once" for n in _BATCHES)]
+  rows = []
+  for name, size in _cases():
+    for dtype in _DTYPES:
+      resize = size * 16 // 15 if size > 128 else 160
+      model = models.create(name, _CLASSES, jnp.dtype(dtype))
+      task = memory.Task(model, resize, size, (resize, resize), platform="gpu")
+      need = memory.bound(task)
+      totals = [results.number((task.state_bytes + need.of(n)) / 1e9) for n in _BATCHES]
+      rows.append((name, str(size), dtype, f"{task.state_bytes / 1e9:.3g}", *totals))
+  return markdown(titles, rows)
+
+
+def _time_table(known: Sequence[throughput.Measured]) -> Iterator[str]:
+  batch = hyperrule.RULE_BATCH_SIZE
+  rows = []
+  for name, size in _cases():
+    cpu = throughput.on_cpu(known, name, size)
+    cells = [_times(cpu) if cpu else ""]
+    cells += [_times(throughput.on_card(card, name, size, batch)) for card in _CARDS]
+    rows.append((name, str(size), *cells))
+  return markdown(["network", "pixels", throughput.CPU, *_CARDS], rows)
+
+
+def _times(prediction: throughput.Prediction) -> str:
+  """Returns the time of each regime, marked by where it comes from."""
+  mark = "m" if prediction.measured else ">=" if prediction.bound else "~"
+  images = (r.total_steps * hyperrule.RULE_BATCH_SIZE for r in hyperrule.REGIMES)
+  return f"{mark} {' / '.join(_duration(n / prediction.rate) for n in images)}"
+
+
+def _cases() -> list[tuple[str, int]]:
+  return [(name, size) for name in _NETWORKS for size in _SIZES]
+
+
+def _operations(number: float) -> str:
+  """Returns e.g. '2.67 GFLOP' or '4.1 PFLOP'."""
+  power = min(6, int(math.log10(number) // 3))
+  return f"{number / 1000**power:.3g} {_PREFIXES[power]}FLOP"
+
+
+def _duration(seconds: float) -> str:
+  """Returns e.g. '40 s', '12 min', '3.5 h' or '26 d'."""
+  for unit, length, most in (("s", 1, 120), ("min", 60, 120), ("h", 3600, 48)):
+    number = seconds / length
+    if number < most:
+      return f"{number:.1f} {unit}" if number < 10 else f"{number:.0f} {unit}"
+  return f"{seconds / 86400:,.0f} d"
+
+
+def markdown(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+  """Yields the lines of a Markdown table."""
+  yield f"| {' | '.join(titles)} |"
+  yield "|---" * len(titles) + "|"
+  for row in rows:
+    yield f"| {' | '.join(row)} |"
