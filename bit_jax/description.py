@@ -42,8 +42,17 @@ def record(
     f"{len(data.test):,}; {environment['num_devices']} x {environment['device']}, "
     f"{environment['dtype']}; run folder {folder}"
   )
-  for line in (*_remarks(data), *_relations(c)):
+  for line in _remarks(data):
     print(line)
+  for text in relations(c):
+    print(f"warning: {text}")
+
+
+def relations(config: Any) -> Iterator[str]:
+  """Yields a sentence where the network of a resolved config has seen the data before."""
+  embedded = weights.default_for(_EMBEDDED_MODEL)
+  if config.weights == embedded and config.dataset in _EMBEDDED_SETS:
+    yield f"{embedded} was pre-trained on these very images and labels."
 
 
 def _remarks(data: loading.Loaded) -> Iterator[str]:
@@ -61,10 +70,3 @@ def _remarks(data: loading.Loaded) -> Iterator[str]:
       f"The {' and '.join(streamed)} images are read as they are needed: decoded they would take "
       f"more than the share of memory that sets may have (resident_share)."
     )
-
-
-def _relations(config: Any) -> Iterator[str]:
-  """Yields a warning where the network has seen the data before."""
-  embedded = weights.default_for(_EMBEDDED_MODEL)
-  if config.weights == embedded and config.dataset in _EMBEDDED_SETS:
-    yield f"warning: {embedded} was pre-trained on these very images and labels."

@@ -81,13 +81,17 @@ def identity(config: Any) -> dict[str, Any]:
   return {k: v for k, v in config.to_dict().items() if k not in _INCIDENTAL}
 
 
+def config_hash(config: Any) -> str:
+  """Returns eight hexadecimal digits that stand for the identity of a resolved config."""
+  text = json.dumps(identity(config), sort_keys=True)
+  return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
 def default_workdir(config: Any) -> str:
   """Returns the run folder of a resolved config: the same command finds it again.
 
   `runs/<config>-<model>-<shots>-s<seed>-<hash>`, where the hash covers its identity.
   """
-  text = json.dumps(identity(config), sort_keys=True)
-  digest = hashlib.sha256(text.encode()).hexdigest()[:8]
   shots = "full" if config.shots is None else f"{config.shots}shot"
-  name = f"{config.name}-{config.model}-{shots}-s{config.seed}-{digest}"
+  name = f"{config.name}-{config.model}-{shots}-s{config.seed}-{config_hash(config)}"
   return os.path.join("runs", name)

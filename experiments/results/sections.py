@@ -1,0 +1,378 @@
+"""The report: its sections, each where there are runs for it, and the figures that they show."""
+
+import pathlib
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from bit_jax.data import vtab
+from experiments.results import collect, figures, groups, intervals, pages, published, recipes
+
+_INTERVALS = (
+  "Accuracies are top-1 in %: the median, the lowest and the highest of the seeds in brackets, and "
+  "the number of seeds; from 5 seeds on after it a 95 % bootstrap interval of the median."
+)
+_PARTIAL = "A mean over fewer tasks than all is no score, and is compared with nothing."
+
+
+class _Gallery:
+  """Gives out the paths of a report's figures, none of them twice."""
+
+  def __init__(self, folder: pathlib.Path):
+    self._folder = folder
+    self._given: Counter[str] = Counter()
+
+  def path(self, *parts: str) -> pathlib.Path:
+    """Returns the path of a figure that `parts` tell of."""
+    name = re.sub(r"[^a-z0-9.]+", "-", " ".join(parts).lower()).strip("-.")[:80]
+    self._given[name] += 1
+    number = self._given[name]
+    return self._folder / (f"{name}.png" if number == 1 else f"{name}-{number}.png")
+
+
+def report(found: collect.Collection, name: str, folder: pathlib.Path) -> list[pages.Block]:
+  """Returns the whole report, and draws its figures.
+
+  Args:
+    found: The runs.
+    name: Of the folder that they lie in.
+    folder: Where the figures go.
+  """
+  counted, gallery = found.runs, _Gallery(folder)
+  comparisons = groups.comparisons(counted)
+  panels = groups.panels(counted)
+  scores = groups.scores(counted)
+  blocks: list[pages.Block] = [pages.Heading(1, "Results"), *_introduction(found, name)]
+  blocks += _few_shot(panels, gallery)
+  blocks += _vtab(scores, gallery)
+  blocks += _sizes(counted, gallery)
+  blocks += _comparisons(comparisons, gallery)
+  blocks += _others(counted, panels, comparisons)
+  blocks += _published(counted, scores)
+  return [*blocks, *_remaining(found)]
+
+
+def _introduction(found: collect.Collection, name: str) -> Iterator[pages.Block]:
+  others = {
+    "failed": found.failed,
+    "unfinished": found.unfinished,
+    "counted once although there twice": found.duplicates,
+    "left out": found.left_out,
+  }
+  listed = [f"{len(there)} {what}" for what, there in others.items() if there]
+  remaining = f"; {', '.join(listed)}, all listed below" if listed else ""
+  yield pages.Paragraph(
+    f"{_number(len(found.runs), 'finished run')}{remaining}. Made from the run folders by "
+    f"python -m experiments.report {name}; every figure of every run is in results.csv."
+  )
+  if found.runs:
+    yield pages.Paragraph(_INTERVALS)
+
+
+def _few_shot(panels: Sequence[groups.Panel], gallery: _Gallery) -> Iterator[pages.Block]:
+  if not panels:
+    return
+  yield pages.Heading(2, "Accuracy against examples of each class")
+  by_recipe: dict[Any, list[groups.Panel]] = defaultdict(list)
+  for panel in panels:
+    by_recipe[panel.recipe, panel.protocol].append(panel)
+  for (recipe, protocol), there in by_recipe.items():
+    found = [r for p in there for points in p.series.values() for one in points for r in one.runs]
+    title = _title("Accuracy against examples of each class", found, recipe)
+    names = "-".join(sorted({p.dataset for p in there}))
+    picture = gallery.path("fewshot", names, protocol)
+    figures.few_shot(there, title, picture)
+    yield pages.Paragraph(_made(found, recipe))
+    yield pages.Picture(picture.name, f"{title}; a dot a seed, the line their median")
+    yield _few_shot_table(there)
+
+
+def _few_shot_table(panels: Sequence[groups.Panel]) -> pages.Table:
+  columns: dict[int | None, None] = {}
+  for panel in panels:
+    for points in panel.series.values():
+      columns |= dict.fromkeys(one.runs[0].shots for one in points)
+  ordered = sorted(columns, key=lambda shots: (shots is None, shots))
+  rows = []
+  for panel in panels:
+    for network, points in panel.series.items():
+      by_shots = {one.runs[0].shots: _summary(one.top1) for one in points}
+      cells = [by_shots.get(shots, "") for shots in ordered]
+      rows.append((_set(panel.dataset, panel.protocol), network, *cells))
+  return pages.Table(("data set", "network", *map(_shots, ordered)), rows, names=2)
+
+
+def _vtab(scores: Sequence[groups.Score], gallery: _Gallery) -> Iterator[pages.Block]:
+  if not scores:
+    return
+  yield pages.Heading(2, "VTAB-1k")
+  by_recipe: dict[Any, list[groups.Score]] = defaultdict(list)
+  for score in scores:
+    by_recipe[score.recipe, score.protocol].append(score)
+  for (recipe, protocol), there in by_recipe.items():
+    found = [r for score in there for one in score.tasks.values() for r in one.runs]
+    done = {len(score.tasks) for score in there}
+    title = _title(f"VTAB-1k, {_range(done)} of {len(vtab.TASKS)} tasks", found, recipe)
+    picture = gallery.path("vtab", protocol)
+    figures.vtab(there, title, picture)
+    yield pages.Paragraph(_made(found, recipe))
+    text = f"{title}; bars are medians, whiskers go from the lowest to the highest seed"
+    yield pages.Picture(picture.name, text)
+    yield _vtab_means(there)
+    if any(not score.means["all"].is_complete for score in there):
+      yield pages.Paragraph(_PARTIAL)
+    yield _vtab_tasks(there)
+
+
+def _vtab_means(scores: Sequence[groups.Score]) -> pages.Table:
+  kinds = (*groups.GROUPS, "all")
+  header = ("network", *groups.GROUPS, "score over 19 tasks", "of single seeds")
+  rows = []
+  for score in scores:
+    seeds = score.means["all"].seeds
+    single = f"{min(seeds):.1f} to {max(seeds):.1f} ({len(seeds)})" if seeds else ""
+    rows.append((score.network, *(_mean(score.means[k]) for k in kinds), single))
+  return pages.Table(header, rows)
+
+
+def _mean(mean: groups.Mean) -> str:
+  value = "none" if mean.value is None else f"{mean.value:.1f}"
+  return f"{value} ({mean.done} of {mean.of})"
+
+
+def _vtab_tasks(scores: Sequence[groups.Score]) -> pages.Table:
+  rows = []
+  for group, tasks in groups.GROUPS.items():
+    for task in tasks:
+      cells = [_summary(s.tasks[task].top1) if task in s.tasks else "" for s in scores]
+      if any(cells):
+        rows.append((task, group, *cells))
+  return pages.Table(("task", "group", *(s.network for s in scores)), rows, names=2)
+
+
+def _sizes(found: Sequence[collect.Run], gallery: _Gallery) -> Iterator[pages.Block]:
+  by_group = groups.sizes(found)
+  several = {key: there for key, there in by_group.items() if len(there) > 1}
+  tried = {one.runs[0].architecture for there in by_group.values() for one in there}
+  if len(tried) < 2:
+    return
+  yield pages.Heading(2, "Sizes")
+  if not several:
+    yield pages.Paragraph(
+      f"{', '.join(sorted(tried))} were not run with one recipe and kind of start on one data set "
+      f"and device, so there is nothing to compare."
+    )
+  for (dataset, protocol, shots, start, recipe, _), there in several.items():
+    members = [run for one in there for run in one.runs]
+    what = f"{_set(dataset, protocol)}, {_shots(shots)}, {start}"
+    title = _title(f"Accuracy against size and cost: {what}", members, recipe)
+    picture = gallery.path("sizes", dataset, protocol, _shots(shots), start)
+    cost = f"on {_devices(members)}"
+    figures.sizes(there, cost, title, picture)
+    yield pages.Paragraph(_made(members, recipe))
+    yield pages.Picture(picture.name, title)
+    header = ("network", "parameters in millions, without head", "top-1", f"steps in s, {cost}")
+    yield pages.Table(header, [_size_row(one) for one in there])
+
+
+def _size_row(one: groups.Point) -> tuple[str, ...]:
+  millions = f"{groups.parameters(one) / 1e6:,.1f}"
+  return one.runs[0].network, millions, _summary(one.top1), f"{groups.median_seconds(one):,.0f}"
+
+
+def _comparisons(
+  comparisons: Sequence[groups.Comparison], gallery: _Gallery
+) -> Iterator[pages.Block]:
+  if not comparisons:
+    return
+  yield pages.Heading(2, "Recipes compared")
+  for one in comparisons:
+    what = f"{_set(one.dataset, one.protocol)}, {_shots(one.shots)}, {one.network}"
+    found = [run for _, point in one.rows for run in point.runs]
+    first = one.rows[0][1]
+    title = _title(what, first.runs, first.runs[0].recipe)
+    picture = gallery.path("recipes", one.dataset, one.protocol, _shots(one.shots), one.network)
+    figures.comparison(one, title, picture)
+    yield pages.Heading(3, what)
+    yield pages.Paragraph(f"{_run_on(found)} Compared with: {_recipe(first.runs)}.")
+    yield pages.Picture(picture.name, title)
+    rows = []
+    for values, point in one.rows:
+      difference = point.top1.median - first.top1.median
+      shown = "compared with" if point is first else f"{difference:+.1f}"
+      rows.append((*map(figures.shown, values), _summary(point.top1), shown))
+    header = (*one.fields, "top-1", "difference")
+    yield pages.Table(header, rows, names=len(one.fields))
+
+
+def _others(
+  found: Iterable[collect.Run],
+  panels: Iterable[groups.Panel],
+  comparisons: Iterable[groups.Comparison],
+) -> Iterator[pages.Block]:
+  """Yields a table of the runs that no other section shows."""
+  shown = {r.name for p in panels for points in p.series.values() for q in points for r in q.runs}
+  shown |= {run.name for c in comparisons for _, point in c.rows for run in point.runs}
+  rest = [run for run in found if run.name not in shown and not groups.is_vtab(run)]
+  if not rest:
+    return
+  yield pages.Heading(2, "Other runs")
+  rows = [
+    (_set(dataset, protocol), _shots(shots), network, str(recipe), _summary(point.top1))
+    for (dataset, protocol, shots, network, recipe), point in groups.points(
+      rest, lambda run: (*run.cell, run.recipe)
+    ).items()
+  ]
+  yield pages.Paragraph(_run_on(rest))
+  yield pages.Table(("data set", "examples", "network", "recipe", "top-1"), rows, names=4)
+
+
+def _published(
+  found: Sequence[collect.Run], scores: Sequence[groups.Score]
+) -> Iterator[pages.Block]:
+  if not found:
+    return
+  yield pages.Heading(2, "Against published values")
+  compared = published.compare(published.read(), found, scores)
+  if missing := published.unmatched(found, compared):
+    yield pages.Paragraph(f"Nothing to compare with was published for {'; '.join(missing)}.")
+  if not compared:
+    return
+  yield pages.Paragraph(
+    "Only what is like with like gets a verdict. Released checkpoints are known by their names; no "
+    "hash of them was published that this could check, and results.csv has those of the files used."
+  )
+  if any("CIFAR" in c.row.source and c.row.shots is None for c in compared):
+    yield pages.Paragraph(
+      "On the full CIFAR sets the README's runs trained on 49,000 of the 50,000 images; those in "
+      "JAX scored 9,984 of the 10,000 test images."
+    )
+  header = ("data set", "examples", "network", "published", "ours", "verdict", "source")
+  rows = []
+  notes: dict[tuple[str, ...], int] = {}
+  for one in compared:
+    if one.differences:
+      number = notes.setdefault(one.differences, len(notes) + 1)
+    text = one.verdict or f"none: not like with like, note {number}"
+    examples = "" if one.row.vtab_group else _shots(one.row.shots)
+    metric = "" if one.row.metric == "top1" else f" {one.row.metric}"
+    source = f"{one.row.source}; {one.row.citation}"
+    cells = (f"{one.row.dataset}{metric}", examples, one.row.model, _theirs(one.row))
+    rows.append((*cells, _ours(one), text, source))
+  yield pages.Table(header, rows, names=len(header))
+  if notes:
+    yield pages.Bullets([f"Note {n}: {'; '.join(reasons)}." for reasons, n in notes.items()])
+
+
+def _theirs(row: published.Row) -> str:
+  return row.text if row.spread is None else f"{row.text} [{row.spread[0]:g}, {row.spread[1]:g}]"
+
+
+def _ours(one: published.Comparison) -> str:
+  if one.spread is None:
+    return f"{one.ours:.1f}"
+  seeds = _number(one.count, "seed")
+  return f"{one.ours:.1f} [{one.spread[0]:.1f}, {one.spread[1]:.1f}], {seeds}"
+
+
+def _remaining(found: collect.Collection) -> Iterator[pages.Block]:
+  warned: dict[str, list[str]] = defaultdict(list)
+  for run in found.runs:
+    for warning in run.warnings:
+      warned[warning].append(run.name)
+  versions: dict[str, set[str]] = defaultdict(set)
+  for run in found.runs:
+    if run.data:
+      versions[run.dataset].add(run.data)
+  mixed = [
+    f"{name} was read as {', '.join(sorted(v))}" for name, v in versions.items() if len(v) > 1
+  ]
+  lists = {
+    "Failed": _listed(found.failed),
+    "Unfinished": _listed(found.unfinished),
+    "Counted once": _listed(found.duplicates),
+    "Left out": _listed(found.left_out),
+    "Counted, though something is missing": _listed(found.remarks),
+    "Several versions of a data set": mixed,
+    "Warnings": [f"{text} ({_among(names)})" for text, names in warned.items()],
+  }
+  if any(lists.values()):
+    yield pages.Heading(2, "What else there is")
+  for title, items in lists.items():
+    if items:
+      yield pages.Heading(3, title)
+      yield pages.Bullets(items)
+
+
+def _listed(pairs: Iterable[tuple[str, str]]) -> list[str]:
+  return [f"{name}: {text}" for name, text in pairs]
+
+
+def _among(names: Sequence[str]) -> str:
+  return names[0] if len(names) == 1 else f"{len(names)} runs, the first {names[0]}"
+
+
+def _made(found: Sequence[collect.Run], recipe: recipes.Recipe) -> str:
+  """Returns what was run, where, when and how, in one line."""
+  departing = "" if recipe.follows_rule else " That is not the rule itself."
+  return f"{_run_on(found)} Recipe: {_recipe(found)}.{departing}"
+
+
+def _run_on(found: Sequence[collect.Run]) -> str:
+  days = sorted({run.started[:10] for run in found if run.started})
+  when = "at a time that isn't on record" if not days else days[0]
+  if len(days) > 1:
+    when = f"{days[0]} to {days[-1]}"
+  return f"{_number(len(found), 'run')} on {_devices(found)}, {when}."
+
+
+def _devices(found: Iterable[collect.Run]) -> str:
+  names = sorted({_device(run) for run in found})
+  return "; ".join(names)
+
+
+def _device(run: collect.Run) -> str:
+  several = f"{run.num_devices} x " if run.num_devices and run.num_devices > 1 else ""
+  return (
+    f"{several}{run.device} ({run.machine})" if run.device == "cpu" else f"{several}{run.device}"
+  )
+
+
+def _recipe(found: Sequence[collect.Run]) -> str:
+  reasons = sorted({run.reason for run in found if run.reason})
+  recipe = found[0].recipe
+  why = f" ({'; '.join(reasons)})" if reasons and not recipe.follows_rule else ""
+  return f"{recipe}{why}"
+
+
+def _title(what: str, found: Iterable[collect.Run], recipe: recipes.Recipe) -> str:
+  """Returns a figure's title, which names a recipe that isn't the rule's."""
+  reasons = sorted({run.reason for run in found if run.reason})
+  if recipe.follows_rule:
+    return f"{what}\nby the rule, preset {recipe.preset}"
+  return f"{what}\n{'; '.join(reasons) or recipe}"
+
+
+def _summary(s: intervals.Summary) -> str:
+  if s.count == 1:
+    return f"{s.median:.1f}, 1 seed"
+  bootstrap = f"; {s.interval[0]:.1f} to {s.interval[1]:.1f}" if s.interval else ""
+  return f"{s.median:.1f} [{s.low:.1f}, {s.high:.1f}], {s.count} seeds{bootstrap}"
+
+
+def _set(dataset: str, protocol: str) -> str:
+  return dataset if protocol == "final" else f"{dataset} ({protocol})"
+
+
+def _shots(shots: int | None) -> str:
+  return "full" if shots is None else f"{shots} of each class"
+
+
+def _range(numbers: Iterable[int]) -> str:
+  ordered = sorted(numbers)
+  return str(ordered[0]) if len(ordered) == 1 else f"{ordered[0]} to {ordered[-1]}"
+
+
+def _number(count: int, what: str) -> str:
+  return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"

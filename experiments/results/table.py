@@ -1,0 +1,45 @@
+"""`results.csv`: a row for each run and figure of it."""
+
+import pathlib
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from bit_jax import runs
+from experiments.results import collect
+
+HEADER = (
+  *("run", "sweep", "model", "start", "dataset", "protocol", "regime", "shots", "seed"),
+  *("preset", "rule", "reason", "batch_size", "resize", "crop", "test_size", "steps", "base_lr"),
+  *("mixup_alpha", "random_crop", "random_flip", "dtype", "num_train", "num_test"),
+  *("metric", "value", "wall_seconds", "step_seconds", "images_per_second"),
+  *("device", "num_devices", "machine", "data", "checkpoint_sha256", "config_hash", "started"),
+  "warnings",
+)
+_OF_CONFIG = (
+  *("preset", "batch_size", "resize", "crop", "test_size", "base_lr", "mixup_alpha"),
+  *("random_crop", "random_flip"),
+)
+
+
+def rows(found: Iterable[collect.Run]) -> Iterator[tuple[Any, ...]]:
+  """Yields the header, and a row for each run and metric; what isn't known is empty.
+
+  'top1' and 'top5' are in [0, 1], 'shots' is 'full' where all examples are used.
+  """
+  yield HEADER
+  for run in found:
+    attributes = {
+      **{name: getattr(run, name, None) for name in HEADER},
+      **{name: run.config[name] for name in _OF_CONFIG},
+      "run": run.name,
+      "shots": "full" if run.shots is None else run.shots,
+      "dtype": run.recipe.dtype,
+      "warnings": " | ".join(run.warnings),
+    }
+    for metric, value in run.metrics.items():
+      yield tuple({"metric": metric, "value": value}.get(name, attributes[name]) for name in HEADER)
+
+
+def write(path: pathlib.Path, found: Iterable[collect.Run]) -> None:
+  """Writes the table."""
+  runs.write_csv(path, rows(found))

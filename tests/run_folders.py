@@ -1,0 +1,89 @@
+"""Run folders as `bit_jax.train` and a sweep leave them, made without training."""
+
+import json
+
+from bit_jax import experiment
+from configs import base
+
+REDUCED = {"resize": 56, "crop": 48, "batch_size": 64}
+REASON = "reduced rule: 48 px, batch 64, a fifth of the steps"
+SHA = "3ef653a3ac9c67b29b9e534fc9f40efbe3b0174b94c0d0ae7864c39250864846"
+
+
+def config(arguments="model=R14x0.5", dataset="cifar10", **fields):
+  """Returns a resolved config; `length` stretches the rule's schedule."""
+  given = base.get_config(arguments)
+  given.name = given.dataset = dataset
+  length = fields.pop("length", None)
+  given.update(fields)
+  if length is not None:
+    given.total_steps = round(experiment.resolve(given)[0].total_steps * length)
+  return experiment.resolve(given)[0]
+
+
+def reduced(arguments="model=R14x0.5", dataset="cifar10", **fields):
+  """Returns a config of the reduced rule."""
+  return config(arguments, dataset, **{**REDUCED, "reason": REASON, "length": 0.2, **fields})
+
+
+def write(
+  folder,
+  resolved,
+  top1,
+  *,
+  sha=None,
+  result=(),
+  environment=(),
+  sweep=None,
+  start=None,
+  seconds=(71.25,),
+):
+  """Writes the folder of a finished run; `result` and `environment` change what they hold.
+
+  A field that is set to None there is left out.
+  """
+  _, spec = experiment.resolve(resolved)
+  if sha is None and resolved.weights != "none":
+    sha = SHA
+  dump(folder / "config.json", resolved.to_dict())
+  described = {
+    "started": "2026-11-22T08:51:09+00:00",
+    "machine": "Linux x86_64, 2 cores",
+    "device": "cpu",
+    "num_devices": 1,
+    "data": f"{resolved.dataset} 3.0.2",
+    "weights": resolved.weights,
+    "weights_sha256": sha,
+    "dtype": "float32",
+    "resumed": [],
+  }
+  dump(folder / "environment.json", _without_none({**described, **dict(environment)}))
+  found = {
+    "loss": 1.5,
+    "top1": top1,
+    "num_train": experiment.num_examples(resolved, spec),
+    "num_test": spec.num_test,
+    "steps": resolved.total_steps,
+    "seconds": 23.5,
+    "images_per_second": 272.0,
+    "left_out": {},
+    "warnings": [],
+  }
+  dump(folder / "result.json", _without_none({**found, **dict(result)}))
+  if sweep is not None:
+    labels = {} if start is None else {"start": start}
+    attempts = [
+      {"started": "2026-11-22T08:51:00+00:00", "seconds": s, "startup_seconds": 9.8, "outcome": o}
+      for s, o in zip(seconds, ["failed"] * (len(seconds) - 1) + ["finished"], strict=True)
+    ]
+    dump(folder / "sweep.json", {"sweep": sweep, "labels": labels, "attempts": attempts})
+  return folder
+
+
+def dump(path, value):
+  path.parent.mkdir(parents=True, exist_ok=True)
+  path.write_text(value if isinstance(value, str) else json.dumps(value, default=list))
+
+
+def _without_none(value):
+  return {k: v for k, v in value.items() if v is not None or k == "weights_sha256"}
