@@ -206,7 +206,10 @@ def _config(folder: folders.Folder) -> Any:
   wrong = [f"{name} is not {kind}" for name, kind in _FIELDS.items() if not _is(raw, name, kind)]
   absent = [name for name in _FIELDS if raw.get(name) is None]
   if absent:
-    raise _LeftOutError(f"config.json is no config of a run: it lacks {', '.join(absent)}")
+    more = f" and {len(absent) - 3} more" if len(absent) > 3 else ""
+    raise _LeftOutError(
+      f"config.json lacks {', '.join(absent[:3])}{more}: no run's, or an old one's"
+    )
   for name, kind in (("shots", _INT), ("data_path", _TEXT)):
     if raw.get(name) is not None and not _is(raw, name, kind):
       wrong.append(f"{name} is not {kind}")
@@ -426,7 +429,8 @@ def _repeats(first: Run, other: Run) -> str:
   a, b = 100 * first.metrics["top1"], 100 * other.metrics["top1"]
   values = f"both have {a:.2f} %" if a == b else f"they disagree: {a:.2f} % counts, not {b:.2f} %"
   same = "the same config" if first.config_hash == other.config_hash else "the same settings"
-  return f"{same} and seed {other.seed} as {first.name}, which began first and counts; {values}"
+  why = "which began first and counts" if first.started < other.started else "which counts"
+  return f"{same} and seed {other.seed} as {first.name}, {why}; {values}"
 
 
 def _number(value: Any) -> float | None:

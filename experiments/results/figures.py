@@ -3,11 +3,13 @@
 import itertools
 import math
 import pathlib
+import textwrap
 import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import matplotlib as mpl
+from matplotlib import ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -18,7 +20,8 @@ _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 _ACCURACY = "top-1 accuracy in %"
 _COLUMNS = 2  # panels side by side
-_DODGE = 1.05  # dots of two networks are so far apart, as a factor
+_DODGE = 1.12  # from the first network's dots to the last one's, as a factor
+_LINE = 95  # characters of a line that fit
 _WIDTH = 9.0  # inches, of all figures
 
 
@@ -32,7 +35,8 @@ def few_shot(panels: Sequence[groups.Panel], title: str, picture: pathlib.Path) 
   """
   columns = min(_COLUMNS, len(panels))
   rows = -(-len(panels) // columns)
-  networks = sorted({name for panel in panels for name in panel.series})
+  ranks = {name: groups.rank(points[0]) for p in panels for name, points in p.series.items()}
+  networks = sorted(ranks, key=lambda name: ranks[name])
   figure = Figure(figsize=(_WIDTH, 3.6 * rows + 0.9 + 0.2 * len(networks)), layout="constrained")
   every = figure.subplots(rows, columns, squeeze=False).flat
   for axes, panel in itertools.zip_longest(every, panels):
@@ -49,7 +53,7 @@ def _draw_curves(axes: Axes, panel: groups.Panel, networks: Sequence[str]) -> No
   ticks = {}
   for name, points in panel.series.items():
     place = networks.index(name)
-    shift = _DODGE ** (place - (len(networks) - 1) / 2)
+    shift = _DODGE ** (place / (len(networks) - 1) - 0.5) if len(networks) > 1 else 1.0
     numbers = [groups.per_class(p) for p in points]
     for number, point in zip(numbers, points, strict=True):
       full = point.runs[0].shots is None
@@ -67,7 +71,7 @@ def _draw_curves(axes: Axes, panel: groups.Panel, networks: Sequence[str]) -> No
   axes.set_ylabel(_ACCURACY)
   axes.grid(alpha=0.3)
   held_out = "" if panel.protocol == "final" else " (held-out part of train)"
-  axes.set_title(f"{panel.dataset}{held_out}", parse_math=False)
+  axes.set_title(_wrapped(f"{panel.dataset}{held_out}", _LINE // 2), parse_math=False)
 
 
 def vtab(scores: Sequence[groups.Score], title: str, picture: pathlib.Path) -> None:
@@ -91,14 +95,15 @@ def vtab(scores: Sequence[groups.Score], title: str, picture: pathlib.Path) -> N
     points = list(score.tasks.values())
     colour = _COLOURS[place % len(_COLOURS)]
     medians = [p.top1.median for p in points]
-    axes.barh(at, medians, 0.9 * height, color=colour, alpha=0.55, label=label, edgecolor=colour)
+    style = {"color": colour, "edgecolor": colour, "hatch": "//" * (place // len(_COLOURS))}
+    axes.barh(at, medians, 0.9 * height, alpha=0.55, label=label, **style)
     for y, point in zip(at, points, strict=True):
       _whisker(axes, point, y, place, "black")
   axes.set_yticks([positions[t] for t in tasks], tasks, parse_math=False)
   for group, members in groups.GROUPS.items():
     there = [positions[t] for t in members if t in positions]
     if there:
-      axes.text(0, min(there) - 0.85, group, fontweight="bold", va="center")
+      axes.text(0.5, min(there) - 0.85, group, fontweight="bold", va="center")
   axes.set_ylim(max(positions.values()) + 0.6, -1.3)
   axes.set_xlim(0, 100)
   axes.set_xlabel(_ACCURACY)
@@ -125,37 +130,54 @@ def _grouped_positions(tasks: Iterable[str]) -> dict[str, float]:
   return result
 
 
-def sizes(points: Sequence[groups.Point], cost: str, title: str, picture: pathlib.Path) -> None:
+def sizes(one: groups.Sizes, cost: str, title: str, picture: pathlib.Path) -> None:
   """Draws accuracy against parameters, and against the time that the steps of a run took.
 
   Args:
-    points: One for each architecture.
-    cost: What the time was measured on.
+    one: What to draw, a line for each number of examples.
+    cost: What took the time, and on what device.
     title: Above the picture.
     picture: The PNG file to write.
   """
-  figure = Figure(figsize=(_WIDTH, 4.2), layout="constrained")
+  figure = Figure(figsize=(_WIDTH, 4.8), layout="constrained")
   by_size, by_cost = figure.subplots(1, 2, sharey=True)
-  for place, point in enumerate(points):
-    run = point.runs[0]
-    x = groups.parameters(point) / 1e6
-    for axes, value in ((by_size, x), (by_cost, groups.median_seconds(point))):
-      _error_bar(axes, point, value, place)
-      axes.annotate(
-        run.architecture,
-        (value, point.top1.median),
-        (9, -3),
-        textcoords="offset points",
-        parse_math=False,
-      )
+  ordered = sorted(one.series.items(), key=lambda item: (item[0] is None, item[0] or 0))
+  for place, (shots, there) in enumerate(ordered):
+    label = "all examples" if shots is None else f"{shots}-shot"
+    for axes, xs in (
+      (by_size, [size.parameters / 1e6 for size in there]),
+      (by_cost, [size.seconds for size in there]),
+    ):
+      axes.plot(xs, [size.value for size in there], label=label, **_line(place))
+      for x, size in zip(xs, there, strict=True):
+        axes.plot([x, x], [size.low, size.high], color=_COLOURS[place % len(_COLOURS)])
+        if place == len(ordered) - 1:
+          _name(axes, size, x)
   by_size.set_xlabel("parameters in millions, without head")
-  by_cost.set_xlabel(f"time of a run's steps in s, {cost}", parse_math=False)
+  by_cost.set_xlabel(_wrapped(f"{cost}, in s", _LINE // 2), parse_math=False)
   by_size.set_ylabel(_ACCURACY)
   for axes in (by_size, by_cost):
     axes.set_xscale("log")
-    axes.margins(0.2)
-    axes.grid(alpha=0.3, which="both")
+    axes.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(lambda x, _: f"{x:,g}")
+    axes.xaxis.set_minor_formatter(ticker.NullFormatter())
+    axes.margins(0.22, 0.25)
+    axes.grid(alpha=0.3)
+  if len(ordered) > 1:
+    _legend(figure, by_size.get_legend_handles_labels()[0])
   _save(figure, title, picture)
+
+
+def _name(axes: Axes, size: groups.Size, x: float) -> None:
+  axes.annotate(
+    size.architecture,
+    (x, size.high),
+    (-2, 7),
+    textcoords="offset points",
+    rotation=50,
+    fontsize=9,
+    parse_math=False,
+  )
 
 
 def comparison(one: groups.Comparison, title: str, picture: pathlib.Path) -> None:
@@ -166,24 +188,30 @@ def comparison(one: groups.Comparison, title: str, picture: pathlib.Path) -> Non
     title: Above the picture.
     picture: The PNG file to write.
   """
-  figure = Figure(figsize=(_WIDTH, 0.34 * len(one.rows) + 1.5), layout="constrained")
+  figure = Figure(figsize=(_WIDTH, 0.32 * len(one.rows) + 1.5), layout="constrained")
   axes = figure.subplots()
-  labels = []
-  for y, (values, point) in enumerate(one.rows):
-    labels.append(", ".join(f"{n} {shown(v)}" for n, v in zip(one.fields, values, strict=True)))
-    colour = _COLOURS[1] if y == 0 else _COLOURS[0]
-    values_in_percent = [100 * run.metrics["top1"] for run in point.runs]
-    marker = _MARKERS[1] if y == 0 else _MARKERS[0]
-    axes.plot(
-      values_in_percent, [y] * len(point.runs), marker, color=colour, alpha=0.6, markersize=5
-    )
-    axes.plot([point.top1.median] * 2, [y - 0.32, y + 0.32], color=colour, linewidth=2.5)
-  axes.axvline(one.rows[0][1].top1.median, color=_COLOURS[1], linewidth=1, linestyle=":", zorder=0)
-  axes.set_yticks(range(len(labels)), labels, parse_math=False)
+  own, first = one.rows[0]
+  for y, (_, point) in enumerate(one.rows):
+    place = 1 if y == 0 else 0
+    top1 = [100 * run.metrics["top1"] for run in point.runs]
+    axes.plot(top1, [y] * len(top1), alpha=0.6, **_dots(place, 5.5))
+    median = point.top1.median
+    axes.plot([median] * 2, [y - 0.32, y + 0.32], color=_COLOURS[place], linewidth=2.5)
+  axes.axvline(first.top1.median, color=_COLOURS[1], linewidth=1, linestyle=":", zorder=0)
+  labels = [_differing(one.fields, values, own) for values, _ in one.rows]
+  axes.set_yticks(range(len(labels)), [_wrapped(t, 60) for t in labels], parse_math=False)
   axes.set_ylim(len(labels) - 0.4, -0.6)
-  axes.set_xlabel(f"{_ACCURACY}; a dot a seed, a stroke the median; above: what is compared with")
+  axes.set_xlabel(f"{_ACCURACY}; a dot a seed, a stroke the median")
   axes.grid(axis="x", alpha=0.3)
   _save(figure, title, picture)
+
+
+def _differing(names: Sequence[str], values: Sequence[Any], own: Sequence[Any]) -> str:
+  """Returns what a recipe has that the one that it is compared with hasn't."""
+  if values == own:
+    return "reference"
+  changed = [(n, v) for n, v, o in zip(names, values, own, strict=True) if v != o]
+  return ", ".join(f"{name} {shown(value)}" for name, value in changed)
 
 
 def shown(value: Any) -> str:
@@ -198,15 +226,6 @@ def _whisker(axes: Axes, point: groups.Point, y: float, place: int, colour: str)
     axes.plot([point.top1.low, point.top1.high], [y, y], color=colour, linewidth=1)
   values = [100 * run.metrics["top1"] for run in point.runs]
   axes.plot(values, [y] * len(values), **_dots(place, 3.5, edge="black"))
-
-
-def _error_bar(axes: Axes, point: groups.Point, x: float, place: int) -> None:
-  summary = point.top1
-  values = [100 * run.metrics["top1"] for run in point.runs]
-  if summary.count > 1:
-    axes.plot([x, x], [summary.low, summary.high], color=_COLOURS[place % len(_COLOURS)])
-    axes.plot([x] * len(values), values, alpha=0.45, **_dots(place, 4))
-  axes.plot([x], [summary.median], **_dots(place, 8))
 
 
 def _dots(place: int, size: float, edge: str | None = None) -> dict[str, Any]:
@@ -232,15 +251,22 @@ def _named(line: Any) -> bool:
 
 def _legend(figure: Figure, handles: Sequence[Any]) -> None:
   """Puts the legend below the panels, where it hides nothing, a line for each long name."""
-  longest = max(len(str(h.get_label())) for h in handles)
-  columns = max(1, min(len(handles), math.floor(110 / (longest + 6))))
-  legend = figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False)
+  labels = [_wrapped(str(h.get_label()), _LINE) for h in handles]
+  columns = max(1, min(len(handles), math.floor(110 / (max(map(len, labels)) + 6))))
+  legend = figure.legend(
+    handles=handles, labels=labels, loc="outside lower center", ncols=columns, frameon=False
+  )
   for text in legend.get_texts():
     text.set_parse_math(False)
 
 
+def _wrapped(text: str, width: int) -> str:
+  return "\n".join(textwrap.wrap(text, width))
+
+
 def _save(figure: Figure, title: str, picture: pathlib.Path) -> None:
-  figure.suptitle(title, fontsize=11, parse_math=False, wrap=True)
+  lines = [_wrapped(line, _LINE) for line in title.splitlines()]
+  figure.suptitle("\n".join(lines), fontsize=11, parse_math=False)
   with mpl.rc_context({"savefig.bbox": None}), warnings.catch_warnings():
     # Names may be in a script that matplotlib's font doesn't have: boxes stand for those letters.
     warnings.filterwarnings("ignore", message="Glyph .* missing from font")

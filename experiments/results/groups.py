@@ -11,6 +11,7 @@ from bit_jax import architectures, hyperrule
 from bit_jax.data import vtab
 from experiments.results import collect, intervals, recipes
 
+VTAB = "VTAB-1k"
 _VTAB = "vtab/"
 GROUPS = {  # of VTAB, with their tasks in the order of `vtab`
   group: tuple(task for task in vtab.TASKS if vtab.find(task).group == group)
@@ -90,6 +91,53 @@ class Score:
 
 
 @dataclasses.dataclass(frozen=True)
+class Size:
+  """One network of a known size.
+
+  Attributes:
+    architecture: Its name.
+    parameters: How many it has without its head.
+    seconds: The median of the time that a run's steps took but for the first, which is compiled;
+      of VTAB-1k the sum over its tasks.
+    value: Accuracy in %: the median over seeds, or the score.
+    low: Of the lowest seed.
+    high: Of the highest.
+    count: How many seeds.
+  """
+
+  architecture: str
+  parameters: int
+  seconds: float
+  value: float
+  low: float
+  high: float
+  count: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Sizes:
+  """Networks that differ in size alone.
+
+  Attributes:
+    dataset: Its name, or `VTAB`.
+    protocol: 'final' or 'select'.
+    start: How they were initialised.
+    recipe: Of all runs.
+    device: What they ran on.
+    series: {examples of each class, None for all: the networks by their size}.
+    runs: All of them.
+  """
+
+  dataset: str
+  protocol: str
+  start: str
+  recipe: recipes.Recipe
+  device: str
+  series: dict[int | None, tuple[Size, ...]]
+  runs: tuple[collect.Run, ...]
+
+
+@dataclasses.dataclass(frozen=True)
 class Comparison:
   """One network on one data set, by several recipes.
 
@@ -146,8 +194,17 @@ def panels(found: Sequence[collect.Run]) -> list[Panel]:
       series: dict[str, list[Point]] = defaultdict(list)
       for (network, _), one in sorted(by_network.items(), key=lambda item: _position(item[1])):
         series[network].append(one)
-      result.append(Panel(dataset, protocol, recipe, dict(sorted(series.items()))))
+      ordered = sorted(series, key=lambda network: rank(series[network][0]))
+      curves = {network: series[network] for network in ordered}
+      result.append(Panel(dataset, protocol, recipe, curves))
   return result
+
+
+def rank(one: Point) -> tuple[float, str]:
+  """Returns what networks are ordered by: size, then name."""
+  run = one.runs[0]
+  known = run.architecture in architectures.ARCHITECTURES
+  return _parameters(run.architecture) if known else math.inf, run.network
 
 
 def per_class(one: Point) -> float:
@@ -173,7 +230,7 @@ def scores(found: Iterable[collect.Run]) -> list[Score]:
     means = {group: _mean(tasks, of) for group, of in GROUPS.items()}
     means["all"] = _mean(tasks, vtab.TASKS)
     result.append(Score(network, protocol, recipe, tasks, means))
-  return result
+  return sorted(result, key=lambda score: rank(next(iter(score.tasks.values()))))
 
 
 def _mean(tasks: dict[str, Point], of: Sequence[str]) -> Mean:
@@ -193,8 +250,9 @@ def _average(values: Sequence[float]) -> float:
 def comparisons(found: Sequence[collect.Run]) -> list[Comparison]:
   """Returns every network, data set and number of examples that was run by several recipes.
 
-  First comes what follows the rule most closely: the fewest departures, then the presets in their
-  order, then what more runs follow, on whatever data.
+  First comes what follows the rule most closely: the fewest departures (but for the batch, which is
+  none with preset=scaled), then the presets in their order, then what more runs follow, on whatever
+  data.
   """
   followed = Counter(run.recipe for run in found)
   by_cell: dict[Any, dict[Any, Point]] = {}
@@ -209,44 +267,71 @@ def comparisons(found: Sequence[collect.Run]) -> list[Comparison]:
     def closeness(recipe: recipes.Recipe) -> tuple[Any, ...]:
       presets = hyperrule.PRESETS
       place = presets.index(recipe.preset) if recipe.preset in presets else len(presets)
-      return len(recipe.departures), place, -followed[recipe]
+      departing = dict(recipe.departures).keys() - {"batch_size"}
+      return len(departing), place, -followed[recipe]
 
     ordered = sorted(by_recipe, key=lambda r: (closeness(r), r.preset, r.dtype or "", r.departures))
-    first, rest = ordered[0], sorted(ordered[1:], key=lambda r: _values(by_recipe[r]))
-    fields = _differing([by_recipe[r] for r in ordered])
-    rows = tuple((_of(by_recipe[r], fields), by_recipe[r]) for r in (first, *rest))
-    result.append(Comparison(dataset, protocol, shots, network, fields, rows))
+    there = [by_recipe[recipe] for recipe in ordered]
+    fields = _differing(there)
+    rows = [(_of(one, fields), one) for one in there]
+    rows[1:] = sorted(rows[1:], key=lambda row: _distance(rows[0][0], row[0]))
+    result.append(Comparison(dataset, protocol, shots, network, fields, tuple(rows)))
   return result
 
 
-def sizes(found: Iterable[collect.Run]) -> dict[tuple[Any, ...], list[Point]]:
-  """Returns {(data set, protocol, shots, kind of start, recipe, device): a point an architecture}.
+def sizes(found: Sequence[collect.Run]) -> list[Sizes]:
+  """Returns what was run of networks of known architecture whose time was measured.
 
-  Only runs of a known architecture and with a measured time are in it; points are sorted by
-  parameters.
+  Of VTAB-1k that is the score where no task is missing.
   """
-  known = [r for r in found if r.architecture in architectures.ARCHITECTURES and r.step_seconds]
+  timed = [r for r in found if r.architecture in architectures.ARCHITECTURES and r.step_seconds]
+  by_group: dict[Any, list[collect.Run]] = defaultdict(list)
+  for run in timed:
+    dataset = VTAB if is_vtab(run) else run.dataset
+    by_group[dataset, run.protocol, family(run), run.recipe, run.device].append(run)
+  result = []
+  for (dataset, protocol, start, recipe, device), members in by_group.items():
+    if dataset == VTAB:
+      there = [s for s in map(_size_of_score, scores(members)) if s is not None]
+      series: dict[int | None, list[Size]] = {None: there} if there else {}
+    else:
+      series = defaultdict(list)
+      for (shots, _), one in points(members, lambda run: (run.shots, run.architecture)).items():
+        series[shots].append(_size_of_point(one))
+    sizes_of = {k: tuple(sorted(v, key=lambda size: size.parameters)) for k, v in series.items()}
+    runs = tuple(members)
+    result.append(Sizes(dataset, protocol, start, recipe, device, sizes_of, runs))
+  return result
 
-  def key(run: collect.Run) -> tuple[Any, ...]:
-    start = run.start.replace(f"-{run.architecture}", "")  # of the checkpoints of a family
-    return (run.dataset, run.protocol, run.shots, start, run.recipe, run.device)
 
-  by_point = points(known, lambda run: (*key(run), run.architecture))
-  result: dict[tuple[Any, ...], list[Point]] = defaultdict(list)
-  for (*group, _), one in by_point.items():
-    result[tuple(group)].append(one)
-  return {group: sorted(there, key=parameters) for group, there in result.items()}
+def family(run: collect.Run) -> str:
+  """Returns how a network was initialised without its architecture: 'BiT-M' of 'BiT-M-R50x1'."""
+  return run.start.replace(f"-{run.architecture}", "")
 
 
-def parameters(one: Point) -> int:
-  """Returns how many parameters the network of a point has without its head."""
-  architecture = architectures.ARCHITECTURES[one.runs[0].architecture]
-  return architectures.num_parameters(architecture, None)
+def _size_of_point(one: Point) -> Size:
+  architecture = one.runs[0].architecture
+  seconds = intervals.summarize([r.step_seconds or 0.0 for r in one.runs]).median
+  top1 = one.top1
+  return Size(
+    architecture, _parameters(architecture), seconds, top1.median, top1.low, top1.high, top1.count
+  )
 
 
-def median_seconds(one: Point) -> float:
-  """Returns the median of the time that the steps of its runs took, the first left out."""
-  return intervals.summarize([r.step_seconds for r in one.runs if r.step_seconds]).median
+def _size_of_score(score: Score) -> Size | None:
+  mean = score.means["all"]
+  if mean.value is None or not mean.is_complete:
+    return None
+  tasks = [_size_of_point(one) for one in score.tasks.values()]
+  seconds = math.fsum(task.seconds for task in tasks)
+  low, high = min(mean.seeds, default=mean.value), max(mean.seeds, default=mean.value)
+  architecture = tasks[0].architecture
+  count = len(mean.seeds)
+  return Size(architecture, _parameters(architecture), seconds, mean.value, low, high, count)
+
+
+def _parameters(architecture: str) -> int:
+  return architectures.num_parameters(architectures.ARCHITECTURES[architecture], None)
 
 
 # What is told of a recipe even where all follow the rule in it: presets set them otherwise.
@@ -271,5 +356,8 @@ def _of(one: Point, fields: Sequence[str]) -> tuple[Any, ...]:
   return tuple(_value(one, name) for name in fields)
 
 
-def _values(one: Point) -> tuple[Any, ...]:
-  return (*_of(one, _SHOWN), str(one.runs[0].recipe))
+def _distance(own: tuple[Any, ...], values: tuple[Any, ...]) -> tuple[Any, ...]:
+  """Sorts recipes by how many fields differ from the first one's, by which, and by their values."""
+  changed = [i for i, (a, b) in enumerate(zip(own, values, strict=True)) if a != b]
+  numbers = [(v, "") if isinstance(v, int | float) else (math.inf, str(v)) for v in values]
+  return len(changed), changed, numbers

@@ -62,6 +62,7 @@ class Row:
     dataset: As the source has it.
     shots: Examples of each class; None: all.
     metric: 'top1' or 'top5'.
+    description: What the value and its spread are, such as 'top1 min<-median->max of >=5 runs'.
     text: The value in %, as published.
     value: The value.
     spread: Lowest and highest value, or median minus and plus one standard deviation, in %; None
@@ -75,6 +76,7 @@ class Row:
   dataset: str
   shots: int | None
   metric: str
+  description: str
   text: str
   value: float
   spread: tuple[float, float] | None
@@ -172,6 +174,7 @@ def _row(record: dict[str, str]) -> Row | None:
     dataset=record["dataset"],
     shots=int(shots.group(1)) if shots else None,
     metric=metric,
+    description=record["metric"],
     text=record["value"],
     value=float(record["value"]),
     spread=(float(spread[0]), float(spread[1])) if all(spread) else None,

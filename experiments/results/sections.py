@@ -10,8 +10,9 @@ from bit_jax.data import vtab
 from experiments.results import collect, figures, groups, intervals, pages, published, recipes
 
 _INTERVALS = (
-  "Accuracies are top-1 in %: the median, the lowest and the highest of the seeds in brackets, and "
-  "the number of seeds; from 5 seeds on after it a 95 % bootstrap interval of the median."
+  "Accuracies are top-1 in %: the median of the seeds, the lowest and the highest in brackets, and "
+  "how many seeds; from five seeds on also a 95 % bootstrap interval of the median, where that is "
+  "narrower than from the lowest to the highest."
 )
 _PARTIAL = "A mean over fewer tasks than all is no score, and is compared with nothing."
 
@@ -64,7 +65,7 @@ def _introduction(found: collect.Collection, name: str) -> Iterator[pages.Block]
   remaining = f"; {', '.join(listed)}, all listed below" if listed else ""
   yield pages.Paragraph(
     f"{_number(len(found.runs), 'finished run')}{remaining}. Made from the run folders by "
-    f"python -m experiments.report {name}; every figure of every run is in results.csv."
+    f"python -m experiments.report {name}; every number of every run is in results.csv."
   )
   if found.runs:
     yield pages.Paragraph(_INTERVALS)
@@ -84,7 +85,7 @@ def _few_shot(panels: Sequence[groups.Panel], gallery: _Gallery) -> Iterator[pag
     picture = gallery.path("fewshot", names, protocol)
     figures.few_shot(there, title, picture)
     yield pages.Paragraph(_made(found, recipe))
-    yield pages.Picture(picture.name, f"{title}; a dot a seed, the line their median")
+    yield pages.Picture(picture.name, _described(title, "a dot a seed, the line their median"))
     yield _few_shot_table(there)
 
 
@@ -117,8 +118,8 @@ def _vtab(scores: Sequence[groups.Score], gallery: _Gallery) -> Iterator[pages.B
     picture = gallery.path("vtab", protocol)
     figures.vtab(there, title, picture)
     yield pages.Paragraph(_made(found, recipe))
-    text = f"{title}; bars are medians, whiskers go from the lowest to the highest seed"
-    yield pages.Picture(picture.name, text)
+    marks = "bars are medians, whiskers go from the lowest to the highest seed"
+    yield pages.Picture(picture.name, _described(title, marks))
     yield _vtab_means(there)
     if any(not score.means["all"].is_complete for score in there):
       yield pages.Paragraph(_PARTIAL)
@@ -152,33 +153,42 @@ def _vtab_tasks(scores: Sequence[groups.Score]) -> pages.Table:
 
 
 def _sizes(found: Sequence[collect.Run], gallery: _Gallery) -> Iterator[pages.Block]:
-  by_group = groups.sizes(found)
-  several = {key: there for key, there in by_group.items() if len(there) > 1}
-  tried = {one.runs[0].architecture for there in by_group.values() for one in there}
+  every = groups.sizes(found)
+  tried = sorted(
+    {size.architecture for one in every for there in one.series.values() for size in there}
+  )
   if len(tried) < 2:
     return
-  yield pages.Heading(2, "Sizes")
+  several = [one for one in every if any(len(there) > 1 for there in one.series.values())]
+  yield pages.Heading(2, "Accuracy against size and cost")
   if not several:
     yield pages.Paragraph(
-      f"{', '.join(sorted(tried))} were not run with one recipe and kind of start on one data set "
+      f"{', '.join(tried)} were not run by one recipe and from one kind of start on one data set "
       f"and device, so there is nothing to compare."
     )
-  for (dataset, protocol, shots, start, recipe, _), there in several.items():
-    members = [run for one in there for run in one.runs]
-    what = f"{_set(dataset, protocol)}, {_shots(shots)}, {start}"
-    title = _title(f"Accuracy against size and cost: {what}", members, recipe)
-    picture = gallery.path("sizes", dataset, protocol, _shots(shots), start)
-    cost = f"on {_devices(members)}"
-    figures.sizes(there, cost, title, picture)
-    yield pages.Paragraph(_made(members, recipe))
-    yield pages.Picture(picture.name, title)
-    header = ("network", "parameters in millions, without head", "top-1", f"steps in s, {cost}")
-    yield pages.Table(header, [_size_row(one) for one in there])
+  for one in several:
+    what = f"{_set(one.dataset, one.protocol)}, {one.start}"
+    title = _title(f"Accuracy against size and cost: {what}", one.runs, one.recipe)
+    picture = gallery.path("sizes", one.dataset, one.protocol, one.start)
+    runs = f"{len(vtab.TASKS)} tasks' runs" if one.dataset == groups.VTAB else "a run"
+    cost = f"time of the steps of {runs} on {_devices(one.runs)}"
+    figures.sizes(one, cost, title, picture)
+    yield pages.Paragraph(_made(one.runs, one.recipe))
+    yield pages.Picture(picture.name, _described(title))
+    header = ("network", "examples", "parameters in millions, without head", "top-1")
+    rows = [
+      (size.architecture, _shots(shots) if one.dataset != groups.VTAB else "", *_size(size))
+      for shots, there in one.series.items()
+      for size in there
+    ]
+    yield pages.Table((*header, f"{cost}, in s"), rows, names=2)
 
 
-def _size_row(one: groups.Point) -> tuple[str, ...]:
-  millions = f"{groups.parameters(one) / 1e6:,.1f}"
-  return one.runs[0].network, millions, _summary(one.top1), f"{groups.median_seconds(one):,.0f}"
+def _size(size: groups.Size) -> tuple[str, ...]:
+  count = _number(size.count, "seed")
+  spread = f" ({size.low:.1f} to {size.high:.1f})" if size.count > 1 else ""
+  accuracy = f"{size.value:.1f}{spread}, {count}"
+  return f"{size.parameters / 1e6:,.1f}", accuracy, f"{size.seconds:,.0f}"
 
 
 def _comparisons(
@@ -195,12 +205,12 @@ def _comparisons(
     picture = gallery.path("recipes", one.dataset, one.protocol, _shots(one.shots), one.network)
     figures.comparison(one, title, picture)
     yield pages.Heading(3, what)
-    yield pages.Paragraph(f"{_run_on(found)} Compared with: {_recipe(first.runs)}.")
-    yield pages.Picture(picture.name, title)
+    yield pages.Paragraph(f"{_run_on(found)} The reference: {_recipe(first.runs)}.")
+    yield pages.Picture(picture.name, _described(title))
     rows = []
     for values, point in one.rows:
       difference = point.top1.median - first.top1.median
-      shown = "compared with" if point is first else f"{difference:+.1f}"
+      shown = "reference" if point is first else f"{difference:+.1f}"
       rows.append((*map(figures.shown, values), _summary(point.top1), shown))
     header = (*one.fields, "top-1", "difference")
     yield pages.Table(header, rows, names=len(one.fields))
@@ -248,32 +258,41 @@ def _published(
       "On the full CIFAR sets the README's runs trained on 49,000 of the 50,000 images; those in "
       "JAX scored 9,984 of the 10,000 test images."
     )
-  header = ("data set", "examples", "network", "published", "ours", "verdict", "source")
-  rows = []
-  notes: dict[tuple[str, ...], int] = {}
+  by_source: dict[str, list[published.Comparison]] = defaultdict(list)
   for one in compared:
-    if one.differences:
-      number = notes.setdefault(one.differences, len(notes) + 1)
-    text = one.verdict or f"none: not like with like, note {number}"
-    examples = "" if one.row.vtab_group else _shots(one.row.shots)
-    metric = "" if one.row.metric == "top1" else f" {one.row.metric}"
-    source = f"{one.row.source}; {one.row.citation}"
-    cells = (f"{one.row.dataset}{metric}", examples, one.row.model, _theirs(one.row))
-    rows.append((*cells, _ours(one), text, source))
-  yield pages.Table(header, rows, names=len(header))
+    by_source[f"{one.row.source}; {one.row.citation}"].append(one)
+  notes: dict[tuple[str, ...], int] = {}
+  header = ("data set", "examples", "network", "published", "ours", "verdict")
+  for source, there in by_source.items():
+    metrics = dict.fromkeys(one.row.description for one in there)
+    yield pages.Paragraph(f"Source: {source}; {'; '.join(metrics)}.")
+    rows = []
+    for one in there:
+      number = notes.setdefault(one.differences, len(notes) + 1) if one.differences else 0
+      verdict = one.verdict or f"none, not like with like: note {number}"
+      rows.append((*_names(one.row), _theirs(one.row), _ours(one), verdict))
+    yield pages.Table(header, rows, names=len(header))
   if notes:
     yield pages.Bullets([f"Note {n}: {'; '.join(reasons)}." for reasons, n in notes.items()])
 
 
+def _names(row: published.Row) -> tuple[str, str, str]:
+  metric = "" if row.metric == "top1" else f", {row.metric}"
+  examples = "1000" if row.vtab_group else _shots(row.shots)
+  return f"{row.dataset}{metric}", examples, row.model.replace(" [", ", ").rstrip("]")
+
+
 def _theirs(row: published.Row) -> str:
-  return row.text if row.spread is None else f"{row.text} [{row.spread[0]:g}, {row.spread[1]:g}]"
+  return row.text if row.spread is None else f"{row.text} ({row.spread[0]:g} to {row.spread[1]:g})"
 
 
 def _ours(one: published.Comparison) -> str:
   if one.spread is None:
     return f"{one.ours:.1f}"
   seeds = _number(one.count, "seed")
-  return f"{one.ours:.1f} [{one.spread[0]:.1f}, {one.spread[1]:.1f}], {seeds}"
+  if one.count == 1:
+    return f"{one.ours:.1f}, {seeds}"
+  return f"{one.ours:.1f} ({one.spread[0]:.1f} to {one.spread[1]:.1f}), {seeds}"
 
 
 def _remaining(found: collect.Collection) -> Iterator[pages.Block]:
@@ -354,11 +373,19 @@ def _title(what: str, found: Iterable[collect.Run], recipe: recipes.Recipe) -> s
   return f"{what}\n{'; '.join(reasons) or recipe}"
 
 
+def _described(title: str, *marks: str) -> str:
+  """Returns a figure's title, and what its marks mean, as one line."""
+  return "; ".join((title.replace("\n", ", "), *marks))
+
+
 def _summary(s: intervals.Summary) -> str:
   if s.count == 1:
     return f"{s.median:.1f}, 1 seed"
-  bootstrap = f"; {s.interval[0]:.1f} to {s.interval[1]:.1f}" if s.interval else ""
-  return f"{s.median:.1f} [{s.low:.1f}, {s.high:.1f}], {s.count} seeds{bootstrap}"
+  narrower = s.interval not in (None, (s.low, s.high))
+  sure = (
+    f", median in {s.interval[0]:.1f} to {s.interval[1]:.1f}" if s.interval and narrower else ""
+  )
+  return f"{s.median:.1f} ({s.low:.1f} to {s.high:.1f}), {s.count} seeds{sure}"
 
 
 def _set(dataset: str, protocol: str) -> str:
@@ -366,7 +393,7 @@ def _set(dataset: str, protocol: str) -> str:
 
 
 def _shots(shots: int | None) -> str:
-  return "full" if shots is None else f"{shots} of each class"
+  return "full" if shots is None else f"{shots}-shot"
 
 
 def _range(numbers: Iterable[int]) -> str:
