@@ -5,7 +5,8 @@ import math
 import pathlib
 import textwrap
 import warnings
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -95,8 +96,17 @@ def vtab(scores: Sequence[groups.Score], title: str, picture: pathlib.Path) -> N
     points = list(score.tasks.values())
     colour = _COLOURS[place % len(_COLOURS)]
     medians = [p.top1.median for p in points]
-    style = {"color": colour, "edgecolor": colour, "hatch": "//" * (place // len(_COLOURS))}
-    axes.barh(at, medians, 0.9 * height, alpha=0.55, label=label, **style)
+    hatch = "//" * (place // len(_COLOURS))
+    axes.barh(
+      at,
+      medians,
+      0.9 * height,
+      color=colour,
+      edgecolor=colour,
+      hatch=hatch,
+      alpha=0.55,
+      label=label,
+    )
     for y, point in zip(at, points, strict=True):
       _whisker(axes, point, y, place, "black")
   axes.set_yticks([positions[t] for t in tasks], tasks, parse_math=False)
@@ -142,17 +152,15 @@ def sizes(one: groups.Sizes, cost: str, title: str, picture: pathlib.Path) -> No
   figure = Figure(figsize=(_WIDTH, 4.8), layout="constrained")
   by_size, by_cost = figure.subplots(1, 2, sharey=True)
   ordered = sorted(one.series.items(), key=lambda item: (item[0] is None, item[0] or 0))
-  for place, (shots, there) in enumerate(ordered):
-    label = "all examples" if shots is None else f"{shots}-shot"
-    for axes, xs in (
-      (by_size, [size.parameters / 1e6 for size in there]),
-      (by_cost, [size.seconds for size in there]),
-    ):
-      axes.plot(xs, [size.value for size in there], label=label, **_line(place))
-      for x, size in zip(xs, there, strict=True):
-        axes.plot([x, x], [size.low, size.high], color=_COLOURS[place % len(_COLOURS)])
-        if place == len(ordered) - 1:
-          _name(axes, size, x)
+  for axes, position in ((by_size, _millions), (by_cost, _seconds)):
+    for place, (shots, there) in enumerate(ordered):
+      label = "all examples" if shots is None else f"{shots}-shot"
+      placed = sorted(there, key=position)
+      xs = [position(size) for size in placed]
+      axes.plot(xs, [size.value for size in placed], label=label, **_line(place))
+      colour = _COLOURS[place % len(_COLOURS)]
+      axes.vlines(xs, [s.low for s in placed], [s.high for s in placed], color=colour)
+    _name_sizes(axes, [size for _, there in ordered for size in there], position)
   by_size.set_xlabel("parameters in millions, without head")
   by_cost.set_xlabel(_wrapped(f"{cost}, in s", _LINE // 2), parse_math=False)
   by_size.set_ylabel(_ACCURACY)
@@ -168,16 +176,36 @@ def sizes(one: groups.Sizes, cost: str, title: str, picture: pathlib.Path) -> No
   _save(figure, title, picture)
 
 
-def _name(axes: Axes, size: groups.Size, x: float) -> None:
-  axes.annotate(
-    size.architecture,
-    (x, size.high),
-    (-2, 7),
-    textcoords="offset points",
-    rotation=50,
-    fontsize=9,
-    parse_math=False,
-  )
+def _millions(size: groups.Size) -> float:
+  return size.parameters / 1e6
+
+
+def _seconds(size: groups.Size) -> float:
+  return size.seconds
+
+
+def _name_sizes(
+  axes: Axes, every: Sequence[groups.Size], position: Callable[[groups.Size], float]
+) -> None:
+  """Writes the networks' names, by turns above and below all that is drawn of them."""
+  there: dict[str, list[groups.Size]] = defaultdict(list)
+  for size in sorted(every, key=position):
+    there[size.architecture].append(size)
+  for place, (name, sizes_of) in enumerate(there.items()):
+    above = place % 2 == 0
+    last = max(sizes_of, key=lambda s: s.high) if above else min(sizes_of, key=lambda s: s.low)
+    axes.annotate(
+      name,
+      (position(last), last.high if above else last.low),
+      (0, 6 if above else -6),
+      textcoords="offset points",
+      rotation=50,
+      rotation_mode="anchor",
+      ha="left" if above else "right",
+      va="center",
+      fontsize=9,
+      parse_math=False,
+    )
 
 
 def comparison(one: groups.Comparison, title: str, picture: pathlib.Path) -> None:
@@ -199,7 +227,7 @@ def comparison(one: groups.Comparison, title: str, picture: pathlib.Path) -> Non
     axes.plot([median] * 2, [y - 0.32, y + 0.32], color=_COLOURS[place], linewidth=2.5)
   axes.axvline(first.top1.median, color=_COLOURS[1], linewidth=1, linestyle=":", zorder=0)
   labels = [_differing(one.fields, values, own) for values, _ in one.rows]
-  axes.set_yticks(range(len(labels)), [_wrapped(t, 60) for t in labels], parse_math=False)
+  axes.set_yticks(range(len(labels)), [_wrapped(t, 50) for t in labels], parse_math=False)
   axes.set_ylim(len(labels) - 0.4, -0.6)
   axes.set_xlabel(f"{_ACCURACY}; a dot a seed, a stroke the median")
   axes.grid(axis="x", alpha=0.3)
@@ -207,11 +235,11 @@ def comparison(one: groups.Comparison, title: str, picture: pathlib.Path) -> Non
 
 
 def _differing(names: Sequence[str], values: Sequence[Any], own: Sequence[Any]) -> str:
-  """Returns what a recipe has that the one that it is compared with hasn't."""
-  if values == own:
-    return "reference"
-  changed = [(n, v) for n, v, o in zip(names, values, own, strict=True) if v != o]
-  return ", ".join(f"{name} {shown(value)}" for name, value in changed)
+  """Returns what a recipe has that the reference hasn't; of that all."""
+  is_own = values == own
+  changed = [(n, v) for n, v, o in zip(names, values, own, strict=True) if is_own or v != o]
+  listed = ", ".join(f"{name} {shown(value)}" for name, value in changed)
+  return f"reference: {listed}" if is_own else listed
 
 
 def shown(value: Any) -> str:
