@@ -280,7 +280,8 @@ def _named(line: Any) -> bool:
 def _legend(figure: Figure, handles: Sequence[Any]) -> None:
   """Puts the legend below the panels, where it hides nothing, a line for each long name."""
   labels = [_wrapped(str(h.get_label()), _LINE) for h in handles]
-  columns = max(1, min(len(handles), math.floor(110 / (max(map(len, labels)) + 6))))
+  longest = max(len(line) for label in labels for line in label.splitlines())
+  columns = max(1, min(len(handles), math.floor(10 * _WIDTH / (0.8 * longest + 7))))
   legend = figure.legend(
     handles=handles, labels=labels, loc="outside lower center", ncols=columns, frameon=False
   )

@@ -210,7 +210,7 @@ def rank(one: Point) -> tuple[float, str]:
 def per_class(one: Point) -> float:
   """Returns the examples of each class of a point of a panel."""
   numbers = [run.per_class for run in one.runs if run.per_class is not None]
-  return sum(numbers) / len(numbers)
+  return round(_average(numbers), 6)  # the same for all networks, however many runs there are
 
 
 def _position(one: Point) -> tuple[bool, float]:

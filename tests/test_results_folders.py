@@ -1,0 +1,92 @@
+"""Finding run folders among all kinds of files, and reading what can be read."""
+
+import json
+
+import pytest
+import run_folders
+
+from bit_jax import errors
+from experiments.results import folders
+
+
+def test_finds_runs_at_any_depth_in_the_order_of_their_names(tmp_path):
+  for name in ("b/2", "a", "b/10"):
+    run_folders.dump(tmp_path / name / "config.json", {"seed": 1})
+  (tmp_path / "notes").mkdir()
+  (tmp_path / "notes" / "readme.json").write_text("{}")
+  found, closed = folders.find(tmp_path)
+  assert [f.name for f in found] == ["a", "b/10", "b/2"]
+  assert found[0].contents == {"config.json": {"seed": 1}}
+  assert found[0].faults == {}
+  assert closed == []
+
+
+def test_the_folder_itself_may_be_a_run(tmp_path):
+  run_folders.dump(tmp_path / "result.json", {"top1": 0.5})
+  assert [f.name for f in folders.find(tmp_path)[0]] == ["."]
+
+
+@pytest.mark.parametrize(
+  ("content", "fault"),
+  [
+    ('{"top1": 0.', "is damaged"),
+    ("", "is damaged"),
+    (b"\xff\xfe\x00", "is damaged"),
+    ("[" * 100_000, "is damaged"),
+    ("9" * 5_000, "is damaged"),
+    ("[1, 2]", "holds no JSON object"),
+    ("null", "holds no JSON object"),
+  ],
+)
+def test_what_cannot_be_read_has_a_reason(tmp_path, content, fault):
+  path = tmp_path / "run" / "result.json"
+  path.parent.mkdir()
+  path.write_bytes(content if isinstance(content, bytes) else content.encode())
+  run_folders.dump(tmp_path / "run" / "config.json", {"seed": 1})
+  (found,), _ = folders.find(tmp_path)
+  assert found.faults == {"result.json": fault}
+  assert found.contents == {"config.json": {"seed": 1}}
+
+
+def test_a_folder_of_that_name_is_no_file(tmp_path):
+  (tmp_path / "config.json").mkdir()
+  assert folders.find(tmp_path) == ([], [])
+
+
+def test_links_are_not_followed_but_told_of(tmp_path):
+  run_folders.dump(tmp_path / "runs" / "one" / "config.json", {})
+  (tmp_path / "runs" / "again").symlink_to(tmp_path / "runs", target_is_directory=True)
+  found, closed = folders.find(tmp_path / "runs")
+  assert [f.name for f in found] == ["one"]
+  assert closed == [("again", "is a link, which isn't followed")]
+
+
+def test_a_name_that_is_no_text(tmp_path):
+  run_folders.dump(tmp_path / "run\udcff" / "config.json", {})
+  (found,), _ = folders.find(tmp_path)
+  assert found.name == "run?"
+
+
+def test_no_such_folder(tmp_path):
+  with pytest.raises(errors.UserError, match=r"There is no folder .*nowhere"):
+    folders.find(tmp_path / "nowhere")
+
+
+def test_the_last_step_of_what_was_interrupted(tmp_path):
+  run_folders.dump(tmp_path / "config.json", {})
+  lines = [json.dumps({"step": s}) for s in (10, 40, 20)]
+  (tmp_path / "metrics.jsonl").write_text("\n".join([*lines, "[3]", '{"step": "x"}', '{"step": 5']))
+  (found,), _ = folders.find(tmp_path)
+  assert folders.last_step(found) == 40
+  (tmp_path / "metrics.jsonl").write_bytes(b"\xff\n")
+  assert folders.last_step(found) is None
+  (tmp_path / "metrics.jsonl").unlink()
+  assert folders.last_step(found) is None
+
+
+def test_the_number_of_classes(tmp_path):
+  run_folders.dump(tmp_path / "config.json", {})
+  (found,), _ = folders.find(tmp_path)
+  assert folders.num_classes(found) is None
+  (tmp_path / "classes.txt").write_bytes(b"a\n\xff\nc\n")
+  assert folders.num_classes(found) == 3
