@@ -167,6 +167,12 @@ def collect(root: pathlib.Path) -> Collection:
   return Collection(tuple(unique), **{name: tuple(sorted(lists[name])) for name in names})
 
 
+def plain(value: Any) -> str:
+  """Returns a foreign value as one line of text, not too long, that any file can hold."""
+  text = " ".join(str(value).split()).encode(errors="replace").decode()
+  return text if len(text) <= 300 else f"{text[:299]}…"
+
+
 def _remarks(folder: folders.Folder) -> list[tuple[str, str]]:
   """Returns what a run that counts lacks."""
   remarks = [(folder.name, f"{name} {why}") for name, why in folder.faults.items()]
@@ -183,7 +189,7 @@ def _outcome(folder: folders.Folder) -> tuple[str, str]:
     raise _LeftOutError(f"result.json {folder.faults[runs.RESULT]}")
   if folders.ERROR in folder.contents:
     error = folder.contents[folders.ERROR]
-    return "failed", f"{_plain(error.get('kind'))}: {_plain(error.get('message'))}"
+    return "failed", f"{plain(error.get('kind'))}: {plain(error.get('message'))}"
   if folders.ERROR in folder.faults:
     return "failed", f"error.json {folder.faults[folders.ERROR]}"
   config = _config(folder)
@@ -223,7 +229,7 @@ def _config(folder: folders.Folder) -> Any:
       {"shots": None, "patience": None, **raw, "decay_steps": tuple(decays)}
     )
   except (ValueError, TypeError, KeyError, AttributeError) as e:  # names that can't be a field's
-    raise _LeftOutError(f"config.json can't be used: {_plain(e)}") from e
+    raise _LeftOutError(f"config.json can't be used: {plain(e)}") from e
 
 
 def _is(raw: Mapping[str, Any], name: str, kind: str) -> bool:
@@ -260,10 +266,10 @@ def _run(folder: folders.Folder, find_spec: Callable[[Any], datasets.DatasetSpec
   config, result = _config(folder), folder.contents[runs.RESULT]
   metrics = {n: v for n in _METRICS if (v := _number(result.get(n))) is not None}
   if not 0 <= metrics.get("top1", -1) <= 1:
-    raise _LeftOutError(f"result.json has no accuracy: top1 is {_plain(result.get('top1'))}")
+    raise _LeftOutError(f"result.json has no accuracy: top1 is {plain(result.get('top1'))}")
   num_train = result.get("num_train")
   if type(num_train) is not int or num_train < 1:
-    raise _LeftOutError(f"result.json tells no images: num_train is {_plain(num_train)}")
+    raise _LeftOutError(f"result.json tells no images: num_train is {plain(num_train)}")
   environment = folder.contents.get(runs.ENVIRONMENT, {})
   sweep = folder.contents.get(folders.SWEEP, {})
   spec = find_spec(config)
@@ -273,22 +279,22 @@ def _run(folder: folders.Folder, find_spec: Callable[[Any], datasets.DatasetSpec
   num_test, steps = result.get("num_test"), result.get("steps")
   expected = None if spec is None else (experiment.num_examples(config, spec), spec.num_test)
   listed = result.get("warnings")
-  warnings = [_plain(w) for w in listed] if isinstance(listed, list) else []
+  warnings = [plain(w) for w in listed] if isinstance(listed, list) else []
   checkpoint = _text(environment.get("weights_sha256"))
   return Run(
     name=folder.name,
-    sweep=_plain(sweep.get("sweep", "")),
-    model=_plain(config.model),
+    sweep=plain(sweep.get("sweep", "")),
+    model=plain(config.model),
     architecture=_architecture(config.model),
     start=_start(config, sweep),
     dataset=_dataset(config, environment),
-    protocol=_plain(config.protocol),
+    protocol=plain(config.protocol),
     regime=_regime(facts.num_examples),
     shots=config.shots,
     seed=config.seed,
     recipe=recipe,
-    rule=_plain(rule),
-    reason=_plain(config.get("reason") or ""),
+    rule=plain(rule),
+    reason=plain(config.get("reason") or ""),
     config=config.to_dict(),
     num_train=num_train,
     num_test=num_test if type(num_test) is int else None,
@@ -327,27 +333,27 @@ def _architecture(model: str) -> str:
   try:
     return architectures.find(model).name
   except ValueError:
-    return _plain(model)
+    return plain(model)
 
 
 def _start(config: Any, sweep: Mapping[str, Any]) -> str:
   labels = sweep.get("labels")
   label = labels.get("start") if isinstance(labels, dict) else None
   if label and isinstance(label, str):
-    return _plain(label)
+    return plain(label)
   if config.weights == "none":
     return RANDOM
-  return _plain("/".join(pathlib.PurePath(config.weights).parts[-2:]))
+  return plain("/".join(pathlib.PurePath(config.weights).parts[-2:]))
 
 
 def _dataset(config: Any, environment: Mapping[str, Any]) -> str:
   """Returns the name of a set, or of the user's own images their file and digits of its hash."""
   if config.dataset not in _WITH_PATH:
-    return _plain(config.dataset)
+    return plain(config.dataset)
   name, _, digest = _text(environment.get("data")).partition(", sha256 ")
   if digest:
     return f"{name} ({digest[:8]})"
-  return name or _plain(pathlib.PurePath(config.get("data_path") or config.dataset).name)
+  return name or plain(pathlib.PurePath(config.get("data_path") or config.dataset).name)
 
 
 def _regime(num_examples: int | None) -> str:
@@ -447,10 +453,4 @@ def _count(value: Any) -> int | None:
 
 
 def _text(value: Any) -> str:
-  return _plain(value) if isinstance(value, str) else ""
-
-
-def _plain(value: Any) -> str:
-  """Returns a foreign value as one line of text that any file can hold."""
-  text = " ".join(str(value).split()).encode(errors="replace").decode()
-  return text if len(text) <= 300 else f"{text[:299]}…"
+  return plain(value) if isinstance(value, str) else ""

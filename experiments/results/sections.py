@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from bit_jax import architectures
 from bit_jax.data import vtab
 from experiments.results import collect, figures, groups, intervals, pages, published, recipes
 
@@ -153,18 +154,15 @@ def _vtab_tasks(scores: Sequence[groups.Score]) -> pages.Table:
 
 
 def _sizes(found: Sequence[collect.Run], gallery: _Gallery) -> Iterator[pages.Block]:
-  every = groups.sizes(found)
-  tried = sorted(
-    {size.architecture for one in every for there in one.series.values() for size in there}
-  )
-  if len(tried) < 2:
+  known = {run.architecture for run in found} & set(architectures.ARCHITECTURES)
+  if len(known) < 2:
     return
-  several = [one for one in every if any(len(there) > 1 for there in one.series.values())]
+  several = [one for one in groups.sizes(found) if any(len(s) > 1 for s in one.series.values())]
   yield pages.Heading(2, "Accuracy against size and cost")
   if not several:
     yield pages.Paragraph(
-      f"{', '.join(tried)} were not run by one recipe and from one kind of start on one data set "
-      f"and device, so there is nothing to compare."
+      f"Of {', '.join(sorted(known))}, no two were run on one data set (or on all of VTAB-1k) by "
+      f"one recipe, from one kind of start and on one device: there is nothing to compare."
     )
   for one in several:
     what = f"{_set(one.dataset, one.protocol)}, {one.start}"

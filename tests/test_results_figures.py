@@ -1,0 +1,172 @@
+"""What the figures show, read back from matplotlib before it is drawn."""
+
+import matplotlib.image
+import numpy as np
+import pytest
+import run_folders
+from matplotlib.figure import Figure
+
+from bit_jax.data import vtab
+from experiments.results import collect, figures, groups
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+  """The figures that were saved."""
+  saved = []
+  original = Figure.savefig
+
+  def savefig(self, *args, **kwargs):
+    saved.append(self)
+    return original(self, *args, **kwargs)
+
+  monkeypatch.setattr(Figure, "savefig", savefig)
+  return saved
+
+
+def written(folder, *runs):
+  for number, (config, top1) in enumerate(runs):
+    run_folders.write(folder / "runs" / str(number), config, top1, sha="s" * 64)
+  return collect.collect(folder / "runs").runs
+
+
+def is_picture(path):
+  pixels = matplotlib.image.imread(path)
+  assert 900 <= pixels.shape[1] <= 1000  # readable at its own size, on a page as wide
+  return pixels
+
+
+def inside(figure):
+  """Whether all text of a figure lies in it."""
+  figure.draw_without_rendering()
+  width, height = figure.get_size_inches() * figure.dpi
+  for box in (t.get_window_extent() for axes in figure.axes for t in axes.get_yticklabels()):
+    if box.width and (box.x0 < -1 or box.x1 > width + 1):
+      return False
+  legends = [legend.get_window_extent() for legend in figure.legends]
+  title = [figure._suptitle.get_window_extent()]
+  return all(
+    b.x0 >= -1 and b.x1 <= width + 1 and b.y0 >= -1 and b.y1 <= height + 1
+    for b in (*legends, *title)
+  )
+
+
+def test_curves(tmp_path, drawn):
+  runs = [
+    (run_folders.reduced(f"model=R14x0.5,weights={w},seed={seed}{shots}"), top1 + seed / 100)
+    for w, gain in (("none", 0.0), ("R14x0.5-CIFAR100", 0.1))
+    for shots, top1 in ((",shots=1", 0.2 + gain), (",shots=25", 0.4 + gain), ("", 0.7 + gain))
+    for seed in range(3)
+  ]
+  panels = groups.panels(written(tmp_path, *runs))
+  figures.few_shot(panels, "Title\nreduced rule", tmp_path / "a.png")
+  is_picture(tmp_path / "a.png")
+  (figure,) = drawn
+  (axes,) = figure.axes
+  assert axes.get_xscale() == "log"
+  assert [t.get_text() for t in axes.get_xticklabels()] == ["1", "25", "full\n(5,000)"]
+  assert list(axes.get_xticks()) == [1, 25, 5000]
+  lines = {line.get_label(): line for line in axes.get_lines()}
+  medians = lines["R14x0.5, random initialisation"]
+  np.testing.assert_allclose(medians.get_ydata(), [21, 41, 71])
+  np.testing.assert_allclose(medians.get_xdata(), [1, 25, 5000], rtol=0.07)
+  dots = [len(line.get_xdata()) for line in axes.get_lines() if line.get_label().startswith("_")]
+  assert dots == [3] * 6
+  other = lines["R14x0.5-CIFAR100"]
+  assert medians.get_color() != other.get_color()
+  assert medians.get_marker() != other.get_marker()
+  assert inside(figure)
+
+
+def test_seven_networks_with_long_names_of_several_sets(tmp_path, drawn):
+  runs = []
+  for i in range(7):
+    weights = f"weights=runs/{'a_very_long_folder_name_' * 3}{i}/{'some_$checkpoint_' * 3}{i}.npz"
+    for dataset in ("cifar10", "cifar100", "oxford_iiit_pet"):
+      for shots in (1, 5):
+        config = run_folders.config(f"model=R14x0.5,shots={shots},{weights}", dataset)
+        runs.append((config, 0.1 * i))
+  for number, (config, top1) in enumerate(runs):
+    sha = config.weights[-5] * 64
+    run_folders.write(tmp_path / "runs" / str(number), config, top1, sha=sha)
+  panels = groups.panels(collect.collect(tmp_path / "runs").runs)
+  assert len(panels) == 3
+  figures.few_shot(panels, "A title\n" + "which is long " * 20, tmp_path / "a.png")
+  is_picture(tmp_path / "a.png")
+  (figure,) = drawn
+  assert inside(figure)
+  shown = {(h.get_color(), h.get_marker()) for h in figure.legends[0].get_lines()}
+  assert len(shown) == 7
+
+
+@pytest.mark.parametrize("tasks", [vtab.TASKS, ("dmlab",), ("svhn", "dmlab")])
+def test_vtab(tmp_path, drawn, tasks):
+  runs = [
+    (run_folders.config(f"model={model},seed={seed}", f"vtab/{task}"), 0.01 * i + 0.1 * seed)
+    for model in ("BiT-M-R50x1", "BiT-M-R101x1")
+    for i, task in enumerate(tasks)
+    for seed in range(3)
+  ]
+  figures.vtab(groups.scores(written(tmp_path, *runs)), "Title", tmp_path / "a.png")
+  is_picture(tmp_path / "a.png")
+  (figure,) = drawn
+  (axes,) = figure.axes
+  assert [t.get_text() for t in axes.get_yticklabels()] == [
+    t for group in groups.GROUPS.values() for t in group if t in tasks
+  ]
+  widths = sorted(bar.get_width() for bar in axes.patches)
+  np.testing.assert_allclose(widths, np.repeat([10 + i for i in range(len(tasks))], 2))
+  label = figure.legends[0].get_texts()[0].get_text()
+  kind = "score" if len(tasks) == 19 else "mean of those run"
+  value = 10 + (len(tasks) - 1) / 2
+  assert label == f"BiT-M-R50x1: {kind} {value:.1f} ({len(tasks)} of 19 tasks)"
+  assert inside(figure)
+
+
+def test_sizes(tmp_path, drawn):
+  runs = [
+    (run_folders.config(f"model={model},shots={shots}"), 0.1 * i + shots / 100)
+    for i, model in enumerate(("BiT-M-R50x1", "BiT-M-R101x1", "BiT-M-R50x3", "BiT-M-R152x2"))
+    for shots in (1, 5)
+  ]
+  (one,) = groups.sizes(written(tmp_path, *runs))
+  figures.sizes(one, "time of the steps of a run on cpu", "Title", tmp_path / "a.png")
+  is_picture(tmp_path / "a.png")
+  (figure,) = drawn
+  by_size, by_cost = figure.axes
+  np.testing.assert_allclose(
+    by_size.get_lines()[0].get_xdata(), [23.500352, 42.492480, 211.174080, 232.238208]
+  )
+  np.testing.assert_allclose(by_size.get_lines()[0].get_ydata(), [1, 11, 21, 31])
+  np.testing.assert_allclose(by_cost.get_lines()[1].get_xdata(), [23.5] * 4)
+  assert {t.get_text() for t in by_size.texts} == {"R50x1", "R101x1", "R50x3", "R152x2"}
+  assert "in s" in by_cost.get_xlabel()
+  assert inside(figure)
+
+
+def test_recipes(tmp_path, drawn):
+  runs = [
+    (run_folders.reduced(f"model=R14x0.5,shots=10,seed={seed}", mixup_alpha=mixup), top1)
+    for mixup, top1s in ((0.0, (0.4, 0.5, 0.42)), (0.1, (0.6,)))
+    for seed, top1 in enumerate(top1s)
+  ]
+  (one,) = groups.comparisons(written(tmp_path, *runs))
+  figures.comparison(one, "Title", tmp_path / "a.png")
+  is_picture(tmp_path / "a.png")
+  (figure,) = drawn
+  (axes,) = figure.axes
+  labels = [t.get_text() for t in axes.get_yticklabels()]
+  assert labels == ["reference: mixup_alpha 0", "mixup_alpha 0.1"]
+  dots, stroke, other, _, line = axes.get_lines()
+  np.testing.assert_allclose(dots.get_xdata(), [40, 50, 42])
+  np.testing.assert_allclose(stroke.get_xdata(), [42, 42])
+  np.testing.assert_allclose(other.get_xdata(), [60])
+  np.testing.assert_allclose(line.get_xdata(), [42, 42])
+  assert inside(figure)
+
+
+def test_letters_that_the_font_does_not_have_are_no_warning(tmp_path):
+  config = run_folders.config("model=R14x0.5,shots=10,weights=权重/模型.npz")
+  panels = groups.panels(written(tmp_path, (config, 0.5)))
+  figures.few_shot(panels, "标题", tmp_path / "a.png")
+  is_picture(tmp_path / "a.png")
