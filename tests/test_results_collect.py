@@ -233,10 +233,28 @@ def test_a_run_that_went_on_elsewhere_names_both_devices(tmp_path):
   assert only(tmp_path).device == "cpu, then NVIDIA H200"
 
 
+def test_runs_of_earlier_versions_count(tmp_path):
+  folder = run_folders.write(tmp_path, run_folders.config(), 0.5)
+  fields = json.loads((folder / "config.json").read_text())
+  later = ("test_size", "keep_best", "patience", "momentum_dtype", "shots")
+  run_folders.dump(folder / "config.json", {k: v for k, v in fields.items() if k not in later})
+  assert only(tmp_path).rule == "as the rule"
+
+
+def test_a_sweep_s_name_of_a_start_comes_before_any_other(tmp_path):
+  for seed, label in enumerate((None, "pre-trained on CIFAR-100", None)):
+    config = run_folders.config(f"model=R14x0.5,seed={seed}")
+    sweep = "offline" if label else None
+    run_folders.write(tmp_path / str(seed), config, 0.5, sweep=sweep, start=label)
+  assert {run.start for run in collected(tmp_path).runs} == {"pre-trained on CIFAR-100"}
+  assert collected(tmp_path).runs[0].network == "R14x0.5, pre-trained on CIFAR-100"
+
+
 def test_failed_and_unfinished_runs(tmp_path):
   error = {"message": "The loss is not finite.", "kind": "UserError", "traceback": "x", "time": "y"}
   run_folders.dump(tmp_path / "failed" / "error.json", error)
   run_folders.dump(tmp_path / "odd" / "error.json", "{")
+  run_folders.dump(tmp_path / "bare" / "error.json", {"kind": None, "message": "It failed."})
   config = run_folders.reduced("model=R14x0.5,shots=5").to_dict()
   for name in ("begun", "new"):
     run_folders.dump(tmp_path / name / "config.json", config)
@@ -245,6 +263,7 @@ def test_failed_and_unfinished_runs(tmp_path):
   run_folders.dump(healed / "error.json", error)
   found = collected(tmp_path)
   assert found.failed == (
+    ("bare", "It failed."),
     ("failed", "UserError: The loss is not finite."),
     ("odd", "error.json is damaged"),
   )

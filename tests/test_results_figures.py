@@ -166,7 +166,8 @@ def test_recipes(tmp_path, drawn):
 
 
 def test_letters_that_the_font_does_not_have_are_no_warning(tmp_path):
-  config = run_folders.config("model=R14x0.5,shots=10,weights=权重/模型.npz")
-  panels = groups.panels(written(tmp_path, (config, 0.5)))
+  names = ("权重/模型.npz", "none")
+  configs = [run_folders.config(f"model=R14x0.5,shots=10,weights={w}") for w in names]
+  panels = groups.panels(written(tmp_path, *((c, 0.5) for c in configs)))
   figures.few_shot(panels, "标题", tmp_path / "a.png")
   is_picture(tmp_path / "a.png")

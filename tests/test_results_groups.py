@@ -54,6 +54,7 @@ def test_runs_of_another_recipe_have_another_panel(tmp_path):
     few("shots=5", 0.5, base_lr=0.01),
     few("shots=10", 0.6, base_lr=0.01),
     few("shots=10,protocol=select", 0.9),
+    few("shots=10,protocol=select,weights=none", 0.8),
   )
   panels = groups.panels(found)
   assert [len(p.series["R14x0.5-CIFAR100"]) for p in panels] == [2, 2, 1]
@@ -68,8 +69,9 @@ def test_a_variation_at_one_number_of_examples_is_no_curve(tmp_path):
   assert not dict(panel.recipe.departures).get("mixup_alpha")
 
 
-def test_the_full_set_alone_is_no_curve(tmp_path):
-  assert groups.panels(written(tmp_path, few("seed=1", 0.7))) == []
+@pytest.mark.parametrize("arguments", ["seed=1", "shots=250"])
+def test_one_setting_alone_is_no_curve(tmp_path, arguments):
+  assert groups.panels(written(tmp_path, few(arguments, 0.7))) == []
 
 
 def tasks(names, seeds=(0,), change=0.0, model="BiT-M-R50x1", **more):

@@ -162,7 +162,8 @@ def collect(root: pathlib.Path) -> Collection:
         lists[outcome].append((folder.name, text))
     except _LeftOutError as e:
       lists["left_out"].append((folder.name, str(e)))
-  unique, lists["duplicates"] = _without_duplicates(_with_clear_names(counted))
+  labels = {_label(folder) for folder in found} - {None}
+  unique, lists["duplicates"] = _without_duplicates(_with_clear_names(counted, labels))
   names = ("left_out", "duplicates", "failed", "unfinished", "remarks")
   return Collection(tuple(unique), **{name: tuple(sorted(lists[name])) for name in names})
 
@@ -189,7 +190,8 @@ def _outcome(folder: folders.Folder) -> tuple[str, str]:
     raise _LeftOutError(f"result.json {folder.faults[runs.RESULT]}")
   if folders.ERROR in folder.contents:
     error = folder.contents[folders.ERROR]
-    return "failed", f"{plain(error.get('kind'))}: {plain(error.get('message'))}"
+    parts = [plain(error[name]) for name in ("kind", "message") if error.get(name) is not None]
+    return "failed", ": ".join(parts) or "error.json doesn't say why"
   if folders.ERROR in folder.faults:
     return "failed", f"error.json {folder.faults[folders.ERROR]}"
   config = _config(folder)
@@ -208,7 +210,10 @@ def _config(folder: folders.Folder) -> Any:
     raise _LeftOutError(f"config.json {folder.faults[runs.CONFIG]}")
   if runs.CONFIG not in folder.contents:
     raise _LeftOutError("there is no config.json")
-  raw = folder.contents[runs.CONFIG]
+  raw: dict[str, Any] = folder.contents[runs.CONFIG]
+  # What runs of earlier versions don't tell of themselves was so with all of them.
+  later = {"shots": None, "patience": None, "keep_best": False, "test_size": raw.get("crop")}
+  raw = {**later, **raw}
   wrong = [f"{name} is not {kind}" for name, kind in _FIELDS.items() if not _is(raw, name, kind)]
   absent = [name for name in _FIELDS if raw.get(name) is None]
   if absent:
@@ -225,9 +230,7 @@ def _config(folder: folders.Folder) -> Any:
   if wrong:
     raise _LeftOutError(f"config.json can't be used: {', '.join(wrong)}")
   try:
-    return ml_collections.ConfigDict(
-      {"shots": None, "patience": None, **raw, "decay_steps": tuple(decays)}
-    )
+    return ml_collections.ConfigDict({**raw, "decay_steps": tuple(decays)})
   except (ValueError, TypeError, KeyError, AttributeError) as e:  # names that can't be a field's
     raise _LeftOutError(f"config.json can't be used: {plain(e)}") from e
 
@@ -286,7 +289,7 @@ def _run(folder: folders.Folder, find_spec: Callable[[Any], datasets.DatasetSpec
     sweep=plain(sweep.get("sweep", "")),
     model=plain(config.model),
     architecture=_architecture(config.model),
-    start=_start(config, sweep),
+    start=_start(config, folder),
     dataset=_dataset(config, environment),
     protocol=plain(config.protocol),
     regime=_regime(facts.num_examples),
@@ -336,11 +339,16 @@ def _architecture(model: str) -> str:
     return plain(model)
 
 
-def _start(config: Any, sweep: Mapping[str, Any]) -> str:
-  labels = sweep.get("labels")
+def _label(folder: folders.Folder) -> str | None:
+  """Returns what a sweep calls the start of its run, if it does."""
+  labels = folder.contents.get(folders.SWEEP, {}).get("labels")
   label = labels.get("start") if isinstance(labels, dict) else None
-  if label and isinstance(label, str):
-    return plain(label)
+  return plain(label) if label and isinstance(label, str) else None
+
+
+def _start(config: Any, folder: folders.Folder) -> str:
+  if label := _label(folder):
+    return label
   if config.weights == "none":
     return RANDOM
   return plain("/".join(pathlib.PurePath(config.weights).parts[-2:]))
@@ -379,12 +387,19 @@ def _devices(environment: Mapping[str, Any]) -> str:
   return ", then ".join(dict.fromkeys(k for k in kinds if k)) or "a device that isn't on record"
 
 
-def _with_clear_names(found: list[Run]) -> list[Run]:
-  """Returns the runs with one name for each checkpoint of an architecture, and no name for two."""
+def _with_clear_names(found: list[Run], labels_of_sweeps: set[str | None]) -> list[Run]:
+  """Returns the runs with one name for each checkpoint of an architecture, and no name for two.
+
+  Of several names that of a sweep is taken, else one that is no path, else the shortest.
+  """
+
+  def preference(label: str) -> tuple[bool, bool, int, str]:
+    return label not in labels_of_sweeps, "/" in label, len(label), label
+
   labels: dict[tuple[str, str], set[str]] = defaultdict(set)
   for run in found:
     labels[run.architecture, _checkpoint(run)].add(run.start)
-  chosen = {key: min(names, key=_preference) for key, names in labels.items()}
+  chosen = {key: min(names, key=preference) for key, names in labels.items()}
   number = Counter((architecture, label) for (architecture, _), label in chosen.items())
 
   def clear(run: Run) -> str:
@@ -394,11 +409,6 @@ def _with_clear_names(found: list[Run]) -> list[Run]:
     return f"{label} ({run.checkpoint_sha256[:8] or 'no hash on record'})"
 
   return [dataclasses.replace(run, start=clear(run)) for run in found]
-
-
-def _preference(label: str) -> tuple[bool, int, str]:
-  """Orders names of one checkpoint: rather none that is a path, rather a short one."""
-  return "/" in label, len(label), label
 
 
 def _checkpoint(run: Run) -> str:

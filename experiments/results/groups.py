@@ -178,7 +178,10 @@ def is_vtab(run: collect.Run) -> bool:
 
 
 def panels(found: Sequence[collect.Run]) -> list[Panel]:
-  """Returns the curves: of two numbers of examples or more, or where nothing else shows them."""
+  """Returns the curves: of several numbers of examples, or of several networks at one number.
+
+  Runs that are compared by their recipes are no curve by that alone.
+  """
   compared = {run.cell for c in comparisons(found) for _, p in c.rows for run in p.runs}
   by_panel: dict[Any, list[collect.Run]] = defaultdict(list)
   for run in found:
@@ -189,7 +192,8 @@ def panels(found: Sequence[collect.Run]) -> list[Panel]:
     placed = [run for run in members if run.per_class is not None]
     numbers = {run.shots for run in placed}
     alone = all(run.cell not in compared for run in members) and numbers != {None}
-    if len(numbers) > 1 or (placed and alone):
+    networks = {run.network for run in placed}
+    if len(numbers) > 1 or (len(networks) > 1 and alone):
       by_network = points(placed, lambda run: (run.network, run.shots))
       series: dict[str, list[Point]] = defaultdict(list)
       for (network, _), one in sorted(by_network.items(), key=lambda item: _position(item[1])):

@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from bit_jax import architectures
+from bit_jax import architectures, reporting
 from bit_jax.data import vtab
 from experiments.results import collect, figures, groups, intervals, pages, published, recipes
 
@@ -69,7 +69,16 @@ def _introduction(found: collect.Collection, name: str) -> Iterator[pages.Block]
     f"python -m experiments.report {name}; every number of every run is in results.csv."
   )
   if found.runs:
-    yield pages.Paragraph(_INTERVALS)
+    yield pages.Paragraph(f"{_INTERVALS}{_time(found.runs)}")
+
+
+def _time(found: Sequence[collect.Run]) -> str:
+  """Returns a sentence on how long runs took, of those that a sweep timed."""
+  timed = [run.wall_seconds for run in found if run.wall_seconds is not None]
+  if not timed:
+    return ""
+  took = reporting.format_seconds(sum(timed))
+  return f" {_number(len(timed), 'run')} took {took} in all, from start to end."
 
 
 def _few_shot(panels: Sequence[groups.Panel], gallery: _Gallery) -> Iterator[pages.Block]:
@@ -121,6 +130,7 @@ def _vtab(scores: Sequence[groups.Score], gallery: _Gallery) -> Iterator[pages.B
     yield pages.Paragraph(_made(found, recipe))
     marks = "bars are medians, whiskers go from the lowest to the highest seed"
     yield pages.Picture(picture.name, _described(title, marks))
+    yield pages.Paragraph("Means of the tasks' medians; over all 19 tasks it is the score:")
     yield _vtab_means(there)
     if any(not score.means["all"].is_complete for score in there):
       yield pages.Paragraph(_PARTIAL)
@@ -129,11 +139,11 @@ def _vtab(scores: Sequence[groups.Score], gallery: _Gallery) -> Iterator[pages.B
 
 def _vtab_means(scores: Sequence[groups.Score]) -> pages.Table:
   kinds = (*groups.GROUPS, "all")
-  header = ("network", *groups.GROUPS, "score over 19 tasks", "of single seeds")
+  header = ("network", *groups.GROUPS, "all", "of single seeds")
   rows = []
   for score in scores:
     seeds = score.means["all"].seeds
-    single = f"{min(seeds):.1f} to {max(seeds):.1f} ({len(seeds)})" if seeds else ""
+    single = f"{min(seeds):.1f} to {max(seeds):.1f}, {len(seeds)} seeds" if len(seeds) > 1 else ""
     rows.append((score.network, *(_mean(score.means[k]) for k in kinds), single))
   return pages.Table(header, rows)
 
@@ -323,7 +333,11 @@ def _remaining(found: collect.Collection) -> Iterator[pages.Block]:
 
 
 def _listed(pairs: Iterable[tuple[str, str]]) -> list[str]:
-  return [f"{name}: {text}" for name, text in pairs]
+  """Returns a line for each text, with all the names that it is said of."""
+  names: dict[str, list[str]] = defaultdict(list)
+  for name, text in pairs:
+    names[text].append(name)
+  return [f"{', '.join(of)}: {text}" for text, of in names.items()]
 
 
 def _among(names: Sequence[str]) -> str:
