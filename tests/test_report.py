@@ -76,8 +76,12 @@ def test_the_whole(runs, capsys):
   )
   assert "| cifar10 | R14x0.5, random initialisation | 20.0, 1 seed |  |  |" in few_shot
   assert f"total_steps 0.2 of the rule's ({REDUCED})" in few_shot
-  assert "6 runs on cpu (Linux x86_64, 2 cores), 2026-11-22." in few_shot
-  line = "| cifar10 | 1-shot | BiT-M-R50x1 | preset readme_128, as the rule | 52.5 (50.0 to 55.0), 2"
+  assert (
+    "6 runs on cpu (Linux x86_64, 2 cores), 2026-11-22, 272 images/s in the median." in few_shot
+  )
+  line = (
+    "| cifar10 | 1-shot | BiT-M-R50x1 | preset readme_128, as the rule | 52.5 (50.0 to 55.0), 2"
+  )
   assert line in section(text, "Other runs")
   tasks = section(text, "VTAB-1k")
   assert "VTAB-1k, 1 of 19 tasks" in tasks
@@ -166,6 +170,20 @@ def test_only_failed_runs(tmp_path):
   text = reported(tmp_path)
   assert text.startswith("# Results\n\n0 finished runs; 1 failed, all listed below.")
   assert "published" not in text
+
+
+@pytest.mark.parametrize(
+  ("reason", "said"),
+  [
+    (REDUCED, f", {REDUCED}"),
+    ("it takes minutes", ", not the rule itself: it takes minutes"),
+    ("", ", not the rule itself: preset code; batch_size 64, crop 48, resize 56, total_steps 0.2"),
+  ],
+)
+def test_a_figure_says_that_it_is_not_by_the_rule(tmp_path, without_drawing, reason, said):
+  for shots in (1, 5):
+    run_folders.write(tmp_path / str(shots), few(f"shots={shots}", reason=reason), 0.5)
+  assert f"![Accuracy against examples of each class{said}" in reported(tmp_path)
 
 
 def test_several_versions_of_a_set(tmp_path):

@@ -355,7 +355,18 @@ def _run_on(found: Sequence[collect.Run]) -> str:
   when = "at a time that isn't on record" if not days else days[0]
   if len(days) > 1:
     when = f"{days[0]} to {days[-1]}"
-  return f"{_number(len(found), 'run')} on {_devices(found)}, {when}."
+  return f"{_number(len(found), 'run')} on {_devices(found)}, {when}{_speed(found)}."
+
+
+def _speed(found: Sequence[collect.Run]) -> str:
+  """Returns the images a second, where that is one network's on one kind of device."""
+  speeds = [r.images_per_second for r in found if r.images_per_second is not None]
+  if (
+    not speeds
+    or len({(r.architecture, r.device, r.num_devices, r.config["crop"]) for r in found}) > 1
+  ):
+    return ""
+  return f", {intervals.summarize(speeds).median:,.0f} images/s in the median"
 
 
 def _devices(found: Iterable[collect.Run]) -> str:
@@ -382,7 +393,8 @@ def _title(what: str, found: Iterable[collect.Run], recipe: recipes.Recipe) -> s
   reasons = sorted({run.reason for run in found if run.reason})
   if recipe.follows_rule:
     return f"{what}\nby the rule, preset {recipe.preset}"
-  return f"{what}\n{'; '.join(reasons) or recipe}"
+  told = "; ".join(reasons) or str(recipe)
+  return f"{what}\n{told if 'reduced rule' in told else f'not the rule itself: {told}'}"
 
 
 def _described(title: str, *marks: str) -> str:
