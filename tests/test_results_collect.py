@@ -1,7 +1,6 @@
 """From folders to runs that count, each once, and reasons for all the others."""
 
 import json
-import math
 import shutil
 
 import pytest
@@ -9,7 +8,6 @@ import run_folders
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bit_jax import experiment
 from experiments.results import collect
 
 
@@ -20,54 +18,6 @@ def collected(folder):
 def only(folder):
   (run,) = collected(folder).runs
   return run
-
-
-def test_a_run_of_a_sweep(tmp_path):
-  config = run_folders.reduced("model=R14x0.5,shots=10,seed=3")
-  result = {"top5": 0.9, "warnings": ["Two images are the same."]}
-  run_folders.write(
-    tmp_path / "a", config, 0.44, sweep="offline", seconds=(10.5, 71.25), result=result
-  )
-  run = only(tmp_path)
-  assert (run.name, run.sweep, run.model, run.architecture) == (
-    "a",
-    "offline",
-    "R14x0.5",
-    "R14x0.5",
-  )
-  assert (run.start, run.network) == ("R14x0.5-CIFAR100", "R14x0.5-CIFAR100")
-  assert (run.dataset, run.protocol, run.regime) == ("cifar10", "final", "small")
-  assert (run.shots, run.seed, run.per_class) == (10, 3, 10)
-  assert run.metrics == {"top1": 0.44, "top5": 0.9, "loss": 1.5}
-  assert (run.num_train, run.num_test, run.num_classes, run.steps) == (100, 10_000, 10, 100)
-  assert (run.wall_seconds, run.step_seconds, run.images_per_second) == (81.75, 23.5, 272.0)
-  assert (run.device, run.num_devices) == ("cpu", 1)
-  assert (run.checkpoint_sha256, run.started) == (run_folders.SHA, "2026-11-22T08:51:09+00:00")
-  assert run.config_hash == experiment.config_hash(config)
-  assert experiment.default_workdir(config).endswith(f"-{run.config_hash}")
-  assert run.reason == run_folders.REASON
-  assert run.warnings == ("Two images are the same.",)
-  assert run.complete
-
-
-@pytest.mark.parametrize(
-  ("shots", "regime", "per_class"),
-  [(",shots=1", "small", 1), (",shots=2000", "medium", 2000), ("", "medium", 5000)],
-)
-def test_the_regime_and_examples_of_each_class(tmp_path, shots, regime, per_class):
-  run_folders.write(tmp_path, run_folders.config(f"model=R14x0.5{shots}"), 0.5)
-  assert (only(tmp_path).regime, only(tmp_path).per_class) == (regime, per_class)
-
-
-def test_the_largest_regime(tmp_path):
-  run_folders.write(tmp_path, run_folders.config("model=BiT-M-R50x1", "imagenet2012"), 0.8)
-  assert only(tmp_path).regime == "large"
-
-
-def test_what_the_network_has_seen_is_a_warning(tmp_path):
-  run_folders.write(tmp_path, run_folders.config("model=R14x0.5", "vtab/cifar100"), 0.5)
-  (warning,) = only(tmp_path).warnings
-  assert warning == "R14x0.5-CIFAR100 was pre-trained on these very images and labels."
 
 
 def test_names_of_starts(tmp_path):
@@ -106,89 +56,6 @@ def test_a_checkpoint_without_a_hash_is_not_taken_for_one_that_has(tmp_path):
   assert found.runs[1].device == "a device that isn't on record"
 
 
-def test_the_user_s_own_images_whose_file_is_gone(tmp_path, npz_path):
-  config = run_folders.config("model=R14x0.5", "npz", data_path=npz_path)
-  environment = {"data": f"set.npz, sha256 {'0123456789abcdef'}"}
-  folder = run_folders.write(tmp_path / "run", config, 0.5, environment=environment)
-  (folder / "classes.txt").write_text("cat\ndog\n")
-  there = only(tmp_path / "run")
-  fields = json.loads((folder / "config.json").read_text())
-  run_folders.dump(folder / "config.json", {**fields, "data_path": "/nowhere/set.npz"})
-  gone = only(tmp_path / "run")
-  assert there.dataset == gone.dataset == "set.npz (01234567)"
-  assert there.rule == "as the rule"
-  assert gone.rule == (
-    "unknown (if the images are smaller than 96 x 96 pixels, which isn't on record)"
-  )
-  assert there.recipe == gone.recipe
-  assert gone.per_class == 10
-  assert not gone.complete  # nobody knows
-
-
-def test_an_unknown_data_set_or_model_counts_with_what_is_known(tmp_path):
-  folder = run_folders.write(tmp_path, run_folders.config("model=R14x0.5,weights=none"), 0.5)
-  fields = json.loads((folder / "config.json").read_text())
-  other = {"dataset": "imagenet-v3", "model": "ViT-B/16"}
-  run_folders.dump(folder / "config.json", {**fields, **other})
-  run = only(tmp_path)
-  assert (run.dataset, run.architecture) == ("imagenet-v3", "ViT-B/16")
-  assert run.network == "ViT-B/16, random initialisation"
-  assert run.num_classes is None
-  assert run.per_class is None
-  assert run.rule == (
-    "random_crop on (rule: unknown), random_flip on (rule: unknown); if the images are smaller "
-    "than 96 x 96 pixels, which isn't on record"
-  )
-
-
-WITHOUT = object()
-
-
-@pytest.mark.parametrize(
-  ("file", "change", "reason"),
-  [
-    ("config.json", {"preset": WITHOUT}, "config.json lacks preset: no run's, or an old one's"),
-    (
-      "config.json",
-      dict.fromkeys(("dataset", "protocol", "model", "weights", "seed"), WITHOUT),
-      "config.json lacks dataset, protocol, model and 2 more: no run's, or an old one's",
-    ),
-    ("config.json", {"seed": "1"}, "config.json can't be used: seed is not a whole number"),
-    ("config.json", {"seed": True}, "config.json can't be used: seed is not a whole number"),
-    ("config.json", {"shots": 1.5}, "config.json can't be used: shots is not a whole number"),
-    ("config.json", {"data_path": [1]}, "config.json can't be used: data_path is not text"),
-    ("config.json", {"base_lr": math.nan}, "config.json can't be used: base_lr is not a number"),
-    ("config.json", {"base_lr": 10**400}, "config.json can't be used: base_lr is not a number"),
-    (
-      "config.json",
-      {"decay_steps": [1, "2"]},
-      "config.json can't be used: decay_steps is no list of whole numbers",
-    ),
-    ("result.json", {"top1": WITHOUT}, "result.json has no accuracy: top1 is None"),
-    ("result.json", {"top1": math.nan}, "result.json has no accuracy: top1 is nan"),
-    ("result.json", {"top1": 44.08}, "result.json has no accuracy: top1 is 44.08"),
-    ("result.json", {"top1": "0.5"}, "result.json has no accuracy: top1 is 0.5"),
-    ("result.json", {"num_train": 0}, "result.json tells no images: num_train is 0"),
-  ],
-)
-def test_what_cannot_count_has_a_reason(tmp_path, file, change, reason):
-  folder = run_folders.write(tmp_path / "run", run_folders.config(), 0.5)
-  fields = {**json.loads((folder / file).read_text()), **change}
-  run_folders.dump(folder / file, {k: v for k, v in fields.items() if v is not WITHOUT})
-  found = collected(tmp_path)
-  assert found.runs == ()
-  assert found.left_out == (("run", reason),)
-
-
-@pytest.mark.parametrize("name", ["a.b", "to_dict", "", "__class__", "_fields"])
-def test_a_config_with_a_strange_field(tmp_path, name):
-  folder = run_folders.write(tmp_path, run_folders.config(), 0.5)
-  fields = json.loads((folder / "config.json").read_text())
-  run_folders.dump(folder / "config.json", {**fields, name: 1})
-  found = collected(tmp_path)
-  assert len(found.runs) + len(found.left_out) == 1
-
-
 def test_damaged_files(tmp_path):
   for name, file in (("a", "config.json"), ("b", "result.json"), ("c", "environment.json")):
     folder = run_folders.write(
@@ -201,46 +68,6 @@ def test_damaged_files(tmp_path):
   assert found.remarks == (("c", "environment.json is damaged"),)
 
 
-def test_a_result_alone_is_no_run(tmp_path):
-  run_folders.dump(tmp_path / "a" / "result.json", {"top1": 0.5, "num_train": 3})
-  assert collected(tmp_path).left_out == (("a", "there is no config.json"),)
-
-
-def test_fields_of_the_result_that_may_be_missing(tmp_path):
-  names = ("loss", "num_test", "steps", "seconds", "images_per_second", "warnings", "left_out")
-  result = dict.fromkeys(names)
-  run_folders.write(tmp_path, run_folders.config(), 0.5, result=result)
-  run = only(tmp_path)
-  assert run.metrics == {"top1": 0.5}
-  assert (run.num_test, run.steps, run.step_seconds, run.images_per_second) == (None,) * 4
-  assert run.warnings == ()
-  assert not run.complete
-
-
-@pytest.mark.parametrize(
-  "sweep",
-  [{}, {"sweep": 3, "labels": [], "attempts": "x"}, {"attempts": [{"seconds": None}, 1]}],
-)
-def test_what_a_foreign_sweep_left(tmp_path, sweep):
-  run_folders.write(tmp_path, run_folders.config(), 0.5)
-  run_folders.dump(tmp_path / "sweep.json", sweep)
-  assert only(tmp_path).wall_seconds is None
-
-
-def test_a_run_that_went_on_elsewhere_names_both_devices(tmp_path):
-  environment = {"resumed": [{"device": "cpu"}, {"device": "NVIDIA H200"}, 7]}
-  run_folders.write(tmp_path, run_folders.config(), 0.5, environment=environment)
-  assert only(tmp_path).device == "cpu, then NVIDIA H200"
-
-
-def test_runs_of_earlier_versions_count(tmp_path):
-  folder = run_folders.write(tmp_path, run_folders.config(), 0.5)
-  fields = json.loads((folder / "config.json").read_text())
-  later = ("test_size", "keep_best", "patience", "momentum_dtype", "shots")
-  run_folders.dump(folder / "config.json", {k: v for k, v in fields.items() if k not in later})
-  assert only(tmp_path).rule == "as the rule"
-
-
 def test_a_sweep_s_name_of_a_start_comes_before_any_other(tmp_path):
   for seed, label in enumerate((None, "pre-trained on CIFAR-100", None)):
     config = run_folders.config(f"model=R14x0.5,seed={seed}")
@@ -248,30 +75,6 @@ def test_a_sweep_s_name_of_a_start_comes_before_any_other(tmp_path):
     run_folders.write(tmp_path / str(seed), config, 0.5, sweep=sweep, start=label)
   assert {run.start for run in collected(tmp_path).runs} == {"pre-trained on CIFAR-100"}
   assert collected(tmp_path).runs[0].network == "R14x0.5, pre-trained on CIFAR-100"
-
-
-def test_failed_and_unfinished_runs(tmp_path):
-  error = {"message": "The loss is not finite.", "kind": "UserError", "traceback": "x", "time": "y"}
-  run_folders.dump(tmp_path / "failed" / "error.json", error)
-  run_folders.dump(tmp_path / "odd" / "error.json", "{")
-  run_folders.dump(tmp_path / "bare" / "error.json", {"kind": None, "message": "It failed."})
-  config = run_folders.reduced("model=R14x0.5,shots=5").to_dict()
-  for name in ("begun", "new"):
-    run_folders.dump(tmp_path / name / "config.json", config)
-  run_folders.dump(tmp_path / "begun" / "metrics.jsonl", '{"step": 40}\n{"st')
-  healed = run_folders.write(tmp_path / "healed", run_folders.config(), 0.5)
-  run_folders.dump(healed / "error.json", error)
-  found = collected(tmp_path)
-  assert found.failed == (
-    ("bare", "It failed."),
-    ("failed", "UserError: The loss is not finite."),
-    ("odd", "error.json is damaged"),
-  )
-  assert found.unfinished == (
-    ("begun", "ended, or still is, after step 40 of 100"),
-    ("new", "ended, or still is, before its first record of 100"),
-  )
-  assert [run.name for run in found.runs] == ["healed"]
 
 
 def test_a_copy_counts_once(tmp_path):

@@ -9,7 +9,7 @@ from typing import Any
 
 from bit_jax import architectures, hyperrule
 from bit_jax.data import vtab
-from experiments.results import collect, intervals, recipes
+from experiments.results import intervals, reading, recipes
 
 VTAB = "VTAB-1k"
 _VTAB = "vtab/"
@@ -28,7 +28,7 @@ class Point:
     top1: Their accuracies in %.
   """
 
-  runs: tuple[collect.Run, ...]
+  runs: tuple[reading.Run, ...]
   top1: intervals.Summary
 
 
@@ -134,7 +134,7 @@ class Sizes:
   recipe: recipes.Recipe
   device: str
   series: dict[int | None, tuple[Size, ...]]
-  runs: tuple[collect.Run, ...]
+  runs: tuple[reading.Run, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,32 +158,32 @@ class Comparison:
   rows: tuple[tuple[tuple[Any, ...], Point], ...]
 
 
-def point(found: Iterable[collect.Run]) -> Point:
+def point(found: Iterable[reading.Run]) -> Point:
   """Returns runs of one setting as a point."""
   chosen = tuple(found)
   return Point(chosen, intervals.summarize([100 * run.metrics["top1"] for run in chosen]))
 
 
-def points(found: Iterable[collect.Run], key: Callable[[collect.Run], Any]) -> dict[Any, Point]:
+def points(found: Iterable[reading.Run], key: Callable[[reading.Run], Any]) -> dict[Any, Point]:
   """Returns {key: point} in the order in which the keys turn up."""
-  groups: dict[Any, list[collect.Run]] = defaultdict(list)
+  groups: dict[Any, list[reading.Run]] = defaultdict(list)
   for run in found:
     groups[key(run)].append(run)
   return {k: point(group) for k, group in groups.items()}
 
 
-def is_vtab(run: collect.Run) -> bool:
+def is_vtab(run: reading.Run) -> bool:
   """Whether a run is one of a VTAB-1k task, on all its 1000 (or 800) examples."""
   return run.dataset.startswith(_VTAB) and run.shots is None
 
 
-def panels(found: Sequence[collect.Run]) -> list[Panel]:
+def panels(found: Sequence[reading.Run]) -> list[Panel]:
   """Returns the curves: of several numbers of examples, or of several networks at one number.
 
   Runs that are compared by their recipes are no curve by that alone.
   """
   compared = {run.cell for c in comparisons(found) for _, p in c.rows for run in p.runs}
-  by_panel: dict[Any, list[collect.Run]] = defaultdict(list)
+  by_panel: dict[Any, list[reading.Run]] = defaultdict(list)
   for run in found:
     if not is_vtab(run):
       by_panel[run.dataset, run.protocol, run.recipe].append(run)
@@ -221,9 +221,9 @@ def _position(one: Point) -> tuple[bool, float]:
   return one.runs[0].shots is None, per_class(one)
 
 
-def scores(found: Iterable[collect.Run]) -> list[Score]:
+def scores(found: Iterable[reading.Run]) -> list[Score]:
   """Returns what there is of VTAB-1k, for each network and recipe."""
-  by_score: dict[Any, list[collect.Run]] = defaultdict(list)
+  by_score: dict[Any, list[reading.Run]] = defaultdict(list)
   for run in found:
     if is_vtab(run):
       by_score[run.network, run.protocol, run.recipe].append(run)
@@ -251,7 +251,7 @@ def _average(values: Sequence[float]) -> float:
   return math.fsum(values) / len(values)
 
 
-def comparisons(found: Sequence[collect.Run]) -> list[Comparison]:
+def comparisons(found: Sequence[reading.Run]) -> list[Comparison]:
   """Returns every network, data set and number of examples that was run by several recipes.
 
   First comes what follows the rule most closely: the fewest departures (but for the batch, which is
@@ -283,13 +283,13 @@ def comparisons(found: Sequence[collect.Run]) -> list[Comparison]:
   return result
 
 
-def sizes(found: Sequence[collect.Run]) -> list[Sizes]:
+def sizes(found: Sequence[reading.Run]) -> list[Sizes]:
   """Returns what was run of networks of known architecture whose time was measured.
 
   Of VTAB-1k that is the score where no task is missing.
   """
   timed = [r for r in found if r.architecture in architectures.ARCHITECTURES and r.step_seconds]
-  by_group: dict[Any, list[collect.Run]] = defaultdict(list)
+  by_group: dict[Any, list[reading.Run]] = defaultdict(list)
   for run in timed:
     dataset = VTAB if is_vtab(run) else run.dataset
     by_group[dataset, run.protocol, family(run), run.recipe, run.device].append(run)
@@ -308,7 +308,7 @@ def sizes(found: Sequence[collect.Run]) -> list[Sizes]:
   return result
 
 
-def family(run: collect.Run) -> str:
+def family(run: reading.Run) -> str:
   """Returns how a network was initialised without its architecture: 'BiT-M' of 'BiT-M-R50x1'."""
   return run.start.replace(f"-{run.architecture}", "")
 

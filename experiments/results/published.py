@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from bit_jax import hyperrule
 from bit_jax.data import datasets, vtab
-from experiments.results import collect, groups, intervals
+from experiments.results import groups, intervals, reading
 
 PATH = pathlib.Path(__file__).parents[1] / "published_results.csv"
 
@@ -136,7 +136,7 @@ def read(path: pathlib.Path = PATH) -> list[Row]:
 
 
 def compare(
-  rows: Sequence[Row], found: Iterable[collect.Run], scores: Iterable[groups.Score]
+  rows: Sequence[Row], found: Iterable[reading.Run], scores: Iterable[groups.Score]
 ) -> list[Comparison]:
   """Returns every published value whose model, data, shots and metric there are runs of.
 
@@ -182,7 +182,7 @@ def _row(record: dict[str, str]) -> Row | None:
   )
 
 
-def _is_of(row: Row, run: collect.Run) -> bool:
+def _is_of(row: Row, run: reading.Run) -> bool:
   return row.checkpoint in (run.model, run.config["weights"])
 
 
@@ -223,7 +223,7 @@ def _of_score(row: Row, group: str, score: groups.Score) -> Iterator[Comparison]
   )
 
 
-def _differences(row: Row, run: collect.Run) -> Iterator[str]:
+def _differences(row: Row, run: reading.Run) -> Iterator[str]:
   """Yields what isn't as it was with the published value, as 'ours, theirs'."""
   source = next(s for s in _SOURCES if row.source.startswith(s.beginning))
   if source.unstated:
@@ -246,14 +246,14 @@ def _differences(row: Row, run: collect.Run) -> Iterator[str]:
     yield f"{run.num_train:,} images trained on and {tested} scored, not all that there are"
 
 
-def _recipe_differences(run: collect.Run) -> Iterator[str]:
+def _recipe_differences(run: reading.Run) -> Iterator[str]:
   if run.recipe.follows_rule:
     return
   kind = f"a departure from the rule ({run.reason})" if run.reason else "a departure from the rule"
   yield f"{kind}: {run.rule}"
 
 
-def _published_sizes(row: Row, run: collect.Run, preset: str) -> str | None:
+def _published_sizes(row: Row, run: reading.Run, preset: str) -> str | None:
   """Returns a difference in resolution that the run's own preset doesn't show."""
   try:
     spec = datasets.find(run.dataset, "final")
@@ -267,7 +267,7 @@ def _published_sizes(row: Row, run: collect.Run, preset: str) -> str | None:
   return f"resize {ours[0]} and crop {ours[1]}, theirs {theirs[0]} and {theirs[1]}"
 
 
-def unmatched(found: Iterable[collect.Run], compared: Iterable[Comparison]) -> list[str]:
+def unmatched(found: Iterable[reading.Run], compared: Iterable[Comparison]) -> list[str]:
   """Returns the models among the runs that no published value is of, sorted."""
   names = {c.row.checkpoint for c in compared}
   return sorted({r.network for r in found if not names & {r.model, str(r.config["weights"])}})

@@ -8,7 +8,16 @@ from typing import Any
 
 from bit_jax import architectures, reporting
 from bit_jax.data import vtab
-from experiments.results import collect, figures, groups, intervals, pages, published, recipes
+from experiments.results import (
+  collect,
+  figures,
+  groups,
+  intervals,
+  pages,
+  published,
+  reading,
+  recipes,
+)
 
 _INTERVALS = (
   "Accuracies are top-1 in %: the median of the seeds, the lowest and the highest in brackets, and "
@@ -72,7 +81,7 @@ def _introduction(found: collect.Collection, name: str) -> Iterator[pages.Block]
     yield pages.Paragraph(f"{_INTERVALS}{_time(found.runs)}")
 
 
-def _time(found: Sequence[collect.Run]) -> str:
+def _time(found: Sequence[reading.Run]) -> str:
   """Returns a sentence on how long runs took, of those that a sweep timed."""
   timed = [run.wall_seconds for run in found if run.wall_seconds is not None]
   if not timed:
@@ -163,7 +172,7 @@ def _vtab_tasks(scores: Sequence[groups.Score]) -> pages.Table:
   return pages.Table(("task", "group", *(s.network for s in scores)), rows, names=2)
 
 
-def _sizes(found: Sequence[collect.Run], gallery: _Gallery) -> Iterator[pages.Block]:
+def _sizes(found: Sequence[reading.Run], gallery: _Gallery) -> Iterator[pages.Block]:
   known = {run.architecture for run in found} & set(architectures.ARCHITECTURES)
   if len(known) < 2:
     return
@@ -225,7 +234,7 @@ def _comparisons(
 
 
 def _others(
-  found: Iterable[collect.Run],
+  found: Iterable[reading.Run],
   panels: Iterable[groups.Panel],
   comparisons: Iterable[groups.Comparison],
 ) -> Iterator[pages.Block]:
@@ -237,8 +246,8 @@ def _others(
     return
   yield pages.Heading(2, "Other runs")
   rows = [
-    (_set(dataset, protocol), _shots(shots), network, str(recipe), _summary(point.top1))
-    for (dataset, protocol, shots, network, recipe), point in groups.points(
+    (_set(dataset, protocol), _shots(shots), network, _recipe(point.runs), _summary(point.top1))
+    for (dataset, protocol, shots, network, _), point in groups.points(
       rest, lambda run: (*run.cell, run.recipe)
     ).items()
   ]
@@ -247,7 +256,7 @@ def _others(
 
 
 def _published(
-  found: Sequence[collect.Run], scores: Sequence[groups.Score]
+  found: Sequence[reading.Run], scores: Sequence[groups.Score]
 ) -> Iterator[pages.Block]:
   if not found:
     return
@@ -344,13 +353,13 @@ def _among(names: Sequence[str]) -> str:
   return names[0] if len(names) == 1 else f"{len(names)} runs, the first {names[0]}"
 
 
-def _made(found: Sequence[collect.Run], recipe: recipes.Recipe) -> str:
+def _made(found: Sequence[reading.Run], recipe: recipes.Recipe) -> str:
   """Returns what was run, where, when and how, in one line."""
   departing = "" if recipe.follows_rule else " That is not the rule itself."
   return f"{_run_on(found)} Recipe: {_recipe(found)}.{departing}"
 
 
-def _run_on(found: Sequence[collect.Run]) -> str:
+def _run_on(found: Sequence[reading.Run]) -> str:
   days = sorted({run.started[:10] for run in found if run.started})
   when = "at a time that isn't on record" if not days else days[0]
   if len(days) > 1:
@@ -358,7 +367,7 @@ def _run_on(found: Sequence[collect.Run]) -> str:
   return f"{_number(len(found), 'run')} on {_devices(found)}, {when}{_speed(found)}."
 
 
-def _speed(found: Sequence[collect.Run]) -> str:
+def _speed(found: Sequence[reading.Run]) -> str:
   """Returns the images a second, where that is one network's on one kind of device."""
   speeds = [r.images_per_second for r in found if r.images_per_second is not None]
   if (
@@ -369,26 +378,26 @@ def _speed(found: Sequence[collect.Run]) -> str:
   return f", {intervals.summarize(speeds).median:,.0f} images/s in the median"
 
 
-def _devices(found: Iterable[collect.Run]) -> str:
+def _devices(found: Iterable[reading.Run]) -> str:
   names = sorted({_device(run) for run in found})
   return "; ".join(names)
 
 
-def _device(run: collect.Run) -> str:
+def _device(run: reading.Run) -> str:
   several = f"{run.num_devices} x " if run.num_devices and run.num_devices > 1 else ""
   return (
     f"{several}{run.device} ({run.machine})" if run.device == "cpu" else f"{several}{run.device}"
   )
 
 
-def _recipe(found: Sequence[collect.Run]) -> str:
+def _recipe(found: Sequence[reading.Run]) -> str:
   reasons = sorted({run.reason for run in found if run.reason})
   recipe = found[0].recipe
   why = f" ({'; '.join(reasons)})" if reasons and not recipe.follows_rule else ""
   return f"{recipe}{why}"
 
 
-def _title(what: str, found: Iterable[collect.Run], recipe: recipes.Recipe) -> str:
+def _title(what: str, found: Iterable[reading.Run], recipe: recipes.Recipe) -> str:
   """Returns a figure's title, which names a recipe that isn't the rule's."""
   reasons = sorted({run.reason for run in found if run.reason})
   if recipe.follows_rule:

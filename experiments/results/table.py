@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from bit_jax import runs
-from experiments.results import collect
+from experiments.results import reading
 
 HEADER = (
   *("run", "sweep", "model", "start", "dataset", "protocol", "regime", "shots", "seed"),
@@ -21,7 +21,7 @@ _OF_CONFIG = (
 )
 
 
-def rows(found: Iterable[collect.Run]) -> Iterator[tuple[Any, ...]]:
+def rows(found: Iterable[reading.Run]) -> Iterator[tuple[Any, ...]]:
   """Yields the header, and a row for each run and metric; what isn't known is empty.
 
   'top1' and 'top5' are in [0, 1], 'shots' is 'full' where all examples are used.
@@ -40,6 +40,6 @@ def rows(found: Iterable[collect.Run]) -> Iterator[tuple[Any, ...]]:
       yield tuple({"metric": metric, "value": value}.get(name, attributes[name]) for name in HEADER)
 
 
-def write(path: pathlib.Path, found: Iterable[collect.Run]) -> None:
+def write(path: pathlib.Path, found: Iterable[reading.Run]) -> None:
   """Writes the table."""
   runs.write_csv(path, rows(found))

@@ -1,0 +1,353 @@
+"""From one folder to the run in it, with every field checked: others may have written it."""
+
+import dataclasses
+import math
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import ml_collections
+
+from bit_jax import architectures, description, experiment, hyperrule, runs
+from bit_jax.data import datasets
+from experiments.results import folders, recipes
+
+RANDOM = "random initialisation"
+_REGIMES = ("small", "medium", "large")  # of `hyperrule.REGIMES`
+_METRICS = ("top1", "top5", "loss")
+_WITH_PATH = ("npz", "folder")
+_INT, _NUMBER, _TEXT, _BOOL = "a whole number", "a number", "text", "true or false"
+_FIELDS = {  # of a resolved config, without which a run can't be compared with any other
+  **dict.fromkeys(("dataset", "protocol", "model", "weights", "preset", "resolution"), _TEXT),
+  **dict.fromkeys(("seed", "resize", "crop", "test_size", "batch_size", "total_steps"), _INT),
+  "warmup_steps": _INT,
+  **dict.fromkeys(("base_lr", "mixup_alpha"), _NUMBER),
+  **dict.fromkeys(("random_crop", "random_flip", "keep_best"), _BOOL),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """A finished run.
+
+  Attributes:
+    name: Its folder below the one that was searched.
+    sweep: The sweep that made it, or ''.
+    model: As in the config.
+    architecture: The short name, or the model's where the architecture isn't known.
+    start: How its network was initialised.
+    dataset: Name of the data set; of the user's own images, of their file or folder.
+    protocol: 'final' or 'select'.
+    regime: 'small', 'medium' or 'large', the rule's regimes, or 'unknown'.
+    shots: Examples of each class; None: all.
+    seed: The seed.
+    recipe: How it was trained.
+    rule: A sentence on how that relates to the rule.
+    reason: Why, in the words of the config; often ''.
+    config: The resolved config.
+    num_train: Images trained on.
+    num_test: Images scored, or None.
+    num_classes: Classes, or None.
+    steps: Steps done.
+    metrics: {'top1': accuracy in [0, 1], 'loss': ..., and 'top5' where there is one}.
+    wall_seconds: Of all attempts of a sweep, or None.
+    step_seconds: Of the steps after the first, or None.
+    images_per_second: Of the same steps, or None.
+    device: Kind of the devices.
+    num_devices: How many, or None.
+    machine: What the run says of its machine, or ''.
+    data: Version of the data, or ''.
+    checkpoint_sha256: Of the checkpoint, '' if there was none.
+    config_hash: Of the config's identity.
+    started: ISO 8601, or ''.
+    warnings: Of the run, and on what its network has seen before.
+    complete: Whether it trained on and scored all images that its data set has for that.
+  """
+
+  name: str
+  sweep: str
+  model: str
+  architecture: str
+  start: str
+  dataset: str
+  protocol: str
+  regime: str
+  shots: int | None
+  seed: int
+  recipe: recipes.Recipe
+  rule: str
+  reason: str
+  config: Mapping[str, Any]
+  num_train: int
+  num_test: int | None
+  num_classes: int | None
+  steps: int | None
+  metrics: Mapping[str, float]
+  wall_seconds: float | None
+  step_seconds: float | None
+  images_per_second: float | None
+  device: str
+  num_devices: int | None
+  machine: str
+  data: str
+  checkpoint_sha256: str
+  config_hash: str
+  started: str
+  warnings: tuple[str, ...]
+  complete: bool
+
+  @property
+  def network(self) -> str:
+    """What a legend calls it: the checkpoint alone where that names the architecture."""
+    named = self.architecture in self.start
+    return self.start if named else f"{self.architecture}, {self.start}"
+
+  @property
+  def cell(self) -> tuple[str, str, int | None, str]:
+    """Data set, protocol, shots and network: what runs of different recipes are compared in."""
+    return self.dataset, self.protocol, self.shots, self.network
+
+  @property
+  def per_class(self) -> float | None:
+    """Training images of each class, the mean where all are used; None if it isn't known."""
+    if self.shots is not None:
+      return self.shots
+    return self.num_train / self.num_classes if self.num_classes else None
+
+
+class LeftOutError(Exception):
+  """A folder holds no run that can be compared; the message is the reason."""
+
+
+def plain(value: Any) -> str:
+  """Returns a foreign value as one line of text, not too long, that any file can hold."""
+  text = " ".join(str(value).split()).encode(errors="replace").decode()
+  return text if len(text) <= 300 else f"{text[:299]}…"
+
+
+def outcome(folder: folders.Folder) -> tuple[str, str]:
+  """Returns 'finished', 'failed' or 'unfinished', and what there is to say of the latter two.
+
+  Raises:
+    LeftOutError: It is none of them that could be told of.
+  """
+  if runs.RESULT in folder.contents:
+    return "finished", ""
+  if runs.RESULT in folder.faults:
+    raise LeftOutError(f"result.json {folder.faults[runs.RESULT]}")
+  if folders.ERROR in folder.contents:
+    error = folder.contents[folders.ERROR]
+    parts = [plain(error[name]) for name in ("kind", "message") if error.get(name) is not None]
+    return "failed", ": ".join(parts) or "error.json doesn't say why"
+  if folders.ERROR in folder.faults:
+    return "failed", f"error.json {folder.faults[folders.ERROR]}"
+  if folders.SWEEP in folder.contents and not {*folder.contents, *folder.faults} & {runs.CONFIG}:
+    return "unfinished", "ended, or still is, before its config was written"
+  config = _config(folder)
+  step = folders.last_step(folder)
+  done = "before its first record" if step is None else f"after step {step:,}"
+  return "unfinished", f"ended, or still is, {done} of {config.total_steps:,}"
+
+
+def _config(folder: folders.Folder) -> Any:
+  """Returns the config as a `ConfigDict` whose fields can be relied on.
+
+  Raises:
+    LeftOutError: It is none, or lacks a field.
+  """
+  if runs.CONFIG in folder.faults:
+    raise LeftOutError(f"config.json {folder.faults[runs.CONFIG]}")
+  if runs.CONFIG not in folder.contents:
+    raise LeftOutError("there is no config.json")
+  raw: dict[str, Any] = folder.contents[runs.CONFIG]
+  # What runs of earlier versions don't tell of themselves was so with all of them.
+  later = {"shots": None, "patience": None, "keep_best": False, "test_size": raw.get("crop")}
+  raw = {**later, **raw}
+  wrong = [f"{name} is not {kind}" for name, kind in _FIELDS.items() if not _is(raw, name, kind)]
+  absent = [name for name in _FIELDS if raw.get(name) is None]
+  if absent:
+    more = f" and {len(absent) - 3} more" if len(absent) > 3 else ""
+    raise LeftOutError(
+      f"config.json lacks {', '.join(absent[:3])}{more}: no run's, or an old one's"
+    )
+  for name, kind in (("shots", _INT), ("data_path", _TEXT)):
+    if raw.get(name) is not None and not _is(raw, name, kind):
+      wrong.append(f"{name} is not {kind}")
+  decays: Any = raw.get("decay_steps")
+  if not isinstance(decays, list) or not all(type(step) is int for step in decays):
+    wrong.append("decay_steps is no list of whole numbers")
+  if wrong:
+    raise LeftOutError(f"config.json can't be used: {', '.join(wrong)}")
+  try:
+    return ml_collections.ConfigDict({**raw, "decay_steps": tuple(decays)})
+  except (ValueError, TypeError, KeyError, AttributeError) as e:  # names that can't be a field's
+    raise LeftOutError(f"config.json can't be used: {plain(e)}") from e
+
+
+def _is(raw: Mapping[str, Any], name: str, kind: str) -> bool:
+  value = raw.get(name)
+  if kind == _TEXT:
+    return isinstance(value, str)
+  if kind == _BOOL:
+    return isinstance(value, bool)
+  return type(value) is int if kind == _INT else _number(value) is not None
+
+
+def spec_finder() -> Callable[[Any], datasets.DatasetSpec | None]:
+  """Returns a function from a config to its data set, or None where that can't be found."""
+  known: dict[tuple[Any, ...], datasets.DatasetSpec | None] = {}
+
+  def find(config: Any) -> datasets.DatasetSpec | None:
+    key = (config.dataset, config.protocol, config.get("data_path"))
+    if key not in known:
+      try:
+        known[key] = datasets.find(*key)
+      except (ValueError, OSError, TypeError):  # a mistake, or a path that isn't one here
+        known[key] = None
+    return known[key]
+
+  return find
+
+
+def read(folder: folders.Folder, find_spec: Callable[[Any], datasets.DatasetSpec | None]) -> Run:
+  """Returns the run of a folder with a result; `start` and `dataset` are made clear later.
+
+  Raises:
+    LeftOutError: Config or result can't be used.
+  """
+  config, result = _config(folder), folder.contents[runs.RESULT]
+  metrics = {n: v for n in _METRICS if (v := _number(result.get(n))) is not None}
+  if not 0 <= metrics.get("top1", -1) <= 1:
+    raise LeftOutError(f"result.json has no accuracy: top1 is {plain(result.get('top1'))}")
+  num_train = result.get("num_train")
+  if type(num_train) is not int or num_train < 1:
+    raise LeftOutError(f"result.json tells no images: num_train is {plain(num_train)}")
+  environment = folder.contents.get(runs.ENVIRONMENT, {})
+  sweep = folder.contents.get(folders.SWEEP, {})
+  spec = find_spec(config)
+  facts = _facts(config, spec, num_train)
+  dtype = environment.get("dtype")
+  recipe, rule = recipes.recipe_of(config, facts, dtype if isinstance(dtype, str) else None)
+  num_test, steps = result.get("num_test"), result.get("steps")
+  expected = None if spec is None else (experiment.num_examples(config, spec), spec.num_test)
+  listed = result.get("warnings")
+  warnings = [plain(w) for w in listed] if isinstance(listed, list) else []
+  checkpoint = _text(environment.get("weights_sha256"))
+  return Run(
+    name=folder.name,
+    sweep=plain(sweep.get("sweep", "")),
+    model=plain(config.model),
+    architecture=_architecture(config.model),
+    start=_start(config, folder),
+    dataset=_dataset(config, environment),
+    protocol=plain(config.protocol),
+    regime=_regime(facts.num_examples),
+    shots=config.shots,
+    seed=config.seed,
+    recipe=recipe,
+    rule=plain(rule),
+    reason=plain(config.get("reason") or ""),
+    config=config.to_dict(),
+    num_train=num_train,
+    num_test=num_test if type(num_test) is int else None,
+    num_classes=folders.num_classes(folder) if spec is None else spec.num_classes,
+    steps=steps if type(steps) is int else None,
+    metrics=metrics,
+    wall_seconds=_wall_seconds(sweep.get("attempts")),
+    step_seconds=_number(result.get("seconds")),
+    images_per_second=_number(result.get("images_per_second")),
+    device=_devices(environment),
+    num_devices=_count(environment.get("num_devices")),
+    machine=_text(environment.get("machine")),
+    data=_text(environment.get("data")),
+    checkpoint_sha256=checkpoint,
+    config_hash=experiment.config_hash(config),
+    started=_text(environment.get("started")),
+    warnings=(*warnings, *description.relations(config)),
+    complete=expected == (num_train, num_test) and not result.get("left_out"),
+  )
+
+
+def _facts(config: Any, spec: datasets.DatasetSpec | None, num_train: int) -> recipes.Facts:
+  if spec is None:
+    safe = True if config.dataset in _WITH_PATH else None
+    return recipes.Facts(num_train, crop_safe=safe, flip_safe=safe)
+  return recipes.Facts(
+    experiment.num_examples(config, spec),
+    spec.image_size,
+    spec.crop_safe,
+    spec.flip_safe,
+    spec.resolution,
+  )
+
+
+def _architecture(model: str) -> str:
+  try:
+    return architectures.find(model).name
+  except ValueError:
+    return plain(model)
+
+
+def label(folder: folders.Folder) -> str | None:
+  """Returns what a sweep calls the start of its run, if it does."""
+  labels = folder.contents.get(folders.SWEEP, {}).get("labels")
+  start = labels.get("start") if isinstance(labels, dict) else None
+  return plain(start) if start and isinstance(start, str) else None
+
+
+def _start(config: Any, folder: folders.Folder) -> str:
+  if given := label(folder):
+    return given
+  if config.weights == "none":
+    return RANDOM
+  return plain("/".join(pathlib.PurePath(config.weights).parts[-2:]))
+
+
+def _dataset(config: Any, environment: Mapping[str, Any]) -> str:
+  """Returns the name of a set, or of the user's own images their file and digits of its hash."""
+  if config.dataset not in _WITH_PATH:
+    return plain(config.dataset)
+  name, _, digest = _text(environment.get("data")).partition(", sha256 ")
+  if digest:
+    return f"{name} ({digest[:8]})"
+  return name or plain(pathlib.PurePath(config.get("data_path") or config.dataset).name)
+
+
+def _regime(num_examples: int | None) -> str:
+  if num_examples is None or num_examples < 1:
+    return "unknown"
+  return _REGIMES[hyperrule.REGIMES.index(hyperrule.regime(num_examples))]
+
+
+def _wall_seconds(attempts: Any) -> float | None:
+  """Returns the sum of the attempts' seconds; None if any of them isn't on record."""
+  if not isinstance(attempts, list) or not attempts:
+    return None
+  seconds = [_number(a.get("seconds")) if isinstance(a, dict) else None for a in attempts]
+  known = [s for s in seconds if s is not None]
+  return sum(known) if len(known) == len(seconds) else None
+
+
+def _devices(environment: Mapping[str, Any]) -> str:
+  """Returns the kind of the devices; several where a run went on elsewhere."""
+  resumed = environment.get("resumed")
+  parts = [environment, *(resumed if isinstance(resumed, list) else ())]
+  kinds = [_text(part.get("device")) for part in parts if isinstance(part, dict)]
+  return ", then ".join(dict.fromkeys(k for k in kinds if k)) or "a device that isn't on record"
+
+
+def _number(value: Any) -> float | None:
+  if isinstance(value, bool) or not isinstance(value, int | float):
+    return None
+  try:
+    return float(value) if math.isfinite(value) else None
+  except OverflowError:
+    return None
+
+
+def _count(value: Any) -> int | None:
+  return value if type(value) is int else None
+
+
+def _text(value: Any) -> str:
+  return plain(value) if isinstance(value, str) else ""
