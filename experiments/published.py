@@ -30,6 +30,13 @@ class Result:
   rounding: float
 
 
+@functools.cache
+def rows() -> tuple[dict[str, str], ...]:
+  """Returns all rows as {column: text}."""
+  with PATH.open(newline="", encoding="utf-8") as file:
+    return tuple(csv.DictReader(file))
+
+
 def find(source: str, model: str, dataset: str, metric: str) -> Result:
   """Returns the one row that fits.
 
@@ -44,7 +51,7 @@ def find(source: str, model: str, dataset: str, metric: str) -> Result:
   """
   wanted = [
     row
-    for row in _rows()
+    for row in rows()
     if row["source"].startswith(source)
     and model in row["model"].split()
     and row["dataset"] == dataset
@@ -61,9 +68,3 @@ def find(source: str, model: str, dataset: str, metric: str) -> Result:
 def rounding(text: str) -> float:
   """Returns half a unit of the last digit of a number as it is written."""
   return 0.5 * 10.0 ** -len(text.partition(".")[2])
-
-
-@functools.cache
-def _rows() -> list[dict[str, str]]:
-  with PATH.open(newline="", encoding="utf-8") as file:
-    return list(csv.DictReader(file))

@@ -14,9 +14,9 @@ from experiments.results import (
   groups,
   intervals,
   pages,
-  published,
   reading,
   recipes,
+  verdicts,
 )
 
 _INTERVALS = (
@@ -261,8 +261,8 @@ def _published(
   if not found:
     return
   yield pages.Heading(2, "Against published values")
-  compared = published.compare(published.read(), found, scores)
-  if missing := published.unmatched(found, compared):
+  compared = verdicts.compare(verdicts.read(), found, scores)
+  if missing := verdicts.unmatched(found, compared):
     yield pages.Paragraph(f"Nothing to compare with was published for {'; '.join(missing)}.")
   if not compared:
     return
@@ -275,7 +275,7 @@ def _published(
       "On the full CIFAR sets the README's runs trained on 49,000 of the 50,000 images; those in "
       "JAX scored 9,984 of the 10,000 test images."
     )
-  by_source: dict[str, list[published.Comparison]] = defaultdict(list)
+  by_source: dict[str, list[verdicts.Comparison]] = defaultdict(list)
   for one in compared:
     by_source[f"{one.row.source}; {one.row.citation}"].append(one)
   notes: dict[tuple[str, ...], int] = {}
@@ -293,17 +293,17 @@ def _published(
     yield pages.Bullets([f"Note {n}: {'; '.join(reasons)}." for reasons, n in notes.items()])
 
 
-def _names(row: published.Row) -> tuple[str, str, str]:
+def _names(row: verdicts.Row) -> tuple[str, str, str]:
   metric = "" if row.metric == "top1" else f", {row.metric}"
   examples = "1000" if row.vtab_group else _shots(row.shots)
   return f"{row.dataset}{metric}", examples, row.model.replace(" [", ", ").rstrip("]")
 
 
-def _theirs(row: published.Row) -> str:
+def _theirs(row: verdicts.Row) -> str:
   return row.text if row.spread is None else f"{row.text} ({row.spread[0]:g} to {row.spread[1]:g})"
 
 
-def _ours(one: published.Comparison) -> str:
+def _ours(one: verdicts.Comparison) -> str:
   if one.spread is None:
     return f"{one.ours:.1f}"
   seeds = _number(one.count, "seed")

@@ -7,17 +7,14 @@ table by the rule as its code has it; of its VTAB table it tells neither rule no
 colab's CIFAR-100 run has batch 64, and a learning rate that isn't on record here.
 """
 
-import csv
 import dataclasses
-import pathlib
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from bit_jax import hyperrule
 from bit_jax.data import datasets, vtab
+from experiments import published
 from experiments.results import groups, intervals, reading
-
-PATH = pathlib.Path(__file__).parents[1] / "published_results.csv"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,10 +126,9 @@ def verdict(row: Row, ours: float) -> str:
   return f"off by {ours - row.value:+.1f}"
 
 
-def read(path: pathlib.Path = PATH) -> list[Row]:
+def read() -> list[Row]:
   """Returns the rows of the table that a run of this project could have."""
-  with path.open(newline="", encoding="utf-8") as file:
-    return [row for record in csv.DictReader(file) if (row := _row(record)) is not None]
+  return [row for record in published.rows() if (row := _row(record)) is not None]
 
 
 def compare(

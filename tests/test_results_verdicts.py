@@ -6,14 +6,14 @@ import pytest
 import run_folders
 
 from bit_jax.data import vtab
-from experiments.results import collect, groups, published
+from experiments.results import collect, groups, verdicts
 
 SOURCE = "big_transfer README CIFAR table (batch 128, base_lr 0.001)"
 
 
 def rows(**fields):
   """Returns the published rows that have these fields."""
-  every = published.read()
+  every = verdicts.read()
   return [r for r in every if all(getattr(r, name) == value for name, value in fields.items())]
 
 
@@ -22,7 +22,7 @@ def compared(folder, *runs):
   for number, (config, top1, *more) in enumerate(runs):
     run_folders.write(folder / str(number), config, top1, **(more[0] if more else {}))
   found = collect.collect(folder).runs
-  return published.compare(published.read(), found, groups.scores(found))
+  return verdicts.compare(verdicts.read(), found, groups.scores(found))
 
 
 def cifar(arguments="", dataset="cifar10", model="BiT-M-R50x1", **fields):
@@ -30,7 +30,7 @@ def cifar(arguments="", dataset="cifar10", model="BiT-M-R50x1", **fields):
 
 
 def test_rows_of_other_models_and_recipes_are_none_of_ours():
-  found = collections.Counter(row.source.partition(" (")[0] for row in published.read())
+  found = collections.Counter(row.source.partition(" (")[0] for row in verdicts.read())
   assert found == {
     "BiT paper Table 2": 12,
     "BiT paper sec 3.4": 2,
@@ -62,7 +62,7 @@ def test_a_row():
 )
 def test_verdicts_of_a_row_with_a_spread(ours, said):
   (row,) = rows(model="BiT-M-R50x1 [Jax]", dataset="cifar10", shots=1)
-  assert published.verdict(row, ours) == said
+  assert verdicts.verdict(row, ours) == said
 
 
 @pytest.mark.parametrize(
@@ -78,13 +78,13 @@ def test_verdicts_of_a_row_with_a_spread(ours, said):
 )
 def test_verdicts_of_a_row_without(ours, said):
   (row,) = rows(model="BiT-M-R50x1 [Jax]", dataset="cifar10", shots=None)
-  assert published.verdict(row, ours) == said
+  assert verdicts.verdict(row, ours) == said
 
 
 def test_outside_a_narrow_spread_one_point_is_still_one():
   (row,) = rows(model="BiT-M-R101x3 [PyTorch]", dataset="cifar10", shots=None)
   assert (row.value, row.spread) == (98.6, (98.5, 98.6))
-  assert published.verdict(row, 98.0) == "within one point"
+  assert verdicts.verdict(row, 98.0) == "within one point"
 
 
 def test_like_with_like(tmp_path):
@@ -270,5 +270,5 @@ def test_one_departing_task_takes_the_verdict(tmp_path):
 def test_models_without_a_row(tmp_path):
   compared(tmp_path, (cifar(",shots=1"), 0.5), (run_folders.config("model=R14x0.5"), 0.5))
   found = collect.collect(tmp_path).runs
-  comparisons = published.compare(published.read(), found, [])
-  assert published.unmatched(found, comparisons) == ["R14x0.5-CIFAR100"]
+  comparisons = verdicts.compare(verdicts.read(), found, [])
+  assert verdicts.unmatched(found, comparisons) == ["R14x0.5-CIFAR100"]
