@@ -38,6 +38,7 @@ def test_a_run_of_a_sweep(tmp_path):
   assert run.metrics == {"top1": 0.44, "top5": 0.9, "loss": 1.5}
   assert (run.num_train, run.num_test, run.num_classes, run.steps) == (100, 10_000, 10, 100)
   assert (run.wall_seconds, run.step_seconds, run.images_per_second) == (81.75, 23.5, 272.0)
+  assert run.startup_seconds == 9.75
   assert (run.device, run.num_devices) == ("cpu", 1)
   assert (run.checkpoint_sha256, run.started) == (run_folders.SHA, "2026-11-22T08:51:09+00:00")
   assert run.config_hash == experiment.config_hash(config)

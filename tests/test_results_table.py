@@ -45,6 +45,7 @@ def test_a_row_for_each_run_and_metric(tmp_path):
     "num_train": "100",
     "num_test": "10000",
     "wall_seconds": "71.25",
+    "startup_seconds": "9.75",
     "step_seconds": "23.5",
     "images_per_second": "272.0",
     "device": "cpu",

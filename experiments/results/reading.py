@@ -53,6 +53,7 @@ class Run:
     wall_seconds: Of all attempts of a sweep, or None.
     step_seconds: Of the steps after the first, or None.
     images_per_second: Of the same steps, or None.
+    startup_seconds: From the beginning to the end of the first step, or None.
     device: Kind of the devices.
     num_devices: How many, or None.
     machine: What the run says of its machine, or ''.
@@ -86,6 +87,7 @@ class Run:
   wall_seconds: float | None
   step_seconds: float | None
   images_per_second: float | None
+  startup_seconds: float | None
   device: str
   num_devices: int | None
   machine: str
@@ -256,6 +258,7 @@ def read(folder: folders.Folder, find_spec: Callable[[Any], datasets.DatasetSpec
     wall_seconds=_wall_seconds(sweep.get("attempts")),
     step_seconds=_number(result.get("seconds")),
     images_per_second=_number(result.get("images_per_second")),
+    startup_seconds=_number(result.get("startup_seconds")),
     device=_devices(environment),
     num_devices=_count(environment.get("num_devices")),
     machine=_text(environment.get("machine")),

@@ -61,6 +61,7 @@ def report(found: collect.Collection, name: str, folder: pathlib.Path) -> list[p
   blocks += _comparisons(comparisons, gallery)
   blocks += _others(counted, panels, comparisons)
   blocks += _published(counted, scores)
+  blocks += _startups(groups.startups(counted))
   return [*blocks, *_remaining(found)]
 
 
@@ -310,6 +311,28 @@ def _ours(one: verdicts.Comparison) -> str:
   if one.count == 1:
     return f"{one.ours:.1f}, {seeds}"
   return f"{one.ours:.1f} ({one.spread[0]:.1f} to {one.spread[1]:.1f}), {seeds}"
+
+
+def _startups(startups: Sequence[groups.Startup]) -> Iterator[pages.Block]:
+  if not startups:
+    return
+  yield pages.Heading(2, "Start-up")
+  yield pages.Paragraph(
+    "Seconds from the beginning of a run until its first step is done. Runs of one architecture, "
+    "size, batch and number of classes share what is compiled, so only the first compiles it, "
+    "unless an earlier run on the machine had."
+  )
+  header = ("network", "pixels", "batch", "classes", "first run", "later runs")
+  rows = [
+    (
+      *(one.sizes[0], f"{one.sizes[1]} -> {one.sizes[2]}", f"{one.sizes[3]}", f"{one.sizes[4]}"),
+      f"{one.first:.1f}",
+      f"{one.others.median:.1f} ({one.others.low:.1f} to {one.others.high:.1f}), "
+      f"{_number(one.others.count, 'run')}",
+    )
+    for one in startups
+  ]
+  yield pages.Table(header, rows, names=2)
 
 
 def _remaining(found: collect.Collection) -> Iterator[pages.Block]:

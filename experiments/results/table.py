@@ -11,7 +11,7 @@ HEADER = (
   *("run", "sweep", "model", "start", "dataset", "protocol", "regime", "shots", "seed"),
   *("preset", "rule", "reason", "batch_size", "resize", "crop", "test_size", "steps", "base_lr"),
   *("mixup_alpha", "random_crop", "random_flip", "dtype", "num_train", "num_test"),
-  *("metric", "value", "wall_seconds", "step_seconds", "images_per_second"),
+  *("metric", "value", "wall_seconds", "startup_seconds", "step_seconds", "images_per_second"),
   *("device", "num_devices", "machine", "data", "checkpoint_sha256", "config_hash", "started"),
   "warnings",
 )
