@@ -11,6 +11,7 @@ from experiments.benchmarks import results, roofline
 
 _NETWORKS = ("R14x0.5", "R50x1", "R101x1", "R50x3", "R101x3", "R152x2", "R152x4")
 _SIZES = (128, 384, 480)
+_IN_SHORT = (128, 480)
 _DTYPES = ("float32", "bfloat16")
 _BATCHES = (8, 32, 128, 512)
 _REGIMES = ("small", "medium", "large")
@@ -83,6 +84,38 @@ def document(
   yield from checks(checked)
 
 
+def summary(known: Sequence[throughput.Measured]) -> Iterator[str]:
+  """Yields the lines of one table of all that, in short: the README's.
+
+  Args:
+    known: What was measured.
+  """
+  batch = hyperrule.RULE_BATCH_SIZE
+  regimes = " / ".join(_REGIMES)
+  at_once = (_BATCHES[1], _BATCHES[-1])
+  titles = (
+    *("network", "pixels", f"training: {regimes}"),
+    *(f"GB for {n} images at once" for n in at_once),
+    *(f"{throughput.CPU}: small", f"H200: {regimes}"),
+  )
+  rows = []
+  for name, size in _cases():
+    if size not in _IN_SHORT:
+      continue
+    forward = architectures.forward_flops(architectures.find(name), _CLASSES, size)
+    images = [r.total_steps * batch for r in hyperrule.REGIMES]
+    totals = (_operations(architectures.TRAINING_FACTOR * forward * n) for n in images)
+    cpu = throughput.on_cpu(known, name, size)
+    row = (
+      *(name, str(size), " / ".join(totals)),
+      *(_gigabytes(name, size, "bfloat16", [n])[0] for n in at_once),
+      _times(cpu, 1) if cpu else "",
+      _times(throughput.on_card("H200", name, size, batch)),
+    )
+    rows.append(row)
+  return markdown(titles, rows)
+
+
 def checks(rows: Sequence[Sequence[str]]) -> Iterator[str]:
   """Yields the lines of the table of predictions.
 
@@ -109,13 +142,22 @@ def _memory_table() -> Iterator[str]:
   rows = []
   for name, size in _cases():
     for dtype in _DTYPES:
-      resize = size * 16 // 15 if size > 128 else 160
-      model = models.create(name, _CLASSES, jnp.dtype(dtype))
-      task = memory.Task(model, resize, size, (resize, resize), platform="gpu")
-      need = memory.bound(task)
-      totals = [results.number((task.state_bytes + need.of(n)) / 1e9) for n in _BATCHES]
-      rows.append((name, str(size), dtype, f"{task.state_bytes / 1e9:.3g}", *totals))
+      state = f"{_task(name, size, dtype).state_bytes / 1e9:.3g}"
+      rows.append((name, str(size), dtype, state, *_gigabytes(name, size, dtype, _BATCHES)))
   return markdown(titles, rows)
+
+
+def _gigabytes(name: str, size: int, dtype: str, images: Sequence[int]) -> list[str]:
+  """Returns what a step with so many images at once takes in all."""
+  task = _task(name, size, dtype)
+  need = memory.bound(task)
+  return [results.number((task.state_bytes + need.of(n)) / 1e9) for n in images]
+
+
+def _task(name: str, size: int, dtype: str) -> memory.Task:
+  resize = size * 16 // 15 if size > 128 else 160
+  model = models.create(name, _CLASSES, jnp.dtype(dtype))
+  return memory.Task(model, resize, size, (resize, resize), platform="gpu")
 
 
 def _time_table(known: Sequence[throughput.Measured]) -> Iterator[str]:
@@ -129,10 +171,10 @@ def _time_table(known: Sequence[throughput.Measured]) -> Iterator[str]:
   return markdown(["network", "pixels", throughput.CPU, *_CARDS], rows)
 
 
-def _times(prediction: throughput.Prediction) -> str:
-  """Returns the time of each regime, marked by where it comes from."""
+def _times(prediction: throughput.Prediction, regimes: int = len(_REGIMES)) -> str:
+  """Returns the time of each regime, or of the first few, marked by where it comes from."""
   mark = "m" if prediction.measured else ">=" if prediction.bound else "~"
-  images = (r.total_steps * hyperrule.RULE_BATCH_SIZE for r in hyperrule.REGIMES)
+  images = (r.total_steps * hyperrule.RULE_BATCH_SIZE for r in hyperrule.REGIMES[:regimes])
   return f"{mark} {' / '.join(_duration(n / prediction.rate) for n in images)}"
 
 

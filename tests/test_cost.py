@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from bit_jax import architectures, commands, experiment
 from configs import cifar10
-from experiments import cost, throughput
+from experiments import cost, cost_tables, throughput
 
 
 def test_flops_of_a_run_are_those_of_its_images():
@@ -132,3 +132,8 @@ def test_checks_are_printed(run_folder, capsys):
 def test_a_folder_without_a_run(tmp_path, capsys):
   assert commands.run(cost.main, ["cost", "--check", str(tmp_path)]) == commands.MISTAKE
   assert "holds no finished run" in capsys.readouterr().err
+
+
+def test_the_readme_has_the_table_that_would_be_printed():
+  table = "\n".join(cost_tables.summary(throughput.measurements()))
+  assert f"\n\n{table}\n\n" in (running.ROOT / "README.md").read_text(encoding="utf-8")
