@@ -17,7 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from bit_jax import errors, files
+from bit_jax import cores, errors, files
 
 CONFIG, ENVIRONMENT, RESULT = "config.json", "environment.json", "result.json"
 # What may change the numbers, and so is recorded.
@@ -134,7 +134,7 @@ def describe_environment(**more: Any) -> dict[str, Any]:
     "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     "python": platform.python_version(),
     "packages": {name: _version(name) for name in _PACKAGES},
-    "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+    "machine": f"{platform.system()} {platform.machine()}, {cores.usable()} cores",
     "platform": device.platform,
     "device": device.device_kind,
     "num_devices": jax.device_count(),

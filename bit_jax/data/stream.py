@@ -2,7 +2,6 @@
 
 import collections
 import itertools
-import os
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -12,7 +11,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 import tqdm
 
-from bit_jax import errors
+from bit_jax import cores, errors
 from bit_jax.data import resizing
 
 _BATCHES_AHEAD = 2
@@ -229,10 +228,10 @@ def _require_shape(image: np.ndarray, images: np.ndarray) -> None:
 def _in_order(function: Callable[[T], R], items: Iterable[T], ahead: int) -> Iterator[R]:
   """Yields `function(item)` in the order of the items, computed in threads, `ahead` of its use."""
   # A thread takes several: waking another one for each image would take a fifth of the time.
-  count = max(1, min(_IMAGES_AT_ONCE, ahead // (4 * _cores())))
+  count = max(1, min(_IMAGES_AT_ONCE, ahead // (4 * cores.usable())))
   rest = iter(items)
   chunks = iter(lambda: list(itertools.islice(rest, count)), [])
-  pool = futures.ThreadPoolExecutor(_cores(), "images")
+  pool = futures.ThreadPoolExecutor(cores.usable(), "images")
   pending: collections.deque[futures.Future[tuple[list[R], Exception | None]]] = collections.deque()
   try:
     for chunk in chunks:
@@ -261,10 +260,3 @@ def _results(future: futures.Future[tuple[list[R], Exception | None]]) -> Iterat
   yield from results
   if error is not None:
     raise error
-
-
-def _cores() -> int:
-  """Returns how many cores this process may use, which a cluster may have cut."""
-  if hasattr(os, "sched_getaffinity"):  # on Linux
-    return len(os.sched_getaffinity(0))
-  return os.cpu_count() or 1

@@ -7,7 +7,6 @@ too.
 import contextlib
 import dataclasses
 import importlib.metadata
-import os
 import pathlib
 import platform
 import resource
@@ -16,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
-from bit_jax import allocator
+from bit_jax import allocator, cores
 
 MATMUL_SIDE = 2048  # of the matrices whose product shows what the processor can do
 
@@ -48,7 +47,7 @@ class Machine:
 
 def describe() -> Machine:
   """Returns this machine."""
-  return Machine(_processor(), _cores(), _gpus())
+  return Machine(_processor(), cores.usable(), _gpus())
 
 
 def versions(packages: Sequence[str]) -> dict[str, str]:
@@ -136,10 +135,6 @@ def _processor() -> str:
       if line.startswith("model name"):
         return line.partition(":")[2].strip()
   return platform.processor() or platform.machine()
-
-
-def _cores() -> int:
-  return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _gpus() -> tuple[str, ...]:
