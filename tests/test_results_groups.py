@@ -209,26 +209,3 @@ def test_networks_are_ordered_by_size(tmp_path):
   expected = ["BiT-M-R50x1", "BiT-S-R50x1", "BiT-M-R101x1", "BiT-M-R152x4"]
   assert list(panel.series) == expected
   assert set(expected) <= set(architectures.MODEL_NAMES)
-
-
-def test_the_first_run_of_a_program_and_the_later_ones(tmp_path):
-  def run(arguments, minute, seconds, **fields):
-    more = {
-      "sweep": "mine",
-      "environment": {"started": f"2026-11-22T09:{minute:02}:00+00:00"},
-      "result": {"startup_seconds": seconds},
-    }
-    return run_folders.reduced(f"model=R14x0.5,{arguments}", **fields), 0.5, more
-
-  found = written(
-    tmp_path,
-    run("shots=5,seed=1", 10, 3.0),
-    run("shots=5,seed=0", 5, 30.0),  # the first, whatever its folder is called
-    run("shots=10", 20, 5.0),  # other examples, the same program
-    run("shots=10,preset=paper", 30, 4.0),  # another schedule, too
-    run("shots=1", 40, None),
-    run("shots=25", 50, 20.0, crop=40),  # another program, alone
-  )
-  (startup,) = groups.startups(found)
-  assert startup.sizes == ("R14x0.5", 56, 48, 64, 10)
-  assert (startup.first, startup.others.count, startup.others.median) == (30.0, 3, 4.0)

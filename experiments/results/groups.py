@@ -158,21 +158,6 @@ class Comparison:
   rows: tuple[tuple[tuple[Any, ...], Point], ...]
 
 
-@dataclasses.dataclass(frozen=True)
-class Startup:
-  """Runs that share what is compiled: network, sizes, batch and classes, on one machine.
-
-  Attributes:
-    sizes: Architecture, resize, crop, batch and classes.
-    first: Seconds until the first of them was through its first step.
-    others: The same of the later ones.
-  """
-
-  sizes: tuple[str, int, int, int, int]
-  first: float
-  others: intervals.Summary
-
-
 def point(found: Iterable[reading.Run]) -> Point:
   """Returns runs of one setting as a point."""
   chosen = tuple(found)
@@ -320,22 +305,6 @@ def sizes(found: Sequence[reading.Run]) -> list[Sizes]:
     sizes_of = {k: tuple(sorted(v, key=lambda size: size.parameters)) for k, v in series.items()}
     runs = tuple(members)
     result.append(Sizes(dataset, protocol, start, recipe, device, sizes_of, runs))
-  return result
-
-
-def startups(found: Iterable[reading.Run]) -> list[Startup]:
-  """Returns how runs of a sweep started that share what is compiled, where there are several."""
-  by_program: dict[Any, list[reading.Run]] = defaultdict(list)
-  for run in found:
-    if run.sweep and run.startup_seconds is not None and run.num_classes and run.started:
-      c = run.config
-      sizes = (run.architecture, c["resize"], c["crop"], c["batch_size"], run.num_classes)
-      by_program[sizes, run.recipe.dtype, run.device, run.machine].append(run)
-  result = []
-  for (sizes, *_), members in by_program.items():
-    ordered = [r.startup_seconds or 0.0 for r in sorted(members, key=lambda run: run.started)]
-    if len(ordered) > 1:
-      result.append(Startup(sizes, ordered[0], intervals.summarize(ordered[1:])))
   return result
 
 

@@ -10,6 +10,7 @@ from bit_jax import architectures, reporting
 from bit_jax.data import vtab
 from experiments.results import (
   collect,
+  effort,
   figures,
   groups,
   intervals,
@@ -61,7 +62,8 @@ def report(found: collect.Collection, name: str, folder: pathlib.Path) -> list[p
   blocks += _comparisons(comparisons, gallery)
   blocks += _others(counted, panels, comparisons)
   blocks += _published(counted, scores)
-  blocks += _startups(groups.startups(counted))
+  blocks += _efforts(effort.efforts(counted))
+  blocks += _startups(effort.startups(counted))
   return [*blocks, *_remaining(found)]
 
 
@@ -313,7 +315,29 @@ def _ours(one: verdicts.Comparison) -> str:
   return f"{one.ours:.1f} ({one.spread[0]:.1f} to {one.spread[1]:.1f}), {seeds}"
 
 
-def _startups(startups: Sequence[groups.Startup]) -> Iterator[pages.Block]:
+def _efforts(efforts: Sequence[effort.Effort]) -> Iterator[pages.Block]:
+  if not efforts:
+    return
+  yield pages.Heading(2, "What it took")
+  yield pages.Paragraph(
+    "Steps alone: runs x images / images a second, the median; and from start to end, start-up and "
+    "evaluations included, where a sweep timed it."
+  )
+  header = ("network", "pixels", "batch", "steps", "on")
+  titles = (*header, "runs", "images each", "images/s", "steps, hours", "in all, hours")
+  rows = []
+  for one in efforts:
+    name, resize, crop, batch, steps = one.sizes
+    machine = f" ({one.machine})" if one.device == "cpu" else ""
+    hours = one.count * one.images / one.rate / 3600
+    whole = "" if one.seconds is None else f"{one.seconds / 3600:.2f}"
+    made = (f"{one.count}", f"{one.images:,}", f"{one.rate:,.0f}", f"{hours:.2f}", whole)
+    place = f"{one.device}{machine}"
+    rows.append((name, f"{resize} -> {crop}", f"{batch}", f"{steps:,}", place, *made))
+  yield pages.Table(titles, rows, names=len(header))
+
+
+def _startups(startups: Sequence[effort.Startup]) -> Iterator[pages.Block]:
   if not startups:
     return
   yield pages.Heading(2, "Start-up")
