@@ -134,7 +134,7 @@ def describe_environment(**more: Any) -> dict[str, Any]:
     "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     "python": platform.python_version(),
     "packages": {name: _version(name) for name in _PACKAGES},
-    "machine": f"{platform.system()} {platform.machine()}, {cores.usable()} cores",
+    "machine": f"{platform.system()} {platform.machine()}, {_cores()}",
     "platform": device.platform,
     "device": device.device_kind,
     "num_devices": jax.device_count(),
@@ -181,6 +181,11 @@ def _plain(value: Any) -> Any:
   if isinstance(value, np.generic | np.ndarray):
     return value.tolist()
   raise TypeError(f"{type(value)} can't be written as JSON")
+
+
+def _cores() -> str:
+  number = cores.usable()
+  return f"{number} core" if number == 1 else f"{number} cores"
 
 
 def _version(package: str) -> str | None:
