@@ -1,4 +1,4 @@
-"""The `key=value,...` argument of a config file, parsed by a closed specification."""
+"""Text of the form `key=value,...`, such as a config file's argument, by a closed specification."""
 
 import dataclasses
 import difflib
@@ -65,8 +65,15 @@ def choice(default: str | None, values: tuple[str, ...]) -> Argument:
   return Argument(default, parse, f"one of {', '.join(values)}")
 
 
-def parse(text: str | None, specification: Mapping[str, Argument]) -> dict[str, Any]:
+def parse(
+  text: str | None, specification: Mapping[str, Argument], what: str = "config argument"
+) -> dict[str, Any]:
   """Parses e.g. 'model=BiT-M-R101x3,shots=5' into a value for every key of the specification.
+
+  Args:
+    text: What is given; None: nothing.
+    specification: {key: what it may be}.
+    what: What the keys are, for error messages.
 
   Raises:
     UserError: An unknown or repeated key, or a text that isn't a value of its key; names what is
@@ -78,10 +85,10 @@ def parse(text: str | None, specification: Mapping[str, Argument]) -> dict[str, 
   while rest:
     name, equals, rest = rest.partition("=")
     if name not in specification:
-      raise errors.UserError(_unknown(name, specification))
+      raise errors.UserError(_unknown(name, specification, what))
     if not equals or name in seen:
       problem = "is given twice" if name in seen else f"needs a value: {name}=..."
-      raise errors.UserError(f"The config argument {name} {problem}.")
+      raise errors.UserError(f"The {what} {name} {problem}.")
     seen.add(name)
     argument = specification[name]
     value, _, rest = (rest, "", "") if argument.takes_rest else rest.partition(",")
@@ -89,14 +96,14 @@ def parse(text: str | None, specification: Mapping[str, Argument]) -> dict[str, 
       values[name] = argument.parse(value)
     except ValueError as e:
       reason = str(e) if isinstance(e, errors.UserError) else f"it takes {argument.form}."
-      raise errors.UserError(f"The config argument {name}={value} can't be used: {reason}") from e
+      raise errors.UserError(f"The {what} {name}={value} can't be used: {reason}") from e
   return values
 
 
-def _unknown(name: str, specification: Mapping[str, Argument]) -> str:
+def _unknown(name: str, specification: Mapping[str, Argument], what: str) -> str:
   close = difflib.get_close_matches(name, specification, n=1)
   hint = f" (did you mean {close[0]}?)" if close else ""
   return (
-    f"There is no config argument {name!r}{hint}; the arguments are "
-    f"{', '.join(specification)}, given as key=value and separated by commas."
+    f"There is no {what} {name!r}{hint}; the {what}s are {', '.join(specification)}, given as "
+    f"key=value and separated by commas."
   )

@@ -9,12 +9,21 @@ import sys
 from collections.abc import Iterator, Sequence
 
 from bit_jax import commands, errors, interruption
-from experiments.sweeping import grid, local, placement, queueing, table
+from experiments.sweeping import (
+  grid,
+  local,
+  placement,
+  queueing,
+  slurm,
+  slurm_cluster,
+  table,
+)
 
 _DESCRIPTION = """\
-Makes all runs of a sweep file, one on each device of this machine at a time. Finished runs are
-never made again. A run that fails leaves its error in error.json of its folder, and the others go
-on; the same command goes on where it was stopped, and tries failed runs again, last."""
+Makes all runs of a sweep file, one on each device of this machine at a time, or on a cluster, each
+as a Slurm job. Finished runs are never made again. A run that fails leaves its error in error.json
+of its folder, and the others go on; the same command goes on where it was stopped, and tries failed
+runs again, last."""
 
 
 def main(argv: Sequence[str]) -> None:
@@ -31,12 +40,15 @@ def main(argv: Sequence[str]) -> None:
   if args.dry_run:
     print(table.describe(planned, folder))
     return
+  cluster = _cluster(args, folder / "slurm")
   with _locked(folder) as lock, interruption.StopRequest() as stop:
     queue = queueing.Queue(planned, folder)
     print(f"{len(queue)} runs in {folder}, of which {len(queue.done)} are finished.", flush=True)
     for one, message in queue.failed.items():
       print(f"{one} can't be made: {message}", flush=True)
-    if queue.left:
+    if queue.left and cluster is not None:
+      slurm.Watch(queue, folder, name, cluster, args.jobs).run(stop)
+    elif queue.left:
       places = placement.places(*placement.local(), args.jobs)
       local.Pool(queue, folder, name, places, lock).run(stop)
   _report(queue, folder)
@@ -49,7 +61,14 @@ def _parser() -> argparse.ArgumentParser:
   add("--out", metavar="DIR", help="folder of the run folders; default: runs/<name of the file>")
   add("--dry_run", action="store_true", help="print the runs with what they take, and stop")
   add("--only", metavar="PATTERN", help="runs whose name matches, such as '*-5shot-*'")
-  add("--jobs", type=_positive, metavar="N", help="at once, if not as many as there are devices")
+  add(
+    "--jobs",
+    type=_positive,
+    metavar="N",
+    help="at once, if not as many as there are devices (Slurm: runs)",
+  )
+  add("--executor", choices=("local", "slurm"), default="local", help="default: local")
+  add("--slurm", metavar="KEY=VALUE,...", help="such as partition=gpu,gpus_per_node=1,mem_gb=32")
   return parser
 
 
@@ -58,6 +77,16 @@ def _positive(text: str) -> int:
   if number < 1:
     raise argparse.ArgumentTypeError("it takes a number of at least 1")
   return number
+
+
+def _cluster(args: argparse.Namespace, folder: pathlib.Path) -> slurm_cluster.Cluster | None:
+  """Returns the Slurm cluster, None if runs are to be made here."""
+  if args.executor == "slurm":
+    return slurm_cluster.connect(args.slurm, folder)
+  if args.slurm is not None:
+    raise errors.UserError("--slurm goes with --executor=slurm.")
+  slurm_cluster.require_no_jobs(folder)
+  return None
 
 
 def _report(queue: queueing.Queue, folder: pathlib.Path) -> None:

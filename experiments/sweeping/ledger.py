@@ -2,6 +2,7 @@
 
 import datetime
 import json
+import os
 import pathlib
 import time
 import traceback
@@ -28,6 +29,13 @@ def under_way(folder: pathlib.Path) -> bool:
   """Returns whether an attempt was begun that has no end: its process is at it, or was killed."""
   record = runs.read_json(folder / SWEEP)
   return record is not None and record["attempts"][-1]["outcome"] == "running"
+
+
+def outcome(folder: pathlib.Path, slurm_job: str) -> str | None:
+  """Returns what a Slurm job has noted of its attempt, None if nothing: an `Outcome`, 'running'."""
+  record = runs.read_json(folder / SWEEP)
+  attempt = record["attempts"][-1] if record else {}
+  return attempt["outcome"] if attempt.get("slurm_job") == slurm_job else None
 
 
 def seconds(folder: pathlib.Path) -> float | None:
@@ -63,7 +71,7 @@ class Attempt:
     self._began = time.monotonic()
     earlier: dict[str, Any] = runs.read_json(folder / SWEEP) or {"attempts": []}
     attempts = [_closed(a, folder / LOG) for a in earlier["attempts"]]
-    attempts.append({"started": _now(), "seconds": None, "outcome": "running"})
+    attempts.append({"started": _now(), "seconds": None, "outcome": "running", **_where()})
     self._record: dict[str, Any] = {"sweep": sweep, "labels": labels, "attempts": attempts}
     runs.write_json(folder / SWEEP, self._record)
 
@@ -110,6 +118,12 @@ def _closed(attempt: dict[str, Any], log: pathlib.Path) -> dict[str, Any]:
   started = datetime.datetime.fromisoformat(attempt["started"]).timestamp()
   seconds = max(0.0, log.stat().st_mtime - started) if log.exists() else None
   return {**attempt, "seconds": seconds, "outcome": "killed"}
+
+
+def _where() -> dict[str, str]:
+  """Returns the number of the Slurm job that this process belongs to, if it does."""
+  number = os.environ.get("SLURM_JOB_ID")
+  return {} if number is None else {"slurm_job": number}
 
 
 def _now() -> str:

@@ -9,6 +9,7 @@ import selectors
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 from bit_jax import interruption, runs
 from experiments.sweeping import grid, ledger, placement, progress, queueing, worker
@@ -128,11 +129,8 @@ class Pool:
       self._workers[number].start(one, job(one, self._out, self._sweep))
 
   def _open(self, number: int, place: placement.Place, first: grid.Planned) -> None:
-    more = {}
-    if first.config.deterministic:  # XLA reads it when the process first uses it
-      flags = os.environ.get("XLA_FLAGS", "")
-      more["XLA_FLAGS"] = f"{flags} --xla_gpu_deterministic_ops=true".strip()
-    self._workers[number] = new = _Worker(place, more, self._lock, self._out / "workers.log")
+    more, log = variables(first.config), self._out / "workers.log"
+    self._workers[number] = new = _Worker(place, more, self._lock, log)
     self._selector.register(new.replies, selectors.EVENT_READ, number)
 
   def _heard(self) -> Iterable[int]:
@@ -176,7 +174,13 @@ class Pool:
       self._selector.close()
 
 
-def settle(queue: queueing.Queue, out: pathlib.Path, name: str, shown: progress.Progress) -> None:
+def settle(
+  queue: queueing.Queue,
+  out: pathlib.Path,
+  name: str,
+  shown: progress.Progress,
+  why: str | None = None,
+) -> None:
   """Notes and tells what became of a run, as its folder says.
 
   Args:
@@ -184,16 +188,17 @@ def settle(queue: queueing.Queue, out: pathlib.Path, name: str, shown: progress.
     out: The sweep's folder.
     name: Of a run whose process is done with it, or gone.
     shown: Where it is told.
+    why: A sentence on why there is no result, if it is known from elsewhere.
   """
   result = runs.finished(out / name)
   if result is not None:
     queue.finish(name)
     shown.ended(name, f"top-1 {result['top1']:.2%}")
     return
-  if ledger.under_way(out / name):
-    ledger.note_failure(
-      out / name, "Its process ended without a word: killed, most likely for want of memory."
-    )
+  if why is None and ledger.under_way(out / name):
+    why = "Its process ended without a word: killed, most likely for want of memory."
+  if why is not None:
+    ledger.note_failure(out / name, why)
   message = ledger.failure(out / name) or "It left neither a result nor an error."
   for one in [name, *queue.fail(name, message)]:
     shown.ended(one, f"FAILED: {queue.failed[one]}")
@@ -202,3 +207,11 @@ def settle(queue: queueing.Queue, out: pathlib.Path, name: str, shown: progress.
 def job(one: grid.Planned, out: pathlib.Path, sweep: str) -> worker.Job:
   """Returns what a worker is told of a run."""
   return worker.Job(str(out / one.name), one.config.to_dict(), sweep, one.labels)
+
+
+def variables(config: Any) -> dict[str, str]:
+  """Returns the environment variables that the process of a run needs besides."""
+  if not config.deterministic:
+    return {}
+  flags = os.environ.get("XLA_FLAGS", "")  # XLA reads it when the process first uses it
+  return {"XLA_FLAGS": f"{flags} --xla_gpu_deterministic_ops=true".strip()}

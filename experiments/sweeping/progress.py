@@ -40,10 +40,11 @@ class Progress:
     number = len(queue.done) + len(queue.failed)
     self.say(f"[{number:>{len(str(len(queue)))}}/{len(queue)}] {name} ({self._left()}): {told}")
 
-  def update(self) -> None:
-    """Shows how far it is now; to be called every second or so."""
+  def update(self, more: str = "") -> None:
+    """Shows how far it is now, and what else there is to tell; to be called every second or so."""
     share = self._share()
     text = f"{len(self._queue.done)} of {len(self._queue)} runs, {share:.0%} of the work; "
+    text += f"{more}; " if more else ""
     if not self._bar.disable:
       self._bar.n = share
       self._bar.set_description_str(text + self._left())

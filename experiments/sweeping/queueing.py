@@ -59,6 +59,14 @@ class Queue:
         return one
     return None
 
+  def resume(self, name: str) -> bool:
+    """Notes that a run is under way already; returns whether it is one of those to be made."""
+    if name not in self._waiting:
+      return False
+    self._waiting.remove(name)
+    self._under_way.add(name)
+    return True
+
   def finish(self, name: str) -> None:
     """Notes that a run is finished."""
     self._under_way.discard(name)

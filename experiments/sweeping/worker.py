@@ -79,7 +79,7 @@ def main() -> None:
   at_work = threading.Event()
   for job in _jobs(sys.stdin, at_work):
     at_work.set()
-    with _output_into(pathlib.Path(job.folder)):
+    with output_into(pathlib.Path(job.folder)):
       outcome = perform(job)
     at_work.clear()
     print(outcome, file=replies, flush=True)
@@ -109,7 +109,7 @@ def _jobs(lines: IO[str], at_work: threading.Event) -> Iterator[Job]:
 
 
 @contextlib.contextmanager
-def _output_into(folder: pathlib.Path) -> Iterator[None]:
+def output_into(folder: pathlib.Path) -> Iterator[None]:
   """Sends what is printed, by whatever library, into the folder's log."""
   folder.mkdir(parents=True, exist_ok=True)
   earlier = [(stream, os.dup(stream.fileno())) for stream in (sys.stdout, sys.stderr)]

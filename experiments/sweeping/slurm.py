@@ -1,0 +1,213 @@
+"""Makes the runs of a sweep on a cluster, each as a Slurm job.
+
+This process submits what can be made, and watches. What became of a run is told by its folder; a
+job that has left Slurm's queue without a result was killed, unless it says that it was interrupted:
+then it is submitted again, and goes on from its checkpoint. Whoever stops or kills this process
+leaves the jobs at work; the next one finds them in the queue.
+"""
+
+import collections
+import dataclasses
+import pathlib
+import time
+
+from bit_jax import errors, interruption, runs
+from experiments.sweeping import ledger, local, progress, queueing, slurm_cluster
+
+_LOOK = 5.0  # seconds between two looks at the queue
+_GONE = 2  # looks in a row that must not find a job: a shared file system may show its end late
+_FRUITLESS = 3  # interruptions in a row before which no further step was taken
+
+_WHY = {
+  "BOOT_FAIL": "lost its node",
+  "CANCELLED": "was cancelled",
+  "NODE_FAIL": "lost its node",
+  "OUT_OF_MEMORY": "took more memory than it had asked for (--slurm=mem_gb=...)",
+}
+_OTHERWISE = "ended without a word: killed, most likely for want of memory, or its node failed"
+
+
+@dataclasses.dataclass
+class _Watched:
+  """A job of which no end is known.
+
+  Attributes:
+    number: Slurm's.
+    steps: That its run had taken when it was submitted.
+    state: As squeue told last.
+    reason: Why it waits, as squeue told.
+    gone: Looks in a row that didn't find it.
+  """
+
+  number: str
+  steps: int
+  state: str = "PENDING"
+  reason: str = "None"
+  gone: int = 0
+
+
+class Watch:
+  """The jobs of a sweep."""
+
+  def __init__(
+    self,
+    queue: queueing.Queue,
+    out: pathlib.Path,
+    sweep: str,
+    cluster: slurm_cluster.Cluster,
+    most: int | None,
+  ):
+    """Takes what is to be done, and where.
+
+    Args:
+      queue: The runs.
+      out: The sweep's folder, which all nodes see.
+      sweep: Its name.
+      cluster: Where the jobs run.
+      most: Jobs at once, running or waiting; None: as many as there are.
+    """
+    self._queue, self._out, self._sweep = queue, out, sweep
+    self._cluster, self._most = cluster, most
+    self._jobs: dict[str, _Watched] = {}  # by the run's name
+    self._fruitless: collections.Counter[str] = collections.Counter()
+    self._trouble = ""  # what Slurm said when it last didn't do what it was asked to
+
+  def run(self, stop: interruption.StopRequest) -> None:
+    """Makes all runs.
+
+    Raises:
+      UserError: Slurm takes none.
+      interruption.Interrupted: It was asked to stop; the jobs go on.
+    """
+    with progress.Progress(self._queue) as shown:
+      self._adopt(shown)
+      while self._queue.left:
+        if stop.requested:
+          raise interruption.Interrupted(self._farewell())
+        self._look(shown)
+        self._submit(stop, shown)
+        if self._queue.left:
+          shown.update(self._told())
+          _wait(stop)
+
+  def _adopt(self, shown: progress.Progress) -> None:
+    """Takes over the jobs that an earlier process has submitted."""
+    try:
+      jobs = self._cluster.jobs()
+    except slurm_cluster.NoAnswer as e:  # a run must not be submitted a second time
+      raise errors.UserError(f"Slurm's queue can't be read: squeue says: {e}.") from e
+    for number, job in jobs.items():
+      if not job.over and self._queue.resume(job.name):
+        self._jobs[job.name] = _Watched(number, ledger.last_step(self._out / job.name), job.state)
+    if self._jobs:
+      shown.say(f"{len(self._jobs)} of them are in Slurm's queue already: {self._numbers()}.")
+
+  def _submit(self, stop: interruption.StopRequest, shown: progress.Progress) -> None:
+    """Submits the runs that can be made."""
+    while not stop.requested and (self._most is None or len(self._jobs) < self._most):
+      one = self._queue.take()
+      if one is None:
+        return
+      job = local.job(one, self._out, self._sweep)
+      try:
+        number = self._cluster.submit(one.name, job, local.variables(one.config))
+      except slurm_cluster.NoAnswer as e:
+        self._queue.put_back(one.name)
+        if not self._jobs and not stop.requested:  # Ctrl-C ends sbatch as well
+          raise errors.UserError(f"Slurm takes no job: sbatch says: {e}.") from e
+        self._tell_trouble(f"sbatch takes no further job for now: {e}.", shown)
+        return
+      self._trouble = ""
+      self._jobs[one.name] = _Watched(number, ledger.last_step(self._out / one.name))
+      shown.say(f"{one.name}: job {number}")
+
+  def _look(self, shown: progress.Progress) -> None:
+    """Notes what became of the jobs."""
+    try:
+      known = self._cluster.jobs()
+    except slurm_cluster.NoAnswer as e:
+      self._tell_trouble(f"squeue doesn't answer: {e}.", shown)
+      return
+    for name, watched in list(self._jobs.items()):
+      job = known.get(watched.number)
+      if job is not None:
+        watched.state, watched.reason = job.state, job.reason
+      watched.gone = watched.gone + 1 if job is None or job.over else 0
+      if watched.gone >= _GONE or self._is_finished(name):
+        self._settle(name, self._jobs.pop(name), shown)
+
+  def _is_finished(self, name: str) -> bool:
+    """Returns whether a run has its result, and its process is done with the folder."""
+    folder = self._out / name
+    return ledger.state(folder) == "finished" and not ledger.under_way(folder)
+
+  def _settle(self, name: str, watched: _Watched, shown: progress.Progress) -> None:
+    """Notes what became of a run whose job has ended."""
+    folder, why = self._out / name, None
+    outcome = ledger.outcome(folder, watched.number)
+    if runs.finished(folder) is None and outcome != "failed":
+      if self._interrupted(outcome, watched) and self._fruitful(name, watched):
+        self._queue.put_back(name)
+        shown.say(f"{name}: interrupted at step {ledger.last_step(folder)}")
+        return
+      why = self._why(name, watched)
+    local.settle(self._queue, self._out, name, shown, why)
+
+  def _interrupted(self, outcome: str | None, watched: _Watched) -> bool:
+    """Returns whether Slurm stopped a job for reasons of its own."""
+    if watched.state == "CANCELLED":
+      return False
+    return outcome == "interrupted" or watched.state in ("PREEMPTED", "TIMEOUT")
+
+  def _fruitful(self, name: str, watched: _Watched) -> bool:
+    """Returns whether it makes sense to go on with a run that was interrupted."""
+    further = ledger.last_step(self._out / name) > watched.steps
+    self._fruitless[name] = 0 if further else self._fruitless[name] + 1
+    return self._fruitless[name] < _FRUITLESS
+
+  def _why(self, name: str, watched: _Watched) -> str:
+    """Returns a sentence on a job that ended without a result."""
+    if self._fruitless[name] >= _FRUITLESS:
+      what = (
+        f"was the last of {_FRUITLESS} that were stopped before they took a further step: give "
+        f"them more time (--slurm=timeout_min=..., signal_delay_s=...)"
+      )
+    else:
+      what = _WHY.get(watched.state, _OTHERWISE)
+    log = self._cluster.log(watched.number)
+    where = f" What it said is in {log}." if log.exists() else ""
+    return f"Its Slurm job {watched.number} {what}.{where}"
+
+  def _told(self) -> str:
+    """Returns how many jobs run, and how many wait and for what."""
+    waiting = [job for job in self._jobs.values() if job.state == "PENDING"]
+    reasons = ", ".join(sorted({job.reason for job in waiting} - {"None"}))
+    return (
+      f"jobs: {len(self._jobs) - len(waiting)} running, {len(waiting)} waiting"
+      f"{f' ({reasons})' if reasons else ''}"
+    )
+
+  def _tell_trouble(self, trouble: str, shown: progress.Progress) -> None:
+    """Tells of it once."""
+    if trouble != self._trouble:
+      shown.say(trouble)
+    self._trouble = trouble
+
+  def _farewell(self) -> str:
+    left = f"Stopped with {self._queue.left} of {len(self._queue)} runs to go"
+    if not self._jobs:
+      return f"{left}; the same command goes on."
+    return (
+      f"{left}, of which {len(self._jobs)} stay in Slurm's queue and are made. The same command "
+      f"watches them again, and submits the others. To cancel them: scancel {self._numbers()}"
+    )
+
+  def _numbers(self) -> str:
+    return " ".join(sorted((job.number for job in self._jobs.values()), key=int))
+
+
+def _wait(stop: interruption.StopRequest) -> None:
+  """Waits until it is time to look again, or to stop."""
+  end = time.monotonic() + _LOOK
+  while not stop.requested and (rest := end - time.monotonic()) > 0:
+    time.sleep(min(rest, 0.2))

@@ -1,0 +1,209 @@
+"""Slurm as a sweep sees it: it takes a run as a job, through submitit, and tells of its jobs.
+
+submitit notes each job in a folder, as `<number>_submission.sh` and `<number>_submitted.pkl`; what
+the job prints outside of its run comes beside them, as `<number>_0_log.err`. Of a
+job's state submitit knows only what accounting tells, which many clusters don't have, so squeue is
+asked.
+"""
+
+import contextlib
+import dataclasses
+import importlib.util
+import io
+import os
+import pathlib
+import shlex
+import shutil
+import subprocess
+from collections.abc import Mapping
+from typing import Any
+
+from bit_jax import arguments, errors
+from experiments.sweeping import worker
+
+_ROOT = pathlib.Path(__file__).parents[2]  # of the checkout
+_PROGRAMS = ("sbatch", "srun", "squeue", "scancel")
+_HOURS = (
+  4  # a job's time, unless given: many partitions allow it, and what it leaves is gone on with
+)
+_PATIENCE = 60.0  # seconds for squeue to answer
+
+# submitit's options for one process on one node; the others don't go together with a run.
+_SHARED = {
+  "timeout_min": arguments.integer(_HOURS * 60, 1),
+  "mem_gb": arguments.Argument(None, float, "a number of gigabytes"),
+  "cpus_per_task": arguments.integer(None, 1),
+  "gpus_per_node": arguments.integer(None, 0),
+}
+_OWN = {  # of its executor for Slurm; their names have a prefix there
+  "partition": arguments.Argument(None),
+  "account": arguments.Argument(None),
+  "qos": arguments.Argument(None),
+  "gres": arguments.Argument(None),
+  "constraint": arguments.Argument(None),
+  "nodelist": arguments.Argument(None),
+  "exclude": arguments.Argument(None),
+  "exclusive": arguments.boolean(),
+  "mem_per_cpu": arguments.Argument(None),
+  "mem_per_gpu": arguments.Argument(None),
+  "signal_delay_s": arguments.integer(None, 1),
+  "comment": arguments.Argument(None),
+  "dependency": arguments.Argument(None),
+  "mail_type": arguments.Argument(None),
+  "mail_user": arguments.Argument(None),
+  "wckey": arguments.Argument(None),
+  "setup": arguments.Argument(None, lambda text: [text], "a shell command", takes_rest=True),
+}
+
+# States of squeue in which a job has ended.
+_OVER = {
+  "BOOT_FAIL",
+  "CANCELLED",
+  "COMPLETED",
+  "DEADLINE",
+  "FAILED",
+  "NODE_FAIL",
+  "OUT_OF_MEMORY",
+  "PREEMPTED",
+  "REVOKED",
+  "TIMEOUT",
+}
+
+
+class NoAnswer(Exception):  # noqa: N818 - it may answer the next time
+  """Slurm didn't do what it was asked to; the message is its own."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+  """A job as squeue tells of it.
+
+  Attributes:
+    name: Of the run.
+    state: Such as 'PENDING'; jobs that ended are known for some minutes.
+    reason: Why it waits, such as 'Resources'.
+  """
+
+  name: str
+  state: str
+  reason: str
+
+  @property
+  def over(self) -> bool:
+    """Whether it has ended."""
+    return self.state in _OVER
+
+
+class Cluster:
+  """Takes jobs of one sweep."""
+
+  def __init__(self, folder: pathlib.Path, options: Mapping[str, Any]):
+    """Takes where submitit writes, and the values of the options (`options`)."""
+    self._folder, self._options = folder, options
+
+  def submit(self, name: str, job: worker.Job, variables: Mapping[str, str]) -> str:
+    """Submits a run; returns the job's number.
+
+    Args:
+      name: Of the run.
+      job: What is to be done.
+      variables: Environment variables besides.
+
+    Raises:
+      NoAnswer: Slurm doesn't take it.
+    """
+    import submitit
+
+    from experiments.sweeping import slurm_job
+
+    executor = submitit.AutoExecutor(self._folder, cluster="slurm")
+    executor.update_parameters(**self._parameters(name, variables))
+    try:
+      with contextlib.redirect_stderr(io.StringIO()):  # the message comes with the error
+        return executor.submit(slurm_job.make, job).job_id
+    except (submitit.core.utils.FailedJobError, submitit.core.utils.FailedSubmissionError) as e:
+      raise NoAnswer(" ".join(str(e).split()) or "it gives no reason") from e
+
+  def _parameters(self, name: str, variables: Mapping[str, str]) -> dict[str, Any]:
+    """Returns submitit's parameters of a job."""
+    o = {k: v for k, v in self._options.items() if v not in (None, False)}
+    # A step, an evaluation and the save must come between the signal and the end.
+    delay = min(300, o["timeout_min"] * 60 // 5)
+    path = shlex.quote(str(_ROOT)) + "${PYTHONPATH:+:$PYTHONPATH}"
+    exports = [f"export {k}={shlex.quote(v)}" for k, v in variables.items()]
+    own = {
+      "signal_delay_s": delay,
+      **{k: v for k, v in o.items() if k in _OWN},
+      "job_name": name,
+      "setup": [*o.get("setup", []), f"export PYTHONPATH={path}", *exports],
+    }
+    if "cpus_per_task" in o:  # since 22.05, srun doesn't take it from the job
+      own["srun_args"] = [f"--cpus-per-task={o['cpus_per_task']}"]
+    shared = {k: v for k, v in o.items() if k in _SHARED}
+    return {**shared, **{f"slurm_{k}": v for k, v in own.items()}}
+
+  def jobs(self) -> dict[str, Job]:
+    """Returns {number: job} of the jobs of this sweep that squeue knows.
+
+    Raises:
+      NoAnswer: It doesn't answer.
+    """
+    known = {path.name.partition("_")[0] for path in self._folder.glob("*_submitted.pkl")}
+    return {number: job for number, job in _listed().items() if number in known}
+
+  def log(self, number: str) -> pathlib.Path:
+    """Returns the file with what a job printed outside of its run."""
+    return self._folder / f"{number}_0_log.err"
+
+
+def connect(text: str | None, folder: pathlib.Path) -> Cluster:
+  """Returns the cluster.
+
+  Args:
+    text: Options of submitit, such as 'partition=gpu,gpus_per_node=1'.
+    folder: Where submitit may write; seen by all nodes.
+
+  Raises:
+    UserError: There is no such option, or it can't have that value; or submitit isn't installed, or
+      Slurm isn't here.
+  """
+  options = arguments.parse(text, {**_SHARED, **_OWN}, "Slurm option")
+  if importlib.util.find_spec("submitit") is None:
+    raise errors.UserError("--executor=slurm needs submitit: python -m pip install submitit.")
+  missing = [program for program in _PROGRAMS if shutil.which(program) is None]
+  if missing:
+    raise errors.UserError(
+      f"--executor=slurm needs {missing[0]}, which isn't on this machine's PATH: run it where "
+      f"Slurm is, such as on a login node of the cluster."
+    )
+  return Cluster(folder, options)
+
+
+def require_no_jobs(folder: pathlib.Path) -> None:
+  """Raises a `UserError` if jobs of the sweep whose folder of submitit this is are in the queue."""
+  if not folder.is_dir() or shutil.which("squeue") is None:
+    return
+  with contextlib.suppress(NoAnswer):
+    jobs = Cluster(folder, {}).jobs()
+    if numbers := " ".join(number for number, job in jobs.items() if not job.over):
+      raise errors.UserError(
+        f"Slurm's queue has jobs of this sweep: go on with --executor=slurm, or cancel them first: "
+        f"scancel {numbers}"
+      )
+
+
+def _listed() -> dict[str, Job]:
+  """Returns {number: job} of all jobs of the user that squeue knows."""
+  command = ["squeue", "--noheader", "--states=all", f"--user={os.getuid()}"]
+  command += ["--format=%A|%T|%r|%j"]
+  try:
+    answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=_PATIENCE)
+  except subprocess.TimeoutExpired as e:
+    raise NoAnswer(f"no answer within {_PATIENCE:.0f} seconds") from e
+  except subprocess.CalledProcessError as e:
+    raise NoAnswer(" ".join(e.stderr.split())) from e
+  listed = {}
+  for line in answer.stdout.splitlines():
+    number, state, reason, name = line.split("|", 3)
+    listed[number] = Job(name, state, reason)
+  return listed
