@@ -44,6 +44,13 @@ def test_neither_a_number_nor_the_word(text):
     arguments.parse(text, {"n": arguments.integer_or("auto", 1)})
 
 
+def test_mistakes_name_what_the_keys_are():
+  with pytest.raises(errors.UserError, match=r"no oven option 'x'; the oven options are n, given"):
+    arguments.parse("x=1", {"n": arguments.integer(0, 0)}, "oven option")
+  with pytest.raises(errors.UserError, match=r"The oven option n=y can't be used"):
+    arguments.parse("n=y", {"n": arguments.integer(0, 0)}, "oven option")
+
+
 @given(st.text())
 def test_a_path_is_taken_as_it_is(path):
   assert arguments.parse(f"shots=2,path={path}", SPECIFICATION)["path"] == path

@@ -129,3 +129,10 @@ def test_the_table_tells_the_time_left_at_the_speed_of_finished_runs(tmp_path):
   text = table.describe(runs, tmp_path)
   assert text.splitlines()[1].endswith("finished")
   assert text.endswith("at that speed all take 6.0 hours, the rest 4.0.")
+
+
+def test_a_run_that_is_under_way_elsewhere_is_not_taken(tmp_path):
+  finished(tmp_path / "b")
+  queue = queueing.Queue([planned("a"), planned("b"), planned("c")], tmp_path)
+  assert [queue.resume(name) for name in ("a", "b", "x")] == [True, False, False]
+  assert (queue.take().name, queue.take(), queue.left) == ("c", None, 2)

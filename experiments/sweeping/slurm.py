@@ -113,13 +113,18 @@ class Watch:
         number = self._cluster.submit(one.name, job, local.variables(one.config))
       except slurm_cluster.NoAnswer as e:
         self._queue.put_back(one.name)
-        if not self._jobs and not stop.requested:  # Ctrl-C ends sbatch as well
-          raise errors.UserError(f"Slurm takes no job: sbatch says: {e}.") from e
-        self._tell_trouble(f"sbatch takes no further job for now: {e}.", shown)
+        if not stop.requested:  # Ctrl-C ends sbatch as well
+          self._refused(e, shown)
         return
       self._trouble = ""
       self._jobs[one.name] = _Watched(number, ledger.last_step(self._out / one.name))
       shown.say(f"{one.name}: job {number}")
+
+  def _refused(self, error: slurm_cluster.NoAnswer, shown: progress.Progress) -> None:
+    """Tells that a job wasn't taken, which may change as others end, if there are others."""
+    if not self._jobs:
+      raise errors.UserError(f"Slurm takes no job: sbatch says: {error}.") from error
+    self._tell_trouble(f"sbatch takes no further job for now: {error}.", shown)
 
   def _look(self, shown: progress.Progress) -> None:
     """Notes what became of the jobs."""

@@ -197,7 +197,14 @@ def _listed() -> dict[str, Job]:
   command = ["squeue", "--noheader", "--states=all", f"--user={os.getuid()}"]
   command += ["--format=%A|%T|%r|%j"]
   try:
-    answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=_PATIENCE)
+    answer = subprocess.run(
+      command,
+      capture_output=True,
+      text=True,
+      check=True,
+      timeout=_PATIENCE,
+      start_new_session=True,  # Ctrl-C is not for it
+    )
   except subprocess.TimeoutExpired as e:
     raise NoAnswer(f"no answer within {_PATIENCE:.0f} seconds") from e
   except subprocess.CalledProcessError as e:
