@@ -126,7 +126,10 @@ def _one_line(error: BaseException) -> str:
 
 def _unknown_field(argv: Sequence[str]) -> str:
   """Returns a sentence on the first override that names no field of the config."""
-  fields = list(_config_alone(argv).keys())
+  try:
+    fields = list(_config_alone(argv).keys())
+  except (AttributeError, KeyError) as e:  # it was the file that set it
+    return f"The config file can't be loaded: {_one_line(e)}."
   for text in argv:
     name = text.lstrip("-").partition("=")[0]
     field = name.removeprefix("config.")

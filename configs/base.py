@@ -89,6 +89,7 @@ def get_config_with(
   for name, field in _LEFT_OPEN.items():  # `None` would not be a placeholder
     if values.get(name) is not None:
       config[field] = values[name]
+  config.lock()  # a field that isn't there can be set by mistake only
   return config, {name: values[name] for name in extra}
 
 

@@ -100,7 +100,7 @@ def test_the_whole(runs, capsys):
   assert f"{line} | within the published spread |" in published
   assert "was published for R14x0.5, random initialisation; R14x0.5-CIFAR100." in published
   assert "- failed: UserError: No | such." in section(text, "Failed")
-  assert "- begun: ended, or still is, before" in section(text, "Unfinished")
+  assert "- begun: stopped, or still running, before" in section(text, "Unfinished")
   assert "- z-copy: the same config and seed 0 as 5-0" in section(text, "Counted once")
   assert "- model: config.json lacks dataset" in section(text, "Left out")
   seen = "R14x0.5-CIFAR100 was pre-trained on these very images and labels. (3 runs, the first"

@@ -12,10 +12,14 @@ def test_few_values():
   assert intervals.summarize([4, 1, 3, 2]) == intervals.Summary(4, 2.5, 1.0, 4.0, None)
 
 
-def test_five_values_have_an_interval_as_wide_as_they_are():
+def test_five_values_say_no_more_than_their_range():
   # The median of a resample is the lowest value if three of five draws are: in 5.8 % of resamples.
-  found = intervals.summarize([5.0, 1.0, 2.0, 4.0, 3.0])
-  assert found == intervals.Summary(5, 3.0, 1.0, 5.0, (1.0, 5.0))
+  assert intervals.summarize([5.0, 1.0, 2.0, 4.0, 3.0]) == intervals.Summary(5, 3.0, 1.0, 5.0, None)
+
+
+def test_seven_values_leave_the_extremes_out():
+  # Four of seven draws are the lowest in 1.0 % of resamples, the two lowest alone in 9.5 %.
+  assert intervals.summarize([7.0, 1.0, 3.0, 2.0, 5.0, 6.0, 4.0]).interval == (2.0, 6.0)
 
 
 def test_many_values_have_the_interval_of_the_normal_distribution():

@@ -210,8 +210,8 @@ def test_failed_and_unfinished_runs(tmp_path):
     ("odd", "error.json is damaged"),
   )
   assert found.unfinished == (
-    ("begun", "ended, or still is, after step 40 of 100"),
-    ("killed", "ended, or still is, before its config was written"),
-    ("new", "ended, or still is, before its first record of 100"),
+    ("begun", "stopped, or still running, after step 40 of 100"),
+    ("killed", "stopped, or still running, before its config was written"),
+    ("new", "stopped, or still running, before its first record of 100"),
   )
   assert [run.name for run in found.runs] == ["healed"]

@@ -54,6 +54,28 @@ def test_runs_are_resolved_and_named_as_the_training_command_names_them(written)
   assert (first.after, first.mistake) == (None, None)
 
 
+def test_a_config_may_be_changed_for_the_next_run(written):
+  path = written("""
+    def get_runs():
+      config = digits()
+      for config.total_steps in (10, 20):
+        yield grid.Run(config)
+  """)
+  steps = [one.config.total_steps for one in grid.load(path, pathlib.Path("/out"))]
+  assert steps == [10, 20]
+
+
+def test_a_field_that_is_not_there_is_a_mistake(written):
+  path = written("""
+    def get_runs():
+      config = digits()
+      config.totl_steps = 20
+      yield grid.Run(config)
+  """)
+  with pytest.raises(errors.UserError, match=r"fails in line 13: AttributeError: .*total_steps"):
+    grid.load(path, pathlib.Path("/out"))
+
+
 def test_a_run_that_is_listed_twice_is_one_run_with_the_label_of_either(written):
   path = written("""
     def get_runs():
@@ -112,8 +134,9 @@ def test_only_takes_what_matches_and_what_that_waits_for(written):
 @pytest.mark.parametrize(
   ("body", "fact"),
   [
-    ("", "has no function get_runs"),
+    ("", "it has no function get_runs"),
     ("def get_runs(): return []", "yields no runs"),
+    ("def get_runs(): pass", "yields no runs"),
     ("def get_runs(): yield digits()", "yields a ConfigDict, where each must be a grid.Run"),
     ("x = 1 / 0", r"fails in line 10: ZeroDivisionError: division by zero"),
     ("def get_runs():\n  yield grid.Run(digits(crop='wide'))", r"fails in line 7: TypeError"),
@@ -121,7 +144,7 @@ def test_only_takes_what_matches_and_what_that_waits_for(written):
     ("def get_runs(): yield grid.Run(digits('shots=no'))", "shots=no can't be used"),
     (
       "def get_runs():\n  yield grid.Run(digits(), initialised_from=grid.Run(digits('seed=1')))",
-      "before the one whose weights it is initialised from",
+      "initialised from one that it hasn't yielded",
     ),
   ],
 )

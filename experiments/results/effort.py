@@ -15,11 +15,15 @@ class Startup:
 
   Attributes:
     sizes: Architecture, resize, crop, batch and classes.
+    device: What they ran on.
+    machine: What the runs say of their machine.
     first: Seconds until the first of them was through its first step.
     others: The same of the later ones.
   """
 
   sizes: tuple[str, int, int, int, int]
+  device: str
+  machine: str
   first: float
   others: intervals.Summary
 
@@ -74,8 +78,8 @@ def startups(found: Iterable[reading.Run]) -> list[Startup]:
       sizes = (run.architecture, c["resize"], c["crop"], c["batch_size"], run.num_classes)
       by_program[sizes, run.recipe.dtype, run.device, run.machine].append(run)
   result = []
-  for (sizes, *_), members in by_program.items():
+  for (sizes, _, device, machine), members in by_program.items():
     ordered = [r.startup_seconds or 0.0 for r in sorted(members, key=lambda run: run.started)]
     if len(ordered) > 1:
-      result.append(Startup(sizes, ordered[0], intervals.summarize(ordered[1:])))
+      result.append(Startup(sizes, device, machine, ordered[0], intervals.summarize(ordered[1:])))
   return result

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-_ENOUGH = 5  # values that resampling needs to say anything
+_ENOUGH = 6  # of fewer values, it always goes from the lowest to the highest
 _RESAMPLES = 10_000
 
 
@@ -18,7 +18,7 @@ class Summary:
     median: The median.
     low: The lowest.
     high: The highest.
-    interval: 95 % bootstrap interval of the median (percentiles); None for fewer than 5 values.
+    interval: 95 % bootstrap interval of the median (percentiles); None for fewer than 6 values.
   """
 
   count: int

@@ -144,11 +144,11 @@ def outcome(folder: folders.Folder) -> tuple[str, str]:
   if folders.ERROR in folder.faults:
     return "failed", f"error.json {folder.faults[folders.ERROR]}"
   if folders.SWEEP in folder.contents and not {*folder.contents, *folder.faults} & {runs.CONFIG}:
-    return "unfinished", "ended, or still is, before its config was written"
+    return "unfinished", "stopped, or still running, before its config was written"
   config = _config(folder)
   step = folders.last_step(folder)
   done = "before its first record" if step is None else f"after step {step:,}"
-  return "unfinished", f"ended, or still is, {done} of {config.total_steps:,}"
+  return "unfinished", f"stopped, or still running, {done} of {config.total_steps:,}"
 
 
 def _config(folder: folders.Folder) -> Any:

@@ -22,8 +22,8 @@ from experiments.results import (
 
 _INTERVALS = (
   "Accuracies are top-1 in %: the median of the seeds, the lowest and the highest in brackets, and "
-  "how many seeds; from five seeds on also a 95 % bootstrap interval of the median, where that is "
-  "narrower than from the lowest to the highest."
+  "how many seeds; with six or more also a 95 % bootstrap interval of the median, where that is "
+  "narrower."
 )
 _PARTIAL = "A mean over fewer tasks than all is no score, and is compared with nothing."
 
@@ -328,11 +328,10 @@ def _efforts(efforts: Sequence[effort.Effort]) -> Iterator[pages.Block]:
   rows = []
   for one in efforts:
     name, resize, crop, batch, steps = one.sizes
-    machine = f" ({one.machine})" if one.device == "cpu" else ""
     hours = one.count * one.images / one.rate / 3600
     whole = "" if one.seconds is None else f"{one.seconds / 3600:.2f}"
     made = (f"{one.count}", f"{one.images:,}", f"{one.rate:,.0f}", f"{hours:.2f}", whole)
-    place = f"{one.device}{machine}"
+    place = _place(one.device, one.machine)
     rows.append((name, f"{resize} -> {crop}", f"{batch}", f"{steps:,}", place, *made))
   yield pages.Table(titles, rows, names=len(header))
 
@@ -346,10 +345,11 @@ def _startups(startups: Sequence[effort.Startup]) -> Iterator[pages.Block]:
     "size, batch and number of classes share what is compiled, so only the first compiles it, "
     "unless an earlier run on the machine had."
   )
-  header = ("network", "pixels", "batch", "classes", "first run", "later runs")
+  header = ("network", "pixels", "batch", "classes", "on", "first run", "later runs")
   rows = [
     (
       *(one.sizes[0], f"{one.sizes[1]} -> {one.sizes[2]}", f"{one.sizes[3]}", f"{one.sizes[4]}"),
+      _place(one.device, one.machine),
       f"{one.first:.1f}",
       f"{one.others.median:.1f} ({one.others.low:.1f} to {one.others.high:.1f}), "
       f"{_number(one.others.count, 'run')}",
@@ -432,9 +432,12 @@ def _devices(found: Iterable[reading.Run]) -> str:
 
 def _device(run: reading.Run) -> str:
   several = f"{run.num_devices} x " if run.num_devices and run.num_devices > 1 else ""
-  return (
-    f"{several}{run.device} ({run.machine})" if run.device == "cpu" else f"{several}{run.device}"
-  )
+  return f"{several}{_place(run.device, run.machine)}"
+
+
+def _place(device: str, machine: str) -> str:
+  """Returns a device's kind; of a CPU the machine, which says more."""
+  return f"{device} ({machine})" if device == "cpu" else device
 
 
 def _recipe(found: Sequence[reading.Run]) -> str:

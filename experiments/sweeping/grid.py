@@ -47,6 +47,10 @@ class Run:
   start: str | None = None
   initialised_from: "Run | None" = None
 
+  def __post_init__(self) -> None:
+    """Copies the config, which the file may change for the next run."""
+    object.__setattr__(self, "config", self.config.copy_and_resolve_references())
+
 
 @dataclasses.dataclass(frozen=True)
 class Planned:
@@ -109,8 +113,8 @@ def _yielded(path: str) -> list[Run]:
   try:
     get_runs = runpy.run_path(path).get("get_runs")
     if get_runs is None:
-      raise errors.UserError(f"The sweep file {path} has no function get_runs() that yields runs.")
-    runs: list[Run] = list(get_runs())
+      raise errors.UserError("it has no function get_runs() that yields runs.")
+    runs: list[Run] = list(get_runs() or ())
   except errors.UserError as e:
     raise errors.UserError(f"The sweep file {path} can't be used: {e}") from e
   except Exception as e:
@@ -135,7 +139,8 @@ def _plan(run: Run, out: pathlib.Path, names: dict[int, str], path: str) -> Plan
     after = names.get(id(run.initialised_from))
     if after is None:
       raise errors.UserError(
-        f"The sweep file {path} yields a run before the one whose weights it is initialised from."
+        f"The sweep file {path} yields a run that is initialised from one that it hasn't yielded: "
+        f"initialised_from takes an earlier grid.Run (a file's path goes into config.weights)."
       )
     config.weights = f"{after}/{_MODEL}"  # the same name wherever the sweep's folder lies
   labels = {} if run.start is None else {"start": run.start}

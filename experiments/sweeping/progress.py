@@ -50,7 +50,8 @@ class Progress:
       self._bar.set_description_str(text + self._left())
     elif time.monotonic() - self._told > _EVERY:
       self._told = time.monotonic()
-      self.say(text + self._left())
+      now = ", ".join(self._queue.under_way)
+      self.say(f"{text}{self._left()}{f'; now {now}' if now and not more else ''}")
 
   def _share(self) -> float:
     total = self._queue.total_work

@@ -49,6 +49,11 @@ class Queue:
     """Returns the number of runs that are neither finished nor failed."""
     return len(self._waiting) + len(self._under_way)
 
+  @property
+  def under_way(self) -> list[str]:
+    """Returns the names of the runs that are being made, sorted."""
+    return sorted(self._under_way)
+
   def take(self) -> grid.Planned | None:
     """Returns the next run that can be made now, None if there is none."""
     for name in self._waiting:
