@@ -109,14 +109,19 @@ def test_the_table_has_a_line_for_each_run_and_the_sums(tmp_path):
   runs = [planned("first"), planned("second", steps=200), planned("third", mistake="No.")]
   text = table.describe(runs, tmp_path)
   header, first, second, third, _, total, unmakeable = text.splitlines()
-  assert " ".join(header.split()) == "run examples batch steps images TFLOPs disk MB state"
+  assert " ".join(header.split()) == (
+    "run starts from examples pixels batch lr steps images TFLOP disk MB state"
+  )
   work = [cost.run_flops(one.config, one.spec) / 1e12 for one in runs[:2]]
   disk = [cost.run_bytes(one.config, one.spec) / 1e6 for one in runs[:2]]
-  expected = ["first", "50", "64", "100", "6,400", f"{work[0]:.1f}", f"{disk[0]:.0f}"]
+  expected = [
+    *("first", "R14x0.5-CIFAR100", "50", "48", "64", "0.003", "100", "6,400"),
+    *(f"{work[0]:.1f}", f"{disk[0]:.0f}"),
+  ]
   assert first.split() == expected
-  assert second.split()[3:6] == ["200", "12,800", f"{work[1]:.1f}"]
+  assert second.split()[6:9] == ["200", "12,800", f"{work[1]:.1f}"]
   assert third.endswith("can't be made: No.")
-  assert total.startswith(f"3 runs: 19,200 images, {sum(work) / 1e3:.2f} PFLOPs")
+  assert total.startswith(f"3 runs: 19,200 images, {sum(work) / 1e3:.2f} PFLOP")
   assert unmakeable.startswith("1 of them")
 
 

@@ -7,35 +7,41 @@ from bit_jax import experiment
 from experiments import cost
 from experiments.sweeping import grid, ledger
 
-_HEADER = ("run", "examples", "batch", "steps", "images", "TFLOPs", "disk MB", "state")
-_FORMAT = "{:<{width}}  {:>9}  {:>5}  {:>6}  {:>11}  {:>11}  {:>8}  {}"
+_HEADER = (
+  *("run", "starts from", "examples", "pixels", "batch", "lr", "steps", "images", "TFLOP"),
+  *("disk MB", "state"),
+)
+_FORMAT = "{:<{names}}  {:<{starts}}  {:>9}  {:>6}  {:>5}  {:>6}  {:>6}  {:>10}  {:>11}  {:>7}  {}"
 
 
 def describe(planned: Sequence[grid.Planned], out: pathlib.Path) -> str:
   """Returns the table: a line a run, and what they take in all.
 
-  Images are those that steps go through, each as often as it is used; TFLOPs are 10^12 operations
-  of training and evaluation.
+  Images are those that steps go through, each as often as it is used; TFLOP are 10^12 operations of
+  training and evaluation.
 
   Args:
     planned: The runs.
     out: The sweep's folder, whose finished runs tell how fast this machine is.
   """
-  width = max(len(_HEADER[0]), *(len(one.name) for one in planned))
-  lines = [_FORMAT.format(*_HEADER, width=width).rstrip()]
-  lines += [_FORMAT.format(*_row(one, out), width=width).rstrip() for one in planned]
+  rows = [_HEADER, *(_row(one, out) for one in planned)]
+  names, starts = (max(len(row[i]) for row in rows) for i in range(2))
+  lines = [_FORMAT.format(*row, names=names, starts=starts).rstrip() for row in rows]
   return "\n".join([*lines, "", *_totals(planned, out)])
 
 
 def _row(one: grid.Planned, out: pathlib.Path) -> tuple[str, ...]:
   if one.spec is None:
-    return (one.name, *6 * ("?",), f"can't be made: {one.mistake}")
+    return (one.name, *9 * ("?",), f"can't be made: {one.mistake}")
   c = one.config
   state = ledger.state(out / one.name)
   return (
     one.name,
+    one.labels.get("start", pathlib.Path(c.weights).name),
     f"{experiment.num_examples(c, one.spec):,}",
+    f"{c.crop}",
     f"{c.batch_size}",
+    f"{c.base_lr:g}",
     f"{c.total_steps:,}",
     f"{c.total_steps * c.batch_size:,}",
     f"{cost.run_flops(c, one.spec) / 1e12:,.1f}",
@@ -50,7 +56,7 @@ def _totals(planned: Sequence[grid.Planned], out: pathlib.Path) -> Iterator[str]
   images = sum(c.total_steps * c.batch_size for c, _, _ in makeable)
   disk = sum(cost.run_bytes(c, spec) for c, spec, _ in makeable)
   yield (
-    f"{len(planned)} runs: {images:,} images, {sum(work.values()) / 1e15:,.2f} PFLOPs, "
+    f"{len(planned)} runs: {images:,} images, {sum(work.values()) / 1e15:,.2f} PFLOP, "
     f"{disk / 1e9:,.2f} GB of disk."
   )
   if len(makeable) < len(planned):
