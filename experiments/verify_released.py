@@ -106,12 +106,12 @@ def _rows(check: released.Check, options: argparse.Namespace) -> list[verificati
   """Evaluates a checkpoint; a mistake with it doesn't stop the others."""
   try:
     file = weights.resolve(check.weights) if options.download else weights.locate(check.weights)
-    tests = evaluation.load(
-      check.dataset, check.view, options.data_dir, decoded_cache=options.decoded_cache
-    )
     name, _ = weights.infer(file)
     if name is None:
       raise errors.UserError(f"{file} fits no known network (python -m bit_jax.weights inspect).")
+    tests = evaluation.load(
+      check.dataset, check.view, options.data_dir, decoded_cache=options.decoded_cache
+    )
     architecture = architectures.find(name)
     loaded = weights.load(file, architecture, head="keep", num_classes=tests.spec.num_classes)
     means = evaluation.evaluate(
