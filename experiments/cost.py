@@ -74,8 +74,12 @@ def main(argv: Sequence[str]) -> None:
     prog="python -m experiments.cost", description="What runs cost, as Markdown tables."
   )
   parser.add_argument("--check", nargs="+", metavar="RUN_FOLDER", type=pathlib.Path, default=[])
+  parser.add_argument("--short", action="store_true", help="print one table of all, the README's")
   options = parser.parse_args(argv[1:])
   known = throughput.measurements()
+  if options.short:
+    print("\n".join(cost_tables.summary(known)))
+    return
   if options.check:
     rows = [check_run(known, folder) for folder in options.check]
     print("\n".join(cost_tables.checks([*rows, *check_benchmarks(known)])))

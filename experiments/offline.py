@@ -1,10 +1,11 @@
 """Evidence that two CPU cores can give, from data at hand: real CIFAR-10 and CIFAR-100, R14x0.5.
 
     python -m experiments.sweep --config=experiments/offline.py --out=runs/offline
-    python -m experiments.report runs/offline --out=experiments/offline
+    python -m experiments.report runs/offline --out=experiments/offline_results
 
-About three hours, in as many sittings as it takes. All runs follow the reduced rule
-(`experiments/reduced.py`), so none can be compared with a published number. What they can show is
+Some two hours, in as many sittings as it takes (`--jobs=2` gives each run a core). All runs follow
+the reduced rule (`experiments/reduced.py`), but for the pre-training and for what is varied on
+purpose, so none can be compared with a published number. What they can show is
 whether the paper's points hold in the small: pre-training helps, most of all where there are few
 examples, and on more upstream data it helps more; MixUp is for larger sets; and the rule's choices
 are near the best of a grid.

@@ -27,5 +27,6 @@ def reduce(config: Any) -> Any:
   config.batch_size = BATCH_SIZE
   config.total_steps = rule.total_steps // STEPS
   config.eval_every = config.total_steps  # a final figure is all that is needed
+  config.checkpoint_every = 200
   config.reason = REASON
   return config

@@ -7,6 +7,7 @@ from bit_jax import architectures
 from bit_jax.data import vtab
 from experiments.results import collect, groups
 
+CPU = "cpu (Linux x86_64, 2 cores)"
 TASKS = {t: 0.3 + 0.03 * i for i, t in enumerate(vtab.TASKS)}
 
 
@@ -180,8 +181,8 @@ def test_sizes(tmp_path):
     sized("BiT-M-R50x3", 0.6, 1.0, environment={"device": "H200"}),
   )
   by_key = {(one.start, one.device): one for one in groups.sizes(found)}
-  assert set(by_key) == {("BiT-M", "cpu"), ("BiT-S", "cpu"), ("BiT-M", "H200")}
-  five, full = by_key["BiT-M", "cpu"].series[5], by_key["BiT-M", "cpu"].series[None]
+  assert set(by_key) == {("BiT-M", CPU), ("BiT-S", CPU), ("BiT-M", "H200")}
+  five, full = by_key["BiT-M", CPU].series[5], by_key["BiT-M", CPU].series[None]
   assert [size.architecture for size in five] == ["R50x1", "R101x1"]
   assert (five[0].seconds, five[0].value, five[0].count) == (12.0, pytest.approx(61), 2)
   assert five[0].parameters == 23_500_352

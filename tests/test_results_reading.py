@@ -215,3 +215,18 @@ def test_failed_and_unfinished_runs(tmp_path):
     ("new", "stopped, or still running, before its first record of 100"),
   )
   assert [run.name for run in found.runs] == ["healed"]
+
+
+def test_a_speed_of_nothing_is_none(tmp_path):
+  result = {"images_per_second": 0, "seconds": -1.0}
+  run_folders.write(tmp_path / "a", run_folders.reduced(), 0.5, result=result)
+  run = only(tmp_path)
+  assert (run.images_per_second, run.step_seconds) == (None, None)
+
+
+def test_what_a_run_was_made_on(tmp_path):
+  environment = {"device": "NVIDIA H200", "num_devices": 8}
+  run_folders.write(tmp_path / "a", run_folders.reduced(), 0.5, environment=environment)
+  assert only(tmp_path).place == "8 x NVIDIA H200"
+  run_folders.write(tmp_path / "a", run_folders.reduced(), 0.5)
+  assert only(tmp_path).place == "cpu (Linux x86_64, 2 cores)"

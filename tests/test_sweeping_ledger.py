@@ -64,3 +64,16 @@ def test_a_folder_tells_how_far_its_run_is(tmp_path):
   ledger.note_failure(tmp_path, "First it failed.")
   (tmp_path / "result.json").write_text("{}")
   assert ledger.state(tmp_path) == "finished"
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[]", '{"attempts": 3}', '{"attempts": [{"a": 1}]}'])
+def test_damaged_records_are_as_if_they_were_not_there(tmp_path, damage):
+  for name in ("sweep.json", "metrics.jsonl", "result.json", "error.json"):
+    (tmp_path / name).write_text(f"{damage}\n")
+  assert not ledger.under_way(tmp_path)
+  assert ledger.seconds(tmp_path) is None
+  assert ledger.last_step(tmp_path) == 0
+  assert ledger.result(tmp_path) is None
+  assert ledger.failure(tmp_path) == "It failed, and error.json is damaged."
+  ledger.Attempt(tmp_path, "mine", {}).end("interrupted")
+  assert [a["outcome"] for a in record(tmp_path)["attempts"]] == ["interrupted"]

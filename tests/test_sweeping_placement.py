@@ -53,6 +53,26 @@ def test_the_devices_here_are_found_in_a_process_of_its_own():
   assert placement.local() == ("cpu", 4)  # as tests have them
 
 
+@pytest.mark.parametrize(
+  ("name", "version", "expected"),
+  [
+    ("gpu", "PJRT C API cuda 13000", "cuda"),  # as jaxlib's plugins tell of themselves
+    ("gpu", "cuda 12090", "cuda"),
+    ("gpu", "PJRT C API rocm 70000", "rocm"),
+    ("cuda", "", "cuda"),
+    ("tpu", "PJRT C API TFRT TPU v4", "tpu"),
+    ("cpu", "cpu", "cpu"),
+  ],
+)
+def test_the_platform_is_known_by_what_its_client_says(name, version, expected):
+  assert placement.platform(name, version) == expected
+
+
+def test_a_platform_whose_devices_cannot_be_given_out_is_told():
+  with pytest.raises(errors.UserError, match="JAX runs on neuron here"):
+    placement.platform("neuron", "neuron 2")
+
+
 def test_no_device_is_told_in_a_sentence(monkeypatch):
   monkeypatch.setenv("JAX_PLATFORMS", "nonsense")
   with pytest.raises(errors.UserError, match=r"JAX finds no device: .*nonsense"):

@@ -84,6 +84,24 @@ def test_work_counts_operations_and_the_steps_of_runs_under_way(tmp_path):
   assert queue.work_done() == queue.total_work
 
 
+def test_the_speed_of_today_is_known_by_what_was_made_today(tmp_path):
+  runs = [planned("a"), planned("b")]
+  work = cost.run_flops(runs[0].config, runs[0].spec)
+  metrics = tmp_path / "a" / "metrics.jsonl"
+  metrics.parent.mkdir()
+  metrics.write_text('{"step": 75}\n')  # of an earlier sitting
+  queue = queueing.Queue(runs, tmp_path)
+  queue.take()
+  assert (queue.work_made(), queue.work_done()) == (0, pytest.approx(0.75 * work))
+  metrics.write_text('{"step": 85}\n')
+  assert queue.work_made() == pytest.approx(0.1 * work)
+  queue.finish("a")
+  assert queue.work_made() == pytest.approx(0.25 * work)
+  queue.take()
+  queue.fail("b", "It failed.")  # which says nothing of the speed
+  assert queue.work_made() == pytest.approx(0.25 * work)
+
+
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=12), st.data())
 def test_every_run_ends_once_whatever_becomes_of_it(tmp_path_factory, befores, data):
   runs = []

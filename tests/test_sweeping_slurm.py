@@ -135,6 +135,7 @@ class Sweep:
         pytest.fail("The story is over, and the sweep goes on.")
 
     self._monkeypatch.setattr(slurm, "_wait", wait)
+    self._monkeypatch.setattr(slurm, "_GONE", 2)
     cluster = slurm_cluster.connect(options, self.out / "slurm")
     slurm.Watch(self.queue, self.out, "mine", cluster, most).run(self.stop)
     assert next(told, "over") == "over", "The sweep is over, and the story goes on."
@@ -232,7 +233,6 @@ def test_a_job_that_fails_leaves_its_error_and_the_others_go_on(stub, mine, caps
   ("state", "why"),
   [
     ("CANCELLED", "Its Slurm job 1 was cancelled."),
-    ("NODE_FAIL", "Its Slurm job 1 lost its node."),
     ("OUT_OF_MEMORY", "Its Slurm job 1 took more memory than it had asked for"),
     ("FAILED", "Its Slurm job 1 ended without a word: killed"),
     ("COMPLETED", "Its Slurm job 1 ended without a word: killed"),
@@ -303,7 +303,9 @@ def test_a_result_counts_once_the_job_has_written_all_it_writes(stub, mine):
   assert mine.queue.done == {"a"}
 
 
-@pytest.mark.parametrize("state", ["COMPLETED", "PREEMPTED", "TIMEOUT", "FAILED", None])
+@pytest.mark.parametrize(
+  "state", ["COMPLETED", "PREEMPTED", "TIMEOUT", "NODE_FAIL", "FAILED", None]
+)
 def test_a_run_that_was_interrupted_is_submitted_again(stub, mine, state, capsys):
   def story():
     mine.interrupt("a", 1, 40)
@@ -324,11 +326,12 @@ def test_a_run_that_was_interrupted_is_submitted_again(stub, mine, state, capsys
   assert "a: interrupted at step 40" in capsys.readouterr().out
 
 
-def test_a_time_limit_without_a_save_is_an_interruption_too(stub, mine):
+@pytest.mark.parametrize("state", ["TIMEOUT", "NODE_FAIL", "BOOT_FAIL"])
+def test_an_end_without_a_save_that_is_not_its_fault_is_an_interruption_too(stub, mine, state):
   def story():
     with mine.attempt("a", 1) as (folder, _):
       mine.take_steps(folder, 40)
-    stub.end(1, "TIMEOUT")
+    stub.end(1, state)
     yield
     yield
     assert stub.submitted() == ["a", "a"]

@@ -69,6 +69,14 @@ def test_a_stopped_run_has_no_error(tmp_path, monkeypatch):
   assert outcomes(tmp_path) == ["interrupted"]
 
 
+def test_a_process_that_is_left_alone_as_it_starts_begins_nothing(tmp_path, tmp_path_factory):
+  line = [sys.executable, "-m", "experiments.sweeping.worker"]
+  with running.start(line, tmp_path_factory) as process:
+    out, _ = process.communicate(json.dumps(dataclasses.asdict(job(tmp_path / "run"))) + "\n", 200)
+  assert (process.returncode, out) == (0, "")
+  assert not (tmp_path / "run" / "result.json").exists()
+
+
 @pytest.mark.slow
 def test_the_process_makes_one_run_after_another_and_saves_when_nobody_is_there(
   tmp_path, tmp_path_factory

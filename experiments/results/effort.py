@@ -15,15 +15,13 @@ class Startup:
 
   Attributes:
     sizes: Architecture, resize, crop, batch and classes.
-    device: What they ran on.
-    machine: What the runs say of their machine.
+    place: What they ran on (`reading.Run`).
     first: Seconds until the first of them was through its first step.
     others: The same of the later ones.
   """
 
   sizes: tuple[str, int, int, int, int]
-  device: str
-  machine: str
+  place: str
   first: float
   others: intervals.Summary
 
@@ -34,8 +32,7 @@ class Effort:
 
   Attributes:
     sizes: Architecture, resize, crop, batch and steps.
-    device: What they ran on.
-    machine: What the runs say of their machine.
+    place: What they ran on (`reading.Run`).
     count: How many runs.
     images: What each run's steps go through.
     rate: Images a second of the steps, the median.
@@ -43,8 +40,7 @@ class Effort:
   """
 
   sizes: tuple[str, int, int, int, int]
-  device: str
-  machine: str
+  place: str
   count: int
   images: int
   rate: float
@@ -58,15 +54,15 @@ def efforts(found: Iterable[reading.Run]) -> list[Effort]:
     if run.images_per_second is not None and run.steps is not None:
       c = run.config
       sizes = (run.architecture, c["resize"], c["crop"], c["batch_size"], run.steps)
-      alike[sizes, run.device, run.machine].append(run)
+      alike[sizes, run.place].append(run)
   result = []
-  for (sizes, device, machine), members in alike.items():
+  for (sizes, place), members in alike.items():
     rate = intervals.summarize([run.images_per_second or 0.0 for run in members]).median
     walls = [run.wall_seconds for run in members if run.wall_seconds is not None]
     seconds = math.fsum(walls) if len(walls) == len(members) else None
     images = sizes[3] * sizes[4]
-    result.append(Effort(sizes, device, machine, len(members), images, rate, seconds))
-  return sorted(result, key=lambda one: (one.images, one.sizes, one.device, one.machine))
+    result.append(Effort(sizes, place, len(members), images, rate, seconds))
+  return sorted(result, key=lambda one: (one.images, one.sizes, one.place))
 
 
 def startups(found: Iterable[reading.Run]) -> list[Startup]:
@@ -76,10 +72,10 @@ def startups(found: Iterable[reading.Run]) -> list[Startup]:
     if run.sweep and run.startup_seconds is not None and run.num_classes and run.started:
       c = run.config
       sizes = (run.architecture, c["resize"], c["crop"], c["batch_size"], run.num_classes)
-      by_program[sizes, run.recipe.dtype, run.device, run.machine].append(run)
+      by_program[sizes, run.recipe.dtype, run.place].append(run)
   result = []
-  for (sizes, _, device, machine), members in by_program.items():
+  for (sizes, _, place), members in by_program.items():
     ordered = [r.startup_seconds or 0.0 for r in sorted(members, key=lambda run: run.started)]
     if len(ordered) > 1:
-      result.append(Startup(sizes, device, machine, ordered[0], intervals.summarize(ordered[1:])))
+      result.append(Startup(sizes, place, ordered[0], intervals.summarize(ordered[1:])))
   return result

@@ -292,7 +292,7 @@ def sizes(found: Sequence[reading.Run]) -> list[Sizes]:
   by_group: dict[Any, list[reading.Run]] = defaultdict(list)
   for run in timed:
     dataset = VTAB if is_vtab(run) else run.dataset
-    by_group[dataset, run.protocol, family(run), run.recipe, run.device].append(run)
+    by_group[dataset, run.protocol, family(run), run.recipe, run.place].append(run)
   result = []
   for (dataset, protocol, start, recipe, device), members in by_group.items():
     if dataset == VTAB:

@@ -105,6 +105,13 @@ class Run:
     return self.start if named else f"{self.architecture}, {self.start}"
 
   @property
+  def place(self) -> str:
+    """What it ran on: how many devices of which kind; of a CPU the machine, which says more."""
+    several = f"{self.num_devices} x " if (self.num_devices or 1) > 1 else ""
+    machine = f" ({self.machine})" if self.device == "cpu" else ""
+    return f"{several}{self.device}{machine}"
+
+  @property
   def cell(self) -> tuple[str, str, int | None, str]:
     """Data set, protocol, shots and network: what runs of different recipes are compared in."""
     return self.dataset, self.protocol, self.shots, self.network
@@ -256,8 +263,8 @@ def read(folder: folders.Folder, find_spec: Callable[[Any], datasets.DatasetSpec
     steps=steps if type(steps) is int else None,
     metrics=metrics,
     wall_seconds=_wall_seconds(sweep.get("attempts")),
-    step_seconds=_number(result.get("seconds")),
-    images_per_second=_number(result.get("images_per_second")),
+    step_seconds=_positive(result.get("seconds")),
+    images_per_second=_positive(result.get("images_per_second")),
     startup_seconds=_number(result.get("startup_seconds")),
     device=_devices(environment),
     num_devices=_count(environment.get("num_devices")),
@@ -346,6 +353,11 @@ def _number(value: Any) -> float | None:
     return float(value) if math.isfinite(value) else None
   except OverflowError:
     return None
+
+
+def _positive(value: Any) -> float | None:
+  number = _number(value)
+  return number if number is not None and number > 0 else None
 
 
 def _count(value: Any) -> int | None:

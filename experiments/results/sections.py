@@ -331,8 +331,7 @@ def _efforts(efforts: Sequence[effort.Effort]) -> Iterator[pages.Block]:
     hours = one.count * one.images / one.rate / 3600
     whole = "" if one.seconds is None else f"{one.seconds / 3600:.2f}"
     made = (f"{one.count}", f"{one.images:,}", f"{one.rate:,.0f}", f"{hours:.2f}", whole)
-    place = _place(one.device, one.machine)
-    rows.append((name, f"{resize} -> {crop}", f"{batch}", f"{steps:,}", place, *made))
+    rows.append((name, f"{resize} -> {crop}", f"{batch}", f"{steps:,}", one.place, *made))
   yield pages.Table(titles, rows, names=len(header))
 
 
@@ -349,7 +348,7 @@ def _startups(startups: Sequence[effort.Startup]) -> Iterator[pages.Block]:
   rows = [
     (
       *(one.sizes[0], f"{one.sizes[1]} -> {one.sizes[2]}", f"{one.sizes[3]}", f"{one.sizes[4]}"),
-      _place(one.device, one.machine),
+      one.place,
       f"{one.first:.1f}",
       f"{one.others.median:.1f} ({one.others.low:.1f} to {one.others.high:.1f}), "
       f"{_number(one.others.count, 'run')}",
@@ -426,18 +425,8 @@ def _speed(found: Sequence[reading.Run]) -> str:
 
 
 def _devices(found: Iterable[reading.Run]) -> str:
-  names = sorted({_device(run) for run in found})
+  names = sorted({run.place for run in found})
   return "; ".join(names)
-
-
-def _device(run: reading.Run) -> str:
-  several = f"{run.num_devices} x " if run.num_devices and run.num_devices > 1 else ""
-  return f"{several}{_place(run.device, run.machine)}"
-
-
-def _place(device: str, machine: str) -> str:
-  """Returns a device's kind; of a CPU the machine, which says more."""
-  return f"{device} ({machine})" if device == "cpu" else device
 
 
 def _recipe(found: Sequence[reading.Run]) -> str:

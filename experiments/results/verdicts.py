@@ -27,10 +27,8 @@ class _Source:
 
 
 _SOURCES = (
-  _Source("BiT paper Table 1", "paper"),
   _Source("BiT paper Table 2", "paper"),
   _Source("BiT paper sec 3.4", "paper"),
-  _Source("BiT paper text", "paper"),
   _Source("big_transfer README CIFAR table", "readme_128"),
   _Source("big_transfer README ImageNet table", "code"),
   _Source("big_transfer README VTAB-1k table", None, "which rule and resolution it used"),

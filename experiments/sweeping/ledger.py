@@ -8,7 +8,7 @@ import time
 import traceback
 from typing import Any, Literal
 
-from bit_jax import reporting, runs
+from bit_jax import errors, reporting, runs
 
 SWEEP, ERROR, LOG = "sweep.json", "error.json", "log.txt"
 
@@ -27,33 +27,40 @@ def state(folder: pathlib.Path) -> State:
 
 def under_way(folder: pathlib.Path) -> bool:
   """Returns whether an attempt was begun that has no end: its process is at it, or was killed."""
-  record = runs.read_json(folder / SWEEP)
-  return record is not None and record["attempts"][-1]["outcome"] == "running"
+  attempts = _attempts(folder)
+  return bool(attempts) and attempts[-1]["outcome"] == "running"
 
 
 def outcome(folder: pathlib.Path, slurm_job: str) -> str | None:
   """Returns what a Slurm job has noted of its attempt, None if nothing: an `Outcome`, 'running'."""
-  record = runs.read_json(folder / SWEEP)
-  attempt = record["attempts"][-1] if record else {}
-  return attempt["outcome"] if attempt.get("slurm_job") == slurm_job else None
+  attempts = _attempts(folder)
+  is_its = attempts and attempts[-1].get("slurm_job") == slurm_job
+  return attempts[-1]["outcome"] if is_its else None
 
 
 def seconds(folder: pathlib.Path) -> float | None:
-  """Returns how long a run took, all attempts together; None if that isn't known."""
-  record = runs.read_json(folder / SWEEP)
-  if record is None:
-    return None
-  return sum(attempt["seconds"] or 0.0 for attempt in record["attempts"])
+  """Returns how long a run took, all attempts together; None if that isn't known of each."""
+  taken = [attempt["seconds"] for attempt in _attempts(folder)]
+  return None if not taken or None in taken else sum(taken)
 
 
 def last_step(folder: pathlib.Path) -> int:
   """Returns the number of steps of which a run has told, 0 if of none."""
   try:
     lines = (folder / reporting.METRICS).read_text().splitlines(keepends=True)
-  except FileNotFoundError:
+    whole = [line for line in lines if line.endswith("\n")]  # the last may be half-written
+    return int(json.loads(whole[-1])["step"]) if whole else 0
+  except (OSError, ValueError, TypeError, KeyError):  # the run itself will say what is wrong
     return 0
-  whole = [line for line in lines if line.endswith("\n")]  # the last may be half-written
-  return json.loads(whole[-1])["step"] if whole else 0
+
+
+def result(folder: pathlib.Path) -> dict[str, Any] | None:
+  """Returns the result of a finished run; None if there is none that can be read."""
+  try:
+    found = runs.finished(folder)
+  except errors.UserError:
+    return None
+  return found if isinstance(found, dict) and "top1" in found else None
 
 
 class Attempt:
@@ -69,8 +76,7 @@ class Attempt:
     """
     self._folder = folder
     self._began = time.monotonic()
-    earlier: dict[str, Any] = runs.read_json(folder / SWEEP) or {"attempts": []}
-    attempts = [_closed(a, folder / LOG) for a in earlier["attempts"]]
+    attempts = [_closed(attempt, folder / LOG) for attempt in _attempts(folder)]
     attempts.append({"started": _now(), "seconds": None, "outcome": "running", **_where()})
     self._record: dict[str, Any] = {"sweep": sweep, "labels": labels, "attempts": attempts}
     runs.write_json(folder / SWEEP, self._record)
@@ -104,8 +110,20 @@ def note_failure(folder: pathlib.Path, message: str, error: BaseException | None
 
 def failure(folder: pathlib.Path) -> str | None:
   """Returns the sentence on what went wrong in a run, None if nothing did."""
-  noted = runs.read_json(folder / ERROR)
-  return None if noted is None else noted["message"]
+  try:
+    noted = runs.read_json(folder / ERROR)
+    return None if noted is None else str(noted["message"])
+  except (errors.UserError, TypeError, KeyError):
+    return f"It failed, and {ERROR} is damaged."
+
+
+def _attempts(folder: pathlib.Path) -> list[dict[str, Any]]:
+  """Returns the attempts on record; none where the record is damaged, as by a power cut."""
+  try:
+    attempts = (runs.read_json(folder / SWEEP) or {})["attempts"]
+    return [a for a in attempts if {"started", "seconds", "outcome"} <= a.keys()]
+  except (errors.UserError, TypeError, KeyError, AttributeError):
+    return []
 
 
 def _closed(attempt: dict[str, Any], log: pathlib.Path) -> dict[str, Any]:

@@ -11,10 +11,16 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from bit_jax import interruption, runs
+from bit_jax import interruption
 from experiments.sweeping import grid, ledger, placement, progress, queueing, worker
 
 _LOOK = 1.0  # seconds between two looks at the progress of runs
+
+
+_GONE = (
+  "Its process ended without a word: killed, most likely for want of memory; workers.log in the "
+  "sweep's folder may say more."
+)
 
 
 class _Worker:
@@ -31,6 +37,7 @@ class _Worker:
       log: For what it prints outside of runs.
     """
     self.run: grid.Planned | None = None
+    self.variables = more
     with log.open("a") as errors:
       self.process = subprocess.Popen(
         [sys.executable, "-m", "experiments.sweeping.worker"],
@@ -124,6 +131,8 @@ class Pool:
       one = self._queue.take()
       if one is None:
         return
+      if number in self._workers and self._workers[number].variables != variables(one.config):
+        self._bury(number)  # it is idle
       if number not in self._workers:
         self._open(number, place, one)
       self._workers[number].start(one, job(one, self._out, self._sweep))
@@ -149,7 +158,7 @@ class Pool:
     if outcome == "interrupted":  # somebody asked the process itself to stop
       self._queue.put_back(one.name)
     else:
-      settle(self._queue, self._out, one.name, shown)
+      settle(self._queue, self._out, one.name, shown, _GONE if outcome is None else None)
 
   def _bury(self, number: int) -> None:
     dead = self._workers.pop(number)
@@ -165,9 +174,12 @@ class Pool:
 
   @contextlib.contextmanager
   def _ended(self) -> Iterator[None]:
-    """Ends the processes in the end, whatever happens."""
+    """Ends the processes in the end, whatever happens; what goes wrong here loses no run."""
     try:
       yield
+    except Exception:
+      self._save()
+      raise
     finally:
       for number in list(self._workers):
         self._bury(number)
@@ -190,13 +202,12 @@ def settle(
     shown: Where it is told.
     why: A sentence on why there is no result, if it is known from elsewhere.
   """
-  result = runs.finished(out / name)
+  result = ledger.result(out / name)
   if result is not None:
+    (out / name / ledger.ERROR).unlink(missing_ok=True)
     queue.finish(name)
     shown.ended(name, f"top-1 {result['top1']:.2%}")
     return
-  if why is None and ledger.under_way(out / name):
-    why = "Its process ended without a word: killed, most likely for want of memory."
   if why is not None:
     ledger.note_failure(out / name, why)
   message = ledger.failure(out / name) or "It left neither a result nor an error."

@@ -18,8 +18,7 @@ _VISIBLE = {
 _MORE = {"tpu": {"TPU_CHIPS_PER_PROCESS_BOUNDS": "1,1,1", "TPU_PROCESS_BOUNDS": "1,1,1"}}
 _QUESTION = (
   "import jax; d = jax.local_devices(); "
-  "print(d[0].client.platform_version.split()[0].lower() if d[0].platform == 'gpu' "
-  "else d[0].platform, len(d))"
+  "print(len(d), d[0].platform, ' '.join(d[0].client.platform_version.split()))"
 )
 
 
@@ -48,12 +47,32 @@ def local() -> tuple[str, int]:
   if answer.returncode:
     lines = answer.stderr.strip().splitlines()
     raise errors.UserError(f"JAX finds no device: {lines[-1] if lines else 'it gives no reason'}.")
-  platform, number = answer.stdout.split()[-2:]
-  return platform, int(number)
+  number, name, version = answer.stdout.strip().splitlines()[-1].split(" ", 2)
+  return platform(name, version), int(number)
+
+
+def platform(name: str, version: str) -> str:
+  """Returns 'cpu', 'cuda', 'rocm' or 'tpu'.
+
+  Args:
+    name: As JAX calls it: 'cpu', 'gpu', 'cuda', 'rocm' or 'tpu'.
+    version: As its client tells of itself, such as 'PJRT C API cuda 13000'.
+
+  Raises:
+    UserError: It is another one.
+  """
+  if name == "gpu":
+    name = "rocm" if "rocm" in version.lower() else "cuda"
+  if name != "cpu" and name not in _VISIBLE:
+    raise errors.UserError(
+      f"JAX runs on {name} here, whose devices can't be given out one by one: sweeps run on CPU, "
+      f"{', '.join(_VISIBLE)}."
+    )
+  return name
 
 
 def places(
-  platform: str,
+  kind: str,
   num_devices: int,
   jobs: int | None,
   environment: Mapping[str, str] = os.environ,
@@ -63,7 +82,7 @@ def places(
   One for each accelerator; on CPU one that has all cores, or `jobs` that share them equally.
 
   Args:
-    platform: Of `local`.
+    kind: Of `local`.
     num_devices: Of `local`.
     jobs: How many at most, if not as many as that.
     environment: What shows this process its own devices.
@@ -71,16 +90,16 @@ def places(
   Raises:
     UserError: There are fewer devices, or cores, than `jobs`.
   """
-  if platform == "cpu":
+  if kind == "cpu":
     return _shares_of_cores(jobs or 1)
   if jobs is not None and jobs > num_devices:
     raise errors.UserError(
-      f"--jobs={jobs} is more than the {num_devices} {platform} devices here: each run takes one."
+      f"--jobs={jobs} is more than the {num_devices} {kind} devices here: each run takes one."
     )
-  name = _VISIBLE[platform]
+  name = _VISIBLE[kind]
   own = environment.get(name)
   numbers = own.split(",") if own else [str(i) for i in range(num_devices)]
-  return [Place({name: n, **_MORE.get(platform, {})}) for n in numbers[: jobs or num_devices]]
+  return [Place({name: n, **_MORE.get(kind, {})}) for n in numbers[: jobs or num_devices]]
 
 
 def _shares_of_cores(jobs: int) -> list[Place]:

@@ -17,9 +17,9 @@ class Progress:
   """Shows how far a queue is; a context manager."""
 
   def __init__(self, queue: queueing.Queue):
-    """Starts to count: what was done before says nothing of today's speed."""
+    """Starts to count."""
     self._queue = queue
-    self._began, self._before = time.monotonic(), queue.work_done()
+    self._began = time.monotonic()
     self._told = self._began
     self._bar = tqdm.tqdm(
       total=1.0,
@@ -59,11 +59,10 @@ class Progress:
 
   def _left(self) -> str:
     """Returns how long it will take, by the speed since the beginning, counted in operations."""
-    now = self._queue.work_done()
-    seconds, work = time.monotonic() - self._began, now - self._before
-    if work <= 0:
+    seconds, made = time.monotonic() - self._began, self._queue.work_made()
+    if made <= 0:
       return "time left not known yet"
-    rest = (self._queue.total_work - now) * seconds / work
+    rest = (self._queue.total_work - self._queue.work_done()) * seconds / made
     return f"{reporting.format_seconds(rest)} left"
 
   def __enter__(self) -> Self:

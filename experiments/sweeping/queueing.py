@@ -30,7 +30,8 @@ class Queue:
     states = {name: ledger.state(out / name) for name in self._runs}
     self.done = {name for name, state in states.items() if state == "finished"}
     self.failed: dict[str, str] = {}
-    self._under_way: set[str] = set()
+    self._under_way: dict[str, float] = {}  # and the work that was done before each was taken
+    self._made = 0.0
     # What failed in an earlier sweep comes last: what can be had is had first.
     again = [name for name, state in states.items() if state == "failed"]
     rest = [name for name in self._runs if name not in self.done and name not in again]
@@ -60,7 +61,7 @@ class Queue:
       one = self._runs[name]
       if one.after is None or one.after in self.done:
         self._waiting.remove(name)
-        self._under_way.add(name)
+        self._under_way[name] = self._steps_done(name)
         return one
     return None
 
@@ -69,17 +70,17 @@ class Queue:
     if name not in self._waiting:
       return False
     self._waiting.remove(name)
-    self._under_way.add(name)
+    self._under_way[name] = self._steps_done(name)
     return True
 
   def finish(self, name: str) -> None:
     """Notes that a run is finished."""
-    self._under_way.discard(name)
+    self._made += self._work[name] - self._under_way.pop(name, self._work[name])
     self.done.add(name)
 
   def fail(self, name: str, message: str) -> list[str]:
     """Notes that a run failed; returns the names of those that needed it, which fail with it."""
-    self._under_way.discard(name)
+    self._under_way.pop(name, None)
     self._waiting = [n for n in self._waiting if n != name]
     self.failed[name] = message
     fallen = []
@@ -91,16 +92,26 @@ class Queue:
 
   def put_back(self, name: str) -> None:
     """Notes that a run was stopped and is to be made later."""
-    self._under_way.discard(name)
+    self._under_way.pop(name, None)
     self._waiting.insert(0, name)
 
   def work_done(self) -> float:
     """Returns the FLOPs of what needn't be done any more, steps of runs under way included."""
     over = sum(self._work[name] for name in self.done | self.failed.keys())
-    for name in self._under_way:
-      steps = self._runs[name].config.total_steps
-      over += self._work[name] * min(1.0, ledger.last_step(self._out / name) / steps)
-    return over
+    return over + sum(map(self._steps_done, self._under_way))
+
+  def work_made(self) -> float:
+    """Returns the FLOPs of what was made since this queue began: what today's speed is known by."""
+    return self._made + sum(
+      self._steps_done(name) - before for name, before in self._under_way.items()
+    )
+
+  def _steps_done(self, name: str) -> float:
+    """Returns the FLOPs of the steps of which a run has told."""
+    config = self._runs[name].config
+    if config is None:
+      return 0.0
+    return self._work[name] * min(1.0, ledger.last_step(self._out / name) / config.total_steps)
 
 
 def _work(one: grid.Planned) -> float:

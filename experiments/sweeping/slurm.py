@@ -11,17 +11,17 @@ import dataclasses
 import pathlib
 import time
 
-from bit_jax import errors, interruption, runs
+from bit_jax import errors, interruption
 from experiments.sweeping import ledger, local, progress, queueing, slurm_cluster
 
 _LOOK = 5.0  # seconds between two looks at the queue
-_GONE = 2  # looks in a row that must not find a job: a shared file system may show its end late
+_GONE = 12  # looks in a row that must not find a job that has noted no end: a shared file system
+# may show a result a minute late
 _FRUITLESS = 3  # interruptions in a row before which no further step was taken
 
+_NOT_ITS_FAULT = ("PREEMPTED", "TIMEOUT", "NODE_FAIL", "BOOT_FAIL")  # states
 _WHY = {
-  "BOOT_FAIL": "lost its node",
   "CANCELLED": "was cancelled",
-  "NODE_FAIL": "lost its node",
   "OUT_OF_MEMORY": "took more memory than it had asked for (--slurm=mem_gb=...)",
 }
 _OTHERWISE = "ended without a word: killed, most likely for want of memory, or its node failed"
@@ -138,7 +138,8 @@ class Watch:
       if job is not None:
         watched.state, watched.reason = job.state, job.reason
       watched.gone = watched.gone + 1 if job is None or job.over else 0
-      if watched.gone >= _GONE or self._is_finished(name):
+      noted = ledger.outcome(self._out / name, watched.number) in ("failed", "interrupted")
+      if watched.gone >= (2 if noted else _GONE) or self._is_finished(name):
         self._settle(name, self._jobs.pop(name), shown)
 
   def _is_finished(self, name: str) -> bool:
@@ -150,7 +151,7 @@ class Watch:
     """Notes what became of a run whose job has ended."""
     folder, why = self._out / name, None
     outcome = ledger.outcome(folder, watched.number)
-    if runs.finished(folder) is None and outcome != "failed":
+    if ledger.result(folder) is None and outcome != "failed":
       if self._interrupted(outcome, watched) and self._fruitful(name, watched):
         self._queue.put_back(name)
         shown.say(f"{name}: interrupted at step {ledger.last_step(folder)}")
@@ -162,7 +163,7 @@ class Watch:
     """Returns whether Slurm stopped a job for reasons of its own."""
     if watched.state == "CANCELLED":
       return False
-    return outcome == "interrupted" or watched.state in ("PREEMPTED", "TIMEOUT")
+    return outcome == "interrupted" or watched.state in _NOT_ITS_FAULT
 
   def _fruitful(self, name: str, watched: _Watched) -> bool:
     """Returns whether it makes sense to go on with a run that was interrupted."""

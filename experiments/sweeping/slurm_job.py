@@ -10,7 +10,6 @@ from types import FrameType
 
 import submitit
 
-from bit_jax import interruption
 from experiments.sweeping import ledger, worker
 
 
@@ -21,7 +20,7 @@ def make(job: worker.Job) -> ledger.Outcome:
     interruption.Interrupted: It was asked to stop before it began.
   """
   before_the_end = signal.Signals["SIG" + submitit.JobEnvironment.USR_SIG]
-  signal.signal(signal.SIGTERM, _stop)  # in place of submitit's, which only tells of it
+  signal.signal(signal.SIGTERM, worker.stop_at_once)  # submitit's only tells of it
   signal.signal(before_the_end, _ask)
   try:
     with worker.output_into(pathlib.Path(job.folder)):
@@ -35,8 +34,3 @@ def make(job: worker.Job) -> ledger.Outcome:
 def _ask(number: int, frame: FrameType | None) -> None:
   """Asks the trainer to stop, if it listens."""
   signal.raise_signal(signal.SIGTERM)
-
-
-def _stop(number: int, frame: FrameType | None) -> None:
-  """Ends the run where the trainer doesn't listen yet: there is nothing to be saved."""
-  raise interruption.Interrupted("Stopped before the first step.")

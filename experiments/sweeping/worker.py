@@ -17,6 +17,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
+from types import FrameType
 from typing import IO
 
 import ml_collections
@@ -76,13 +77,17 @@ def main() -> None:
   replies = os.fdopen(os.dup(sys.stdout.fileno()), "w")
   os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
   prepare()
-  at_work = threading.Event()
-  for job in _jobs(sys.stdin, at_work):
+  signal.signal(signal.SIGTERM, stop_at_once)  # until the trainer listens
+  at_work, ended = threading.Event(), threading.Event()
+  for job in _jobs(sys.stdin, at_work, ended):
     at_work.set()
-    with output_into(pathlib.Path(job.folder)):
-      outcome = perform(job)
-    at_work.clear()
-    print(outcome, file=replies, flush=True)
+    if ended.is_set():  # nobody is there any more, and nothing was begun
+      return
+    with contextlib.suppress(interruption.Interrupted):  # it was asked to stop as the run ended
+      with output_into(pathlib.Path(job.folder)):
+        outcome = perform(job)
+      at_work.clear()
+      print(outcome, file=replies, flush=True)
 
 
 def _config(fields: dict) -> ml_collections.ConfigDict:
@@ -92,13 +97,19 @@ def _config(fields: dict) -> ml_collections.ConfigDict:
   )
 
 
-def _jobs(lines: IO[str], at_work: threading.Event) -> Iterator[Job]:
+def stop_at_once(number: int, frame: FrameType | None) -> None:
+  """Handles SIGTERM where the trainer doesn't listen: there is nothing to be saved."""
+  raise interruption.Interrupted("Stopped before the first step.")
+
+
+def _jobs(lines: IO[str], at_work: threading.Event, ended: threading.Event) -> Iterator[Job]:
   """Yields the jobs as they come; once none is to come, asks a run that is under way to stop."""
   waiting: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
 
   def read() -> None:
     for line in lines:
       waiting.put(Job(**json.loads(line)))
+    ended.set()
     waiting.put(None)
     if at_work.is_set():
       os.kill(os.getpid(), signal.SIGTERM)
