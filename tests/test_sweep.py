@@ -123,7 +123,7 @@ def test_a_poisoned_run_is_on_record_and_the_others_are_made_once(file, tmp_path
 
 @pytest.mark.slow
 def test_what_was_stopped_or_killed_goes_on_and_comes_to_the_same(file, tmp_path, tmp_path_factory):
-  fields = {"total_steps": 60, "log_every": 2, "checkpoint_every": 10, "eval_every": 60}
+  fields = {"total_steps": 120, "log_every": 2, "checkpoint_every": 10, "eval_every": 120}
   path = file(f"""
     def get_runs():
       yield grid.Run(running.config(**{fields}))
@@ -133,20 +133,25 @@ def test_what_was_stopped_or_killed_goes_on_and_comes_to_the_same(file, tmp_path
   def step():
     return max(map(ledger.last_step, out.glob("quickstart-*")), default=0)
 
-  def begun(beyond):
+  def attempts():
+    return sum(len(record["attempts"]) for record in records(out, "sweep.json").values())
+
+  def begun(attempt):
     process = start(tmp_path_factory, path, out)
-    until(process, lambda: step() > beyond)
+    until(process, lambda: attempts() == attempt)  # what is left of an earlier one is over
+    before = step()
+    until(process, lambda: step() > before + 2)
     return process
 
-  process = begun(2)
+  process = begun(1)
   process.send_signal(signal.SIGINT)
   status, _, error = running.finish(process)
   assert status == commands.INTERRUPTED
   assert "Stopped with 1 of 1 runs to go; the same command goes on." in error
-  process = begun(step() + 2)
+  process = begun(2)
   process.send_signal(signal.SIGKILL)  # the worker sees that nobody is there, and saves
   process.communicate()
-  process = begun(step() + 2)
+  process = begun(3)
   os.kill(worker_of(process), signal.SIGKILL)  # as the system does where memory is short
   status, _, error = running.finish(process)
   assert status == commands.MISTAKE
