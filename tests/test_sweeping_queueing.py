@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from bit_jax import experiment
 from configs import quickstart
-from experiments import cost
+from experiments import footprint
 from experiments.sweeping import grid, ledger, queueing, table
 
 
@@ -70,7 +70,7 @@ def test_a_run_that_was_stopped_comes_next(tmp_path):
 def test_work_counts_operations_and_the_steps_of_runs_under_way(tmp_path):
   runs = [planned("a", steps=100), planned("b", steps=300)]
   queue = queueing.Queue(runs, tmp_path)
-  works = [cost.run_flops(one.config, one.spec) for one in runs]
+  works = [footprint.flops(one.config, one.spec) for one in runs]
   assert queue.total_work == sum(works)
   assert queue.work_done() == 0
   queue.take()
@@ -86,7 +86,7 @@ def test_work_counts_operations_and_the_steps_of_runs_under_way(tmp_path):
 
 def test_the_speed_of_today_is_known_by_what_was_made_today(tmp_path):
   runs = [planned("a"), planned("b")]
-  work = cost.run_flops(runs[0].config, runs[0].spec)
+  work = footprint.flops(runs[0].config, runs[0].spec)
   metrics = tmp_path / "a" / "metrics.jsonl"
   metrics.parent.mkdir()
   metrics.write_text('{"step": 75}\n')  # of an earlier sitting
@@ -130,8 +130,8 @@ def test_the_table_has_a_line_for_each_run_and_the_sums(tmp_path):
   assert " ".join(header.split()) == (
     "run starts from examples pixels batch lr steps images TFLOP disk MB state"
   )
-  work = [cost.run_flops(one.config, one.spec) / 1e12 for one in runs[:2]]
-  disk = [cost.run_bytes(one.config, one.spec) / 1e6 for one in runs[:2]]
+  work = [footprint.flops(one.config, one.spec) / 1e12 for one in runs[:2]]
+  disk = [footprint.disk_bytes(one.config, one.spec) / 1e6 for one in runs[:2]]
   expected = [
     *("first", "R14x0.5-CIFAR100", "50", "48", "64", "0.003", "100", "6,400"),
     *(f"{work[0]:.1f}", f"{disk[0]:.0f}"),

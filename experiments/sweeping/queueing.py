@@ -3,7 +3,7 @@
 import pathlib
 from collections.abc import Iterable
 
-from experiments import cost
+from experiments import footprint
 from experiments.sweeping import grid, ledger
 
 
@@ -115,4 +115,4 @@ class Queue:
 
 
 def _work(one: grid.Planned) -> float:
-  return 0.0 if one.spec is None else cost.run_flops(one.config, one.spec)
+  return 0.0 if one.spec is None else footprint.flops(one.config, one.spec)

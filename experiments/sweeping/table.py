@@ -4,7 +4,7 @@ import pathlib
 from collections.abc import Iterator, Sequence
 
 from bit_jax import experiment
-from experiments import cost
+from experiments import footprint
 from experiments.sweeping import grid, ledger
 
 _HEADER = (
@@ -44,17 +44,17 @@ def _row(one: grid.Planned, out: pathlib.Path) -> tuple[str, ...]:
     f"{c.base_lr:g}",
     f"{c.total_steps:,}",
     f"{c.total_steps * c.batch_size:,}",
-    f"{cost.run_flops(c, one.spec) / 1e12:,.1f}",
-    f"{cost.run_bytes(c, one.spec) / 1e6:,.0f}",
+    f"{footprint.flops(c, one.spec) / 1e12:,.1f}",
+    f"{footprint.disk_bytes(c, one.spec) / 1e6:,.0f}",
     "" if state == "open" else state,
   )
 
 
 def _totals(planned: Sequence[grid.Planned], out: pathlib.Path) -> Iterator[str]:
   makeable = [(one.config, one.spec, one.name) for one in planned if one.spec is not None]
-  work = {name: cost.run_flops(c, spec) for c, spec, name in makeable}
+  work = {name: footprint.flops(c, spec) for c, spec, name in makeable}
   images = sum(c.total_steps * c.batch_size for c, _, _ in makeable)
-  disk = sum(cost.run_bytes(c, spec) for c, spec, _ in makeable)
+  disk = sum(footprint.disk_bytes(c, spec) for c, spec, _ in makeable)
   yield (
     f"{len(planned)} runs: {images:,} images, {sum(work.values()) / 1e15:,.2f} PFLOP, "
     f"{disk / 1e9:,.2f} GB of disk."
