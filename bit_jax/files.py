@@ -1,6 +1,7 @@
 """Files that are there as a whole or not at all."""
 
 import contextlib
+import os
 import pathlib
 import uuid
 from collections.abc import Iterator
@@ -10,11 +11,14 @@ from collections.abc import Iterator
 def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
   """Yields a path to write to, whose file takes the place of the one at `path` in one step.
 
-  Where the block raises, what was at `path` stays as it was.
+  Where the block raises, what was at `path` stays as it was; after a power cut one of the two is
+  there.
   """
   temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
   try:
     yield temporary
+    with temporary.open("rb") as file:  # else the name may reach the disk before the content does
+      os.fsync(file.fileno())
     temporary.replace(path)
   finally:
     temporary.unlink(missing_ok=True)

@@ -1,5 +1,7 @@
 """Files are replaced in one step or stay as they were."""
 
+import os
+
 import pytest
 
 from bit_jax import files
@@ -35,3 +37,17 @@ def test_a_record_is_kept_where_it_can_be(content, tmp_path):
   files.remember(tmp_path / "a" / "b", content)
   assert (tmp_path / "a" / "b").read_text() == "text"
   files.remember(tmp_path / "a" / "b" / "c", content)  # b is no folder
+
+
+def test_the_content_is_on_the_disk_before_the_name(tmp_path, monkeypatch):
+  path = tmp_path / "file"
+  path.write_text("old")
+  synced = []
+
+  def fsync(number):
+    synced.append((os.pread(number, 10, 0), path.read_text()))
+
+  monkeypatch.setattr(os, "fsync", fsync)
+  with files.replacing(path) as temporary:
+    temporary.write_text("new")
+  assert synced == [(b"new", "old")]

@@ -78,16 +78,23 @@ def main() -> None:
   os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
   prepare()
   signal.signal(signal.SIGTERM, stop_at_once)  # until the trainer listens
+  with contextlib.suppress(interruption.Interrupted):  # between two runs: there is nothing to save
+    _make_all(replies)
+
+
+def _make_all(replies: IO[str]) -> None:
+  """Makes the runs that are asked for; each one's outcome goes to `replies`."""
   at_work, ended = threading.Event(), threading.Event()
   for job in _jobs(sys.stdin, at_work, ended):
     at_work.set()
     if ended.is_set():  # nobody is there any more, and nothing was begun
       return
-    with contextlib.suppress(interruption.Interrupted):  # it was asked to stop as the run ended
-      with output_into(pathlib.Path(job.folder)):
-        outcome = perform(job)
-      at_work.clear()
-      print(outcome, file=replies, flush=True)
+    outcome: ledger.Outcome = "interrupted"
+    # Where it is asked to stop as the run begins or ends, that is no error.
+    with contextlib.suppress(interruption.Interrupted), output_into(pathlib.Path(job.folder)):
+      outcome = perform(job)
+    at_work.clear()
+    print(outcome, file=replies, flush=True)
 
 
 def _config(fields: dict) -> ml_collections.ConfigDict:
