@@ -1,27 +1,26 @@
 """For a GPU: R50x1 pre-trained on CIFAR-100, then CIFAR-10 at the full HyperRule.
 
     python -m experiments.sweep --config=experiments/upstream_cifar100.py --dry_run
-    python -m experiments.sweep --config=experiments/upstream_cifar100.py --out=runs/upstream_cifar100
-    python -m experiments.report runs/upstream_cifar100
+    python -m experiments.sweep --config=experiments/upstream_cifar100.py --out=runs/upstream
+    python -m experiments.report runs/upstream
 
 It was never run: no GPU was at hand. What it would show is whether pre-training helps at the size
-and length that the rule is made for, where `offline.py` has a reduced rule, and how fast a card goes
-through it: images a second are in the report and in each run's `result.json`.
+and length that the rule is made for, where `offline.py` has a reduced rule; and how fast a card
+goes through it: images a second are in the report and in each run's `result.json`.
 
 First R50x1 from random initialisation on CIFAR-100; then, from its weights and from random ones,
-CIFAR-10: ten images of each class, with five subsets, and all images once. Nothing is changed in the
-rule: 160 -> 128 pixels, batches of 512, 500 and 10,000 steps. Computing is in bfloat16 on a GPU
-(`dtype=auto`). 13 runs go through 17 million images: by `--dry_run` 139
-PFLOP and 3.7 GB of disk. What that is in hours see the R50x1 at 128 pixels in `cost.md`; two CPU
-cores would take more than three weeks.
+CIFAR-10: ten images of each class, with five subsets, and all images once. Nothing is changed in
+the rule: 160 -> 128 pixels, batches of 512, 500 and 10,000 steps. Computing is in bfloat16 on a GPU
+(`dtype=auto`). 13 runs go through 17 million images: by `--dry_run` 139 PFLOP and 3.7 GB of disk.
+What that is in hours see the R50x1 at 128 pixels in `cost.md`; two CPU cores would take more than
+three weeks.
 
 The pre-training follows the paper's for ILSVRC-2012 (3.3), epoch by epoch: 90 of them, a tenth of
-the rate after 30, 60 and 80, a rate of 0.03 for each 256 images of a batch, a linear warm-up of 5,000
-of its 28,000 steps (16 epochs), momentum 0.9, no MixUp. It differs in the batch (512, the paper's is
-4,096), the images (the rule's 160 -> 128 pixels, crops and flips; the paper's inception crops of
-224) and in having no weight decay (1e-4), which fine-tuning doesn't have and the trainer neither. So
-its accuracy can't be compared with a published one. Both sets are parts of the same collection of
-tiny images, so it is an easy transfer.
+the rate after 30, 60 and 80, a rate of 0.03 for each 256 images of a batch, a linear warm-up of
+5,000 of its 28,000 steps (16 epochs), momentum 0.9, no MixUp. It differs in the batch (512, the
+paper's is 4,096), in the images (the rule's 160 -> 128 pixels, crops and flips; the paper's
+inception crops of 224) and in having no weight decay (1e-4), which fine-tuning hasn't either and
+the trainer doesn't know. So its accuracy can't be compared with a published one.
 """
 
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Tests of the sweep file experiments/upstream_cifar100.py: what it plans; it needs a GPU to run."""
+"""Tests of experiments/upstream_cifar100.py: what it plans; to be run it needs a GPU."""
 
 import collections
 import pathlib
