@@ -4,7 +4,7 @@ import run_folders
 import running
 
 from bit_jax import commands
-from experiments import cost, cost_tables, throughput
+from experiments import cost, cost_check_tables, cost_checks, cost_tables, throughput
 
 
 def test_the_committed_tables_are_those_that_would_be_written(tmp_path, monkeypatch, capsys):
@@ -38,6 +38,9 @@ def test_folders_without_a_run(tmp_path, capsys):
   assert printed.err == "error: There is no finished run in what --check names.\n"
 
 
-def test_the_readme_has_the_table_that_would_be_printed():
-  table = "\n".join(cost_tables.summary(throughput.measurements()))
-  assert f"\n\n{table}\n\n" in (running.ROOT / "README.md").read_text(encoding="utf-8")
+def test_the_readme_has_what_would_be_printed():
+  known = throughput.measurements()
+  table = "\n".join(cost_tables.summary(known))
+  readme = (running.ROOT / "README.md").read_text(encoding="utf-8")
+  assert f"\n\n{table}\n\n" in readme
+  assert f"\n> {cost_check_tables.in_all(cost_checks.committed(known))}\n" in readme
