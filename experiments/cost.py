@@ -1,7 +1,7 @@
 """What runs cost: operations, device memory and time.
 
     python -m experiments.cost                      # the tables, also into cost.md beside this file
-    python -m experiments.cost --check RUN_FOLDER ...   # predicted against measured images/s
+    python -m experiments.cost --check RUN_FOLDER ...   # predicted against measured
 
 Times rest on what the benchmarks measured, or on a card's data sheet (`throughput`).
 """
@@ -9,11 +9,10 @@ Times rest on what the benchmarks measured, or on a card's data sheet (`throughp
 import argparse
 import pathlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
-from bit_jax import architectures, commands, errors, runs
-from experiments import cost_tables, throughput
-from experiments.benchmarks import results
+from bit_jax import commands, errors
+from experiments import cost_check_tables, cost_checks, cost_tables, throughput
 
 _TABLE = pathlib.Path(__file__).with_suffix(".md")
 
@@ -22,66 +21,44 @@ def main(argv: Sequence[str]) -> None:
   """Prints and writes the tables, or checks predictions.
 
   Raises:
-    UserError: A folder holds no finished run.
+    UserError: None of the folders to check holds a finished run.
   """
   parser = argparse.ArgumentParser(
     prog="python -m experiments.cost", description="What runs cost, as Markdown tables."
   )
-  parser.add_argument("--check", nargs="+", metavar="RUN_FOLDER", type=pathlib.Path, default=[])
+  parser.add_argument(
+    "--check",
+    nargs="+",
+    metavar="FOLDER",
+    type=pathlib.Path,
+    default=[],
+    help="runs, or folders of runs: what was expected of them beside what they took",
+  )
   parser.add_argument("--short", action="store_true", help="print one table of all, the README's")
   options = parser.parse_args(argv[1:])
   known = throughput.measurements()
   if options.short:
     print("\n".join(cost_tables.summary(known)))
-    return
-  if options.check:
-    rows = [check_run(known, folder) for folder in options.check]
-    print("\n".join(cost_tables.checks([*rows, *check_benchmarks(known)])))
-    return
-  text = "\n".join(cost_tables.document(known, list(check_benchmarks(known))))
-  _TABLE.write_text(text + "\n", encoding="utf-8")
-  print(text)
+  elif options.check:
+    _check(known, options.check)
+  else:
+    cases, made = list(cost_checks.benchmarks(known)), cost_checks.committed(known)
+    checked = cost_check_tables.section(known, cases, made)
+    text = "\n".join(cost_tables.document(known, checked))
+    _TABLE.write_text(text + "\n", encoding="utf-8")
+    print(text)
 
 
-def check_run(known: Sequence[throughput.Measured], folder: pathlib.Path) -> tuple[str, ...]:
-  """Returns what was predicted and measured of a run, as cells of a table.
-
-  Args:
-    known: What predictions rest on.
-    folder: The run folder.
-
-  Raises:
-    UserError: It holds no finished run.
-  """
-  config, environment, result = (
-    runs.read_json(folder / name) for name in (runs.CONFIG, runs.ENVIRONMENT, runs.RESULT)
-  )
-  if not config or not environment or not result:
-    raise errors.UserError(f"{folder} holds no finished run.")
-  prediction = throughput.of_run(known, config, environment)
-  architecture = architectures.find(config["model"]).name
-  name = f"{folder.name}: {architecture} {config['crop']} px batch {config['batch_size']}"
-  return _check_cells(name, prediction, result["images_per_second"])
-
-
-def check_benchmarks(known: Sequence[throughput.Measured]) -> Iterator[tuple[str, ...]]:
-  """Yields the same for each case measured, predicted from the other cases alone."""
-  for case in sorted({(m.architecture, m.size) for m in known}):
-    others = [m for m in known if (m.architecture, m.size) != case]
-    prediction = throughput.on_cpu(others, *case)
-    for m in known:
-      if (m.architecture, m.size) == case:
-        yield _check_cells(f"benchmark: {m.architecture} {m.size} px", prediction, m.rate)
-
-
-def _check_cells(
-  name: str, prediction: throughput.Prediction | None, rate: float | None
-) -> tuple[str, ...]:
-  shown = "none" if rate is None else results.number(rate)
-  if prediction is None:
-    return name, "none", shown, "", "nothing is known of such a device"
-  ratio = "" if rate is None else f"{prediction.rate / rate:.2f}"
-  return name, results.number(prediction.rate), shown, ratio, prediction.basis
+def _check(known: Sequence[throughput.Measured], paths: Sequence[pathlib.Path]) -> None:
+  """Prints what was expected of runs beside what they took, and what holds no finished run."""
+  made, left_out = cost_checks.of_folders(known, paths)
+  if made:
+    print("\n".join((*cost_check_tables.single_runs(made), "", cost_check_tables.in_all(made))))
+  for path, reason in left_out:
+    print(f"Left out: {path}: {reason}")
+  sys.stdout.flush()
+  if not made:
+    raise errors.UserError("There is no finished run in what --check names.")
 
 
 if __name__ == "__main__":

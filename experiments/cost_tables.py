@@ -1,7 +1,7 @@
 """The tables of `cost.md`: operations, device memory and time of each network and regime."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import jax.numpy as jnp
 
@@ -16,72 +16,40 @@ _DTYPES = ("float32", "bfloat16")
 _BATCHES = (8, 32, 128, 512)
 _REGIMES = ("small", "medium", "large")
 _CLASSES = 1000  # which matter little but to the smallest network's memory
+_ABOUT_OPERATIONS = (
+  "Of convolutions and head, a multiplication and its addition being two; training takes "
+  f"{architectures.TRAINING_FACTOR} times the forward pass."
+)
+_ABOUT_MEMORY = (
+  "GB (1e9 bytes) on a GPU or TPU, by the arithmetic of `bit_jax.memory`, an upper bound: weights "
+  "and momentum, and with so many images at once on a device all in all, beside some 1 GB for the "
+  "program. A batch is cut into micro-batches that fit."
+)
 _PREFIXES = ("", "K", "M", "G", "T", "P", "E")
-_CARDS = ("A100", "H100", "H200")
 
 
-def document(
-  known: Sequence[throughput.Measured], checked: Sequence[Sequence[str]]
-) -> Iterator[str]:
+def document(known: Sequence[throughput.Measured], checked: Iterable[str]) -> Iterator[str]:
   """Yields the lines of `cost.md`.
 
   Args:
     known: What was measured.
-    checked: Rows for `checks`.
+    checked: Lines of the section on predictions (`cost_check_tables.section`).
   """
-  batch = hyperrule.RULE_BATCH_SIZE
   lengths = ", ".join(
     f"{name} {r.total_steps:,}" for name, r in zip(_REGIMES, hyperrule.REGIMES, strict=True)
   )
   yield "# What runs cost"
   yield ""
   yield (
-    f"By `python -m experiments.cost`. Steps of {batch} images, by the rule: {lengths}. "
-    "Evaluations come on top."
+    f"By `python -m experiments.cost`. Steps of {hyperrule.RULE_BATCH_SIZE} images, by the rule: "
+    f"{lengths}. Evaluations come on top."
   )
+  yield from _section("Operations of training", _ABOUT_OPERATIONS, _flops_table())
+  yield from _section("Device memory", _ABOUT_MEMORY, _memory_table())
+  yield from _section("Time of training", _about_time(known), _time_table(known))
   yield ""
-  yield "## Operations of training"
-  yield ""
-  yield (
-    "Of convolutions and head, a multiplication and its addition being two; training takes "
-    f"{architectures.TRAINING_FACTOR} times the forward pass."
-  )
-  yield ""
-  yield from _flops_table()
-  yield ""
-  yield "## Device memory"
-  yield ""
-  yield (
-    "GB (1e9 bytes) on a GPU or TPU, by the arithmetic of `bit_jax.memory`, an upper bound: "
-    "weights and momentum, and with so many images at once on a device all in all, beside some "
-    "1 GB for the program. A batch is cut into micro-batches that fit."
-  )
-  yield ""
-  yield from _memory_table()
-  yield ""
-  yield "## Time of training"
-  yield ""
-  yield (
-    f"Small / medium / large regime. On {throughput.CPU} in float32: `m` from images a second as "
-    "measured, in smaller batches; `~` an estimate, at the FLOP/s that the most similar case "
-    "reached. On cards nothing was measured: `>=` is the least time that their data sheets allow "
-    "(bfloat16, `experiments/benchmarks/roofline.py`), and a run takes longer."
-  )
-  yield ""
-  yield from _time_table(known)
-  yield ""
-  for card in _CARDS:
-    a = roofline.ACCELERATORS[card]
-    yield (f"- {card}: {a.flops / 1e12:g} TFLOP/s, {a.bandwidth / 1e12:g} TB/s ({a.source})")
-  yield ""
-  yield "## Predicted and measured"
-  yield ""
-  yield (
-    f"Each case measured on {throughput.CPU} (`experiments/benchmarks/results.jsonl`), predicted "
-    "from the others alone; of run folders: `python -m experiments.cost --check RUN_FOLDER ...`."
-  )
-  yield ""
-  yield from checks(checked)
+  yield from _data_sheets(known)
+  yield from ("", *checked)
 
 
 def summary(known: Sequence[throughput.Measured]) -> Iterator[str]:
@@ -105,24 +73,13 @@ def summary(known: Sequence[throughput.Measured]) -> Iterator[str]:
     forward = architectures.forward_flops(architectures.find(name), _CLASSES, size)
     images = [r.total_steps * batch for r in hyperrule.REGIMES]
     totals = (_operations(architectures.TRAINING_FACTOR * forward * n) for n in images)
-    cpu = throughput.on_cpu(known, name, size)
     row = (
       *(name, str(size), " / ".join(totals)),
       *(_gigabytes(name, size, "bfloat16", [n])[0] for n in at_once),
-      _times(cpu, 1) if cpu else "",
-      _times(throughput.on_card("H200", name, size, batch)),
+      _times(throughput.on_cpu(known, name, size), 1),
+      _times(throughput.on_card(known, "H200", name, size, batch)),
     )
     rows.append(row)
-  return markdown(titles, rows)
-
-
-def checks(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-  """Yields the lines of the table of predictions.
-
-  Args:
-    rows: Case, predicted and measured images a second, their ratio, and where the former is from.
-  """
-  titles = ("case", "predicted images/s", "measured images/s", "predicted/measured", "basis")
   return markdown(titles, rows)
 
 
@@ -162,20 +119,54 @@ def _task(name: str, size: int, dtype: str) -> memory.Task:
 
 def _time_table(known: Sequence[throughput.Measured]) -> Iterator[str]:
   batch = hyperrule.RULE_BATCH_SIZE
+  cards = _cards(known)
   rows = []
   for name, size in _cases():
-    cpu = throughput.on_cpu(known, name, size)
-    cells = [_times(cpu) if cpu else ""]
-    cells += [_times(throughput.on_card(card, name, size, batch)) for card in _CARDS]
+    cells = [_times(throughput.on_cpu(known, name, size))]
+    cells += [_times(throughput.on_card(known, card, name, size, batch)) for card in cards]
     rows.append((name, str(size), *cells))
-  return markdown(["network", "pixels", throughput.CPU, *_CARDS], rows)
+  return markdown(["network", "pixels", throughput.CPU, *cards], rows)
 
 
-def _times(prediction: throughput.Prediction, regimes: int = len(_REGIMES)) -> str:
+def _cards(known: Sequence[throughput.Measured]) -> list[str]:
+  """Returns the cards that there are columns for."""
+  return list(dict.fromkeys([*throughput.CARDS, *throughput.measured_cards(known)]))
+
+
+def _data_sheets(known: Sequence[throughput.Measured]) -> Iterator[str]:
+  for card in _cards(known):
+    a = roofline.ACCELERATORS.get(card)
+    if a is not None:
+      yield f"- {card}: {a.flops / 1e12:g} TFLOP/s, {a.bandwidth / 1e12:g} TB/s ({a.source})"
+
+
+def _about_time(known: Sequence[throughput.Measured]) -> str:
+  cards = throughput.measured_cards(known)
+  if cards:
+    where = (
+      f"On cards, in bfloat16, likewise where something was measured ({', '.join(cards)}); else "
+      "`>=` is the least time that the data sheet allows (`experiments/benchmarks/roofline.py`), "
+      "and a run takes longer."
+    )
+  else:
+    where = (
+      "On cards nothing was measured: `>=` is the least time that their data sheets allow "
+      "(bfloat16, `experiments/benchmarks/roofline.py`), and a run takes longer."
+    )
+  return (
+    f"Small / medium / large regime. On {throughput.CPU} in float32: `m` from images a second as "
+    "measured, in smaller batches; `~` an estimate, at the FLOP/s that the most similar case "
+    f"reached. {where}"
+  )
+
+
+def _times(prediction: throughput.Prediction | None, regimes: int = len(_REGIMES)) -> str:
   """Returns the time of each regime, or of the first few, marked by where it comes from."""
+  if prediction is None:
+    return ""
   mark = "m" if prediction.measured else ">=" if prediction.bound else "~"
   images = (r.total_steps * hyperrule.RULE_BATCH_SIZE for r in hyperrule.REGIMES[:regimes])
-  return f"{mark} {' / '.join(_duration(n / prediction.rate) for n in images)}"
+  return f"{mark} {' / '.join(duration(n / prediction.rate) for n in images)}"
 
 
 def _cases() -> list[tuple[str, int]]:
@@ -188,13 +179,18 @@ def _operations(number: float) -> str:
   return f"{number / 1000**power:.3g} {_PREFIXES[power]}FLOP"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
   """Returns e.g. '40 s', '12 min', '3.5 h' or '26 d'."""
   for unit, length, most in (("s", 1, 120), ("min", 60, 120), ("h", 3600, 48)):
     number = seconds / length
     if number < most:
       return f"{number:.1f} {unit}" if number < 10 else f"{number:.0f} {unit}"
   return f"{seconds / 86400:,.0f} d"
+
+
+def _section(title: str, text: str, table: Iterable[str]) -> Iterator[str]:
+  yield from ("", f"## {title}", "", text, "")
+  yield from table
 
 
 def markdown(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:

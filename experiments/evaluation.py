@@ -4,9 +4,12 @@ Beside BiT's own way, straight to a square, there is that of the ImageNet tables
 the shorter side resized with the aspect ratio kept, then the centre.
 """
 
+import contextlib
 import dataclasses
 import math
 import sys
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -24,10 +27,12 @@ from bit_jax import (
   models,
   parallel,
   planning,
+  reporting,
 )
 from bit_jax.data import datasets, loading, stream
 from configs import base
 
+_EVERY = 60.0  # seconds between two lines of progress where there is no terminal
 _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
@@ -171,13 +176,9 @@ def evaluate(
     jax.block_until_ready(variables)  # it counts as memory in use
     budget = planning.budget(task)
     batch = planning.evaluation_batch(task, batch_size, len(tests.part), budget)
-    with tqdm.tqdm(
-      total=len(tests.part),
-      desc=f"{architecture.name} on {tests.spec.name} at {tests.view}",
-      unit=" images",
-      disable=not sys.stderr.isatty(),
-    ) as progress:
-      return feed.evaluate(model, size, variables, batch, progress.update)[0]
+    name = f"{architecture.name} on {tests.spec.name} at {tests.view}"
+    with _progress(name, len(tests.part)) as tell:
+      return feed.evaluate(model, size, variables, batch, tell)[0]
   except (jax.errors.JaxRuntimeError, MemoryError) as e:
     if not memory.ran_out(e):
       raise
@@ -185,6 +186,32 @@ def evaluate(
       f"A device ran out of memory with {architecture.name} at {size} pixels: give a batch of "
       f"fewer images, or a device with more."
     ) from e
+
+
+@contextlib.contextmanager
+def _progress(name: str, total: int) -> Iterator[Callable[[int], object]]:
+  """Shows how far an evaluation is: by a bar, or a line a minute where there is no terminal.
+
+  Yields:
+    A function to be called with the number of images that have just been sent.
+  """
+  if sys.stderr.isatty():
+    with tqdm.tqdm(total=total, desc=name, unit=" images") as bar:
+      yield bar.update
+    return
+  began = told = time.monotonic()
+  done = 0
+
+  def tell(count: int) -> None:
+    nonlocal done, told
+    done += count
+    now = time.monotonic()
+    if now - told > _EVERY:
+      told = now
+      left = reporting.format_seconds((total - done) * (now - began) / done)
+      print(f"{name}: {done:,} of {total:,} images, {left} left", file=sys.stderr, flush=True)
+
+  yield tell
 
 
 def crop_of(size: int, share: float, interpolation: str) -> View:

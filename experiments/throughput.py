@@ -1,9 +1,10 @@
 """Images a second in training: measured ones, and what they let one expect of other networks.
 
-On two CPU cores there are measurements (`benchmarks/results.jsonl`); what wasn't measured is taken
-to run at the FLOP/s of the measured case that is most like it: of the same network, or else of the
-R50x1, at the nearest size. Of GPUs there are data sheets: `benchmarks/roofline.py` says how fast
-one could be at most, in bfloat16.
+`benchmarks/results.jsonl` holds what was measured: in float32 on two CPU cores, in bfloat16 on a
+GPU. What wasn't measured on a device is taken to run at the FLOP/s of the case measured there that
+is most like it: of the same network, or else of one nearest in width and then in depth, at the
+nearest size. Of GPUs there are data sheets too: `benchmarks/roofline.py` says how fast one could be
+at most, in bfloat16.
 """
 
 import dataclasses
@@ -19,25 +20,53 @@ from bit_jax import architectures
 from experiments.benchmarks import comparison, results, roofline, scaling
 
 CPU = "two CPU cores"
+CARDS = ("A100", "H100", "H200")
 _CORES = 2
-_REFERENCE = "R50x1"  # stands for networks of which nothing was measured
-_CASE = re.compile(r"(\S+) (\d+) px batch (\d+) float32")
+_CASE = re.compile(r"(\S+) (\d+) px batch (\d+) (float32|bfloat16)")
 _SCALED = re.compile(r"(\S+), [\d,]+ pixels of an image \((\d+) x \d+\)")
+_MACHINE = re.compile(r".*, (\d+) cores?")
 
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
-  """One measurement on two CPU cores.
+  """One measurement.
 
   Attributes:
     architecture: Short name of the network.
     size: Side of the images in pixels.
-    rate: Images per second in training, float32.
+    batch: Images of a step.
+    rate: Images per second in training; float32 on CPU, bfloat16 on a card.
+    device: `CPU`, or a card: one of `roofline.ACCELERATORS`, or its own name.
   """
 
   architecture: str
   size: int
+  batch: int
   rate: float
+  device: str = CPU
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+  """What a run computes, and where.
+
+  Attributes:
+    architecture: Short name of the network.
+    size: Side of the training images in pixels.
+    batch: Images of a step over all devices.
+    dtype: What it computes in.
+    device: Kind of the devices: 'cpu', or such as 'NVIDIA H200'.
+    num_devices: How many, or None.
+    machine: What the run says of its machine, such as 'Linux x86_64, 2 cores'.
+  """
+
+  architecture: str
+  size: int
+  batch: int
+  dtype: str
+  device: str
+  num_devices: int | None
+  machine: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,81 +92,142 @@ def training_flops(architecture: str, size: int) -> int:
 
 
 def measurements(path: pathlib.Path = results.PATH) -> list[Measured]:
-  """Returns those of `benchmarks/results.jsonl` that were made on two CPU cores."""
+  """Returns those of `benchmarks/results.jsonl` that were made on two CPU cores or a GPU."""
   records = [json.loads(line) for line in path.read_text().splitlines()]
   found = [m for record in records if (m := _measured(record)) is not None]
   return list(dict.fromkeys(found))  # a case is recorded once for each of its peers
 
 
+def measured_cards(known: Sequence[Measured]) -> list[str]:
+  """Returns the cards of which something was measured, by name."""
+  return sorted({m.device for m in known} - {CPU})
+
+
 def on_cpu(known: Sequence[Measured], architecture: str, size: int) -> Prediction | None:
-  """Returns what two CPU cores do, or None if nothing like it is known.
+  """Returns what two CPU cores do, or None if nothing was measured there.
 
   Args:
     known: From `measurements`.
     architecture: Short name of the network.
     size: Side of the images in pixels.
   """
-  alike = [m for m in known if m.architecture == architecture]
-  alike = alike or [m for m in known if m.architecture == _REFERENCE]
-  if not alike:
-    return None
-  nearest = min(alike, key=lambda m: abs(math.log(m.size / size)))
-  same = [m for m in alike if m.size == nearest.size]
-  speed = statistics.median(m.rate * training_flops(m.architecture, m.size) for m in same)
-  is_it = (nearest.architecture, nearest.size) == (architecture, size)
-  case = f"{nearest.architecture} at {nearest.size} pixels"
-  basis = f"measured, median of {len(same)}" if is_it else f"FLOP/s of {case}"
-  return Prediction(speed / training_flops(architecture, size), basis, measured=is_it)
+  return _from_measured([m for m in known if m.device == CPU], architecture, size)
 
 
-def on_card(card: str, architecture: str, size: int, batch: int) -> Prediction:
-  """Returns the most that a card can do in bfloat16.
+def on_card(
+  known: Sequence[Measured], card: str, architecture: str, size: int, batch: int
+) -> Prediction | None:
+  """Returns what a card does in bfloat16: measured, estimated, or the most that it can do.
+
+  An estimate of more than the data sheet allows gives way to that.
 
   Args:
-    card: One of `roofline.ACCELERATORS`.
+    known: From `measurements`.
+    card: One of `roofline.ACCELERATORS`, or of `measured_cards`.
     architecture: Short name of the network.
     size: Side of the images in pixels.
     batch: Images of a step.
+
+  Returns:
+    The prediction; None where nothing was measured of a card whose data sheet isn't known.
   """
+  found = _from_measured([m for m in known if m.device == card], architecture, size)
+  accelerator = roofline.ACCELERATORS.get(card)
+  if accelerator is None or (found is not None and found.measured):
+    return found
   rate = roofline.images_per_second(
-    roofline.ACCELERATORS[card], architectures.find(architecture), size, batch, training=True
+    accelerator, architectures.find(architecture), size, batch, training=True
   )
+  if found is not None and found.rate <= rate:
+    return found
   return Prediction(rate, f"roofline of {card}", bound=True)
 
 
-def of_run(
-  known: Sequence[Measured], config: dict[str, Any], environment: dict[str, Any]
-) -> Prediction | None:
+def of_run(known: Sequence[Measured], setting: Setting) -> Prediction | None:
   """Returns what a run's devices should do; None where nothing is known of them.
+
+  One CPU core is taken for half of two; several cards for as many times one.
 
   Args:
     known: From `measurements`.
-    config: The run's resolved config.
-    environment: What its `environment.json` holds.
+    setting: Of the run.
   """
-  architecture = architectures.find(config["model"]).name
-  if environment["platform"] == "cpu":
-    if not environment["machine"].endswith(f" {_CORES} cores") or environment["dtype"] != "float32":
-      return None
-    return on_cpu(known, architecture, config["crop"])
-  names = [name for name in roofline.ACCELERATORS if name in environment["device"]]
-  if not names or environment["dtype"] != "bfloat16":
+  if setting.device == "cpu":
+    return _of_cores(known, setting)
+  count = setting.num_devices
+  if count is None or setting.dtype != "bfloat16":
     return None
-  count = environment["num_devices"]
-  one = on_card(names[0], architecture, config["crop"], config["batch_size"] // count)
-  return dataclasses.replace(one, rate=count * one.rate)
+  card, batch = _card(setting.device), setting.batch // count
+  one = on_card(known, card, setting.architecture, setting.size, batch)
+  if one is None or count == 1:
+    return one
+  return Prediction(count * one.rate, f"{count} x {one.basis}", bound=one.bound)
+
+
+def _of_cores(known: Sequence[Measured], setting: Setting) -> Prediction | None:
+  machine = _MACHINE.fullmatch(setting.machine)
+  both = on_cpu(known, setting.architecture, setting.size)
+  if both is None or machine is None or setting.dtype != "float32":
+    return None
+  cores = int(machine[1])
+  if cores == 1:
+    return Prediction(both.rate / _CORES, f"half of two cores: {both.basis}")
+  return both if cores == _CORES else None
+
+
+def _from_measured(here: Sequence[Measured], architecture: str, size: int) -> Prediction | None:
+  """Returns the measurement of a case, or else what the one most like it lets one expect.
+
+  Args:
+    here: Measurements of one device. Of several batches the largest counts.
+    architecture: Short name of the network.
+    size: Side of the images in pixels.
+  """
+  if not here:
+    return None
+
+  def distance(m: Measured) -> tuple[float, ...]:
+    return (*_unlike(m.architecture, architecture), abs(math.log(m.size / size)), -m.batch)
+
+  nearest = min(here, key=distance)
+  case = (nearest.architecture, nearest.size)
+  same = [m for m in here if (m.architecture, m.size, m.batch) == (*case, nearest.batch)]
+  speed = statistics.median(m.rate for m in same) * training_flops(*case)
+  is_it = case == (architecture, size)
+  basis = (
+    f"measured, median of {len(same)}" if is_it else f"FLOP/s of {case[0]} at {case[1]} pixels"
+  )
+  return Prediction(speed / training_flops(architecture, size), basis, measured=is_it)
+
+
+def _unlike(one: str, other: str) -> tuple[float, float]:
+  """Returns how far two networks are from each other: in width, then in depth, both on a log."""
+  a, b = architectures.find(one), architectures.find(other)
+  depths = sum(a.depths) / sum(b.depths)
+  return abs(math.log(a.width / b.width)), abs(math.log(depths))
+
+
+def _card(device: str) -> str:
+  """Returns what a device is called here, from such as 'NVIDIA H200'."""
+  known = (name for name in roofline.ACCELERATORS if name in device)
+  return next(known, device.removeprefix("NVIDIA "))
 
 
 def _measured(record: dict[str, Any]) -> Measured | None:
   """Returns the measurement in a line of the results file, None if it holds none."""
-  machine, ours = record["machine"], record["ours"]
-  if not machine.endswith(f" {_CORES} cores") or "NVIDIA" in machine or ours is None:
+  ours, text = record["ours"], record["configuration"]
+  *gpus, _, cores = record["machine"].split(", ")  # `machine.Machine`
+  on_two_cores = not gpus and cores == f"{_CORES} cores"
+  if ours is None:
     return None
   if record["benchmark"] == "train_step" and record["quantity"] == "training":
-    case = _CASE.fullmatch(record["configuration"])
-    return Measured(case[1], int(case[2]), ours) if case else None
-  if record["benchmark"] == "scaling" and record["unit"] == "s":
-    case = _SCALED.fullmatch(record["configuration"])
+    case = _CASE.fullmatch(text)
+    if case and case[4] == "float32" and on_two_cores:
+      return Measured(case[1], int(case[2]), int(case[3]), ours)
+    if case and case[4] == "bfloat16" and gpus:  # of several the benchmark takes the first
+      return Measured(case[1], int(case[2]), int(case[3]), ours, _card(gpus[0]))
+  if record["benchmark"] == "scaling" and record["unit"] == "s" and on_two_cores:
+    case = _SCALED.fullmatch(text)
     batch = next(axis.spec["batch"] for axis in scaling.AXES if axis.field == "size")
-    return Measured(case[1], int(case[2]), batch / ours) if case else None
+    return Measured(case[1], int(case[2]), batch, batch / ours) if case else None
   return None

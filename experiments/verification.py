@@ -7,8 +7,9 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from bit_jax import errors, files, runs
+from bit_jax import errors, files, runs, weights
 from bit_jax.data import vtab
+from bit_jax.weights import cache, catalogue, fetch
 from experiments import released
 
 # Points, beyond the rounding of the published value. The official frameworks differ among
@@ -44,6 +45,7 @@ class Row:
     measured: In per cent, None where nothing was.
     judged: Whether the published value was obtained in the same way.
     remark: Why nothing was measured, or why it isn't judged.
+    missing_file: If that is for want of the checkpoint, its path below the cache folder; else ''.
   """
 
   checkpoint: str
@@ -57,6 +59,7 @@ class Row:
   measured: float | None = None
   judged: bool = False
   remark: str = ""
+  missing_file: str = ""
 
   @property
   def difference(self) -> float | None:
@@ -110,12 +113,45 @@ def header() -> str:
   return "".join(f"{name:<{width}}" for name, width in _WIDTHS.items()) + "source"
 
 
-def line(row: Row) -> str:
-  """Returns a row of the table."""
+def lines(new: Sequence[Row], found: Sequence[Row]) -> Iterator[str]:
+  """Yields the lines of some rows in the table; a file that is missing has one, the first time.
+
+  Args:
+    new: The rows of a check.
+    found: All rows so far, these last.
+  """
+  file = new[0].missing_file
+  if file:
+    if sum(row.missing_file == file for row in found) == 1:
+      yield f"{new[0].checkpoint:<{_WIDTHS['checkpoint']}}missing: {file}"
+    return
+  reasons = _reasons(found)
+  yield from (_line(row, reasons) for row in new)
+
+
+def missing(names: Sequence[str]) -> str:
+  """Returns what to do about checkpoints that aren't at hand, '' if all are.
+
+  Args:
+    names: Of the catalogue, each once.
+  """
+  absent = [c for c in map(weights.find, names) if not (c.embedded or fetch.cached(c))]
+  if not absent:
+    return ""
+  size = sum(4 * c.num_parameters for c in absent) / 1e9  # float32
+  return (
+    f"{len(absent)} of {len(names)} checkpoints are missing; looked for in {cache.directory()} "
+    f"(${cache.ENVIRONMENT_VARIABLE}).\n"
+    f"--download gets them from {catalogue.BASE_URL} ({size:,.1f} GB),\n"
+    "or put them into that folder, each at the path that stands in its line.\n\n"
+  )
+
+
+def _line(row: Row, reasons: Sequence[str]) -> str:
   cells = [row.checkpoint, row.dataset, row.test_size]
   if row.measured is None:
     start = "".join(f"{c:<{w}}" for c, w in zip(cells, _WIDTHS.values(), strict=False))
-    return f"{start}not evaluated: {row.remark}"
+    return f"{start}not evaluated [{reasons.index(row.remark) + 1}]"
   off = "" if row.difference is None else f"{row.difference:+.2f}"
   marks = {"different": " !", "measured": " *" if off else ""}
   cells += [f"{row.images:,}", row.metric]
@@ -127,7 +163,9 @@ def line(row: Row) -> str:
 
 def notes(found: Sequence[Row]) -> Iterator[str]:
   """Yields what there is to know of a table."""
-  views = " ".join(row.test_size for row in found)
+  for number, reason in enumerate(_reasons(found), 1):
+    yield f"[{number}] {reason}"
+  views = " ".join(row.test_size for row in found if row.measured is not None)
   if "square" in views:
     yield (
       "square: the whole image is resized to a square as BiT does it (bilinear, not antialiased)."
@@ -137,7 +175,7 @@ def notes(found: Sequence[Row]) -> Iterator[str]:
       "A of B: the shorter side is resized to B pixels, antialiased, and the centre of A x A is "
       "taken, as timm does it; BiT's own evaluation resizes to a square."
     )
-  if any(row.expected is not None for row in found):
+  if any(row.difference is not None for row in found):
     yield (
       f"A difference of more than {TOLERANCE:g} points and the rounding of the published value is "
       "marked !: official frameworks differ by 0.03, and the official JAX code leaves out the last "
@@ -178,7 +216,7 @@ def require(found: Sequence[Row]) -> None:
   verdicts = [row.verdict for row in found]
   if not any(verdict != "missing" for verdict in verdicts):
     raise errors.UserError(
-      "Nothing could be evaluated: the table says what is missing, and what to do about it."
+      "Nothing could be evaluated: above it says what is missing, and what to do about it."
     )
   different = sorted({row.checkpoint for row in found if row.verdict == "different"})
   if different:
@@ -214,6 +252,12 @@ def require_suffix(path: pathlib.Path) -> None:
 def record(row: Row) -> dict[str, Any]:
   """Returns a row as it is written."""
   return {**dataclasses.asdict(row), "difference": row.difference, "verdict": row.verdict}
+
+
+def _reasons(found: Sequence[Row]) -> list[str]:
+  """Returns why checkpoints that are there weren't evaluated, each reason once."""
+  rows = (row for row in found if row.measured is None and not row.missing_file)
+  return list(dict.fromkeys(row.remark for row in rows))
 
 
 def _of_run(

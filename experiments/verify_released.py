@@ -7,17 +7,19 @@ A pattern is a part of a name, or has wildcards ('BiT-M-*-ILSVRC2012'); without 
 something to be compared with are evaluated: those on CIFAR-10 and ImageNet, the distilled ones,
 the 285 of VTAB and the one that comes with the package. Each is scored on the whole test split, at
 the size and in the way in which its published value was obtained. Nothing is downloaded unless
-`--download` is given; what isn't there is listed with what to do, and the others are evaluated.
-The exit status is not 0 if nothing could be evaluated or a figure is off.
+`--download` is given; what isn't there is listed, with what to do about it, and the others are
+evaluated. The exit status is not 0 if nothing could be evaluated or a figure is off.
 """
 
 import argparse
+import dataclasses
 import fnmatch
 import pathlib
 import sys
 from collections.abc import Sequence
 
 from bit_jax import architectures, commands, errors, hyperrule, parallel, weights
+from bit_jax.weights import fetch
 from experiments import evaluation, released, verification
 
 
@@ -33,11 +35,14 @@ def main(argv: Sequence[str]) -> None:
     verification.require_suffix(options.out)
   found: list[verification.Row] = []
   todo = _checks(options)
+  if not (options.weights or options.download):
+    print(verification.missing(list(dict.fromkeys(check.name for check in todo))), end="")
   print(verification.header(), flush=True)
   for check in todo:
     new = _rows(check, options)
-    print("\n".join(map(verification.line, new)), flush=True)
     found += new
+    for text in verification.lines(new, found):
+      print(text, flush=True)
     if options.out:
       verification.write(options.out, found)
   print()
@@ -104,6 +109,7 @@ def _checks(options: argparse.Namespace) -> list[released.Check]:
 
 def _rows(check: released.Check, options: argparse.Namespace) -> list[verification.Row]:
   """Evaluates a checkpoint; a mistake with it doesn't stop the others."""
+  nothing = verification.Row(check.name, check.dataset, str(check.view))
   try:
     file = weights.resolve(check.weights) if options.download else weights.locate(check.weights)
     name, _ = weights.infer(file)
@@ -121,8 +127,11 @@ def _rows(check: released.Check, options: argparse.Namespace) -> list[verificati
       batch_size=options.batch,
       dtype=parallel.compute_dtype(options.dtype),
     )
+  except fetch.NotInCacheError as e:
+    file_name = weights.find(check.weights).file
+    return [dataclasses.replace(nothing, remark=str(e), missing_file=file_name)]
   except errors.UserError as e:
-    return [verification.Row(check.name, check.dataset, str(check.view), remark=str(e))]
+    return [dataclasses.replace(nothing, remark=str(e))]
   return verification.rows(check, means, len(tests.part), tests.warnings)
 
 

@@ -6,16 +6,24 @@ import pytest
 from bit_jax import architectures, memory, models
 from experiments import cost_tables, throughput
 
-KNOWN = [throughput.Measured("R50x1", 128, 8.0)]
+KNOWN = [throughput.Measured("R50x1", 128, 16, 8.0)]
+ON_CARDS = [
+  throughput.Measured("R50x1", 128, 512, 5120.0, "H200"),
+  throughput.Measured("R50x1", 128, 512, 512.0, "L4"),
+]
 
 
 @pytest.fixture(scope="module")
 def rows():
+  return read(KNOWN)
+
+
+def read(known):
   """{(network, pixels, ...): cells} of each table, by its titles."""
   tables = {}
-  for line in cost_tables.document(KNOWN, [("a case", "2", "1", "2.00", "a guess")]):
+  for line in cost_tables.document(known, []):
     cells = [cell.strip() for cell in line.strip("|").split("|")]
-    if line.startswith(("| network", "| case")):
+    if line.startswith("| network"):
       current = tables[tuple(cells)] = []
     elif line.startswith("| "):
       current.append(cells)
@@ -63,8 +71,32 @@ def test_time(rows):
   assert other[2].startswith("~ ")
 
 
-def test_checks(rows):
-  assert table(rows, "basis") == [["a case", "2", "1", "2.00", "a guess"]]
+def test_a_card_that_was_measured():
+  found = table(read(KNOWN + ON_CARDS), throughput.CPU)
+  (cells,) = [c for c in found if c[:2] == ["R50x1", "128"]]
+  a100, h100, h200, l4 = cells[3:]
+  assert (a100[:3], h100[:3]) == (">= ", ">= ")
+  assert (h200, l4) == ("m 50 s / 17 min / 33 min", "m 8.3 min / 2.8 h / 5.6 h")
+  (other,) = [c for c in found if c[:2] == ["R101x1", "128"]]
+  assert [c.split()[0] for c in other[2:]] == ["~", ">=", ">=", "~", "~"]
+  (short,) = [c for c in cost_tables.summary(KNOWN + ON_CARDS) if c.startswith("| R50x1 | 128")]
+  assert short.endswith("| m 50 s / 17 min / 33 min |")
+
+
+def test_what_is_said_of_cards_follows_from_what_was_measured():
+  def said(known):
+    lines = list(cost_tables.document(known, ["a check"]))
+    assert lines[-2:] == ["", "a check"]
+    sheets = [line.split(":")[0] for line in lines if line.startswith("- ")]
+    return next(line for line in lines if line.startswith("Small / medium")), sheets
+
+  nothing, sheets = said(KNOWN)
+  assert "On cards nothing was measured: `>=` is the least time" in nothing
+  assert sheets == ["- A100", "- H100", "- H200"]
+  some, sheets = said(KNOWN + ON_CARDS)
+  assert "nothing" not in some
+  assert "where something was measured (H200, L4); else `>=` is the least time" in some
+  assert sheets == ["- A100", "- H100", "- H200"]
 
 
 @pytest.mark.parametrize(
@@ -81,7 +113,7 @@ def test_checks(rows):
   ],
 )
 def test_durations(seconds, text):
-  assert cost_tables._duration(seconds) == text
+  assert cost_tables.duration(seconds) == text
 
 
 @pytest.mark.parametrize(

@@ -96,6 +96,20 @@ def test_images_are_resized_on_their_way_where_their_centre_is_wanted():
   assert images.shape == (3, 6, 6, 3)
 
 
+def test_a_line_a_minute_where_there_is_no_terminal(monkeypatch, capsys):
+  times = iter([0.0, 30.0, 61.0, 100.0, 122.0])
+  monkeypatch.setattr(evaluation.time, "monotonic", lambda: next(times))
+  with evaluation._progress("R50x1 on some set", 10_000) as tell:
+    for _ in range(4):
+      tell(1_000)
+  printed = capsys.readouterr()
+  assert printed.err.splitlines() == [
+    "R50x1 on some set: 2,000 of 10,000 images, 4m 04s left",
+    "R50x1 on some set: 4,000 of 10,000 images, 3m 03s left",
+  ]
+  assert printed.out == ""
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _compilation_cache(tmp_path_factory):
   with running.compilation_cache(tmp_path_factory):

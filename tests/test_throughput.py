@@ -1,6 +1,7 @@
 """Tests of experiments.throughput."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -9,19 +10,26 @@ from experiments import throughput
 from experiments.benchmarks import roofline
 
 KNOWN = [
-  throughput.Measured("R50x1", 128, 8.0),
-  throughput.Measured("R50x1", 128, 6.0),
-  throughput.Measured("R50x1", 128, 7.5),
-  throughput.Measured("R50x1", 480, 0.5),
-  throughput.Measured("R14x0.5", 48, 240.0),
+  throughput.Measured("R50x1", 128, 16, 8.0),
+  throughput.Measured("R50x1", 128, 16, 6.0),
+  throughput.Measured("R50x1", 128, 16, 7.5),
+  throughput.Measured("R50x1", 480, 2, 0.5),
+  throughput.Measured("R14x0.5", 48, 8, 240.0),
 ]
-ENVIRONMENT = {
-  "platform": "cpu",
-  "machine": "Linux x86_64, 2 cores",
-  "dtype": "float32",
-  "num_devices": 1,
-}
-CONFIG = {"model": "R14x0.5", "crop": 48, "batch_size": 64}
+CARDS = [
+  throughput.Measured("R50x1", 128, 512, 5000.0, "H200"),
+  throughput.Measured("R50x1", 128, 64, 2000.0, "H200"),
+  throughput.Measured("R101x3", 128, 128, 700.0, "H200"),
+  throughput.Measured("R50x1", 128, 512, 300.0, "L4"),
+]
+SETTING = throughput.Setting("R14x0.5", 48, 64, "float32", "cpu", 1, "Linux x86_64, 2 cores")
+ON_CARD = {"dtype": "bfloat16", "device": "NVIDIA H200", "machine": "Linux x86_64, 16 cores"}
+
+
+def bound(card, architecture, size, batch):
+  return roofline.images_per_second(
+    roofline.ACCELERATORS[card], architectures.find(architecture), size, batch, training=True
+  )
 
 
 def record(**changes):
@@ -53,6 +61,7 @@ def test_lines_that_are_no_measurement_of_ours(tmp_path):
     record(),  # against another peer
     record(machine="Some CPU, 16 cores"),
     record(machine="NVIDIA H200, Some CPU, 2 cores"),
+    record(machine="NVIDIA H200, Some CPU, 16 cores", ours=None),
     record(ours=None),
     record(quantity="peak memory"),
     record(benchmark="inference"),
@@ -68,10 +77,30 @@ def test_lines_that_are_no_measurement_of_ours(tmp_path):
   ]
   path.write_text("".join(json.dumps(line) + "\n" for line in lines))
   assert throughput.measurements(path) == [
-    throughput.Measured("R50x1", 128, 8.0),
-    throughput.Measured("R50x1", 128, 8.5),
-    throughput.Measured("R14x0.5", 48, 200.0),
+    throughput.Measured("R50x1", 128, 16, 8.0),
+    throughput.Measured("R50x1", 128, 16, 8.5),
+    throughput.Measured("R14x0.5", 48, 8, 200.0),
   ]
+
+
+def test_what_was_measured_on_cards(tmp_path):
+  """Lines as the benchmark writes them there (`results.Row`, `machine.Machine`)."""
+  path = tmp_path / "results.jsonl"
+  on_card = {"configuration": "R50x1 128 px batch 512 bfloat16", "ours": 5000.0}
+  lines = [
+    record(machine="NVIDIA H200, Some CPU, 16 cores", **on_card),
+    record(machine="NVIDIA A100-SXM4-80GB, NVIDIA A100-SXM4-80GB, Some CPU, 2 cores", **on_card),
+    record(machine="NVIDIA L4, Some CPU, 2 cores", **on_card),
+    record(machine="NVIDIA H200, Some CPU, 16 cores", **on_card, quantity="peak memory"),
+    record(machine="NVIDIA H200, Some CPU, 16 cores"),  # --device=cpu
+  ]
+  path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+  known = throughput.measurements(path)
+  assert known == [
+    throughput.Measured("R50x1", 128, 512, 5000.0, card) for card in ("H200", "A100", "L4")
+  ]
+  assert throughput.measured_cards(known) == ["A100", "H200", "L4"]
+  assert throughput.on_cpu(known, "R50x1", 128) is None
 
 
 def test_what_was_measured_is_taken_as_it_is():
@@ -86,11 +115,57 @@ def test_another_size_goes_by_its_operations():
   assert (found.measured, found.basis) == (False, "FLOP/s of R50x1 at 480 pixels")
 
 
-def test_another_network_goes_by_the_r50x1():
-  found = throughput.on_cpu(KNOWN, "R101x3", 128)
-  ratio = throughput.training_flops("R50x1", 128) / throughput.training_flops("R101x3", 128)
-  assert found.rate == pytest.approx(7.5 * ratio)
-  assert throughput.on_cpu(KNOWN[-1:], "R101x3", 128) is None
+@pytest.mark.parametrize(
+  ("architecture", "like"),
+  [
+    ("R101x1", "R50x1"),  # as wide
+    ("R152x2", "R101x3"),  # 3 is nearer to 2 than 1 is, as a ratio
+    ("R152x4", "R101x3"),
+    ("R50x3", "R101x3"),
+    ("R14x0.5", "R50x1"),
+  ],
+)
+def test_another_network_goes_by_the_one_most_like_it(architecture, like):
+  known = [throughput.Measured("R50x1", 128, 8, 8.0), throughput.Measured("R101x3", 480, 8, 0.5)]
+  (m,) = [m for m in known if m.architecture == like]
+  found = throughput.on_cpu(known, architecture, 128)
+  flops = [throughput.training_flops(*case) for case in ((like, m.size), (architecture, 128))]
+  assert found.rate == pytest.approx(m.rate * flops[0] / flops[1])
+  assert found.basis == f"FLOP/s of {like} at {m.size} pixels"
+
+
+def test_nothing_is_known_where_nothing_was_measured():
+  assert throughput.on_cpu([], "R50x1", 128) is None
+  assert throughput.on_cpu(CARDS, "R50x1", 128) is None
+  assert throughput.on_card(KNOWN, "L4", "R50x1", 128, 512) is None
+
+
+def test_a_card_of_which_nothing_was_measured_has_its_roofline():
+  found = throughput.on_card(KNOWN, "H200", "R50x1", 128, 512)
+  assert found.rate == pytest.approx(bound("H200", "R50x1", 128, 512))
+  assert (found.measured, found.bound, found.basis) == (False, True, "roofline of H200")
+
+
+def test_what_was_measured_on_a_card_replaces_its_roofline():
+  found = throughput.on_card(CARDS, "H200", "R50x1", 128, 512)
+  assert (found.rate, found.measured, found.bound) == (pytest.approx(5000), True, False)
+  assert throughput.on_card(CARDS, "L4", "R50x1", 128, 512).rate == pytest.approx(300)
+  assert throughput.on_card(CARDS, "A100", "R50x1", 128, 512).bound
+
+
+def test_of_several_batches_the_largest_counts():
+  assert throughput.on_card(CARDS[:2], "H200", "R50x1", 128, 512).rate == pytest.approx(5000)
+  assert throughput.on_card(CARDS[1::-1], "H200", "R50x1", 128, 512).rate == pytest.approx(5000)
+
+
+def test_an_estimate_stays_below_the_roofline():
+  slow = [throughput.Measured("R50x1", 128, 512, 100.0, "H200")]
+  ratio = throughput.training_flops("R50x1", 128) / throughput.training_flops("R101x1", 128)
+  found = throughput.on_card(slow, "H200", "R101x1", 128, 512)
+  assert (found.rate, found.measured, found.bound) == (pytest.approx(100 * ratio), False, False)
+  fast = [throughput.Measured("R50x1", 128, 512, 1e6, "H200")]
+  found = throughput.on_card(fast, "H200", "R101x1", 128, 512)
+  assert (found.rate, found.bound) == (pytest.approx(bound("H200", "R101x1", 128, 512)), True)
 
 
 def test_a_step_takes_three_forward_passes():
@@ -99,32 +174,42 @@ def test_a_step_takes_three_forward_passes():
 
 
 def test_a_run_on_two_cores():
-  assert throughput.of_run(KNOWN, CONFIG, ENVIRONMENT).rate == pytest.approx(240)
+  assert throughput.of_run(KNOWN, SETTING).rate == pytest.approx(240)
+
+
+def test_one_core_is_half_of_two():
+  found = throughput.of_run(KNOWN, replace(SETTING, machine="Linux x86_64, 1 core"))
+  assert found.rate == pytest.approx(120)
+  assert found.basis == "half of two cores: measured, median of 1"
+  assert not found.measured
 
 
 @pytest.mark.parametrize(
   "changes",
   [
     {"machine": "Linux x86_64, 32 cores"},
+    {"machine": "Linux x86_64, 12 cores"},
+    {"machine": ""},
     {"dtype": "bfloat16"},
-    {"platform": "gpu", "device": "NVIDIA T4", "dtype": "bfloat16"},
-    {"platform": "gpu", "device": "NVIDIA H200", "dtype": "float32"},
+    {"dtype": ""},
+    {**ON_CARD, "device": "NVIDIA T4"},
+    {**ON_CARD, "dtype": "float32"},
+    {**ON_CARD, "num_devices": None},
   ],
 )
 def test_devices_of_which_nothing_is_known(changes):
-  assert throughput.of_run(KNOWN, CONFIG, {**ENVIRONMENT, **changes}) is None
+  assert throughput.of_run(KNOWN, replace(SETTING, **changes)) is None
 
 
-def test_a_run_on_cards_is_bounded_by_their_roofline():
-  environment = {
-    **ENVIRONMENT,
-    "platform": "gpu",
-    "device": "NVIDIA H200",
-    "dtype": "bfloat16",
-    "num_devices": 4,
-  }
-  found = throughput.of_run([], {**CONFIG, "batch_size": 512}, environment)
-  one = roofline.images_per_second(
-    roofline.ACCELERATORS["H200"], architectures.find("R14x0.5"), 48, 128, training=True
-  )
+def test_a_run_on_cards_is_as_many_times_one():
+  setting = replace(SETTING, **ON_CARD, batch=512, num_devices=4)
+  found = throughput.of_run([], setting)
+  one = bound("H200", "R14x0.5", 48, 128)
   assert (found.rate, found.bound) == (pytest.approx(4 * one), True)
+  assert found.basis == "4 x roofline of H200"
+  found = throughput.of_run(CARDS, replace(setting, architecture="R50x1", size=128))
+  assert (found.rate, found.measured) == (pytest.approx(20_000), False)
+  assert found.basis == "4 x measured, median of 1"
+  assert throughput.of_run(
+    CARDS, replace(setting, architecture="R50x1", size=128, num_devices=1)
+  ).measured

@@ -13,7 +13,13 @@ from experiments import evaluation, released, verification
 
 EXPECTED = released.Expected("top1", 97.64, 0.005, "a colab")
 CHECK = released.Check("some", "some", "cifar10", evaluation.View(128), (EXPECTED,))
-MISSING = verification.Row("some", "cifar10", "128 square", remark="get it")
+BROKEN = verification.Row("some", "cifar10", "128 square", remark="mend it")
+MISSING = verification.dataclasses.replace(BROKEN, remark="get it", missing_file="vtab/some.npz")
+
+
+def line_of(row):
+  (line,) = verification.lines([row], [row])
+  return line
 
 
 def row(measured, **changes):
@@ -61,7 +67,7 @@ def test_a_row_for_each_published_value_that_was_measured():
 
 def test_lines_have_their_columns_below_the_titles():
   header = verification.header()
-  line = verification.line(row(97.5))
+  line = line_of(row(97.5))
   for title, text in (
     ("checkpoint", "some"),
     ("data set", "cifar10"),
@@ -74,9 +80,29 @@ def test_lines_have_their_columns_below_the_titles():
     ("source", "a colab"),
   ):
     assert line[header.index(title) :].startswith(text)
-  assert verification.line(row(97.6)).split()[-3:] == ["-0.04", "a", "colab"]
-  assert "-0.14 *" in verification.line(row(97.5, judged=False))
-  assert verification.line(MISSING).endswith("not evaluated: get it")
+  assert line_of(row(97.6)).split()[-3:] == ["-0.04", "a", "colab"]
+  assert "-0.14 *" in line_of(row(97.5, judged=False))
+
+
+def test_why_nothing_was_measured_stands_below_the_table_once():
+  other = verification.dataclasses.replace(BROKEN, remark="another")
+  found = [BROKEN, row(97.6), other, BROKEN]
+  lines = [line for one in found for line in verification.lines([one], found)]
+  assert [line.rpartition("not evaluated ")[2] for line in lines[::2]] == ["[1]", "[2]"]
+  assert lines[3] == lines[0]
+  assert list(verification.notes(found))[:2] == ["[1] mend it", "[2] another"]
+
+
+def test_a_missing_file_is_one_line():
+  (first,) = verification.lines([MISSING], [row(97.6), MISSING])
+  assert first.split() == ["some", "missing:", "vtab/some.npz"]
+  assert list(verification.lines([MISSING], [MISSING, MISSING])) == []
+
+
+def test_what_is_missing_is_counted():
+  names = ["R14x0.5-CIFAR100", "R50x1_224", "BiT-M-R50x1-CIFAR10"]
+  assert verification.missing(names).startswith("2 of 3 checkpoints are missing; looked for in ")
+  assert verification.missing(names[:1]) == ""
 
 
 def test_notes_tell_what_the_table_needs():
@@ -88,7 +114,7 @@ def test_notes_tell_what_the_table_needs():
   assert any(n.startswith("A of B") for n in other)
   assert any("isn't judged" in n for n in other)
   assert "Odd." in list(verification.notes([row(97.6, remark="Odd.")]))
-  assert list(verification.notes([MISSING])) == square[:1]
+  assert list(verification.notes([MISSING])) == []
 
 
 def scored(architecture, run, tasks, value, rule="paper"):
@@ -131,7 +157,7 @@ def test_nothing_of_vtab_nothing_of_means():
 def test_what_ends_in_an_error():
   verification.require([MISSING, row(97.6)])
   verification.require([row(50.0, judged=False)])
-  with pytest.raises(errors.UserError, match="Nothing could be evaluated: the table"):
+  with pytest.raises(errors.UserError, match="Nothing could be evaluated: above"):
     verification.require([MISSING, MISSING])
   with pytest.raises(errors.UserError, match=r"1 figures are off by more than 0\.1 .*: some"):
     verification.require([MISSING, row(97.6), row(90.0)])

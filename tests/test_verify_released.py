@@ -12,7 +12,7 @@ import synthetic
 
 from bit_jax import architectures, commands, models, weights
 from bit_jax.data import arrays, device
-from bit_jax.weights import cache
+from bit_jax.weights import cache, catalogue
 from experiments import evaluation, verify_released
 
 
@@ -74,16 +74,41 @@ def test_a_file_of_ones_own_against_its_card(own, accuracy, tmp_path, capsys):
   assert "1 figures are off by more than 0.1 points and their rounding: own." in printed.err
 
 
-def test_what_is_missing_is_told_exactly(capsys):
-  assert run("BiT-M-R50x1-CIFAR10") == commands.MISTAKE
+def test_what_is_missing_is_told_exactly(tmp_path, capsys):
+  out = tmp_path / "rows.json"
+  assert run("BiT-M-R50x1-CIFAR10", f"--out={out}") == commands.MISTAKE
   printed = capsys.readouterr()
-  assert (
-    "not evaluated: BiT-M-R50x1-CIFAR10 is not in the cache: `python -m bit_jax.weights download "
-    f"BiT-M-R50x1-CIFAR10` gets it, or put it at {cache.directory() / 'BiT-M-R50x1-CIFAR10.npz'}."
-  ) in printed.out
-  assert printed.err == (
-    "error: Nothing could be evaluated: the table says what is missing, and what to do about it.\n"
+  told, base, rest, empty, header, line, *others = printed.out.splitlines()
+  assert told == (
+    f"1 of 1 checkpoints are missing; looked for in {cache.directory()} ($BIT_JAX_CACHE)."
   )
+  size = 4 * weights.find("BiT-M-R50x1-CIFAR10").num_parameters / 1e9
+  assert base == f"--download gets them from {catalogue.BASE_URL} ({size:.1f} GB),"
+  assert rest == "or put them into that folder, each at the path that stands in its line."
+  assert line.split() == ["BiT-M-R50x1-CIFAR10", "missing:", "BiT-M-R50x1-CIFAR10.npz"]
+  assert (empty, header.split()[0], others) == ("", "checkpoint", [""])
+  assert printed.err == (
+    "error: Nothing could be evaluated: above it says what is missing, and what to do about it.\n"
+  )
+  (row,) = json.loads(out.read_text())
+  assert row["verdict"] == "missing"
+  assert row["missing_file"] == "BiT-M-R50x1-CIFAR10.npz"
+  assert "python -m bit_jax.weights download BiT-M-R50x1-CIFAR10" in row["remark"]
+
+
+def test_a_missing_file_is_one_short_line_however_often_it_would_be_evaluated(tmp_path, capsys):
+  out = tmp_path / "rows.json"
+  assert run("BiT-M-R152x4-run*-smallnorb-*", "run0-dtd", f"--out={out}") == commands.MISTAKE
+  lines = [line for line in capsys.readouterr().out.splitlines() if "missing: " in line]
+  assert len(lines) == len({line.split()[0] for line in lines}) == 3 * 2 + 5
+  assert all(len(line) <= 100 for line in lines)
+  assert "missing: vtab/BiT-M-R152x4-run0-dtd.npz" in "\n".join(lines)
+  assert len(json.loads(out.read_text())) == 2 * (3 * 2 + 5)  # at 384 and at 480 pixels
+
+
+def test_where_all_is_at_hand_nothing_is_said_of_what_is_missing(tmp_path, capsys):
+  assert run("R14x0.5-CIFAR100", f"--data_dir={tmp_path}") == commands.MISTAKE
+  assert capsys.readouterr().out.startswith("checkpoint  ")
 
 
 def test_missing_data_are_told_and_the_others_evaluated(own, tmp_path, monkeypatch, capsys):
@@ -91,9 +116,12 @@ def test_missing_data_are_told_and_the_others_evaluated(own, tmp_path, monkeypat
     verify_released.released, "names", lambda: ["R14x0.5-CIFAR100", "BiT-M-R50x1-CIFAR10"]
   )
   assert run(f"--data_dir={tmp_path}", f"--out={tmp_path / 'rows.csv'}") == commands.MISTAKE
-  first, second = capsys.readouterr().out.splitlines()[1:3]
-  assert "python -m bit_jax.data doctor cifar100 --download --data_dir=" in first
-  assert "python -m bit_jax.weights download BiT-M-R50x1-CIFAR10" in second
+  first, second, empty, reason = capsys.readouterr().out.splitlines()[-4:]
+  assert first.split()[-3:] == ["not", "evaluated", "[1]"]
+  assert second.endswith("missing: BiT-M-R50x1-CIFAR10.npz")
+  assert empty == ""
+  assert reason.startswith("[1] The data set cifar100 3.0.2 is not prepared")
+  assert "python -m bit_jax.data doctor cifar100 --download --data_dir=" in reason
   assert (tmp_path / "rows.csv").read_text().count(",missing\n") == 2
 
 
@@ -150,7 +178,7 @@ def test_mistakes_are_told(arguments, said, capsys):
 def test_a_damaged_file_stops_no_other(own, tmp_path, capsys):
   own.write_bytes(own.read_bytes()[:1000])
   assert run(f"--weights={own}", "--dataset=digits", "--size=16") == commands.MISTAKE
-  assert "not evaluated: " in (out := capsys.readouterr().out)
+  assert "not evaluated [1]" in (out := capsys.readouterr().out)
   assert "truncated" in out
 
 
@@ -163,6 +191,7 @@ def test_a_head_of_another_size(own, capsys):
 def test_ctrl_c_keeps_what_is_done(own, tmp_path, monkeypatch, capsys):
   check = verify_released.released.of_file(str(own), "digits", 16)
   monkeypatch.setattr(verify_released, "_checks", lambda options: check * 2)
+  monkeypatch.setattr(verify_released.verification, "missing", lambda names: "")
   calls = []
 
   def evaluate(*_, **__):
