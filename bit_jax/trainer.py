@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import os
 import pathlib
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ from bit_jax import (
   checkpoint,
   clock,
   description,
+  determinism,
   errors,
   experiment,
   feeds,
@@ -87,7 +87,8 @@ def train_and_evaluate(config: Any, workdir: str) -> dict[str, Any]:
   """
   began = time.monotonic()
   config, spec = experiment.resolve(config)
-  _require_determinism(config)
+  if config.deterministic:
+    determinism.require()
   layout = order.device_layout(config.batch_size, jax.device_count(), config.mixup_alpha > 0)
   planning.require_microbatch(config, layout.shape[1])  # a mistake is told before data is read
   is_first = jax.process_index() == 0
@@ -115,15 +116,6 @@ def train_and_evaluate(config: Any, workdir: str) -> dict[str, Any]:
       began=began,
     )
     return _train(run)
-
-
-def _require_determinism(config: Any) -> None:
-  flag = "--xla_gpu_deterministic_ops=true"
-  if config.deterministic and flag not in os.environ.get("XLA_FLAGS", ""):
-    raise errors.UserError(
-      f"deterministic needs XLA_FLAGS={flag} in the environment before the first computation; "
-      f"python -m bit_jax.train sets it by itself."
-    )
 
 
 def _agree_on_streams(data: loading.Loaded) -> loading.Loaded:

@@ -1,5 +1,6 @@
 """Tests of experiments.sweeping.queueing and experiments.sweeping.table: folders stand for runs."""
 
+import dataclasses
 import json
 
 import pytest
@@ -104,10 +105,10 @@ def test_the_speed_of_today_is_known_by_what_was_made_today(tmp_path):
 
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=12), st.data())
 def test_every_run_ends_once_whatever_becomes_of_it(tmp_path_factory, befores, data):
-  runs = []
+  runs, one = [], planned("one")
   for i, before in enumerate(befores):
     after = f"r{i - before}" if 0 < before <= i else None
-    runs.append(grid.Planned(f"r{i}", None, None, {}, after, None))
+    runs.append(dataclasses.replace(one, name=f"r{i}", after=after))
   queue = queueing.Queue(runs, tmp_path_factory.mktemp("queue"))
   taken = []
   while (one := queue.take()) is not None:

@@ -20,8 +20,8 @@ from bit_jax import commands, errors, experiment, interruption, trainer
 from experiments import sweep
 from experiments.sweeping import (
   grid,
+  jobs,
   ledger,
-  local,
   queueing,
   slurm,
   slurm_cluster,
@@ -178,7 +178,7 @@ def test_each_run_is_a_job_that_is_told_what_the_local_worker_is(stub, mine):
     for number, name in enumerate("ab", 1):
       path = mine.out / "slurm" / f"{number}_submitted.pkl"
       delayed = submitit.core.utils.DelayedSubmission.load(path)
-      assert delayed.args == (local.job(planned(name), mine.out, "mine"),)
+      assert delayed.args == (jobs.job(planned(name), mine.out, "mine"),)
       mine.finish(name, number)
     yield
 
@@ -537,7 +537,7 @@ def test_every_option_is_one_of_submitit(stub, tmp_path):
   names = [*slurm_cluster._SHARED, *slurm_cluster._OWN]
   options = {name: values.get(name, "text") for name in names}
   cluster = slurm_cluster.Cluster(tmp_path / "slurm", options)
-  assert cluster.submit("a", local.job(planned("a"), tmp_path, "mine"), {}) == "1"
+  assert cluster.submit("a", jobs.job(planned("a"), tmp_path, "mine"), {}) == "1"
   script = (stub.folder / "script-1").read_text()
   for name in ("partition", "gres", "wckey", "mail_user", "mem_per_cpu"):
     assert f"#SBATCH --{name.replace('_', '-')}=text" in script
@@ -608,7 +608,7 @@ def test_slurm_asks_a_job_to_stop(tmp_path, number, listening, monkeypatch):
   monkeypatch.setenv("SLURM_JOB_ID", "7")
   earlier = {n: signal.getsignal(n) for n in (signal.SIGUSR2, signal.SIGTERM)}
   try:
-    assert slurm_job.make(local.job(planned("a"), tmp_path, "mine")) == "interrupted"
+    assert slurm_job.make(jobs.job(planned("a"), tmp_path, "mine")) == "interrupted"
     signal.raise_signal(number)  # what comes late ends nothing
   finally:
     for one, handler in earlier.items():

@@ -15,17 +15,14 @@ another run, and one that is listed twice is run once.
 
 import dataclasses
 import fnmatch
-import hashlib
-import json
 import os
 import pathlib
 import runpy
-import sys
 import traceback
 from collections.abc import Iterable
 from typing import Any
 
-from bit_jax import errors, experiment
+from bit_jax import commands, errors, experiment
 from bit_jax.data import datasets
 
 _MODEL = "model.npz"
@@ -107,9 +104,7 @@ def _yielded(path: str) -> list[Run]:
     raise errors.UserError(
       f"There is no sweep file {path!r}: give its path, such as --config=experiments/fewshot.py."
     )
-  root = os.path.dirname(os.path.abspath(path))
-  if os.path.isfile(os.path.join(root, "__init__.py")):
-    sys.path.append(os.path.dirname(root))  # it imports its neighbours as `experiments....`
+  commands.show_neighbours(path)
   try:
     get_runs = runpy.run_path(path).get("get_runs")
     if get_runs is None:
@@ -133,8 +128,7 @@ def _yielded(path: str) -> list[Run]:
 
 
 def _plan(run: Run, out: pathlib.Path, names: dict[int, str], path: str) -> Planned:
-  config = run.config.copy_and_resolve_references()
-  after = None
+  config, after = run.config, None
   if run.initialised_from is not None:
     after = names.get(id(run.initialised_from))
     if after is None:
@@ -147,17 +141,12 @@ def _plan(run: Run, out: pathlib.Path, names: dict[int, str], path: str) -> Plan
   try:
     resolved, spec = experiment.resolve(config)
   except errors.UserError as e:
-    return Planned(_makeshift_name(config), config, None, labels, after, str(e))
+    name = f"{config.name}-{experiment.config_hash(config)}"
+    return Planned(name, config, None, labels, after, str(e))
   name = os.path.basename(experiment.default_workdir(resolved))
   if after is not None:
     resolved.weights = str(out / after / _MODEL)
   return Planned(name, resolved, spec, labels, after, None)
-
-
-def _makeshift_name(config: Any) -> str:
-  """Returns the name of a run whose config can't be resolved."""
-  digest = hashlib.sha256(json.dumps(config.to_dict(), sort_keys=True, default=str).encode())
-  return f"{config.name}-{digest.hexdigest()[:8]}"
 
 
 def _matching(planned: dict[str, Planned], pattern: str) -> list[Planned]:

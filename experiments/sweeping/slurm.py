@@ -7,12 +7,13 @@ leaves the jobs at work; the next one finds them in the queue.
 """
 
 import collections
+import contextlib
 import dataclasses
 import pathlib
 import time
 
 from bit_jax import errors, interruption
-from experiments.sweeping import ledger, local, progress, queueing, slurm_cluster
+from experiments.sweeping import jobs, ledger, progress, queueing, slurm_cluster
 
 _LOOK = 5.0  # seconds between two looks at the queue
 _GONE = 12  # looks in a row that must not find a job that has noted no end: a shared file system
@@ -79,7 +80,7 @@ class Watch:
       UserError: Slurm takes none.
       interruption.Interrupted: It was asked to stop; the jobs go on.
     """
-    with progress.Progress(self._queue) as shown:
+    with contextlib.closing(progress.Progress(self._queue)) as shown:
       self._adopt(shown)
       while self._queue.left:
         if stop.requested:
@@ -108,9 +109,9 @@ class Watch:
       one = self._queue.take()
       if one is None:
         return
-      job = local.job(one, self._out, self._sweep)
+      job = jobs.job(one, self._out, self._sweep)
       try:
-        number = self._cluster.submit(one.name, job, local.variables(one.config))
+        number = self._cluster.submit(one.name, job, jobs.variables(one.config))
       except slurm_cluster.NoAnswer as e:
         self._queue.put_back(one.name)
         if not stop.requested:  # Ctrl-C ends sbatch as well
@@ -157,7 +158,7 @@ class Watch:
         shown.say(f"{name}: interrupted at step {ledger.last_step(folder)}")
         return
       why = self._why(name, watched)
-    local.settle(self._queue, self._out, name, shown, why)
+    jobs.settle(self._queue, self._out, name, shown, why)
 
   def _interrupted(self, outcome: str | None, watched: _Watched) -> bool:
     """Returns whether Slurm stopped a job for reasons of its own."""

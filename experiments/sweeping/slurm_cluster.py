@@ -23,9 +23,8 @@ from experiments.sweeping import worker
 
 _ROOT = pathlib.Path(__file__).parents[2]  # of the checkout
 _PROGRAMS = ("sbatch", "srun", "squeue", "scancel")
-_HOURS = (
-  4  # a job's time, unless given: many partitions allow it, and what it leaves is gone on with
-)
+# A job's time, unless given: many partitions allow it, and what it leaves is gone on with.
+_HOURS = 4
 _PATIENCE = 60.0  # seconds for squeue to answer
 
 # submitit's options for one process on one node; the others don't go together with a run.
