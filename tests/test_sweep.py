@@ -58,7 +58,18 @@ def until(process, condition, seconds=200):
   ("argv", "facts"),
   [
     (["--config=nowhere.py"], ["no sweep file 'nowhere.py'", "experiments/fewshot.py"]),
-    (["--config=experiments/offline.py", "--only=x"], ["no run whose name matches 'x'"]),
+    (
+      ["--config=experiments/offline.py", "--only=5shot"],
+      ["no run whose name matches '5shot': names are matched whole, so try '*5shot*'"],
+    ),
+    (["--config=experiments/offline.py", "--only=*7shot*"], ["name matches '*7shot*'."]),
+    (["--config=experiments/offline.py", "--jobs=two"], ["at least 1, not 'two'"]),
+    (["--config=experiments/offline.py", "--jobs=0"], ["at least 1, not '0'"]),
+    (["--config=experiments/offline.py", "--out=README.md"], ["README.md is a file: give a"]),
+    (
+      ["--config=experiments/offline.py", "--out=README.md", "--dry_run"],
+      ["README.md is a file: give a folder"],
+    ),
     (["--config=experiments/offline.py", "--out=/proc/x"], ["can't be written"]),
   ],
 )
@@ -99,7 +110,7 @@ def test_a_poisoned_run_is_on_record_and_the_others_are_made_once(file, tmp_path
   out = tmp_path / "out"
   status, text, error = running.finish(start(tmp_path_factory, path, out))
   assert status == commands.MISTAKE
-  assert "error: 2 of 4 runs failed, 2 are finished" in error
+  assert "error: 2 of 4 runs failed, 2 finished" in error
   assert "The loss is not finite" in error
   assert "[4/4]" in text
   results = records(out, "result.json")
@@ -115,7 +126,7 @@ def test_a_poisoned_run_is_on_record_and_the_others_are_made_once(file, tmp_path
   status, text, _ = running.finish(start(tmp_path_factory, path, out))
   assert status == commands.MISTAKE
   assert "4 runs in" in text
-  assert "of which 2 are finished" in text
+  assert ", 2 finished." in text
   for name, when in written.items():
     assert (out / name / "result.json").stat().st_mtime_ns == when
     assert len(records(out, "sweep.json")[name]["attempts"]) == 1
@@ -155,11 +166,11 @@ def test_what_was_stopped_or_killed_goes_on_and_comes_to_the_same(file, tmp_path
   os.kill(worker_of(process), signal.SIGKILL)  # as the system does where memory is short
   status, _, error = running.finish(process)
   assert status == commands.MISTAKE
-  assert "error: 1 of 1 runs failed, 0 are finished" in error
+  assert "error: 1 of 1 runs failed, 0 finished" in error
   assert "killed, most likely for want of memory" in error
   status, text, error = running.finish(start(tmp_path_factory, path, out))
   assert (status, error) == (0, "")
-  assert "All 1 runs are finished" in text
+  assert "1 run finished, none failed." in text
   assert not records(out, "error.json")
   (record,) = records(out, "sweep.json").values()
   outcomes = [attempt["outcome"] for attempt in record["attempts"]]

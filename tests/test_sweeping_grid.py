@@ -1,6 +1,7 @@
 """Tests of experiments.sweeping.grid, and of what the sweep files ask for."""
 
 import collections
+import csv
 import pathlib
 import textwrap
 
@@ -8,6 +9,7 @@ import pytest
 
 from bit_jax import errors, experiment, hyperrule
 from bit_jax.data import vtab
+from configs import cifar10, quickstart
 from experiments import reduced
 from experiments.sweeping import grid
 
@@ -84,7 +86,7 @@ def test_a_run_that_is_listed_twice_is_one_run_with_the_label_of_either(written)
       yield grid.Run(digits())
   """)
   (one,) = grid.load(path, pathlib.Path("/out"))
-  assert one.labels == {"start": "in words"}
+  assert (one.labels, one.listed) == ({"start": "in words"}, 3)
 
 
 def test_weights_of_an_earlier_run_are_found_in_its_folder_wherever_that_lies(written):
@@ -98,6 +100,19 @@ def test_weights_of_an_earlier_run_are_found_in_its_folder_wherever_that_lies(wr
   assert second.after == first.name
   assert second.config.weights == f"/here/{first.name}/model.npz"
   assert [one.name for one in grid.load(path, pathlib.Path("/there"))] == [first.name, second.name]
+
+
+@pytest.mark.parametrize(("steps", "checkpoint_every"), [(30, 100), (2_000, 100), (10_000, 500)])
+def test_a_run_may_be_scored_at_its_end_alone(steps, checkpoint_every):
+  config = quickstart.get_config()
+  config.total_steps = steps
+  assert grid.scored_at_the_end(config) is config
+  assert (config.eval_every, config.checkpoint_every) == (steps, checkpoint_every)
+
+
+def test_where_the_rule_says_how_long_a_run_is_it_is_scored_at_that_step():
+  assert grid.scored_at_the_end(cifar10.get_config("shots=5")).eval_every == 500
+  assert grid.scored_at_the_end(cifar10.get_config()).eval_every == 10_000
 
 
 def test_a_run_that_cannot_be_made_says_why_and_leaves_the_others(written):
@@ -135,8 +150,8 @@ def test_only_takes_what_matches_and_what_that_waits_for(written):
   ("body", "fact"),
   [
     ("", "it has no function get_runs"),
-    ("def get_runs(): return []", "yields no runs"),
-    ("def get_runs(): pass", "yields no runs"),
+    ("def get_runs(): return []", r"yields no run\.$"),
+    ("def get_runs(): pass", r"yields no run\.$"),
     ("def get_runs(): yield digits()", "yields a ConfigDict, where each must be a grid.Run"),
     ("x = 1 / 0", r"fails in line 10: ZeroDivisionError: division by zero"),
     ("def get_runs():\n  yield grid.Run(digits(crop='wide'))", r"fails in line 7: TypeError"),
@@ -169,7 +184,7 @@ def test_the_fewshot_sweep_has_five_subsets_of_every_size_and_all_images_once():
   assert {shots for name, _, shots in counts if name == "oxford_flowers102"} == {1, 5, 10, None}
   assert {n for (_, _, shots), n in counts.items() if shots is not None} == {2 * 5}
   assert {n for (_, _, shots), n in counts.items() if shots is None} == {2}
-  assert all(one.config.eval_every >= one.config.total_steps for one in planned)
+  assert all(one.config.eval_every == one.config.total_steps for one in planned)
 
 
 def test_the_vtab_sweep_has_three_runs_of_each_task():
@@ -193,6 +208,12 @@ def test_the_hyperrule_sweep_scores_val200_and_holds_the_rule_itself():
   settings = {(one.config.base_lr, one.config.total_steps) for one in planned}
   assert (0.003, 500) in settings
   assert len(settings) == 12
+
+
+def test_the_offline_sweep_is_the_one_whose_results_are_committed():
+  with (FOLDER / "offline_results" / "results.csv").open(newline="") as file:
+    made = {row["run"] for row in csv.DictReader(file)}
+  assert {one.name for one in committed("offline")} == made
 
 
 def test_the_offline_sweep_follows_the_reduced_rule_but_where_it_asks_about_it():

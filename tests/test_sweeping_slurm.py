@@ -396,7 +396,7 @@ def test_jobs_of_an_earlier_sweep_are_watched_and_not_submitted_again(stub, mine
   mine.stop.requested = False
   mine.watch(*runs, story=second)
   assert mine.queue.done == set("abcd")
-  assert "1 of them are in Slurm's queue already: 3." in capsys.readouterr().out
+  assert "Slurm's queue has 1 of them already: 3." in capsys.readouterr().out
 
 
 def test_jobs_of_other_sweeps_are_left_alone(stub, mine):
@@ -651,7 +651,7 @@ def test_a_run_whose_time_is_over_goes_on_in_another_job(stub, tmp_path, tmp_pat
   status, text, error = running.finish(process, 900)
   assert (status, error) == (0, ""), text + error
   assert "interrupted at step" in text
-  assert "All 1 runs are finished" in text
+  assert "1 run finished, none failed." in text
   (record,) = out.glob("*/sweep.json")
   attempts = json.loads(record.read_text())["attempts"]
   assert [(a["outcome"], a["slurm_job"]) for a in attempts] == [

@@ -26,6 +26,7 @@ from bit_jax import commands, errors, experiment
 from bit_jax.data import datasets
 
 _MODEL = "model.npz"
+_FEW_STEPS = 100
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -60,6 +61,7 @@ class Planned:
     labels: What tables and figures are told of the run: 'start'.
     after: Name of the run that must be finished before, or None.
     mistake: A sentence on why the run can't be made, or None.
+    listed: How often the sweep file yields it.
   """
 
   name: str
@@ -68,6 +70,24 @@ class Planned:
   labels: dict[str, str]
   after: str | None
   mistake: str | None
+  listed: int = 1
+
+
+def scored_at_the_end(config: Any) -> Any:
+  """Returns the config with one evaluation, after its last step, which is all that a table needs.
+
+  Args:
+    config: With the fields of `configs/base.py`, those that set its length included; changed in
+      place.
+
+  Raises:
+    UserError: A field has a value that can't be used.
+  """
+  steps = experiment.resolve(config)[0].total_steps
+  config.eval_every = steps
+  # What a kill costs: a twentieth of a run, but no less than is quickly made again.
+  config.checkpoint_every = max(_FEW_STEPS, steps // 20)
+  return config
 
 
 def load(path: str, out: pathlib.Path, only: str | None = None) -> list[Planned]:
@@ -83,18 +103,17 @@ def load(path: str, out: pathlib.Path, only: str | None = None) -> list[Planned]
   """
   planned: dict[str, Planned] = {}
   names: dict[int, str] = {}
-  runs = _yielded(path)
-  for run in runs:
+  for run in _yielded(path):
     one = _plan(run, out, names, path)
     names[id(run)] = one.name
-    if one.name not in planned or not planned[one.name].labels:
-      planned[one.name] = one
+    if (same := planned.get(one.name)) is not None:
+      one = dataclasses.replace(same if same.labels else one, listed=same.listed + 1)
+    planned[one.name] = one
   chosen = list(planned.values())
   if only is not None:
     chosen = _matching(planned, only)
   if not chosen:
-    what = f"yields no run whose name matches {only!r}" if runs else "yields no runs"
-    raise errors.UserError(f"The sweep file {path} {what}.")
+    raise errors.UserError(f"The sweep file {path} yields no run{_matched(only)}.")
   return chosen
 
 
@@ -147,6 +166,13 @@ def _plan(run: Run, out: pathlib.Path, names: dict[int, str], path: str) -> Plan
   if after is not None:
     resolved.weights = str(out / after / _MODEL)
   return Planned(name, resolved, spec, labels, after, None)
+
+
+def _matched(only: str | None) -> str:
+  if only is None:
+    return ""
+  hint = "" if set(only) & set("*?[") else f": names are matched whole, so try '*{only}*'"
+  return f" whose name matches {only!r}{hint}"
 
 
 def _matching(planned: dict[str, Planned], pattern: str) -> list[Planned]:

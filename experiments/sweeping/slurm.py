@@ -101,7 +101,7 @@ class Watch:
       if not job.over and self._queue.resume(job.name):
         self._jobs[job.name] = _Watched(number, ledger.last_step(self._out / job.name), job.state)
     if self._jobs:
-      shown.say(f"{len(self._jobs)} of them are in Slurm's queue already: {self._numbers()}.")
+      shown.say(f"Slurm's queue has {len(self._jobs)} of them already: {self._numbers()}.")
 
   def _submit(self, stop: interruption.StopRequest, shown: progress.Progress) -> None:
     """Submits the runs that can be made."""
