@@ -40,7 +40,7 @@ def main(argv: Sequence[str]) -> None:
   if folder.is_file():
     raise errors.UserError(f"--out={args.out} is a file: give a folder, which needn't exist.")
   jobs = _jobs(args.jobs)
-  planned = grid.load(args.config, folder, args.only)
+  planned = grid.load(args.config, args.only)
   if args.dry_run:
     print(table.describe(planned, folder))
     return

@@ -1,5 +1,6 @@
 """Tests of experiments.sweep as a command: whole sweeps, poisoned, stopped and killed."""
 
+import hashlib
 import json
 import os
 import pathlib
@@ -8,10 +9,11 @@ import sys
 import textwrap
 import time
 
+import ml_collections
 import pytest
 import running
 
-from bit_jax import commands
+from bit_jax import commands, experiment
 from experiments import sweep
 from experiments.sweeping import ledger
 
@@ -119,7 +121,9 @@ def test_a_poisoned_run_is_on_record_and_the_others_are_made_once(file, tmp_path
   assert "The loss is not finite" in poisoned["message"]
   first, second = results
   environments = records(out, "environment.json")
-  assert environments[first]["weights"].endswith(f"{second}/model.npz")
+  assert environments[first]["weights"] == f"{second}/model.npz"
+  digest = hashlib.sha256((out / second / "model.npz").read_bytes()).hexdigest()
+  assert environments[first]["weights_sha256"] == digest
   assert records(out, "sweep.json")[first]["labels"] == {"start": "from the first"}
 
   written = {name: (out / name / "result.json").stat().st_mtime_ns for name in results}
@@ -179,6 +183,38 @@ def test_what_was_stopped_or_killed_goes_on_and_comes_to_the_same(file, tmp_path
   with running.compilation_cache(tmp_path_factory):
     expected = running.train(tmp_path / "whole", **fields)
   assert (result["top1"], result["loss"]) == (expected["top1"], expected["loss"])
+
+
+@pytest.mark.slow
+def test_a_folder_that_was_moved_goes_on_where_a_run_from_another_s_weights_was_stopped(
+  file, tmp_path, tmp_path_factory
+):
+  fields = {"total_steps": 60, "log_every": 2, "checkpoint_every": 60, "eval_every": 60}
+  path = file(f"""
+    def get_runs():
+      first = grid.Run(running.config())
+      yield first
+      yield grid.Run(running.config("shots=2,protocol=select", **{fields}), "the first", first)
+  """)
+  here, there = tmp_path / "here", tmp_path / "there" / "moved"
+
+  def second():
+    return [p.parent for p in tmp_path.glob("**/sweep.json") if "2shot" in p.parent.name]
+
+  process = start(tmp_path_factory, path, here)
+  until(process, lambda: any(ledger.last_step(folder) > 2 for folder in second()))
+  process.send_signal(signal.SIGINT)
+  status, _, error = running.finish(process)
+  assert status == commands.INTERRUPTED, error
+  there.parent.mkdir()
+  here.rename(there)
+  status, text, error = running.finish(start(tmp_path_factory, path, there))
+  assert (status, error) == (0, ""), text
+  (folder,) = second()
+  assert "Resuming after step" in (folder / "log.txt").read_text()
+  config = json.loads((folder / "config.json").read_text())
+  config = ml_collections.ConfigDict({**config, "decay_steps": tuple(config["decay_steps"])})
+  assert folder.name.endswith(f"-{experiment.config_hash(config)}")
 
 
 def worker_of(process):

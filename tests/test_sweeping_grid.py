@@ -11,7 +11,7 @@ from bit_jax import errors, experiment, hyperrule
 from bit_jax.data import vtab
 from configs import cifar10, quickstart
 from experiments import reduced
-from experiments.sweeping import grid
+from experiments.sweeping import grid, jobs
 
 FOLDER = pathlib.Path(grid.__file__).parents[1]
 HEAD = """
@@ -39,7 +39,7 @@ def written(tmp_path):
 
 
 def committed(name):
-  return grid.load(str(FOLDER / f"{name}.py"), pathlib.Path("/out"))
+  return grid.load(str(FOLDER / f"{name}.py"))
 
 
 def test_runs_are_resolved_and_named_as_the_training_command_names_them(written):
@@ -48,7 +48,7 @@ def test_runs_are_resolved_and_named_as_the_training_command_names_them(written)
       for seed in (0, 1):
         yield grid.Run(digits(f"seed={seed}"), start="in words" if seed else None)
   """)
-  first, second = grid.load(path, pathlib.Path("/out"))
+  first, second = grid.load(path)
   assert (first.config.decay_steps, first.spec.name) == ((40, 60, 80), "digits")
   assert first.name == pathlib.Path(experiment.default_workdir(first.config)).name
   assert first.name.startswith("quickstart-R14x0.5-5shot-s0-")
@@ -63,7 +63,7 @@ def test_a_config_may_be_changed_for_the_next_run(written):
       for config.total_steps in (10, 20):
         yield grid.Run(config)
   """)
-  steps = [one.config.total_steps for one in grid.load(path, pathlib.Path("/out"))]
+  steps = [one.config.total_steps for one in grid.load(path)]
   assert steps == [10, 20]
 
 
@@ -75,7 +75,7 @@ def test_a_field_that_is_not_there_is_a_mistake(written):
       yield grid.Run(config)
   """)
   with pytest.raises(errors.UserError, match=r"fails in line 13: AttributeError: .*total_steps"):
-    grid.load(path, pathlib.Path("/out"))
+    grid.load(path)
 
 
 def test_a_run_that_is_listed_twice_is_one_run_with_the_label_of_either(written):
@@ -85,7 +85,7 @@ def test_a_run_that_is_listed_twice_is_one_run_with_the_label_of_either(written)
       yield grid.Run(digits(), start="in words")
       yield grid.Run(digits())
   """)
-  (one,) = grid.load(path, pathlib.Path("/out"))
+  (one,) = grid.load(path)
   assert (one.labels, one.listed) == ({"start": "in words"}, 3)
 
 
@@ -96,10 +96,14 @@ def test_weights_of_an_earlier_run_are_found_in_its_folder_wherever_that_lies(wr
       yield first
       yield grid.Run(digits(), initialised_from=first)
   """)
-  first, second = grid.load(path, pathlib.Path("/here"))
+  first, second = grid.load(path)
   assert second.after == first.name
-  assert second.config.weights == f"/here/{first.name}/model.npz"
-  assert [one.name for one in grid.load(path, pathlib.Path("/there"))] == [first.name, second.name]
+  assert second.config.weights == f"{first.name}/model.npz"
+  assert pathlib.Path(experiment.default_workdir(second.config)).name == second.name
+  here = pathlib.Path("/here")
+  assert jobs.job(first, here, "mine").weights is None
+  job = jobs.job(second, here, "mine")
+  assert (job.folder, job.weights) == (f"/here/{second.name}", f"/here/{first.name}/model.npz")
 
 
 @pytest.mark.parametrize(("steps", "checkpoint_every"), [(30, 100), (2_000, 100), (10_000, 500)])
@@ -122,7 +126,7 @@ def test_a_run_that_cannot_be_made_says_why_and_leaves_the_others(written):
       yield grid.Run(digits(dtype="floaty", crop=40))
       yield grid.Run(digits())
   """)
-  wrong, other, right = grid.load(path, pathlib.Path("/out"))
+  wrong, other, right = grid.load(path)
   assert "dtype='floaty' is not known" in wrong.mistake
   assert wrong.spec is None
   assert wrong.name != other.name
@@ -138,12 +142,11 @@ def test_only_takes_what_matches_and_what_that_waits_for(written):
       yield grid.Run(digits("shots=5"), initialised_from=second)
       yield grid.Run(digits("shots=6"))
   """)
-  out = pathlib.Path("/out")
-  shots = [one.config.shots for one in grid.load(path, out, "*-5shot-*")]
+  shots = [one.config.shots for one in grid.load(path, "*-5shot-*")]
   assert shots == [3, 4, 5]
-  assert [one.config.shots for one in grid.load(path, out, "*-6shot-*")] == [6]
+  assert [one.config.shots for one in grid.load(path, "*-6shot-*")] == [6]
   with pytest.raises(errors.UserError, match="no run whose name matches '7'"):
-    grid.load(path, out, "7")
+    grid.load(path, "7")
 
 
 @pytest.mark.parametrize(
@@ -165,13 +168,13 @@ def test_only_takes_what_matches_and_what_that_waits_for(written):
 )
 def test_a_mistake_in_the_file_is_told_in_a_sentence(written, body, fact):
   with pytest.raises(errors.UserError, match=fact) as caught:
-    grid.load(written(body), pathlib.Path("/out"))
+    grid.load(written(body))
   assert "mine.py" in str(caught.value)
 
 
 def test_a_file_that_is_not_there_is_told():
   with pytest.raises(errors.UserError, match="There is no sweep file"):
-    grid.load("nowhere.py", pathlib.Path("/out"))
+    grid.load("nowhere.py")
 
 
 def test_the_fewshot_sweep_has_five_subsets_of_every_size_and_all_images_once():

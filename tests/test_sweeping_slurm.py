@@ -596,7 +596,7 @@ def test_runs_are_not_made_here_while_slurm_has_them(stub, mine, tmp_path, capsy
 @pytest.mark.parametrize("number", [signal.SIGUSR2, signal.SIGTERM])
 @pytest.mark.parametrize("listening", [False, True])
 def test_slurm_asks_a_job_to_stop(tmp_path, number, listening, monkeypatch):
-  def train_and_evaluate(config, workdir):
+  def train_and_evaluate(config, workdir, weights_at):
     with interruption.StopRequest() if listening else contextlib.nullcontext() as stop:
       signal.raise_signal(number)
       assert listening, "It was to end at once."

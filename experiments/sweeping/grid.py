@@ -16,7 +16,6 @@ another run, and one that is listed twice is run once.
 import dataclasses
 import fnmatch
 import os
-import pathlib
 import runpy
 import traceback
 from collections.abc import Iterable
@@ -56,7 +55,8 @@ class Planned:
 
   Attributes:
     name: Of its folder.
-    config: Resolved, unless there is a mistake.
+    config: Resolved, unless there is a mistake; weights of an earlier run are a path below the
+      sweep's folder.
     spec: The data set, unless there is a mistake.
     labels: What tables and figures are told of the run: 'start'.
     after: Name of the run that must be finished before, or None.
@@ -90,12 +90,11 @@ def scored_at_the_end(config: Any) -> Any:
   return config
 
 
-def load(path: str, out: pathlib.Path, only: str | None = None) -> list[Planned]:
+def load(path: str, only: str | None = None) -> list[Planned]:
   """Returns the runs of a sweep file, each once, in its order; needs no data or weights.
 
   Args:
     path: The sweep file.
-    out: The folder of the sweep, absolute: weights of earlier runs are found there.
     only: Takes runs whose name matches this pattern (`fnmatch`), and those that they wait for.
 
   Raises:
@@ -104,7 +103,7 @@ def load(path: str, out: pathlib.Path, only: str | None = None) -> list[Planned]
   planned: dict[str, Planned] = {}
   names: dict[int, str] = {}
   for run in _yielded(path):
-    one = _plan(run, out, names, path)
+    one = _plan(run, names, path)
     names[id(run)] = one.name
     if (same := planned.get(one.name)) is not None:
       one = dataclasses.replace(same if same.labels else one, listed=same.listed + 1)
@@ -146,7 +145,7 @@ def _yielded(path: str) -> list[Run]:
   return runs
 
 
-def _plan(run: Run, out: pathlib.Path, names: dict[int, str], path: str) -> Planned:
+def _plan(run: Run, names: dict[int, str], path: str) -> Planned:
   config, after = run.config, None
   if run.initialised_from is not None:
     after = names.get(id(run.initialised_from))
@@ -155,7 +154,7 @@ def _plan(run: Run, out: pathlib.Path, names: dict[int, str], path: str) -> Plan
         f"The sweep file {path} yields a run that is initialised from one that it hasn't yielded: "
         f"initialised_from takes an earlier grid.Run (a file's path goes into config.weights)."
       )
-    config.weights = f"{after}/{_MODEL}"  # the same name wherever the sweep's folder lies
+    config.weights = f"{after}/{_MODEL}"  # below the sweep's folder, wherever that lies
   labels = {} if run.start is None else {"start": run.start}
   try:
     resolved, spec = experiment.resolve(config)
@@ -163,8 +162,6 @@ def _plan(run: Run, out: pathlib.Path, names: dict[int, str], path: str) -> Plan
     name = f"{config.name}-{experiment.config_hash(config)}"
     return Planned(name, config, None, labels, after, str(e))
   name = os.path.basename(experiment.default_workdir(resolved))
-  if after is not None:
-    resolved.weights = str(out / after / _MODEL)
   return Planned(name, resolved, spec, labels, after, None)
 
 

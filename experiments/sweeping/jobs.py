@@ -9,7 +9,8 @@ from experiments.sweeping import grid, ledger, progress, queueing, worker
 
 def job(one: grid.Planned, out: pathlib.Path, sweep: str) -> worker.Job:
   """Returns what a worker is told of a run."""
-  return worker.Job(str(out / one.name), one.config.to_dict(), sweep, one.labels)
+  weights = None if one.after is None else str(out / one.config.weights)
+  return worker.Job(str(out / one.name), one.config.to_dict(), sweep, one.labels, weights)
 
 
 def variables(config: Any) -> dict[str, str]:
