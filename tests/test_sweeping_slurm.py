@@ -30,13 +30,15 @@ from experiments.sweeping import (
 )
 
 STATE = "SLURM_STUB"
-# $SLURM_STUB/jobs/NUMBER holds `state|reason|name` of a job. Where there is $SLURM_STUB/refuse,
-# sbatch says what is in it, and takes none; where there is $SLURM_STUB/nodes, jobs run.
+# $SLURM_STUB/jobs/NUMBER holds `state|reason|name|script` of a job. Where there is
+# $SLURM_STUB/refuse, sbatch says what is in it, and takes none; where there is $SLURM_STUB/nodes,
+# jobs run.
 PROGRAMS = {
   "sbatch": """
     if [ -f $SLURM_STUB/refuse ]; then cat $SLURM_STUB/refuse >&2; exit 1; fi
     number=$(($(ls $SLURM_STUB/jobs | wc -l) + 1))
-    echo "RUNNING|None|$(sed -n 's/^#SBATCH --job-name=//p' "$1")" > $SLURM_STUB/jobs/$number
+    name=$(sed -n 's/^#SBATCH --job-name=//p' "$1")
+    echo "RUNNING|None|$name|$1" > $SLURM_STUB/jobs/$number
     cp "$1" $SLURM_STUB/script-$number
     if [ -d $SLURM_STUB/nodes ]; then
       export SLURM_JOB_ID=$number SLURM_JOB_NUM_NODES=1 SLURM_NTASKS=1 SLURM_NODEID=0
@@ -60,9 +62,9 @@ PROGRAMS = {
   "squeue": """
     if [ -f $SLURM_STUB/silent ]; then echo "no controller" >&2; exit 1; fi
     cd $SLURM_STUB/jobs
-    for number in *; do [ ! -f $number ] || echo "$number|$(cat $number)"; done
+    for number in *; do [ ! -f $number ] || echo "$number|$(cat $number)"; done | tr '|' '\037'
   """,
-  "scancel": "exit 0",
+  "scancel": "echo $* >> $SLURM_STUB/cancelled",
 }
 
 
@@ -76,12 +78,14 @@ class Stub:
   def end(self, number, state):
     """Has a job end in this state; None: it is forgotten at once."""
     path = self.jobs / str(number)
-    _, _, name = path.read_text().strip().split("|")
-    path.write_text("" if state is None else f"{state}|None|{name}\n")
+    path.write_text("" if state is None else self._line(number, state, "None"))
 
   def set(self, number, state, reason):
-    path = self.jobs / str(number)
-    path.write_text(f"{state}|{reason}|{path.read_text().strip().split('|')[2]}\n")
+    (self.jobs / str(number)).write_text(self._line(number, state, reason))
+
+  def _line(self, number, state, reason):
+    _, _, rest = (self.jobs / str(number)).read_text().split("|", 2)
+    return f"{state}|{reason}|{rest}"
 
   def kill(self):
     """Ends the jobs that run, which outlive a test that fails."""
@@ -89,6 +93,11 @@ class Stub:
       if (self.jobs / path.stem).read_text().startswith("RUNNING"):
         with contextlib.suppress(ProcessLookupError):
           os.kill(int(path.read_text()), signal.SIGKILL)
+
+  def cancelled(self):
+    """Returns the numbers of jobs that were cancelled."""
+    path = self.folder / "cancelled"
+    return path.read_text().split() if path.exists() else []
 
   def submitted(self):
     """Returns the names of the jobs' runs, in order."""
@@ -310,9 +319,9 @@ def test_a_run_that_was_interrupted_is_submitted_again(stub, mine, state, capsys
   def story():
     mine.interrupt("a", 1, 40)
     if state is None:
-      (stub.jobs / "1").write_text("COMPLETING|None|a\n")
+      stub.end(1, "COMPLETING")
       yield
-      (stub.jobs / "1").write_text("COMPLETED|None|a\n")
+      stub.end(1, "COMPLETED")
     else:
       stub.end(1, state)
     yield
@@ -399,8 +408,11 @@ def test_jobs_of_an_earlier_sweep_are_watched_and_not_submitted_again(stub, mine
   assert "Slurm's queue has 1 of them already: 3." in capsys.readouterr().out
 
 
-def test_jobs_of_other_sweeps_are_left_alone(stub, mine):
-  (stub.jobs / "1").write_text("RUNNING|None|a\n")  # a run of the same name, from another folder
+def test_jobs_of_other_sweeps_are_left_alone(stub, mine, tmp_path):
+  script = tmp_path / "other" / ".submission_file_1.sh"
+  (stub.jobs / "1").write_text(
+    f"RUNNING|None|a|{script}\n"
+  )  # a run of the same name, from another folder
   (stub.folder / "script-1").write_text("#SBATCH --job-name=other\n")
 
   def story():
@@ -409,6 +421,40 @@ def test_jobs_of_other_sweeps_are_left_alone(stub, mine):
     yield
 
   mine.watch(planned("a"), story=story)
+  assert not stub.cancelled()
+
+
+@pytest.mark.parametrize("moment", ["submission_file", "submitted_pickle"])
+@pytest.mark.parametrize("ended", [False, True])
+def test_a_job_that_was_never_told_what_to_do_makes_way_for_another(
+  stub, mine, moment, ended, monkeypatch, capsys
+):
+  class KilledError(Exception):
+    """Stands for the end of the process."""
+
+  move = submitit.core.utils.JobPaths.move_temporary_file
+
+  def killed(self, path, name, **keywords):
+    if name == moment:
+      raise KilledError
+    move(self, path, name, **keywords)
+
+  with monkeypatch.context() as m:
+    m.setattr(submitit.core.utils.JobPaths, "move_temporary_file", killed)
+    with pytest.raises(KilledError):
+      mine.watch(planned("a"), story=lambda: iter(()))
+  if ended:
+    stub.end(1, "FAILED")
+
+  def story():
+    assert stub.submitted() == ["a", "a"]
+    assert stub.cancelled() == ([] if ended else ["1"])
+    mine.finish("a", 2)
+    yield
+
+  mine.watch(planned("a"), story=story)
+  assert mine.queue.done == {"a"}
+  assert ("a: job 1 cancelled" in capsys.readouterr().out) == (not ended)
 
 
 def test_failed_runs_are_tried_again_and_finished_ones_are_not(stub, mine):

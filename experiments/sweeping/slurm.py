@@ -98,7 +98,15 @@ class Watch:
     except slurm_cluster.NoAnswer as e:  # a run must not be submitted a second time
       raise errors.UserError(f"Slurm's queue can't be read: squeue says: {e}.") from e
     for number, job in jobs.items():
-      if not job.over and self._queue.resume(job.name):
+      if job.over:
+        continue
+      if not job.told:  # it does nothing, and its run is submitted anew
+        self._cluster.cancel(number)
+        shown.say(
+          f"{job.name}: job {number} cancelled: whoever submitted it was killed before it was told "
+          f"what to do"
+        )
+      elif self._queue.resume(job.name):
         self._jobs[job.name] = _Watched(number, ledger.last_step(self._out / job.name), job.state)
     if self._jobs:
       shown.say(f"Slurm's queue has {len(self._jobs)} of them already: {self._numbers()}.")
