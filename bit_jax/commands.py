@@ -87,6 +87,13 @@ def define_config(flag_values: flags.FlagValues, argv: Sequence[str]) -> flags.F
   )
 
 
+def show_neighbours(path: str) -> None:
+  """Lets a Python file import its neighbours as `configs.base`, from wherever the command runs."""
+  folder = os.path.dirname(os.path.abspath(path))
+  if os.path.isfile(os.path.join(folder, "__init__.py")):
+    sys.path.append(os.path.dirname(folder))
+
+
 def _find_config_file(argv: Sequence[str]) -> None:
   for previous, text in zip(["", *argv], argv, strict=False):
     name, equals, value = text.lstrip("-").partition("=")
@@ -99,10 +106,7 @@ def _find_config_file(argv: Sequence[str]) -> None:
       raise errors.UserError(
         f"There is no config file {path!r}: give its path, such as --config=configs/cifar10.py."
       )
-    folder = os.path.dirname(os.path.abspath(path))
-    if os.path.isfile(os.path.join(folder, "__init__.py")):
-      # Config files import their neighbours as `configs.base`, from wherever the command runs.
-      sys.path.append(os.path.dirname(folder))
+    show_neighbours(path)
 
 
 def _root_mistake(error: BaseException) -> str | None:

@@ -13,6 +13,7 @@ from bit_jax import (
   allocator,
   commands,
   compilation,
+  determinism,
   errors,
   experiment,
   hyperrule,
@@ -59,7 +60,7 @@ def main(argv: Sequence[str]) -> None:
 
   config, spec = experiment.resolve(config_flag.value)
   if config.deterministic:
-    _add_xla_flag("--xla_gpu_deterministic_ops=true")
+    os.environ.update(determinism.variables())
   allocator.keep_freed()
   if distributed.value:
     _join_processes()
@@ -88,11 +89,6 @@ def _memory_estimate(config: Any, spec: datasets.DatasetSpec) -> str:
   train_size, _ = loading.image_sizes(spec, config)
   task = planning.task(config, model, train_size)
   return memory.estimate(task, config.batch_size // jax.device_count())
-
-
-def _add_xla_flag(flag: str) -> None:
-  """Adds an option that XLA reads when its first device is asked for."""
-  os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}".strip()
 
 
 def _join_processes() -> None:

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import os
 import pathlib
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ from bit_jax import (
   checkpoint,
   clock,
   description,
+  determinism,
   errors,
   experiment,
   feeds,
@@ -46,6 +46,7 @@ class _Run:
   Attributes:
     config: Resolved.
     folder: The run folder.
+    start: The file of the weights that it starts from; None: it is initialised at random.
     layout: [local devices, batch per device] positions in the global batch.
     image_sizes: (height, width) of training and of test images as the devices get them.
     data: What is trained on, and what is scored.
@@ -56,6 +57,7 @@ class _Run:
 
   config: Any
   folder: pathlib.Path
+  start: pathlib.Path | None
   layout: np.ndarray
   image_sizes: tuple[tuple[int, int], tuple[int, int]]
   data: loading.Loaded
@@ -64,13 +66,15 @@ class _Run:
   began: float
 
 
-def train_and_evaluate(config: Any, workdir: str) -> dict[str, Any]:
+def train_and_evaluate(config: Any, workdir: str, weights_at: str | None = None) -> dict[str, Any]:
   """Runs a config to its end, from where an earlier call left it.
 
   Args:
     config: A `ml_collections.ConfigDict` with the fields of `configs/base.py`; what is left open
       is resolved.
     workdir: The run folder.
+    weights_at: Where the weights lie, if `config.weights` only names them: the name is part of
+      what the run is, and stays the same when the file moves.
 
   Returns:
     What `result.json` holds: 'top1', 'loss' (and 'top5') over 'num_test' images, after 'num_train'
@@ -87,7 +91,8 @@ def train_and_evaluate(config: Any, workdir: str) -> dict[str, Any]:
   """
   began = time.monotonic()
   config, spec = experiment.resolve(config)
-  _require_determinism(config)
+  if config.deterministic:
+    determinism.require()
   layout = order.device_layout(config.batch_size, jax.device_count(), config.mixup_alpha > 0)
   planning.require_microbatch(config, layout.shape[1])  # a mistake is told before data is read
   is_first = jax.process_index() == 0
@@ -98,8 +103,9 @@ def train_and_evaluate(config: Any, workdir: str) -> dict[str, Any]:
       if is_first:
         print(f"{folder} is finished; this is its result (delete the folder to run it again).")
       return result
-    if config.weights != "none":
-      weights.resolve(config.weights)  # before the data, which may take longer to read
+    start = None
+    if config.weights != "none":  # before the data, which may take longer to read
+      start = weights.resolve(weights_at or config.weights)
     data = loading.load(spec, config, config.resident_share * parallel.device_memory())
     data.warnings.extend(experiment.regime_warnings(config, spec, len(data.train)))
     if jax.process_count() > 1:  # they must find each other within seconds of their first try
@@ -107,6 +113,7 @@ def train_and_evaluate(config: Any, workdir: str) -> dict[str, Any]:
     run = _Run(
       config=config,
       folder=folder,
+      start=start,
       layout=parallel.local_rows(layout),
       image_sizes=loading.image_sizes(spec, config),
       data=data,
@@ -115,15 +122,6 @@ def train_and_evaluate(config: Any, workdir: str) -> dict[str, Any]:
       began=began,
     )
     return _train(run)
-
-
-def _require_determinism(config: Any) -> None:
-  flag = "--xla_gpu_deterministic_ops=true"
-  if config.deterministic and flag not in os.environ.get("XLA_FLAGS", ""):
-    raise errors.UserError(
-      f"deterministic needs XLA_FLAGS={flag} in the environment before the first computation; "
-      f"python -m bit_jax.train sets it by itself."
-    )
 
 
 def _agree_on_streams(data: loading.Loaded) -> loading.Loaded:
@@ -140,12 +138,13 @@ def _agree_on_streams(data: loading.Loaded) -> loading.Loaded:
   return dataclasses.replace(data, train=train, test=test)
 
 
-def _initial_params(config: Any, num_classes: int) -> tuple[Any, str | None]:
+def _initial_params(
+  config: Any, start: pathlib.Path | None, num_classes: int
+) -> tuple[Any, str | None]:
   """Returns the parameters before training, and the checkpoint's sha256."""
   architecture = architectures.find(config.model)
-  if config.weights != "none":
-    path = weights.resolve(config.weights)
-    loaded = weights.load(path, architecture, head=config.head, num_classes=num_classes)
+  if start is not None:
+    loaded = weights.load(start, architecture, head=config.head, num_classes=num_classes)
     return loaded.params, loaded.sha256
   if config.head == "keep":
     raise errors.UserError("head=keep needs a checkpoint: there is none to keep with weights=none.")
@@ -158,7 +157,7 @@ def _initial_params(config: Any, num_classes: int) -> tuple[Any, str | None]:
 def _train(run: _Run) -> dict[str, Any]:
   """Trains from the newest checkpoint on, evaluates, and writes the result."""
   c = run.config
-  params, digest = _initial_params(c, run.model.num_classes)
+  params, digest = _initial_params(c, run.start, run.model.num_classes)
   if run.is_first:
     print(reporting.parameter_overview(params, run.folder / "parameters.txt"))
     description.record(run.folder, c, run.data, digest, run.model.dtype.name)

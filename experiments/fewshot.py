@@ -23,8 +23,6 @@ OTHERS = (
   (oxford_iiit_pet, (1, 5, 10, 25)),
   (oxford_flowers102, (1, 5, 10)),
 )
-LAST_STEP = 20_000  # evaluations are made every so many steps, which leaves the last one
-CHECKPOINT_EVERY = 500  # steps that a killed run takes again at most
 
 
 def get_runs() -> Iterator[grid.Run]:
@@ -36,5 +34,4 @@ def get_runs() -> Iterator[grid.Run]:
         few = [f"{setting},shots={k},seed={s}" for k in shots for s in SUBSETS]
         for arguments in [*few, setting]:
           config = module.get_config(arguments)
-          config.eval_every, config.checkpoint_every = LAST_STEP, CHECKPOINT_EVERY
-          yield grid.Run(config)
+          yield grid.Run(grid.scored_at_the_end(config))

@@ -30,6 +30,5 @@ def get_runs() -> Iterator[grid.Run]:
         for seed in SEEDS:
           arguments = f"task={task},model={MODEL},preset=paper,protocol=select,seed={seed}"
           config = vtab.get_config(arguments)
-          config.base_lr, config.total_steps, config.eval_every = rate, steps, steps
-          config.checkpoint_every = 100
-          yield grid.Run(config)
+          config.base_lr, config.total_steps = rate, steps
+          yield grid.Run(grid.scored_at_the_end(config))

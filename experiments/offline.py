@@ -116,8 +116,8 @@ def _grid() -> Iterator[grid.Run]:
     for steps in STEPS:
       for seed in FEW_SEEDS:
         config = _cifar10(shots=100, seed=seed, protocol="select")
-        config.base_lr, config.total_steps, config.eval_every = rate, steps, steps
-        yield _made(config, PRE_TRAINED)
+        config.base_lr, config.total_steps = rate, steps
+        yield _made(grid.scored_at_the_end(config), PRE_TRAINED)
 
 
 def _mixup_of_all() -> Iterator[grid.Run]:

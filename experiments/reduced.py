@@ -10,6 +10,7 @@ or 5,120,000.
 from typing import Any
 
 from bit_jax import experiment, hyperrule
+from experiments.sweeping import grid
 
 REASON = "reduced rule: 56 -> 48 pixels, batch 64, a fifth of the steps"
 RESIZE, CROP, BATCH_SIZE, STEPS = 56, 48, 64, 5
@@ -26,7 +27,5 @@ def reduce(config: Any) -> Any:
   config.resize, config.crop = RESIZE, CROP
   config.batch_size = BATCH_SIZE
   config.total_steps = rule.total_steps // STEPS
-  config.eval_every = config.total_steps  # a final figure is all that is needed
-  config.checkpoint_every = 200
   config.reason = REASON
-  return config
+  return grid.scored_at_the_end(config)

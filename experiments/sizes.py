@@ -15,8 +15,6 @@ from experiments.sweeping import grid
 
 ARCHITECTURES = ("R50x1", "R101x1", "R50x3", "R101x3", "R152x2", "R152x4")
 SUBSETS = range(5)
-LAST_STEP = 20_000  # evaluations are made every so many steps, which leaves the last one
-CHECKPOINT_EVERY = 500  # steps that a killed run takes again at most
 
 
 def get_runs() -> Iterator[grid.Run]:
@@ -25,5 +23,4 @@ def get_runs() -> Iterator[grid.Run]:
     for module in (cifar10, cifar100):
       for subset in (*(f",shots=5,seed={s}" for s in SUBSETS), ""):
         config = module.get_config(f"model=BiT-M-{architecture},preset=readme_128{subset}")
-        config.eval_every, config.checkpoint_every = LAST_STEP, CHECKPOINT_EVERY
-        yield grid.Run(config)
+        yield grid.Run(grid.scored_at_the_end(config))

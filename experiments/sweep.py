@@ -8,7 +8,8 @@ import pathlib
 import sys
 from collections.abc import Iterator, Sequence
 
-from bit_jax import commands, errors, interruption
+from bit_jax import arguments, commands, errors, interruption
+from bit_jax.data import scan
 from experiments.sweeping import (
   grid,
   local,
@@ -36,20 +37,23 @@ def main(argv: Sequence[str]) -> None:
   args = _parser().parse_args(argv[1:])
   name = pathlib.Path(args.config).stem
   folder = pathlib.Path(os.path.expanduser(args.out or f"runs/{name}")).absolute()
-  planned = grid.load(args.config, folder, args.only)
+  if folder.is_file():
+    raise errors.UserError(f"--out={args.out} is a file: give a folder, which needn't exist.")
+  jobs = _jobs(args.jobs)
+  planned = grid.load(args.config, args.only)
   if args.dry_run:
     print(table.describe(planned, folder))
     return
   cluster = _cluster(args, folder / "slurm")
   with _locked(folder) as lock, interruption.StopRequest() as stop:
     queue = queueing.Queue(planned, folder)
-    print(f"{len(queue)} runs in {folder}, of which {len(queue.done)} are finished.", flush=True)
+    print(f"{_counted(queue)} in {folder}, {len(queue.done)} finished.", flush=True)
     for one, message in queue.failed.items():
       print(f"{one} can't be made: {message}", flush=True)
     if queue.left and cluster is not None:
-      slurm.Watch(queue, folder, name, cluster, args.jobs).run(stop)
+      slurm.Watch(queue, folder, name, cluster, jobs).run(stop)
     elif queue.left:
-      places = placement.places(*placement.local(), args.jobs)
+      places = placement.places(*placement.local(), jobs)
       local.Pool(queue, folder, name, places, lock).run(stop)
   _report(queue, folder)
 
@@ -63,7 +67,6 @@ def _parser() -> argparse.ArgumentParser:
   add("--only", metavar="PATTERN", help="runs whose name matches, such as '*-5shot-*'")
   add(
     "--jobs",
-    type=_positive,
     metavar="N",
     help="at once, if not as many as there are devices (Slurm: runs)",
   )
@@ -72,11 +75,11 @@ def _parser() -> argparse.ArgumentParser:
   return parser
 
 
-def _positive(text: str) -> int:
-  number = int(text)
-  if number < 1:
-    raise argparse.ArgumentTypeError("it takes a number of at least 1")
-  return number
+def _jobs(text: str | None) -> int | None:
+  try:
+    return None if text is None else arguments.integer(None, 1).parse(text)
+  except ValueError as e:
+    raise errors.UserError(f"--jobs takes a whole number of at least 1, not {text!r}.") from e
 
 
 def _cluster(args: argparse.Namespace, folder: pathlib.Path) -> slurm_cluster.Cluster | None:
@@ -93,12 +96,16 @@ def _report(queue: queueing.Queue, folder: pathlib.Path) -> None:
   if queue.failed:
     lines = [f"  {name}: {message}" for name, message in queue.failed.items()]
     raise errors.UserError(
-      f"{len(queue.failed)} of {len(queue)} runs failed, {len(queue.done)} are finished:\n"
+      f"{len(queue.failed)} of {len(queue)} runs failed, {len(queue.done)} finished:\n"
       + "\n".join(lines)
       + f"\nWhat they printed is in log.txt, and the error in error.json, of their folders in "
       f"{folder}. The same command tries them again."
     )
-  print(f"All {len(queue)} runs are finished. Next: python -m experiments.report {folder}")
+  print(f"{_counted(queue)} finished, none failed. Next: python -m experiments.report {folder}")
+
+
+def _counted(queue: queueing.Queue) -> str:
+  return scan.counted(len(queue), "run")
 
 
 @contextlib.contextmanager

@@ -16,8 +16,6 @@ from experiments.sweeping import grid
 
 MODELS = ("BiT-M-R50x1", "BiT-M-R101x3", "BiT-M-R152x4")
 SEEDS = range(3)
-LAST_STEP = 500  # evaluations are made every so many steps, which leaves the last one
-CHECKPOINT_EVERY = 100  # steps that a killed run takes again at most
 
 
 def get_runs() -> Iterator[grid.Run]:
@@ -27,5 +25,4 @@ def get_runs() -> Iterator[grid.Run]:
       for seed in SEEDS:
         arguments = f"task={task},model={model},preset=paper,seed={seed}"
         config = config_file.get_config(arguments)
-        config.eval_every, config.checkpoint_every = LAST_STEP, CHECKPOINT_EVERY
-        yield grid.Run(config)
+        yield grid.Run(grid.scored_at_the_end(config))

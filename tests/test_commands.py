@@ -1,5 +1,6 @@
 """Tests of bit_jax.commands, and of what the training command makes of a user's mistakes."""
 
+import os
 import signal
 
 import pytest
@@ -87,6 +88,14 @@ def test_a_dry_run_prints_the_rule(capsys):
   ):
     assert fact in words
   assert '"total_steps": 500' in out
+
+
+def test_a_deterministic_run_sets_the_option_of_xla_itself(capsys, monkeypatch):
+  monkeypatch.setenv("XLA_FLAGS", flags := os.environ.get("XLA_FLAGS", ""))
+  assert run(capsys, CIFAR10, "--dry_run")[0] == 0
+  assert os.environ["XLA_FLAGS"] == flags
+  assert run(capsys, CIFAR10, "--config.deterministic=True", "--dry_run")[0] == 0
+  assert os.environ["XLA_FLAGS"] == f"{flags} --xla_gpu_deterministic_ops=true".strip()
 
 
 @pytest.mark.parametrize("flag", ["--help", "-h", "--helpfull"])

@@ -1,5 +1,6 @@
 """Tests of experiments.sweep as a command: whole sweeps, poisoned, stopped and killed."""
 
+import hashlib
 import json
 import os
 import pathlib
@@ -8,10 +9,11 @@ import sys
 import textwrap
 import time
 
+import ml_collections
 import pytest
 import running
 
-from bit_jax import commands
+from bit_jax import commands, experiment
 from experiments import sweep
 from experiments.sweeping import ledger
 
@@ -58,7 +60,18 @@ def until(process, condition, seconds=200):
   ("argv", "facts"),
   [
     (["--config=nowhere.py"], ["no sweep file 'nowhere.py'", "experiments/fewshot.py"]),
-    (["--config=experiments/offline.py", "--only=x"], ["no run whose name matches 'x'"]),
+    (
+      ["--config=experiments/offline.py", "--only=5shot"],
+      ["no run whose name matches '5shot': names are matched whole, so try '*5shot*'"],
+    ),
+    (["--config=experiments/offline.py", "--only=*7shot*"], ["name matches '*7shot*'."]),
+    (["--config=experiments/offline.py", "--jobs=two"], ["at least 1, not 'two'"]),
+    (["--config=experiments/offline.py", "--jobs=0"], ["at least 1, not '0'"]),
+    (["--config=experiments/offline.py", "--out=README.md"], ["README.md is a file: give a"]),
+    (
+      ["--config=experiments/offline.py", "--out=README.md", "--dry_run"],
+      ["README.md is a file: give a folder"],
+    ),
     (["--config=experiments/offline.py", "--out=/proc/x"], ["can't be written"]),
   ],
 )
@@ -99,7 +112,7 @@ def test_a_poisoned_run_is_on_record_and_the_others_are_made_once(file, tmp_path
   out = tmp_path / "out"
   status, text, error = running.finish(start(tmp_path_factory, path, out))
   assert status == commands.MISTAKE
-  assert "error: 2 of 4 runs failed, 2 are finished" in error
+  assert "error: 2 of 4 runs failed, 2 finished" in error
   assert "The loss is not finite" in error
   assert "[4/4]" in text
   results = records(out, "result.json")
@@ -108,14 +121,16 @@ def test_a_poisoned_run_is_on_record_and_the_others_are_made_once(file, tmp_path
   assert "The loss is not finite" in poisoned["message"]
   first, second = results
   environments = records(out, "environment.json")
-  assert environments[first]["weights"].endswith(f"{second}/model.npz")
+  assert environments[first]["weights"] == f"{second}/model.npz"
+  digest = hashlib.sha256((out / second / "model.npz").read_bytes()).hexdigest()
+  assert environments[first]["weights_sha256"] == digest
   assert records(out, "sweep.json")[first]["labels"] == {"start": "from the first"}
 
   written = {name: (out / name / "result.json").stat().st_mtime_ns for name in results}
   status, text, _ = running.finish(start(tmp_path_factory, path, out))
   assert status == commands.MISTAKE
   assert "4 runs in" in text
-  assert "of which 2 are finished" in text
+  assert ", 2 finished." in text
   for name, when in written.items():
     assert (out / name / "result.json").stat().st_mtime_ns == when
     assert len(records(out, "sweep.json")[name]["attempts"]) == 1
@@ -155,11 +170,11 @@ def test_what_was_stopped_or_killed_goes_on_and_comes_to_the_same(file, tmp_path
   os.kill(worker_of(process), signal.SIGKILL)  # as the system does where memory is short
   status, _, error = running.finish(process)
   assert status == commands.MISTAKE
-  assert "error: 1 of 1 runs failed, 0 are finished" in error
+  assert "error: 1 of 1 runs failed, 0 finished" in error
   assert "killed, most likely for want of memory" in error
   status, text, error = running.finish(start(tmp_path_factory, path, out))
   assert (status, error) == (0, "")
-  assert "All 1 runs are finished" in text
+  assert "1 run finished, none failed." in text
   assert not records(out, "error.json")
   (record,) = records(out, "sweep.json").values()
   outcomes = [attempt["outcome"] for attempt in record["attempts"]]
@@ -168,6 +183,38 @@ def test_what_was_stopped_or_killed_goes_on_and_comes_to_the_same(file, tmp_path
   with running.compilation_cache(tmp_path_factory):
     expected = running.train(tmp_path / "whole", **fields)
   assert (result["top1"], result["loss"]) == (expected["top1"], expected["loss"])
+
+
+@pytest.mark.slow
+def test_a_folder_that_was_moved_goes_on_where_a_run_from_another_s_weights_was_stopped(
+  file, tmp_path, tmp_path_factory
+):
+  fields = {"total_steps": 60, "log_every": 2, "checkpoint_every": 60, "eval_every": 60}
+  path = file(f"""
+    def get_runs():
+      first = grid.Run(running.config())
+      yield first
+      yield grid.Run(running.config("shots=2,protocol=select", **{fields}), "the first", first)
+  """)
+  here, there = tmp_path / "here", tmp_path / "there" / "moved"
+
+  def second():
+    return [p.parent for p in tmp_path.glob("**/sweep.json") if "2shot" in p.parent.name]
+
+  process = start(tmp_path_factory, path, here)
+  until(process, lambda: any(ledger.last_step(folder) > 2 for folder in second()))
+  process.send_signal(signal.SIGINT)
+  status, _, error = running.finish(process)
+  assert status == commands.INTERRUPTED, error
+  there.parent.mkdir()
+  here.rename(there)
+  status, text, error = running.finish(start(tmp_path_factory, path, there))
+  assert (status, error) == (0, ""), text
+  (folder,) = second()
+  assert "Resuming after step" in (folder / "log.txt").read_text()
+  config = json.loads((folder / "config.json").read_text())
+  config = ml_collections.ConfigDict({**config, "decay_steps": tuple(config["decay_steps"])})
+  assert folder.name.endswith(f"-{experiment.config_hash(config)}")
 
 
 def worker_of(process):

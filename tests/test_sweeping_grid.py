@@ -1,6 +1,7 @@
 """Tests of experiments.sweeping.grid, and of what the sweep files ask for."""
 
 import collections
+import csv
 import pathlib
 import textwrap
 
@@ -8,8 +9,9 @@ import pytest
 
 from bit_jax import errors, experiment, hyperrule
 from bit_jax.data import vtab
+from configs import cifar10, quickstart
 from experiments import reduced
-from experiments.sweeping import grid
+from experiments.sweeping import grid, jobs
 
 FOLDER = pathlib.Path(grid.__file__).parents[1]
 HEAD = """
@@ -37,7 +39,7 @@ def written(tmp_path):
 
 
 def committed(name):
-  return grid.load(str(FOLDER / f"{name}.py"), pathlib.Path("/out"))
+  return grid.load(str(FOLDER / f"{name}.py"))
 
 
 def test_runs_are_resolved_and_named_as_the_training_command_names_them(written):
@@ -46,7 +48,7 @@ def test_runs_are_resolved_and_named_as_the_training_command_names_them(written)
       for seed in (0, 1):
         yield grid.Run(digits(f"seed={seed}"), start="in words" if seed else None)
   """)
-  first, second = grid.load(path, pathlib.Path("/out"))
+  first, second = grid.load(path)
   assert (first.config.decay_steps, first.spec.name) == ((40, 60, 80), "digits")
   assert first.name == pathlib.Path(experiment.default_workdir(first.config)).name
   assert first.name.startswith("quickstart-R14x0.5-5shot-s0-")
@@ -61,7 +63,7 @@ def test_a_config_may_be_changed_for_the_next_run(written):
       for config.total_steps in (10, 20):
         yield grid.Run(config)
   """)
-  steps = [one.config.total_steps for one in grid.load(path, pathlib.Path("/out"))]
+  steps = [one.config.total_steps for one in grid.load(path)]
   assert steps == [10, 20]
 
 
@@ -73,7 +75,7 @@ def test_a_field_that_is_not_there_is_a_mistake(written):
       yield grid.Run(config)
   """)
   with pytest.raises(errors.UserError, match=r"fails in line 13: AttributeError: .*total_steps"):
-    grid.load(path, pathlib.Path("/out"))
+    grid.load(path)
 
 
 def test_a_run_that_is_listed_twice_is_one_run_with_the_label_of_either(written):
@@ -83,8 +85,8 @@ def test_a_run_that_is_listed_twice_is_one_run_with_the_label_of_either(written)
       yield grid.Run(digits(), start="in words")
       yield grid.Run(digits())
   """)
-  (one,) = grid.load(path, pathlib.Path("/out"))
-  assert one.labels == {"start": "in words"}
+  (one,) = grid.load(path)
+  assert (one.labels, one.listed) == ({"start": "in words"}, 3)
 
 
 def test_weights_of_an_earlier_run_are_found_in_its_folder_wherever_that_lies(written):
@@ -94,10 +96,27 @@ def test_weights_of_an_earlier_run_are_found_in_its_folder_wherever_that_lies(wr
       yield first
       yield grid.Run(digits(), initialised_from=first)
   """)
-  first, second = grid.load(path, pathlib.Path("/here"))
+  first, second = grid.load(path)
   assert second.after == first.name
-  assert second.config.weights == f"/here/{first.name}/model.npz"
-  assert [one.name for one in grid.load(path, pathlib.Path("/there"))] == [first.name, second.name]
+  assert second.config.weights == f"{first.name}/model.npz"
+  assert pathlib.Path(experiment.default_workdir(second.config)).name == second.name
+  here = pathlib.Path("/here")
+  assert jobs.job(first, here, "mine").weights is None
+  job = jobs.job(second, here, "mine")
+  assert (job.folder, job.weights) == (f"/here/{second.name}", f"/here/{first.name}/model.npz")
+
+
+@pytest.mark.parametrize(("steps", "checkpoint_every"), [(30, 100), (2_000, 100), (10_000, 500)])
+def test_a_run_may_be_scored_at_its_end_alone(steps, checkpoint_every):
+  config = quickstart.get_config()
+  config.total_steps = steps
+  assert grid.scored_at_the_end(config) is config
+  assert (config.eval_every, config.checkpoint_every) == (steps, checkpoint_every)
+
+
+def test_where_the_rule_says_how_long_a_run_is_it_is_scored_at_that_step():
+  assert grid.scored_at_the_end(cifar10.get_config("shots=5")).eval_every == 500
+  assert grid.scored_at_the_end(cifar10.get_config()).eval_every == 10_000
 
 
 def test_a_run_that_cannot_be_made_says_why_and_leaves_the_others(written):
@@ -107,7 +126,7 @@ def test_a_run_that_cannot_be_made_says_why_and_leaves_the_others(written):
       yield grid.Run(digits(dtype="floaty", crop=40))
       yield grid.Run(digits())
   """)
-  wrong, other, right = grid.load(path, pathlib.Path("/out"))
+  wrong, other, right = grid.load(path)
   assert "dtype='floaty' is not known" in wrong.mistake
   assert wrong.spec is None
   assert wrong.name != other.name
@@ -123,20 +142,19 @@ def test_only_takes_what_matches_and_what_that_waits_for(written):
       yield grid.Run(digits("shots=5"), initialised_from=second)
       yield grid.Run(digits("shots=6"))
   """)
-  out = pathlib.Path("/out")
-  shots = [one.config.shots for one in grid.load(path, out, "*-5shot-*")]
+  shots = [one.config.shots for one in grid.load(path, "*-5shot-*")]
   assert shots == [3, 4, 5]
-  assert [one.config.shots for one in grid.load(path, out, "*-6shot-*")] == [6]
+  assert [one.config.shots for one in grid.load(path, "*-6shot-*")] == [6]
   with pytest.raises(errors.UserError, match="no run whose name matches '7'"):
-    grid.load(path, out, "7")
+    grid.load(path, "7")
 
 
 @pytest.mark.parametrize(
   ("body", "fact"),
   [
     ("", "it has no function get_runs"),
-    ("def get_runs(): return []", "yields no runs"),
-    ("def get_runs(): pass", "yields no runs"),
+    ("def get_runs(): return []", r"yields no run\.$"),
+    ("def get_runs(): pass", r"yields no run\.$"),
     ("def get_runs(): yield digits()", "yields a ConfigDict, where each must be a grid.Run"),
     ("x = 1 / 0", r"fails in line 10: ZeroDivisionError: division by zero"),
     ("def get_runs():\n  yield grid.Run(digits(crop='wide'))", r"fails in line 7: TypeError"),
@@ -150,13 +168,13 @@ def test_only_takes_what_matches_and_what_that_waits_for(written):
 )
 def test_a_mistake_in_the_file_is_told_in_a_sentence(written, body, fact):
   with pytest.raises(errors.UserError, match=fact) as caught:
-    grid.load(written(body), pathlib.Path("/out"))
+    grid.load(written(body))
   assert "mine.py" in str(caught.value)
 
 
 def test_a_file_that_is_not_there_is_told():
   with pytest.raises(errors.UserError, match="There is no sweep file"):
-    grid.load("nowhere.py", pathlib.Path("/out"))
+    grid.load("nowhere.py")
 
 
 def test_the_fewshot_sweep_has_five_subsets_of_every_size_and_all_images_once():
@@ -169,7 +187,7 @@ def test_the_fewshot_sweep_has_five_subsets_of_every_size_and_all_images_once():
   assert {shots for name, _, shots in counts if name == "oxford_flowers102"} == {1, 5, 10, None}
   assert {n for (_, _, shots), n in counts.items() if shots is not None} == {2 * 5}
   assert {n for (_, _, shots), n in counts.items() if shots is None} == {2}
-  assert all(one.config.eval_every >= one.config.total_steps for one in planned)
+  assert all(one.config.eval_every == one.config.total_steps for one in planned)
 
 
 def test_the_vtab_sweep_has_three_runs_of_each_task():
@@ -193,6 +211,12 @@ def test_the_hyperrule_sweep_scores_val200_and_holds_the_rule_itself():
   settings = {(one.config.base_lr, one.config.total_steps) for one in planned}
   assert (0.003, 500) in settings
   assert len(settings) == 12
+
+
+def test_the_offline_sweep_is_the_one_whose_results_are_committed():
+  with (FOLDER / "offline_results" / "results.csv").open(newline="") as file:
+    made = {row["run"] for row in csv.DictReader(file)}
+  assert {one.name for one in committed("offline")} == made
 
 
 def test_the_offline_sweep_follows_the_reduced_rule_but_where_it_asks_about_it():

@@ -1,5 +1,6 @@
 """Tests of experiments.sweeping.queueing and experiments.sweeping.table: folders stand for runs."""
 
+import dataclasses
 import json
 
 import pytest
@@ -104,10 +105,10 @@ def test_the_speed_of_today_is_known_by_what_was_made_today(tmp_path):
 
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=12), st.data())
 def test_every_run_ends_once_whatever_becomes_of_it(tmp_path_factory, befores, data):
-  runs = []
+  runs, one = [], planned("one")
   for i, before in enumerate(befores):
     after = f"r{i - before}" if 0 < before <= i else None
-    runs.append(grid.Planned(f"r{i}", None, None, {}, after, None))
+    runs.append(dataclasses.replace(one, name=f"r{i}", after=after))
   queue = queueing.Queue(runs, tmp_path_factory.mktemp("queue"))
   taken = []
   while (one := queue.take()) is not None:
@@ -126,7 +127,7 @@ def test_every_run_ends_once_whatever_becomes_of_it(tmp_path_factory, befores, d
 def test_the_table_has_a_line_for_each_run_and_the_sums(tmp_path):
   runs = [planned("first"), planned("second", steps=200), planned("third", mistake="No.")]
   text = table.describe(runs, tmp_path)
-  header, first, second, third, _, total, unmakeable = text.splitlines()
+  header, first, second, third, _, total, unmakeable, hours = text.splitlines()
   assert " ".join(header.split()) == (
     "run starts from examples pixels batch lr steps images TFLOP disk MB state"
   )
@@ -141,6 +142,7 @@ def test_the_table_has_a_line_for_each_run_and_the_sums(tmp_path):
   assert third.endswith("can't be made: No.")
   assert total.startswith(f"3 runs: 19,200 images, {sum(work) / 1e3:.2f} PFLOP")
   assert unmakeable.startswith("1 of them")
+  assert hours == "How many hours they take is told once a run is finished here."
 
 
 def test_the_table_tells_the_time_left_at_the_speed_of_finished_runs(tmp_path):
@@ -151,7 +153,21 @@ def test_the_table_tells_the_time_left_at_the_speed_of_finished_runs(tmp_path):
   (tmp_path / "a" / "sweep.json").write_text(json.dumps(record))
   text = table.describe(runs, tmp_path)
   assert text.splitlines()[1].endswith("finished")
+  assert "\n1 is finished, at " in text
   assert text.endswith("at that speed all take 6.0 hours, the rest 4.0.")
+
+
+def test_where_no_run_can_be_made_the_table_says_so(tmp_path):
+  text = table.describe([planned("a", mistake="No.")], tmp_path)
+  assert "\n1 run: 0 images, 0.00 PFLOP, 0.00 GB of disk.\n1 of them can't be made" in text
+
+
+def test_runs_that_the_file_yields_again_are_counted(tmp_path):
+  runs = [dataclasses.replace(planned("a"), listed=3), dataclasses.replace(planned("b"), listed=2)]
+  assert "\n3 more that the file yields are the same as one of these" in table.describe(
+    runs, tmp_path
+  )
+  assert "more that" not in table.describe([planned("a")], tmp_path)
 
 
 def test_a_run_that_is_under_way_elsewhere_is_not_taken(tmp_path):

@@ -20,8 +20,8 @@ from bit_jax import commands, errors, experiment, interruption, trainer
 from experiments import sweep
 from experiments.sweeping import (
   grid,
+  jobs,
   ledger,
-  local,
   queueing,
   slurm,
   slurm_cluster,
@@ -30,13 +30,15 @@ from experiments.sweeping import (
 )
 
 STATE = "SLURM_STUB"
-# $SLURM_STUB/jobs/NUMBER holds `state|reason|name` of a job. Where there is $SLURM_STUB/refuse,
-# sbatch says what is in it, and takes none; where there is $SLURM_STUB/nodes, jobs run.
+# $SLURM_STUB/jobs/NUMBER holds `state|reason|name|script` of a job. Where there is
+# $SLURM_STUB/refuse, sbatch says what is in it, and takes none; where there is $SLURM_STUB/nodes,
+# jobs run.
 PROGRAMS = {
   "sbatch": """
     if [ -f $SLURM_STUB/refuse ]; then cat $SLURM_STUB/refuse >&2; exit 1; fi
     number=$(($(ls $SLURM_STUB/jobs | wc -l) + 1))
-    echo "RUNNING|None|$(sed -n 's/^#SBATCH --job-name=//p' "$1")" > $SLURM_STUB/jobs/$number
+    name=$(sed -n 's/^#SBATCH --job-name=//p' "$1")
+    echo "RUNNING|None|$name|$1" > $SLURM_STUB/jobs/$number
     cp "$1" $SLURM_STUB/script-$number
     if [ -d $SLURM_STUB/nodes ]; then
       export SLURM_JOB_ID=$number SLURM_JOB_NUM_NODES=1 SLURM_NTASKS=1 SLURM_NODEID=0
@@ -60,9 +62,9 @@ PROGRAMS = {
   "squeue": """
     if [ -f $SLURM_STUB/silent ]; then echo "no controller" >&2; exit 1; fi
     cd $SLURM_STUB/jobs
-    for number in *; do [ ! -f $number ] || echo "$number|$(cat $number)"; done
+    for number in *; do [ ! -f $number ] || echo "$number|$(cat $number)"; done | tr '|' '\037'
   """,
-  "scancel": "exit 0",
+  "scancel": "echo $* >> $SLURM_STUB/cancelled",
 }
 
 
@@ -76,12 +78,14 @@ class Stub:
   def end(self, number, state):
     """Has a job end in this state; None: it is forgotten at once."""
     path = self.jobs / str(number)
-    _, _, name = path.read_text().strip().split("|")
-    path.write_text("" if state is None else f"{state}|None|{name}\n")
+    path.write_text("" if state is None else self._line(number, state, "None"))
 
   def set(self, number, state, reason):
-    path = self.jobs / str(number)
-    path.write_text(f"{state}|{reason}|{path.read_text().strip().split('|')[2]}\n")
+    (self.jobs / str(number)).write_text(self._line(number, state, reason))
+
+  def _line(self, number, state, reason):
+    _, _, rest = (self.jobs / str(number)).read_text().split("|", 2)
+    return f"{state}|{reason}|{rest}"
 
   def kill(self):
     """Ends the jobs that run, which outlive a test that fails."""
@@ -89,6 +93,11 @@ class Stub:
       if (self.jobs / path.stem).read_text().startswith("RUNNING"):
         with contextlib.suppress(ProcessLookupError):
           os.kill(int(path.read_text()), signal.SIGKILL)
+
+  def cancelled(self):
+    """Returns the numbers of jobs that were cancelled."""
+    path = self.folder / "cancelled"
+    return path.read_text().split() if path.exists() else []
 
   def submitted(self):
     """Returns the names of the jobs' runs, in order."""
@@ -178,7 +187,7 @@ def test_each_run_is_a_job_that_is_told_what_the_local_worker_is(stub, mine):
     for number, name in enumerate("ab", 1):
       path = mine.out / "slurm" / f"{number}_submitted.pkl"
       delayed = submitit.core.utils.DelayedSubmission.load(path)
-      assert delayed.args == (local.job(planned(name), mine.out, "mine"),)
+      assert delayed.args == (jobs.job(planned(name), mine.out, "mine"),)
       mine.finish(name, number)
     yield
 
@@ -310,9 +319,9 @@ def test_a_run_that_was_interrupted_is_submitted_again(stub, mine, state, capsys
   def story():
     mine.interrupt("a", 1, 40)
     if state is None:
-      (stub.jobs / "1").write_text("COMPLETING|None|a\n")
+      stub.end(1, "COMPLETING")
       yield
-      (stub.jobs / "1").write_text("COMPLETED|None|a\n")
+      stub.end(1, "COMPLETED")
     else:
       stub.end(1, state)
     yield
@@ -396,11 +405,14 @@ def test_jobs_of_an_earlier_sweep_are_watched_and_not_submitted_again(stub, mine
   mine.stop.requested = False
   mine.watch(*runs, story=second)
   assert mine.queue.done == set("abcd")
-  assert "1 of them are in Slurm's queue already: 3." in capsys.readouterr().out
+  assert "Slurm's queue has 1 of them already: 3." in capsys.readouterr().out
 
 
-def test_jobs_of_other_sweeps_are_left_alone(stub, mine):
-  (stub.jobs / "1").write_text("RUNNING|None|a\n")  # a run of the same name, from another folder
+def test_jobs_of_other_sweeps_are_left_alone(stub, mine, tmp_path):
+  script = tmp_path / "other" / ".submission_file_1.sh"
+  (stub.jobs / "1").write_text(
+    f"RUNNING|None|a|{script}\n"
+  )  # a run of the same name, from another folder
   (stub.folder / "script-1").write_text("#SBATCH --job-name=other\n")
 
   def story():
@@ -409,6 +421,40 @@ def test_jobs_of_other_sweeps_are_left_alone(stub, mine):
     yield
 
   mine.watch(planned("a"), story=story)
+  assert not stub.cancelled()
+
+
+@pytest.mark.parametrize("moment", ["submission_file", "submitted_pickle"])
+@pytest.mark.parametrize("ended", [False, True])
+def test_a_job_that_was_never_told_what_to_do_makes_way_for_another(
+  stub, mine, moment, ended, monkeypatch, capsys
+):
+  class KilledError(Exception):
+    """Stands for the end of the process."""
+
+  move = submitit.core.utils.JobPaths.move_temporary_file
+
+  def killed(self, path, name, **keywords):
+    if name == moment:
+      raise KilledError
+    move(self, path, name, **keywords)
+
+  with monkeypatch.context() as m:
+    m.setattr(submitit.core.utils.JobPaths, "move_temporary_file", killed)
+    with pytest.raises(KilledError):
+      mine.watch(planned("a"), story=lambda: iter(()))
+  if ended:
+    stub.end(1, "FAILED")
+
+  def story():
+    assert stub.submitted() == ["a", "a"]
+    assert stub.cancelled() == ([] if ended else ["1"])
+    mine.finish("a", 2)
+    yield
+
+  mine.watch(planned("a"), story=story)
+  assert mine.queue.done == {"a"}
+  assert ("a: job 1 cancelled" in capsys.readouterr().out) == (not ended)
 
 
 def test_failed_runs_are_tried_again_and_finished_ones_are_not(stub, mine):
@@ -537,7 +583,7 @@ def test_every_option_is_one_of_submitit(stub, tmp_path):
   names = [*slurm_cluster._SHARED, *slurm_cluster._OWN]
   options = {name: values.get(name, "text") for name in names}
   cluster = slurm_cluster.Cluster(tmp_path / "slurm", options)
-  assert cluster.submit("a", local.job(planned("a"), tmp_path, "mine"), {}) == "1"
+  assert cluster.submit("a", jobs.job(planned("a"), tmp_path, "mine"), {}) == "1"
   script = (stub.folder / "script-1").read_text()
   for name in ("partition", "gres", "wckey", "mail_user", "mem_per_cpu"):
     assert f"#SBATCH --{name.replace('_', '-')}=text" in script
@@ -596,7 +642,7 @@ def test_runs_are_not_made_here_while_slurm_has_them(stub, mine, tmp_path, capsy
 @pytest.mark.parametrize("number", [signal.SIGUSR2, signal.SIGTERM])
 @pytest.mark.parametrize("listening", [False, True])
 def test_slurm_asks_a_job_to_stop(tmp_path, number, listening, monkeypatch):
-  def train_and_evaluate(config, workdir):
+  def train_and_evaluate(config, workdir, weights_at):
     with interruption.StopRequest() if listening else contextlib.nullcontext() as stop:
       signal.raise_signal(number)
       assert listening, "It was to end at once."
@@ -608,7 +654,7 @@ def test_slurm_asks_a_job_to_stop(tmp_path, number, listening, monkeypatch):
   monkeypatch.setenv("SLURM_JOB_ID", "7")
   earlier = {n: signal.getsignal(n) for n in (signal.SIGUSR2, signal.SIGTERM)}
   try:
-    assert slurm_job.make(local.job(planned("a"), tmp_path, "mine")) == "interrupted"
+    assert slurm_job.make(jobs.job(planned("a"), tmp_path, "mine")) == "interrupted"
     signal.raise_signal(number)  # what comes late ends nothing
   finally:
     for one, handler in earlier.items():
@@ -651,7 +697,7 @@ def test_a_run_whose_time_is_over_goes_on_in_another_job(stub, tmp_path, tmp_pat
   status, text, error = running.finish(process, 900)
   assert (status, error) == (0, ""), text + error
   assert "interrupted at step" in text
-  assert "All 1 runs are finished" in text
+  assert "1 run finished, none failed." in text
   (record,) = out.glob("*/sweep.json")
   attempts = json.loads(record.read_text())["attempts"]
   assert [(a["outcome"], a["slurm_job"]) for a in attempts] == [

@@ -23,7 +23,7 @@ def job(folder, **changes):
 
 
 def raising(monkeypatch, error):
-  def train_and_evaluate(config, workdir):
+  def train_and_evaluate(config, workdir, weights_at):
     raise error
 
   monkeypatch.setattr(trainer, "train_and_evaluate", train_and_evaluate)

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import hashlib
 import json
 import shutil
 
@@ -607,6 +608,18 @@ def test_the_next_setting_to_try_when_memory_runs_out(monkeypatch, tmp_path, err
 def test_mistakes(tmp_path, changes, arguments, said):
   with pytest.raises(errors.UserError, match=said):
     running.train(tmp_path / "run", arguments, **changes)
+
+
+def test_weights_may_lie_elsewhere_than_their_name_says(finished, tmp_path, no_pictures):
+  before, config = finished[0] / "model.npz", running.config()
+  config.weights = "earlier/model.npz"
+  trainer.train_and_evaluate(config, str(tmp_path / "run"), str(before))
+  recorded = json.loads((tmp_path / "run" / "config.json").read_text())
+  assert recorded["weights"] == "earlier/model.npz"
+  environment = json.loads((tmp_path / "run" / "environment.json").read_text())
+  assert environment["weights_sha256"] == hashlib.sha256(before.read_bytes()).hexdigest()
+  with pytest.raises(errors.UserError, match=r"elsewhere\.npz doesn't exist"):
+    trainer.train_and_evaluate(config, str(tmp_path / "other"), "elsewhere.npz")
 
 
 def test_a_folder_below_a_file(tmp_path):

@@ -15,20 +15,17 @@ another run, and one that is listed twice is run once.
 
 import dataclasses
 import fnmatch
-import hashlib
-import json
 import os
-import pathlib
 import runpy
-import sys
 import traceback
 from collections.abc import Iterable
 from typing import Any
 
-from bit_jax import errors, experiment
+from bit_jax import commands, errors, experiment
 from bit_jax.data import datasets
 
 _MODEL = "model.npz"
+_FEW_STEPS = 100
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -58,11 +55,13 @@ class Planned:
 
   Attributes:
     name: Of its folder.
-    config: Resolved, unless there is a mistake.
+    config: Resolved, unless there is a mistake; weights of an earlier run are a path below the
+      sweep's folder.
     spec: The data set, unless there is a mistake.
     labels: What tables and figures are told of the run: 'start'.
     after: Name of the run that must be finished before, or None.
     mistake: A sentence on why the run can't be made, or None.
+    listed: How often the sweep file yields it.
   """
 
   name: str
@@ -71,14 +70,31 @@ class Planned:
   labels: dict[str, str]
   after: str | None
   mistake: str | None
+  listed: int = 1
 
 
-def load(path: str, out: pathlib.Path, only: str | None = None) -> list[Planned]:
+def scored_at_the_end(config: Any) -> Any:
+  """Returns the config with one evaluation, after its last step, which is all that a table needs.
+
+  Args:
+    config: With the fields of `configs/base.py`, those that set its length included; changed in
+      place.
+
+  Raises:
+    UserError: A field has a value that can't be used.
+  """
+  steps = experiment.resolve(config)[0].total_steps
+  config.eval_every = steps
+  # What a kill costs: a twentieth of a run, but no less than is quickly made again.
+  config.checkpoint_every = max(_FEW_STEPS, steps // 20)
+  return config
+
+
+def load(path: str, only: str | None = None) -> list[Planned]:
   """Returns the runs of a sweep file, each once, in its order; needs no data or weights.
 
   Args:
     path: The sweep file.
-    out: The folder of the sweep, absolute: weights of earlier runs are found there.
     only: Takes runs whose name matches this pattern (`fnmatch`), and those that they wait for.
 
   Raises:
@@ -86,18 +102,17 @@ def load(path: str, out: pathlib.Path, only: str | None = None) -> list[Planned]
   """
   planned: dict[str, Planned] = {}
   names: dict[int, str] = {}
-  runs = _yielded(path)
-  for run in runs:
-    one = _plan(run, out, names, path)
+  for run in _yielded(path):
+    one = _plan(run, names, path)
     names[id(run)] = one.name
-    if one.name not in planned or not planned[one.name].labels:
-      planned[one.name] = one
+    if (same := planned.get(one.name)) is not None:
+      one = dataclasses.replace(same if same.labels else one, listed=same.listed + 1)
+    planned[one.name] = one
   chosen = list(planned.values())
   if only is not None:
     chosen = _matching(planned, only)
   if not chosen:
-    what = f"yields no run whose name matches {only!r}" if runs else "yields no runs"
-    raise errors.UserError(f"The sweep file {path} {what}.")
+    raise errors.UserError(f"The sweep file {path} yields no run{_matched(only)}.")
   return chosen
 
 
@@ -107,9 +122,7 @@ def _yielded(path: str) -> list[Run]:
     raise errors.UserError(
       f"There is no sweep file {path!r}: give its path, such as --config=experiments/fewshot.py."
     )
-  root = os.path.dirname(os.path.abspath(path))
-  if os.path.isfile(os.path.join(root, "__init__.py")):
-    sys.path.append(os.path.dirname(root))  # it imports its neighbours as `experiments....`
+  commands.show_neighbours(path)
   try:
     get_runs = runpy.run_path(path).get("get_runs")
     if get_runs is None:
@@ -132,9 +145,8 @@ def _yielded(path: str) -> list[Run]:
   return runs
 
 
-def _plan(run: Run, out: pathlib.Path, names: dict[int, str], path: str) -> Planned:
-  config = run.config.copy_and_resolve_references()
-  after = None
+def _plan(run: Run, names: dict[int, str], path: str) -> Planned:
+  config, after = run.config, None
   if run.initialised_from is not None:
     after = names.get(id(run.initialised_from))
     if after is None:
@@ -142,22 +154,22 @@ def _plan(run: Run, out: pathlib.Path, names: dict[int, str], path: str) -> Plan
         f"The sweep file {path} yields a run that is initialised from one that it hasn't yielded: "
         f"initialised_from takes an earlier grid.Run (a file's path goes into config.weights)."
       )
-    config.weights = f"{after}/{_MODEL}"  # the same name wherever the sweep's folder lies
+    config.weights = f"{after}/{_MODEL}"  # below the sweep's folder, wherever that lies
   labels = {} if run.start is None else {"start": run.start}
   try:
     resolved, spec = experiment.resolve(config)
   except errors.UserError as e:
-    return Planned(_makeshift_name(config), config, None, labels, after, str(e))
+    name = f"{config.name}-{experiment.config_hash(config)}"
+    return Planned(name, config, None, labels, after, str(e))
   name = os.path.basename(experiment.default_workdir(resolved))
-  if after is not None:
-    resolved.weights = str(out / after / _MODEL)
   return Planned(name, resolved, spec, labels, after, None)
 
 
-def _makeshift_name(config: Any) -> str:
-  """Returns the name of a run whose config can't be resolved."""
-  digest = hashlib.sha256(json.dumps(config.to_dict(), sort_keys=True, default=str).encode())
-  return f"{config.name}-{digest.hexdigest()[:8]}"
+def _matched(only: str | None) -> str:
+  if only is None:
+    return ""
+  hint = "" if set(only) & set("*?[") else f": names are matched whole, so try '*{only}*'"
+  return f" whose name matches {only!r}{hint}"
 
 
 def _matching(planned: dict[str, Planned], pattern: str) -> list[Planned]:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from bit_jax import errors, reporting, runs
 
-SWEEP, ERROR, LOG = "sweep.json", "error.json", "log.txt"
+SWEEP, ERROR, LOG = "sweep.json", "error.json", "log.txt"  # files of a run folder
 
 State = Literal["finished", "failed", "begun", "open"]
 Outcome = Literal["finished", "failed", "interrupted"]

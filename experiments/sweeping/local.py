@@ -9,10 +9,9 @@ import selectors
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
 
 from bit_jax import interruption
-from experiments.sweeping import grid, ledger, placement, progress, queueing, worker
+from experiments.sweeping import grid, jobs, placement, progress, queueing, worker
 
 _LOOK = 1.0  # seconds between two looks at the progress of runs
 
@@ -110,7 +109,7 @@ class Pool:
     Raises:
       interruption.Interrupted: It was asked to stop; the runs under way are saved.
     """
-    with progress.Progress(self._queue) as shown, self._ended():
+    with contextlib.closing(progress.Progress(self._queue)) as shown, self._ended():
       while self._queue.left:
         if stop.requested:
           self._save()
@@ -131,14 +130,14 @@ class Pool:
       one = self._queue.take()
       if one is None:
         return
-      if number in self._workers and self._workers[number].variables != variables(one.config):
+      if number in self._workers and self._workers[number].variables != jobs.variables(one.config):
         self._bury(number)  # it is idle
       if number not in self._workers:
         self._open(number, place, one)
-      self._workers[number].start(one, job(one, self._out, self._sweep))
+      self._workers[number].start(one, jobs.job(one, self._out, self._sweep))
 
   def _open(self, number: int, place: placement.Place, first: grid.Planned) -> None:
-    more, log = variables(first.config), self._out / "workers.log"
+    more, log = jobs.variables(first.config), self._out / "workers.log"
     self._workers[number] = new = _Worker(place, more, self._lock, log)
     self._selector.register(new.replies, selectors.EVENT_READ, number)
 
@@ -158,7 +157,7 @@ class Pool:
     if outcome == "interrupted":  # somebody asked the process itself to stop
       self._queue.put_back(one.name)
     else:
-      settle(self._queue, self._out, one.name, shown, _GONE if outcome is None else None)
+      jobs.settle(self._queue, self._out, one.name, shown, _GONE if outcome is None else None)
 
   def _bury(self, number: int) -> None:
     dead = self._workers.pop(number)
@@ -184,45 +183,3 @@ class Pool:
       for number in list(self._workers):
         self._bury(number)
       self._selector.close()
-
-
-def settle(
-  queue: queueing.Queue,
-  out: pathlib.Path,
-  name: str,
-  shown: progress.Progress,
-  why: str | None = None,
-) -> None:
-  """Notes and tells what became of a run, as its folder says.
-
-  Args:
-    queue: The runs.
-    out: The sweep's folder.
-    name: Of a run whose process is done with it, or gone.
-    shown: Where it is told.
-    why: A sentence on why there is no result, if it is known from elsewhere.
-  """
-  result = ledger.result(out / name)
-  if result is not None:
-    (out / name / ledger.ERROR).unlink(missing_ok=True)
-    queue.finish(name)
-    shown.ended(name, f"top-1 {result['top1']:.2%}")
-    return
-  if why is not None:
-    ledger.note_failure(out / name, why)
-  message = ledger.failure(out / name) or "It left neither a result nor an error."
-  for one in [name, *queue.fail(name, message)]:
-    shown.ended(one, f"FAILED: {queue.failed[one]}")
-
-
-def job(one: grid.Planned, out: pathlib.Path, sweep: str) -> worker.Job:
-  """Returns what a worker is told of a run."""
-  return worker.Job(str(out / one.name), one.config.to_dict(), sweep, one.labels)
-
-
-def variables(config: Any) -> dict[str, str]:
-  """Returns the environment variables that the process of a run needs besides."""
-  if not config.deterministic:
-    return {}
-  flags = os.environ.get("XLA_FLAGS", "")  # XLA reads it when the process first uses it
-  return {"XLA_FLAGS": f"{flags} --xla_gpu_deterministic_ops=true".strip()}

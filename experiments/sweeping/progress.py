@@ -2,8 +2,6 @@
 
 import sys
 import time
-from types import TracebackType
-from typing import Self
 
 import tqdm
 
@@ -14,7 +12,7 @@ _EVERY = 60.0  # seconds between two lines of progress where there is no termina
 
 
 class Progress:
-  """Shows how far a queue is; a context manager."""
+  """Shows how far a queue is, until it is closed."""
 
   def __init__(self, queue: queueing.Queue):
     """Starts to count."""
@@ -53,6 +51,10 @@ class Progress:
       now = ", ".join(self._queue.under_way)
       self.say(f"{text}{self._left()}{f'; now {now}' if now and not more else ''}")
 
+  def close(self) -> None:
+    """Takes the bar away."""
+    self._bar.close()
+
   def _share(self) -> float:
     total = self._queue.total_work
     return self._queue.work_done() / total if total else 1.0
@@ -64,16 +66,3 @@ class Progress:
       return "time left not known yet"
     rest = (self._queue.total_work - self._queue.work_done()) * seconds / made
     return f"{reporting.format_seconds(rest)} left"
-
-  def __enter__(self) -> Self:
-    """Returns itself."""
-    return self
-
-  def __exit__(
-    self,
-    kind: type[BaseException] | None,
-    error: BaseException | None,
-    traceback: TracebackType | None,
-  ) -> None:
-    """Takes the bar away."""
-    self._bar.close()

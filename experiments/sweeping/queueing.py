@@ -60,8 +60,7 @@ class Queue:
     for name in self._waiting:
       one = self._runs[name]
       if one.after is None or one.after in self.done:
-        self._waiting.remove(name)
-        self._under_way[name] = self._steps_done(name)
+        self._begin(name)
         return one
     return None
 
@@ -69,8 +68,7 @@ class Queue:
     """Notes that a run is under way already; returns whether it is one of those to be made."""
     if name not in self._waiting:
       return False
-    self._waiting.remove(name)
-    self._under_way[name] = self._steps_done(name)
+    self._begin(name)
     return True
 
   def finish(self, name: str) -> None:
@@ -106,12 +104,14 @@ class Queue:
       self._steps_done(name) - before for name, before in self._under_way.items()
     )
 
+  def _begin(self, name: str) -> None:
+    self._waiting.remove(name)
+    self._under_way[name] = self._steps_done(name)
+
   def _steps_done(self, name: str) -> float:
     """Returns the FLOPs of the steps of which a run has told."""
-    config = self._runs[name].config
-    if config is None:
-      return 0.0
-    return self._work[name] * min(1.0, ledger.last_step(self._out / name) / config.total_steps)
+    steps = self._runs[name].config.total_steps
+    return self._work[name] * min(1.0, ledger.last_step(self._out / name) / steps)
 
 
 def _work(one: grid.Planned) -> float:

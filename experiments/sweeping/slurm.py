@@ -7,12 +7,13 @@ leaves the jobs at work; the next one finds them in the queue.
 """
 
 import collections
+import contextlib
 import dataclasses
 import pathlib
 import time
 
 from bit_jax import errors, interruption
-from experiments.sweeping import ledger, local, progress, queueing, slurm_cluster
+from experiments.sweeping import jobs, ledger, progress, queueing, slurm_cluster
 
 _LOOK = 5.0  # seconds between two looks at the queue
 _GONE = 12  # looks in a row that must not find a job that has noted no end: a shared file system
@@ -79,7 +80,7 @@ class Watch:
       UserError: Slurm takes none.
       interruption.Interrupted: It was asked to stop; the jobs go on.
     """
-    with progress.Progress(self._queue) as shown:
+    with contextlib.closing(progress.Progress(self._queue)) as shown:
       self._adopt(shown)
       while self._queue.left:
         if stop.requested:
@@ -97,10 +98,18 @@ class Watch:
     except slurm_cluster.NoAnswer as e:  # a run must not be submitted a second time
       raise errors.UserError(f"Slurm's queue can't be read: squeue says: {e}.") from e
     for number, job in jobs.items():
-      if not job.over and self._queue.resume(job.name):
+      if job.over:
+        continue
+      if not job.told:  # it does nothing, and its run is submitted anew
+        self._cluster.cancel(number)
+        shown.say(
+          f"{job.name}: job {number} cancelled: whoever submitted it was killed before it was told "
+          f"what to do"
+        )
+      elif self._queue.resume(job.name):
         self._jobs[job.name] = _Watched(number, ledger.last_step(self._out / job.name), job.state)
     if self._jobs:
-      shown.say(f"{len(self._jobs)} of them are in Slurm's queue already: {self._numbers()}.")
+      shown.say(f"Slurm's queue has {len(self._jobs)} of them already: {self._numbers()}.")
 
   def _submit(self, stop: interruption.StopRequest, shown: progress.Progress) -> None:
     """Submits the runs that can be made."""
@@ -108,9 +117,9 @@ class Watch:
       one = self._queue.take()
       if one is None:
         return
-      job = local.job(one, self._out, self._sweep)
+      job = jobs.job(one, self._out, self._sweep)
       try:
-        number = self._cluster.submit(one.name, job, local.variables(one.config))
+        number = self._cluster.submit(one.name, job, jobs.variables(one.config))
       except slurm_cluster.NoAnswer as e:
         self._queue.put_back(one.name)
         if not stop.requested:  # Ctrl-C ends sbatch as well
@@ -157,7 +166,7 @@ class Watch:
         shown.say(f"{name}: interrupted at step {ledger.last_step(folder)}")
         return
       why = self._why(name, watched)
-    local.settle(self._queue, self._out, name, shown, why)
+    jobs.settle(self._queue, self._out, name, shown, why)
 
   def _interrupted(self, outcome: str | None, watched: _Watched) -> bool:
     """Returns whether Slurm stopped a job for reasons of its own."""

@@ -1,9 +1,9 @@
 """Slurm as a sweep sees it: it takes a run as a job, through submitit, and tells of its jobs.
 
-submitit notes each job in a folder, as `<number>_submission.sh` and `<number>_submitted.pkl`; what
-the job prints outside of its run comes beside them, as `<number>_0_log.err`. Of a
-job's state submitit knows only what accounting tells, which many clusters don't have, so squeue is
-asked.
+submitit writes a script into a folder, `.submission_file_<digits>.sh`, gives it to sbatch, and then
+notes what the job is to do, as `<number>_submitted.pkl`; what the job prints outside of its run
+comes beside them, as `<number>_0_log.err`. Of a job's state submitit knows only what accounting
+tells, which many clusters don't have, so squeue is asked.
 """
 
 import contextlib
@@ -23,10 +23,10 @@ from experiments.sweeping import worker
 
 _ROOT = pathlib.Path(__file__).parents[2]  # of the checkout
 _PROGRAMS = ("sbatch", "srun", "squeue", "scancel")
-_HOURS = (
-  4  # a job's time, unless given: many partitions allow it, and what it leaves is gone on with
-)
-_PATIENCE = 60.0  # seconds for squeue to answer
+# A job's time, unless given: many partitions allow it, and what it leaves is gone on with.
+_HOURS = 4
+_PATIENCE = 60.0  # seconds for Slurm to answer
+_SEPARATOR = "\x1f"  # of squeue's columns: in no name and no path
 
 # submitit's options for one process on one node; the others don't go together with a run.
 _SHARED = {
@@ -82,11 +82,16 @@ class Job:
     name: Of the run.
     state: Such as 'PENDING'; jobs that ended are known for some minutes.
     reason: Why it waits, such as 'Resources'.
+    script: Name of the file that sbatch was given.
+    told: Whether it finds what it is to do. If it doesn't, whoever submitted it was killed before
+      that was written; it waits for a minute, and fails.
   """
 
   name: str
   state: str
   reason: str
+  script: str
+  told: bool = True
 
   @property
   def over(self) -> bool:
@@ -148,8 +153,18 @@ class Cluster:
     Raises:
       NoAnswer: It doesn't answer.
     """
-    known = {path.name.partition("_")[0] for path in self._folder.glob("*_submitted.pkl")}
-    return {number: job for number, job in _listed().items() if number in known}
+    here = {path.name for path in self._folder.glob("*")}
+    jobs = {}
+    for number, job in _listed().items():
+      told = f"{number}_submitted.pkl" in here
+      if told or job.script in here:
+        jobs[number] = dataclasses.replace(job, told=told)
+    return jobs
+
+  def cancel(self, number: str) -> None:
+    """Cancels a job, if Slurm answers."""
+    with contextlib.suppress(NoAnswer):
+      _answer(["scancel", number])
 
   def log(self, number: str) -> pathlib.Path:
     """Returns the file with what a job printed outside of its run."""
@@ -194,10 +209,23 @@ def require_no_jobs(folder: pathlib.Path) -> None:
 
 def _listed() -> dict[str, Job]:
   """Returns {number: job} of all jobs of the user that squeue knows."""
+  columns = _SEPARATOR.join(("%A", "%T", "%r", "%j", "%o"))
   command = ["squeue", "--noheader", "--states=all", f"--user={os.getuid()}"]
-  command += ["--format=%A|%T|%r|%j"]
+  listed = {}
+  for line in _answer([*command, f"--format={columns}"]).splitlines():
+    number, state, reason, name, script = line.split(_SEPARATOR)
+    listed[number] = Job(name, state, reason, os.path.basename(script))
+  return listed
+
+
+def _answer(command: list[str]) -> str:
+  """Returns what a program of Slurm prints.
+
+  Raises:
+    NoAnswer: It fails, or takes too long.
+  """
   try:
-    answer = subprocess.run(
+    done = subprocess.run(
       command,
       capture_output=True,
       text=True,
@@ -209,8 +237,4 @@ def _listed() -> dict[str, Job]:
     raise NoAnswer(f"no answer within {_PATIENCE:.0f} seconds") from e
   except subprocess.CalledProcessError as e:
     raise NoAnswer(" ".join(e.stderr.split())) from e
-  listed = {}
-  for line in answer.stdout.splitlines():
-    number, state, reason, name = line.split("|", 3)
-    listed[number] = Job(name, state, reason)
-  return listed
+  return done.stdout

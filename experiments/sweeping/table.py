@@ -1,11 +1,13 @@
 """What a sweep takes, before it is made: the table of `--dry_run`."""
 
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from bit_jax import experiment
+from bit_jax.data import datasets, scan
 from experiments import footprint
-from experiments.sweeping import grid, ledger
+from experiments.sweeping import grid, ledger, needs
 
 _HEADER = (
   *("run", "starts from", "examples", "pixels", "batch", "lr", "steps", "images", "TFLOP"),
@@ -14,8 +16,16 @@ _HEADER = (
 _FORMAT = "{:<{names}}  {:<{starts}}  {:>9}  {:>6}  {:>5}  {:>6}  {:>6}  {:>10}  {:>11}  {:>7}  {}"
 
 
+class _Takes(NamedTuple):
+  """What a run takes: images through its steps, operations, and bytes of disk."""
+
+  images: int
+  flops: float
+  disk: float
+
+
 def describe(planned: Sequence[grid.Planned], out: pathlib.Path) -> str:
-  """Returns the table: a line a run, and what they take in all.
+  """Returns the table: a line a run, what they take in all, and what isn't ready for them.
 
   Images are those that steps go through, each as often as it is used; TFLOP are 10^12 operations of
   training and evaluation.
@@ -24,14 +34,23 @@ def describe(planned: Sequence[grid.Planned], out: pathlib.Path) -> str:
     planned: The runs.
     out: The sweep's folder, whose finished runs tell how fast this machine is.
   """
-  rows = [_HEADER, *(_row(one, out) for one in planned)]
+  takes = {one.name: _takes(one.config, one.spec) for one in planned if one.spec is not None}
+  finished = [name for name in takes if ledger.state(out / name) == "finished"]
+  rows = [_HEADER, *(_row(one, takes.get(one.name), out) for one in planned)]
   names, starts = (max(len(row[i]) for row in rows) for i in range(2))
   lines = [_FORMAT.format(*row, names=names, starts=starts).rstrip() for row in rows]
-  return "\n".join([*lines, "", *_totals(planned, out)])
+  lines += ["", *_totals(planned, takes), _hours(takes, finished, out)]
+  lines += needs.missing(one for one in planned if one.name not in finished)
+  return "\n".join(lines)
 
 
-def _row(one: grid.Planned, out: pathlib.Path) -> tuple[str, ...]:
-  if one.spec is None:
+def _takes(config: Any, spec: datasets.DatasetSpec) -> _Takes:
+  images = config.total_steps * config.batch_size
+  return _Takes(images, footprint.flops(config, spec), footprint.disk_bytes(config, spec))
+
+
+def _row(one: grid.Planned, takes: _Takes | None, out: pathlib.Path) -> tuple[str, ...]:
+  if takes is None or one.spec is None:
     return (one.name, *9 * ("?",), f"can't be made: {one.mistake}")
   c = one.config
   state = ledger.state(out / one.name)
@@ -43,31 +62,37 @@ def _row(one: grid.Planned, out: pathlib.Path) -> tuple[str, ...]:
     f"{c.batch_size}",
     f"{c.base_lr:g}",
     f"{c.total_steps:,}",
-    f"{c.total_steps * c.batch_size:,}",
-    f"{footprint.flops(c, one.spec) / 1e12:,.1f}",
-    f"{footprint.disk_bytes(c, one.spec) / 1e6:,.0f}",
+    f"{takes.images:,}",
+    f"{takes.flops / 1e12:,.1f}",
+    f"{takes.disk / 1e6:,.0f}",
     "" if state == "open" else state,
   )
 
 
-def _totals(planned: Sequence[grid.Planned], out: pathlib.Path) -> Iterator[str]:
-  makeable = [(one.config, one.spec, one.name) for one in planned if one.spec is not None]
-  work = {name: footprint.flops(c, spec) for c, spec, name in makeable}
-  images = sum(c.total_steps * c.batch_size for c, _, _ in makeable)
-  disk = sum(footprint.disk_bytes(c, spec) for c, spec, _ in makeable)
+def _totals(planned: Sequence[grid.Planned], takes: Mapping[str, _Takes]) -> Iterator[str]:
+  images, flops, disk = (
+    sum(column) for column in zip(_Takes(0, 0, 0), *takes.values(), strict=True)
+  )
   yield (
-    f"{len(planned)} runs: {images:,} images, {sum(work.values()) / 1e15:,.2f} PFLOP, "
+    f"{scan.counted(len(planned), 'run')}: {images:,} images, {flops / 1e15:,.2f} PFLOP, "
     f"{disk / 1e9:,.2f} GB of disk."
   )
-  if len(makeable) < len(planned):
-    yield f"{len(planned) - len(makeable)} of them can't be made; the others go on without them."
-  finished = [name for name in work if ledger.state(out / name) == "finished"]
-  seconds = {name: ledger.seconds(out / name) for name in finished}
-  timed = {name: s for name, s in seconds.items() if s}
-  if timed:
-    rate = sum(work[name] for name in timed) / sum(timed.values())
-    left = sum(work.values()) - sum(work[name] for name in finished)
-    yield (
-      f"{len(finished)} are finished, at {rate / 1e9:,.1f} GFLOP/s of wall time; at that speed all "
-      f"take {sum(work.values()) / rate / 3600:.1f} hours, the rest {left / rate / 3600:.1f}."
-    )
+  if repeated := sum(one.listed - 1 for one in planned):
+    yield f"{repeated} more that the file yields are the same as one of these, and made once."
+  if len(takes) < len(planned):
+    yield f"{len(planned) - len(takes)} of them can't be made; the others go on without them."
+
+
+def _hours(takes: Mapping[str, _Takes], finished: Sequence[str], out: pathlib.Path) -> str:
+  """Returns how long they take at the speed of those that are finished here."""
+  seconds = {name: s for name in finished if (s := ledger.seconds(out / name))}
+  if not seconds:
+    return "How many hours they take is told once a run is finished here."
+  work = {name: t.flops for name, t in takes.items()}
+  rate = sum(work[name] for name in seconds) / sum(seconds.values())
+  left = sum(work.values()) - sum(work[name] for name in finished)
+  return (
+    f"{len(finished)} {'is' if len(finished) == 1 else 'are'} finished, at {rate / 1e9:,.1f} "
+    f"GFLOP/s of wall time; at that speed all take {sum(work.values()) / rate / 3600:.1f} hours, "
+    f"the rest {left / rate / 3600:.1f}."
+  )

@@ -35,12 +35,14 @@ class Job:
     config: The resolved config's fields.
     sweep: Name of the sweep.
     labels: What tables and figures are told of the run (`grid.Planned`).
+    weights: The file that it starts from, if the config only names it: another run's.
   """
 
   folder: str
   config: dict
   sweep: str
   labels: dict[str, str]
+  weights: str | None = None
 
 
 def perform(job: Job) -> ledger.Outcome:
@@ -50,7 +52,7 @@ def perform(job: Job) -> ledger.Outcome:
   attempt = ledger.Attempt(folder, job.sweep, job.labels)
   outcome: ledger.Outcome = "finished"
   try:
-    trainer.train_and_evaluate(_config(job.config), job.folder)
+    trainer.train_and_evaluate(_config(job.config), job.folder, job.weights)
   except (interruption.Interrupted, KeyboardInterrupt) as e:
     print(e, flush=True)
     outcome = "interrupted"

@@ -1,0 +1,47 @@
+"""A run as a job, wherever it is made: what its process is told, and what became of it."""
+
+import pathlib
+from typing import Any
+
+from bit_jax import determinism
+from experiments.sweeping import grid, ledger, progress, queueing, worker
+
+
+def job(one: grid.Planned, out: pathlib.Path, sweep: str) -> worker.Job:
+  """Returns what a worker is told of a run."""
+  weights = None if one.after is None else str(out / one.config.weights)
+  return worker.Job(str(out / one.name), one.config.to_dict(), sweep, one.labels, weights)
+
+
+def variables(config: Any) -> dict[str, str]:
+  """Returns the environment variables that the process of a run needs besides."""
+  return determinism.variables() if config.deterministic else {}
+
+
+def settle(
+  queue: queueing.Queue,
+  out: pathlib.Path,
+  name: str,
+  shown: progress.Progress,
+  why: str | None = None,
+) -> None:
+  """Notes and tells what became of a run, as its folder says.
+
+  Args:
+    queue: The runs.
+    out: The sweep's folder.
+    name: Of a run whose process is done with it, or gone.
+    shown: Where it is told.
+    why: A sentence on why there is no result, if it is known from elsewhere.
+  """
+  result = ledger.result(out / name)
+  if result is not None:
+    (out / name / ledger.ERROR).unlink(missing_ok=True)
+    queue.finish(name)
+    shown.ended(name, f"top-1 {result['top1']:.2%}")
+    return
+  if why is not None:
+    ledger.note_failure(out / name, why)
+  message = ledger.failure(out / name) or "It left neither a result nor an error."
+  for one in [name, *queue.fail(name, message)]:
+    shown.ended(one, f"FAILED: {queue.failed[one]}")
