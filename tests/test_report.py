@@ -14,9 +14,7 @@ from matplotlib.figure import Figure
 
 from bit_jax import commands, errors
 from bit_jax.data import vtab
-from experiments import report
-
-REDUCED = "reduced rule: 48 px, batch 64, a fifth of the steps"
+from experiments import reduced, report
 
 
 def reported(root, out=None):
@@ -66,16 +64,16 @@ def without_drawing(monkeypatch):
 def test_the_whole(runs, capsys):
   text = reported(runs)
   said = capsys.readouterr().out
-  assert said.startswith(
-    "12 finished runs, 2 failed or unfinished, 1 duplicates, 1 folders left out"
+  assert said.startswith("12 finished runs, 2 failed or unfinished, 1 duplicate, 1 folder left out")
+  assert (
+    "12 finished runs; 1 failed, 1 unfinished, 1 duplicate, 1 left out, all listed below." in text
   )
-  assert "12 finished runs; 1 failed, 1 unfinished" in text
   few_shot = section(text, "Accuracy against examples of each class")
   assert (
     "| cifar10 | R14x0.5-CIFAR100 | 31.0 (30.0 to 35.0), 3 seeds | 40.0, 1 seed | 70.0," in few_shot
   )
   assert "| cifar10 | R14x0.5, random initialisation | 20.0, 1 seed |  |  |" in few_shot
-  assert f"total_steps 0.2 of the rule's ({REDUCED})" in few_shot
+  assert f"total_steps 0.2 of the rule's ({reduced.REASON})" in few_shot
   assert (
     "6 runs on cpu (Linux x86_64, 2 cores), 2026-11-22, 272 images/s in the median." in few_shot
   )
@@ -175,7 +173,7 @@ def test_only_failed_runs(tmp_path):
 @pytest.mark.parametrize(
   ("reason", "said"),
   [
-    (REDUCED, f", {REDUCED}"),
+    (reduced.REASON, f", {reduced.REASON}"),
     ("it takes minutes", ", not the rule itself: it takes minutes"),
     ("", ", not the rule itself: preset code; batch_size 64, crop 48, resize 56, total_steps 0.2"),
   ],

@@ -1,7 +1,5 @@
 """Finding run folders among all kinds of files, and reading what can be read."""
 
-import json
-
 import pytest
 import run_folders
 
@@ -70,18 +68,6 @@ def test_a_name_that_is_no_text(tmp_path):
 def test_no_such_folder(tmp_path):
   with pytest.raises(errors.UserError, match=r"There is no folder .*nowhere"):
     folders.find(tmp_path / "nowhere")
-
-
-def test_the_last_step_of_what_was_interrupted(tmp_path):
-  run_folders.dump(tmp_path / "config.json", {})
-  lines = [json.dumps({"step": s}) for s in (10, 40, 20)]
-  (tmp_path / "metrics.jsonl").write_text("\n".join([*lines, "[3]", '{"step": "x"}', '{"step": 5']))
-  (found,), _ = folders.find(tmp_path)
-  assert folders.last_step(found) == 40
-  (tmp_path / "metrics.jsonl").write_bytes(b"\xff\n")
-  assert folders.last_step(found) is None
-  (tmp_path / "metrics.jsonl").unlink()
-  assert folders.last_step(found) is None
 
 
 def test_the_number_of_classes(tmp_path):

@@ -1,16 +1,14 @@
 """Finds run folders below a folder, and reads what they hold, whoever made them."""
 
 import dataclasses
-import json
 import os
 import pathlib
-from collections.abc import Iterator
 from typing import Any
 
-from bit_jax import errors, reporting, runs
+from bit_jax import errors, runs
+from experiments.sweeping import ledger
 
-SWEEP, ERROR = "sweep.json", "error.json"
-_FILES = (runs.CONFIG, runs.ENVIRONMENT, runs.RESULT, SWEEP, ERROR)
+_FILES = (runs.CONFIG, runs.ENVIRONMENT, runs.RESULT, ledger.SWEEP, ledger.ERROR)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,15 +56,6 @@ def find(root: pathlib.Path) -> tuple[list[Folder], list[tuple[str, str]]]:
   return sorted(found, key=lambda folder: folder.name), sorted(closed)
 
 
-def last_step(folder: Folder) -> int | None:
-  """Returns the last step that a run's metrics tell of, or None if they tell of none."""
-  try:
-    lines = (folder.path / reporting.METRICS).read_text(errors="replace").splitlines()
-  except OSError:
-    return None
-  return max(_steps(lines), default=None)
-
-
 def num_classes(folder: Folder) -> int | None:
   """Returns how many classes a run's list of them has, or None if there is none."""
   try:
@@ -74,16 +63,6 @@ def num_classes(folder: Folder) -> int | None:
   except OSError:
     return None
   return len(lines) or None
-
-
-def _steps(lines: list[str]) -> Iterator[int]:
-  for line in lines:
-    try:
-      row = json.loads(line)
-    except (ValueError, RecursionError):
-      continue  # what a killed process was writing
-    if isinstance(row, dict) and type(row.get("step")) is int:
-      yield row["step"]
 
 
 def _read(root: pathlib.Path, path: pathlib.Path) -> Folder:

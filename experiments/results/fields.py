@@ -1,0 +1,38 @@
+"""Values of JSON that others may have written: each as what it should be, or as not on record."""
+
+import math
+from typing import Any
+
+_LONGEST = 300  # characters of a foreign text that are shown
+
+
+def plain(value: Any) -> str:
+  """Returns a foreign value as one line of text, not too long, that any file can hold."""
+  text = " ".join(str(value).split()).encode(errors="replace").decode()
+  return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
+
+
+def text(value: Any) -> str:
+  """Returns a text as `plain` does, and '' for what is none."""
+  return plain(value) if isinstance(value, str) else ""
+
+
+def number(value: Any) -> float | None:
+  """Returns a finite number, or None for what is none."""
+  if isinstance(value, bool) or not isinstance(value, int | float):
+    return None
+  try:
+    return float(value) if math.isfinite(value) else None
+  except OverflowError:
+    return None
+
+
+def positive(value: Any) -> float | None:
+  """Returns a finite number above 0, or None for what is none."""
+  found = number(value)
+  return found if found is not None and found > 0 else None
+
+
+def whole(value: Any) -> int | None:
+  """Returns a whole number, or None for what is none."""
+  return value if type(value) is int else None
