@@ -18,7 +18,9 @@ from experiments.results import fields
     (None, None, None, None),
     (math.nan, None, None, None),
     (-math.inf, None, None, None),
-    (10**400, None, None, 10**400),
+    (10**400, None, None, None),
+    (2**63 - 1, 2.0**63, 2.0**63, 2**63 - 1),
+    (-(2**63), -(2.0**63), None, None),
   ],
 )
 def test_numbers(value, number, positive, whole):
@@ -31,6 +33,7 @@ def test_texts():
   assert fields.text(" a\n b ") == fields.plain(" a\n b ") == "a b"
   assert fields.text(["a"]) == ""
   assert fields.plain(["a"]) == "['a']"
-  assert fields.plain("\ud800\udcff") == "??"
+  assert fields.plain("\ud800\udcff\x00\x1b") == "????"
+  assert fields.plain("Bär 权重") == "Bär 权重"
   assert fields.plain("x" * 300) == "x" * 300
   assert fields.plain("x" * 301) == "x" * 299 + "…"

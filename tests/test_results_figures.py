@@ -1,9 +1,12 @@
 """What the figures show, read back from matplotlib before it is drawn."""
 
+import itertools
+
 import matplotlib.image
 import numpy as np
 import pytest
 import run_folders
+from matplotlib.text import Text
 
 from bit_jax.data import vtab
 from experiments.results import figures, groups
@@ -157,7 +160,32 @@ def test_sizes(tmp_path, saved_figures):
   np.testing.assert_allclose(by_cost.get_lines()[1].get_xdata(), [23.5] * 4)
   assert {t.get_text() for t in by_size.texts} == {"R50x1", "R101x1", "R50x3", "R152x2"}
   assert "in s" in by_cost.get_xlabel()
+  assert max(by_size.get_yticks()) <= 100
+  assert min(by_size.get_yticks()) >= 0
   assert inside(figure)
+
+
+@pytest.mark.parametrize("longest", [2.0, 100.0, 1e6])
+def test_numbers_on_the_axes_of_sizes_do_not_overlap(tmp_path, saved_figures, longest):
+  models = ("BiT-M-R50x1", "BiT-M-R101x1", "BiT-M-R50x3", "BiT-M-R152x2", "BiT-M-R152x4")
+  for i, model in enumerate(models):
+    result = {"seconds": longest ** (i / 4)}
+    config = run_folders.config(f"model={model},shots=5")
+    run_folders.write(tmp_path / model, config, 0.1 * i, result=result)
+  (one,) = groups.sizes(run_folders.collected(tmp_path).runs)
+  figures.sizes(one, "time", "Title", tmp_path / "a.png")
+  (figure,) = saved_figures
+  figure.draw_without_rendering()
+  for axes in figure.axes:
+    labels = [label for label in axes.get_xticklabels() if label.get_text()]
+    low, high = axes.get_xlim()
+    there = [
+      label.get_window_extent() for label in labels if low <= label.get_position()[0] <= high
+    ]
+    assert len(there) > 1
+    assert not any(a.overlaps(b) for a, b in itertools.pairwise(there))
+    names = [Text.get_window_extent(text) for text in axes.texts]  # without the line to it
+    assert not any(a.overlaps(b) for a, b in itertools.combinations(names, 2))
 
 
 def test_recipes(tmp_path, saved_figures):

@@ -1,9 +1,12 @@
 """Finding run folders among all kinds of files, and reading what can be read."""
 
+import errno
+import os
+
 import pytest
 import run_folders
 
-from bit_jax import errors
+from bit_jax import errors, runs
 from experiments.results import folders
 
 
@@ -56,7 +59,34 @@ def test_links_are_not_followed_but_told_of(tmp_path):
   (tmp_path / "runs" / "again").symlink_to(tmp_path / "runs", target_is_directory=True)
   found, closed = folders.find(tmp_path / "runs")
   assert [f.name for f in found] == ["one"]
-  assert closed == [("again", "is a link, which isn't followed")]
+  assert closed == [("again", "a link, which isn't followed")]
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+  run_folders.dump(tmp_path / "run" / "config.json", {"seed": 1})
+  os.mkfifo(tmp_path / "run" / "result.json")
+  (found,), _ = folders.find(tmp_path)
+  assert found.faults == {"result.json": "is no file"}
+  assert found.contents == {"config.json": {"seed": 1}}
+
+
+def test_a_link_to_itself_and_one_to_nowhere(tmp_path):
+  run_folders.dump(tmp_path / "run" / "config.json", {"seed": 1})
+  (tmp_path / "run" / "result.json").symlink_to("result.json")
+  (tmp_path / "run" / "sweep.json").symlink_to("nowhere")
+  (found,), _ = folders.find(tmp_path)
+  assert list(found.faults) == ["result.json"]
+  assert found.faults["result.json"].startswith("can't be read (Too many levels")
+
+
+def test_what_may_not_be_read(tmp_path, monkeypatch):
+  def refuse(path):
+    raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+  run_folders.dump(tmp_path / "run" / "config.json", {"seed": 1})
+  monkeypatch.setattr(runs, "read_json", refuse)
+  (found,), _ = folders.find(tmp_path)
+  assert found.faults["config.json"] == "can't be read (Permission denied)"
 
 
 def test_a_name_that_is_no_text(tmp_path):

@@ -206,7 +206,7 @@ def test_failed_and_unfinished_runs(tmp_path):
   assert found.unfinished == (
     ("begun", "stopped, or still running, after step 40 of 100"),
     ("killed", "stopped, or still running, before its config was written"),
-    ("new", "stopped, or still running, before its first record of 100"),
+    ("new", "stopped, or still running, before any of its 100 steps was noted"),
   )
   assert [run.name for run in found.runs] == ["healed"]
 

@@ -34,8 +34,8 @@ def startups(found: Sequence[effort.Startup]) -> Iterator[pages.Block]:
   yield pages.Paragraph(
     "Seconds from the beginning of a run (of its last attempt, where it was interrupted) until its "
     "first step is done. Runs of one architecture, size, batch and number of classes share what is "
-    "compiled. Those that began before any other of them was so far are the first ones, which "
-    "compile it, unless an earlier run on the machine had; all others are later ones."
+    "compiled. The first ones are those that began before any of the others had done a step: they "
+    "compile, unless an earlier run on the machine had. All the others are later ones."
   )
   header = ("network", "pixels", "batch", "classes", "on")
   rows = []

@@ -4,12 +4,13 @@ import math
 from typing import Any
 
 _LONGEST = 300  # characters of a foreign text that are shown
+_TOO_LARGE = 2**63
 
 
 def plain(value: Any) -> str:
   """Returns a foreign value as one line of text, not too long, that any file can hold."""
-  text = " ".join(str(value).split()).encode(errors="replace").decode()
-  return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
+  shown = "".join(c if c.isprintable() else "?" for c in " ".join(str(value).split()))
+  return shown if len(shown) <= _LONGEST else f"{shown[: _LONGEST - 1]}…"
 
 
 def text(value: Any) -> str:
@@ -34,5 +35,5 @@ def positive(value: Any) -> float | None:
 
 
 def whole(value: Any) -> int | None:
-  """Returns a whole number, or None for what is none."""
-  return value if type(value) is int else None
+  """Returns a whole number, or None for what is none, or is larger than any that is meant so."""
+  return value if type(value) is int and abs(value) < _TOO_LARGE else None

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from experiments.results import groups
+from experiments.results import fields, groups
 
 # Okabe and Ito's colours, but for yellow, which is pale on white; each with a marker of its own.
 # There is a marker more than there are colours, so 56 networks look different.
@@ -197,12 +197,11 @@ def sizes(one: groups.Sizes, cost: str, title: str, picture: pathlib.Path) -> No
   by_cost.set_xlabel(_wrapped(f"{cost}, in s", _LINE // 2), parse_math=False)
   by_size.set_ylabel(_ACCURACY)
   for axes in (by_size, by_cost):
-    axes.set_xscale("log")
-    axes.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter(lambda x, _: f"{x:,g}")
-    axes.xaxis.set_minor_formatter(ticker.NullFormatter())
     axes.margins(0.22, 0.25)
     axes.grid(alpha=0.3)
+    _set_log_axis(axes)
+  low, high = by_size.get_ylim()
+  by_size.set_yticks([y for y in by_size.get_yticks() if max(low, 0) <= y <= min(high, 100)])
   if len(ordered) > 1:
     _legend(figure, by_size.get_legend_handles_labels()[0])
   _save(figure, title, picture)
@@ -216,10 +215,20 @@ def _seconds(size: groups.Size) -> float:
   return size.seconds
 
 
+def _set_log_axis(axes: Axes) -> None:
+  """Makes the x axis logarithmic, with as many numbers as there is room for."""
+  axes.set_xscale("log")
+  low, high = axes.get_xlim()
+  subs = (1, 2, 5) if high < 300 * low else (1,)
+  axes.xaxis.set_major_locator(ticker.LogLocator(subs=subs, numticks=6))
+  axes.xaxis.set_major_formatter(lambda x, _: f"{x:,.0f}" if x >= 1 else f"{x:g}")
+  axes.xaxis.set_minor_formatter(ticker.NullFormatter())
+
+
 def _name_sizes(
   axes: Axes, every: Sequence[groups.Size], position: Callable[[groups.Size], float]
 ) -> None:
-  """Writes the networks' names, by turns above and below all that is drawn of them."""
+  """Writes the networks' names by turns at the upper and the lower edge, each with a line to it."""
   there: dict[str, list[groups.Size]] = defaultdict(list)
   for size in sorted(every, key=position):
     there[size.architecture].append(size)
@@ -229,12 +238,12 @@ def _name_sizes(
     axes.annotate(
       name,
       (position(last), last.high if above else last.low),
-      (0, 6 if above else -6),
-      textcoords="offset points",
-      rotation=50,
-      rotation_mode="anchor",
-      ha="left" if above else "right",
-      va="center",
+      (position(last), 0.98 if above else 0.02),
+      textcoords=axes.get_xaxis_transform(),
+      arrowprops={"arrowstyle": "-", "linewidth": 0.6, "color": "#888888"},
+      rotation=90,
+      ha="center",
+      va="top" if above else "bottom",
       fontsize=9,
       parse_math=False,
     )
@@ -278,7 +287,7 @@ def shown(value: Any) -> str:
   """Returns a field's value as it is shown."""
   if isinstance(value, bool):
     return "on" if value else "off"
-  return f"{value:g}" if isinstance(value, float) else str(value)
+  return f"{value:g}" if isinstance(value, float) else fields.plain(value)
 
 
 def _whisker(axes: Axes, point: groups.Point, y: float, place: int, colour: str) -> None:

@@ -50,7 +50,7 @@ def find(root: pathlib.Path) -> tuple[list[Folder], list[tuple[str, str]]]:
   for parent, subfolders, files in os.walk(root, onerror=note):
     path = pathlib.Path(parent)
     links = [name for name in subfolders if (path / name).is_symlink()]
-    closed += [(_name(root, path / name), "is a link, which isn't followed") for name in links]
+    closed += [(_name(root, path / name), "a link, which isn't followed") for name in links]
     if any(name in files for name in _FILES):
       found.append(_read(root, path))
   return sorted(found, key=lambda folder: folder.name), sorted(closed)
@@ -69,6 +69,9 @@ def _read(root: pathlib.Path, path: pathlib.Path) -> Folder:
   folder = Folder(_name(root, path), path, {}, {})
   for name in _FILES:
     try:
+      if (path / name).exists() and not (path / name).is_file():
+        folder.faults[name] = "is no file"  # to read a pipe might never end
+        continue
       value = runs.read_json(path / name)
     except (errors.UserError, RecursionError):
       folder.faults[name] = "is damaged"

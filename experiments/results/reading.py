@@ -154,9 +154,9 @@ def outcome(folder: folders.Folder) -> tuple[str, str]:
   if ledger.SWEEP in folder.contents and not {*folder.contents, *folder.faults} & {runs.CONFIG}:
     return "unfinished", "stopped, or still running, before its config was written"
   config = _config(folder)
-  step = ledger.last_step(folder.path)
-  done = f"after step {step:,}" if step else "before its first record"
-  return "unfinished", f"stopped, or still running, {done} of {config.total_steps:,}"
+  step, total = ledger.last_step(folder.path), f"{config.total_steps:,}"
+  done = f"after step {step:,} of {total}" if step else f"before any of its {total} steps was noted"
+  return "unfinished", f"stopped, or still running, {done}"
 
 
 def _config(folder: folders.Folder) -> Any:
@@ -184,7 +184,7 @@ def _config(folder: folders.Folder) -> Any:
     if raw.get(name) is not None and not _is(raw, name, kind):
       wrong.append(f"{name} is not {kind}")
   decays: Any = raw.get("decay_steps")
-  if not isinstance(decays, list) or not all(type(step) is int for step in decays):
+  if not isinstance(decays, list) or None in map(fields.whole, decays):
     wrong.append("decay_steps is no list of whole numbers")
   if wrong:
     raise LeftOutError(f"config.json can't be used: {', '.join(wrong)}")
@@ -200,7 +200,7 @@ def _is(raw: Mapping[str, Any], name: str, kind: str) -> bool:
     return isinstance(value, str)
   if kind == _BOOL:
     return isinstance(value, bool)
-  return type(value) is int if kind == _INT else fields.number(value) is not None
+  return (fields.whole if kind == _INT else fields.number)(value) is not None
 
 
 def spec_finder() -> Callable[[Any], datasets.DatasetSpec | None]:
@@ -229,16 +229,16 @@ def read(folder: folders.Folder, find_spec: Callable[[Any], datasets.DatasetSpec
   metrics = {n: v for n in _METRICS if (v := fields.number(result.get(n))) is not None}
   if not 0 <= metrics.get("top1", -1) <= 1:
     raise LeftOutError(f"result.json has no accuracy: top1 is {fields.plain(result.get('top1'))}")
-  num_train = result.get("num_train")
-  if type(num_train) is not int or num_train < 1:
-    raise LeftOutError(f"result.json tells no images: num_train is {fields.plain(num_train)}")
+  num_train = fields.whole(result.get("num_train"))
+  if num_train is None or num_train < 1:
+    told = fields.plain(result.get("num_train"))
+    raise LeftOutError(f"result.json tells no images: num_train is {told}")
   environment = folder.contents.get(runs.ENVIRONMENT, {})
   sweep = folder.contents.get(ledger.SWEEP, {})
   label = _label(sweep)
   spec = find_spec(config)
   facts = _facts(config, spec, num_train)
-  dtype = environment.get("dtype")
-  recipe, rule = recipes.recipe_of(config, facts, dtype if isinstance(dtype, str) else None)
+  recipe, rule = recipes.recipe_of(config, facts, fields.text(environment.get("dtype")) or None)
   expected = None if spec is None else (experiment.num_examples(config, spec), spec.num_test)
   listed = result.get("warnings")
   warnings = [fields.plain(w) for w in listed] if isinstance(listed, list) else []

@@ -23,6 +23,12 @@ _INTERVALS = (
   "how many seeds; with six or more also a 95 % bootstrap interval of the median, where that is "
   "narrower."
 )
+_RULE = (
+  "The rule is BiT-HyperRule (bit_jax/hyperrule.py). A preset is a reading of it: code as the "
+  "released code has it, paper as the paper's text, readme_128 as the README's runs on CIFAR, "
+  "scaled with as many images whatever the batch. A recipe is told by its preset and by what "
+  "differs from it."
+)
 
 
 def report(found: collect.Collection, name: str, folder: pathlib.Path) -> list[pages.Block]:
@@ -63,6 +69,7 @@ def _introduction(found: collect.Collection, name: str) -> Iterator[pages.Block]
   )
   if found.runs:
     yield pages.Paragraph(f"{_INTERVALS}{_time(found.runs)}")
+    yield pages.Paragraph(_RULE)
 
 
 def _time(found: Sequence[reading.Run]) -> str:
@@ -80,9 +87,9 @@ def _others(
   comparisons: Iterable[groups.Comparison],
 ) -> Iterator[pages.Block]:
   """Yields a table of the runs that no other section shows."""
-  shown = {run.name for panel in panels for run in panel.runs}
-  shown |= {run.name for one in comparisons for run in one.runs}
-  rest = [run for run in found if run.name not in shown and not groups.is_vtab(run)]
+  shown = {id(run) for panel in panels for run in panel.runs}
+  shown |= {id(run) for one in comparisons for run in one.runs}
+  rest = [run for run in found if id(run) not in shown and not groups.is_vtab(run)]
   if not rest:
     return
   yield pages.Heading(2, "Other runs")
