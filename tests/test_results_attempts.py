@@ -15,6 +15,8 @@ from experiments.results import attempts
     ([{"seconds": 1.5}, {"seconds": "2"}], None),
     ([{"seconds": 1.5}, 2], None),
     ([{"seconds": 1e308}, {"seconds": 1e308}], None),
+    ([{"seconds": 1e300}], None),
+    ([{"seconds": 1.5}, {"seconds": -2.5}], None),
     ([], None),
     ("x", None),
     (None, None),

@@ -7,12 +7,12 @@ from experiments.results import fields
 
 
 def seconds(attempts: Any) -> float | None:
-  """Returns the sum of the attempts' seconds; None if any of them isn't on record."""
+  """Returns the sum of the attempts' seconds; None if any of them isn't on record, or all are 0."""
   if not isinstance(attempts, list) or not attempts:
     return None
   taken = [fields.number(a.get("seconds")) if isinstance(a, dict) else None for a in attempts]
   known = [s for s in taken if s is not None]
-  return fields.number(sum(known)) if len(known) == len(taken) else None
+  return fields.positive(sum(known)) if len(known) == len(taken) else None
 
 
 def last_began(attempts: Any) -> datetime.datetime | None:

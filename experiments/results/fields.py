@@ -29,9 +29,9 @@ def number(value: Any) -> float | None:
 
 
 def positive(value: Any) -> float | None:
-  """Returns a finite number above 0, or None for what is none."""
+  """Returns a number above 0, or None for what is none, or is larger than any that is meant so."""
   found = number(value)
-  return found if found is not None and found > 0 else None
+  return found if found is not None and 0 < found < _TOO_LARGE else None
 
 
 def whole(value: Any) -> int | None:

@@ -56,12 +56,13 @@ def report(found: collect.Collection, name: str, folder: pathlib.Path) -> list[p
 
 
 def _introduction(found: collect.Collection, name: str) -> Iterator[pages.Block]:
-  listed = [
-    *([f"{len(found.failed):,} failed"] if found.failed else []),
-    *([f"{len(found.unfinished):,} unfinished"] if found.unfinished else []),
-    *([wording.number(len(found.duplicates), "duplicate")] if found.duplicates else []),
-    *([f"{len(found.left_out):,} left out"] if found.left_out else []),
-  ]
+  others = (
+    (found.failed, f"{len(found.failed):,} failed"),
+    (found.unfinished, f"{len(found.unfinished):,} unfinished"),
+    (found.duplicates, wording.number(len(found.duplicates), "duplicate")),
+    (found.left_out, f"{len(found.left_out):,} left out"),
+  )
+  listed = [text for there, text in others if there]
   remaining = f"; {', '.join(listed)}, all listed below" if listed else ""
   yield pages.Paragraph(
     f"{wording.number(len(found.runs), 'finished run')}{remaining}. Made from the run folders by "
