@@ -109,6 +109,16 @@ def test_missing_tasks_are_counted(tmp_path):
   assert len(score.means["structured"].seeds) == 2
 
 
+@pytest.mark.parametrize("dataset", ["vtab/nothing", "vtab/", "folder"])
+def test_what_is_no_task_of_it_is_no_vtab(tmp_path, dataset):
+  config = run_folders.config("model=BiT-M-R50x1", "vtab/svhn")
+  folder = run_folders.write(tmp_path / "a", config, 0.5)  # whose data are called vtab/svhn
+  run_folders.dump(folder / "config.json", {**config.to_dict(), "dataset": dataset})
+  found = run_folders.collected(tmp_path).runs
+  assert len(found) == 1
+  assert groups.scores(found) == []
+
+
 def test_few_examples_of_a_task_are_no_vtab(tmp_path):
   config = run_folders.config("model=BiT-M-R50x1,shots=5", "vtab/svhn")
   assert groups.scores(run_folders.written(tmp_path, (config, 0.5))) == []

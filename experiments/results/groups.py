@@ -188,8 +188,9 @@ def points(found: Iterable[reading.Run], key: Callable[[reading.Run], Any]) -> d
 
 
 def is_vtab(run: reading.Run) -> bool:
-  """Whether a run is one of a VTAB-1k task, on all its 1000 (or 800) examples."""
-  return run.dataset.startswith(_VTAB) and run.shots is None
+  """Whether a run is one of a known VTAB-1k task, on all its 1000 (or 800) examples."""
+  name = str(run.config["dataset"])  # and not what a folder of images is called
+  return name.startswith(_VTAB) and name.removeprefix(_VTAB) in vtab.TASKS and run.shots is None
 
 
 def subject(run: reading.Run) -> str:
