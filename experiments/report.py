@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from absl import flags
 
 from bit_jax import commands, errors
-from experiments.results import collect, pages, reading, sections, table
+from experiments.results import collect, fields, pages, sections, table, wording
 
 _HELP = """Makes a table, figures and a report of all runs in a folder, whoever made them.
 
@@ -56,15 +56,16 @@ def write(root: pathlib.Path, out: pathlib.Path) -> collect.Collection:
   try:
     out.mkdir(parents=True, exist_ok=True)
     table.write(out / "results.csv", found.runs)
-    blocks = sections.report(found, reading.plain(root.resolve().name), out)
+    blocks = sections.report(found, fields.plain(root.resolve().name), out)
     (out / "report.md").write_text(pages.markdown(blocks), encoding="utf-8")
     (out / "report.html").write_text(pages.html_page(blocks, out), encoding="utf-8")
   except OSError as e:
     raise errors.UserError(f"The report can't be written to {out} ({e.strerror}).") from e
   others = len(found.failed) + len(found.unfinished)
   print(
-    f"{len(found.runs)} finished runs, {others} failed or unfinished, {len(found.duplicates)} "
-    f"duplicates, {len(found.left_out)} folders left out: {reading.plain(out / 'report.md')}"
+    f"{wording.number(len(found.runs), 'finished run')}, {others} failed or unfinished, "
+    f"{wording.number(len(found.duplicates), 'duplicate')}, "
+    f"{wording.number(len(found.left_out), 'folder')} left out: {fields.plain(out / 'report.md')}"
   )
   return found
 

@@ -82,3 +82,19 @@ def npz_path(tmp_path):
     test_labels=np.arange(6) % 2,
   )
   return str(path)
+
+
+@pytest.fixture
+def saved_figures(monkeypatch):
+  """Every figure of matplotlib that is saved."""
+  from matplotlib.figure import Figure  # few tests draw, and it takes long to load
+
+  saved = []
+  save = Figure.savefig
+
+  def note(figure, *arguments, **more):
+    saved.append(figure)
+    return save(figure, *arguments, **more)
+
+  monkeypatch.setattr(Figure, "savefig", note)
+  return saved

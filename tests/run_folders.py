@@ -4,9 +4,10 @@ import json
 
 from bit_jax import experiment
 from configs import base
+from experiments import reduced as rule
+from experiments.results import collect
 
-REDUCED = {"resize": 56, "crop": 48, "batch_size": 64}
-REASON = "reduced rule: 48 px, batch 64, a fifth of the steps"
+REDUCED = {"resize": rule.RESIZE, "crop": rule.CROP, "batch_size": rule.BATCH_SIZE}
 SHA = "3ef653a3ac9c67b29b9e534fc9f40efbe3b0174b94c0d0ae7864c39250864846"
 
 
@@ -23,7 +24,9 @@ def config(arguments="model=R14x0.5", dataset="cifar10", **fields):
 
 def reduced(arguments="model=R14x0.5", dataset="cifar10", **fields):
   """Returns a config of the reduced rule."""
-  return config(arguments, dataset, **{**REDUCED, "reason": REASON, "length": 0.2, **fields})
+  return config(
+    arguments, dataset, **{**REDUCED, "reason": rule.REASON, "length": 1 / rule.STEPS, **fields}
+  )
 
 
 def write(
@@ -37,10 +40,12 @@ def write(
   sweep=None,
   start=None,
   seconds=(71.25,),
+  began="2026-11-22T08:51:00+00:00",
 ):
   """Writes the folder of a finished run; `result` and `environment` change what they hold.
 
-  A field that is set to None there is left out.
+  A field that is set to None there is left out. With a `sweep`, its attempts took `seconds`, and
+  all of them `began` at one time.
   """
   _, spec = experiment.resolve(resolved)
   if sha is None and resolved.weights != "none":
@@ -74,11 +79,29 @@ def write(
   if sweep is not None:
     labels = {} if start is None else {"start": start}
     attempts = [
-      {"started": "2026-11-22T08:51:00+00:00", "seconds": s, "outcome": o}
+      {"started": began, "seconds": s, "outcome": o}
       for s, o in zip(seconds, ["failed"] * (len(seconds) - 1) + ["finished"], strict=True)
     ]
     dump(folder / "sweep.json", {"sweep": sweep, "labels": labels, "attempts": attempts})
   return folder
+
+
+def collected(folder):
+  """Returns what the report finds in a folder."""
+  return collect.collect(folder)
+
+
+def only(folder):
+  """Returns the one run that counts in a folder."""
+  (run,) = collected(folder).runs
+  return run
+
+
+def written(folder, *runs):
+  """Returns the runs that count of those given as (config, top1, and what else `write` takes)."""
+  for number, (resolved, top1, *more) in enumerate(runs):
+    write(folder / str(number), resolved, top1, **(more[0] if more else {}))
+  return collected(folder).runs
 
 
 def dump(path, value):

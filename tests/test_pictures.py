@@ -6,23 +6,8 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 from matplotlib import image as mpl_image
-from matplotlib.figure import Figure
 
 from bit_jax import pictures
-
-
-@pytest.fixture
-def figures(monkeypatch):
-  """Every figure that is saved."""
-  saved = []
-  save = Figure.savefig
-
-  def note(figure, *arguments, **more):
-    saved.append(figure)
-    return save(figure, *arguments, **more)
-
-  monkeypatch.setattr(Figure, "savefig", note)
-  return saved
 
 
 def write_rows(path, rows):
@@ -37,9 +22,9 @@ ROWS = [
 ]
 
 
-def test_curves_hold_the_numbers(tmp_path, figures):
+def test_curves_hold_the_numbers(tmp_path, saved_figures):
   pictures.curves(write_rows(tmp_path / "m.jsonl", ROWS), tmp_path / "c.png", "a title")
-  loss, accuracy, rate = figures[0].axes
+  loss, accuracy, rate = saved_figures[0].axes
   lines = [line.get_xydata().tolist() for axes in (loss, accuracy, rate) for line in axes.lines]
   assert lines == [
     [[1, 2.0], [2, 1.0]],
@@ -48,8 +33,8 @@ def test_curves_hold_the_numbers(tmp_path, figures):
     [[1, 12.5]],
     [[1, 0.1], [2, 0.01]],
   ]
-  assert figures[0].get_suptitle() == "a title"
-  assert all(axes.get_xlabel() == "step" and axes.get_ylabel() for axes in figures[0].axes)
+  assert saved_figures[0].get_suptitle() == "a title"
+  assert all(axes.get_xlabel() == "step" and axes.get_ylabel() for axes in saved_figures[0].axes)
   assert mpl_image.imread(tmp_path / "c.png").shape[:2] == (432, 1440)
 
 
@@ -66,7 +51,7 @@ def test_a_single_point_is_visible(tmp_path):
 
 
 @pytest.mark.parametrize("as_float", [False, True])
-def test_a_sheet_shows_every_image_with_its_caption(tmp_path, figures, as_float):
+def test_a_sheet_shows_every_image_with_its_caption(tmp_path, saved_figures, as_float):
   colours = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255]], np.uint8)
   images = np.repeat(colours[:, None, None], 4, 1).repeat(4, 2)
   if as_float:
@@ -75,21 +60,21 @@ def test_a_sheet_shows_every_image_with_its_caption(tmp_path, figures, as_float)
   pixels = mpl_image.imread(tmp_path / "s.png")[..., :3]
   for colour in colours / 255:
     assert np.all(pixels == colour, axis=2).sum() > 10_000
-  axes = figures[0].axes
+  axes = saved_figures[0].axes
   assert [a.get_title() for a in axes] == ["one", "two", "three", ""]
   assert [a.title.get_color() for a in axes[:3]] == ["black", pictures._EVAL, "black"]
 
 
-def test_values_out_of_range_are_clipped(tmp_path, figures):
+def test_values_out_of_range_are_clipped(tmp_path, saved_figures):
   images = np.full((1, 2, 2, 3), 1.001, np.float32)
   pictures.sheet(images, ["a"], tmp_path / "s.png", "")
-  assert figures[0].axes[0].images[0].get_array().max() == 1.0
+  assert saved_figures[0].axes[0].images[0].get_array().max() == 1.0
 
 
-def test_captions_do_not_overlap_whatever_they_hold(tmp_path, figures):
+def test_captions_do_not_overlap_whatever_they_hold(tmp_path, saved_figures):
   names = ["!aquarium_fish (sweet_pepper)", "a$_1 and b$", "x" * 50, "many words " * 9, ""] * 4
   pictures.sheet(np.zeros((20, 8, 8, 3), np.uint8), names, tmp_path / "s.png", "title")
-  figure = figures[0]
+  figure = saved_figures[0]
   figure.canvas.draw()
   boxes = [a.title.get_window_extent() for a in figure.axes if a.get_title()]
   assert len(boxes) == 16
@@ -98,10 +83,10 @@ def test_captions_do_not_overlap_whatever_they_hold(tmp_path, figures):
     assert figure.bbox.x0 <= a.x0 <= a.x1 <= figure.bbox.x1
 
 
-def test_a_confusion_matrix_shows_shares_in_percent(tmp_path, figures):
+def test_a_confusion_matrix_shows_shares_in_percent(tmp_path, saved_figures):
   shares = np.array([[0.75, 0.25], [0.0, 1.0]])
   pictures.confusion(shares, ["b$_1", "cat"], tmp_path / "c.png")
-  axes, colours = figures[0].axes
+  axes, colours = saved_figures[0].axes
   np.testing.assert_array_equal(axes.images[0].get_array(), 100 * shares)
   assert axes.images[0].get_clim() == (0, 100)
   for labels in (axes.get_xticklabels(), axes.get_yticklabels()):
@@ -115,10 +100,10 @@ def test_a_confusion_matrix_shows_shares_in_percent(tmp_path, figures):
 
 
 @pytest.mark.parametrize(("count", "width"), [(2, 200), (40, 30), (41, 200), (1_000, 5)])
-def test_a_confusion_matrix_has_room_whatever_the_names(tmp_path, figures, count, width):
+def test_a_confusion_matrix_has_room_whatever_the_names(tmp_path, saved_figures, count, width):
   names = [f"{i:>04} ".ljust(width, "x") for i in range(count)]
   pictures.confusion(np.eye(count), names, tmp_path / "c.png")
-  axes = figures[0].axes[0]
+  axes = saved_figures[0].axes[0]
   assert axes.get_window_extent().width > 100
   ticks = [t.get_text() for t in axes.get_yticklabels()]
   if count <= 40:

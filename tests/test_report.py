@@ -1,6 +1,8 @@
 """`python -m experiments.report`: what it writes of folders of all kinds."""
 
 import csv
+import json
+import math
 import pathlib
 import random
 import re
@@ -14,9 +16,7 @@ from matplotlib.figure import Figure
 
 from bit_jax import commands, errors
 from bit_jax.data import vtab
-from experiments import report
-
-REDUCED = "reduced rule: 48 px, batch 64, a fifth of the steps"
+from experiments import reduced, report
 
 
 def reported(root, out=None):
@@ -66,16 +66,16 @@ def without_drawing(monkeypatch):
 def test_the_whole(runs, capsys):
   text = reported(runs)
   said = capsys.readouterr().out
-  assert said.startswith(
-    "12 finished runs, 2 failed or unfinished, 1 duplicates, 1 folders left out"
+  assert said.startswith("12 finished runs, 2 failed or unfinished, 1 duplicate, 1 folder left out")
+  assert (
+    "12 finished runs; 1 failed, 1 unfinished, 1 duplicate, 1 left out, all listed below." in text
   )
-  assert "12 finished runs; 1 failed, 1 unfinished" in text
   few_shot = section(text, "Accuracy against examples of each class")
   assert (
     "| cifar10 | R14x0.5-CIFAR100 | 31.0 (30.0 to 35.0), 3 seeds | 40.0, 1 seed | 70.0," in few_shot
   )
   assert "| cifar10 | R14x0.5, random initialisation | 20.0, 1 seed |  |  |" in few_shot
-  assert f"total_steps 0.2 of the rule's ({REDUCED})" in few_shot
+  assert f"total_steps 0.2 of the rule's ({reduced.REASON})" in few_shot
   assert (
     "6 runs on cpu (Linux x86_64, 2 cores), 2026-11-22, 272 images/s in the median." in few_shot
   )
@@ -175,7 +175,7 @@ def test_only_failed_runs(tmp_path):
 @pytest.mark.parametrize(
   ("reason", "said"),
   [
-    (REDUCED, f", {REDUCED}"),
+    (reduced.REASON, f", {reduced.REASON}"),
     ("it takes minutes", ", not the rule itself: it takes minutes"),
     ("", ", not the rule itself: preset code; batch_size 64, crop 48, resize 56, total_steps 0.2"),
   ],
@@ -202,6 +202,37 @@ def test_names_of_any_letters(tmp_path):
   text = reported(root)
   assert "<script>" not in text
   assert "<b>" not in (root / "report" / "report.html").read_text()
+
+
+@pytest.mark.parametrize("file", ["config.json", "environment.json", "result.json", "sweep.json"])
+@pytest.mark.parametrize(
+  "value", ["\ud800 \udcff", "$x_{", -(10**400), 10**25, math.nan, [[{}]], -1]
+)
+def test_whatever_stands_in_the_fields_of_a_run_there_is_a_report(
+  tmp_path, without_drawing, file, value
+):
+  root = tmp_path / "runs"
+  run_folders.write(root / "sound", few("shots=5"), 0.5)
+  whole = run_folders.write(root / "whole", few("shots=10"), 0.5, sweep="mine")
+  for field, old in json.loads((whole / file).read_text()).items():
+    folder = shutil.copytree(whole, root / field)
+    fields = json.loads((folder / file).read_text())
+    run_folders.dump(folder / file, {**fields, field: value, "new": value})
+    assert old is None or fields[field] == old
+  text = reported(root)
+  with (root / "report" / "results.csv").open(encoding="utf-8") as table:
+    counted = {row["run"] for row in csv.DictReader(table)}
+  assert "sound" in counted
+  for folder in root.iterdir():
+    assert folder.name in counted or folder.name in text
+
+
+def test_runs_in_folders_whose_names_look_alike_are_all_shown(tmp_path, without_drawing):
+  for shots in (1, 5):
+    run_folders.write(tmp_path / "runs\udcff", few(f"shots={shots}"), 0.5)
+    (tmp_path / "runs\udcff").rename(tmp_path / f"runs{chr(0xDCF0 + shots)}")
+  run_folders.write(tmp_path / "runs\udcff", run_folders.config("model=R14x0.5"), 0.7)
+  assert "| cifar10 | full |" in section(reported(tmp_path), "Other runs")
 
 
 @pytest.mark.parametrize(

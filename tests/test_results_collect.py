@@ -8,38 +8,6 @@ import run_folders
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from experiments.results import collect
-
-
-def collected(folder):
-  return collect.collect(folder)
-
-
-def only(folder):
-  (run,) = collected(folder).runs
-  return run
-
-
-def test_names_of_starts(tmp_path):
-  for name, arguments, sha, label in (
-    ("0", "weights=none", None, None),
-    ("1", "weights=/home/me/runs/half/model.npz", "a" * 64, None),
-    ("2", "weights=runs/part/model.npz", "b" * 64, "pre-trained on a part"),
-    ("3", "weights=elsewhere/part/model.npz", "b" * 64, None),  # the same file
-    ("4", "weights=/mnt/runs/half/model.npz", "c" * 64, None),  # another, of the same name
-  ):
-    config = run_folders.config(f"model=R14x0.5,seed={name},{arguments}")
-    sweep = "offline" if label else None
-    run_folders.write(tmp_path / name, config, 0.5, sha=sha, sweep=sweep, start=label)
-  starts = {run.name: run.start for run in collected(tmp_path).runs}
-  assert starts == {
-    "0": "random initialisation",
-    "1": "half/model.npz (aaaaaaaa)",
-    "2": "pre-trained on a part",
-    "3": "pre-trained on a part",
-    "4": "half/model.npz (cccccccc)",
-  }
-
 
 def test_a_checkpoint_without_a_hash_is_not_taken_for_one_that_has(tmp_path):
   for seed, sha in enumerate([run_folders.SHA, None]):
@@ -47,7 +15,7 @@ def test_a_checkpoint_without_a_hash_is_not_taken_for_one_that_has(tmp_path):
     folder = run_folders.write(tmp_path / str(seed), config, 0.5)
     if sha is None:
       (folder / "environment.json").unlink()
-  found = collected(tmp_path)
+  found = run_folders.collected(tmp_path)
   assert [run.start for run in found.runs] == [
     "R14x0.5-CIFAR100 (3ef653a3)",
     "R14x0.5-CIFAR100 (no hash on record)",
@@ -62,25 +30,16 @@ def test_damaged_files(tmp_path):
       tmp_path / name, run_folders.config(f"model=R14x0.5,seed={ord(name)}"), 0.5
     )
     (folder / file).write_text('{"half')
-  found = collected(tmp_path)
+  found = run_folders.collected(tmp_path)
   assert [run.name for run in found.runs] == ["c"]
   assert found.left_out == (("a", "config.json is damaged"), ("b", "result.json is damaged"))
   assert found.remarks == (("c", "environment.json is damaged"),)
 
 
-def test_a_sweep_s_name_of_a_start_comes_before_any_other(tmp_path):
-  for seed, label in enumerate((None, "pre-trained on CIFAR-100", None)):
-    config = run_folders.config(f"model=R14x0.5,seed={seed}")
-    sweep = "offline" if label else None
-    run_folders.write(tmp_path / str(seed), config, 0.5, sweep=sweep, start=label)
-  assert {run.start for run in collected(tmp_path).runs} == {"pre-trained on CIFAR-100"}
-  assert collected(tmp_path).runs[0].network == "R14x0.5, pre-trained on CIFAR-100"
-
-
 def test_a_copy_counts_once(tmp_path):
   run_folders.write(tmp_path / "b", run_folders.config("model=R14x0.5,seed=4"), 0.5)
   shutil.copytree(tmp_path / "b", tmp_path / "a" / "copy")
-  found = collected(tmp_path)
+  found = run_folders.collected(tmp_path)
   assert [run.name for run in found.runs] == ["a/copy"]
   said = "the same config and seed 4 as a/copy, which counts; both have 50.00 %"
   assert found.duplicates == (("b", said),)
@@ -91,7 +50,7 @@ def test_the_earlier_of_two_counts_and_they_disagree(tmp_path):
   run_folders.write(tmp_path / "a", config, 0.5, environment={"started": "2026-11-23T00:00:00"})
   config.name = "another"  # of no consequence, but in the hash
   run_folders.write(tmp_path / "b", config, 0.61, environment={"started": "2026-11-22T00:00:00"})
-  found = collected(tmp_path)
+  found = run_folders.collected(tmp_path)
   assert [run.name for run in found.runs] == ["b"]
   said = (
     "the same settings and seed 4 as b, which began first and counts; they disagree: 61.00 % "
@@ -114,13 +73,13 @@ def test_the_earlier_of_two_counts_and_they_disagree(tmp_path):
 def test_runs_that_differ_both_count(tmp_path, change):
   run_folders.write(tmp_path / "a", run_folders.config(), 0.5)
   run_folders.write(tmp_path / "b", run_folders.config(**change), 0.5)
-  assert len(collected(tmp_path).runs) == 2
+  assert len(run_folders.collected(tmp_path).runs) == 2
 
 
 def test_one_config_with_another_checkpoint_behind_its_name_counts_twice(tmp_path):
   for sha in ("a", "b"):
     run_folders.write(tmp_path / sha, run_folders.config(), 0.5, sha=sha * 64)
-  assert len(collected(tmp_path).runs) == 2
+  assert len(run_folders.collected(tmp_path).runs) == 2
 
 
 JSON = st.recursive(
@@ -142,6 +101,6 @@ def test_nothing_that_a_file_holds_makes_it_crash(tmp_path, file, data):
   fields = json.loads((folder / file).read_text()) if (folder / file).exists() else {}
   changed = data.draw(st.dictionaries(st.sampled_from([*fields, "more"]), JSON, min_size=1))
   run_folders.dump(folder / file, {**fields, **changed})
-  found = collected(tmp_path)
+  found = run_folders.collected(tmp_path)
   listed = (found.left_out, found.failed, found.unfinished)
   assert len(found.runs) + sum(map(len, listed)) == 1

@@ -1,38 +1,62 @@
 """What runs took."""
 
+import json
+
 import run_folders
 
-from experiments.results import collect, effort
+from experiments.results import effort
 
 
-def written(folder, *runs):
-  """Writes runs given as (config, top1, what else `run_folders.write` takes)."""
-  for number, (config, top1, more) in enumerate(runs):
-    run_folders.write(folder / str(number), config, top1, **more)
-  return collect.collect(folder).runs
+def started(arguments, minute, seconds, sweep="mine", **fields):
+  more = {
+    "sweep": sweep,
+    "began": f"2026-11-22T09:{minute:02}:00+00:00",
+    "result": {"startup_seconds": seconds},
+  }
+  return run_folders.reduced(f"model=R14x0.5,{arguments}", **fields), 0.5, more
 
 
 def test_the_first_run_of_a_program_and_the_later_ones(tmp_path):
-  def run(arguments, minute, seconds, **fields):
-    more = {
-      "sweep": "mine",
-      "environment": {"started": f"2026-11-22T09:{minute:02}:00+00:00"},
-      "result": {"startup_seconds": seconds},
-    }
-    return run_folders.reduced(f"model=R14x0.5,{arguments}", **fields), 0.5, more
-
-  found = written(
+  found = run_folders.written(
     tmp_path,
-    run("shots=5,seed=1", 10, 3.0),
-    run("shots=5,seed=0", 5, 30.0),  # the first, whatever its folder is called
-    run("shots=10", 20, 5.0),  # other examples, the same program
-    run("shots=10,preset=paper", 30, 4.0),  # another schedule, too
-    run("shots=1", 40, None),
-    run("shots=25", 50, 20.0, crop=40),  # another program, alone
+    started("shots=5,seed=1", 10, 3.0),
+    started("shots=5,seed=0", 5, 30.0),  # the first, whatever its folder is called
+    started("shots=10", 20, 5.0),  # other examples, the same program
+    started("shots=10,preset=paper", 30, 4.0),  # another schedule, too
+    started("shots=1", 40, None),
+    started("shots=25", 50, 20.0, crop=40),  # another program, alone
+    started("shots=100", 4, 50.0, sweep=None),  # nobody noted when it began
   )
   (startup,) = effort.startups(found)
   assert startup.sizes == ("R14x0.5", 56, 48, 64, 10)
-  assert (startup.first, startup.others.count, startup.others.median) == (30.0, 3, 4.0)
+  assert (startup.first.count, startup.first.median) == (1, 30.0)
+  assert (startup.later.count, startup.later.median) == (3, 4.0)
+
+
+def test_runs_that_began_side_by_side_all_compile(tmp_path):
+  found = run_folders.written(
+    tmp_path,
+    started("shots=5,seed=0", 10, 90.0),
+    started("shots=5,seed=1", 11, 70.0),  # the first one is not ready before half past
+    started("shots=5,seed=2", 12, 6.0),
+  )
+  (startup,) = effort.startups(found)
+  assert (startup.first.count, startup.first.low, startup.first.high) == (2, 70.0, 90.0)
+  assert (startup.later.count, startup.later.median) == (1, 6.0)
+  (startup,) = effort.startups(found[:2])
+  assert startup.later is None
+
+
+def test_an_interrupted_run_belongs_where_its_last_attempt_began(tmp_path):
+  folder = tmp_path / "0"
+  run_folders.written(
+    tmp_path, started("shots=5,seed=0", 0, 5.0), started("shots=5,seed=1", 9, 40.0)
+  )
+  noted = json.loads((folder / "sweep.json").read_text())
+  again = {**noted["attempts"][0], "started": "2026-11-22T09:30:00+00:00"}
+  run_folders.dump(folder / "sweep.json", {**noted, "attempts": [*noted["attempts"], again]})
+  (startup,) = effort.startups(run_folders.collected(tmp_path).runs)
+  assert (startup.first.median, startup.later.median) == (40.0, 5.0)
 
 
 def test_what_runs_took_adds_up(tmp_path):
@@ -40,7 +64,7 @@ def test_what_runs_took_adds_up(tmp_path):
     more = {"sweep": "mine", "seconds": seconds, "result": {"images_per_second": rate}}
     return run_folders.reduced(f"model=R14x0.5,shots=5,seed={seed}", **fields), 0.5, more
 
-  found = written(
+  found = run_folders.written(
     tmp_path,
     run(0, 400.0, (10.0, 30.0)),
     run(1, 100.0, (20.0,)),
@@ -55,5 +79,5 @@ def test_what_runs_took_adds_up(tmp_path):
 
 
 def test_time_that_no_sweep_took_is_not_known(tmp_path):
-  (one,) = effort.efforts(written(tmp_path, (run_folders.reduced(), 0.5, {})))
+  (one,) = effort.efforts(run_folders.written(tmp_path, (run_folders.reduced(), 0.5, {})))
   assert (one.seconds, one.rate) == (None, 272.0)

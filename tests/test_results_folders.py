@@ -1,11 +1,12 @@
 """Finding run folders among all kinds of files, and reading what can be read."""
 
-import json
+import errno
+import os
 
 import pytest
 import run_folders
 
-from bit_jax import errors
+from bit_jax import errors, runs
 from experiments.results import folders
 
 
@@ -58,7 +59,34 @@ def test_links_are_not_followed_but_told_of(tmp_path):
   (tmp_path / "runs" / "again").symlink_to(tmp_path / "runs", target_is_directory=True)
   found, closed = folders.find(tmp_path / "runs")
   assert [f.name for f in found] == ["one"]
-  assert closed == [("again", "is a link, which isn't followed")]
+  assert closed == [("again", "a link, which isn't followed")]
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+  run_folders.dump(tmp_path / "run" / "config.json", {"seed": 1})
+  os.mkfifo(tmp_path / "run" / "result.json")
+  (found,), _ = folders.find(tmp_path)
+  assert found.faults == {"result.json": "is no file"}
+  assert found.contents == {"config.json": {"seed": 1}}
+
+
+def test_a_link_to_itself_and_one_to_nowhere(tmp_path):
+  run_folders.dump(tmp_path / "run" / "config.json", {"seed": 1})
+  (tmp_path / "run" / "result.json").symlink_to("result.json")
+  (tmp_path / "run" / "sweep.json").symlink_to("nowhere")
+  (found,), _ = folders.find(tmp_path)
+  assert list(found.faults) == ["result.json"]
+  assert found.faults["result.json"].startswith("can't be read (Too many levels")
+
+
+def test_what_may_not_be_read(tmp_path, monkeypatch):
+  def refuse(path):
+    raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+  run_folders.dump(tmp_path / "run" / "config.json", {"seed": 1})
+  monkeypatch.setattr(runs, "read_json", refuse)
+  (found,), _ = folders.find(tmp_path)
+  assert found.faults["config.json"] == "can't be read (Permission denied)"
 
 
 def test_a_name_that_is_no_text(tmp_path):
@@ -70,18 +98,6 @@ def test_a_name_that_is_no_text(tmp_path):
 def test_no_such_folder(tmp_path):
   with pytest.raises(errors.UserError, match=r"There is no folder .*nowhere"):
     folders.find(tmp_path / "nowhere")
-
-
-def test_the_last_step_of_what_was_interrupted(tmp_path):
-  run_folders.dump(tmp_path / "config.json", {})
-  lines = [json.dumps({"step": s}) for s in (10, 40, 20)]
-  (tmp_path / "metrics.jsonl").write_text("\n".join([*lines, "[3]", '{"step": "x"}', '{"step": 5']))
-  (found,), _ = folders.find(tmp_path)
-  assert folders.last_step(found) == 40
-  (tmp_path / "metrics.jsonl").write_bytes(b"\xff\n")
-  assert folders.last_step(found) is None
-  (tmp_path / "metrics.jsonl").unlink()
-  assert folders.last_step(found) is None
 
 
 def test_the_number_of_classes(tmp_path):

@@ -5,17 +5,10 @@ import run_folders
 
 from bit_jax import architectures
 from bit_jax.data import vtab
-from experiments.results import collect, groups
+from experiments.results import groups
 
 CPU = "cpu (Linux x86_64, 2 cores)"
 TASKS = {t: 0.3 + 0.03 * i for i, t in enumerate(vtab.TASKS)}
-
-
-def written(folder, *runs):
-  """Writes runs given as (config, top1, and what else `run_folders.write` takes)."""
-  for number, (config, top1, *more) in enumerate(runs):
-    run_folders.write(folder / str(number), config, top1, **(more[0] if more else {}))
-  return collect.collect(folder).runs
 
 
 def few(arguments, top1, **fields):
@@ -31,7 +24,7 @@ def test_vtab_groups_have_the_papers_sizes():
 
 
 def test_a_curve_of_few_and_all_examples(tmp_path):
-  found = written(
+  found = run_folders.written(
     tmp_path,
     *(few(f"shots=5,seed={s}", t) for s, t in enumerate((0.5, 0.3, 0.35))),
     few("shots=10", 0.4),
@@ -48,7 +41,7 @@ def test_a_curve_of_few_and_all_examples(tmp_path):
 
 
 def test_runs_of_another_recipe_have_another_panel(tmp_path):
-  found = written(
+  found = run_folders.written(
     tmp_path,
     few("shots=5", 0.3),
     few("shots=10", 0.4),
@@ -63,7 +56,7 @@ def test_runs_of_another_recipe_have_another_panel(tmp_path):
 
 
 def test_a_variation_at_one_number_of_examples_is_no_curve(tmp_path):
-  found = written(
+  found = run_folders.written(
     tmp_path, few("shots=5", 0.3), few("shots=10", 0.4), few("shots=10", 0.5, mixup_alpha=0.1)
   )
   (panel,) = groups.panels(found)
@@ -72,7 +65,7 @@ def test_a_variation_at_one_number_of_examples_is_no_curve(tmp_path):
 
 @pytest.mark.parametrize("arguments", ["seed=1", "shots=250"])
 def test_one_setting_alone_is_no_curve(tmp_path, arguments):
-  assert groups.panels(written(tmp_path, few(arguments, 0.7))) == []
+  assert groups.panels(run_folders.written(tmp_path, few(arguments, 0.7))) == []
 
 
 def tasks(names, seeds=(0,), change=0.0, model="BiT-M-R50x1", **more):
@@ -88,7 +81,7 @@ def tasks(names, seeds=(0,), change=0.0, model="BiT-M-R50x1", **more):
 
 
 def test_the_score_over_all_tasks(tmp_path):
-  (score,) = groups.scores(written(tmp_path, *tasks(vtab.TASKS, (0, 1, 4))))
+  (score,) = groups.scores(run_folders.written(tmp_path, *tasks(vtab.TASKS, (0, 1, 4))))
   every = [100 * (t + 0.01) for t in TASKS.values()]  # the median seed
   assert score.means["all"].value == pytest.approx(sum(every) / 19)
   assert (score.means["all"].done, score.means["all"].of) == (19, 19)
@@ -102,7 +95,7 @@ def test_the_score_over_all_tasks(tmp_path):
 def test_missing_tasks_are_counted(tmp_path):
   names = ("svhn", "cifar100", "dmlab")
   runs = [*tasks(names, (0, 1)), *tasks(["dtd"], (5,))]
-  (score,) = groups.scores(written(tmp_path, *runs))
+  (score,) = groups.scores(run_folders.written(tmp_path, *runs))
   counts = {name: (mean.done, mean.of) for name, mean in score.means.items()}
   assert counts == {
     "natural": (3, 7),
@@ -116,13 +109,23 @@ def test_missing_tasks_are_counted(tmp_path):
   assert len(score.means["structured"].seeds) == 2
 
 
+@pytest.mark.parametrize("dataset", ["vtab/nothing", "vtab/", "folder"])
+def test_what_is_no_task_of_it_is_no_vtab(tmp_path, dataset):
+  config = run_folders.config("model=BiT-M-R50x1", "vtab/svhn")
+  folder = run_folders.write(tmp_path / "a", config, 0.5)  # whose data are called vtab/svhn
+  run_folders.dump(folder / "config.json", {**config.to_dict(), "dataset": dataset})
+  found = run_folders.collected(tmp_path).runs
+  assert len(found) == 1
+  assert groups.scores(found) == []
+
+
 def test_few_examples_of_a_task_are_no_vtab(tmp_path):
   config = run_folders.config("model=BiT-M-R50x1,shots=5", "vtab/svhn")
-  assert groups.scores(written(tmp_path, (config, 0.5))) == []
+  assert groups.scores(run_folders.written(tmp_path, (config, 0.5))) == []
 
 
 def test_the_reference_is_what_follows_the_rule_most_closely(tmp_path):
-  found = written(
+  found = run_folders.written(
     tmp_path,
     few("shots=10,preset=scaled", 0.44),
     few("shots=10,preset=paper", 0.43),
@@ -152,14 +155,14 @@ def test_the_reference_is_what_follows_the_rule_most_closely(tmp_path):
 def test_of_several_lengths_the_one_that_other_runs_have_is_the_reference(tmp_path):
   lengths = (0.1, 0.2, 0.4)
   grid = [few("shots=10,protocol=select", 0.4, length=n) for n in lengths]
-  found = written(tmp_path, *grid, few("shots=5", 0.3), few("shots=10", 0.3))
+  found = run_folders.written(tmp_path, *grid, few("shots=5", 0.3), few("shots=10", 0.3))
   (one,) = groups.comparisons(found)
   assert [values for values, _ in one.rows] == [(100,), (50,), (200,)]
 
 
 def test_what_a_run_computed_in_is_compared(tmp_path):
   half = {"environment": {"dtype": "bfloat16"}}
-  found = written(tmp_path, few("shots=5", 0.3), (*few("shots=5", 0.4), half))
+  found = run_folders.written(tmp_path, few("shots=5", 0.3), (*few("shots=5", 0.4), half))
   (one,) = groups.comparisons(found)
   assert one.fields == ("dtype",)
   assert [values for values, _ in one.rows] == [("bfloat16",), ("float32",)]
@@ -171,7 +174,7 @@ def sized(model, top1, seconds, arguments="shots=5", **more):
 
 
 def test_sizes(tmp_path):
-  found = written(
+  found = run_folders.written(
     tmp_path,
     sized("BiT-M-R101x1", 0.7, 30.0),
     sized("BiT-M-R50x1", 0.6, 10.0),
@@ -195,7 +198,7 @@ def test_sizes_by_the_score(tmp_path):
     for model, change in (("BiT-M-R50x1", 0.0), ("BiT-M-R101x1", 0.02))
     for run in tasks(vtab.TASKS, change=change, model=model, sha=model.ljust(64))
   ]
-  (one,) = groups.sizes(written(tmp_path, *runs, *tasks(["svhn"], model="BiT-M-R50x3")))
+  (one,) = groups.sizes(run_folders.written(tmp_path, *runs, *tasks(["svhn"], model="BiT-M-R50x3")))
   assert one.dataset == groups.VTAB
   assert [size.architecture for size in one.series[None]] == ["R50x1", "R101x1"]
   assert [size.seconds for size in one.series[None]] == [19 * 23.5] * 2
@@ -206,7 +209,7 @@ def test_sizes_by_the_score(tmp_path):
 def test_networks_are_ordered_by_size(tmp_path):
   names = ("BiT-M-R152x4", "BiT-M-R50x1", "BiT-M-R101x1", "BiT-S-R50x1")
   runs = [sized(name, 0.5, 1.0, f"shots={s}") for name in names for s in (1, 5)]
-  (panel,) = groups.panels(written(tmp_path, *runs))
+  (panel,) = groups.panels(run_folders.written(tmp_path, *runs))
   expected = ["BiT-M-R50x1", "BiT-S-R50x1", "BiT-M-R101x1", "BiT-M-R152x4"]
   assert list(panel.series) == expected
   assert set(expected) <= set(architectures.MODEL_NAMES)

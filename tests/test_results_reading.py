@@ -7,16 +7,7 @@ import pytest
 import run_folders
 
 from bit_jax import experiment
-from experiments.results import collect
-
-
-def collected(folder):
-  return collect.collect(folder)
-
-
-def only(folder):
-  (run,) = collected(folder).runs
-  return run
+from experiments import reduced
 
 
 def test_a_run_of_a_sweep(tmp_path):
@@ -25,7 +16,7 @@ def test_a_run_of_a_sweep(tmp_path):
   run_folders.write(
     tmp_path / "a", config, 0.44, sweep="offline", seconds=(10.5, 71.25), result=result
   )
-  run = only(tmp_path)
+  run = run_folders.only(tmp_path)
   assert (run.name, run.sweep, run.model, run.architecture) == (
     "a",
     "offline",
@@ -43,7 +34,7 @@ def test_a_run_of_a_sweep(tmp_path):
   assert (run.checkpoint_sha256, run.started) == (run_folders.SHA, "2026-11-22T08:51:09+00:00")
   assert run.config_hash == experiment.config_hash(config)
   assert experiment.default_workdir(config).endswith(f"-{run.config_hash}")
-  assert run.reason == run_folders.REASON
+  assert run.reason == reduced.REASON
   assert run.warnings == ("Two images are the same.",)
   assert run.complete
 
@@ -54,17 +45,20 @@ def test_a_run_of_a_sweep(tmp_path):
 )
 def test_the_regime_and_examples_of_each_class(tmp_path, shots, regime, per_class):
   run_folders.write(tmp_path, run_folders.config(f"model=R14x0.5{shots}"), 0.5)
-  assert (only(tmp_path).regime, only(tmp_path).per_class) == (regime, per_class)
+  assert (run_folders.only(tmp_path).regime, run_folders.only(tmp_path).per_class) == (
+    regime,
+    per_class,
+  )
 
 
 def test_the_largest_regime(tmp_path):
   run_folders.write(tmp_path, run_folders.config("model=BiT-M-R50x1", "imagenet2012"), 0.8)
-  assert only(tmp_path).regime == "large"
+  assert run_folders.only(tmp_path).regime == "large"
 
 
 def test_what_the_network_has_seen_is_a_warning(tmp_path):
   run_folders.write(tmp_path, run_folders.config("model=R14x0.5", "vtab/cifar100"), 0.5)
-  (warning,) = only(tmp_path).warnings
+  (warning,) = run_folders.only(tmp_path).warnings
   assert warning == "R14x0.5-CIFAR100 was pre-trained on these very images and labels."
 
 
@@ -73,10 +67,10 @@ def test_the_user_s_own_images_whose_file_is_gone(tmp_path, npz_path):
   environment = {"data": f"set.npz, sha256 {'0123456789abcdef'}"}
   folder = run_folders.write(tmp_path / "run", config, 0.5, environment=environment)
   (folder / "classes.txt").write_text("cat\ndog\n")
-  there = only(tmp_path / "run")
+  there = run_folders.only(tmp_path / "run")
   fields = json.loads((folder / "config.json").read_text())
   run_folders.dump(folder / "config.json", {**fields, "data_path": "/nowhere/set.npz"})
-  gone = only(tmp_path / "run")
+  gone = run_folders.only(tmp_path / "run")
   assert there.dataset == gone.dataset == "set.npz (01234567)"
   assert there.rule == "as the rule"
   assert gone.rule == (
@@ -92,7 +86,7 @@ def test_an_unknown_data_set_or_model_counts_with_what_is_known(tmp_path):
   fields = json.loads((folder / "config.json").read_text())
   other = {"dataset": "imagenet-v3", "model": "ViT-B/16"}
   run_folders.dump(folder / "config.json", {**fields, **other})
-  run = only(tmp_path)
+  run = run_folders.only(tmp_path)
   assert (run.dataset, run.architecture) == ("imagenet-v3", "ViT-B/16")
   assert run.network == "ViT-B/16, random initialisation"
   assert run.num_classes is None
@@ -137,7 +131,7 @@ def test_what_cannot_count_has_a_reason(tmp_path, file, change, reason):
   folder = run_folders.write(tmp_path / "run", run_folders.config(), 0.5)
   fields = {**json.loads((folder / file).read_text()), **change}
   run_folders.dump(folder / file, {k: v for k, v in fields.items() if v is not WITHOUT})
-  found = collected(tmp_path)
+  found = run_folders.collected(tmp_path)
   assert found.runs == ()
   assert found.left_out == (("run", reason),)
 
@@ -147,20 +141,20 @@ def test_a_config_with_a_strange_field(tmp_path, name):
   folder = run_folders.write(tmp_path, run_folders.config(), 0.5)
   fields = json.loads((folder / "config.json").read_text())
   run_folders.dump(folder / "config.json", {**fields, name: 1})
-  found = collected(tmp_path)
+  found = run_folders.collected(tmp_path)
   assert len(found.runs) + len(found.left_out) == 1
 
 
 def test_a_result_alone_is_no_run(tmp_path):
   run_folders.dump(tmp_path / "a" / "result.json", {"top1": 0.5, "num_train": 3})
-  assert collected(tmp_path).left_out == (("a", "there is no config.json"),)
+  assert run_folders.collected(tmp_path).left_out == (("a", "there is no config.json"),)
 
 
 def test_fields_of_the_result_that_may_be_missing(tmp_path):
   names = ("loss", "num_test", "steps", "seconds", "images_per_second", "warnings", "left_out")
   result = dict.fromkeys(names)
   run_folders.write(tmp_path, run_folders.config(), 0.5, result=result)
-  run = only(tmp_path)
+  run = run_folders.only(tmp_path)
   assert run.metrics == {"top1": 0.5}
   assert (run.num_test, run.steps, run.step_seconds, run.images_per_second) == (None,) * 4
   assert run.warnings == ()
@@ -174,13 +168,13 @@ def test_fields_of_the_result_that_may_be_missing(tmp_path):
 def test_what_a_foreign_sweep_left(tmp_path, sweep):
   run_folders.write(tmp_path, run_folders.config(), 0.5)
   run_folders.dump(tmp_path / "sweep.json", sweep)
-  assert only(tmp_path).wall_seconds is None
+  assert run_folders.only(tmp_path).wall_seconds is None
 
 
 def test_a_run_that_went_on_elsewhere_names_both_devices(tmp_path):
   environment = {"resumed": [{"device": "cpu"}, {"device": "NVIDIA H200"}, 7]}
   run_folders.write(tmp_path, run_folders.config(), 0.5, environment=environment)
-  assert only(tmp_path).device == "cpu, then NVIDIA H200"
+  assert run_folders.only(tmp_path).device == "cpu, then NVIDIA H200"
 
 
 def test_runs_of_earlier_versions_count(tmp_path):
@@ -188,7 +182,7 @@ def test_runs_of_earlier_versions_count(tmp_path):
   fields = json.loads((folder / "config.json").read_text())
   later = ("test_size", "keep_best", "patience", "momentum_dtype", "shots")
   run_folders.dump(folder / "config.json", {k: v for k, v in fields.items() if k not in later})
-  assert only(tmp_path).rule == "as the rule"
+  assert run_folders.only(tmp_path).rule == "as the rule"
 
 
 def test_failed_and_unfinished_runs(tmp_path):
@@ -203,7 +197,7 @@ def test_failed_and_unfinished_runs(tmp_path):
   run_folders.dump(tmp_path / "begun" / "metrics.jsonl", '{"step": 40}\n{"st')
   healed = run_folders.write(tmp_path / "healed", run_folders.config(), 0.5)
   run_folders.dump(healed / "error.json", error)
-  found = collected(tmp_path)
+  found = run_folders.collected(tmp_path)
   assert found.failed == (
     ("bare", "It failed."),
     ("failed", "UserError: The loss is not finite."),
@@ -212,7 +206,7 @@ def test_failed_and_unfinished_runs(tmp_path):
   assert found.unfinished == (
     ("begun", "stopped, or still running, after step 40 of 100"),
     ("killed", "stopped, or still running, before its config was written"),
-    ("new", "stopped, or still running, before its first record of 100"),
+    ("new", "stopped, or still running, before any of its 100 steps was noted"),
   )
   assert [run.name for run in found.runs] == ["healed"]
 
@@ -220,13 +214,13 @@ def test_failed_and_unfinished_runs(tmp_path):
 def test_a_speed_of_nothing_is_none(tmp_path):
   result = {"images_per_second": 0, "seconds": -1.0}
   run_folders.write(tmp_path / "a", run_folders.reduced(), 0.5, result=result)
-  run = only(tmp_path)
+  run = run_folders.only(tmp_path)
   assert (run.images_per_second, run.step_seconds) == (None, None)
 
 
 def test_what_a_run_was_made_on(tmp_path):
   environment = {"device": "NVIDIA H200", "num_devices": 8}
   run_folders.write(tmp_path / "a", run_folders.reduced(), 0.5, environment=environment)
-  assert only(tmp_path).place == "8 x NVIDIA H200"
+  assert run_folders.only(tmp_path).place == "8 x NVIDIA H200"
   run_folders.write(tmp_path / "a", run_folders.reduced(), 0.5)
-  assert only(tmp_path).place == "cpu (Linux x86_64, 2 cores)"
+  assert run_folders.only(tmp_path).place == "cpu (Linux x86_64, 2 cores)"

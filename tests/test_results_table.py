@@ -4,7 +4,8 @@ import csv
 
 import run_folders
 
-from experiments.results import collect, table
+from experiments import reduced
+from experiments.results import table
 
 
 def test_a_row_for_each_run_and_metric(tmp_path):
@@ -13,7 +14,7 @@ def test_a_row_for_each_run_and_metric(tmp_path):
   run_folders.write(tmp_path / "runs" / "b", first, 0.44, sweep="offline", result=result)
   second = run_folders.config("model=R14x0.5,weights=none")
   run_folders.write(tmp_path / "runs" / "a", second, 0.7, result={"seconds": None})
-  table.write(tmp_path / "results.csv", collect.collect(tmp_path / "runs").runs)
+  table.write(tmp_path / "results.csv", run_folders.collected(tmp_path / "runs").runs)
   with (tmp_path / "results.csv").open() as file:
     rows = list(csv.DictReader(file))
   found = [(r["run"], r["metric"], r["value"]) for r in rows]
@@ -35,7 +36,7 @@ def test_a_row_for_each_run_and_metric(tmp_path):
     "shots": "10",
     "seed": "3",
     "preset": "code",
-    "reason": run_folders.REASON,
+    "reason": reduced.REASON,
     "batch_size": "64",
     "resize": "56",
     "crop": "48",

@@ -6,7 +6,7 @@ import pytest
 import run_folders
 
 from bit_jax.data import vtab
-from experiments.results import collect, groups, verdicts
+from experiments.results import groups, verdicts
 
 SOURCE = "big_transfer README CIFAR table (batch 128, base_lr 0.001)"
 
@@ -21,7 +21,7 @@ def compared(folder, *runs):
   """Returns the comparisons of runs given as (config, top1, and what else `write` takes)."""
   for number, (config, top1, *more) in enumerate(runs):
     run_folders.write(folder / str(number), config, top1, **(more[0] if more else {}))
-  found = collect.collect(folder).runs
+  found = run_folders.collected(folder).runs
   return verdicts.compare(verdicts.read(), found, groups.scores(found))
 
 
@@ -269,6 +269,6 @@ def test_one_departing_task_takes_the_verdict(tmp_path):
 
 def test_models_without_a_row(tmp_path):
   compared(tmp_path, (cifar(",shots=1"), 0.5), (run_folders.config("model=R14x0.5"), 0.5))
-  found = collect.collect(tmp_path).runs
+  found = run_folders.collected(tmp_path).runs
   comparisons = verdicts.compare(verdicts.read(), found, [])
   assert verdicts.unmatched(found, comparisons) == ["R14x0.5-CIFAR100"]

@@ -4,12 +4,12 @@ import dataclasses
 import json
 import math
 import pathlib
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
 
 from bit_jax import runs
-from experiments.results import folders, reading
+from experiments.results import folders, naming, reading
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,8 +53,7 @@ def collect(root: pathlib.Path) -> Collection:
         lists[outcome].append((folder.name, text))
     except reading.LeftOutError as e:
       lists["left_out"].append((folder.name, str(e)))
-  labels = {reading.label(folder) for folder in found} - {None}
-  unique, lists["duplicates"] = _without_duplicates(_with_clear_names(counted, labels))
+  unique, lists["duplicates"] = _without_duplicates(naming.with_clear_names(counted))
   names = ("left_out", "duplicates", "failed", "unfinished", "remarks")
   return Collection(tuple(unique), **{name: tuple(sorted(lists[name])) for name in names})
 
@@ -65,39 +64,6 @@ def _remarks(folder: folders.Folder) -> list[tuple[str, str]]:
   if runs.ENVIRONMENT not in {*folder.contents, *folder.faults}:
     remarks.append((folder.name, "environment.json is missing: its device isn't on record"))
   return remarks
-
-
-def _with_clear_names(
-  found: list[reading.Run], labels_of_sweeps: set[str | None]
-) -> list[reading.Run]:
-  """Returns the runs with one name for each checkpoint of an architecture, and no name for two.
-
-  Of several names that of a sweep is taken, else one that is no path, else the shortest.
-  """
-
-  def preference(label: str) -> tuple[bool, bool, int, str]:
-    return label not in labels_of_sweeps, "/" in label, len(label), label
-
-  labels: dict[tuple[str, str], set[str]] = defaultdict(set)
-  for run in found:
-    labels[run.architecture, _checkpoint(run)].add(run.start)
-  chosen = {key: min(names, key=preference) for key, names in labels.items()}
-  number = Counter((architecture, label) for (architecture, _), label in chosen.items())
-
-  def clear(run: reading.Run) -> str:
-    label = chosen[run.architecture, _checkpoint(run)]
-    if number[run.architecture, label] == 1:
-      return label
-    return f"{label} ({run.checkpoint_sha256[:8] or 'no hash on record'})"
-
-  return [dataclasses.replace(run, start=clear(run)) for run in found]
-
-
-def _checkpoint(run: reading.Run) -> str:
-  """Returns what tells one initialisation from another: a hash, or what stands for it."""
-  if run.config["weights"] == "none":
-    return "none"
-  return run.checkpoint_sha256 or f"no hash: {run.config['weights']}"
 
 
 def _without_duplicates(

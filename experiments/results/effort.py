@@ -4,7 +4,7 @@ import dataclasses
 import math
 from collections import defaultdict
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 from experiments.results import intervals, reading
 
@@ -16,14 +16,15 @@ class Startup:
   Attributes:
     sizes: Architecture, resize, crop, batch and classes.
     place: What they ran on (`reading.Run`).
-    first: Seconds until the first of them was through its first step.
-    others: The same of the later ones.
+    first: Seconds until a first step was done, of those runs that began before any of the others
+      was so far: what they needed they had to compile.
+    later: The same of the others; None if there are none.
   """
 
   sizes: tuple[str, int, int, int, int]
   place: str
-  first: float
-  others: intervals.Summary
+  first: intervals.Summary
+  later: intervals.Summary | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +48,13 @@ class Effort:
   seconds: float | None
 
 
+class _Start(NamedTuple):
+  """When an attempt began, in seconds, and how many it took to the end of its first step."""
+
+  began: float
+  seconds: float
+
+
 def efforts(found: Iterable[reading.Run]) -> list[Effort]:
   """Returns what the timed runs took, those that take least first."""
   alike: dict[Any, list[reading.Run]] = defaultdict(list)
@@ -67,15 +75,19 @@ def efforts(found: Iterable[reading.Run]) -> list[Effort]:
 
 def startups(found: Iterable[reading.Run]) -> list[Startup]:
   """Returns how runs of a sweep started that share what is compiled, where there are several."""
-  by_program: dict[Any, list[reading.Run]] = defaultdict(list)
+  by_program: dict[Any, list[_Start]] = defaultdict(list)
   for run in found:
-    if run.sweep and run.startup_seconds is not None and run.num_classes and run.started:
+    if run.sweep and run.startup_seconds and run.startup_began and run.num_classes:
       c = run.config
       sizes = (run.architecture, c["resize"], c["crop"], c["batch_size"], run.num_classes)
-      by_program[sizes, run.recipe.dtype, run.place].append(run)
+      start = _Start(run.startup_began.timestamp(), run.startup_seconds)
+      by_program[sizes, run.recipe.dtype, run.place].append(start)
   result = []
-  for (sizes, _, place), members in by_program.items():
-    ordered = [r.startup_seconds or 0.0 for r in sorted(members, key=lambda run: run.started)]
-    if len(ordered) > 1:
-      result.append(Startup(sizes, place, ordered[0], intervals.summarize(ordered[1:])))
+  for (sizes, _, place), starts in by_program.items():
+    if len(starts) > 1:
+      compiled = min(start.began + start.seconds for start in starts)
+      first = [start.seconds for start in starts if start.began <= compiled]
+      later = [start.seconds for start in starts if start.began > compiled]
+      summary = intervals.summarize(later) if later else None
+      result.append(Startup(sizes, place, intervals.summarize(first), summary))
   return result

@@ -6,17 +6,19 @@ import pathlib
 import textwrap
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import matplotlib as mpl
 from matplotlib import ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
-from experiments.results import groups
+from experiments.results import fields, groups
 
 # Okabe and Ito's colours, but for yellow, which is pale on white; each with a marker of its own.
+# There is a marker more than there are colours, so 56 networks look different.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 _ACCURACY = "top-1 accuracy in %"
@@ -29,6 +31,8 @@ _WIDTH = 9.0  # inches, of all figures
 def few_shot(panels: Sequence[groups.Panel], title: str, picture: pathlib.Path) -> None:
   """Draws accuracy against examples of each class: each seed a dot, the medians a line.
 
+  A median of fewer seeds than others on its line have is hollow, and what leads to it dashed.
+
   Args:
     panels: One for each data set, by one recipe.
     title: Above the picture.
@@ -38,15 +42,16 @@ def few_shot(panels: Sequence[groups.Panel], title: str, picture: pathlib.Path) 
   rows = -(-len(panels) // columns)
   ranks = {name: groups.rank(points[0]) for p in panels for name, points in p.series.items()}
   networks = sorted(ranks, key=lambda name: ranks[name])
-  figure = Figure(figsize=(_WIDTH, 3.6 * rows + 0.9 + 0.2 * len(networks)), layout="constrained")
+  handles = [Line2D([], [], label=name, **_line(i)) for i, name in enumerate(networks)]
+  handles += _kinds(panels)
+  figure = Figure(figsize=(_WIDTH, 3.6 * rows + 0.9 + 0.2 * len(handles)), layout="constrained")
   every = figure.subplots(rows, columns, squeeze=False).flat
   for axes, panel in itertools.zip_longest(every, panels):
     if panel is None:
       axes.set_axis_off()
       continue
     _draw_curves(axes, panel, networks)
-  handles = {h.get_label(): h for axes in figure.axes for h in axes.get_lines() if _named(h)}
-  _legend(figure, [handles[name] for name in networks])
+  _legend(figure, handles)
   _save(figure, title, picture)
 
 
@@ -61,8 +66,7 @@ def _draw_curves(axes: Axes, panel: groups.Panel, networks: Sequence[str]) -> No
       ticks[number] = f"full\n({number:,.0f})" if full else f"{number:g}"
       values = [100 * run.metrics["top1"] for run in point.runs]
       axes.plot([number * shift] * len(values), values, alpha=0.45, **_dots(place, 4.5))
-    medians = [p.top1.median for p in points]
-    axes.plot([n * shift for n in numbers], medians, label=name, **_line(place))
+    _draw_medians(axes, [n * shift for n in numbers], points, place)
   axes.set_xscale("log")
   axes.set_xticks(list(ticks), list(ticks.values()))
   axes.set_xticks([], minor=True)
@@ -73,6 +77,34 @@ def _draw_curves(axes: Axes, panel: groups.Panel, networks: Sequence[str]) -> No
   axes.grid(alpha=0.3)
   held_out = "" if panel.protocol == "final" else " (held-out part of train)"
   axes.set_title(_wrapped(f"{panel.dataset}{held_out}", _LINE // 2), parse_math=False)
+
+
+def _draw_medians(
+  axes: Axes, xs: Sequence[float], points: Sequence[groups.Point], place: int
+) -> None:
+  places = [
+    (x, p.top1.median, fewer)
+    for x, p, fewer in zip(xs, points, groups.fewer_seeds(points), strict=True)
+  ]
+  for (x1, y1, fewer1), (x2, y2, fewer2) in itertools.pairwise(places):
+    style = _line(place) | {"marker": "none", "linestyle": "--" if fewer1 or fewer2 else "-"}
+    axes.plot([x1, x2], [y1, y2], **style)
+  for x, y, fewer in places:
+    axes.plot([x], [y], **(_hollow(place) if fewer else _dots(place, 6)))
+
+
+def _kinds(panels: Iterable[groups.Panel]) -> Iterator[Line2D]:
+  """Yields what a legend says of dots and lines, whatever their colour."""
+  curves = [points for panel in panels for points in panel.series.values()]
+  grey = {"color": "#555555", "marker": "o"}
+  yield Line2D([], [], label="one seed", **_dots(0, 4.5) | grey, alpha=0.45)
+  few = [p for c in curves for p, less in zip(c, groups.fewer_seeds(c), strict=True) if less]
+  if few:
+    counts = sorted({p.top1.count for p in few})
+    shown = " or ".join(map(str, counts)) if len(counts) < 3 else f"{counts[0]} to {counts[-1]}"
+    label = f"fewer seeds than elsewhere on the line: {shown}"
+    dashed = {**grey, "markeredgecolor": grey["color"], "linestyle": "--"}
+    yield Line2D([], [], label=label, **_hollow(0) | dashed)
 
 
 def vtab(scores: Sequence[groups.Score], title: str, picture: pathlib.Path) -> None:
@@ -165,12 +197,11 @@ def sizes(one: groups.Sizes, cost: str, title: str, picture: pathlib.Path) -> No
   by_cost.set_xlabel(_wrapped(f"{cost}, in s", _LINE // 2), parse_math=False)
   by_size.set_ylabel(_ACCURACY)
   for axes in (by_size, by_cost):
-    axes.set_xscale("log")
-    axes.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter(lambda x, _: f"{x:,g}")
-    axes.xaxis.set_minor_formatter(ticker.NullFormatter())
     axes.margins(0.22, 0.25)
     axes.grid(alpha=0.3)
+    _set_log_axis(axes)
+  low, high = by_size.get_ylim()
+  by_size.set_yticks([y for y in by_size.get_yticks() if max(low, 0) <= y <= min(high, 100)])
   if len(ordered) > 1:
     _legend(figure, by_size.get_legend_handles_labels()[0])
   _save(figure, title, picture)
@@ -184,10 +215,20 @@ def _seconds(size: groups.Size) -> float:
   return size.seconds
 
 
+def _set_log_axis(axes: Axes) -> None:
+  """Makes the x axis logarithmic, with as many numbers as there is room for."""
+  axes.set_xscale("log")
+  low, high = axes.get_xlim()
+  subs = (1, 2, 5) if high < 300 * low else (1,)
+  axes.xaxis.set_major_locator(ticker.LogLocator(subs=subs, numticks=6))
+  axes.xaxis.set_major_formatter(lambda x, _: f"{x:,.0f}" if x >= 1 else f"{x:g}")
+  axes.xaxis.set_minor_formatter(ticker.NullFormatter())
+
+
 def _name_sizes(
   axes: Axes, every: Sequence[groups.Size], position: Callable[[groups.Size], float]
 ) -> None:
-  """Writes the networks' names, by turns above and below all that is drawn of them."""
+  """Writes the networks' names by turns at the upper and the lower edge, each with a line to it."""
   there: dict[str, list[groups.Size]] = defaultdict(list)
   for size in sorted(every, key=position):
     there[size.architecture].append(size)
@@ -197,12 +238,12 @@ def _name_sizes(
     axes.annotate(
       name,
       (position(last), last.high if above else last.low),
-      (0, 6 if above else -6),
-      textcoords="offset points",
-      rotation=50,
-      rotation_mode="anchor",
-      ha="left" if above else "right",
-      va="center",
+      (position(last), 0.98 if above else 0.02),
+      textcoords=axes.get_xaxis_transform(),
+      arrowprops={"arrowstyle": "-", "linewidth": 0.6, "color": "#888888"},
+      rotation=90,
+      ha="center",
+      va="top" if above else "bottom",
       fontsize=9,
       parse_math=False,
     )
@@ -246,7 +287,7 @@ def shown(value: Any) -> str:
   """Returns a field's value as it is shown."""
   if isinstance(value, bool):
     return "on" if value else "off"
-  return f"{value:g}" if isinstance(value, float) else str(value)
+  return f"{value:g}" if isinstance(value, float) else fields.plain(value)
 
 
 def _whisker(axes: Axes, point: groups.Point, y: float, place: int, colour: str) -> None:
@@ -268,13 +309,14 @@ def _dots(place: int, size: float, edge: str | None = None) -> dict[str, Any]:
   }
 
 
+def _hollow(place: int) -> dict[str, Any]:
+  colour = _COLOURS[place % len(_COLOURS)]
+  hollow = {"markerfacecolor": "white", "markeredgecolor": colour, "markeredgewidth": 1.6}
+  return _dots(place, 6) | hollow
+
+
 def _line(place: int) -> dict[str, Any]:
-  style = ("-", "--", ":")[place // len(_COLOURS) % 3]
-  return {**_dots(place, 6), "linestyle": style, "linewidth": 1.6}
-
-
-def _named(line: Any) -> bool:
-  return not str(line.get_label()).startswith("_")
+  return {**_dots(place, 6), "linestyle": "-", "linewidth": 1.6}
 
 
 def _legend(figure: Figure, handles: Sequence[Any]) -> None:

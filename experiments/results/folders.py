@@ -1,16 +1,14 @@
 """Finds run folders below a folder, and reads what they hold, whoever made them."""
 
 import dataclasses
-import json
 import os
 import pathlib
-from collections.abc import Iterator
 from typing import Any
 
-from bit_jax import errors, reporting, runs
+from bit_jax import errors, runs
+from experiments.sweeping import ledger
 
-SWEEP, ERROR = "sweep.json", "error.json"
-_FILES = (runs.CONFIG, runs.ENVIRONMENT, runs.RESULT, SWEEP, ERROR)
+_FILES = (runs.CONFIG, runs.ENVIRONMENT, runs.RESULT, ledger.SWEEP, ledger.ERROR)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,19 +50,10 @@ def find(root: pathlib.Path) -> tuple[list[Folder], list[tuple[str, str]]]:
   for parent, subfolders, files in os.walk(root, onerror=note):
     path = pathlib.Path(parent)
     links = [name for name in subfolders if (path / name).is_symlink()]
-    closed += [(_name(root, path / name), "is a link, which isn't followed") for name in links]
+    closed += [(_name(root, path / name), "a link, which isn't followed") for name in links]
     if any(name in files for name in _FILES):
       found.append(_read(root, path))
   return sorted(found, key=lambda folder: folder.name), sorted(closed)
-
-
-def last_step(folder: Folder) -> int | None:
-  """Returns the last step that a run's metrics tell of, or None if they tell of none."""
-  try:
-    lines = (folder.path / reporting.METRICS).read_text(errors="replace").splitlines()
-  except OSError:
-    return None
-  return max(_steps(lines), default=None)
 
 
 def num_classes(folder: Folder) -> int | None:
@@ -76,20 +65,13 @@ def num_classes(folder: Folder) -> int | None:
   return len(lines) or None
 
 
-def _steps(lines: list[str]) -> Iterator[int]:
-  for line in lines:
-    try:
-      row = json.loads(line)
-    except (ValueError, RecursionError):
-      continue  # what a killed process was writing
-    if isinstance(row, dict) and type(row.get("step")) is int:
-      yield row["step"]
-
-
 def _read(root: pathlib.Path, path: pathlib.Path) -> Folder:
   folder = Folder(_name(root, path), path, {}, {})
   for name in _FILES:
     try:
+      if (path / name).exists() and not (path / name).is_file():
+        folder.faults[name] = "is no file"  # to read a pipe might never end
+        continue
       value = runs.read_json(path / name)
     except (errors.UserError, RecursionError):
       folder.faults[name] = "is damaged"

@@ -48,6 +48,11 @@ class Panel:
   recipe: recipes.Recipe
   series: dict[str, list[Point]]
 
+  @property
+  def runs(self) -> list[reading.Run]:
+    """All of them."""
+    return [run for points in self.series.values() for one in points for run in one.runs]
+
 
 @dataclasses.dataclass(frozen=True)
 class Mean:
@@ -88,6 +93,11 @@ class Score:
   recipe: recipes.Recipe
   tasks: dict[str, Point]
   means: dict[str, Mean]
+
+  @property
+  def runs(self) -> list[reading.Run]:
+    """All of them."""
+    return [run for one in self.tasks.values() for run in one.runs]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,6 +167,11 @@ class Comparison:
   fields: tuple[str, ...]
   rows: tuple[tuple[tuple[Any, ...], Point], ...]
 
+  @property
+  def runs(self) -> list[reading.Run]:
+    """All of them."""
+    return [run for _, one in self.rows for run in one.runs]
+
 
 def point(found: Iterable[reading.Run]) -> Point:
   """Returns runs of one setting as a point."""
@@ -173,8 +188,14 @@ def points(found: Iterable[reading.Run], key: Callable[[reading.Run], Any]) -> d
 
 
 def is_vtab(run: reading.Run) -> bool:
-  """Whether a run is one of a VTAB-1k task, on all its 1000 (or 800) examples."""
-  return run.dataset.startswith(_VTAB) and run.shots is None
+  """Whether a run is one of a known VTAB-1k task, on all its 1000 (or 800) examples."""
+  name = str(run.config["dataset"])  # and not what a folder of images is called
+  return name.startswith(_VTAB) and name.removeprefix(_VTAB) in vtab.TASKS and run.shots is None
+
+
+def subject(run: reading.Run) -> str:
+  """Returns what a run is about: its data set, or `VTAB`, whose tasks stand together."""
+  return VTAB if is_vtab(run) else run.dataset
 
 
 def panels(found: Sequence[reading.Run]) -> list[Panel]:
@@ -182,7 +203,7 @@ def panels(found: Sequence[reading.Run]) -> list[Panel]:
 
   Runs that are compared by their recipes are no curve by that alone.
   """
-  compared = {run.cell for c in comparisons(found) for _, p in c.rows for run in p.runs}
+  compared = {run.cell for one in comparisons(found) for run in one.runs}
   by_panel: dict[Any, list[reading.Run]] = defaultdict(list)
   for run in found:
     if not is_vtab(run):
@@ -215,6 +236,12 @@ def per_class(one: Point) -> float:
   """Returns the examples of each class of a point of a panel."""
   numbers = [run.per_class for run in one.runs if run.per_class is not None]
   return round(_average(numbers), 6)  # the same for all networks, however many runs there are
+
+
+def fewer_seeds(curve: Sequence[Point]) -> list[bool]:
+  """Returns for each point of a curve whether it has fewer seeds than another one."""
+  most = max(one.top1.count for one in curve)
+  return [one.top1.count < most for one in curve]
 
 
 def _position(one: Point) -> tuple[bool, float]:
@@ -291,8 +318,7 @@ def sizes(found: Sequence[reading.Run]) -> list[Sizes]:
   timed = [r for r in found if r.architecture in architectures.ARCHITECTURES and r.step_seconds]
   by_group: dict[Any, list[reading.Run]] = defaultdict(list)
   for run in timed:
-    dataset = VTAB if is_vtab(run) else run.dataset
-    by_group[dataset, run.protocol, family(run), run.recipe, run.place].append(run)
+    by_group[subject(run), run.protocol, family(run), run.recipe, run.place].append(run)
   result = []
   for (dataset, protocol, start, recipe, device), members in by_group.items():
     if dataset == VTAB:

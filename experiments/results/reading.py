@@ -1,7 +1,7 @@
 """From one folder to the run in it, with every field checked: others may have written it."""
 
 import dataclasses
-import math
+import datetime
 import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -10,7 +10,8 @@ import ml_collections
 
 from bit_jax import architectures, description, experiment, hyperrule, runs
 from bit_jax.data import datasets
-from experiments.results import folders, recipes
+from experiments.results import attempts, fields, folders, recipes
+from experiments.sweeping import ledger
 
 RANDOM = "random initialisation"
 _REGIMES = ("small", "medium", "large")  # of `hyperrule.REGIMES`
@@ -36,6 +37,7 @@ class Run:
     model: As in the config.
     architecture: The short name, or the model's where the architecture isn't known.
     start: How its network was initialised.
+    label: What its sweep calls that, or ''.
     dataset: Name of the data set; of the user's own images, of their file or folder.
     protocol: 'final' or 'select'.
     regime: 'small', 'medium' or 'large', the rule's regimes, or 'unknown'.
@@ -53,7 +55,8 @@ class Run:
     wall_seconds: Of all attempts of a sweep, or None.
     step_seconds: Of the steps after the first, or None.
     images_per_second: Of the same steps, or None.
-    startup_seconds: From the beginning to the end of the first step, or None.
+    startup_seconds: From the beginning of the last attempt to the end of its first step, or None.
+    startup_began: When a sweep began that attempt, with its time zone, or None.
     device: Kind of the devices.
     num_devices: How many, or None.
     machine: What the run says of its machine, or ''.
@@ -70,6 +73,7 @@ class Run:
   model: str
   architecture: str
   start: str
+  label: str
   dataset: str
   protocol: str
   regime: str
@@ -88,6 +92,7 @@ class Run:
   step_seconds: float | None
   images_per_second: float | None
   startup_seconds: float | None
+  startup_began: datetime.datetime | None
   device: str
   num_devices: int | None
   machine: str
@@ -128,12 +133,6 @@ class LeftOutError(Exception):
   """A folder holds no run that can be compared; the message is the reason."""
 
 
-def plain(value: Any) -> str:
-  """Returns a foreign value as one line of text, not too long, that any file can hold."""
-  text = " ".join(str(value).split()).encode(errors="replace").decode()
-  return text if len(text) <= 300 else f"{text[:299]}…"
-
-
 def outcome(folder: folders.Folder) -> tuple[str, str]:
   """Returns 'finished', 'failed' or 'unfinished', and what there is to say of the latter two.
 
@@ -144,18 +143,20 @@ def outcome(folder: folders.Folder) -> tuple[str, str]:
     return "finished", ""
   if runs.RESULT in folder.faults:
     raise LeftOutError(f"result.json {folder.faults[runs.RESULT]}")
-  if folders.ERROR in folder.contents:
-    error = folder.contents[folders.ERROR]
-    parts = [plain(error[name]) for name in ("kind", "message") if error.get(name) is not None]
+  if ledger.ERROR in folder.contents:
+    error = folder.contents[ledger.ERROR]
+    parts = [
+      fields.plain(error[name]) for name in ("kind", "message") if error.get(name) is not None
+    ]
     return "failed", ": ".join(parts) or "error.json doesn't say why"
-  if folders.ERROR in folder.faults:
-    return "failed", f"error.json {folder.faults[folders.ERROR]}"
-  if folders.SWEEP in folder.contents and not {*folder.contents, *folder.faults} & {runs.CONFIG}:
+  if ledger.ERROR in folder.faults:
+    return "failed", f"error.json {folder.faults[ledger.ERROR]}"
+  if ledger.SWEEP in folder.contents and not {*folder.contents, *folder.faults} & {runs.CONFIG}:
     return "unfinished", "stopped, or still running, before its config was written"
   config = _config(folder)
-  step = folders.last_step(folder)
-  done = "before its first record" if step is None else f"after step {step:,}"
-  return "unfinished", f"stopped, or still running, {done} of {config.total_steps:,}"
+  step, total = ledger.last_step(folder.path), f"{config.total_steps:,}"
+  done = f"after step {step:,} of {total}" if step else f"before any of its {total} steps was noted"
+  return "unfinished", f"stopped, or still running, {done}"
 
 
 def _config(folder: folders.Folder) -> Any:
@@ -183,14 +184,14 @@ def _config(folder: folders.Folder) -> Any:
     if raw.get(name) is not None and not _is(raw, name, kind):
       wrong.append(f"{name} is not {kind}")
   decays: Any = raw.get("decay_steps")
-  if not isinstance(decays, list) or not all(type(step) is int for step in decays):
+  if not isinstance(decays, list) or None in map(fields.whole, decays):
     wrong.append("decay_steps is no list of whole numbers")
   if wrong:
     raise LeftOutError(f"config.json can't be used: {', '.join(wrong)}")
   try:
     return ml_collections.ConfigDict({**raw, "decay_steps": tuple(decays)})
   except (ValueError, TypeError, KeyError, AttributeError) as e:  # names that can't be a field's
-    raise LeftOutError(f"config.json can't be used: {plain(e)}") from e
+    raise LeftOutError(f"config.json can't be used: {fields.plain(e)}") from e
 
 
 def _is(raw: Mapping[str, Any], name: str, kind: str) -> bool:
@@ -199,7 +200,7 @@ def _is(raw: Mapping[str, Any], name: str, kind: str) -> bool:
     return isinstance(value, str)
   if kind == _BOOL:
     return isinstance(value, bool)
-  return type(value) is int if kind == _INT else _number(value) is not None
+  return (fields.whole if kind == _INT else fields.number)(value) is not None
 
 
 def spec_finder() -> Callable[[Any], datasets.DatasetSpec | None]:
@@ -225,56 +226,58 @@ def read(folder: folders.Folder, find_spec: Callable[[Any], datasets.DatasetSpec
     LeftOutError: Config or result can't be used.
   """
   config, result = _config(folder), folder.contents[runs.RESULT]
-  metrics = {n: v for n in _METRICS if (v := _number(result.get(n))) is not None}
+  metrics = {n: v for n in _METRICS if (v := fields.number(result.get(n))) is not None}
   if not 0 <= metrics.get("top1", -1) <= 1:
-    raise LeftOutError(f"result.json has no accuracy: top1 is {plain(result.get('top1'))}")
-  num_train = result.get("num_train")
-  if type(num_train) is not int or num_train < 1:
-    raise LeftOutError(f"result.json tells no images: num_train is {plain(num_train)}")
+    raise LeftOutError(f"result.json has no accuracy: top1 is {fields.plain(result.get('top1'))}")
+  num_train = fields.whole(result.get("num_train"))
+  if num_train is None or num_train < 1:
+    told = fields.plain(result.get("num_train"))
+    raise LeftOutError(f"result.json tells no images: num_train is {told}")
   environment = folder.contents.get(runs.ENVIRONMENT, {})
-  sweep = folder.contents.get(folders.SWEEP, {})
+  sweep = folder.contents.get(ledger.SWEEP, {})
+  label = _label(sweep)
   spec = find_spec(config)
   facts = _facts(config, spec, num_train)
-  dtype = environment.get("dtype")
-  recipe, rule = recipes.recipe_of(config, facts, dtype if isinstance(dtype, str) else None)
-  num_test, steps = result.get("num_test"), result.get("steps")
+  recipe, rule = recipes.recipe_of(config, facts, fields.text(environment.get("dtype")) or None)
   expected = None if spec is None else (experiment.num_examples(config, spec), spec.num_test)
   listed = result.get("warnings")
-  warnings = [plain(w) for w in listed] if isinstance(listed, list) else []
-  checkpoint = _text(environment.get("weights_sha256"))
+  warnings = [fields.plain(w) for w in listed] if isinstance(listed, list) else []
+  checkpoint = fields.text(environment.get("weights_sha256"))
   return Run(
     name=folder.name,
-    sweep=plain(sweep.get("sweep", "")),
-    model=plain(config.model),
+    sweep=fields.plain(sweep.get("sweep", "")),
+    model=fields.plain(config.model),
     architecture=_architecture(config.model),
-    start=_start(config, folder),
+    start=label or _start(config),
+    label=label,
     dataset=_dataset(config, environment),
-    protocol=plain(config.protocol),
+    protocol=fields.plain(config.protocol),
     regime=_regime(facts.num_examples),
     shots=config.shots,
     seed=config.seed,
     recipe=recipe,
-    rule=plain(rule),
-    reason=plain(config.get("reason") or ""),
+    rule=fields.plain(rule),
+    reason=fields.plain(config.get("reason") or ""),
     config=config.to_dict(),
     num_train=num_train,
-    num_test=num_test if type(num_test) is int else None,
+    num_test=fields.whole(result.get("num_test")),
     num_classes=folders.num_classes(folder) if spec is None else spec.num_classes,
-    steps=steps if type(steps) is int else None,
+    steps=fields.whole(result.get("steps")),
     metrics=metrics,
-    wall_seconds=_wall_seconds(sweep.get("attempts")),
-    step_seconds=_positive(result.get("seconds")),
-    images_per_second=_positive(result.get("images_per_second")),
-    startup_seconds=_number(result.get("startup_seconds")),
+    wall_seconds=attempts.seconds(sweep.get("attempts")),
+    step_seconds=fields.positive(result.get("seconds")),
+    images_per_second=fields.positive(result.get("images_per_second")),
+    startup_seconds=fields.positive(result.get("startup_seconds")),
+    startup_began=attempts.last_began(sweep.get("attempts")),
     device=_devices(environment),
-    num_devices=_count(environment.get("num_devices")),
-    machine=_text(environment.get("machine")),
-    data=_text(environment.get("data")),
+    num_devices=fields.whole(environment.get("num_devices")),
+    machine=fields.text(environment.get("machine")),
+    data=fields.text(environment.get("data")),
     checkpoint_sha256=checkpoint,
     config_hash=experiment.config_hash(config),
-    started=_text(environment.get("started")),
+    started=fields.text(environment.get("started")),
     warnings=(*warnings, *description.relations(config)),
-    complete=expected == (num_train, num_test) and not result.get("left_out"),
+    complete=expected == (num_train, result.get("num_test")) and not result.get("left_out"),
   )
 
 
@@ -295,32 +298,29 @@ def _architecture(model: str) -> str:
   try:
     return architectures.find(model).name
   except ValueError:
-    return plain(model)
+    return fields.plain(model)
 
 
-def label(folder: folders.Folder) -> str | None:
-  """Returns what a sweep calls the start of its run, if it does."""
-  labels = folder.contents.get(folders.SWEEP, {}).get("labels")
-  start = labels.get("start") if isinstance(labels, dict) else None
-  return plain(start) if start and isinstance(start, str) else None
+def _label(sweep: Mapping[str, Any]) -> str:
+  """Returns what a sweep calls the start of its run, '' if it has no name for it."""
+  labels = sweep.get("labels")
+  return fields.text(labels.get("start")) if isinstance(labels, dict) else ""
 
 
-def _start(config: Any, folder: folders.Folder) -> str:
-  if given := label(folder):
-    return given
+def _start(config: Any) -> str:
   if config.weights == "none":
     return RANDOM
-  return plain("/".join(pathlib.PurePath(config.weights).parts[-2:]))
+  return fields.plain("/".join(pathlib.PurePath(config.weights).parts[-2:]))
 
 
 def _dataset(config: Any, environment: Mapping[str, Any]) -> str:
   """Returns the name of a set, or of the user's own images their file and digits of its hash."""
   if config.dataset not in _WITH_PATH:
-    return plain(config.dataset)
-  name, _, digest = _text(environment.get("data")).partition(", sha256 ")
+    return fields.plain(config.dataset)
+  name, _, digest = fields.text(environment.get("data")).partition(", sha256 ")
   if digest:
     return f"{name} ({digest[:8]})"
-  return name or plain(pathlib.PurePath(config.get("data_path") or config.dataset).name)
+  return name or fields.plain(pathlib.PurePath(config.get("data_path") or config.dataset).name)
 
 
 def _regime(num_examples: int | None) -> str:
@@ -329,40 +329,9 @@ def _regime(num_examples: int | None) -> str:
   return _REGIMES[hyperrule.REGIMES.index(hyperrule.regime(num_examples))]
 
 
-def _wall_seconds(attempts: Any) -> float | None:
-  """Returns the sum of the attempts' seconds; None if any of them isn't on record."""
-  if not isinstance(attempts, list) or not attempts:
-    return None
-  seconds = [_number(a.get("seconds")) if isinstance(a, dict) else None for a in attempts]
-  known = [s for s in seconds if s is not None]
-  return sum(known) if len(known) == len(seconds) else None
-
-
 def _devices(environment: Mapping[str, Any]) -> str:
   """Returns the kind of the devices; several where a run went on elsewhere."""
   resumed = environment.get("resumed")
   parts = [environment, *(resumed if isinstance(resumed, list) else ())]
-  kinds = [_text(part.get("device")) for part in parts if isinstance(part, dict)]
+  kinds = [fields.text(part.get("device")) for part in parts if isinstance(part, dict)]
   return ", then ".join(dict.fromkeys(k for k in kinds if k)) or "a device that isn't on record"
-
-
-def _number(value: Any) -> float | None:
-  if isinstance(value, bool) or not isinstance(value, int | float):
-    return None
-  try:
-    return float(value) if math.isfinite(value) else None
-  except OverflowError:
-    return None
-
-
-def _positive(value: Any) -> float | None:
-  number = _number(value)
-  return number if number is not None and number > 0 else None
-
-
-def _count(value: Any) -> int | None:
-  return value if type(value) is int else None
-
-
-def _text(value: Any) -> str:
-  return plain(value) if isinstance(value, str) else ""

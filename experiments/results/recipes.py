@@ -11,6 +11,7 @@ from typing import Any
 
 from bit_jax import errors, experiment, hyperrule
 from configs import base
+from experiments.results import fields
 
 # What a run has besides its recipe: its data, its network, its seed; and names.
 _OTHER = frozenset(
@@ -92,7 +93,8 @@ def recipe_of(config: Any, facts: Facts, dtype: str | None) -> tuple[Recipe, str
     sentence = f"unknown ({unknown})" if not listed else f"{sentence}; {unknown}"
   departures = {n: _relative(n, v, r) for n, (v, r) in by_rule.items()}
   departures |= {n: _text(v) for n, (v, _) in others.items()}
-  return Recipe(config.preset, dtype, tuple(sorted(departures.items()))), sentence
+  named = {fields.plain(n): value for n, value in departures.items()}
+  return Recipe(fields.plain(config.preset), dtype, tuple(sorted(named.items()))), sentence
 
 
 def _by_rule(config: Any, facts: Facts) -> tuple[dict[str, tuple[Any, Any]], str | None]:
@@ -125,11 +127,11 @@ def _others(config: Any, facts: Facts) -> dict[str, tuple[Any, Any]]:
     "random_flip": _UNKNOWN if facts.flip_safe is None else facts.flip_safe,
     **{n: v for n, v in _defaults().items() if n not in _OTHER | _BY_RULE},
   }
-  fields = experiment.identity(config)
+  own = experiment.identity(config)
   if config.keep_best or config.patience is not None:  # else evaluations are of no consequence
     usual["eval_every"] = _UNKNOWN
-  unusual = {n: (v, usual.get(n)) for n, v in fields.items() if n in usual and v != usual[n]}
-  strange = {n: (v, _UNKNOWN) for n, v in fields.items() if n not in _defaults()}
+  unusual = {n: (v, usual.get(n)) for n, v in own.items() if n in usual and v != usual[n]}
+  strange = {n: (v, _UNKNOWN) for n, v in own.items() if n not in _defaults()}
   return {**unusual, **strange}
 
 
@@ -152,5 +154,5 @@ def _text(value: Any) -> str:
   if isinstance(value, float):
     return f"{value:g}"
   if isinstance(value, tuple | list):
-    return "/".join(map(_text, value))
-  return str(value)
+    return fields.plain("/".join(map(_text, value)))
+  return fields.plain(value)

@@ -16,7 +16,7 @@ HEADER = (
   "warnings",
 )
 _OF_CONFIG = (
-  *("preset", "batch_size", "resize", "crop", "test_size", "base_lr", "mixup_alpha"),
+  *("batch_size", "resize", "crop", "test_size", "base_lr", "mixup_alpha"),
   *("random_crop", "random_flip"),
 )
 
@@ -33,6 +33,7 @@ def rows(found: Iterable[reading.Run]) -> Iterator[tuple[Any, ...]]:
       **{name: run.config[name] for name in _OF_CONFIG},
       "run": run.name,
       "shots": "full" if run.shots is None else run.shots,
+      "preset": run.recipe.preset,
       "dtype": run.recipe.dtype,
       "warnings": " | ".join(run.warnings),
     }

@@ -1,0 +1,181 @@
+"""The sections on accuracy: against examples, tasks, size, and by recipe, each with its figure."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeVar
+
+from bit_jax import architectures
+from bit_jax.data import vtab
+from experiments.results import figures, galleries, groups, pages, reading, recipes, wording
+
+_PARTIAL = "A mean over fewer tasks than all is no score, and is compared with nothing."
+_Shown = TypeVar("_Shown", groups.Panel, groups.Score)
+
+
+def few_shot(panels: Sequence[groups.Panel], gallery: galleries.Gallery) -> Iterator[pages.Block]:
+  """Yields a figure and a table of the curves, for each recipe."""
+  if not panels:
+    return
+  yield pages.Heading(2, "Accuracy against examples of each class")
+  for there in _by_recipe(panels):
+    found = [run for panel in there for run in panel.runs]
+    title = wording.title("Accuracy against examples of each class", found)
+    names = "-".join(sorted({p.dataset for p in there}))
+    picture = gallery.path("fewshot", names, there[0].protocol)
+    figures.few_shot(there, title, picture)
+    yield pages.Paragraph(wording.made(found))
+    yield pages.Picture(picture.name, wording.described(title, *_marks(there)))
+    yield _few_shot_table(there)
+
+
+def _marks(panels: Iterable[groups.Panel]) -> Iterator[str]:
+  """Yields what the marks of a figure of curves mean."""
+  yield "a dot a seed, the line their median"
+  if any(any(groups.fewer_seeds(curve)) for panel in panels for curve in panel.series.values()):
+    yield "hollow and dashed where there are fewer seeds than elsewhere on the line"
+
+
+def _few_shot_table(panels: Sequence[groups.Panel]) -> pages.Table:
+  columns: dict[int | None, None] = {}
+  for panel in panels:
+    for points in panel.series.values():
+      columns |= dict.fromkeys(one.runs[0].shots for one in points)
+  ordered = sorted(columns, key=lambda shots: (shots is None, shots))
+  rows = []
+  for panel in panels:
+    for network, points in panel.series.items():
+      by_shots = {one.runs[0].shots: wording.summary(one.top1) for one in points}
+      cells = [by_shots.get(shots, "") for shots in ordered]
+      rows.append((wording.dataset(panel.dataset, panel.protocol), network, *cells))
+  return pages.Table(("data set", "network", *map(wording.shots, ordered)), rows, names=2)
+
+
+def vtab_scores(
+  scores: Sequence[groups.Score], gallery: galleries.Gallery
+) -> Iterator[pages.Block]:
+  """Yields a figure and tables of means and tasks, for each recipe."""
+  if not scores:
+    return
+  yield pages.Heading(2, "VTAB-1k")
+  for there in _by_recipe(scores):
+    found = [run for score in there for run in score.runs]
+    fewest, most = min(len(s.tasks) for s in there), max(len(s.tasks) for s in there)
+    done = f"{most}" if fewest == most else f"{fewest} to {most}"
+    title = wording.title(f"VTAB-1k, {done} of {len(vtab.TASKS)} tasks", found)
+    picture = gallery.path("vtab", there[0].protocol)
+    figures.vtab(there, title, picture)
+    yield pages.Paragraph(wording.made(found))
+    marks = "bars are medians, whiskers go from the lowest to the highest seed"
+    yield pages.Picture(picture.name, wording.described(title, marks))
+    yield pages.Paragraph("Means of the tasks' medians; over all 19 tasks it is the score:")
+    yield _vtab_means(there)
+    if any(not score.means["all"].is_complete for score in there):
+      yield pages.Paragraph(_PARTIAL)
+    yield _vtab_tasks(there)
+
+
+def _vtab_means(scores: Sequence[groups.Score]) -> pages.Table:
+  kinds = (*groups.GROUPS, "all")
+  header = ("network", *groups.GROUPS, "all", "all, lowest to highest seed")
+  rows = []
+  for score in scores:
+    means = [_mean(score.means[kind]) for kind in kinds]
+    rows.append((score.network, *means, _of_seeds(score.means["all"].seeds)))
+  return pages.Table(header, rows)
+
+
+def _of_seeds(means: Sequence[float]) -> str:
+  if len(means) < 2:
+    return ""
+  return f"{wording.span((min(means), max(means)))}, {wording.number(len(means), 'seed')}"
+
+
+def _mean(mean: groups.Mean) -> str:
+  value = "none" if mean.value is None else f"{mean.value:.1f}"
+  return f"{value} ({mean.done} of {mean.of})"
+
+
+def _vtab_tasks(scores: Sequence[groups.Score]) -> pages.Table:
+  rows = []
+  for group, tasks in groups.GROUPS.items():
+    for task in tasks:
+      cells = [wording.summary(s.tasks[task].top1) if task in s.tasks else "" for s in scores]
+      if any(cells):
+        rows.append((task, group, *cells))
+  return pages.Table(("task", "group", *(s.network for s in scores)), rows, names=2)
+
+
+def sizes(found: Sequence[reading.Run], gallery: galleries.Gallery) -> Iterator[pages.Block]:
+  """Yields a figure and a table of networks that differ in size alone, where there are any."""
+  known = {run.architecture for run in found} & set(architectures.ARCHITECTURES)
+  if len(known) < 2:
+    return
+  several = [one for one in groups.sizes(found) if any(len(s) > 1 for s in one.series.values())]
+  yield pages.Heading(2, "Accuracy against size and cost")
+  if not several:
+    yield pages.Paragraph(
+      f"Of {', '.join(sorted(known))}, no two were run on one data set (or on all of VTAB-1k) by "
+      f"one recipe, from one kind of start and on one device: there is nothing to compare."
+    )
+  for one in several:
+    what = f"{wording.dataset(one.dataset, one.protocol)}, {one.start}"
+    title = wording.title(f"Accuracy against size and cost: {what}", one.runs)
+    picture = gallery.path("sizes", one.dataset, one.protocol, one.start)
+    runs = f"{len(vtab.TASKS)} tasks' runs" if one.dataset == groups.VTAB else "a run"
+    cost = f"time of the steps of {runs} on {wording.places(one.runs)}"
+    figures.sizes(one, cost, title, picture)
+    yield pages.Paragraph(wording.made(one.runs))
+    yield pages.Picture(picture.name, wording.described(title))
+    header = ("network", "examples", "parameters in millions, without head", "top-1")
+    rows = [
+      (size.architecture, wording.shots(shots) if one.dataset != groups.VTAB else "", *_size(size))
+      for shots, there in one.series.items()
+      for size in there
+    ]
+    yield pages.Table((*header, f"{cost}, in s"), rows, names=2)
+
+
+def _size(size: groups.Size) -> tuple[str, ...]:
+  count = wording.number(size.count, "seed")
+  spread = f" ({wording.span((size.low, size.high))})" if size.count > 1 else ""
+  accuracy = f"{size.value:.1f}{spread}, {count}"
+  return f"{size.parameters / 1e6:,.1f}", accuracy, f"{size.seconds:,.0f}"
+
+
+def comparisons(
+  found: Sequence[groups.Comparison], gallery: galleries.Gallery
+) -> Iterator[pages.Block]:
+  """Yields a figure and a table of each network on one data set by several recipes."""
+  if not found:
+    return
+  yield pages.Heading(2, "Recipes compared")
+  for one in found:
+    what = (
+      f"{wording.dataset(one.dataset, one.protocol)}, {wording.shots(one.shots)}, {one.network}"
+    )
+    first = one.rows[0][1]
+    title = wording.title(what, first.runs)
+    picture = gallery.path(
+      "recipes", one.dataset, one.protocol, wording.shots(one.shots), one.network
+    )
+    figures.comparison(one, title, picture)
+    yield pages.Heading(3, what)
+    yield pages.Paragraph(
+      f"{wording.run_on(one.runs)} The reference: {wording.recipe(first.runs)}."
+    )
+    yield pages.Picture(picture.name, wording.described(title))
+    rows = []
+    for values, point in one.rows:
+      difference = point.top1.median - first.top1.median
+      shown = "reference" if point is first else f"{difference:+.1f}"
+      rows.append((*map(figures.shown, values), wording.summary(point.top1), shown))
+    header = (*one.fields, "top-1", "difference")
+    yield pages.Table(header, rows, names=len(one.fields))
+
+
+def _by_recipe(there: Iterable[_Shown]) -> list[list[_Shown]]:
+  """Returns together what one figure can show: what has one recipe and protocol."""
+  result: dict[tuple[recipes.Recipe, str], list[_Shown]] = defaultdict(list)
+  for one in there:
+    result[one.recipe, one.protocol].append(one)
+  return list(result.values())

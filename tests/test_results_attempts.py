@@ -1,0 +1,48 @@
+"""What was noted of attempts."""
+
+import datetime
+
+import pytest
+
+from experiments.results import attempts
+
+
+@pytest.mark.parametrize(
+  ("noted", "seconds"),
+  [
+    ([{"seconds": 1.5}, {"seconds": 2}], 3.5),
+    ([{"seconds": 1.5}, {"seconds": None}], None),
+    ([{"seconds": 1.5}, {"seconds": "2"}], None),
+    ([{"seconds": 1.5}, 2], None),
+    ([{"seconds": 1e308}, {"seconds": 1e308}], None),
+    ([{"seconds": 1e300}], None),
+    ([{"seconds": 1.5}, {"seconds": -2.5}], None),
+    ([], None),
+    ("x", None),
+    (None, None),
+  ],
+)
+def test_seconds(noted, seconds):
+  assert attempts.seconds(noted) == seconds
+
+
+@pytest.mark.parametrize(
+  ("last", "began"),
+  [
+    ("2026-11-22T10:00:00+01:00", "2026-11-22T09:00:00+00:00"),
+    ("2026-11-22T09:00:00", "2026-11-22T09:00:00+00:00"),
+    ("yesterday", None),
+    ("", None),
+    (5, None),
+  ],
+)
+def test_the_last_one_began(last, began):
+  expected = None if began is None else datetime.datetime.fromisoformat(began)
+  assert (
+    attempts.last_began([{"started": "2020-01-01T00:00:00+00:00"}, {"started": last}]) == expected
+  )
+
+
+@pytest.mark.parametrize("noted", [[], [1], [{}], {"started": "2026-11-22"}, None])
+def test_nothing_noted(noted):
+  assert attempts.last_began(noted) is None
