@@ -137,23 +137,30 @@ def test_a_poisoned_run_is_on_record_and_the_others_are_made_once(file, tmp_path
 
 
 @pytest.mark.slow
-def test_what_was_stopped_or_killed_goes_on_and_comes_to_the_same(file, tmp_path, tmp_path_factory):
+def test_what_was_stopped_killed_or_moved_goes_on_and_comes_to_the_same(
+  file, tmp_path, tmp_path_factory
+):
+  arguments = "shots=2,protocol=select"
   fields = {"total_steps": 120, "log_every": 2, "checkpoint_every": 10, "eval_every": 120}
   path = file(f"""
     def get_runs():
-      yield grid.Run(running.config(**{fields}))
+      first = grid.Run(running.config())
+      yield first
+      yield grid.Run(running.config("{arguments}", **{fields}), "the first", first)
   """)
-  out = tmp_path / "out"
+  out, elsewhere = tmp_path / "out", tmp_path / "elsewhere" / "out"
 
   def step():
-    return max(map(ledger.last_step, out.glob("quickstart-*")), default=0)
+    return max(map(ledger.last_step, out.glob("*-2shot-*")), default=0)
 
   def attempts():
-    return sum(len(record["attempts"]) for record in records(out, "sweep.json").values())
+    return [
+      a for n, r in records(out, "sweep.json").items() if "-2shot-" in n for a in r["attempts"]
+    ]
 
   def begun(attempt):
     process = start(tmp_path_factory, path, out)
-    until(process, lambda: attempts() == attempt)  # what is left of an earlier one is over
+    until(process, lambda: len(attempts()) == attempt)  # what is left of an earlier one is over
     before = step()
     until(process, lambda: step() > before + 2)
     return process
@@ -162,7 +169,9 @@ def test_what_was_stopped_or_killed_goes_on_and_comes_to_the_same(file, tmp_path
   process.send_signal(signal.SIGINT)
   status, _, error = running.finish(process)
   assert status == commands.INTERRUPTED
-  assert "Stopped with 1 of 1 runs to go; the same command goes on." in error
+  assert "Stopped with 1 of 2 runs to go; the same command goes on." in error
+  elsewhere.parent.mkdir()
+  out = out.rename(elsewhere)
   process = begun(2)
   process.send_signal(signal.SIGKILL)  # the worker sees that nobody is there, and saves
   process.communicate()
@@ -170,51 +179,25 @@ def test_what_was_stopped_or_killed_goes_on_and_comes_to_the_same(file, tmp_path
   os.kill(worker_of(process), signal.SIGKILL)  # as the system does where memory is short
   status, _, error = running.finish(process)
   assert status == commands.MISTAKE
-  assert "error: 1 of 1 runs failed, 0 finished" in error
+  assert "error: 1 of 2 runs failed, 1 finished" in error
   assert "killed, most likely for want of memory" in error
   status, text, error = running.finish(start(tmp_path_factory, path, out))
   assert (status, error) == (0, "")
-  assert "1 run finished, none failed." in text
+  assert "2 runs finished, none failed." in text
   assert not records(out, "error.json")
-  (record,) = records(out, "sweep.json").values()
-  outcomes = [attempt["outcome"] for attempt in record["attempts"]]
+  outcomes = [attempt["outcome"] for attempt in attempts()]
   assert outcomes == ["interrupted", "interrupted", "killed", "finished"]
-  (result,) = records(out, "result.json").values()
-  with running.compilation_cache(tmp_path_factory):
-    expected = running.train(tmp_path / "whole", **fields)
-  assert (result["top1"], result["loss"]) == (expected["top1"], expected["loss"])
 
-
-@pytest.mark.slow
-def test_a_folder_that_was_moved_goes_on_where_a_run_from_another_s_weights_was_stopped(
-  file, tmp_path, tmp_path_factory
-):
-  fields = {"total_steps": 60, "log_every": 2, "checkpoint_every": 60, "eval_every": 60}
-  path = file(f"""
-    def get_runs():
-      first = grid.Run(running.config())
-      yield first
-      yield grid.Run(running.config("shots=2,protocol=select", **{fields}), "the first", first)
-  """)
-  here, there = tmp_path / "here", tmp_path / "there" / "moved"
-
-  def second():
-    return [p.parent for p in tmp_path.glob("**/sweep.json") if "2shot" in p.parent.name]
-
-  process = start(tmp_path_factory, path, here)
-  until(process, lambda: any(ledger.last_step(folder) > 2 for folder in second()))
-  process.send_signal(signal.SIGINT)
-  status, _, error = running.finish(process)
-  assert status == commands.INTERRUPTED, error
-  there.parent.mkdir()
-  here.rename(there)
-  status, text, error = running.finish(start(tmp_path_factory, path, there))
-  assert (status, error) == (0, ""), text
-  (folder,) = second()
-  assert "Resuming after step" in (folder / "log.txt").read_text()
-  config = json.loads((folder / "config.json").read_text())
+  second, first = records(out, "result.json")
+  assert (out / second / "log.txt").read_text().count("Resuming after step") == 3
+  config = json.loads((out / second / "config.json").read_text())
   config = ml_collections.ConfigDict({**config, "decay_steps": tuple(config["decay_steps"])})
-  assert folder.name.endswith(f"-{experiment.config_hash(config)}")
+  assert second.endswith(f"-{experiment.config_hash(config)}")
+  weights = out / first / "model.npz"
+  with running.compilation_cache(tmp_path_factory):
+    expected = running.train(tmp_path / "whole", f"{arguments},weights={weights}", **fields)
+  result = records(out, "result.json")[second]
+  assert (result["top1"], result["loss"]) == (expected["top1"], expected["loss"])
 
 
 def worker_of(process):

@@ -66,6 +66,12 @@ def test_a_folder_tells_how_far_its_run_is(tmp_path):
   assert ledger.state(tmp_path) == "finished"
 
 
+@pytest.mark.parametrize("line", ["{", "[]", '{"step": "x"}', '{"step": Infinity}', "[" * 100_000])
+def test_a_foreign_line_of_metrics_tells_of_no_step(line, tmp_path):
+  (tmp_path / "metrics.jsonl").write_text(f"{line}\n")
+  assert ledger.last_step(tmp_path) == 0
+
+
 @pytest.mark.parametrize("damage", ["", "{", "[]", '{"attempts": 3}', '{"attempts": [{"a": 1}]}'])
 def test_damaged_records_are_as_if_they_were_not_there(tmp_path, damage):
   for name in ("sweep.json", "metrics.jsonl", "result.json", "error.json"):

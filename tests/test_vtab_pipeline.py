@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import generated_tfds
+import jax
 import numpy as np
 import pytest
 import running
@@ -26,13 +27,15 @@ FIELDS = {
 
 @pytest.fixture(scope="module", autouse=True)
 def _quick_runs(tmp_path_factory):
-  """Runs draw nothing, and train no blocks: almost every task compiles its network anew."""
+  """Runs draw nothing, train no blocks and are compiled in a hurry: most tasks compile anew."""
   shallow = architectures.Architecture("R14x0.5", (0, 0, 0, 0), 0.5)
   with running.compilation_cache(tmp_path_factory), pytest.MonkeyPatch.context() as patch:
     patch.setitem(architectures.ARCHITECTURES, "R14x0.5", shallow)
     for name in ("draw_augmented", "draw_curves_and_predictions"):
       patch.setattr(outcome, name, lambda *_: None)
+    jax.config.update("jax_disable_most_optimizations", True)
     yield
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(scope="module")

@@ -50,7 +50,8 @@ def last_step(folder: pathlib.Path) -> int:
     lines = (folder / reporting.METRICS).read_text().splitlines(keepends=True)
     whole = [line for line in lines if line.endswith("\n")]  # the last may be half-written
     return int(json.loads(whole[-1])["step"]) if whole else 0
-  except (OSError, ValueError, TypeError, KeyError):  # the run itself will say what is wrong
+  except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError):
+    # The run itself will say what is wrong.
     return 0
 
 
