@@ -105,7 +105,8 @@ def record_environment(folder: pathlib.Path, environment: Mapping[str, Any]) -> 
         f"The run in {folder} was begun with {name} {earlier[name]}, which is now "
         f"{environment[name]}: delete the folder to start anew, or choose another --workdir."
       )
-  part = {k: environment[k] for k in ("started", "device", "num_devices", "commit")}
+  kept = ("started", "machine", "device", "num_devices", "commit")
+  part = {k: environment[k] for k in kept}
   write_json(folder / ENVIRONMENT, {**earlier, "resumed": [*earlier["resumed"], part]})
 
 

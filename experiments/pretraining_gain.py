@@ -21,5 +21,4 @@ def get_runs() -> Iterator[grid.Run]:
   for start, weights in STARTS.items():
     for seed in SUBSETS:
       config = quickstart.get_config(f"weights={weights},seed={seed}")
-      config.eval_every = config.total_steps
-      yield grid.Run(config, start)
+      yield grid.Run(grid.scored_at_the_end(config), start)

@@ -35,7 +35,6 @@ BATCH_SIZE = 512
 LEARNING_RATE = 0.03 * BATCH_SIZE / 256
 NUM_TRAIN = 50_000
 SHOTS, SUBSETS = 10, range(5)
-CHECKPOINT_EVERY = 500  # steps that a killed run takes again at most
 
 
 def get_runs() -> Iterator[grid.Run]:
@@ -46,9 +45,7 @@ def get_runs() -> Iterator[grid.Run]:
   for start, run in starts:
     for arguments in (*(f",shots={SHOTS},seed={seed}" for seed in SUBSETS), ""):
       config = cifar10.get_config(f"model={MODEL},weights=none{arguments}")
-      config.eval_every = 10_000  # the last step's evaluation is always made
-      config.checkpoint_every = CHECKPOINT_EVERY
-      yield grid.Run(config, start, run)
+      yield grid.Run(grid.scored_at_the_end(config), start, run)
 
 
 def _pretraining() -> Any:
@@ -61,7 +58,6 @@ def _pretraining() -> Any:
   config.decay_steps = tuple(_steps(epoch) for epoch in DECAYS)
   config.mixup_alpha = 0.0
   config.reason = "this is pre-training, which the rule is not about"
-  config.checkpoint_every = CHECKPOINT_EVERY
   return config
 
 

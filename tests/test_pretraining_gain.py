@@ -1,7 +1,6 @@
 """Tests of the sweep file experiments/pretraining_gain.py, and of what the README has from it."""
 
 import csv
-import pathlib
 import statistics
 
 import running
@@ -15,7 +14,7 @@ FOLDER = running.ROOT / "experiments"
 
 
 def planned():
-  return grid.load(str(FOLDER / "pretraining_gain.py"), pathlib.Path("/out"))
+  return grid.load(str(FOLDER / "pretraining_gain.py"))
 
 
 def test_five_subsets_from_either_start_by_the_recipe_of_the_quickstart():

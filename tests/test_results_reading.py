@@ -171,10 +171,12 @@ def test_what_a_foreign_sweep_left(tmp_path, sweep):
   assert run_folders.only(tmp_path).wall_seconds is None
 
 
-def test_a_run_that_went_on_elsewhere_names_both_devices(tmp_path):
-  environment = {"resumed": [{"device": "cpu"}, {"device": "NVIDIA H200"}, 7]}
+def test_a_run_that_went_on_elsewhere_names_both_devices_and_machines(tmp_path):
+  parts = [{"device": "cpu", "machine": "M"}, {"device": "NVIDIA H200", "machine": "N"}, 7]
+  environment = {"machine": "M", "resumed": parts}
   run_folders.write(tmp_path, run_folders.config(), 0.5, environment=environment)
-  assert run_folders.only(tmp_path).device == "cpu, then NVIDIA H200"
+  run = run_folders.only(tmp_path)
+  assert (run.device, run.machine) == ("cpu, then NVIDIA H200", "M, then N")
 
 
 def test_runs_of_earlier_versions_count(tmp_path):

@@ -163,6 +163,7 @@ ENVIRONMENT = {
   "weights_sha256": "ab",
   "dtype": "float32",
   "started": "t0",
+  "machine": "Linux, 2 cores",
   "device": "cpu",
   "num_devices": 4,
   "commit": "c0",
@@ -174,7 +175,8 @@ def test_a_resumed_run_keeps_its_beginning_and_adds_to_it(tmp_path):
   runs.record_environment(tmp_path, ENVIRONMENT)
   runs.record_environment(tmp_path, {**ENVIRONMENT, "started": "t1", "commit": "c1", "python": "4"})
   recorded = json.loads((tmp_path / "environment.json").read_text())
-  part = {"started": "t1", "device": "cpu", "num_devices": 4, "commit": "c1"}
+  part = {k: ENVIRONMENT[k] for k in ("machine", "device", "num_devices")}
+  part |= {"started": "t1", "commit": "c1"}
   assert recorded == {**ENVIRONMENT, "resumed": [part]}
 
 

@@ -269,9 +269,9 @@ def read(folder: folders.Folder, find_spec: Callable[[Any], datasets.DatasetSpec
     images_per_second=fields.positive(result.get("images_per_second")),
     startup_seconds=fields.positive(result.get("startup_seconds")),
     startup_began=attempts.last_began(sweep.get("attempts")),
-    device=_devices(environment),
+    device=_used(environment, "device") or "a device that isn't on record",
     num_devices=fields.whole(environment.get("num_devices")),
-    machine=fields.text(environment.get("machine")),
+    machine=_used(environment, "machine"),
     data=fields.text(environment.get("data")),
     checkpoint_sha256=checkpoint,
     config_hash=experiment.config_hash(config),
@@ -329,9 +329,9 @@ def _regime(num_examples: int | None) -> str:
   return _REGIMES[hyperrule.REGIMES.index(hyperrule.regime(num_examples))]
 
 
-def _devices(environment: Mapping[str, Any]) -> str:
-  """Returns the kind of the devices; several where a run went on elsewhere."""
+def _used(environment: Mapping[str, Any], key: str) -> str:
+  """Returns the kind of the devices, or the machine; several where a run went on elsewhere."""
   resumed = environment.get("resumed")
   parts = [environment, *(resumed if isinstance(resumed, list) else ())]
-  kinds = [fields.text(part.get("device")) for part in parts if isinstance(part, dict)]
-  return ", then ".join(dict.fromkeys(k for k in kinds if k)) or "a device that isn't on record"
+  kinds = [fields.text(part.get(key)) for part in parts if isinstance(part, dict)]
+  return ", then ".join(dict.fromkeys(k for k in kinds if k))
