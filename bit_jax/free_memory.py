@@ -1,12 +1,16 @@
 """How much memory of the machine this process may still take."""
 
 import contextlib
+import os
 import pathlib
 import resource
 from collections.abc import Iterator
 
 import psutil
 
+from bit_jax import errors
+
+SHARE = "BIT_JAX_MEMORY_SHARE"  # the part of it that this process may plan with, beside others
 _MEMBERSHIP = pathlib.Path("/proc/self/cgroup")
 _CGROUPS = pathlib.Path("/sys/fs/cgroup")
 # Of cgroups of version 2 and 1: the files of limit and use, and what of the use can be taken back.
@@ -20,12 +24,30 @@ _LIBRARIES = 2 << 30
 
 
 def available() -> int:
-  """Returns the bytes that are free in the machine, in its container or job, and by `ulimit -v`."""
+  """Returns the bytes that are free in the machine, in its container or job, and by `ulimit -v`.
+
+  Of several processes that plan at the same time each is told its share by the environment
+  (`SHARE`, in (0, 1]).
+
+  Raises:
+    UserError: The share isn't such a number.
+  """
   free = [psutil.virtual_memory().available, *_free_in_cgroups()]
   limit, _ = resource.getrlimit(resource.RLIMIT_AS)
   if limit != resource.RLIM_INFINITY:
     free.append(limit - psutil.Process().memory_info().vms - _LIBRARIES)
-  return max(0, min(free))
+  return int(_share() * max(0, min(free)))
+
+
+def _share() -> float:
+  text = os.environ.get(SHARE, "1")
+  try:
+    share = float(text)
+  except ValueError:
+    share = 0.0
+  if not 0 < share <= 1:
+    raise errors.UserError(f"{SHARE}={text} is no part of the memory: it takes 0.5 for a half.")
+  return share
 
 
 def _free_in_cgroups() -> Iterator[int]:

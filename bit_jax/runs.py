@@ -24,26 +24,18 @@ CONFIG, ENVIRONMENT, RESULT = "config.json", "environment.json", "result.json"
 _PACKAGES = ("bit_jax", "jax", "jaxlib", "flax", "optax", "numpy", "clu", "tensorflow-datasets")
 
 
-def open_folder(
-  workdir: str | os.PathLike[str],
-  config: Mapping[str, Any],
-  identity: Mapping[str, Any],
-  *,
-  create: bool = True,
-) -> pathlib.Path:
-  """Makes the folder, or checks that the run in it is the one that `config` describes.
+def open_folder(workdir: str, *, create: bool = True) -> pathlib.Path:
+  """Makes a run folder, unless it is there.
 
   Args:
-    workdir: Where to; `~` is expanded.
-    config: The resolved config as a dict.
-    identity: Those of its fields in which an earlier run here must agree.
+    workdir: The path; '~' is the user's home.
     create: Whether this process is the one that writes; the others only learn the path.
 
   Returns:
     The absolute path.
 
   Raises:
-    UserError: The folder can't be written, or holds a run of another config.
+    UserError: The folder can't be written.
   """
   folder = pathlib.Path(os.path.expanduser(workdir)).absolute()
   if not create:
@@ -56,11 +48,27 @@ def open_folder(
     raise errors.UserError(
       f"The run folder {folder} can't be written ({e.strerror}): choose another --workdir."
     ) from e
+  return folder
+
+
+def record_config(
+  folder: pathlib.Path, config: Mapping[str, Any], identity: Mapping[str, Any]
+) -> None:
+  """Writes `config.json`, or finds that the run there was begun with the same; under `lock`.
+
+  Args:
+    folder: The run folder.
+    config: All fields.
+    identity: Those that a run can't be continued with if they differ.
+
+  Raises:
+    UserError: The folder holds a run of another config.
+  """
   begun = (folder / ENVIRONMENT).exists()  # else weights or data were at fault, and no step taken
   earlier = read_json(folder / CONFIG) if begun else None
   if earlier is None:
     write_json(folder / CONFIG, config)
-    return folder
+    return
   wanted = json.loads(json.dumps(identity))
   different = [k for k in sorted(wanted) if earlier.get(k) != wanted[k]]
   if different:
@@ -69,7 +77,6 @@ def open_folder(
       f"The run folder {folder} holds a run of another config ({changes}): choose another "
       f"--workdir, or delete that run."
     )
-  return folder
 
 
 @contextlib.contextmanager

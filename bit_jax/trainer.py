@@ -96,8 +96,10 @@ def train_and_evaluate(config: Any, workdir: str, weights_at: str | None = None)
   layout = order.device_layout(config.batch_size, jax.device_count(), config.mixup_alpha > 0)
   planning.require_microbatch(config, layout.shape[1])  # a mistake is told before data is read
   is_first = jax.process_index() == 0
-  folder = runs.open_folder(workdir, config.to_dict(), experiment.identity(config), create=is_first)
+  folder = runs.open_folder(workdir, create=is_first)
   with runs.lock(folder) if is_first else contextlib.nullcontext():
+    if is_first:
+      runs.record_config(folder, config.to_dict(), experiment.identity(config))
     if result := runs.finished(folder):
       runs.require_data(folder, opening.version_of_path(spec))
       if is_first:

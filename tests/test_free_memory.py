@@ -6,7 +6,7 @@ import types
 import psutil
 import pytest
 
-from bit_jax import free_memory
+from bit_jax import errors, free_memory
 
 
 @pytest.fixture
@@ -34,6 +34,20 @@ def machine(monkeypatch, tmp_path):
 def test_without_groups_it_is_the_machine_s(machine):
   del machine
   assert free_memory.available() == 1000
+
+
+def test_one_of_several_processes_plans_with_its_share(machine, monkeypatch):
+  del machine
+  monkeypatch.setenv("BIT_JAX_MEMORY_SHARE", "0.25")
+  assert free_memory.available() == 250
+
+
+@pytest.mark.parametrize("text", ["0", "1.5", "-1", "half", "nan", ""])
+def test_a_share_that_is_none(machine, monkeypatch, text):
+  del machine
+  monkeypatch.setenv("BIT_JAX_MEMORY_SHARE", text)
+  with pytest.raises(errors.UserError, match=f"BIT_JAX_MEMORY_SHARE={text} is no part"):
+    free_memory.available()
 
 
 @pytest.mark.parametrize("version", [1, 2])

@@ -15,13 +15,14 @@ CONFIG = {"model": "R14x0.5", "decay_steps": (2, 4), "base_lr": 0.003, "shots": 
 
 def begin(folder):
   """Leaves what a run leaves once its data and weights are loaded."""
-  runs.open_folder(folder, CONFIG, CONFIG)
+  runs.record_config(folder, CONFIG, CONFIG)
   runs.write_json(folder / runs.ENVIRONMENT, {})
 
 
 def test_a_new_folder_holds_the_config(tmp_path):
-  folder = runs.open_folder(tmp_path / "a" / "b", CONFIG, CONFIG)
+  folder = runs.open_folder(str(tmp_path / "a" / "b"))
   assert folder == tmp_path / "a" / "b"
+  runs.record_config(folder, CONFIG, CONFIG)
   assert json.loads((folder / "config.json").read_text()) == {**CONFIG, "decay_steps": [2, 4]}
   assert [p.name for p in folder.iterdir()] == ["config.json"]
 
@@ -29,14 +30,14 @@ def test_a_new_folder_holds_the_config(tmp_path):
 def test_the_path_is_absolute_and_home_is_expanded(tmp_path, monkeypatch):
   monkeypatch.setenv("HOME", str(tmp_path / "home"))
   monkeypatch.chdir(tmp_path)
-  assert runs.open_folder("~/r", CONFIG, CONFIG) == tmp_path / "home" / "r"
-  assert runs.open_folder("r", CONFIG, CONFIG) == tmp_path / "r"
+  assert runs.open_folder("~/r") == tmp_path / "home" / "r"
+  assert runs.open_folder("r") == tmp_path / "r"
 
 
 def test_the_same_config_may_go_on(tmp_path):
   begin(tmp_path)
   before = (tmp_path / "config.json").stat().st_mtime_ns
-  runs.open_folder(tmp_path, CONFIG, CONFIG)
+  runs.record_config(tmp_path, CONFIG, CONFIG)
   assert (tmp_path / "config.json").stat().st_mtime_ns == before
 
 
@@ -44,7 +45,7 @@ def test_another_config_is_refused_and_the_fields_are_named(tmp_path):
   begin(tmp_path)
   other = {**CONFIG, "base_lr": 0.1, "decay_steps": (2, 5)}
   with pytest.raises(errors.UserError) as e:
-    runs.open_folder(tmp_path, other, other)
+    runs.record_config(tmp_path, other, other)
   message = str(e.value)
   assert "base_lr: 0.003 there, 0.1 now" in message
   assert "decay_steps: [2, 4] there, [2, 5] now" in message
@@ -55,33 +56,33 @@ def test_another_config_is_refused_and_the_fields_are_named(tmp_path):
 
 def test_a_run_that_never_began_is_replaced(tmp_path):
   """A mistake in the weights' path is corrected with the same --workdir."""
-  runs.open_folder(tmp_path, CONFIG, CONFIG)
-  runs.open_folder(tmp_path, {**CONFIG, "base_lr": 0.1}, {**CONFIG, "base_lr": 0.1})
+  runs.record_config(tmp_path, CONFIG, CONFIG)
+  runs.record_config(tmp_path, {**CONFIG, "base_lr": 0.1}, {**CONFIG, "base_lr": 0.1})
   assert json.loads((tmp_path / "config.json").read_text())["base_lr"] == 0.1
 
 
 def test_a_field_that_is_new_is_named(tmp_path):
   begin(tmp_path)
   with pytest.raises(errors.UserError, match=r"momentum: None there, 0\.5 now"):
-    runs.open_folder(tmp_path, {**CONFIG, "momentum": 0.5}, {**CONFIG, "momentum": 0.5})
+    runs.record_config(tmp_path, {**CONFIG, "momentum": 0.5}, {**CONFIG, "momentum": 0.5})
 
 
 @pytest.mark.parametrize("below", ["file", "file/sub", "file/sub/deeper"])
 def test_a_folder_that_cannot_be_made(tmp_path, below):
   (tmp_path / "file").write_text("no folder")
   with pytest.raises(errors.UserError, match=r"can't be written \(.*\): choose another --workdir"):
-    runs.open_folder(tmp_path / below, CONFIG, CONFIG)
+    runs.open_folder(str(tmp_path / below))
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_folder_without_permission(tmp_path):
   tmp_path.chmod(0o500)
   with pytest.raises(errors.UserError, match="can't be written"):
-    runs.open_folder(tmp_path, CONFIG, CONFIG)
+    runs.open_folder(str(tmp_path))
 
 
 def test_other_processes_write_nothing(tmp_path):
-  folder = runs.open_folder(tmp_path / "a", CONFIG, CONFIG, create=False)
+  folder = runs.open_folder(str(tmp_path / "a"), create=False)
   assert folder == tmp_path / "a"
   assert not folder.exists()
 
@@ -144,7 +145,7 @@ def test_without_git_there_is_no_commit(monkeypatch):
 
 def test_a_field_outside_the_identity_may_change(tmp_path):
   begin(tmp_path)
-  runs.open_folder(tmp_path, {**CONFIG, "log_every": 7}, CONFIG)
+  runs.record_config(tmp_path, {**CONFIG, "log_every": 7}, CONFIG)
 
 
 def test_one_process_at_a_time(tmp_path):

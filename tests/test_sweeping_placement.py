@@ -37,7 +37,9 @@ def test_on_cpu_one_run_has_all_cores_and_several_share_them(monkeypatch):
   monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3, 4})
   (alone,) = placement.places("cpu", 4, None)
   assert (alone.variables, alone.cores) == ({}, None)
-  shares = [place.cores for place in placement.places("cpu", 1, 2)]
+  both = placement.places("cpu", 1, 2)
+  assert [dict(place.variables) for place in both] == 2 * [{"BIT_JAX_MEMORY_SHARE": "0.500"}]
+  shares = [place.cores for place in both]
   assert shares == [{0, 2, 4}, {1, 3}]
 
 

@@ -169,7 +169,8 @@ def test_the_result_of_images_that_have_changed_is_not_returned(tree, tmp_path):
   config = running.config("weights=none")
   config.update({"dataset": "folder", "data_path": str(tmp_path / "set"), "shots": None})
   resolved, spec = experiment.resolve(config)
-  run = runs.open_folder(tmp_path / "run", resolved.to_dict(), experiment.identity(resolved))
+  run = runs.open_folder(str(tmp_path / "run"))
+  runs.record_config(run, resolved.to_dict(), experiment.identity(resolved))
   environment = runs.describe_environment(data=opening.open_set(spec).version)
   runs.record_environment(run, environment)
   runs.write_json(run / runs.RESULT, {"top1": 0.5})
@@ -179,6 +180,16 @@ def test_the_result_of_images_that_have_changed_is_not_returned(tree, tmp_path):
     errors.UserError, match=r"was made with data set, sha256 .* delete the folder"
   ):
     trainer.train_and_evaluate(config, str(run))
+
+
+def test_who_finds_another_process_at_it_changes_nothing(tmp_path):
+  config = running.config()
+  with runs.lock(tmp_path):
+    runs.record_config(tmp_path, config.to_dict(), {})
+    before = (tmp_path / "config.json").read_text()
+    with pytest.raises(errors.UserError, match="Another process is running in"):
+      running.train(tmp_path, base_lr=0.5)
+  assert (tmp_path / "config.json").read_text() == before
 
 
 def test_a_folder_of_another_config_is_refused(finished):

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 
-from bit_jax import errors
+from bit_jax import errors, free_memory
 
 # Variables that show a process some of the machine's devices only: CUDA's, ROCm's, libtpu's.
 _VISIBLE = {
@@ -27,7 +27,7 @@ class Place:
   """Where a worker runs.
 
   Attributes:
-    variables: Environment variables that show it its device.
+    variables: Environment variables that show it its device, or its share of the memory.
     cores: Processor cores that it may use; None: all.
   """
 
@@ -108,4 +108,5 @@ def _shares_of_cores(jobs: int) -> list[Place]:
   cores = sorted(os.sched_getaffinity(0))
   if jobs > len(cores):
     raise errors.UserError(f"--jobs={jobs} is more than the {len(cores)} processor cores here.")
-  return [Place({}, frozenset(cores[i::jobs])) for i in range(jobs)]
+  share = {free_memory.SHARE: f"{1 / jobs:.3f}"}
+  return [Place(share, frozenset(cores[i::jobs])) for i in range(jobs)]
