@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from experiments import cost_checks, cost_tables, throughput
 from experiments.benchmarks import results
+from experiments.results import reading
 
 
 def section(
@@ -145,7 +146,7 @@ def _compared(
 
 
 def _basis(prediction: throughput.Prediction | None) -> str:
-  return "nothing is known of such a device" if prediction is None else prediction.basis
+  return "no prediction for such a place" if prediction is None else prediction.basis
 
 
 def _setting(setting: throughput.Setting) -> str:
@@ -153,9 +154,9 @@ def _setting(setting: throughput.Setting) -> str:
 
 
 def _place(setting: throughput.Setting) -> str:
-  if setting.device == "cpu":
-    return setting.machine
-  return f"{setting.num_devices} x {setting.device}"
+  if setting.devices == ("cpu",):
+    return reading.THEN.join(setting.machines)
+  return f"{setting.num_devices} x {reading.THEN.join(setting.devices)}"
 
 
 def _known(values: Sequence[float | None]) -> list[float]:

@@ -129,9 +129,9 @@ def _of_row(known: Sequence[throughput.Measured], row: dict[str, str]) -> Made:
     int(row["crop"]),
     int(row["batch_size"]),
     row["dtype"],
-    row["device"],
-    int(row["num_devices"]),
-    row["machine"],
+    _places(row["device"]),
+    int(row["num_devices"]) if row["num_devices"] else None,
+    _places(row["machine"]),
   )
   prediction = throughput.of_run(known, setting)
   trained = int(row["steps"]) * setting.batch
@@ -190,9 +190,9 @@ def _setting(run: reading.Run) -> throughput.Setting:
     run.config["crop"],
     run.config["batch_size"],
     run.recipe.dtype or "",
-    run.device,
+    run.devices,
     run.num_devices,
-    run.machine,
+    run.machines,
   )
 
 
@@ -220,6 +220,11 @@ def _seconds(
     return None
   image = throughput.training_flops(setting.architecture, setting.size)
   return operations / image / prediction.rate
+
+
+def _places(text: str) -> tuple[str, ...]:
+  """Returns the devices or machines that a cell of a results table names."""
+  return tuple(text.split(reading.THEN)) if text else ()
 
 
 def _number(text: str) -> float | None:

@@ -42,7 +42,7 @@ def test_a_run_is_held_against_what_was_expected(tmp_path):
   ((run,), left_out) = cost_checks.of_folders(KNOWN, [folder])
   assert left_out == []
   assert (run.name, run.steps, run.rate, run.wall_seconds) == ("run", 100, 272.0, 81.75)
-  assert run.setting.machine == "Linux x86_64, 2 cores"
+  assert run.setting.machines == ("Linux x86_64, 2 cores",)
   assert (run.prediction.rate, run.prediction.measured) == (pytest.approx(240), True)
   evaluations = -(-config.total_steps // config.eval_every)
   images = 100 * 64 + evaluations * 10_000 / 3
@@ -88,13 +88,23 @@ def test_folders_that_hold_no_finished_run_are_left_out(tmp_path):
   ]
 
 
-def test_a_table_tells_the_same_as_the_folders_it_is_from(tmp_path):
+@pytest.mark.parametrize(
+  "elsewhere",
+  [
+    [],
+    [{"machine": "Linux x86_64, 1 core"}],
+    [{"machine": None, "device": "NVIDIA H200", "num_devices": 4}],
+  ],
+)
+def test_a_table_tells_the_same_as_the_folders_it_is_from(tmp_path, elsewhere):
   config = run_folders.reduced("model=R14x0.5,shots=5", eval_every=100)
-  folder = run_folders.write(tmp_path / "run", config, 0.5, sweep="mine")
+  environment = {"resumed": elsewhere}
+  folder = run_folders.write(tmp_path / "run", config, 0.5, sweep="mine", environment=environment)
   ((expected,), _) = cost_checks.of_folders(KNOWN, [folder])
   found = reading.read(cost_checks.folders.find(folder)[0][0], reading.spec_finder())
   table.write(tmp_path / "results.csv", [found])
   (run,) = cost_checks.committed(KNOWN, tmp_path / "results.csv")
+  assert (run.prediction is None) == bool(elsewhere)  # there is none for two places
   assert run.expected_seconds == pytest.approx(expected.expected_seconds)
   for name in ("setting", "steps", "prediction", "rate", "wall_seconds"):
     assert getattr(run, name) == getattr(expected, name)
