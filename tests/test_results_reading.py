@@ -216,6 +216,29 @@ def test_failed_and_unfinished_runs(tmp_path):
   assert [run.name for run in found.runs] == ["healed"]
 
 
+@pytest.mark.parametrize(
+  ("outcome", "began", "listed"),
+  [
+    ("running", "2026-11-22T12:00:00+00:00", "unfinished"),  # tried again
+    ("interrupted", "2026-11-22T12:00:00+00:00", "unfinished"),
+    ("failed", "2026-11-22T12:00:00+00:00", "failed"),  # and failed again, by another clock
+    ("running", "2026-11-22T10:00:00+00:00", "failed"),  # the error says that it was killed
+    ("running", "some time", "failed"),
+  ],
+)
+def test_the_last_attempt_decides_whether_an_error_still_counts(tmp_path, outcome, began, listed):
+  error = {"message": "Out of memory.", "kind": None, "time": "2026-11-22T11:00:00+00:00"}
+  run_folders.dump(tmp_path / "a" / "error.json", error)
+  config = run_folders.reduced("model=R14x0.5,shots=5")
+  run_folders.dump(tmp_path / "a" / "config.json", config.to_dict())
+  tries = [{"started": "2026-11-22T09:00:00+00:00", "seconds": 60, "outcome": "failed"}]
+  tries.append({"started": began, "seconds": None, "outcome": outcome})
+  run_folders.dump(tmp_path / "a" / "sweep.json", {"sweep": "mine", "attempts": tries})
+  found = run_folders.collected(tmp_path)
+  assert {"failed": found.failed, "unfinished": found.unfinished}[listed]
+  assert len(found.failed) + len(found.unfinished) == 1
+
+
 def test_a_speed_of_nothing_is_none(tmp_path):
   result = {"images_per_second": 0, "seconds": -1.0}
   run_folders.write(tmp_path / "a", run_folders.reduced(), 0.5, result=result)

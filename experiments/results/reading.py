@@ -144,7 +144,7 @@ def outcome(folder: folders.Folder) -> tuple[str, str]:
     return "finished", ""
   if runs.RESULT in folder.faults:
     raise LeftOutError(f"result.json {folder.faults[runs.RESULT]}")
-  if ledger.ERROR in folder.contents:
+  if ledger.ERROR in folder.contents and not _went_on(folder):
     error = folder.contents[ledger.ERROR]
     parts = [
       fields.plain(error[name]) for name in ("kind", "message") if error.get(name) is not None
@@ -158,6 +158,19 @@ def outcome(folder: folders.Folder) -> tuple[str, str]:
   step, total = ledger.last_step(folder.path), f"{config.total_steps:,}"
   done = f"after step {step:,} of {total}" if step else f"before any of its {total} steps was noted"
   return "unfinished", f"stopped, or still running, {done}"
+
+
+def _went_on(folder: folders.Folder) -> bool:
+  """Returns whether a sweep began the run again after its error was noted, and had no other since.
+
+  Where an attempt's process was killed, the error comes after its beginning, and is its own.
+  """
+  tried = folder.contents.get(ledger.SWEEP, {}).get("attempts")
+  began = attempts.last_began(tried)
+  noted = fields.time(folder.contents[ledger.ERROR].get("time"))
+  if began is None or noted is None or tried[-1].get("outcome") == "failed":
+    return False
+  return began > noted
 
 
 def _config(folder: folders.Folder) -> Any:
