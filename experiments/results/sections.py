@@ -31,19 +31,19 @@ _RULE = (
 )
 
 
-def report(found: collect.Collection, name: str, folder: pathlib.Path) -> list[pages.Block]:
+def report(found: collect.Collection, given: str, folder: pathlib.Path) -> list[pages.Block]:
   """Returns the whole report, and draws its figures.
 
   Args:
     found: The runs.
-    name: Of the folder that they lie in.
+    given: The folder that they lie in, as the command had it.
     folder: Where the figures go.
   """
   counted, gallery = found.runs, galleries.Gallery(folder)
   comparisons = groups.comparisons(counted)
   panels = groups.panels(counted)
   scores = groups.scores(counted)
-  blocks: list[pages.Block] = [pages.Heading(1, "Results"), *_introduction(found, name)]
+  blocks: list[pages.Block] = [pages.Heading(1, "Results"), *_introduction(found, given)]
   blocks += accuracy_sections.few_shot(panels, gallery)
   blocks += accuracy_sections.vtab_scores(scores, gallery)
   blocks += accuracy_sections.sizes(counted, gallery)
@@ -55,7 +55,7 @@ def report(found: collect.Collection, name: str, folder: pathlib.Path) -> list[p
   return [*blocks, *_remaining(found)]
 
 
-def _introduction(found: collect.Collection, name: str) -> Iterator[pages.Block]:
+def _introduction(found: collect.Collection, given: str) -> Iterator[pages.Block]:
   others = (
     (found.failed, f"{len(found.failed):,} failed"),
     (found.unfinished, f"{len(found.unfinished):,} unfinished"),
@@ -66,7 +66,7 @@ def _introduction(found: collect.Collection, name: str) -> Iterator[pages.Block]
   remaining = f"; {', '.join(listed)}, all listed below" if listed else ""
   yield pages.Paragraph(
     f"{wording.number(len(found.runs), 'finished run')}{remaining}. Made from the run folders by "
-    f"python -m experiments.report {name}; every number of every run is in results.csv."
+    f"python -m experiments.report {given}; every number of every run is in results.csv."
   )
   if found.runs:
     yield pages.Paragraph(f"{_INTERVALS}{_time(found.runs)}")
