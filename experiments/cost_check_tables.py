@@ -69,12 +69,13 @@ def _benchmarks(cases: Sequence[cost_checks.Case]) -> Iterator[str]:
   """Yields the lines of the table of benchmarks, each beside what the others predict."""
   rows = []
   for case in cases:
-    m = case.measured
+    m = case.measured[0]
     place = "" if m.device == throughput.CPU else f" on {m.device}"
-    name = f"benchmark{place}: {m.architecture} {m.size} px"
-    rows.append((name, *_rates(case.prediction, [m.rate]), _basis(case.prediction)))
-  titles = ("case", "predicted images/s", "measured images/s", "predicted/measured", "basis")
-  return cost_tables.markdown(titles, rows)
+    name = f"benchmark{place}: {m.architecture} {m.size} px batch {m.batch}"
+    rates = _rates(case.prediction, [m.rate for m in case.measured])
+    rows.append((name, str(len(case.measured)), *rates, _basis(case.prediction)))
+  titles = ("case", "times measured", "predicted images/s", "measured, median (least to most)")
+  return cost_tables.markdown((*titles, "predicted/measured", "basis"), rows)
 
 
 def _kinds_of_runs(made: Sequence[cost_checks.Made]) -> Iterator[str]:

@@ -19,16 +19,24 @@ FORWARD = architectures.forward_flops(architectures.find("R14x0.5"), 10, 48)
 def test_each_case_is_predicted_from_the_others():
   first, second = cost_checks.benchmarks(KNOWN)
   flops = [throughput.training_flops("R14x0.5", size) for size in (48, 96)]
-  assert (first.measured, second.measured) == tuple(KNOWN)
+  assert (first.measured, second.measured) == ((KNOWN[0],), (KNOWN[1],))
   assert first.prediction.rate == pytest.approx(50 * flops[1] / flops[0])
   assert first.prediction.basis == "FLOP/s of R14x0.5 at 96 pixels"
   assert second.prediction.rate == pytest.approx(240 * flops[0] / flops[1])
 
 
+def test_what_was_measured_again_is_one_case():
+  again = throughput.Measured("R14x0.5", 48, 8, 250.0)
+  larger = throughput.Measured("R14x0.5", 48, 64, 300.0)
+  found = list(cost_checks.benchmarks([*KNOWN, again, larger]))
+  assert [case.measured for case in found] == [(KNOWN[0], again), (larger,), (KNOWN[1],)]
+  assert found[0].prediction == found[1].prediction  # neither from the other
+
+
 def test_a_card_is_predicted_from_its_own_cases_or_its_data_sheet():
   on_card = throughput.Measured("R50x1", 128, 512, 5000.0, "H200")
   (card, *_) = cost_checks.benchmarks([on_card, *KNOWN])
-  assert card.measured == on_card
+  assert card.measured == (on_card,)
   assert card.prediction.bound
   (alone,) = cost_checks.benchmarks([KNOWN[0]])
   assert alone.prediction is None
