@@ -4,7 +4,7 @@ import dataclasses
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
-from experiments.results import groups, reading
+from experiments.results import reading, vtab_means
 
 
 def with_clear_names(found: Sequence[reading.Run]) -> list[reading.Run]:
@@ -22,7 +22,7 @@ def with_clear_names(found: Sequence[reading.Run]) -> list[reading.Run]:
   owners = Counter((network[0], name) for network in names for name in set(names[network].values()))
 
   def clear(run: reading.Run) -> str:
-    name = names[_network(run)][groups.subject(run)]
+    name = names[_network(run)][vtab_means.subject(run)]
     if owners[run.architecture, name] == 1:
       return name
     return f"{name} ({run.checkpoint_sha256[:8] or 'no hash on record'})"
@@ -38,7 +38,7 @@ def _network(run: reading.Run) -> tuple[str, str]:
 
 
 def _names(found: Sequence[reading.Run], by_sweeps: set[str]) -> dict[str, str]:
-  """Returns the name of one network in the runs on each subject (`groups.subject`).
+  """Returns the name of one network in the runs on each subject (`vtab_means.subject`).
 
   Args:
     found: The network's runs.
@@ -51,7 +51,7 @@ def _names(found: Sequence[reading.Run], by_sweeps: set[str]) -> dict[str, str]:
   ]
   told_apart = any(len(set(labels.values())) > 1 for labels in of_each_sweep)
   own = _labels(found) if told_apart else {}
-  return {subject: own.get(subject, usual) for subject in map(groups.subject, found)}
+  return {subject: own.get(subject, usual) for subject in map(vtab_means.subject, found)}
 
 
 def _labels(found: Iterable[reading.Run]) -> dict[str, str]:
@@ -59,7 +59,7 @@ def _labels(found: Iterable[reading.Run]) -> dict[str, str]:
   labels: dict[str, set[str]] = defaultdict(set)
   for run in found:
     if run.label:
-      labels[groups.subject(run)].add(run.label)
+      labels[vtab_means.subject(run)].add(run.label)
   return {subject: min(names, key=_length) for subject, names in labels.items()}
 
 

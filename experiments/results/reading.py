@@ -165,7 +165,7 @@ def _went_on(folder: folders.Folder) -> bool:
 
   Where an attempt's process was killed, the error comes after its beginning, and is its own.
   """
-  tried = folder.contents.get(ledger.SWEEP, {}).get("attempts")
+  tried: Any = folder.contents.get(ledger.SWEEP, {}).get("attempts")
   began = attempts.last_began(tried)
   noted = fields.time(folder.contents[ledger.ERROR].get("time"))
   if began is None or noted is None or tried[-1].get("outcome") == "failed":

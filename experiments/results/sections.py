@@ -8,13 +8,16 @@ from bit_jax import reporting
 from experiments.results import (
   accuracy_sections,
   collect,
+  curves,
   effort,
   effort_tables,
   galleries,
-  groups,
   pages,
   reading,
+  recipe_comparisons,
+  seeds,
   verdict_tables,
+  vtab_means,
   wording,
 )
 
@@ -40,9 +43,9 @@ def report(found: collect.Collection, given: str, folder: pathlib.Path) -> list[
     folder: Where the figures go.
   """
   counted, gallery = found.runs, galleries.Gallery(folder)
-  comparisons = groups.comparisons(counted)
-  panels = groups.panels(counted)
-  scores = groups.scores(counted)
+  comparisons = recipe_comparisons.comparisons(counted)
+  panels = curves.panels(counted)
+  scores = vtab_means.scores(counted)
   blocks: list[pages.Block] = [pages.Heading(1, "Results"), *_introduction(found, given)]
   blocks += accuracy_sections.few_shot(panels, gallery)
   blocks += accuracy_sections.vtab_scores(scores, gallery)
@@ -84,13 +87,13 @@ def _time(found: Sequence[reading.Run]) -> str:
 
 def _others(
   found: Iterable[reading.Run],
-  panels: Iterable[groups.Panel],
-  comparisons: Iterable[groups.Comparison],
+  panels: Iterable[curves.Panel],
+  comparisons: Iterable[recipe_comparisons.Comparison],
 ) -> Iterator[pages.Block]:
   """Yields a table of the runs that no other section shows."""
   shown = {id(run) for panel in panels for run in panel.runs}
   shown |= {id(run) for one in comparisons for run in one.runs}
-  rest = [run for run in found if id(run) not in shown and not groups.is_vtab(run)]
+  rest = [run for run in found if id(run) not in shown and not vtab_means.is_vtab(run)]
   if not rest:
     return
   yield pages.Heading(2, "Other runs")
@@ -102,7 +105,7 @@ def _others(
       wording.recipe(point.runs),
       wording.summary(point.top1),
     )
-    for (dataset, protocol, shots, network, _), point in groups.points(
+    for (dataset, protocol, shots, network, _), point in seeds.points(
       rest, lambda run: (*run.cell, run.recipe)
     ).items()
   ]
