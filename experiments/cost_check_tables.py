@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from experiments import cost_checks, cost_tables, throughput
 from experiments.benchmarks import results
+from experiments.results import reading
 
 
 def section(
@@ -68,12 +69,13 @@ def _benchmarks(cases: Sequence[cost_checks.Case]) -> Iterator[str]:
   """Yields the lines of the table of benchmarks, each beside what the others predict."""
   rows = []
   for case in cases:
-    m = case.measured
+    m = case.measured[0]
     place = "" if m.device == throughput.CPU else f" on {m.device}"
-    name = f"benchmark{place}: {m.architecture} {m.size} px"
-    rows.append((name, *_rates(case.prediction, [m.rate]), _basis(case.prediction)))
-  titles = ("case", "predicted images/s", "measured images/s", "predicted/measured", "basis")
-  return cost_tables.markdown(titles, rows)
+    name = f"benchmark{place}: {m.architecture} {m.size} px batch {m.batch}"
+    rates = _rates(case.prediction, [m.rate for m in case.measured])
+    rows.append((name, str(len(case.measured)), *rates, _basis(case.prediction)))
+  titles = ("case", "times measured", "predicted images/s", "measured, median (least to most)")
+  return cost_tables.markdown((*titles, "predicted/measured", "basis"), rows)
 
 
 def _kinds_of_runs(made: Sequence[cost_checks.Made]) -> Iterator[str]:
@@ -145,7 +147,7 @@ def _compared(
 
 
 def _basis(prediction: throughput.Prediction | None) -> str:
-  return "nothing is known of such a device" if prediction is None else prediction.basis
+  return "no prediction for such a place" if prediction is None else prediction.basis
 
 
 def _setting(setting: throughput.Setting) -> str:
@@ -153,9 +155,9 @@ def _setting(setting: throughput.Setting) -> str:
 
 
 def _place(setting: throughput.Setting) -> str:
-  if setting.device == "cpu":
-    return setting.machine
-  return f"{setting.num_devices} x {setting.device}"
+  if setting.devices == ("cpu",):
+    return reading.THEN.join(setting.machines)
+  return f"{setting.num_devices} x {reading.THEN.join(setting.devices)}"
 
 
 def _known(values: Sequence[float | None]) -> list[float]:

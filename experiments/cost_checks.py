@@ -17,6 +17,7 @@ import ml_collections
 from bit_jax import architectures, errors, hyperrule
 from bit_jax.data import datasets
 from experiments import footprint, throughput
+from experiments.benchmarks import inputs
 from experiments.results import folders, reading
 
 COMMITTED = pathlib.Path(__file__).parent / "offline_results/results.csv"
@@ -24,14 +25,14 @@ COMMITTED = pathlib.Path(__file__).parent / "offline_results/results.csv"
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-  """A benchmark's measurement, and what the others let one expect of it.
+  """What a benchmark measured of a case, once or again, and what the others let one expect of it.
 
   Attributes:
-    measured: The measurement.
+    measured: The measurements, which differ in their rate alone.
     prediction: What the other cases on that device predict; None if there are none.
   """
 
-  measured: throughput.Measured
+  measured: tuple[throughput.Measured, ...]
   prediction: throughput.Prediction | None
 
 
@@ -63,21 +64,23 @@ class Made:
 
 
 def benchmarks(known: Sequence[throughput.Measured]) -> Iterator[Case]:
-  """Yields each measurement beside what the other cases on its device predict.
+  """Yields each case beside what those of other networks or sizes on its device predict.
 
   Args:
     known: From `throughput.measurements`.
   """
-  by_case: dict[Any, list[throughput.Measured]] = defaultdict(list)
+  by_case: dict[tuple[str, str, int, int], list[throughput.Measured]] = defaultdict(list)
   for m in known:
-    by_case[m.device, m.architecture, m.size].append(m)
-  for (device, architecture, size), members in sorted(by_case.items()):
-    others = [m for m in known if m not in members]
-    for m in members:
-      if device == throughput.CPU:
-        yield Case(m, throughput.on_cpu(others, architecture, size))
-      else:
-        yield Case(m, throughput.on_card(others, device, architecture, size, m.batch))
+    by_case[m.device, m.architecture, m.size, m.batch].append(m)
+  for (device, architecture, size, batch), members in sorted(by_case.items()):
+    others = [
+      m for m in known if (m.device, m.architecture, m.size) != (device, architecture, size)
+    ]
+    if device == throughput.CPU:
+      prediction = throughput.on_cpu(others, architecture, size)
+    else:
+      prediction = throughput.on_card(others, device, architecture, size, batch)
+    yield Case(tuple(members), prediction)
 
 
 def committed(known: Sequence[throughput.Measured], path: pathlib.Path = COMMITTED) -> list[Made]:
@@ -129,15 +132,17 @@ def _of_row(known: Sequence[throughput.Measured], row: dict[str, str]) -> Made:
     int(row["crop"]),
     int(row["batch_size"]),
     row["dtype"],
-    row["device"],
-    int(row["num_devices"]),
-    row["machine"],
+    _places(row["device"]),
+    int(row["num_devices"]) if row["num_devices"] else None,
+    _places(row["machine"]),
   )
   prediction = throughput.of_run(known, setting)
-  trained = int(row["steps"]) * setting.batch
-  forward = throughput.training_flops(setting.architecture, int(row["test_size"]))
-  operations = trained * throughput.training_flops(setting.architecture, setting.size)
-  operations += int(row["num_test"]) * forward // architectures.TRAINING_FACTOR
+  operations = footprint.flops_of_images(
+    architectures.find(setting.architecture),
+    inputs.NUM_CLASSES,  # the table doesn't tell; a head's operations are few
+    trained=(int(row["steps"]) * setting.batch, setting.size),
+    tested=(int(row["num_test"]), int(row["test_size"])),
+  )
   return Made(
     row["run"],
     setting,
@@ -190,9 +195,9 @@ def _setting(run: reading.Run) -> throughput.Setting:
     run.config["crop"],
     run.config["batch_size"],
     run.recipe.dtype or "",
-    run.device,
+    run.devices,
     run.num_devices,
-    run.machine,
+    run.machines,
   )
 
 
@@ -220,6 +225,11 @@ def _seconds(
     return None
   image = throughput.training_flops(setting.architecture, setting.size)
   return operations / image / prediction.rate
+
+
+def _places(text: str) -> tuple[str, ...]:
+  """Returns the devices or machines that a cell of a results table names."""
+  return tuple(text.split(reading.THEN)) if text else ()
 
 
 def _number(text: str) -> float | None:

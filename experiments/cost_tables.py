@@ -10,7 +10,11 @@ from experiments import throughput
 from experiments.benchmarks import results, roofline
 
 _NETWORKS = ("R14x0.5", "R50x1", "R101x1", "R50x3", "R101x3", "R152x2", "R152x4")
-_SIZES = (128, 384, 480)
+_RESIZE = {  # of the rule: side of the crop, and of the image that it is of, in pixels
+  crop: resize
+  for image, source in (((32, 32), "code"), ((512, 512), "paper"), ((512, 512), "code"))
+  for resize, crop in [hyperrule.resolution(image, "R50x1", source)]
+}
 _IN_SHORT = (128, 480)
 _DTYPES = ("float32", "bfloat16")
 _BATCHES = (8, 32, 128, 512)
@@ -112,7 +116,7 @@ def _gigabytes(name: str, size: int, dtype: str, images: Sequence[int]) -> list[
 
 
 def _task(name: str, size: int, dtype: str) -> memory.Task:
-  resize = size * 16 // 15 if size > 128 else 160
+  resize = _RESIZE[size]
   model = models.create(name, _CLASSES, jnp.dtype(dtype))
   return memory.Task(model, resize, size, (resize, resize), platform="gpu")
 
@@ -170,7 +174,7 @@ def _times(prediction: throughput.Prediction | None, regimes: int = len(_REGIMES
 
 
 def _cases() -> list[tuple[str, int]]:
-  return [(name, size) for name in _NETWORKS for size in _SIZES]
+  return [(name, size) for name in _NETWORKS for size in _RESIZE]
 
 
 def _operations(number: float) -> str:

@@ -25,16 +25,35 @@ def flops(config: Any, spec: datasets.DatasetSpec) -> float:
     config: Resolved. A run that `patience` ends early takes fewer.
     spec: The data set.
   """
-  architecture = architectures.find(config.model)
-
-  def forward(size: int) -> int:
-    return architectures.forward_flops(architecture, spec.num_classes, size)
-
-  trained = config.total_steps * config.batch_size
   evaluations = -(-config.total_steps // config.eval_every)  # the last step's is always made
-  tested = evaluations * spec.num_test
-  training = architectures.TRAINING_FACTOR * trained * forward(config.crop)
-  return float(training + tested * forward(config.test_size))
+  return flops_of_images(
+    architectures.find(config.model),
+    spec.num_classes,
+    trained=(config.total_steps * config.batch_size, config.crop),
+    tested=(evaluations * spec.num_test, config.test_size),
+  )
+
+
+def flops_of_images(
+  architecture: architectures.Architecture,
+  num_classes: int,
+  *,
+  trained: tuple[int, int],
+  tested: tuple[int, int],
+) -> float:
+  """Returns the operations of going through images, forward and backward, and forward alone.
+
+  Args:
+    architecture: The network.
+    num_classes: Of its head.
+    trained: How many images are trained on, and their side in pixels.
+    tested: The same of those that are scored.
+  """
+  forward = [
+    count * architectures.forward_flops(architecture, num_classes, size)
+    for count, size in (trained, tested)
+  ]
+  return float(architectures.TRAINING_FACTOR * forward[0] + forward[1])
 
 
 def disk_bytes(config: Any, spec: datasets.DatasetSpec) -> float:

@@ -1,22 +1,14 @@
 """Makes tables, figures and a report of run folders: `python -m experiments.report DIR`."""
 
+import argparse
 import os
 import pathlib
+import shlex
 import sys
 from collections.abc import Sequence
 
-from absl import flags
-
 from bit_jax import commands, errors
 from experiments.results import collect, fields, pages, sections, table, wording
-
-_HELP = """Makes a table, figures and a report of all runs in a folder, whoever made them.
-
-  python -m experiments.report DIR [--out=FOLDER]
-
-  DIR            searched for run folders of bit_jax.train, also below other folders
-  --out=FOLDER   where report.md, report.html, results.csv and the figures go; default: DIR/report
-"""
 
 
 def main(argv: Sequence[str]) -> None:
@@ -25,23 +17,45 @@ def main(argv: Sequence[str]) -> None:
   Raises:
     UserError: The folder isn't there or holds no run, or the output can't be written.
   """
-  if any(a.lstrip("-") in ("help", "h", "helpfull") for a in argv[1:]):
-    print(_HELP)
-    return
-  values = flags.FlagValues()
-  out = flags.DEFINE_string("out", None, "folder of the report", flag_values=values)
-  try:
-    folders = values(argv)[1:]
-  except flags.Error as e:
-    raise errors.UserError(f"{e}.") from e
-  if len(folders) != 1:
+  options, unknown = _parser().parse_known_args(argv[1:])
+  if unknown:
+    raise errors.UserError(f"Unknown command line flag {unknown[0]!r}: there is only --out=FOLDER.")
+  if len(options.folders) != 1:
     raise errors.UserError("Give one folder of runs: python -m experiments.report DIR.")
-  root = pathlib.Path(os.path.expanduser(folders[0]))
-  write(root, pathlib.Path(os.path.expanduser(out.value)) if out.value else root / "report")
+  (given,) = options.folders
+  root = pathlib.Path(os.path.expanduser(given))
+  out = pathlib.Path(os.path.expanduser(options.out)) if options.out else root / "report"
+  write(root, out, shlex.quote(given))
 
 
-def write(root: pathlib.Path, out: pathlib.Path) -> collect.Collection:
+def _parser() -> argparse.ArgumentParser:
+  parser = argparse.ArgumentParser(
+    prog="python -m experiments.report",
+    usage="%(prog)s DIR [--out=FOLDER]",
+    description="Makes a table, figures and a report of all runs in a folder, whoever made them.",
+    allow_abbrev=False,
+  )
+  parser.add_argument(
+    "folders",
+    nargs="*",
+    metavar="DIR",
+    help="searched for run folders of bit_jax.train, also below other folders",
+  )
+  parser.add_argument(
+    "--out",
+    metavar="FOLDER",
+    help="where report.md, report.html, results.csv and the figures go; default: DIR/report",
+  )
+  return parser
+
+
+def write(root: pathlib.Path, out: pathlib.Path, given: str) -> collect.Collection:
   """Writes `results.csv`, `report.md`, `report.html` and figures of the runs below `root` to `out`.
+
+  Args:
+    root: The folder of the runs.
+    out: Where the report goes.
+    given: `root` as the report is to name it in its command.
 
   Returns:
     What was found.
@@ -56,7 +70,7 @@ def write(root: pathlib.Path, out: pathlib.Path) -> collect.Collection:
   try:
     out.mkdir(parents=True, exist_ok=True)
     table.write(out / "results.csv", found.runs)
-    blocks = sections.report(found, fields.plain(root.resolve().name), out)
+    blocks = sections.report(found, fields.plain(given), out)
     (out / "report.md").write_text(pages.markdown(blocks), encoding="utf-8")
     (out / "report.html").write_text(pages.html_page(blocks, out), encoding="utf-8")
   except OSError as e:

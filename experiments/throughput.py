@@ -55,18 +55,19 @@ class Setting:
     size: Side of the training images in pixels.
     batch: Images of a step over all devices.
     dtype: What it computes in.
-    device: Kind of the devices: 'cpu', or such as 'NVIDIA H200'.
+    devices: Kind of the devices: 'cpu', or such as 'NVIDIA H200'; several where it went on
+      elsewhere.
     num_devices: How many, or None.
-    machine: What the run says of its machine, such as 'Linux x86_64, 2 cores'.
+    machines: What the run says of its machine, such as 'Linux x86_64, 2 cores'; likewise.
   """
 
   architecture: str
   size: int
   batch: int
   dtype: str
-  device: str
+  devices: tuple[str, ...]
   num_devices: int | None
-  machine: str
+  machines: tuple[str, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,17 +148,21 @@ def of_run(known: Sequence[Measured], setting: Setting) -> Prediction | None:
   """Returns what a run's devices should do; None where nothing is known of them.
 
   One CPU core is taken for half of two; several cards for as many times one.
+  Nothing is said of a run that went on elsewhere: how much of it was made where, no one noted.
 
   Args:
     known: From `measurements`.
     setting: Of the run.
   """
-  if setting.device == "cpu":
+  if len(setting.devices) != 1 or len(setting.machines) > 1:
+    return None
+  (device,) = setting.devices
+  if device == "cpu":
     return _of_cores(known, setting)
   count = setting.num_devices
   if count is None or setting.dtype != "bfloat16":
     return None
-  card, batch = _card(setting.device), setting.batch // count
+  card, batch = _card(device), setting.batch // count
   one = on_card(known, card, setting.architecture, setting.size, batch)
   if one is None or count == 1:
     return one
@@ -165,7 +170,7 @@ def of_run(known: Sequence[Measured], setting: Setting) -> Prediction | None:
 
 
 def _of_cores(known: Sequence[Measured], setting: Setting) -> Prediction | None:
-  machine = _MACHINE.fullmatch(setting.machine)
+  machine = _MACHINE.fullmatch(setting.machines[0]) if setting.machines else None
   both = on_cpu(known, setting.architecture, setting.size)
   if both is None or machine is None or setting.dtype != "float32":
     return None

@@ -1,18 +1,18 @@
 """Tests of experiments.cost_check_tables."""
 
-import dataclasses
+from dataclasses import replace
 
 from experiments import cost_check_tables, cost_checks, throughput
 
 KNOWN = [throughput.Measured("R14x0.5", 48, 8, 240.0)]
-SETTING = throughput.Setting("R14x0.5", 48, 64, "float32", "cpu", 1, "Linux x86_64, 2 cores")
+SETTING = throughput.Setting("R14x0.5", 48, 64, "float32", ("cpu",), 1, ("Linux x86_64, 2 cores",))
 PREDICTION = throughput.Prediction(240.0, "a guess")
 MADE = cost_checks.Made("one", SETTING, 100, PREDICTION, 300.0, 30.0, 40.0, 24e6, 20_000_000)
 ON_CARD = throughput.Measured("R50x1", 128, 512, 5000.0, "H200")
 
 
 def made(**changes):
-  return dataclasses.replace(MADE, **changes)
+  return replace(MADE, **changes)
 
 
 def cells(line):
@@ -37,12 +37,12 @@ def test_a_run_of_which_nothing_is_known():
   _, _, row = cost_check_tables.single_runs([run])
   assert cells(row)[3:] == [
     *("none", "none", "", "none", "none", "", "none", "0.0", ""),
-    "nothing is known of such a device",
+    "no prediction for such a place",
   ]
 
 
 def test_runs_alike_are_a_line_of_medians():
-  one_core = dataclasses.replace(SETTING, machine="Linux x86_64, 1 core")
+  one_core = replace(SETTING, machines=("Linux x86_64, 1 core",))
   runs = [
     *(made(rate=rate, wall_seconds=wall) for rate, wall in ((200, 50), (300, 60), (500, None))),
     made(steps=200),
@@ -67,16 +67,19 @@ def test_how_far_runs_of_one_line_are_apart_is_told():
 
 def test_cases_are_told_with_their_device():
   cases = [
-    cost_checks.Case(KNOWN[0], PREDICTION),
-    cost_checks.Case(ON_CARD, throughput.Prediction(10_000.0, "roofline of H200", bound=True)),
-    cost_checks.Case(KNOWN[0], None),
+    cost_checks.Case((KNOWN[0], *(replace(KNOWN[0], rate=r) for r in (200, 300))), PREDICTION),
+    cost_checks.Case((ON_CARD,), throughput.Prediction(10_000.0, "roofline of H200", bound=True)),
+    cost_checks.Case((KNOWN[0],), None),
   ]
   lines = section([*KNOWN, ON_CARD], cases)
   rows = [cells(line) for line in lines if line.startswith("| benchmark")]
   assert rows == [
-    ["benchmark: R14x0.5 48 px", "240", "240", "1.00", "a guess"],
-    ["benchmark on H200: R50x1 128 px", "10,000", "5,000", "2.00", "roofline of H200"],
-    ["benchmark: R14x0.5 48 px", "none", "240", "", "nothing is known of such a device"],
+    ["benchmark: R14x0.5 48 px batch 8", "3", "240", "240 (200 to 300)", "1.00", "a guess"],
+    [
+      *("benchmark on H200: R50x1 128 px batch 512", "1", "10,000", "5,000", "2.00"),
+      "roofline of H200",
+    ],
+    ["benchmark: R14x0.5 48 px batch 8", "1", "none", "240", "", "no prediction for such a place"],
   ]
   assert any(line.startswith("Each case measured on two CPU cores and on H200 (") for line in lines)
 

@@ -19,16 +19,24 @@ FORWARD = architectures.forward_flops(architectures.find("R14x0.5"), 10, 48)
 def test_each_case_is_predicted_from_the_others():
   first, second = cost_checks.benchmarks(KNOWN)
   flops = [throughput.training_flops("R14x0.5", size) for size in (48, 96)]
-  assert (first.measured, second.measured) == tuple(KNOWN)
+  assert (first.measured, second.measured) == ((KNOWN[0],), (KNOWN[1],))
   assert first.prediction.rate == pytest.approx(50 * flops[1] / flops[0])
   assert first.prediction.basis == "FLOP/s of R14x0.5 at 96 pixels"
   assert second.prediction.rate == pytest.approx(240 * flops[0] / flops[1])
 
 
+def test_what_was_measured_again_is_one_case():
+  again = throughput.Measured("R14x0.5", 48, 8, 250.0)
+  larger = throughput.Measured("R14x0.5", 48, 64, 300.0)
+  found = list(cost_checks.benchmarks([*KNOWN, again, larger]))
+  assert [case.measured for case in found] == [(KNOWN[0], again), (larger,), (KNOWN[1],)]
+  assert found[0].prediction == found[1].prediction  # neither from the other
+
+
 def test_a_card_is_predicted_from_its_own_cases_or_its_data_sheet():
   on_card = throughput.Measured("R50x1", 128, 512, 5000.0, "H200")
   (card, *_) = cost_checks.benchmarks([on_card, *KNOWN])
-  assert card.measured == on_card
+  assert card.measured == (on_card,)
   assert card.prediction.bound
   (alone,) = cost_checks.benchmarks([KNOWN[0]])
   assert alone.prediction is None
@@ -42,7 +50,7 @@ def test_a_run_is_held_against_what_was_expected(tmp_path):
   ((run,), left_out) = cost_checks.of_folders(KNOWN, [folder])
   assert left_out == []
   assert (run.name, run.steps, run.rate, run.wall_seconds) == ("run", 100, 272.0, 81.75)
-  assert run.setting.machine == "Linux x86_64, 2 cores"
+  assert run.setting.machines == ("Linux x86_64, 2 cores",)
   assert (run.prediction.rate, run.prediction.measured) == (pytest.approx(240), True)
   evaluations = -(-config.total_steps // config.eval_every)
   images = 100 * 64 + evaluations * 10_000 / 3
@@ -88,13 +96,23 @@ def test_folders_that_hold_no_finished_run_are_left_out(tmp_path):
   ]
 
 
-def test_a_table_tells_the_same_as_the_folders_it_is_from(tmp_path):
+@pytest.mark.parametrize(
+  "elsewhere",
+  [
+    [],
+    [{"machine": "Linux x86_64, 1 core"}],
+    [{"machine": None, "device": "NVIDIA H200", "num_devices": 4}],
+  ],
+)
+def test_a_table_tells_the_same_as_the_folders_it_is_from(tmp_path, elsewhere):
   config = run_folders.reduced("model=R14x0.5,shots=5", eval_every=100)
-  folder = run_folders.write(tmp_path / "run", config, 0.5, sweep="mine")
+  environment = {"resumed": elsewhere}
+  folder = run_folders.write(tmp_path / "run", config, 0.5, sweep="mine", environment=environment)
   ((expected,), _) = cost_checks.of_folders(KNOWN, [folder])
   found = reading.read(cost_checks.folders.find(folder)[0][0], reading.spec_finder())
   table.write(tmp_path / "results.csv", [found])
   (run,) = cost_checks.committed(KNOWN, tmp_path / "results.csv")
+  assert (run.prediction is None) == bool(elsewhere)  # there is none for two places
   assert run.expected_seconds == pytest.approx(expected.expected_seconds)
   for name in ("setting", "steps", "prediction", "rate", "wall_seconds"):
     assert getattr(run, name) == getattr(expected, name)

@@ -51,12 +51,13 @@ def test_operations(rows):
   assert values == pytest.approx(expected, rel=5e-3)
 
 
-def test_memory(rows):
+@pytest.mark.parametrize(("resize", "crop"), [(160, 128), (448, 384), (512, 480)])  # the rule's
+def test_memory(rows, resize, crop):
   found = table(rows, "dtype")
   assert len(found) == 7 * 3 * 2
-  (cells,) = [c for c in found if c[:3] == ["R50x1", "128", "bfloat16"]]
+  (cells,) = [c for c in found if c[:3] == ["R50x1", str(crop), "bfloat16"]]
   model = models.create("R50x1", 1000, jnp.bfloat16)
-  task = memory.Task(model, 160, 128, (160, 160), platform="gpu")
+  task = memory.Task(model, resize, crop, (resize, resize), platform="gpu")
   need = memory.bound(task)
   expected = [task.state_bytes, *(task.state_bytes + need.of(n) for n in (8, 32, 128, 512))]
   assert [float(c) for c in cells[3:]] == pytest.approx([e / 1e9 for e in expected], rel=5e-3)

@@ -63,8 +63,9 @@ def without_drawing(monkeypatch):
   monkeypatch.setattr(Figure, "savefig", lambda self, path, **_: path.write_bytes(b""))
 
 
-def test_the_whole(runs, capsys):
-  text = reported(runs)
+def test_the_whole(runs, capsys, monkeypatch):
+  monkeypatch.chdir(runs.parent)
+  text = reported(pathlib.Path("runs"))
   said = capsys.readouterr().out
   assert said.startswith("12 finished runs, 2 failed or unfinished, 1 duplicate, 1 folder left out")
   assert (
@@ -106,6 +107,26 @@ def test_the_whole(runs, capsys):
   seen = "R14x0.5-CIFAR100 was pre-trained on these very images and labels. (3 runs, the first"
   assert seen in section(text, "Warnings")
   assert str(runs.parent) not in text  # it is to be shared
+
+
+@pytest.mark.parametrize(
+  ("given", "named"),
+  [
+    ("one/runs", "one/runs"),
+    ("./one/runs/", "./one/runs/"),
+    (".", "."),
+    ("one/my runs", "'one/my runs'"),
+    ("{tmp_path}/one/runs", "{tmp_path}/one/runs"),
+  ],
+)
+def test_the_command_in_a_report_makes_it_again(tmp_path, monkeypatch, given, named):
+  for name in ("runs", "my runs"):
+    run_folders.write(tmp_path / "one" / name / "a", run_folders.config("model=R14x0.5"), 0.7)
+  monkeypatch.chdir(tmp_path)
+  report.main(["report", given.format(tmp_path=tmp_path), "--out=out"])
+  text = (tmp_path / "out" / "report.md").read_text()
+  (command,) = re.findall(r"by python -m experiments\.report (.*); every", text)
+  assert command == named.format(tmp_path=tmp_path)
 
 
 def test_its_files(runs):
@@ -176,11 +197,11 @@ def test_only_failed_runs(tmp_path):
   ("reason", "said"),
   [
     (reduced.REASON, f", {reduced.REASON}"),
-    ("it takes minutes", ", not the rule itself: it takes minutes"),
+    ("it takes minutes", ", it takes minutes"),
     ("", ", not the rule itself: preset code; batch_size 64, crop 48, resize 56, total_steps 0.2"),
   ],
 )
-def test_a_figure_says_that_it_is_not_by_the_rule(tmp_path, without_drawing, reason, said):
+def test_a_figure_says_what_it_is_in_place_of_the_rule(tmp_path, without_drawing, reason, said):
   for shots in (1, 5):
     run_folders.write(tmp_path / str(shots), few(f"shots={shots}", reason=reason), 0.5)
   assert f"![Accuracy against examples of each class{said}" in reported(tmp_path)
@@ -241,7 +262,8 @@ def test_runs_in_folders_whose_names_look_alike_are_all_shown(tmp_path, without_
     ([], "Give one folder of runs"),
     (["a", "b"], "Give one folder of runs"),
     (["nowhere"], "There is no folder nowhere"),
-    (["--ouch=x", "a"], "Unknown command line flag 'ouch'"),
+    (["--ouch=x", "a"], "Unknown command line flag '--ouch=x'"),
+    (["--ou=x", "a"], "Unknown command line flag '--ou=x'"),
   ],
 )
 def test_mistakes_end_in_a_sentence(tmp_path, monkeypatch, capsys, arguments, said):
@@ -269,7 +291,9 @@ def test_an_output_that_cannot_be_written(runs, tmp_path):
 
 
 def test_help(capsys):
-  report.main(["report", "--help"])
+  with pytest.raises(SystemExit) as ended:
+    report.main(["report", "--help"])
+  assert ended.value.code == 0
   assert "--out=FOLDER" in capsys.readouterr().out
 
 

@@ -4,7 +4,7 @@ import pytest
 import run_folders
 from matplotlib.figure import Figure
 
-from experiments.results import accuracy_sections, galleries, groups, pages
+from experiments.results import accuracy_sections, curves, galleries, pages, vtab_means
 
 
 @pytest.fixture(autouse=True)
@@ -12,20 +12,20 @@ def _without_drawing(monkeypatch):
   monkeypatch.setattr(Figure, "savefig", lambda self, path, **_: path.write_bytes(b""))
 
 
-def curves(folder, *seeds):
+def few_shot(folder, *seeds):
   """Returns the section of 1, 5, ... examples of each class, with as many seeds as are given."""
   runs = [
     (run_folders.reduced(f"model=R14x0.5,shots={shots},seed={seed}"), 0.5)
     for shots, count in zip((1, 5, 10), seeds, strict=False)
     for seed in range(count)
   ]
-  panels = groups.panels(run_folders.written(folder / "runs", *runs))
+  panels = curves.panels(run_folders.written(folder / "runs", *runs))
   return list(accuracy_sections.few_shot(panels, galleries.Gallery(folder)))
 
 
 @pytest.mark.parametrize(("seeds", "said"), [((2, 2), False), ((1, 1), False), ((2, 2, 1), True)])
 def test_a_caption_tells_of_hollow_marks_where_there_are_some(tmp_path, seeds, said):
-  (picture,) = [b for b in curves(tmp_path, *seeds) if isinstance(b, pages.Picture)]
+  (picture,) = [b for b in few_shot(tmp_path, *seeds) if isinstance(b, pages.Picture)]
   assert ("hollow and dashed where there are fewer seeds" in picture.text) == said
   assert (tmp_path / picture.file).exists()
 
@@ -36,7 +36,7 @@ def test_every_recipe_and_protocol_has_a_figure_of_its_own(tmp_path):
     for shots in (1, 5)
     for more, fields in (("seed=0", {}), ("protocol=select", {}), ("seed=0", {"base_lr": 0.01}))
   ]
-  panels = groups.panels(run_folders.written(tmp_path / "runs", *runs))
+  panels = curves.panels(run_folders.written(tmp_path / "runs", *runs))
   shown = list(accuracy_sections.few_shot(panels, galleries.Gallery(tmp_path)))
   files = [block.file for block in shown if isinstance(block, pages.Picture)]
   assert len(files) == len(set(files)) == 3
@@ -48,7 +48,7 @@ def test_means_of_seeds_are_told_where_there_are_several(tmp_path):
     for more, seeds in (("", 3), (",weights=none", 1))
     for seed in range(seeds)
   ]
-  scores = groups.scores(run_folders.written(tmp_path / "runs", *runs))
+  scores = vtab_means.scores(run_folders.written(tmp_path / "runs", *runs))
   shown = list(accuracy_sections.vtab_scores(scores, galleries.Gallery(tmp_path)))
   means, tasks = [block for block in shown if isinstance(block, pages.Table)]
   assert [(row[0], *row[-2:]) for row in means.rows] == [

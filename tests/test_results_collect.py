@@ -21,7 +21,7 @@ def test_a_checkpoint_without_a_hash_is_not_taken_for_one_that_has(tmp_path):
     "R14x0.5-CIFAR100 (no hash on record)",
   ]
   assert found.remarks == (("1", "environment.json is missing: its device isn't on record"),)
-  assert found.runs[1].device == "a device that isn't on record"
+  assert found.runs[1].devices == ("a device that isn't on record",)
 
 
 def test_damaged_files(tmp_path):

@@ -1,5 +1,6 @@
 """Values that others wrote."""
 
+import datetime
 import math
 
 import pytest
@@ -37,3 +38,17 @@ def test_texts():
   assert fields.plain("Bär 权重") == "Bär 权重"
   assert fields.plain("x" * 300) == "x" * 300
   assert fields.plain("x" * 301) == "x" * 299 + "…"
+
+
+@pytest.mark.parametrize(
+  ("value", "found"),
+  [
+    ("2026-11-22T10:00:00+01:00", "2026-11-22T09:00:00+00:00"),
+    ("2026-11-22T09:00:00", "2026-11-22T09:00:00+00:00"),
+    ("yesterday", None),
+    (5, None),
+    (None, None),
+  ],
+)
+def test_times(value, found):
+  assert fields.time(value) == (found and datetime.datetime.fromisoformat(found))

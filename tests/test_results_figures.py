@@ -9,7 +9,7 @@ import run_folders
 from matplotlib.text import Text
 
 from bit_jax.data import vtab
-from experiments.results import figures, groups
+from experiments.results import curves, figures, model_sizes, recipe_comparisons, vtab_means
 
 _BLUE, _RED = "#0072B2", "#D55E00"
 
@@ -51,7 +51,7 @@ def test_curves(tmp_path, saved_figures):
     for shots, top1 in ((",shots=1", 0.2 + gain), (",shots=25", 0.4 + gain), ("", 0.7 + gain))
     for seed in range(3)
   ]
-  panels = groups.panels(run_folders.written(tmp_path / "runs", *runs))
+  panels = curves.panels(run_folders.written(tmp_path / "runs", *runs))
   figures.few_shot(panels, "Title\nreduced rule", tmp_path / "a.png")
   is_picture(tmp_path / "a.png")
   (figure,) = saved_figures
@@ -80,7 +80,7 @@ def test_a_median_of_fewer_seeds_looks_otherwise(tmp_path, saved_figures):
     for shots, top1, seeds in ((",shots=1", 0.2, 3), (",shots=5", 0.3, 3), ("", 0.7, 1))
     for seed in range(seeds)
   ]
-  panels = groups.panels(run_folders.written(tmp_path / "runs", *runs))
+  panels = curves.panels(run_folders.written(tmp_path / "runs", *runs))
   figures.few_shot(panels, "Title", tmp_path / "a.png")
   (figure,) = saved_figures
   joins = [line for line in figure.axes[0].get_lines() if line.get_linestyle() != "None"]
@@ -106,7 +106,7 @@ def test_seven_networks_with_long_names_of_several_sets(tmp_path, saved_figures)
   for number, (config, top1) in enumerate(runs):
     sha = config.weights[-5] * 64
     run_folders.write(tmp_path / "runs" / str(number), config, top1, sha=sha)
-  panels = groups.panels(run_folders.collected(tmp_path / "runs").runs)
+  panels = curves.panels(run_folders.collected(tmp_path / "runs").runs)
   assert len(panels) == 3
   figures.few_shot(panels, "A title\n" + "which is long " * 20, tmp_path / "a.png")
   is_picture(tmp_path / "a.png")
@@ -125,13 +125,13 @@ def test_vtab(tmp_path, saved_figures, tasks):
     for seed in range(3)
   ]
   figures.vtab(
-    groups.scores(run_folders.written(tmp_path / "runs", *runs)), "Title", tmp_path / "a.png"
+    vtab_means.scores(run_folders.written(tmp_path / "runs", *runs)), "Title", tmp_path / "a.png"
   )
   is_picture(tmp_path / "a.png")
   (figure,) = saved_figures
   (axes,) = figure.axes
   assert [t.get_text() for t in axes.get_yticklabels()] == [
-    t for group in groups.GROUPS.values() for t in group if t in tasks
+    t for group in vtab_means.GROUPS.values() for t in group if t in tasks
   ]
   widths = sorted(bar.get_width() for bar in axes.patches)
   np.testing.assert_allclose(widths, np.repeat([10 + i for i in range(len(tasks))], 2))
@@ -148,7 +148,7 @@ def test_sizes(tmp_path, saved_figures):
     for i, model in enumerate(("BiT-M-R50x1", "BiT-M-R101x1", "BiT-M-R50x3", "BiT-M-R152x2"))
     for shots in (1, 5)
   ]
-  (one,) = groups.sizes(run_folders.written(tmp_path / "runs", *runs))
+  (one,) = model_sizes.sizes(run_folders.written(tmp_path / "runs", *runs))
   figures.sizes(one, "time of the steps of a run on cpu", "Title", tmp_path / "a.png")
   is_picture(tmp_path / "a.png")
   (figure,) = saved_figures
@@ -172,7 +172,7 @@ def test_numbers_on_the_axes_of_sizes_do_not_overlap(tmp_path, saved_figures, lo
     result = {"seconds": longest ** (i / 4)}
     config = run_folders.config(f"model={model},shots=5")
     run_folders.write(tmp_path / model, config, 0.1 * i, result=result)
-  (one,) = groups.sizes(run_folders.collected(tmp_path).runs)
+  (one,) = model_sizes.sizes(run_folders.collected(tmp_path).runs)
   figures.sizes(one, "time", "Title", tmp_path / "a.png")
   (figure,) = saved_figures
   figure.draw_without_rendering()
@@ -194,7 +194,7 @@ def test_recipes(tmp_path, saved_figures):
     for mixup, top1s in ((0.0, (0.4, 0.5, 0.42)), (0.1, (0.6,)))
     for seed, top1 in enumerate(top1s)
   ]
-  (one,) = groups.comparisons(run_folders.written(tmp_path / "runs", *runs))
+  (one,) = recipe_comparisons.comparisons(run_folders.written(tmp_path / "runs", *runs))
   figures.comparison(one, "Title", tmp_path / "a.png")
   is_picture(tmp_path / "a.png")
   (figure,) = saved_figures
@@ -212,6 +212,6 @@ def test_recipes(tmp_path, saved_figures):
 def test_letters_that_the_font_does_not_have_are_no_warning(tmp_path):
   names = ("权重/模型.npz", "none")
   configs = [run_folders.config(f"model=R14x0.5,shots=10,weights={w}") for w in names]
-  panels = groups.panels(run_folders.written(tmp_path / "runs", *((c, 0.5) for c in configs)))
+  panels = curves.panels(run_folders.written(tmp_path / "runs", *((c, 0.5) for c in configs)))
   figures.few_shot(panels, "标题", tmp_path / "a.png")
   is_picture(tmp_path / "a.png")

@@ -30,7 +30,7 @@ def test_a_run_of_a_sweep(tmp_path):
   assert (run.num_train, run.num_test, run.num_classes, run.steps) == (100, 10_000, 10, 100)
   assert (run.wall_seconds, run.step_seconds, run.images_per_second) == (81.75, 23.5, 272.0)
   assert run.startup_seconds == 9.75
-  assert (run.device, run.num_devices) == ("cpu", 1)
+  assert (run.devices, run.num_devices) == (("cpu",), 1)
   assert (run.checkpoint_sha256, run.started) == (run_folders.SHA, "2026-11-22T08:51:09+00:00")
   assert run.config_hash == experiment.config_hash(config)
   assert experiment.default_workdir(config).endswith(f"-{run.config_hash}")
@@ -172,11 +172,14 @@ def test_what_a_foreign_sweep_left(tmp_path, sweep):
 
 
 def test_a_run_that_went_on_elsewhere_names_both_devices_and_machines(tmp_path):
-  parts = [{"device": "cpu", "machine": "M"}, {"device": "NVIDIA H200", "machine": "N"}, 7]
+  card = {"device": "NVIDIA H200", "machine": "N", "num_devices": 4}
+  parts = [{"device": "cpu", "machine": "M"}, card, 7]
   environment = {"machine": "M", "resumed": parts}
   run_folders.write(tmp_path, run_folders.config(), 0.5, environment=environment)
   run = run_folders.only(tmp_path)
-  assert (run.device, run.machine) == ("cpu, then NVIDIA H200", "M, then N")
+  assert (run.devices, run.machines) == (("cpu", "NVIDIA H200"), ("M", "N"))
+  assert run.num_devices is None  # first one, then four
+  assert run.place == "cpu, then NVIDIA H200"
 
 
 def test_runs_of_earlier_versions_count(tmp_path):
@@ -211,6 +214,29 @@ def test_failed_and_unfinished_runs(tmp_path):
     ("new", "stopped, or still running, before any of its 100 steps was noted"),
   )
   assert [run.name for run in found.runs] == ["healed"]
+
+
+@pytest.mark.parametrize(
+  ("outcome", "began", "listed"),
+  [
+    ("running", "2026-11-22T12:00:00+00:00", "unfinished"),  # tried again
+    ("interrupted", "2026-11-22T12:00:00+00:00", "unfinished"),
+    ("failed", "2026-11-22T12:00:00+00:00", "failed"),  # and failed again, by another clock
+    ("running", "2026-11-22T10:00:00+00:00", "failed"),  # the error says that it was killed
+    ("running", "some time", "failed"),
+  ],
+)
+def test_the_last_attempt_decides_whether_an_error_still_counts(tmp_path, outcome, began, listed):
+  error = {"message": "Out of memory.", "kind": None, "time": "2026-11-22T11:00:00+00:00"}
+  run_folders.dump(tmp_path / "a" / "error.json", error)
+  config = run_folders.reduced("model=R14x0.5,shots=5")
+  run_folders.dump(tmp_path / "a" / "config.json", config.to_dict())
+  tries = [{"started": "2026-11-22T09:00:00+00:00", "seconds": 60, "outcome": "failed"}]
+  tries.append({"started": began, "seconds": None, "outcome": outcome})
+  run_folders.dump(tmp_path / "a" / "sweep.json", {"sweep": "mine", "attempts": tries})
+  found = run_folders.collected(tmp_path)
+  assert {"failed": found.failed, "unfinished": found.unfinished}[listed]
+  assert len(found.failed) + len(found.unfinished) == 1
 
 
 def test_a_speed_of_nothing_is_none(tmp_path):

@@ -2,6 +2,7 @@
 
 import csv
 
+import pytest
 import run_folders
 
 from experiments import reduced
@@ -59,3 +60,19 @@ def test_a_row_for_each_run_and_metric(tmp_path):
   assert few["rule"].startswith("resize 56 (rule: 160), crop 48")
   assert (full["shots"], full["rule"], full["regime"]) == ("full", "as the rule", "medium")
   assert (full["wall_seconds"], full["step_seconds"], full["checkpoint_sha256"]) == ("", "", "")
+
+
+def test_a_run_that_went_on_elsewhere(tmp_path):
+  environment = {"resumed": [{"device": "NVIDIA H200", "machine": "Linux x86_64, 16 cores"}]}
+  found = run_folders.written(tmp_path, (run_folders.config(), 0.5, {"environment": environment}))
+  header, row, _ = table.rows(found)
+  named = dict(zip(header, row, strict=True))
+  assert named["device"] == "cpu, then NVIDIA H200"
+  assert named["machine"] == "Linux x86_64, 2 cores, then Linux x86_64, 16 cores"
+
+
+def test_a_column_that_no_run_has_is_an_error(tmp_path, monkeypatch):
+  found = run_folders.written(tmp_path, (run_folders.config(), 0.5))
+  monkeypatch.setattr(table, "HEADER", (*table.HEADER, "renamed"))
+  with pytest.raises(AttributeError, match="renamed"):
+    list(table.rows(found))

@@ -2,12 +2,12 @@
 
 import run_folders
 
-from experiments.results import groups, pages, verdict_tables
+from experiments.results import pages, verdict_tables, vtab_means
 
 
 def blocks(folder, *runs):
   found = run_folders.written(folder, *runs)
-  return list(verdict_tables.against_published(found, groups.scores(found)))
+  return list(verdict_tables.against_published(found, vtab_means.scores(found)))
 
 
 def released(arguments, top1):

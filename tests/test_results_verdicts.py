@@ -6,7 +6,7 @@ import pytest
 import run_folders
 
 from bit_jax.data import vtab
-from experiments.results import groups, verdicts
+from experiments.results import verdicts, vtab_means
 
 SOURCE = "big_transfer README CIFAR table (batch 128, base_lr 0.001)"
 
@@ -22,7 +22,7 @@ def compared(folder, *runs):
   for number, (config, top1, *more) in enumerate(runs):
     run_folders.write(folder / str(number), config, top1, **(more[0] if more else {}))
   found = run_folders.collected(folder).runs
-  return verdicts.compare(verdicts.read(), found, groups.scores(found))
+  return verdicts.compare(verdicts.read(), found, vtab_means.scores(found))
 
 
 def cifar(arguments="", dataset="cifar10", model="BiT-M-R50x1", **fields):
@@ -251,7 +251,7 @@ def test_the_score_of_all_tasks(tmp_path):
 
 
 def test_a_subset_of_the_tasks_has_no_verdict(tmp_path):
-  names = [*groups.GROUPS["natural"], "dmlab"]
+  names = [*vtab_means.GROUPS["natural"], "dmlab"]
   by_row = {c.row.dataset: c for c in compared(tmp_path, *tasks(names))}
   assert by_row["vtab-1k(19 tasks)"].differences == ("8 of 19 tasks",)
   assert by_row["vtab-1k structured (8)"].differences[0] == "1 of 8 tasks"

@@ -22,8 +22,12 @@ CARDS = [
   throughput.Measured("R101x3", 128, 128, 700.0, "H200"),
   throughput.Measured("R50x1", 128, 512, 300.0, "L4"),
 ]
-SETTING = throughput.Setting("R14x0.5", 48, 64, "float32", "cpu", 1, "Linux x86_64, 2 cores")
-ON_CARD = {"dtype": "bfloat16", "device": "NVIDIA H200", "machine": "Linux x86_64, 16 cores"}
+SETTING = throughput.Setting("R14x0.5", 48, 64, "float32", ("cpu",), 1, ("Linux x86_64, 2 cores",))
+ON_CARD = {
+  "dtype": "bfloat16",
+  "devices": ("NVIDIA H200",),
+  "machines": ("Linux x86_64, 16 cores",),
+}
 
 
 def bound(card, architecture, size, batch):
@@ -178,7 +182,7 @@ def test_a_run_on_two_cores():
 
 
 def test_one_core_is_half_of_two():
-  found = throughput.of_run(KNOWN, replace(SETTING, machine="Linux x86_64, 1 core"))
+  found = throughput.of_run(KNOWN, replace(SETTING, machines=("Linux x86_64, 1 core",)))
   assert found.rate == pytest.approx(120)
   assert found.basis == "half of two cores: measured, median of 1"
   assert not found.measured
@@ -187,12 +191,16 @@ def test_one_core_is_half_of_two():
 @pytest.mark.parametrize(
   "changes",
   [
-    {"machine": "Linux x86_64, 32 cores"},
-    {"machine": "Linux x86_64, 12 cores"},
-    {"machine": ""},
+    {"machines": ("Linux x86_64, 32 cores",)},
+    {"machines": ("Linux x86_64, 12 cores",)},
+    {"machines": ("one, 2 cores", "another, 2 cores")},
+    {"machines": ()},
     {"dtype": "bfloat16"},
     {"dtype": ""},
-    {**ON_CARD, "device": "NVIDIA T4"},
+    {**ON_CARD, "devices": ("NVIDIA T4",)},
+    {**ON_CARD, "devices": ("NVIDIA A100-SXM4-80GB", "NVIDIA H100")},
+    {**ON_CARD, "devices": ("cpu", "NVIDIA H200")},
+    {**ON_CARD, "machines": ("one, 2 cores", "another, 2 cores")},
     {**ON_CARD, "dtype": "float32"},
     {**ON_CARD, "num_devices": None},
   ],

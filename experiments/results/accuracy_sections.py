@@ -6,13 +6,24 @@ from typing import TypeVar
 
 from bit_jax import architectures
 from bit_jax.data import vtab
-from experiments.results import figures, galleries, groups, pages, reading, recipes, wording
+from experiments.results import (
+  curves,
+  figures,
+  galleries,
+  model_sizes,
+  pages,
+  reading,
+  recipe_comparisons,
+  recipes,
+  vtab_means,
+  wording,
+)
 
 _PARTIAL = "A mean over fewer tasks than all is no score, and is compared with nothing."
-_Shown = TypeVar("_Shown", groups.Panel, groups.Score)
+_Shown = TypeVar("_Shown", curves.Panel, vtab_means.Score)
 
 
-def few_shot(panels: Sequence[groups.Panel], gallery: galleries.Gallery) -> Iterator[pages.Block]:
+def few_shot(panels: Sequence[curves.Panel], gallery: galleries.Gallery) -> Iterator[pages.Block]:
   """Yields a figure and a table of the curves, for each recipe."""
   if not panels:
     return
@@ -28,14 +39,14 @@ def few_shot(panels: Sequence[groups.Panel], gallery: galleries.Gallery) -> Iter
     yield _few_shot_table(there)
 
 
-def _marks(panels: Iterable[groups.Panel]) -> Iterator[str]:
+def _marks(panels: Iterable[curves.Panel]) -> Iterator[str]:
   """Yields what the marks of a figure of curves mean."""
   yield "a dot a seed, the line their median"
-  if any(any(groups.fewer_seeds(curve)) for panel in panels for curve in panel.series.values()):
+  if any(any(curves.fewer_seeds(curve)) for panel in panels for curve in panel.series.values()):
     yield "hollow and dashed where there are fewer seeds than elsewhere on the line"
 
 
-def _few_shot_table(panels: Sequence[groups.Panel]) -> pages.Table:
+def _few_shot_table(panels: Sequence[curves.Panel]) -> pages.Table:
   columns: dict[int | None, None] = {}
   for panel in panels:
     for points in panel.series.values():
@@ -51,7 +62,7 @@ def _few_shot_table(panels: Sequence[groups.Panel]) -> pages.Table:
 
 
 def vtab_scores(
-  scores: Sequence[groups.Score], gallery: galleries.Gallery
+  scores: Sequence[vtab_means.Score], gallery: galleries.Gallery
 ) -> Iterator[pages.Block]:
   """Yields a figure and tables of means and tasks, for each recipe."""
   if not scores:
@@ -74,9 +85,9 @@ def vtab_scores(
     yield _vtab_tasks(there)
 
 
-def _vtab_means(scores: Sequence[groups.Score]) -> pages.Table:
-  kinds = (*groups.GROUPS, "all")
-  header = ("network", *groups.GROUPS, "all", "all, lowest to highest seed")
+def _vtab_means(scores: Sequence[vtab_means.Score]) -> pages.Table:
+  kinds = (*vtab_means.GROUPS, "all")
+  header = ("network", *vtab_means.GROUPS, "all", "all, lowest to highest seed")
   rows = []
   for score in scores:
     means = [_mean(score.means[kind]) for kind in kinds]
@@ -90,14 +101,14 @@ def _of_seeds(means: Sequence[float]) -> str:
   return f"{wording.span((min(means), max(means)))}, {wording.number(len(means), 'seed')}"
 
 
-def _mean(mean: groups.Mean) -> str:
+def _mean(mean: vtab_means.Mean) -> str:
   value = "none" if mean.value is None else f"{mean.value:.1f}"
   return f"{value} ({mean.done} of {mean.of})"
 
 
-def _vtab_tasks(scores: Sequence[groups.Score]) -> pages.Table:
+def _vtab_tasks(scores: Sequence[vtab_means.Score]) -> pages.Table:
   rows = []
-  for group, tasks in groups.GROUPS.items():
+  for group, tasks in vtab_means.GROUPS.items():
     for task in tasks:
       cells = [wording.summary(s.tasks[task].top1) if task in s.tasks else "" for s in scores]
       if any(cells):
@@ -110,7 +121,9 @@ def sizes(found: Sequence[reading.Run], gallery: galleries.Gallery) -> Iterator[
   known = {run.architecture for run in found} & set(architectures.ARCHITECTURES)
   if len(known) < 2:
     return
-  several = [one for one in groups.sizes(found) if any(len(s) > 1 for s in one.series.values())]
+  several = [
+    one for one in model_sizes.sizes(found) if any(len(s) > 1 for s in one.series.values())
+  ]
   yield pages.Heading(2, "Accuracy against size and cost")
   if not several:
     yield pages.Paragraph(
@@ -121,21 +134,25 @@ def sizes(found: Sequence[reading.Run], gallery: galleries.Gallery) -> Iterator[
     what = f"{wording.dataset(one.dataset, one.protocol)}, {one.start}"
     title = wording.title(f"Accuracy against size and cost: {what}", one.runs)
     picture = gallery.path("sizes", one.dataset, one.protocol, one.start)
-    runs = f"{len(vtab.TASKS)} tasks' runs" if one.dataset == groups.VTAB else "a run"
+    runs = f"{len(vtab.TASKS)} tasks' runs" if one.dataset == vtab_means.VTAB else "a run"
     cost = f"time of the steps of {runs} on {wording.places(one.runs)}"
     figures.sizes(one, cost, title, picture)
     yield pages.Paragraph(wording.made(one.runs))
     yield pages.Picture(picture.name, wording.described(title))
     header = ("network", "examples", "parameters in millions, without head", "top-1")
     rows = [
-      (size.architecture, wording.shots(shots) if one.dataset != groups.VTAB else "", *_size(size))
+      (
+        size.architecture,
+        wording.shots(shots) if one.dataset != vtab_means.VTAB else "",
+        *_size(size),
+      )
       for shots, there in one.series.items()
       for size in there
     ]
     yield pages.Table((*header, f"{cost}, in s"), rows, names=2)
 
 
-def _size(size: groups.Size) -> tuple[str, ...]:
+def _size(size: model_sizes.Size) -> tuple[str, ...]:
   count = wording.number(size.count, "seed")
   spread = f" ({wording.span((size.low, size.high))})" if size.count > 1 else ""
   accuracy = f"{size.value:.1f}{spread}, {count}"
@@ -143,7 +160,7 @@ def _size(size: groups.Size) -> tuple[str, ...]:
 
 
 def comparisons(
-  found: Sequence[groups.Comparison], gallery: galleries.Gallery
+  found: Sequence[recipe_comparisons.Comparison], gallery: galleries.Gallery
 ) -> Iterator[pages.Block]:
   """Yields a figure and a table of each network on one data set by several recipes."""
   if not found:

@@ -1,5 +1,6 @@
 """Values of JSON that others may have written: each as what it should be, or as not on record."""
 
+import datetime
 import math
 from typing import Any
 
@@ -37,3 +38,12 @@ def positive(value: Any) -> float | None:
 def whole(value: Any) -> int | None:
   """Returns a whole number, or None for what is none, or is larger than any that is meant so."""
   return value if type(value) is int and abs(value) < _TOO_LARGE else None
+
+
+def time(value: Any) -> datetime.datetime | None:
+  """Returns an ISO 8601 time with its zone, UTC where it names none; None for what is no time."""
+  try:
+    found = datetime.datetime.fromisoformat(text(value))
+  except ValueError:
+    return None
+  return found if found.tzinfo else found.replace(tzinfo=datetime.UTC)

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from experiments.results import fields, groups
+from experiments.results import curves, fields, model_sizes, recipe_comparisons, seeds, vtab_means
 
 # Okabe and Ito's colours, but for yellow, which is pale on white; each with a marker of its own.
 # There is a marker more than there are colours, so 56 networks look different.
@@ -28,7 +28,7 @@ _LINE = 95  # characters of a line that fit
 _WIDTH = 9.0  # inches, of all figures
 
 
-def few_shot(panels: Sequence[groups.Panel], title: str, picture: pathlib.Path) -> None:
+def few_shot(panels: Sequence[curves.Panel], title: str, picture: pathlib.Path) -> None:
   """Draws accuracy against examples of each class: each seed a dot, the medians a line.
 
   A median of fewer seeds than others on its line have is hollow, and what leads to it dashed.
@@ -40,7 +40,7 @@ def few_shot(panels: Sequence[groups.Panel], title: str, picture: pathlib.Path) 
   """
   columns = min(_COLUMNS, len(panels))
   rows = -(-len(panels) // columns)
-  ranks = {name: groups.rank(points[0]) for p in panels for name, points in p.series.items()}
+  ranks = {name: seeds.rank(points[0]) for p in panels for name, points in p.series.items()}
   networks = sorted(ranks, key=lambda name: ranks[name])
   handles = [Line2D([], [], label=name, **_line(i)) for i, name in enumerate(networks)]
   handles += _kinds(panels)
@@ -55,12 +55,12 @@ def few_shot(panels: Sequence[groups.Panel], title: str, picture: pathlib.Path) 
   _save(figure, title, picture)
 
 
-def _draw_curves(axes: Axes, panel: groups.Panel, networks: Sequence[str]) -> None:
+def _draw_curves(axes: Axes, panel: curves.Panel, networks: Sequence[str]) -> None:
   ticks = {}
   for name, points in panel.series.items():
     place = networks.index(name)
     shift = _DODGE ** (place / (len(networks) - 1) - 0.5) if len(networks) > 1 else 1.0
-    numbers = [groups.per_class(p) for p in points]
+    numbers = [curves.per_class(p) for p in points]
     for number, point in zip(numbers, points, strict=True):
       full = point.runs[0].shots is None
       ticks[number] = f"full\n({number:,.0f})" if full else f"{number:g}"
@@ -80,11 +80,11 @@ def _draw_curves(axes: Axes, panel: groups.Panel, networks: Sequence[str]) -> No
 
 
 def _draw_medians(
-  axes: Axes, xs: Sequence[float], points: Sequence[groups.Point], place: int
+  axes: Axes, xs: Sequence[float], points: Sequence[seeds.Point], place: int
 ) -> None:
   places = [
     (x, p.top1.median, fewer)
-    for x, p, fewer in zip(xs, points, groups.fewer_seeds(points), strict=True)
+    for x, p, fewer in zip(xs, points, curves.fewer_seeds(points), strict=True)
   ]
   for (x1, y1, fewer1), (x2, y2, fewer2) in itertools.pairwise(places):
     style = _line(place) | {"marker": "none", "linestyle": "--" if fewer1 or fewer2 else "-"}
@@ -93,12 +93,12 @@ def _draw_medians(
     axes.plot([x], [y], **(_hollow(place) if fewer else _dots(place, 6)))
 
 
-def _kinds(panels: Iterable[groups.Panel]) -> Iterator[Line2D]:
+def _kinds(panels: Iterable[curves.Panel]) -> Iterator[Line2D]:
   """Yields what a legend says of dots and lines, whatever their colour."""
-  curves = [points for panel in panels for points in panel.series.values()]
+  every = [points for panel in panels for points in panel.series.values()]
   grey = {"color": "#555555", "marker": "o"}
   yield Line2D([], [], label="one seed", **_dots(0, 4.5) | grey, alpha=0.45)
-  few = [p for c in curves for p, less in zip(c, groups.fewer_seeds(c), strict=True) if less]
+  few = [p for c in every for p, less in zip(c, curves.fewer_seeds(c), strict=True) if less]
   if few:
     counts = sorted({p.top1.count for p in few})
     shown = " or ".join(map(str, counts)) if len(counts) < 3 else f"{counts[0]} to {counts[-1]}"
@@ -107,7 +107,7 @@ def _kinds(panels: Iterable[groups.Panel]) -> Iterator[Line2D]:
     yield Line2D([], [], label=label, **_hollow(0) | dashed)
 
 
-def vtab(scores: Sequence[groups.Score], title: str, picture: pathlib.Path) -> None:
+def vtab(scores: Sequence[vtab_means.Score], title: str, picture: pathlib.Path) -> None:
   """Draws a bar for each task and network, its median; whiskers to the extremes, seeds as dots.
 
   Args:
@@ -115,7 +115,9 @@ def vtab(scores: Sequence[groups.Score], title: str, picture: pathlib.Path) -> N
     title: Above the picture.
     picture: The PNG file to write.
   """
-  tasks = [t for t in itertools.chain(*groups.GROUPS.values()) if any(t in s.tasks for s in scores)]
+  tasks = [
+    t for t in itertools.chain(*vtab_means.GROUPS.values()) if any(t in s.tasks for s in scores)
+  ]
   positions = _grouped_positions(tasks)
   height = 0.8 / len(scores)
   inches = (0.22 + 0.13 * len(scores)) * (max(positions.values()) + 1)
@@ -142,7 +144,7 @@ def vtab(scores: Sequence[groups.Score], title: str, picture: pathlib.Path) -> N
     for y, point in zip(at, points, strict=True):
       _whisker(axes, point, y, place, "black")
   axes.set_yticks([positions[t] for t in tasks], tasks, parse_math=False)
-  for group, members in groups.GROUPS.items():
+  for group, members in vtab_means.GROUPS.items():
     there = [positions[t] for t in members if t in positions]
     if there:
       axes.text(0.5, min(there) - 0.85, group, fontweight="bold", va="center")
@@ -154,7 +156,7 @@ def vtab(scores: Sequence[groups.Score], title: str, picture: pathlib.Path) -> N
   _save(figure, title, picture)
 
 
-def _of_tasks(mean: groups.Mean) -> str:
+def _of_tasks(mean: vtab_means.Mean) -> str:
   kind = "score" if mean.is_complete else "mean of those run"
   return f"{kind} {mean.value:.1f} ({mean.done} of {mean.of} tasks)"
 
@@ -163,7 +165,7 @@ def _grouped_positions(tasks: Iterable[str]) -> dict[str, float]:
   """Returns the place of each task, with room for a heading before each group."""
   place, result = 0.0, {}
   tasks = set(tasks)
-  for members in groups.GROUPS.values():
+  for members in vtab_means.GROUPS.values():
     there = [t for t in members if t in tasks]
     for task in there:
       result[task] = place
@@ -172,7 +174,7 @@ def _grouped_positions(tasks: Iterable[str]) -> dict[str, float]:
   return result
 
 
-def sizes(one: groups.Sizes, cost: str, title: str, picture: pathlib.Path) -> None:
+def sizes(one: model_sizes.Sizes, cost: str, title: str, picture: pathlib.Path) -> None:
   """Draws accuracy against parameters, and against the time that the steps of a run took.
 
   Args:
@@ -207,11 +209,11 @@ def sizes(one: groups.Sizes, cost: str, title: str, picture: pathlib.Path) -> No
   _save(figure, title, picture)
 
 
-def _millions(size: groups.Size) -> float:
+def _millions(size: model_sizes.Size) -> float:
   return size.parameters / 1e6
 
 
-def _seconds(size: groups.Size) -> float:
+def _seconds(size: model_sizes.Size) -> float:
   return size.seconds
 
 
@@ -226,10 +228,10 @@ def _set_log_axis(axes: Axes) -> None:
 
 
 def _name_sizes(
-  axes: Axes, every: Sequence[groups.Size], position: Callable[[groups.Size], float]
+  axes: Axes, every: Sequence[model_sizes.Size], position: Callable[[model_sizes.Size], float]
 ) -> None:
   """Writes the networks' names by turns at the upper and the lower edge, each with a line to it."""
-  there: dict[str, list[groups.Size]] = defaultdict(list)
+  there: dict[str, list[model_sizes.Size]] = defaultdict(list)
   for size in sorted(every, key=position):
     there[size.architecture].append(size)
   for place, (name, sizes_of) in enumerate(there.items()):
@@ -249,7 +251,7 @@ def _name_sizes(
     )
 
 
-def comparison(one: groups.Comparison, title: str, picture: pathlib.Path) -> None:
+def comparison(one: recipe_comparisons.Comparison, title: str, picture: pathlib.Path) -> None:
   """Draws a line of dots for each recipe, one for each seed, and a stroke at their median.
 
   Args:
@@ -290,7 +292,7 @@ def shown(value: Any) -> str:
   return f"{value:g}" if isinstance(value, float) else fields.plain(value)
 
 
-def _whisker(axes: Axes, point: groups.Point, y: float, place: int, colour: str) -> None:
+def _whisker(axes: Axes, point: seeds.Point, y: float, place: int, colour: str) -> None:
   if point.top1.count > 1:
     axes.plot([point.top1.low, point.top1.high], [y, y], color=colour, linewidth=1)
   values = [100 * run.metrics["top1"] for run in point.runs]

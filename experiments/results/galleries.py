@@ -1,8 +1,8 @@
 """Where a report's figures go."""
 
+import itertools
 import pathlib
 import re
-from collections import Counter
 
 
 class Gallery:
@@ -15,11 +15,12 @@ class Gallery:
       folder: Where they go.
     """
     self._folder = folder
-    self._given: Counter[str] = Counter()
+    self._given: set[str] = set()
 
   def path(self, *parts: str) -> pathlib.Path:
     """Returns the path of a figure that `parts` tell of."""
-    name = re.sub(r"[^a-z0-9.]+", "-", " ".join(parts).lower()).strip("-.")[:80]
-    self._given[name] += 1
-    number = self._given[name]
-    return self._folder / (f"{name}.png" if number == 1 else f"{name}-{number}.png")
+    stem = re.sub(r"[^a-z0-9.]+", "-", " ".join(parts).lower()).strip("-.")[:80]
+    names = itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(2)))
+    name = next(name for name in names if name not in self._given)
+    self._given.add(name)
+    return self._folder / f"{name}.png"

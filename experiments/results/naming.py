@@ -2,9 +2,9 @@
 
 import dataclasses
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
-from experiments.results import groups, reading
+from experiments.results import reading, vtab_means
 
 
 def with_clear_names(found: Sequence[reading.Run]) -> list[reading.Run]:
@@ -14,58 +14,55 @@ def with_clear_names(found: Sequence[reading.Run]) -> list[reading.Run]:
   sweep calls a checkpoint otherwise on other data, as when it has seen those very images, it has a
   name for each data set; VTAB-1k, whose tasks are averaged, counts as one.
   """
-  preference = _preference({run.label for run in found if run.label})
+  by_sweeps = {run.label for run in found if run.label}
   by_network: dict[tuple[str, str], list[reading.Run]] = defaultdict(list)
   for run in found:
-    by_network[run.architecture, _checkpoint(run)].append(run)
-  names = {network: _names(members, preference) for network, members in by_network.items()}
-  number = Counter(
-    (architecture, name)
-    for (architecture, _), of_subjects in names.items()
-    for name in set(of_subjects.values())
-  )
+    by_network[_network(run)].append(run)
+  names = {network: _names(members, by_sweeps) for network, members in by_network.items()}
+  owners = Counter((network[0], name) for network in names for name in set(names[network].values()))
 
   def clear(run: reading.Run) -> str:
-    name = names[run.architecture, _checkpoint(run)][groups.subject(run)]
-    if number[run.architecture, name] == 1:
+    name = names[_network(run)][vtab_means.subject(run)]
+    if owners[run.architecture, name] == 1:
       return name
     return f"{name} ({run.checkpoint_sha256[:8] or 'no hash on record'})"
 
   return [dataclasses.replace(run, start=clear(run)) for run in found]
 
 
-def _preference(labels: set[str]) -> Callable[[str], tuple[bool, bool, int, str]]:
-  """Returns what names are sorted by, given those that sweeps gave."""
-  return lambda name: (name not in labels, "/" in name, len(name), name)
-
-
-def _checkpoint(run: reading.Run) -> str:
-  """Returns what tells one initialisation from another: a hash, or what stands for it."""
+def _network(run: reading.Run) -> tuple[str, str]:
+  """Returns the architecture, and what tells one initialisation of it from another."""
   if run.config["weights"] == "none":
-    return "none"
-  return run.checkpoint_sha256 or f"no hash: {run.config['weights']}"
+    return run.architecture, "none"
+  return run.architecture, run.checkpoint_sha256 or f"no hash: {run.config['weights']}"
 
 
-def _names(
-  found: Iterable[reading.Run], preference: Callable[[str], tuple[bool, bool, int, str]]
-) -> dict[str, str]:
-  """Returns the name of one network in the runs on each subject (`groups.subject`)."""
-  starts: set[str] = set()
-  given: dict[str, set[str]] = {}
-  by_sweep: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+def _names(found: Sequence[reading.Run], by_sweeps: set[str]) -> dict[str, str]:
+  """Returns the name of one network in the runs on each subject (`vtab_means.subject`).
+
+  Args:
+    found: The network's runs.
+    by_sweeps: The names that sweeps have for any network.
+  """
+  starts = {run.start for run in found}
+  usual = min(starts & by_sweeps or starts, key=_length)
+  of_each_sweep = [
+    _labels(r for r in found if r.sweep == sweep) for sweep in {r.sweep for r in found}
+  ]
+  told_apart = any(len(set(labels.values())) > 1 for labels in of_each_sweep)
+  own = _labels(found) if told_apart else {}
+  return {subject: own.get(subject, usual) for subject in map(vtab_means.subject, found)}
+
+
+def _labels(found: Iterable[reading.Run]) -> dict[str, str]:
+  """Returns what sweeps call a network in the runs on each subject, of those where they do."""
+  labels: dict[str, set[str]] = defaultdict(set)
   for run in found:
-    subject = groups.subject(run)
-    starts.add(run.start)
-    given.setdefault(subject, set())
     if run.label:
-      given[subject].add(run.label)
-      by_sweep[run.sweep][subject].add(run.label)
-  usual = min(starts, key=preference)
-  told_apart = any(
-    len({min(labels, key=preference) for labels in by_subject.values()}) > 1
-    for by_subject in by_sweep.values()
-  )
-  return {
-    subject: min(labels, key=preference) if labels and told_apart else usual
-    for subject, labels in given.items()
-  }
+      labels[vtab_means.subject(run)].add(run.label)
+  return {subject: min(names, key=_length) for subject, names in labels.items()}
+
+
+def _length(name: str) -> tuple[bool, int, str]:
+  """Sorts names: those that are no path first, then the shortest."""
+  return "/" in name, len(name), name

@@ -14,6 +14,7 @@ from experiments.results import attempts, fields, folders, recipes
 from experiments.sweeping import ledger
 
 RANDOM = "random initialisation"
+THEN = ", then "  # in text, between the places of a run that went on elsewhere
 _REGIMES = ("small", "medium", "large")  # of `hyperrule.REGIMES`
 _METRICS = ("top1", "top5", "loss")
 _WITH_PATH = ("npz", "folder")
@@ -57,9 +58,9 @@ class Run:
     images_per_second: Of the same steps, or None.
     startup_seconds: From the beginning of the last attempt to the end of its first step, or None.
     startup_began: When a sweep began that attempt, with its time zone, or None.
-    device: Kind of the devices.
-    num_devices: How many, or None.
-    machine: What the run says of its machine, or ''.
+    devices: Kind of the devices; several where it went on elsewhere, in their order.
+    num_devices: How many, or None where it isn't known or wasn't always the same.
+    machines: What the run says of its machine, likewise; empty if nothing.
     data: Version of the data, or ''.
     checkpoint_sha256: Of the checkpoint, '' if there was none.
     config_hash: Of the config's identity.
@@ -93,9 +94,9 @@ class Run:
   images_per_second: float | None
   startup_seconds: float | None
   startup_began: datetime.datetime | None
-  device: str
+  devices: tuple[str, ...]
   num_devices: int | None
-  machine: str
+  machines: tuple[str, ...]
   data: str
   checkpoint_sha256: str
   config_hash: str
@@ -113,8 +114,8 @@ class Run:
   def place(self) -> str:
     """What it ran on: how many devices of which kind; of a CPU the machine, which says more."""
     several = f"{self.num_devices} x " if (self.num_devices or 1) > 1 else ""
-    machine = f" ({self.machine})" if self.device == "cpu" else ""
-    return f"{several}{self.device}{machine}"
+    machine = f" ({THEN.join(self.machines)})" if self.devices == ("cpu",) else ""
+    return f"{several}{THEN.join(self.devices)}{machine}"
 
   @property
   def cell(self) -> tuple[str, str, int | None, str]:
@@ -143,7 +144,7 @@ def outcome(folder: folders.Folder) -> tuple[str, str]:
     return "finished", ""
   if runs.RESULT in folder.faults:
     raise LeftOutError(f"result.json {folder.faults[runs.RESULT]}")
-  if ledger.ERROR in folder.contents:
+  if ledger.ERROR in folder.contents and not _went_on(folder):
     error = folder.contents[ledger.ERROR]
     parts = [
       fields.plain(error[name]) for name in ("kind", "message") if error.get(name) is not None
@@ -157,6 +158,19 @@ def outcome(folder: folders.Folder) -> tuple[str, str]:
   step, total = ledger.last_step(folder.path), f"{config.total_steps:,}"
   done = f"after step {step:,} of {total}" if step else f"before any of its {total} steps was noted"
   return "unfinished", f"stopped, or still running, {done}"
+
+
+def _went_on(folder: folders.Folder) -> bool:
+  """Returns whether a sweep began the run again after its error was noted, and had no other since.
+
+  Where an attempt's process was killed, the error comes after its beginning, and is its own.
+  """
+  tried: Any = folder.contents.get(ledger.SWEEP, {}).get("attempts")
+  began = attempts.last_began(tried)
+  noted = fields.time(folder.contents[ledger.ERROR].get("time"))
+  if began is None or noted is None or tried[-1].get("outcome") == "failed":
+    return False
+  return began > noted
 
 
 def _config(folder: folders.Folder) -> Any:
@@ -269,9 +283,9 @@ def read(folder: folders.Folder, find_spec: Callable[[Any], datasets.DatasetSpec
     images_per_second=fields.positive(result.get("images_per_second")),
     startup_seconds=fields.positive(result.get("startup_seconds")),
     startup_began=attempts.last_began(sweep.get("attempts")),
-    device=_used(environment, "device") or "a device that isn't on record",
-    num_devices=fields.whole(environment.get("num_devices")),
-    machine=_used(environment, "machine"),
+    devices=_used(environment, "device") or ("a device that isn't on record",),
+    num_devices=_num_devices(environment),
+    machines=_used(environment, "machine"),
     data=fields.text(environment.get("data")),
     checkpoint_sha256=checkpoint,
     config_hash=experiment.config_hash(config),
@@ -329,9 +343,19 @@ def _regime(num_examples: int | None) -> str:
   return _REGIMES[hyperrule.REGIMES.index(hyperrule.regime(num_examples))]
 
 
-def _used(environment: Mapping[str, Any], key: str) -> str:
+def _used(environment: Mapping[str, Any], key: str) -> tuple[str, ...]:
   """Returns the kind of the devices, or the machine; several where a run went on elsewhere."""
+  kinds = [fields.text(part.get(key)) for part in _parts(environment)]
+  return tuple(dict.fromkeys(k for k in kinds if k))
+
+
+def _num_devices(environment: Mapping[str, Any]) -> int | None:
+  counts = {fields.whole(part.get("num_devices")) for part in _parts(environment)} - {None}
+  return counts.pop() if len(counts) == 1 else None
+
+
+def _parts(environment: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+  """Returns what is told of where a run began, and then of each place where it went on."""
   resumed = environment.get("resumed")
-  parts = [environment, *(resumed if isinstance(resumed, list) else ())]
-  kinds = [fields.text(part.get(key)) for part in parts if isinstance(part, dict)]
-  return ", then ".join(dict.fromkeys(k for k in kinds if k))
+  others = resumed if isinstance(resumed, list) else ()
+  return [environment, *(part for part in others if isinstance(part, dict))]

@@ -8,13 +8,16 @@ from bit_jax import reporting
 from experiments.results import (
   accuracy_sections,
   collect,
+  curves,
   effort,
   effort_tables,
   galleries,
-  groups,
   pages,
   reading,
+  recipe_comparisons,
+  seeds,
   verdict_tables,
+  vtab_means,
   wording,
 )
 
@@ -31,19 +34,19 @@ _RULE = (
 )
 
 
-def report(found: collect.Collection, name: str, folder: pathlib.Path) -> list[pages.Block]:
+def report(found: collect.Collection, given: str, folder: pathlib.Path) -> list[pages.Block]:
   """Returns the whole report, and draws its figures.
 
   Args:
     found: The runs.
-    name: Of the folder that they lie in.
+    given: The folder that they lie in, as the command had it.
     folder: Where the figures go.
   """
   counted, gallery = found.runs, galleries.Gallery(folder)
-  comparisons = groups.comparisons(counted)
-  panels = groups.panels(counted)
-  scores = groups.scores(counted)
-  blocks: list[pages.Block] = [pages.Heading(1, "Results"), *_introduction(found, name)]
+  comparisons = recipe_comparisons.comparisons(counted)
+  panels = curves.panels(counted)
+  scores = vtab_means.scores(counted)
+  blocks: list[pages.Block] = [pages.Heading(1, "Results"), *_introduction(found, given)]
   blocks += accuracy_sections.few_shot(panels, gallery)
   blocks += accuracy_sections.vtab_scores(scores, gallery)
   blocks += accuracy_sections.sizes(counted, gallery)
@@ -55,7 +58,7 @@ def report(found: collect.Collection, name: str, folder: pathlib.Path) -> list[p
   return [*blocks, *_remaining(found)]
 
 
-def _introduction(found: collect.Collection, name: str) -> Iterator[pages.Block]:
+def _introduction(found: collect.Collection, given: str) -> Iterator[pages.Block]:
   others = (
     (found.failed, f"{len(found.failed):,} failed"),
     (found.unfinished, f"{len(found.unfinished):,} unfinished"),
@@ -66,7 +69,7 @@ def _introduction(found: collect.Collection, name: str) -> Iterator[pages.Block]
   remaining = f"; {', '.join(listed)}, all listed below" if listed else ""
   yield pages.Paragraph(
     f"{wording.number(len(found.runs), 'finished run')}{remaining}. Made from the run folders by "
-    f"python -m experiments.report {name}; every number of every run is in results.csv."
+    f"python -m experiments.report {given}; every number of every run is in results.csv."
   )
   if found.runs:
     yield pages.Paragraph(f"{_INTERVALS}{_time(found.runs)}")
@@ -84,13 +87,13 @@ def _time(found: Sequence[reading.Run]) -> str:
 
 def _others(
   found: Iterable[reading.Run],
-  panels: Iterable[groups.Panel],
-  comparisons: Iterable[groups.Comparison],
+  panels: Iterable[curves.Panel],
+  comparisons: Iterable[recipe_comparisons.Comparison],
 ) -> Iterator[pages.Block]:
   """Yields a table of the runs that no other section shows."""
   shown = {id(run) for panel in panels for run in panel.runs}
   shown |= {id(run) for one in comparisons for run in one.runs}
-  rest = [run for run in found if id(run) not in shown and not groups.is_vtab(run)]
+  rest = [run for run in found if id(run) not in shown and not vtab_means.is_vtab(run)]
   if not rest:
     return
   yield pages.Heading(2, "Other runs")
@@ -102,7 +105,7 @@ def _others(
       wording.recipe(point.runs),
       wording.summary(point.top1),
     )
-    for (dataset, protocol, shots, network, _), point in groups.points(
+    for (dataset, protocol, shots, network, _), point in seeds.points(
       rest, lambda run: (*run.cell, run.recipe)
     ).items()
   ]

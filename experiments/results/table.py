@@ -28,17 +28,23 @@ def rows(found: Iterable[reading.Run]) -> Iterator[tuple[Any, ...]]:
   """
   yield HEADER
   for run in found:
-    attributes = {
-      **{name: getattr(run, name, None) for name in HEADER},
-      **{name: run.config[name] for name in _OF_CONFIG},
-      "run": run.name,
-      "shots": "full" if run.shots is None else run.shots,
-      "preset": run.recipe.preset,
-      "dtype": run.recipe.dtype,
-      "warnings": " | ".join(run.warnings),
-    }
     for metric, value in run.metrics.items():
-      yield tuple({"metric": metric, "value": value}.get(name, attributes[name]) for name in HEADER)
+      values = {**_values(run), "metric": metric, "value": value}
+      yield tuple(values[name] if name in values else getattr(run, name) for name in HEADER)
+
+
+def _values(run: reading.Run) -> dict[str, Any]:
+  """Returns what isn't an attribute of a run as it is."""
+  return {
+    **{name: run.config[name] for name in _OF_CONFIG},
+    "run": run.name,
+    "shots": "full" if run.shots is None else run.shots,
+    "preset": run.recipe.preset,
+    "dtype": run.recipe.dtype,
+    "device": reading.THEN.join(run.devices),
+    "machine": reading.THEN.join(run.machines),
+    "warnings": " | ".join(run.warnings),
+  }
 
 
 def write(path: pathlib.Path, found: Iterable[reading.Run]) -> None:

@@ -3,11 +3,11 @@
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
-from experiments.results import groups, pages, reading, verdicts, wording
+from experiments.results import pages, reading, verdicts, vtab_means, wording
 
 
 def against_published(
-  found: Sequence[reading.Run], scores: Sequence[groups.Score]
+  found: Sequence[reading.Run], scores: Sequence[vtab_means.Score]
 ) -> Iterator[pages.Block]:
   """Yields a table for each source of what it published and what the runs found."""
   if not found:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from bit_jax import hyperrule
 from bit_jax.data import datasets, vtab
 from experiments import published
-from experiments.results import groups, intervals, reading
+from experiments.results import intervals, reading, seeds, vtab_means
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +35,7 @@ _SOURCES = (
   _Source("big_transfer JAX colab output (batch 64", None, "its learning rate, at batch 64"),
   _Source("big_transfer PyTorch colab output (batch 512", "code"),
 )
-_VTAB_ROWS = {  # data set in the table: key of `groups.Score.means`
+_VTAB_ROWS = {  # data set in the table: key of `vtab_means.Score.means`
   "vtab-1k(19 tasks)": "all",
   "vtab-1k all 19": "all",
   "vtab-1k natural (7)": vtab.NATURAL,
@@ -130,17 +130,17 @@ def read() -> list[Row]:
 
 
 def compare(
-  rows: Sequence[Row], found: Iterable[reading.Run], scores: Iterable[groups.Score]
+  rows: Sequence[Row], found: Iterable[reading.Run], scores: Iterable[vtab_means.Score]
 ) -> list[Comparison]:
   """Returns every published value whose model, data, shots and metric there are runs of.
 
   Args:
     rows: From `read`.
     found: Runs that count.
-    scores: Of the same, from `groups.scores`.
+    scores: Of the same, from `vtab_means.scores`.
   """
-  plain = [run for run in found if not groups.is_vtab(run)]
-  by_setting = groups.points(plain, lambda run: (*run.cell, run.recipe))
+  plain = [run for run in found if not vtab_means.is_vtab(run)]
+  by_setting = seeds.points(plain, lambda run: (*run.cell, run.recipe))
   result = []
   for row in rows:
     if row.vtab_group is None:
@@ -180,7 +180,7 @@ def _is_of(row: Row, run: reading.Run) -> bool:
   return row.checkpoint in (run.model, run.config["weights"])
 
 
-def _of_point(row: Row, one: groups.Point) -> Iterator[Comparison]:
+def _of_point(row: Row, one: seeds.Point) -> Iterator[Comparison]:
   run = one.runs[0]
   if not _is_of(row, run) or (row.dataset, row.shots) != (run.dataset, run.shots):
     return
@@ -198,13 +198,13 @@ def _of_point(row: Row, one: groups.Point) -> Iterator[Comparison]:
   )
 
 
-def _of_score(row: Row, group: str, score: groups.Score) -> Iterator[Comparison]:
+def _of_score(row: Row, group: str, score: vtab_means.Score) -> Iterator[Comparison]:
   found = [run for one in score.tasks.values() for run in one.runs]
   mean = score.means[group]
   if mean.value is None or not _is_of(row, found[0]):
     return
   differences = [] if mean.is_complete else [f"{mean.done} of {mean.of} tasks"]
-  tasks = vtab.TASKS if group == "all" else groups.GROUPS[group]
+  tasks = vtab.TASKS if group == "all" else vtab_means.GROUPS[group]
   of_group = [run for run in found if run.dataset.rpartition("/")[2] in tasks]
   differences += [d for run in of_group for d in _differences(row, run)]
   yield Comparison(

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Sequence
 
-from experiments import reduced
 from experiments.results import intervals, reading
 
 
@@ -42,14 +41,11 @@ def recipe(found: Sequence[reading.Run]) -> str:
 
 
 def title(what: str, found: Sequence[reading.Run]) -> str:
-  """Returns a figure's title, which names a recipe that isn't the rule's."""
+  """Returns a figure's title: by the rule, or by what else, and that in the runs' own words."""
   own = found[0].recipe
-  reasons = _reasons(found)
   if own.follows_rule:
     return f"{what}\nby the rule, preset {own.preset}"
-  if reasons == [reduced.REASON]:  # which says by itself that it isn't the rule
-    return f"{what}\n{reduced.REASON}"
-  return f"{what}\nnot the rule itself: {'; '.join(reasons) or own}"
+  return f"{what}\n{'; '.join(_reasons(found)) or f'not the rule itself: {own}'}"
 
 
 def _reasons(found: Iterable[reading.Run]) -> list[str]:
