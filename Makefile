@@ -25,8 +25,12 @@ $(VENV)/.installed: pyproject.toml requirements.lock
 quickstart: install
 	$(BIN)/python -m bit_jax.train --config=configs/quickstart.py
 
+# Compiling is most of the tests' time, so most are compiled with few optimisations. What is compared
+# with the official code is compiled as users' programs are.
 test: install
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	XLA_FLAGS=--xla_backend_optimization_level=1 \
+	  $(BIN)/python -m pytest -n 2 --dist loadfile --ignore=tests/test_reference.py
+	$(BIN)/python -m pytest -n 2 --dist worksteal tests/test_reference.py
 
 bench: install $(if $(TORCH_PYTHON),,$(TORCH)/.installed)
 	$(BIN)/python -m experiments.benchmarks $(if $(TORCH_PYTHON),--torch_python=$(TORCH_PYTHON))
