@@ -177,7 +177,9 @@ def evaluate(
     budget = planning.budget(task)
     batch = planning.evaluation_batch(task, batch_size, len(tests.part), budget)
     name = f"{architecture.name} on {tests.spec.name} at {tests.view}"
-    with _progress(name, len(tests.part)) as tell:
+    # float32 is to be float32: a GPU's default, TF32, is off by as much as what is looked for.
+    exact = jax.default_matmul_precision("highest")
+    with exact, _progress(name, len(tests.part)) as tell:
       return feed.evaluate(model, size, variables, batch, tell)[0]
   except (jax.errors.JaxRuntimeError, MemoryError) as e:
     if not memory.ran_out(e):

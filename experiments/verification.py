@@ -38,6 +38,7 @@ class Row:
     dataset: What it was scored on.
     test_size: How test images were prepared.
     images: How many were scored.
+    dtype: What the network computed in; '' where nothing was measured.
     metric: 'top1' or 'top5'; '' where nothing was measured.
     expected: Published value in per cent, None if there is none.
     rounding: Half a unit of its last digit.
@@ -52,6 +53,7 @@ class Row:
   dataset: str
   test_size: str
   images: int = 0
+  dtype: str = ""
   metric: str = ""
   expected: float | None = None
   rounding: float = 0.0
@@ -80,7 +82,11 @@ class Row:
 
 
 def rows(
-  check: released.Check, means: Mapping[str, float], images: int, warnings: Sequence[str]
+  check: released.Check,
+  means: Mapping[str, float],
+  images: int,
+  dtype: str,
+  warnings: Sequence[str],
 ) -> list[Row]:
   """Returns a row for each published value of a checkpoint, or one of its top-1 alone.
 
@@ -88,9 +94,12 @@ def rows(
     check: What was evaluated, and how.
     means: 'top1' and so on, in [0, 1].
     images: How many were scored.
+    dtype: What the network computed in; only float32 is judged.
     warnings: Why the data aren't what they should be; then nothing is judged.
   """
-  common = Row(check.name, check.dataset, str(check.view), images, remark=" ".join(warnings))
+  if dtype != "float32":
+    warnings = (*warnings, f"Computed in {dtype}, which by itself changes it about as much.")
+  common = Row(check.name, check.dataset, str(check.view), images, dtype, remark=" ".join(warnings))
   if not check.expected:
     return [dataclasses.replace(common, metric="top1", measured=100 * means["top1"])]
   return [

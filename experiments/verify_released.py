@@ -18,6 +18,8 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
+import jax.numpy as jnp
+
 from bit_jax import architectures, commands, errors, hyperrule, parallel, weights
 from bit_jax.weights import fetch
 from experiments import evaluation, released, verification
@@ -120,19 +122,16 @@ def _rows(check: released.Check, options: argparse.Namespace) -> list[verificati
     )
     architecture = architectures.find(name)
     loaded = weights.load(file, architecture, head="keep", num_classes=tests.spec.num_classes)
+    dtype = parallel.compute_dtype(options.dtype)
     means = evaluation.evaluate(
-      loaded.params,
-      architecture,
-      tests,
-      batch_size=options.batch,
-      dtype=parallel.compute_dtype(options.dtype),
+      loaded.params, architecture, tests, batch_size=options.batch, dtype=dtype
     )
   except fetch.NotInCacheError as e:
     file_name = weights.find(check.weights).file
     return [dataclasses.replace(nothing, remark=str(e), missing_file=file_name)]
   except errors.UserError as e:
     return [dataclasses.replace(nothing, remark=str(e))]
-  return verification.rows(check, means, len(tests.part), tests.warnings)
+  return verification.rows(check, means, len(tests.part), jnp.dtype(dtype).name, tests.warnings)
 
 
 if __name__ == "__main__":

@@ -137,7 +137,7 @@ def test_accuracy_is_that_of_a_plain_forward_pass(params):
   assert means["top1"] == pytest.approx(np.mean(predictions == examples.labels), abs=1e-6)
 
 
-def test_the_batch_is_what_fits(params, monkeypatch):
+def test_the_batch_is_what_fits_and_float32_is_exact(params, monkeypatch):
   given = {}
 
   def batch(task, wanted, count, budget):
@@ -145,13 +145,16 @@ def test_the_batch_is_what_fits(params, monkeypatch):
     return 4
 
   monkeypatch.setattr(planning, "evaluation_batch", batch)
-  sizes = []
-  monkeypatch.setattr(
-    evaluation.feeds.Feed, "evaluate", lambda *a: (sizes.append(a[4]) or {"top1": 1.0}, None, None)
-  )
+  seen = []
+
+  def evaluate(*arguments):
+    seen.append((arguments[4], jax.config.jax_default_matmul_precision))
+    return {"top1": 1.0}, None, None
+
+  monkeypatch.setattr(evaluation.feeds.Feed, "evaluate", evaluate)
   tests = evaluation.load("digits", evaluation.View(16))
   assert evaluation.evaluate(params, R14, tests, batch_size=64) == {"top1": 1.0}
-  assert sizes == [4]
+  assert seen == [(4, "highest")]  # the latter matters on GPUs
   assert given["budget"] > 0
   assert {**given, "budget": 0} == {
     "crop": 16,

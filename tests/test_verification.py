@@ -23,7 +23,7 @@ def line_of(row):
 
 
 def row(measured, **changes):
-  (found,) = verification.rows(CHECK, {"loss": 0.1, "top1": measured / 100}, 10_000, [])
+  (found,) = verification.rows(CHECK, {"loss": 0.1, "top1": measured / 100}, 10_000, "float32", [])
   return verification.dataclasses.replace(found, **changes)
 
 
@@ -50,9 +50,15 @@ def test_a_verdict_is_by_the_size_of_the_difference(measured):
   assert row(measured).verdict == ("equal" if off < 0.105 else "different")
 
 
+def test_what_was_computed_in_half_precision_is_measured_but_not_judged():
+  (found,) = verification.rows(CHECK, {"top1": 0.5}, 10_000, "bfloat16", [])
+  assert (found.dtype, found.verdict) == ("bfloat16", "measured")
+  assert found.remark.startswith("Computed in bfloat16")
+
+
 def test_nothing_is_judged_that_can_not_be_compared():
   assert row(50.0, judged=False).verdict == "measured"
-  (found,) = verification.rows(CHECK, {"top1": 0.5}, 12, ["The set is incomplete."])
+  (found,) = verification.rows(CHECK, {"top1": 0.5}, 12, "float32", ["The set is incomplete."])
   assert (found.verdict, found.remark) == ("measured", "The set is incomplete.")
   assert row(50.0, expected=None).verdict == "measured"
 
@@ -60,9 +66,9 @@ def test_nothing_is_judged_that_can_not_be_compared():
 def test_a_row_for_each_published_value_that_was_measured():
   others = (EXPECTED, released.Expected("top5", 99.0, 0.05, "a colab"))
   check = verification.dataclasses.replace(CHECK, expected=others)
-  found = verification.rows(check, {"top1": 0.9, "top5": 0.99}, 10, [])
+  found = verification.rows(check, {"top1": 0.9, "top5": 0.99}, 10, "float32", [])
   assert [(r.metric, r.measured) for r in found] == [("top1", 90.0), ("top5", 99.0)]
-  assert len(verification.rows(check, {"top1": 0.9}, 10, [])) == 1  # of few classes
+  assert len(verification.rows(check, {"top1": 0.9}, 10, "float32", [])) == 1  # of few classes
 
 
 def test_lines_have_their_columns_below_the_titles():
