@@ -40,3 +40,4 @@ def test_a_deterministic_run_has_its_option_from_the_environment(deterministic, 
   expected = {"XLA_FLAGS": "--xla_other=1 --xla_gpu_deterministic_ops=true"}
   variables = jobs.variables(running.config(deterministic=deterministic))
   assert variables == (expected if deterministic else {})
+  assert len(jobs.setup(running.config(deterministic=deterministic))) == deterministic

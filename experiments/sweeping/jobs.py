@@ -14,8 +14,13 @@ def job(one: grid.Planned, out: pathlib.Path, sweep: str) -> worker.Job:
 
 
 def variables(config: Any) -> dict[str, str]:
-  """Returns the environment variables that the process of a run needs besides."""
+  """Returns the environment variables that the process of a run needs besides, started here."""
   return determinism.variables() if config.deterministic else {}
+
+
+def setup(config: Any) -> list[str]:
+  """Returns the shell commands by which another machine has what `variables` gives a process."""
+  return [determinism.command()] if config.deterministic else []
 
 
 def settle(
