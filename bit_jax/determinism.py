@@ -2,9 +2,12 @@
 
 import os
 
+import jax
+
 from bit_jax import errors
 
-_FLAG = "--xla_gpu_deterministic_ops=true"
+_VARIABLE = "XLA_FLAGS"
+_OPTION = "--xla_gpu_deterministic_ops=true"
 
 
 def variables() -> dict[str, str]:
@@ -12,13 +15,18 @@ def variables() -> dict[str, str]:
 
   They must be set before a process first uses XLA, which then reads them.
   """
-  return {"XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {_FLAG}".strip()}
+  return {_VARIABLE: f"{os.environ.get(_VARIABLE, '')} {_OPTION}".strip()}
+
+
+def command() -> str:
+  """Returns the shell command that adds the option to what that shell has, on whatever machine."""
+  return f'export {_VARIABLE}="${{{_VARIABLE}:-}} {_OPTION}"'
 
 
 def require() -> None:
-  """Raises a `UserError` if the option isn't set."""
-  if _FLAG not in os.environ.get("XLA_FLAGS", ""):
+  """Raises a `UserError` if JAX computes on a GPU, and the option isn't set."""
+  if jax.default_backend() == "gpu" and _OPTION not in os.environ.get(_VARIABLE, ""):
     raise errors.UserError(
-      f"deterministic needs XLA_FLAGS={_FLAG} in the environment before the first computation; "
+      f"deterministic needs {_VARIABLE}={_OPTION} in the environment before the first computation; "
       f"python -m bit_jax.train sets it by itself."
     )

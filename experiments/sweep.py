@@ -39,21 +39,23 @@ def main(argv: Sequence[str]) -> None:
   folder = pathlib.Path(os.path.expanduser(args.out or f"runs/{name}")).absolute()
   if folder.is_file():
     raise errors.UserError(f"--out={args.out} is a file: give a folder, which needn't exist.")
-  jobs = _jobs(args.jobs)
+  most = _most(args.jobs)
   planned = grid.load(args.config, args.only)
   if args.dry_run:
     print(table.describe(planned, folder))
     return
   cluster = _cluster(args, folder / "slurm")
   with _locked(folder) as lock, interruption.StopRequest() as stop:
+    if cluster is None:  # whoever held the lock may have submitted some
+      slurm_cluster.require_no_jobs(folder / "slurm")
     queue = queueing.Queue(planned, folder)
     print(f"{_counted(queue)} in {folder}, {len(queue.done)} finished.", flush=True)
     for one, message in queue.failed.items():
       print(f"{one} can't be made: {message}", flush=True)
     if queue.left and cluster is not None:
-      slurm.Watch(queue, folder, name, cluster, jobs).run(stop)
+      slurm.Watch(queue, folder, name, cluster, most).run(stop)
     elif queue.left:
-      places = placement.places(*placement.local(), jobs)
+      places = placement.places(*placement.local(), most)
       local.Pool(queue, folder, name, places, lock).run(stop)
   _report(queue, folder)
 
@@ -75,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
   return parser
 
 
-def _jobs(text: str | None) -> int | None:
+def _most(text: str | None) -> int | None:
   try:
     return None if text is None else arguments.integer(None, 1).parse(text)
   except ValueError as e:
@@ -88,7 +90,6 @@ def _cluster(args: argparse.Namespace, folder: pathlib.Path) -> slurm_cluster.Cl
     return slurm_cluster.connect(args.slurm, folder)
   if args.slurm is not None:
     raise errors.UserError("--slurm goes with --executor=slurm.")
-  slurm_cluster.require_no_jobs(folder)
   return None
 
 

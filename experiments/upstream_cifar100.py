@@ -56,6 +56,7 @@ def _pretraining() -> Any:
   config.base_lr = LEARNING_RATE
   config.warmup_steps = _steps(WARMUP)
   config.decay_steps = tuple(_steps(epoch) for epoch in DECAYS)
+  config.checkpoint_every = grid.checkpoint_every(config.total_steps)
   config.mixup_alpha = 0.0
   config.reason = "this is pre-training, which the rule is not about"
   return config

@@ -25,7 +25,7 @@ def config(arguments="model=R14x0.5", dataset="cifar10", **fields):
 def reduced(arguments="model=R14x0.5", dataset="cifar10", **fields):
   """Returns a config of the reduced rule."""
   return config(
-    arguments, dataset, **{**REDUCED, "reason": rule.REASON, "length": 1 / rule.STEPS, **fields}
+    arguments, dataset, **{**REDUCED, "reason": rule.REASON, "length": 1 / rule.SHORTER, **fields}
   )
 
 

@@ -7,16 +7,25 @@ import pytest
 from experiments.results import attempts
 
 
+def one(seconds=1.5, started="2020-01-01T00:00:00+00:00", outcome="finished"):
+  return {"started": started, "seconds": seconds, "outcome": outcome}
+
+
 @pytest.mark.parametrize(
   ("noted", "seconds"),
   [
-    ([{"seconds": 1.5}, {"seconds": 2}], 3.5),
-    ([{"seconds": 1.5}, {"seconds": None}], None),
-    ([{"seconds": 1.5}, {"seconds": "2"}], None),
-    ([{"seconds": 1.5}, 2], None),
-    ([{"seconds": 1e308}, {"seconds": 1e308}], None),
-    ([{"seconds": 1e300}], None),
-    ([{"seconds": 1.5}, {"seconds": -2.5}], None),
+    ([one(1.5), one(2)], 3.5),
+    ([one(1.5), one(None)], None),
+    ([one(1.5), one("2")], None),
+    ([one(1.5), one(True)], None),
+    ([one(1.5), 2], None),
+    ([one(1.5), {"seconds": 2}], None),
+    ([one(1e308), one(1e308)], None),
+    ([one(10**400)], None),
+    ([one(1.5), one(-2.5)], None),
+    ([one(float("nan"))], None),
+    ([one(0)], None),
+    ([one(1.5), one(outcome=None)], None),
     ([], None),
     ("x", None),
     (None, None),
@@ -38,9 +47,7 @@ def test_seconds(noted, seconds):
 )
 def test_the_last_one_began(last, began):
   expected = None if began is None else datetime.datetime.fromisoformat(began)
-  assert (
-    attempts.last_began([{"started": "2020-01-01T00:00:00+00:00"}, {"started": last}]) == expected
-  )
+  assert attempts.last_began([one(), one(started=last)]) == expected
 
 
 @pytest.mark.parametrize("noted", [[], [1], [{}], {"started": "2026-11-22"}, None])

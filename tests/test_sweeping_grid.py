@@ -3,6 +3,7 @@
 import collections
 import csv
 import pathlib
+import re
 import textwrap
 
 import pytest
@@ -133,6 +134,67 @@ def test_a_run_that_cannot_be_made_says_why_and_leaves_the_others(written):
   assert right.mistake is None
 
 
+def test_mistakes_are_one_only_where_the_whole_config_is(written):
+  path = written("""
+    def get_runs():
+      for value in (-1, "many", -1):
+        yield grid.Run(digits(microbatch=value))
+      yield grid.Run(digits(resident_share=2.0))
+  """)
+  first, second, third = grid.load(path)
+  assert [one.listed for one in (first, second, third)] == [2, 1, 1]
+  assert "not -1" in first.mistake
+  assert "not 'many'" in second.mistake
+  assert "resident_share" in third.mistake
+
+
+@pytest.mark.parametrize(
+  ("change", "mistake"),
+  [
+    ("del config.dataset", "Its config has no dataset: begin with that of a file such as"),
+    ("del config.name", "Its config has no name: "),
+    ("del config.deterministic", "Its config has no deterministic: "),
+    ("del config.weights", "Its config has no weights: "),
+    ("config.more = {1, 2}", r"more={1, 2} can't be written as JSON"),
+    ("config.data_dir = sys", r"data_dir=<module 'sys' .* must be of type str"),
+    ("config.microbatch = {1}", r"microbatch=\{1\} can't be written as JSON"),
+    ("config.crop = 'wide'", "crop='wide' can't be used: it must be of type int"),
+    ("config.weights = 3", "weights=3 can't be used: it must be of type str"),
+    ("config.decay_steps = (1, 'x')", "Its config can't be used: "),
+  ],
+)
+def test_whatever_is_wrong_with_a_config_leaves_the_other_runs(written, change, mistake):
+  path = written(f"""
+    import sys
+
+    def get_runs():
+      import ml_collections
+
+      yield grid.Run(digits())
+      config = ml_collections.ConfigDict(digits().to_dict())
+      with config.unlocked(), config.ignore_type():
+        {change}
+      yield grid.Run(config)
+  """)
+  right, wrong = grid.load(path)
+  assert (right.mistake, wrong.spec) == (None, None)
+  assert re.match(mistake, wrong.mistake)
+
+
+def test_weights_of_an_earlier_run_need_their_field(written):
+  path = written("""
+    def get_runs():
+      first = grid.Run(digits())
+      yield first
+      config = digits()
+      with config.unlocked():
+        del config.weights
+      yield grid.Run(config, initialised_from=first)
+  """)
+  _, second = grid.load(path)
+  assert "weights" in second.mistake
+
+
 def test_only_takes_what_matches_and_what_that_waits_for(written):
   path = written("""
     def get_runs():
@@ -231,7 +293,12 @@ def test_the_offline_sweep_follows_the_reduced_rule_but_where_it_asks_about_it()
   )
   for one in planned:
     c = one.config
-    assert (c.resize, c.crop, c.batch_size, c.reason) == (56, 48, 64, reduced.REASON)
+    assert (c.resize, c.crop, c.batch_size) == (56, 48, 64)
+    rule = hyperrule.schedule(c.preset, experiment.num_examples(c, one.spec), c.batch_size)
+    is_a_fifth = c.total_steps * 5 == rule.total_steps
+    assert c.reason == (reduced.REASON if is_a_fifth else reduced.OTHER_LENGTH)
+  assert reduced.REASON == "reduced rule: 56 -> 48 pixels, batch 64, a fifth of the steps"
+  assert sum(one.config.reason == reduced.OTHER_LENGTH for one in planned) == 4 * 2 * 2
   small = [one.config for one in planned if one.config.shots == 1]
   assert {(c.total_steps, c.warmup_steps, c.decay_steps) for c in small} == {
     (100, 20, (40, 60, 80))

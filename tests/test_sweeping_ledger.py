@@ -55,6 +55,14 @@ def test_a_failure_is_noted_with_its_traceback_and_goes_when_the_run_is_finished
   assert ledger.failure(folder) is None
 
 
+def test_a_run_that_is_tried_again_has_no_error_any_more(tmp_path):
+  ledger.note_failure(tmp_path, "It said no.")
+  attempt = ledger.Attempt(tmp_path, "mine", {})
+  assert (ledger.failure(tmp_path), ledger.state(tmp_path)) == (None, "begun")
+  attempt.end("interrupted")
+  assert ledger.state(tmp_path) == "begun"
+
+
 def test_a_folder_tells_how_far_its_run_is(tmp_path):
   assert ledger.state(tmp_path / "none") == "open"
   assert ledger.last_step(tmp_path) == 0
@@ -62,8 +70,22 @@ def test_a_folder_tells_how_far_its_run_is(tmp_path):
   (tmp_path / "metrics.jsonl").write_text('{"step": 4}\n{"step": 8}\n{"st')
   assert ledger.last_step(tmp_path) == 8
   ledger.note_failure(tmp_path, "First it failed.")
-  (tmp_path / "result.json").write_text("{}")
+  (tmp_path / "result.json").write_text('{"top1": 0.5}')
   assert ledger.state(tmp_path) == "finished"
+
+
+@pytest.mark.parametrize("damage", ["", "{", "{}", "[]", '{"loss": 1}', '{"top1": "0.5"}'])
+def test_a_file_that_holds_no_result_finishes_no_run(tmp_path, damage):
+  (tmp_path / "result.json").write_text(damage)
+  assert (ledger.result(tmp_path), ledger.state(tmp_path)) == (None, "open")
+
+
+def test_of_long_metrics_the_end_is_read(tmp_path, monkeypatch):
+  lines = "".join(json.dumps({"step": step}) + "\n" for step in range(1, 5000))
+  (tmp_path / "metrics.jsonl").write_text(lines + '{"st')
+  assert ledger.last_step(tmp_path) == 4999
+  monkeypatch.setattr(ledger, "_TAIL", 20)  # which leaves one line whole, and a part of another
+  assert ledger.last_step(tmp_path) == 4999
 
 
 @pytest.mark.parametrize("line", ["{", "[]", '{"step": "x"}', '{"step": Infinity}', "[" * 100_000])
@@ -72,7 +94,21 @@ def test_a_foreign_line_of_metrics_tells_of_no_step(line, tmp_path):
   assert ledger.last_step(tmp_path) == 0
 
 
-@pytest.mark.parametrize("damage", ["", "{", "[]", '{"attempts": 3}', '{"attempts": [{"a": 1}]}'])
+FINE = {"started": "2026-01-01T00:00:00+00:00", "seconds": 3, "outcome": "running"}
+DAMAGED = [
+  *({**FINE, "started": None}, {**FINE, "started": "today"}, {**FINE, "seconds": "3"}),
+  *({**FINE, "seconds": -1}, {**FINE, "seconds": 1e300}, {**FINE, "outcome": None}, {"a": 1}, 1),
+]
+
+
+@pytest.mark.parametrize(
+  "damage",
+  [
+    *("", "{", "[]", "[" * 100_000, '{"attempts": 3}'),
+    *(json.dumps({"attempts": [FINE, attempt]}) for attempt in DAMAGED),
+    *(json.dumps({"attempts": [attempt, FINE]}) for attempt in DAMAGED),
+  ],
+)
 def test_damaged_records_are_as_if_they_were_not_there(tmp_path, damage):
   for name in ("sweep.json", "metrics.jsonl", "result.json", "error.json"):
     (tmp_path / name).write_text(f"{damage}\n")

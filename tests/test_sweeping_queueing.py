@@ -1,5 +1,6 @@
 """Tests of experiments.sweeping.queueing and experiments.sweeping.table: folders stand for runs."""
 
+import contextlib
 import dataclasses
 import json
 
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from bit_jax import experiment
 from configs import quickstart
 from experiments import footprint
-from experiments.sweeping import grid, ledger, queueing, table
+from experiments.sweeping import grid, ledger, progress, queueing, table
 
 
 def planned(name, after=None, mistake=None, steps=100):
@@ -73,16 +74,16 @@ def test_work_counts_operations_and_the_steps_of_runs_under_way(tmp_path):
   queue = queueing.Queue(runs, tmp_path)
   works = [footprint.flops(one.config, one.spec) for one in runs]
   assert queue.total_work == sum(works)
-  assert queue.work_done() == 0
+  assert queue.work().done == 0
   queue.take()
   (tmp_path / "a").mkdir()
   (tmp_path / "a" / "metrics.jsonl").write_text('{"step": 25}\n')
-  assert queue.work_done() == pytest.approx(works[0] / 4)
+  assert queue.work().done == pytest.approx(works[0] / 4)
   queue.finish("a")
-  assert queue.work_done() == works[0]
+  assert queue.work().done == works[0]
   queue.take()
   queue.fail("b", "It failed.")
-  assert queue.work_done() == queue.total_work
+  assert queue.work().done == queue.total_work
 
 
 def test_the_speed_of_today_is_known_by_what_was_made_today(tmp_path):
@@ -93,14 +94,48 @@ def test_the_speed_of_today_is_known_by_what_was_made_today(tmp_path):
   metrics.write_text('{"step": 75}\n')  # of an earlier sitting
   queue = queueing.Queue(runs, tmp_path)
   queue.take()
-  assert (queue.work_made(), queue.work_done()) == (0, pytest.approx(0.75 * work))
+  assert queue.work() == (pytest.approx(0.75 * work), 0)
   metrics.write_text('{"step": 85}\n')
-  assert queue.work_made() == pytest.approx(0.1 * work)
+  assert queue.work().made == pytest.approx(0.1 * work)
   queue.finish("a")
-  assert queue.work_made() == pytest.approx(0.25 * work)
+  assert queue.work().made == pytest.approx(0.25 * work)
   queue.take()
-  queue.fail("b", "It failed.")  # which says nothing of the speed
-  assert queue.work_made() == pytest.approx(0.25 * work)
+  queue.fail("b", "It failed.")  # before its first step
+  assert queue.work().made == pytest.approx(0.25 * work)
+
+
+def test_what_was_made_of_runs_that_failed_or_were_stopped_took_its_time_too(tmp_path):
+  runs = [planned("a"), planned("b")]
+  work = footprint.flops(runs[0].config, runs[0].spec)
+  queue = queueing.Queue(runs, tmp_path)
+  for name, step in (("a", 30), ("b", 20)):
+    queue.take()
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "metrics.jsonl").write_text(json.dumps({"step": step}) + "\n")
+  queue.put_back("a")
+  queue.fail("b", "It failed.")
+  assert queue.work().made == pytest.approx(0.5 * work)
+  queue.take()  # it goes on from step 30, or from its last save before
+  assert queue.work().made == pytest.approx(0.5 * work)
+  for step, made in ((25, 0.5), (40, 0.6)):
+    (tmp_path / "a" / "metrics.jsonl").write_text(json.dumps({"step": step}) + "\n")
+    assert queue.work().made == pytest.approx(made * work)
+  queue.finish("a")
+  assert queue.work().made == pytest.approx(1.2 * work)
+
+
+def test_an_update_of_the_progress_looks_at_each_run_once(tmp_path, monkeypatch, capsys):
+  looks = []
+  monkeypatch.setattr(ledger, "last_step", lambda folder: looks.append(folder.name) or 50)
+  monkeypatch.setattr(progress, "_EVERY", 0.0)
+  queue = queueing.Queue([planned("a"), planned("b"), planned("c")], tmp_path)
+  queue.take()
+  queue.take()
+  looks.clear()
+  with contextlib.closing(progress.Progress(queue)) as shown:
+    shown.update()
+  assert sorted(looks) == ["a", "b"]
+  assert "0 of 3 runs, 33% of the work" in capsys.readouterr().out
 
 
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=12), st.data())
@@ -154,7 +189,7 @@ def test_the_table_tells_the_time_left_at_the_speed_of_finished_runs(tmp_path):
   text = table.describe(runs, tmp_path)
   assert text.splitlines()[1].endswith("finished")
   assert "\n1 is finished, at " in text
-  assert text.endswith("at that speed all take 6.0 hours, the rest 4.0.")
+  assert text.endswith("at that speed all take 6.0 hours of one worker, the rest 4.0.")
 
 
 def test_where_no_run_can_be_made_the_table_says_so(tmp_path):

@@ -8,6 +8,7 @@ import contextlib
 import json
 import os
 import signal
+import subprocess
 import sys
 import textwrap
 import time
@@ -515,6 +516,21 @@ def test_a_queue_that_does_not_answer_says_nothing_of_its_jobs(stub, mine, capsy
   assert capsys.readouterr().out.count("squeue doesn't answer: no controller.") == 1
 
 
+def test_a_trouble_that_comes_again_is_told_again(stub, mine, capsys):
+  def story():
+    for _ in range(2):
+      (stub.folder / "silent").touch()
+      yield
+      yield
+      (stub.folder / "silent").unlink()
+      yield
+    mine.finish("a", 1)
+    yield
+
+  mine.watch(planned("a"), story=story)
+  assert capsys.readouterr().out.count("squeue doesn't answer: no controller.") == 2
+
+
 def test_without_a_look_at_the_queue_nothing_is_submitted(stub, mine):
   (stub.folder / "silent").touch()
   with pytest.raises(errors.UserError, match="squeue says: no controller"):
@@ -562,6 +578,36 @@ def test_options_reach_the_job(stub, mine):
   assert "--cpus-per-task=8" in command
 
 
+def test_options_of_0_reach_the_job(stub, mine):
+  def story():
+    mine.finish("a", 1)
+    yield
+
+  mine.watch(planned("a"), story=story, options="gpus_per_node=0,mem_gb=0,exclusive=false")
+  lines = (stub.folder / "script-1").read_text().splitlines()
+  assert {"#SBATCH --gpus-per-node=0", "#SBATCH --mem=0GB"} <= set(lines)
+  assert not any("exclusive" in line for line in lines)
+
+
+def test_a_deterministic_run_adds_its_option_on_the_node(stub, mine, monkeypatch):
+  monkeypatch.setenv("XLA_FLAGS", "--of_the_login_node")
+
+  def story():
+    mine.finish("a", 1)
+    yield
+
+  one = planned("a")
+  one.config.deterministic = True
+  mine.watch(one, story=story, options="setup=export XLA_FLAGS=--mine")
+  script = (stub.folder / "script-1").read_text()
+  assert "--of_the_login_node" not in script
+  setup = script.partition("# setup\n")[2].partition("# command")[0]
+  told = subprocess.run(
+    ["bash", "-c", f"{setup}printenv XLA_FLAGS"], capture_output=True, text=True, check=True
+  )
+  assert told.stdout == "--mine --xla_gpu_deterministic_ops=true\n"
+
+
 def test_without_options_a_job_has_hours_and_minutes_to_save(stub, mine):
   def story():
     mine.finish("a", 1)
@@ -583,7 +629,7 @@ def test_every_option_is_one_of_submitit(stub, tmp_path):
   names = [*slurm_cluster._SHARED, *slurm_cluster._OWN]
   options = {name: values.get(name, "text") for name in names}
   cluster = slurm_cluster.Cluster(tmp_path / "slurm", options)
-  assert cluster.submit("a", jobs.job(planned("a"), tmp_path, "mine"), {}) == "1"
+  assert cluster.submit("a", jobs.job(planned("a"), tmp_path, "mine"), []) == "1"
   script = (stub.folder / "script-1").read_text()
   for name in ("partition", "gres", "wckey", "mail_user", "mem_per_cpu"):
     assert f"#SBATCH --{name.replace('_', '-')}=text" in script
@@ -597,6 +643,12 @@ def test_every_option_is_one_of_submitit(stub, tmp_path):
     (["--executor=slurm", "--slurm=nodes=2"], ["no Slurm option 'nodes'", "gpus_per_node"]),
     (["--executor=slurm", "--slurm=timeout_min=long"], ["timeout_min=long", "whole number"]),
     (["--executor=slurm", "--slurm=mem_gb=8GB"], ["mem_gb=8GB", "a number of gigabytes"]),
+    (["--executor=slurm", "--slurm=mem_gb=nan"], ["mem_gb=nan", "a number of gigabytes"]),
+    (["--executor=slurm", "--slurm=mem_gb=-1"], ["mem_gb=-1", "a number of gigabytes"]),
+    (
+      ["--executor=slurm", "--slurm=timeout_min=2,signal_delay_s=120"],
+      ["signal_delay_s=120", "timeout_min=2, 120 seconds"],
+    ),
     (["--executor=slurm", "--slurm=exclusive=maybe"], ["exclusive=maybe", "true or false"]),
   ],
 )
@@ -635,8 +687,27 @@ def test_runs_are_not_made_here_while_slurm_has_them(stub, mine, tmp_path, capsy
     mine.watch(planned("a"), story=story)
   assert command(tmp_path) == commands.MISTAKE
   assert "go on with --executor=slurm, or cancel them first: scancel 1" in capsys.readouterr().err
+  (stub.folder / "silent").touch()  # then nobody knows
+  assert command(tmp_path) == commands.MISTAKE
+  assert "Slurm's queue can't be read: squeue says: no controller." in capsys.readouterr().err
+  slurm_cluster.require_no_jobs(tmp_path / "other" / "slurm")  # which has never had any
+  (stub.folder / "silent").unlink()
   stub.end(1, "CANCELLED")
   slurm_cluster.require_no_jobs(mine.out / "slurm")
+
+
+def test_whether_slurm_has_runs_is_asked_once_no_other_sweep_is_at_work(
+  stub, tmp_path, monkeypatch, capsys
+):
+  @contextlib.contextmanager
+  def locked(folder):
+    cluster = slurm_cluster.connect(None, folder / "slurm")  # by the sweep that is waited for
+    cluster.submit("a", jobs.job(planned("a"), folder, "mine"), [])
+    yield 0
+
+  monkeypatch.setattr(sweep, "_locked", locked)
+  assert command(tmp_path) == commands.MISTAKE
+  assert "cancel them first: scancel 1" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("number", [signal.SIGUSR2, signal.SIGTERM])

@@ -29,6 +29,7 @@ def test_the_pretraining_is_the_papers_in_epochs(planned):
   assert c.warmup_steps / c.total_steps == pytest.approx(5_000 / 28_100, abs=2e-3)
   assert c.base_lr == pytest.approx(0.48 * c.batch_size / 4_096)  # the paper's rate at its batch
   assert (c.mixup_alpha, c.momentum) == (0, 0.9)
+  assert c.checkpoint_every == c.total_steps // 20  # what a kill costs at most
 
 
 def test_what_follows_is_the_whole_rule(planned):

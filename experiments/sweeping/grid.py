@@ -15,6 +15,8 @@ another run, and one that is listed twice is run once.
 
 import dataclasses
 import fnmatch
+import hashlib
+import json
 import os
 import runpy
 import traceback
@@ -23,6 +25,7 @@ from typing import Any
 
 from bit_jax import commands, errors, experiment
 from bit_jax.data import datasets
+from configs import base
 
 _MODEL = "model.npz"
 _FEW_STEPS = 100
@@ -85,13 +88,22 @@ def scored_at_the_end(config: Any) -> Any:
   """
   steps = experiment.resolve(config)[0].total_steps
   config.eval_every = steps
-  # What a kill costs: a twentieth of a run, but no less than is quickly made again.
-  config.checkpoint_every = max(_FEW_STEPS, steps // 20)
+  config.checkpoint_every = checkpoint_every(steps)
   return config
 
 
+def checkpoint_every(total_steps: int) -> int:
+  """Returns the steps between two saves of a run: what a kill costs at most.
+
+  A twentieth of the run, but no less than is quickly made again.
+  """
+  return max(_FEW_STEPS, total_steps // 20)
+
+
 def load(path: str, only: str | None = None) -> list[Planned]:
-  """Returns the runs of a sweep file, each once, in its order; needs no data or weights.
+  """Returns the runs of a sweep file, each once, in its order.
+
+  Needs no weights, and of the data only what describes the user's own images (`data_path`).
 
   Args:
     path: The sweep file.
@@ -154,15 +166,54 @@ def _plan(run: Run, names: dict[int, str], path: str) -> Planned:
         f"The sweep file {path} yields a run that is initialised from one that it hasn't yielded: "
         f"initialised_from takes an earlier grid.Run (a file's path goes into config.weights)."
       )
-    config.weights = f"{after}/{_MODEL}"  # below the sweep's folder, wherever that lies
   labels = {} if run.start is None else {"start": run.start}
   try:
+    if after is not None:
+      config.weights = f"{after}/{_MODEL}"  # below the sweep's folder, wherever that lies
+    _require_fields(config)
     resolved, spec = experiment.resolve(config)
+    name = os.path.basename(experiment.default_workdir(resolved))
   except errors.UserError as e:
-    name = f"{config.name}-{experiment.config_hash(config)}"
-    return Planned(name, config, None, labels, after, str(e))
-  name = os.path.basename(experiment.default_workdir(resolved))
+    return _mistaken(config, labels, after, str(e))
+  except Exception as e:  # of whatever type its fields are; the other runs go on
+    mistake = f"Its config can't be used: {type(e).__name__}: {str(e).rstrip('.')}."
+    return _mistaken(config, labels, after, mistake)
   return Planned(name, resolved, spec, labels, after, None)
+
+
+def _mistaken(config: Any, labels: dict[str, str], after: str | None, mistake: str) -> Planned:
+  """Returns a run that can't be made; its name stands for its whole config.
+
+  Any field may be the mistake, those included that are not part of a run's identity.
+  """
+  text = repr(sorted(config.to_dict().items(), key=str))
+  digits = hashlib.sha256(text.encode()).hexdigest()[:8]
+  name = os.path.basename(f"{config.get('name')}-{digits}")
+  return Planned(name, config, None, labels, after, mistake)
+
+
+def _require_fields(config: Any) -> None:
+  """Raises a `UserError` if a field isn't there, is of another type, or can't be written down."""
+  expected = base.get_config()
+  if lacking := [name for name in expected if name not in config]:
+    raise errors.UserError(
+      f"Its config has no {', '.join(lacking)}: begin with that of a file such as "
+      f"configs/cifar10.py."
+    )
+  fields = config.to_dict()
+  for name in expected:
+    kind, value = expected.get_type(name), fields[name]
+    accepted = {float: (float, int), tuple: (tuple, list)}.get(kind, kind)
+    if value is not None and not isinstance(value, accepted):
+      raise errors.UserError(f"{name}={value!r} can't be used: it must be of type {kind.__name__}.")
+  for name, value in fields.items():
+    try:
+      json.dumps(value)
+    except (TypeError, ValueError) as e:
+      raise errors.UserError(
+        f"{name}={value!r} can't be written as JSON: fields are texts, numbers, True, False, None, "
+        f"or tuples of them."
+      ) from e
 
 
 def _matched(only: str | None) -> str:

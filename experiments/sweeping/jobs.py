@@ -3,7 +3,7 @@
 import pathlib
 from typing import Any
 
-from bit_jax import determinism
+from bit_jax import determinism, runs
 from experiments.sweeping import grid, ledger, progress, queueing, worker
 
 
@@ -14,8 +14,13 @@ def job(one: grid.Planned, out: pathlib.Path, sweep: str) -> worker.Job:
 
 
 def variables(config: Any) -> dict[str, str]:
-  """Returns the environment variables that the process of a run needs besides."""
+  """Returns the environment variables that the process of a run needs besides, started here."""
   return determinism.variables() if config.deterministic else {}
+
+
+def setup(config: Any) -> list[str]:
+  """Returns the shell commands by which another machine has what `variables` gives a process."""
+  return [determinism.command()] if config.deterministic else []
 
 
 def settle(
@@ -42,6 +47,14 @@ def settle(
     return
   if why is not None:
     ledger.note_failure(out / name, why)
-  message = ledger.failure(out / name) or "It left neither a result nor an error."
+  message = ledger.failure(out / name) or _silent(out / name)
   for one in [name, *queue.fail(name, message)]:
     shown.ended(one, f"FAILED: {queue.failed[one]}")
+
+
+def _silent(folder: pathlib.Path) -> str:
+  """Returns a sentence on a run that is said to be over, and left no error."""
+  path = folder / runs.RESULT
+  if path.exists():
+    return f"{path} holds no result: delete it."
+  return "It left neither a result nor an error."

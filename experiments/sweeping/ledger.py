@@ -15,10 +15,13 @@ SWEEP, ERROR, LOG = "sweep.json", "error.json", "log.txt"  # files of a run fold
 State = Literal["finished", "failed", "begun", "open"]
 Outcome = Literal["finished", "failed", "interrupted"]
 
+_LONGEST = 1e10  # seconds, some 300 years: what is said to have taken longer is damaged
+_TAIL = 1 << 14  # bytes, many times a line of metrics
+
 
 def state(folder: pathlib.Path) -> State:
-  """Returns how far the run of a folder is; one that failed and was begun again is 'failed'."""
-  if (folder / runs.RESULT).exists():
+  """Returns how far the run of a folder is; one that failed and was begun again is 'begun'."""
+  if result(folder) is not None:
     return "finished"
   if (folder / ERROR).exists():
     return "failed"
@@ -47,8 +50,10 @@ def seconds(folder: pathlib.Path) -> float | None:
 def last_step(folder: pathlib.Path) -> int:
   """Returns the number of steps of which a run has told, 0 if of none."""
   try:
-    lines = (folder / reporting.METRICS).read_text().splitlines(keepends=True)
-    whole = [line for line in lines if line.endswith("\n")]  # the last may be half-written
+    with (folder / reporting.METRICS).open("rb") as file:
+      file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))
+      lines = file.read().splitlines(keepends=True)
+    whole = [line for line in lines if line.endswith(b"\n")]  # the last may be half-written
     return int(json.loads(whole[-1])["step"]) if whole else 0
   except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError):
     # The run itself will say what is wrong.
@@ -56,19 +61,35 @@ def last_step(folder: pathlib.Path) -> int:
 
 
 def result(folder: pathlib.Path) -> dict[str, Any] | None:
-  """Returns the result of a finished run; None if there is none that can be read."""
+  """Returns the result of a finished run, which has a number 'top1'; None if there is none."""
   try:
     found = runs.finished(folder)
-  except errors.UserError:
+  except (errors.UserError, OSError, RecursionError):
     return None
-  return found if isinstance(found, dict) and "top1" in found else None
+  return found if isinstance(found, dict) and type(found.get("top1")) in (int, float) else None
+
+
+def checked(attempts: Any) -> list[dict[str, Any]]:
+  """Returns the attempts of a record; none where any of them is damaged, or they are no list.
+
+  Each has when it 'started' (as `began` reads it), its 'seconds' (at least 0; None: not known), and
+  its 'outcome' (an `Outcome`, 'running' or 'killed').
+  """
+  sound = isinstance(attempts, list) and all(map(_is_attempt, attempts))
+  return attempts if sound else []
+
+
+def began(attempt: dict[str, Any]) -> datetime.datetime:
+  """Returns when an attempt began, with its time zone: UTC, unless it names another."""
+  moment = datetime.datetime.fromisoformat(attempt["started"])
+  return moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)
 
 
 class Attempt:
   """One try of a run, noted in its folder from its beginning: `sweep.json`."""
 
   def __init__(self, folder: pathlib.Path, sweep: str, labels: dict[str, str]):
-    """Notes the beginning.
+    """Notes the beginning; what was wrong with an earlier attempt isn't any more.
 
     Args:
       folder: The run folder, which exists.
@@ -81,6 +102,7 @@ class Attempt:
     attempts.append({"started": _now(), "seconds": None, "outcome": "running", **_where()})
     self._record: dict[str, Any] = {"sweep": sweep, "labels": labels, "attempts": attempts}
     runs.write_json(folder / SWEEP, self._record)
+    (folder / ERROR).unlink(missing_ok=True)
 
   def end(self, outcome: Outcome) -> None:
     """Notes what came of it, and how many seconds it took; a finished run has no error any more."""
@@ -114,17 +136,27 @@ def failure(folder: pathlib.Path) -> str | None:
   try:
     noted = runs.read_json(folder / ERROR)
     return None if noted is None else str(noted["message"])
-  except (errors.UserError, TypeError, KeyError):
+  except (errors.UserError, OSError, RecursionError, TypeError, KeyError):
     return f"It failed, and {ERROR} is damaged."
 
 
 def _attempts(folder: pathlib.Path) -> list[dict[str, Any]]:
   """Returns the attempts on record; none where the record is damaged, as by a power cut."""
   try:
-    attempts = (runs.read_json(folder / SWEEP) or {})["attempts"]
-    return [a for a in attempts if {"started", "seconds", "outcome"} <= a.keys()]
-  except (errors.UserError, TypeError, KeyError, AttributeError):
+    record = runs.read_json(folder / SWEEP)
+  except (errors.UserError, OSError, RecursionError):
     return []
+  return checked(record.get("attempts")) if isinstance(record, dict) else []
+
+
+def _is_attempt(value: Any) -> bool:
+  try:
+    began(value)
+    seconds, outcome = value["seconds"], value["outcome"]
+  except (TypeError, ValueError, KeyError):
+    return False
+  known = type(seconds) in (int, float) and 0 <= seconds < _LONGEST
+  return isinstance(outcome, str) and (known or seconds is None)
 
 
 def _closed(attempt: dict[str, Any], log: pathlib.Path) -> dict[str, Any]:
@@ -134,7 +166,7 @@ def _closed(attempt: dict[str, Any], log: pathlib.Path) -> dict[str, Any]:
   """
   if attempt["outcome"] != "running":
     return attempt
-  started = datetime.datetime.fromisoformat(attempt["started"]).timestamp()
+  started = began(attempt).timestamp()
   seconds = max(0.0, log.stat().st_mtime - started) if log.exists() else None
   return {**attempt, "seconds": seconds, "outcome": "killed"}
 

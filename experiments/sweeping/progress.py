@@ -36,33 +36,37 @@ class Progress:
     """Tells what became of a run."""
     queue = self._queue
     number = len(queue.done) + len(queue.failed)
-    self.say(f"[{number:>{len(str(len(queue)))}}/{len(queue)}] {name} ({self._left()}): {told}")
+    left = self._left(queue.work())
+    self.say(f"[{number:>{len(str(len(queue)))}}/{len(queue)}] {name} ({left}): {told}")
 
   def update(self, more: str = "") -> None:
     """Shows how far it is now, and what else there is to tell; to be called every second or so."""
-    share = self._share()
+    if self._bar.disable and time.monotonic() - self._told <= _EVERY:
+      return
+    work = self._queue.work()
+    share = self._share(work)
     text = f"{len(self._queue.done)} of {len(self._queue)} runs, {share:.0%} of the work; "
     text += f"{more}; " if more else ""
     if not self._bar.disable:
       self._bar.n = share
-      self._bar.set_description_str(text + self._left())
-    elif time.monotonic() - self._told > _EVERY:
+      self._bar.set_description_str(text + self._left(work))
+    else:
       self._told = time.monotonic()
       now = ", ".join(self._queue.under_way)
-      self.say(f"{text}{self._left()}{f'; now {now}' if now and not more else ''}")
+      self.say(f"{text}{self._left(work)}{f'; now {now}' if now and not more else ''}")
 
   def close(self) -> None:
     """Takes the bar away."""
     self._bar.close()
 
-  def _share(self) -> float:
+  def _share(self, work: queueing.Work) -> float:
     total = self._queue.total_work
-    return self._queue.work_done() / total if total else 1.0
+    return work.done / total if total else 1.0
 
-  def _left(self) -> str:
+  def _left(self, work: queueing.Work) -> str:
     """Returns how long it will take, by the speed since the beginning, counted in operations."""
-    seconds, made = time.monotonic() - self._began, self._queue.work_made()
-    if made <= 0:
+    seconds = time.monotonic() - self._began
+    if work.made <= 0:
       return "time left not known yet"
-    rest = (self._queue.total_work - self._queue.work_done()) * seconds / made
+    rest = (self._queue.total_work - work.done) * seconds / work.made
     return f"{reporting.format_seconds(rest)} left"

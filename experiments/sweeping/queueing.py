@@ -2,9 +2,23 @@
 
 import pathlib
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from experiments import footprint
 from experiments.sweeping import grid, ledger
+
+
+class Work(NamedTuple):
+  """How far a queue is, in FLOPs.
+
+  Attributes:
+    done: What needn't be done any more, steps of runs under way included.
+    made: What was made since the queue began, of whatever became of it: what today's speed is known
+      by.
+  """
+
+  done: float
+  made: float
 
 
 class Queue:
@@ -78,7 +92,7 @@ class Queue:
 
   def fail(self, name: str, message: str) -> list[str]:
     """Notes that a run failed; returns the names of those that needed it, which fail with it."""
-    self._under_way.pop(name, None)
+    self._leave(name)
     self._waiting = [n for n in self._waiting if n != name]
     self.failed[name] = message
     fallen = []
@@ -90,23 +104,28 @@ class Queue:
 
   def put_back(self, name: str) -> None:
     """Notes that a run was stopped and is to be made later."""
-    self._under_way.pop(name, None)
+    self._leave(name)
     self._waiting.insert(0, name)
 
-  def work_done(self) -> float:
-    """Returns the FLOPs of what needn't be done any more, steps of runs under way included."""
-    over = sum(self._work[name] for name in self.done | self.failed.keys())
-    return over + sum(map(self._steps_done, self._under_way))
-
-  def work_made(self) -> float:
-    """Returns the FLOPs of what was made since this queue began: what today's speed is known by."""
-    return self._made + sum(
-      self._steps_done(name) - before for name, before in self._under_way.items()
-    )
+  def work(self) -> Work:
+    """Returns how far it is; looks at what the runs under way have told."""
+    done = sum(self._work[name] for name in self.done | self.failed.keys())
+    made = self._made
+    for name, before in self._under_way.items():
+      steps = self._steps_done(name)
+      done += steps
+      made += max(0.0, steps - before)
+    return Work(done, made)
 
   def _begin(self, name: str) -> None:
     self._waiting.remove(name)
     self._under_way[name] = self._steps_done(name)
+
+  def _leave(self, name: str) -> None:
+    """Notes that a run isn't under way any more, if it was, with what was made of it."""
+    if name in self._under_way:
+      # Fewer where it went on from its last save, and was stopped before it told of more.
+      self._made += max(0.0, self._steps_done(name) - self._under_way.pop(name))
 
   def _steps_done(self, name: str) -> float:
     """Returns the FLOPs of the steps of which a run has told."""

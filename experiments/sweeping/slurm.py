@@ -71,7 +71,7 @@ class Watch:
     self._cluster, self._most = cluster, most
     self._jobs: dict[str, _Watched] = {}  # by the run's name
     self._fruitless: collections.Counter[str] = collections.Counter()
-    self._trouble = ""  # what Slurm said when it last didn't do what it was asked to
+    self._troubles: dict[str, str] = {}  # by program, what it said since it last did as asked
 
   def run(self, stop: interruption.StopRequest) -> None:
     """Makes all runs.
@@ -93,21 +93,16 @@ class Watch:
 
   def _adopt(self, shown: progress.Progress) -> None:
     """Takes over the jobs that an earlier process has submitted."""
-    try:
-      jobs = self._cluster.jobs()
-    except slurm_cluster.NoAnswer as e:  # a run must not be submitted a second time
-      raise errors.UserError(f"Slurm's queue can't be read: squeue says: {e}.") from e
-    for number, job in jobs.items():
-      if job.over:
-        continue
-      if not job.told:  # it does nothing, and its run is submitted anew
+    for number, listed in self._cluster.alive().items():
+      name = listed.name
+      if not listed.told:  # it does nothing, and its run is submitted anew
         self._cluster.cancel(number)
         shown.say(
-          f"{job.name}: job {number} cancelled: whoever submitted it was killed before it was told "
+          f"{name}: job {number} cancelled: whoever submitted it was killed before it was told "
           f"what to do"
         )
-      elif self._queue.resume(job.name):
-        self._jobs[job.name] = _Watched(number, ledger.last_step(self._out / job.name), job.state)
+      elif self._queue.resume(name):
+        self._jobs[name] = _Watched(number, ledger.last_step(self._out / name), listed.state)
     if self._jobs:
       shown.say(f"Slurm's queue has {len(self._jobs)} of them already: {self._numbers()}.")
 
@@ -119,13 +114,13 @@ class Watch:
         return
       job = jobs.job(one, self._out, self._sweep)
       try:
-        number = self._cluster.submit(one.name, job, jobs.variables(one.config))
+        number = self._cluster.submit(one.name, job, jobs.setup(one.config))
       except slurm_cluster.NoAnswer as e:
         self._queue.put_back(one.name)
         if not stop.requested:  # Ctrl-C ends sbatch as well
           self._refused(e, shown)
         return
-      self._trouble = ""
+      self._troubles.pop("sbatch", None)
       self._jobs[one.name] = _Watched(number, ledger.last_step(self._out / one.name))
       shown.say(f"{one.name}: job {number}")
 
@@ -133,20 +128,21 @@ class Watch:
     """Tells that a job wasn't taken, which may change as others end, if there are others."""
     if not self._jobs:
       raise errors.UserError(f"Slurm takes no job: sbatch says: {error}.") from error
-    self._tell_trouble(f"sbatch takes no further job for now: {error}.", shown)
+    self._tell_trouble("sbatch", f"sbatch takes no further job for now: {error}.", shown)
 
   def _look(self, shown: progress.Progress) -> None:
     """Notes what became of the jobs."""
     try:
       known = self._cluster.jobs()
     except slurm_cluster.NoAnswer as e:
-      self._tell_trouble(f"squeue doesn't answer: {e}.", shown)
+      self._tell_trouble("squeue", f"squeue doesn't answer: {e}.", shown)
       return
+    self._troubles.pop("squeue", None)
     for name, watched in list(self._jobs.items()):
-      job = known.get(watched.number)
-      if job is not None:
-        watched.state, watched.reason = job.state, job.reason
-      watched.gone = watched.gone + 1 if job is None or job.over else 0
+      listed = known.get(watched.number)
+      if listed is not None:
+        watched.state, watched.reason = listed.state, listed.reason
+      watched.gone = watched.gone + 1 if listed is None or listed.over else 0
       noted = ledger.outcome(self._out / name, watched.number) in ("failed", "interrupted")
       if watched.gone >= (2 if noted else _GONE) or self._is_finished(name):
         self._settle(name, self._jobs.pop(name), shown)
@@ -195,18 +191,18 @@ class Watch:
 
   def _told(self) -> str:
     """Returns how many jobs run, and how many wait and for what."""
-    waiting = [job for job in self._jobs.values() if job.state == "PENDING"]
-    reasons = ", ".join(sorted({job.reason for job in waiting} - {"None"}))
+    waiting = [watched for watched in self._jobs.values() if watched.state == "PENDING"]
+    reasons = ", ".join(sorted({watched.reason for watched in waiting} - {"None"}))
     return (
       f"jobs: {len(self._jobs) - len(waiting)} running, {len(waiting)} waiting"
       f"{f' ({reasons})' if reasons else ''}"
     )
 
-  def _tell_trouble(self, trouble: str, shown: progress.Progress) -> None:
-    """Tells of it once."""
-    if trouble != self._trouble:
+  def _tell_trouble(self, program: str, trouble: str, shown: progress.Progress) -> None:
+    """Tells of it once, until the program does again as asked."""
+    if trouble != self._troubles.get(program):
       shown.say(trouble)
-    self._trouble = trouble
+    self._troubles[program] = trouble
 
   def _farewell(self) -> str:
     left = f"Stopped with {self._queue.left} of {len(self._queue)} runs to go"
@@ -218,7 +214,7 @@ class Watch:
     )
 
   def _numbers(self) -> str:
-    return " ".join(sorted((job.number for job in self._jobs.values()), key=int))
+    return " ".join(sorted((watched.number for watched in self._jobs.values()), key=int))
 
 
 def _wait(stop: interruption.StopRequest) -> None:

@@ -10,12 +10,13 @@ import contextlib
 import dataclasses
 import importlib.util
 import io
+import math
 import os
 import pathlib
 import shlex
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bit_jax import arguments, errors
@@ -28,10 +29,20 @@ _HOURS = 4
 _PATIENCE = 60.0  # seconds for Slurm to answer
 _SEPARATOR = "\x1f"  # of squeue's columns: in no name and no path
 
+
+def _gigabytes(text: str) -> float:
+  number = float(text)
+  if not (math.isfinite(number) and number >= 0):
+    raise ValueError
+  return number
+
+
 # submitit's options for one process on one node; the others don't go together with a run.
 _SHARED = {
   "timeout_min": arguments.integer(_HOURS * 60, 1),
-  "mem_gb": arguments.Argument(None, float, "a number of gigabytes"),
+  "mem_gb": arguments.Argument(
+    None, _gigabytes, "a number of gigabytes, 0 for all that a node has"
+  ),
   "cpus_per_task": arguments.integer(None, 1),
   "gpus_per_node": arguments.integer(None, 0),
 }
@@ -75,7 +86,7 @@ class NoAnswer(Exception):  # noqa: N818 - it may answer the next time
 
 
 @dataclasses.dataclass(frozen=True)
-class Job:
+class Listed:
   """A job as squeue tells of it.
 
   Attributes:
@@ -106,13 +117,13 @@ class Cluster:
     """Takes where submitit writes, and the values of the options (`options`)."""
     self._folder, self._options = folder, options
 
-  def submit(self, name: str, job: worker.Job, variables: Mapping[str, str]) -> str:
+  def submit(self, name: str, job: worker.Job, setup: Sequence[str]) -> str:
     """Submits a run; returns the job's number.
 
     Args:
       name: Of the run.
       job: What is to be done.
-      variables: Environment variables besides.
+      setup: Shell commands that come before it, after the user's own.
 
     Raises:
       NoAnswer: Slurm doesn't take it.
@@ -122,44 +133,55 @@ class Cluster:
     from experiments.sweeping import slurm_job
 
     executor = submitit.AutoExecutor(self._folder, cluster="slurm")
-    executor.update_parameters(**self._parameters(name, variables))
+    executor.update_parameters(**self._parameters(name, setup))
     try:
       with contextlib.redirect_stderr(io.StringIO()):  # the message comes with the error
         return executor.submit(slurm_job.make, job).job_id
     except (submitit.core.utils.FailedJobError, submitit.core.utils.FailedSubmissionError) as e:
       raise NoAnswer(" ".join(str(e).split()) or "it gives no reason") from e
 
-  def _parameters(self, name: str, variables: Mapping[str, str]) -> dict[str, Any]:
+  def _parameters(self, name: str, setup: Sequence[str]) -> dict[str, Any]:
     """Returns submitit's parameters of a job."""
-    o = {k: v for k, v in self._options.items() if v not in (None, False)}
+    o = {k: v for k, v in self._options.items() if v is not None and v is not False}
     # A step, an evaluation and the save must come between the signal and the end.
     delay = min(300, o["timeout_min"] * 60 // 5)
     path = shlex.quote(str(_ROOT)) + "${PYTHONPATH:+:$PYTHONPATH}"
-    exports = [f"export {k}={shlex.quote(v)}" for k, v in variables.items()]
     own = {
       "signal_delay_s": delay,
       **{k: v for k, v in o.items() if k in _OWN},
       "job_name": name,
-      "setup": [*o.get("setup", []), f"export PYTHONPATH={path}", *exports],
+      "setup": [*o.get("setup", []), f"export PYTHONPATH={path}", *setup],
     }
     if "cpus_per_task" in o:  # since 22.05, srun doesn't take it from the job
       own["srun_args"] = [f"--cpus-per-task={o['cpus_per_task']}"]
     shared = {k: v for k, v in o.items() if k in _SHARED}
     return {**shared, **{f"slurm_{k}": v for k, v in own.items()}}
 
-  def jobs(self) -> dict[str, Job]:
+  def jobs(self) -> dict[str, Listed]:
     """Returns {number: job} of the jobs of this sweep that squeue knows.
 
     Raises:
       NoAnswer: It doesn't answer.
     """
     here = {path.name for path in self._folder.glob("*")}
-    jobs = {}
-    for number, job in _listed().items():
+    mine = {}
+    for number, listed in _listed().items():
       told = f"{number}_submitted.pkl" in here
-      if told or job.script in here:
-        jobs[number] = dataclasses.replace(job, told=told)
-    return jobs
+      if told or listed.script in here:
+        mine[number] = dataclasses.replace(listed, told=told)
+    return mine
+
+  def alive(self) -> dict[str, Listed]:
+    """Returns those of `jobs` that haven't ended.
+
+    Raises:
+      UserError: squeue doesn't answer, and without it nothing must be begun: no run may be made
+        twice at a time.
+    """
+    try:
+      return {number: listed for number, listed in self.jobs().items() if not listed.over}
+    except NoAnswer as e:
+      raise errors.UserError(f"Slurm's queue can't be read: squeue says: {e}.") from e
 
   def cancel(self, number: str) -> None:
     """Cancels a job, if Slurm answers."""
@@ -183,6 +205,12 @@ def connect(text: str | None, folder: pathlib.Path) -> Cluster:
       Slurm isn't here.
   """
   options = arguments.parse(text, {**_SHARED, **_OWN}, "Slurm option")
+  delay, minutes = options["signal_delay_s"], options["timeout_min"]
+  if delay is not None and delay >= 60 * minutes:
+    raise errors.UserError(
+      f"The Slurm option signal_delay_s={delay} can't be used: jobs are asked to save so many "
+      f"seconds before their time is over, and have timeout_min={minutes}, {60 * minutes} seconds."
+    )
   if importlib.util.find_spec("submitit") is None:
     raise errors.UserError("--executor=slurm needs submitit: python -m pip install submitit.")
   missing = [program for program in _PROGRAMS if shutil.which(program) is None]
@@ -195,27 +223,29 @@ def connect(text: str | None, folder: pathlib.Path) -> Cluster:
 
 
 def require_no_jobs(folder: pathlib.Path) -> None:
-  """Raises a `UserError` if jobs of the sweep whose folder of submitit this is are in the queue."""
+  """Raises a `UserError` if a sweep has jobs in the queue, or that can't be known.
+
+  Args:
+    folder: Of submitit; where there is none, the sweep has submitted no job.
+  """
   if not folder.is_dir() or shutil.which("squeue") is None:
     return
-  with contextlib.suppress(NoAnswer):
-    jobs = Cluster(folder, {}).jobs()
-    if numbers := " ".join(number for number, job in jobs.items() if not job.over):
-      raise errors.UserError(
-        f"Slurm's queue has jobs of this sweep: go on with --executor=slurm, or cancel them first: "
-        f"scancel {numbers}"
-      )
+  if numbers := " ".join(Cluster(folder, {}).alive()):
+    raise errors.UserError(
+      f"Slurm's queue has jobs of this sweep: go on with --executor=slurm, or cancel them first: "
+      f"scancel {numbers}"
+    )
 
 
-def _listed() -> dict[str, Job]:
+def _listed() -> dict[str, Listed]:
   """Returns {number: job} of all jobs of the user that squeue knows."""
   columns = _SEPARATOR.join(("%A", "%T", "%r", "%j", "%o"))
   command = ["squeue", "--noheader", "--states=all", f"--user={os.getuid()}"]
-  listed = {}
+  found = {}
   for line in _answer([*command, f"--format={columns}"]).splitlines():
     number, state, reason, name, script = line.split(_SEPARATOR)
-    listed[number] = Job(name, state, reason, os.path.basename(script))
-  return listed
+    found[number] = Listed(name, state, reason, os.path.basename(script))
+  return found
 
 
 def _answer(command: list[str]) -> str:

@@ -84,7 +84,11 @@ def _totals(planned: Sequence[grid.Planned], takes: Mapping[str, _Takes]) -> Ite
 
 
 def _hours(takes: Mapping[str, _Takes], finished: Sequence[str], out: pathlib.Path) -> str:
-  """Returns how long they take at the speed of those that are finished here."""
+  """Returns how long they take at the speed of those that are finished here.
+
+  In hours of one worker: how many are at work at once isn't known before, nor whether each is then
+  as fast.
+  """
   seconds = {name: s for name in finished if (s := ledger.seconds(out / name))}
   if not seconds:
     return "How many hours they take is told once a run is finished here."
@@ -93,6 +97,6 @@ def _hours(takes: Mapping[str, _Takes], finished: Sequence[str], out: pathlib.Pa
   left = sum(work.values()) - sum(work[name] for name in finished)
   return (
     f"{len(finished)} {'is' if len(finished) == 1 else 'are'} finished, at {rate / 1e9:,.1f} "
-    f"GFLOP/s of wall time; at that speed all take {sum(work.values()) / rate / 3600:.1f} hours, "
-    f"the rest {left / rate / 3600:.1f}."
+    f"GFLOP/s of a worker's time; at that speed all take {sum(work.values()) / rate / 3600:.1f} "
+    f"hours of one worker, the rest {left / rate / 3600:.1f}."
   )
