@@ -107,14 +107,14 @@ def record_environment(folder: pathlib.Path, environment: Mapping[str, Any]) -> 
     write_json(folder / ENVIRONMENT, {**environment, "resumed": []})
     return
   for name in ("data", "weights_sha256", "dtype"):
-    if earlier[name] != environment[name]:
+    if earlier.get(name) != environment[name]:
       raise errors.UserError(
-        f"The run in {folder} was begun with {name} {earlier[name]}, which is now "
+        f"The run in {folder} was begun with {name} {earlier.get(name)}, which is now "
         f"{environment[name]}: delete the folder to start anew, or choose another --workdir."
       )
   kept = ("started", "machine", "device", "num_devices", "commit")
   part = {k: environment[k] for k in kept}
-  write_json(folder / ENVIRONMENT, {**earlier, "resumed": [*earlier["resumed"], part]})
+  write_json(folder / ENVIRONMENT, {**earlier, "resumed": [*earlier.get("resumed", ()), part]})
 
 
 def require_data(folder: pathlib.Path, version: str | None) -> None:

@@ -181,6 +181,14 @@ def test_a_resumed_run_keeps_its_beginning_and_adds_to_it(tmp_path):
   assert recorded == {**ENVIRONMENT, "resumed": [part]}
 
 
+def test_an_environment_that_somebody_else_wrote(tmp_path):
+  runs.write_json(tmp_path / "environment.json", {k: ENVIRONMENT[k] for k in ("data", "dtype")})
+  with pytest.raises(errors.UserError, match="begun with weights_sha256 None, which is now ab"):
+    runs.record_environment(tmp_path, ENVIRONMENT)
+  runs.record_environment(tmp_path, {**ENVIRONMENT, "weights_sha256": None})
+  assert len(json.loads((tmp_path / "environment.json").read_text())["resumed"]) == 1
+
+
 @pytest.mark.parametrize("name", ["data", "weights_sha256", "dtype"])
 def test_a_run_is_not_continued_on_something_else(tmp_path, name):
   runs.record_environment(tmp_path, ENVIRONMENT)

@@ -14,8 +14,7 @@ import pytest
 import running
 
 from bit_jax import commands, experiment
-from experiments import sweep
-from experiments.sweeping import ledger
+from experiments import ledger, sweep
 
 HEAD = f"""
 import sys

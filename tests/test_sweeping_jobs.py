@@ -6,7 +6,8 @@ import pytest
 import running
 
 from bit_jax import experiment
-from experiments.sweeping import grid, jobs, ledger, progress, queueing
+from experiments import ledger
+from experiments.sweeping import grid, jobs, progress, queueing
 
 
 def planned(name):

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from bit_jax import experiment
 from configs import quickstart
-from experiments import footprint
-from experiments.sweeping import grid, ledger, progress, queueing, table
+from experiments import footprint, ledger
+from experiments.sweeping import grid, progress, queueing, table
 
 
 def planned(name, after=None, mistake=None, steps=100):

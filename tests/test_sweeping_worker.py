@@ -8,7 +8,8 @@ import pytest
 import running
 
 from bit_jax import errors, experiment, interruption, trainer
-from experiments.sweeping import ledger, worker
+from experiments import ledger
+from experiments.sweeping import worker
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -1,10 +1,10 @@
-"""What a sweep noted of the attempts at a run (`experiments.sweeping.ledger`), or somebody did."""
+"""What a sweep noted of the attempts at a run (`experiments.ledger`), or somebody did."""
 
 import datetime
 from typing import Any
 
+from experiments import ledger
 from experiments.results import fields
-from experiments.sweeping import ledger
 
 
 def seconds(attempts: Any) -> float | None:

@@ -6,7 +6,7 @@ import pathlib
 from typing import Any
 
 from bit_jax import errors, runs
-from experiments.sweeping import ledger
+from experiments import ledger
 
 _FILES = (runs.CONFIG, runs.ENVIRONMENT, runs.RESULT, ledger.SWEEP, ledger.ERROR)
 

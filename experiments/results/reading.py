@@ -10,8 +10,8 @@ import ml_collections
 
 from bit_jax import architectures, description, experiment, hyperrule, runs
 from bit_jax.data import datasets
+from experiments import ledger
 from experiments.results import attempts, fields, folders, recipes
-from experiments.sweeping import ledger
 
 RANDOM = "random initialisation"
 THEN = ", then "  # in text, between the places of a run that went on elsewhere

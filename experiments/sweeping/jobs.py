@@ -4,7 +4,8 @@ import pathlib
 from typing import Any
 
 from bit_jax import determinism, runs
-from experiments.sweeping import grid, ledger, progress, queueing, worker
+from experiments import ledger
+from experiments.sweeping import grid, progress, queueing, worker
 
 
 def job(one: grid.Planned, out: pathlib.Path, sweep: str) -> worker.Job:

@@ -4,8 +4,8 @@ import pathlib
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from experiments import footprint
-from experiments.sweeping import grid, ledger
+from experiments import footprint, ledger
+from experiments.sweeping import grid
 
 
 class Work(NamedTuple):

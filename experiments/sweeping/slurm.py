@@ -13,7 +13,8 @@ import pathlib
 import time
 
 from bit_jax import errors, interruption
-from experiments.sweeping import jobs, ledger, progress, queueing, slurm_cluster
+from experiments import ledger
+from experiments.sweeping import jobs, progress, queueing, slurm_cluster
 
 _LOOK = 5.0  # seconds between two looks at the queue
 _GONE = 12  # looks in a row that must not find a job that has noted no end: a shared file system

@@ -10,7 +10,8 @@ from types import FrameType
 
 import submitit
 
-from experiments.sweeping import ledger, worker
+from experiments import ledger
+from experiments.sweeping import worker
 
 
 def make(job: worker.Job) -> ledger.Outcome:

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 from bit_jax import experiment
 from bit_jax.data import datasets, scan
-from experiments import footprint
-from experiments.sweeping import grid, ledger, needs
+from experiments import footprint, ledger
+from experiments.sweeping import grid, needs
 
 _HEADER = (
   *("run", "starts from", "examples", "pixels", "batch", "lr", "steps", "images", "TFLOP"),

@@ -23,7 +23,7 @@ from typing import IO
 import ml_collections
 
 from bit_jax import allocator, compilation, errors, interruption, trainer
-from experiments.sweeping import ledger
+from experiments import ledger
 
 
 @dataclasses.dataclass(frozen=True)

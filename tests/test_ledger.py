@@ -1,11 +1,11 @@
-"""Tests of experiments.sweeping.ledger."""
+"""Tests of experiments.ledger."""
 
 import json
 import os
 
 import pytest
 
-from experiments.sweeping import ledger
+from experiments import ledger
 
 
 def record(folder):
@@ -50,7 +50,7 @@ def test_a_failure_is_noted_with_its_traceback_and_goes_when_the_run_is_finished
   assert ledger.failure(folder) == "It said no."
   noted = json.loads((folder / "error.json").read_text())
   assert noted["kind"] == "ValueError"
-  assert "test_sweeping_ledger.py" in noted["traceback"]
+  assert "test_ledger.py" in noted["traceback"]
   ledger.Attempt(folder, "mine", {}).end("finished")
   assert ledger.failure(folder) is None
 
