@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
@@ -67,11 +68,11 @@ def parse(flag_values: flags.FlagValues, argv: Sequence[str]) -> None:
   except (AttributeError, KeyError) as e:
     raise errors.UserError(_unknown_field(argv)) from e
   except (ImportError, SyntaxError) as e:
-    raise errors.UserError(f"The config file can't be loaded: {_one_line(e)}.") from e
+    raise errors.UserError(f"The config file can't be loaded: {one_line(e)}.") from e
   except flags.IllegalFlagValueError as e:
     raise errors.UserError(_root_mistake(e) or _bad_value(argv, e)) from e
   except (flags.Error, TypeError, ValueError) as e:
-    raise errors.UserError(_root_mistake(e) or f"{_one_line(e)}.") from e
+    raise errors.UserError(_root_mistake(e) or f"{one_line(e)}.") from e
   if rest:
     raise errors.UserError(f"What is {rest[0]!r}? Flags begin with two dashes: --config=FILE.")
 
@@ -124,8 +125,17 @@ def _root_mistake(error: BaseException) -> str | None:
   return sentence
 
 
-def _one_line(error: BaseException) -> str:
-  return str(error).strip().splitlines()[0].rstrip(".")
+def one_line(error: BaseException) -> str:
+  """Returns the first line of an error's message, without a full stop.
+
+  Of a config's field that doesn't exist ml_collections says so, and lists the values of all others.
+  """
+  text = str(error).strip()
+  if unknown := re.search(r'Key "(.*?)" does not exist and cannot be added', text):
+    meant = re.search(r'Did you mean "(.*?)" instead', text)
+    hint = f" (did you mean {meant[1]!r}?)" if meant else ""
+    return f"the config has no field {unknown[1]!r}{hint}"
+  return text.splitlines()[0].rstrip(".") if text else type(error).__name__
 
 
 def _unknown_field(argv: Sequence[str]) -> str:
@@ -133,7 +143,7 @@ def _unknown_field(argv: Sequence[str]) -> str:
   try:
     fields = list(_config_alone(argv).keys())
   except (AttributeError, KeyError) as e:  # it was the file that set it
-    return f"The config file can't be loaded: {_one_line(e)}."
+    return f"The config file can't be loaded: {one_line(e)}."
   for text in argv:
     name = text.lstrip("-").partition("=")[0]
     field = name.removeprefix("config.")
@@ -146,7 +156,7 @@ def _unknown_field(argv: Sequence[str]) -> str:
 
 def _bad_value(argv: Sequence[str], error: flags.IllegalFlagValueError) -> str:
   """Returns a sentence on a value that its field can't take."""
-  flag = _one_line(error).removeprefix("flag --").partition(": ")[0]
+  flag = one_line(error).removeprefix("flag --").partition(": ")[0]
   name, _, value = flag.partition("=")
   field = name.removeprefix("config.")
   if field == name:

@@ -26,7 +26,8 @@ def main(argv: Sequence[str]) -> None:
   parser = argparse.ArgumentParser(
     prog="python -m experiments.cost", description="What runs cost, as Markdown tables."
   )
-  parser.add_argument(
+  what = parser.add_mutually_exclusive_group()
+  what.add_argument(
     "--check",
     nargs="+",
     metavar="FOLDER",
@@ -34,7 +35,7 @@ def main(argv: Sequence[str]) -> None:
     default=[],
     help="runs, or folders of runs: what was expected of them beside what they took",
   )
-  parser.add_argument("--short", action="store_true", help="print one table of all, the README's")
+  what.add_argument("--short", action="store_true", help="print one table of all, the README's")
   options = parser.parse_args(argv[1:])
   known = throughput.measurements()
   if options.short:

@@ -59,10 +59,8 @@ def in_all(made: Sequence[cost_checks.Made]) -> str:
     return "Of none of these runs both the expected and the measured time are known."
   expected, measured = (math.fsum(column) for column in zip(*pairs, strict=True))
   times = f"{cost_tables.duration(expected)} expected, {cost_tables.duration(measured)} measured"
-  return (
-    f"The {len(pairs)} runs of which both times are known, in all: {times} "
-    f"({expected / measured:.2f})."
-  )
+  of = "run" if len(pairs) == 1 else f"{len(pairs)} runs"
+  return f"The {of} of which both times are known, in all: {times} ({expected / measured:.2f})."
 
 
 def _benchmarks(cases: Sequence[cost_checks.Case]) -> Iterator[str]:

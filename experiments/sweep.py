@@ -41,10 +41,10 @@ def main(argv: Sequence[str]) -> None:
     raise errors.UserError(f"--out={args.out} is a file: give a folder, which needn't exist.")
   most = _most(args.jobs)
   planned = grid.load(args.config, args.only)
+  cluster = _cluster(args, folder / "slurm")
   if args.dry_run:
     print(table.describe(planned, folder))
     return
-  cluster = _cluster(args, folder / "slurm")
   with _locked(folder) as lock, interruption.StopRequest() as stop:
     if cluster is None:  # whoever held the lock may have submitted some
       slurm_cluster.require_no_jobs(folder / "slurm")
@@ -85,7 +85,10 @@ def _most(text: str | None) -> int | None:
 
 
 def _cluster(args: argparse.Namespace, folder: pathlib.Path) -> slurm_cluster.Cluster | None:
-  """Returns the Slurm cluster, None if runs are to be made here."""
+  """Returns the Slurm cluster, None if runs are to be made here, or none are to be made."""
+  if args.executor == "slurm" and args.dry_run:
+    slurm_cluster.options(args.slurm)  # a mistake in them is told, wherever the table is made
+    return None
   if args.executor == "slurm":
     return slurm_cluster.connect(args.slurm, folder)
   if args.slurm is not None:

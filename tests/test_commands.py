@@ -6,7 +6,7 @@ import signal
 import pytest
 
 from bit_jax import commands, errors, interruption, train
-from configs import base
+from configs import base, quickstart
 
 # ml_collections loads a config file in a way that Python calls deprecated.
 pytestmark = pytest.mark.filterwarnings(r"ignore:the load_module\(\) method:DeprecationWarning")
@@ -121,3 +121,24 @@ def test_exit_statuses(capsys):
   assert capsys.readouterr().err == "Interrupted; what was not saved before is lost.\nSaved.\n"
   with pytest.raises(ZeroDivisionError):  # a defect keeps its traceback
     commands.run(raising(ZeroDivisionError()), ["x", "y"])
+
+
+@pytest.mark.parametrize(
+  ("name", "line"),
+  [
+    ("totl_steps", "the config has no field 'totl_steps' (did you mean 'total_steps'?)"),
+    ("qqqqqqq", "the config has no field 'qqqqqqq'"),
+  ],
+)
+def test_an_unknown_field_is_one_short_line(name, line):
+  with pytest.raises(AttributeError) as e:
+    setattr(quickstart.get_config(), name, 3)
+  assert commands.one_line(e.value) == line
+
+
+@pytest.mark.parametrize(
+  ("error", "line"),
+  [(ValueError("It is so.\nAnd more."), "It is so"), (KeyError(), "KeyError")],
+)
+def test_of_an_error_the_first_line_is_told(error, line):
+  assert commands.one_line(error) == line

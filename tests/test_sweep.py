@@ -72,6 +72,14 @@ def until(process, condition, seconds=200):
       ["README.md is a file: give a folder"],
     ),
     (["--config=experiments/offline.py", "--out=/proc/x"], ["can't be written"]),
+    (
+      ["--config=experiments/offline.py", "--dry_run", "--slurm=partition=gpu"],
+      ["--slurm goes with --executor=slurm"],
+    ),
+    (
+      ["--config=experiments/offline.py", "--dry_run", "--executor=slurm", "--slurm=foo"],
+      ["foo"],
+    ),
   ],
 )
 def test_mistakes_end_in_a_sentence(argv, facts, capsys, monkeypatch):

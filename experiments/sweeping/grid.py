@@ -147,7 +147,7 @@ def _yielded(path: str) -> list[Run]:
     lines = [f.lineno for f in traceback.extract_tb(e.__traceback__) if f.filename == path]
     line = getattr(e, "lineno", None) or (lines[-1] if lines else "?")
     raise errors.UserError(
-      f"The sweep file {path} fails in line {line}: {type(e).__name__}: {str(e).rstrip('.')}."
+      f"The sweep file {path} fails in line {line}: {type(e).__name__}: {commands.one_line(e)}."
     ) from e
   for run in runs:
     if not isinstance(run, Run):
@@ -176,7 +176,7 @@ def _plan(run: Run, names: dict[int, str], path: str) -> Planned:
   except errors.UserError as e:
     return _mistaken(config, labels, after, str(e))
   except Exception as e:  # of whatever type its fields are; the other runs go on
-    mistake = f"Its config can't be used: {type(e).__name__}: {str(e).rstrip('.')}."
+    mistake = f"Its config can't be used: {type(e).__name__}: {commands.one_line(e)}."
     return _mistaken(config, labels, after, mistake)
   return Planned(name, resolved, spec, labels, after, None)
 

@@ -193,24 +193,36 @@ class Cluster:
     return self._folder / f"{number}_0_log.err"
 
 
-def connect(text: str | None, folder: pathlib.Path) -> Cluster:
-  """Returns the cluster.
+def options(text: str | None) -> dict[str, Any]:
+  """Returns the values of submitit's options.
 
   Args:
-    text: Options of submitit, such as 'partition=gpu,gpus_per_node=1'.
-    folder: Where submitit may write; seen by all nodes.
+    text: Such as 'partition=gpu,gpus_per_node=1'.
 
   Raises:
-    UserError: There is no such option, or it can't have that value; or submitit isn't installed, or
-      Slurm isn't here.
+    UserError: There is no such option, or it can't have that value.
   """
-  options = arguments.parse(text, {**_SHARED, **_OWN}, "Slurm option")
-  delay, minutes = options["signal_delay_s"], options["timeout_min"]
+  values = arguments.parse(text, {**_SHARED, **_OWN}, "Slurm option")
+  delay, minutes = values["signal_delay_s"], values["timeout_min"]
   if delay is not None and delay >= 60 * minutes:
     raise errors.UserError(
       f"The Slurm option signal_delay_s={delay} can't be used: jobs are asked to save so many "
       f"seconds before their time is over, and have timeout_min={minutes}, {60 * minutes} seconds."
     )
+  return values
+
+
+def connect(text: str | None, folder: pathlib.Path) -> Cluster:
+  """Returns the cluster.
+
+  Args:
+    text: Its options (`options`).
+    folder: Where submitit may write; seen by all nodes.
+
+  Raises:
+    UserError: The options can't be used, submitit isn't installed, or Slurm isn't here.
+  """
+  values = options(text)
   if importlib.util.find_spec("submitit") is None:
     raise errors.UserError("--executor=slurm needs submitit: python -m pip install submitit.")
   missing = [program for program in _PROGRAMS if shutil.which(program) is None]
@@ -219,7 +231,7 @@ def connect(text: str | None, folder: pathlib.Path) -> Cluster:
       f"--executor=slurm needs {missing[0]}, which isn't on this machine's PATH: run it where "
       f"Slurm is, such as on a login node of the cluster."
     )
-  return Cluster(folder, options)
+  return Cluster(folder, values)
 
 
 def require_no_jobs(folder: pathlib.Path) -> None:
