@@ -165,6 +165,14 @@ def test_an_unknown_hash(tmp_path):
   assert found[README] == ("its checkpoint's hash isn't on record",)
 
 
+@pytest.mark.parametrize("loaded", ["R14x0.5-CIFAR100", "mine/BiT-M-R50x1.npz", "none", 5])
+def test_a_checkpoint_that_config_and_environment_name_otherwise(tmp_path, loaded):
+  found = differences(tmp_path, cifar(",shots=1"), environment={"weights": loaded})
+  said = "config.json and environment.json disagree on the checkpoint"
+  assert found[README] == (said,)
+  assert run_folders.only(tmp_path).warnings == (f"{said}.",)
+
+
 def test_two_files_of_the_released_name(tmp_path):
   runs = [(cifar(",shots=1"), 0.5, {"sha": c * 64}) for c in "ab"]
   found = compared(tmp_path, *runs)

@@ -224,6 +224,8 @@ def _differences(row: Row, run: reading.Run) -> Iterator[str]:
     yield f"the source doesn't state {source.unstated}"
   elif run.recipe.preset != source.preset:
     yield f"preset {run.recipe.preset}, theirs {source.preset}"
+  if not run.checkpoint_agrees:
+    yield reading.DISAGREE
   if run.config["weights"] != row.checkpoint:
     yield f"starts from {run.start}, not from the released {row.checkpoint}"
   elif not run.checkpoint_sha256:
