@@ -89,10 +89,10 @@ def test_the_whole(runs, capsys, monkeypatch):
   assert "| 21.0 (1 of 7) | none (0 of 4) | none (0 of 8) | 21.0 (1 of 19) |" in tasks
   assert "A mean over fewer tasks than all is no score" in tasks
   compared = section(text, "cifar10, 10-shot, R14x0.5-CIFAR100")
-  assert "| mixup_alpha | top-1 | difference |" in compared
+  assert "| mixup_alpha | top-1 | difference, same seeds |" in compared
   assert "| 0 | 40.0, 1 seed | reference |" in compared
   assert (
-    "| 0.1 | 45.0, 1 seed | \\+5.0 |" in compared or "| 0.1 | 45.0, 1 seed | +5.0 |" in compared
+    "| 0.1 | 45.0, 1 seed | \\+5.00 |" in compared or "| 0.1 | 45.0, 1 seed | +5.00 |" in compared
   )
   published = section(text, "Against published values")
   line = (

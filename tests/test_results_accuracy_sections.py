@@ -4,7 +4,14 @@ import pytest
 import run_folders
 from matplotlib.figure import Figure
 
-from experiments.results import accuracy_sections, curves, galleries, pages, vtab_means
+from experiments.results import (
+  accuracy_sections,
+  curves,
+  galleries,
+  pages,
+  recipe_comparisons,
+  vtab_means,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -56,3 +63,28 @@ def test_means_of_seeds_are_told_where_there_are_several(tmp_path):
     ("R14x0.5-CIFAR100", "51.0 (1 of 19)", "50.0 to 52.0, 3 seeds"),
   ]
   assert tasks.rows == [("svhn", "natural", "50.0, 1 seed", "51.0 (50.0 to 52.0), 3 seeds")]
+
+
+def test_recipes_are_compared_over_the_seeds_that_both_have(tmp_path):
+  # The reference's seeds 3 and 4 are poor: medians over all seeds would make MixUp look better.
+  top1s = {
+    (0.0, 0.003): {0: 0.50, 1: 0.52, 2: 0.51, 3: 0.10, 4: 0.11},
+    (0.1, 0.003): {0: 0.49, 1: 0.50, 2: 0.512},
+    (0.0, 0.01): {2: 0.50, 7: 0.99},
+    (0.0, 0.03): {7: 0.99},
+  }
+  runs = [
+    (run_folders.reduced(f"model=R14x0.5,shots=10,seed={s}", mixup_alpha=m, base_lr=lr), top1)
+    for (m, lr), values in top1s.items()
+    for s, top1 in values.items()
+  ]
+  found = recipe_comparisons.comparisons(run_folders.written(tmp_path / "runs", *runs))
+  shown = list(accuracy_sections.comparisons(found, galleries.Gallery(tmp_path)))
+  (table,) = [block for block in shown if isinstance(block, pages.Table)]
+  assert table.header == ("base_lr", "mixup_alpha", "top-1", "difference, same seeds")
+  assert {row[:2]: row[-1] for row in table.rows} == {
+    ("0.003", "0"): "reference",
+    ("0.003", "0.1"): "-1.00",
+    ("0.01", "0"): "-1.00, 1 of 2 seeds",
+    ("0.03", "0"): "no seed in common",
+  }

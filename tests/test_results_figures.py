@@ -209,6 +209,20 @@ def test_recipes(tmp_path, saved_figures):
   assert inside(figure)
 
 
+@pytest.mark.parametrize(("top1", "narrow"), [(0.6151, True), (0.70, False)])
+def test_the_axis_of_recipes_has_at_least_four_points(tmp_path, saved_figures, top1, narrow):
+  runs = [
+    (run_folders.reduced("model=R14x0.5,shots=10", mixup_alpha=mixup), value)
+    for mixup, value in ((0.0, 0.6129), (0.1, top1))
+  ]
+  (one,) = recipe_comparisons.comparisons(run_folders.written(tmp_path / "runs", *runs))
+  figures.comparison(one, "Title", tmp_path / "a.png")
+  low, high = saved_figures[0].axes[0].get_xlim()
+  assert low < 61.29
+  assert high > 100 * top1
+  assert high - low == pytest.approx(4) if narrow else high - low > 4
+
+
 def test_letters_that_the_font_does_not_have_are_no_warning(tmp_path):
   names = ("权重/模型.npz", "none")
   configs = [run_folders.config(f"model=R14x0.5,shots=10,weights={w}") for w in names]

@@ -252,3 +252,12 @@ def test_what_a_run_was_made_on(tmp_path):
   assert run_folders.only(tmp_path).place == "8 x NVIDIA H200"
   run_folders.write(tmp_path / "a", run_folders.reduced(), 0.5)
   assert run_folders.only(tmp_path).place == "cpu (Linux x86_64, 2 cores)"
+
+
+@pytest.mark.parametrize("loaded", ["/elsewhere/a/model.npz", None])
+def test_a_checkpoint_s_file_may_have_moved(tmp_path, loaded):
+  config = run_folders.config("model=R14x0.5,weights=a/model.npz")
+  run_folders.write(tmp_path, config, 0.5, environment={"weights": loaded})
+  run = run_folders.only(tmp_path)
+  assert run.checkpoint_agrees
+  assert run.warnings == ()

@@ -30,3 +30,17 @@ def test_networks_rank_by_size_and_unknown_ones_come_last(tmp_path):
   ordered = sorted(found, key=lambda run: seeds.rank(seeds.point([run])))
   assert [run.architecture for run in ordered] == ["R14x0.5", "R50x1", "R101x1", "A"]
   assert seeds.num_parameters("R50x1") == 23_500_352
+
+
+def test_differences_are_of_runs_with_the_same_seed(tmp_path):
+  def point(name, **top1):
+    runs = [
+      (run_folders.config(f"model=R14x0.5,shots=5,seed={seed[1:]}"), value)
+      for seed, value in top1.items()
+    ]
+    return seeds.point(run_folders.written(tmp_path / name, *runs))
+
+  reference = point("a", s0=0.40, s1=0.45, s2=0.50, s3=0.10)
+  other = point("b", s2=0.52, s1=0.44, s7=0.9)
+  assert sorted(seeds.paired_differences(other, reference)) == pytest.approx([-1, 2])
+  assert seeds.paired_differences(point("c", s7=0.5), reference) == []

@@ -100,6 +100,11 @@ def test_like_with_like(tmp_path):
     assert one.verdict == "within the published spread"
 
 
+def test_one_seed_is_said_to_be_one(tmp_path):
+  found = compared(tmp_path, (cifar(",shots=1"), 0.54))
+  assert {c.verdict for c in found} == {"within the published spread (one seed only)"}
+
+
 def differences(tmp_path, config, **more):
   found = compared(tmp_path, (config, 0.55, more))
   assert found
@@ -165,6 +170,14 @@ def test_an_unknown_hash(tmp_path):
   assert found[README] == ("its checkpoint's hash isn't on record",)
 
 
+@pytest.mark.parametrize("loaded", ["R14x0.5-CIFAR100", "mine/BiT-M-R50x1.npz", "none", 5])
+def test_a_checkpoint_that_config_and_environment_name_otherwise(tmp_path, loaded):
+  found = differences(tmp_path, cifar(",shots=1"), environment={"weights": loaded})
+  said = "config.json and environment.json disagree on the checkpoint"
+  assert found[README] == (said,)
+  assert run_folders.only(tmp_path).warnings == (f"{said}.",)
+
+
 def test_two_files_of_the_released_name(tmp_path):
   runs = [(cifar(",shots=1"), 0.5, {"sha": c * 64}) for c in "ab"]
   found = compared(tmp_path, *runs)
@@ -194,7 +207,7 @@ def test_a_bare_architecture_with_the_released_weights_has_rows(tmp_path):
 def test_the_paper_s_full_sets_and_its_resolution(tmp_path):
   config = run_folders.config("model=BiT-M-R152x4,preset=paper", "oxford_iiit_pet")
   (one,) = compared(tmp_path / "a", (config, 0.944))
-  assert (one.row.source, one.verdict) == ("BiT paper Table 2", "within one point")
+  assert (one.row.source, one.verdict) == ("BiT paper Table 2", "within one point (one seed only)")
   config = run_folders.config("model=BiT-S-R152x4,preset=paper,resolution=code", "imagenet2012")
   (one,) = compared(tmp_path / "b", (config, 0.813))  # 512 -> 480 is the paper's too, for this one
   assert one.differences == ("a departure from the rule: resolution code (rule: paper)",)
@@ -204,7 +217,7 @@ def test_the_readme_s_imagenet_is_by_the_code(tmp_path):
   (one,) = compared(
     tmp_path / "a", (run_folders.config("model=BiT-M-R50x1,shots=1", "imagenet2012"), 0.18)
   )
-  assert one.verdict == "within one point"
+  assert one.verdict == "within one point (one seed only)"
   other = run_folders.config("model=BiT-M-R50x1,shots=1,resolution=paper", "imagenet2012")
   (one,) = compared(tmp_path / "b", (other, 0.18))
   assert one.differences == (
@@ -218,8 +231,8 @@ def test_top5_is_compared_with_top5(tmp_path):
   found = compared(tmp_path, (config, 0.8, {"result": {"top5": 0.977}}))
   verdicts = {(c.row.metric, c.row.text): c.verdict for c in found}
   assert verdicts == {
-    ("top1", "85.39"): "off by -5.4",
-    ("top5", "97.69"): "within the published spread",
+    ("top1", "85.39"): "off by -5.4 (one seed only)",
+    ("top5", "97.69"): "within the published spread (one seed only)",
   }
 
 

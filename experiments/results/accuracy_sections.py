@@ -10,16 +10,23 @@ from experiments.results import (
   curves,
   figures,
   galleries,
+  intervals,
   model_sizes,
   pages,
   reading,
   recipe_comparisons,
   recipes,
+  seeds,
   vtab_means,
   wording,
 )
 
 _PARTIAL = "A mean over fewer tasks than all is no score, and is compared with nothing."
+_PAIRED = (
+  "A seed picks the examples and their order. So differences are taken between runs with the same "
+  "seed: the median, in points, over the seeds that a recipe and the reference both have, which "
+  "needn't be the difference of the medians."
+)
 _Shown = TypeVar("_Shown", curves.Panel, vtab_means.Score)
 
 
@@ -162,10 +169,14 @@ def _size(size: model_sizes.Size) -> tuple[str, ...]:
 def comparisons(
   found: Sequence[recipe_comparisons.Comparison], gallery: galleries.Gallery
 ) -> Iterator[pages.Block]:
-  """Yields a figure and a table of each network on one data set by several recipes."""
+  """Yields a figure and a table of each network on one data set by several recipes.
+
+  Differences are those of runs with the same seed (`seeds.paired_differences`).
+  """
   if not found:
     return
   yield pages.Heading(2, "Recipes compared")
+  yield pages.Paragraph(_PAIRED)
   for one in found:
     what = (
       f"{wording.dataset(one.dataset, one.protocol)}, {wording.shots(one.shots)}, {one.network}"
@@ -183,11 +194,19 @@ def comparisons(
     yield pages.Picture(picture.name, wording.described(title))
     rows = []
     for values, point in one.rows:
-      difference = point.top1.median - first.top1.median
-      shown = "reference" if point is first else f"{difference:+.1f}"
+      shown = "reference" if point is first else _difference(point, first)
       rows.append((*map(figures.shown, values), wording.summary(point.top1), shown))
-    header = (*one.fields, "top-1", "difference")
+    header = (*one.fields, "top-1", "difference, same seeds")
     yield pages.Table(header, rows, names=len(one.fields))
+
+
+def _difference(one: seeds.Point, reference: seeds.Point) -> str:
+  """Returns the median of the paired differences, and their number where seeds are without one."""
+  paired = seeds.paired_differences(one, reference)
+  if not paired:
+    return "no seed in common"
+  count = "" if len(paired) == len(one.runs) else f", {len(paired)} of {len(one.runs)} seeds"
+  return f"{intervals.summarize(paired).median:+.2f}{count}"
 
 
 def _by_recipe(there: Iterable[_Shown]) -> list[list[_Shown]]:

@@ -25,6 +25,7 @@ _ACCURACY = "top-1 accuracy in %"
 _COLUMNS = 2  # panels side by side
 _DODGE = 1.12  # from the first network's dots to the last one's, as a factor
 _LINE = 95  # characters of a line that fit
+_SPAN = 4.0  # points that recipes' axis has at least: a few tenths must not look decisive
 _WIDTH = 9.0  # inches, of all figures
 
 
@@ -254,6 +255,8 @@ def _name_sizes(
 def comparison(one: recipe_comparisons.Comparison, title: str, picture: pathlib.Path) -> None:
   """Draws a line of dots for each recipe, one for each seed, and a stroke at their median.
 
+  The axis has at least 4 points.
+
   Args:
     one: What to draw; its first recipe is what the others are compared with.
     title: Above the picture.
@@ -272,6 +275,9 @@ def comparison(one: recipe_comparisons.Comparison, title: str, picture: pathlib.
   labels = [_differing(one.fields, values, own) for values, _ in one.rows]
   axes.set_yticks(range(len(labels)), [_wrapped(t, 50) for t in labels], parse_math=False)
   axes.set_ylim(len(labels) - 0.4, -0.6)
+  low, high = axes.get_xlim()
+  missing = max(_SPAN - (high - low), 0)
+  axes.set_xlim(low - missing / 2, high + missing / 2)
   axes.set_xlabel(f"{_ACCURACY}; a dot a seed, a stroke the median")
   axes.grid(axis="x", alpha=0.3)
   _save(figure, title, picture)

@@ -8,12 +8,13 @@ from typing import Any
 
 import ml_collections
 
-from bit_jax import architectures, description, experiment, hyperrule, runs
+from bit_jax import architectures, description, experiment, hyperrule, runs, weights
 from bit_jax.data import datasets
 from experiments import ledger
 from experiments.results import attempts, fields, folders, recipes
 
 RANDOM = "random initialisation"
+DISAGREE = "config.json and environment.json disagree on the checkpoint"
 THEN = ", then "  # in text, between the places of a run that went on elsewhere
 _REGIMES = ("small", "medium", "large")  # of `hyperrule.REGIMES`
 _METRICS = ("top1", "top5", "loss")
@@ -66,6 +67,7 @@ class Run:
     config_hash: Of the config's identity.
     started: ISO 8601, or ''.
     warnings: Of the run, and on what its network has seen before.
+    checkpoint_agrees: Whether config and environment don't name different checkpoints.
     complete: Whether it trained on and scored all images that its data set has for that.
   """
 
@@ -102,6 +104,7 @@ class Run:
   config_hash: str
   started: str
   warnings: tuple[str, ...]
+  checkpoint_agrees: bool
   complete: bool
 
   @property
@@ -256,6 +259,9 @@ def read(folder: folders.Folder, find_spec: Callable[[Any], datasets.DatasetSpec
   expected = None if spec is None else (experiment.num_examples(config, spec), spec.num_test)
   listed = result.get("warnings")
   warnings = [fields.plain(w) for w in listed] if isinstance(listed, list) else []
+  agrees = _checkpoint_agrees(config, environment)
+  if not agrees:
+    warnings.append(f"{DISAGREE}.")
   checkpoint = fields.text(environment.get("weights_sha256"))
   return Run(
     name=folder.name,
@@ -291,6 +297,7 @@ def read(folder: folders.Folder, find_spec: Callable[[Any], datasets.DatasetSpec
     config_hash=experiment.config_hash(config),
     started=fields.text(environment.get("started")),
     warnings=(*warnings, *description.relations(config)),
+    checkpoint_agrees=agrees,
     complete=expected == (num_train, result.get("num_test")) and not result.get("left_out"),
   )
 
@@ -325,6 +332,18 @@ def _start(config: Any) -> str:
   if config.weights == "none":
     return RANDOM
   return fields.plain("/".join(pathlib.PurePath(config.weights).parts[-2:]))
+
+
+def _checkpoint_agrees(config: Any, environment: Mapping[str, Any]) -> bool:
+  """Returns whether the environment doesn't name another checkpoint than the config does.
+
+  A run writes the same into both. Two paths may differ, as where folders were moved; a name differs
+  from all else. There are no hashes of released checkpoints to hold the recorded one against.
+  """
+  loaded = environment.get("weights")
+  if loaded is None or loaded == config.weights:
+    return True
+  return not {str(loaded), config.weights} & {"none", *weights.CATALOGUE}
 
 
 def _dataset(config: Any, environment: Mapping[str, Any]) -> str:

@@ -37,6 +37,22 @@ def points(found: Iterable[reading.Run], key: Callable[[reading.Run], Any]) -> d
   return {k: point(group) for k, group in groups.items()}
 
 
+def paired_differences(one: Point, reference: Point) -> list[float]:
+  """Returns how far one setting is from another with the same seed, for each seed that both have.
+
+  A seed picks the examples and their order, so what seeds that differ find isn't compared.
+
+  Args:
+    one: What is compared; it has each of its seeds once.
+    reference: What it is compared with, likewise.
+
+  Returns:
+    Differences of top-1 in points, in the order of `one.runs`.
+  """
+  theirs = {run.seed: run.metrics["top1"] for run in reference.runs}
+  return [100 * (run.metrics["top1"] - theirs[run.seed]) for run in one.runs if run.seed in theirs]
+
+
 def rank(one: Point) -> tuple[float, str]:
   """Returns what networks are ordered by: size, then name."""
   run = one.runs[0]

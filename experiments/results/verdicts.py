@@ -105,8 +105,10 @@ class Comparison:
 
   @property
   def verdict(self) -> str | None:
-    """How far ours is off; None where the comparison isn't like with like."""
-    return None if self.differences else verdict(self.row, self.ours)
+    """How far ours is off, and whether that is one seed's; None if it isn't like with like."""
+    if self.differences:
+      return None
+    return f"{verdict(self.row, self.ours)}{' (one seed only)' if self.count == 1 else ''}"
 
 
 def verdict(row: Row, ours: float) -> str:
@@ -224,6 +226,8 @@ def _differences(row: Row, run: reading.Run) -> Iterator[str]:
     yield f"the source doesn't state {source.unstated}"
   elif run.recipe.preset != source.preset:
     yield f"preset {run.recipe.preset}, theirs {source.preset}"
+  if not run.checkpoint_agrees:
+    yield reading.DISAGREE
   if run.config["weights"] != row.checkpoint:
     yield f"starts from {run.start}, not from the released {row.checkpoint}"
   elif not run.checkpoint_sha256:
