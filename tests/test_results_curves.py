@@ -51,6 +51,19 @@ def test_a_variation_at_one_number_of_examples_is_no_curve(tmp_path):
   assert not dict(panel.recipe.departures).get("mixup_alpha")
 
 
+@pytest.mark.parametrize("varied", [["shots=5"], ["shots=5", "shots=5,weights=none"]])
+def test_networks_stay_together_where_some_were_run_by_another_recipe_too(tmp_path, varied):
+  found = run_folders.written(
+    tmp_path,
+    few("shots=5", 0.3),
+    few("shots=5,weights=none", 0.2),
+    *(few(arguments, 0.5, mixup_alpha=0.1) for arguments in varied),
+  )
+  (panel,) = curves.panels(found)
+  assert not dict(panel.recipe.departures).get("mixup_alpha")
+  assert list(panel.series) == ["R14x0.5, random initialisation", "R14x0.5-CIFAR100"]
+
+
 @pytest.mark.parametrize("arguments", ["seed=1", "shots=250"])
 def test_one_setting_alone_is_no_curve(tmp_path, arguments):
   assert curves.panels(run_folders.written(tmp_path, few(arguments, 0.7))) == []

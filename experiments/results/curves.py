@@ -34,9 +34,14 @@ class Panel:
 def panels(found: Sequence[reading.Run]) -> list[Panel]:
   """Returns the curves: of several numbers of examples, or of several networks at one number.
 
-  Runs that are compared by their recipes are no curve by that alone.
+  Networks at one number by a recipe that is there to be compared with another one are no curve.
   """
-  compared = {run.cell for one in recipe_comparisons.comparisons(found) for run in one.runs}
+  varied = {
+    id(run)
+    for one in recipe_comparisons.comparisons(found)
+    for _, point in one.rows[1:]
+    for run in point.runs
+  }
   by_panel: dict[Any, list[reading.Run]] = defaultdict(list)
   for run in found:
     if not vtab_means.is_vtab(run):
@@ -45,7 +50,7 @@ def panels(found: Sequence[reading.Run]) -> list[Panel]:
   for (dataset, protocol, recipe), members in by_panel.items():
     placed = [run for run in members if run.per_class is not None]
     numbers = {run.shots for run in placed}
-    alone = all(run.cell not in compared for run in members) and numbers != {None}
+    alone = any(id(run) not in varied for run in placed) and numbers != {None}
     networks = {run.network for run in placed}
     if len(numbers) > 1 or (len(networks) > 1 and alone):
       by_network = seeds.points(placed, lambda run: (run.network, run.shots))
