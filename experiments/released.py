@@ -9,7 +9,7 @@ import pathlib
 import re
 from collections.abc import Iterator
 
-from bit_jax import errors, hyperrule, weights
+from bit_jax import errors, hyperrule, runs, weights
 from bit_jax.data import datasets, vtab
 from bit_jax.weights import catalogue
 from experiments import evaluation, published
@@ -111,13 +111,14 @@ def of_file(path: str, dataset: str | None, size: int | None) -> list[Check]:
   """Returns how a file of the user's is evaluated.
 
   A model card beside it (with `.md` for `.npz`) says on what, at which size, and what to expect; a
-  file that is called as a released one is taken for it. Unless another set or size is asked for.
+  file that is called as a released one is taken for it. Unless another set or size is asked for. Of
+  a run's weights its `config.json` says on what and at which size.
 
   Args:
     path: The `.npz` file.
     dataset: On what; None: as its name or its card says.
-    size: Side of the square that test images are resized to, in pixels; None: as the card says, or
-      the rule.
+    size: Side of the square that test images are resized to, in pixels; None: as the card or the
+      run says, or the rule.
 
   Raises:
     UserError: There is no such file, or nothing says on what to evaluate it.
@@ -132,6 +133,11 @@ def of_file(path: str, dataset: str | None, size: int | None) -> list[Check]:
   ]
   if told:
     return told
+  run = runs.read_json(file.parent / runs.CONFIG)
+  own = run if isinstance(run, dict) and not run.get("data_path") else {}  # that of a named set
+  dataset = dataset or own.get("dataset")
+  if dataset == own.get("dataset"):
+    size = size or own.get("test_size")
   if dataset is None:
     raise errors.UserError(f"Nothing says on what {path} is to be evaluated: give --dataset=NAME.")
   if size is None:

@@ -121,6 +121,19 @@ def test_a_file_of_ones_own_needs_a_data_set(file):
   assert check.view.size == 99
 
 
+def test_a_run_s_config_says_on_what_its_weights_are_scored_and_at_which_size(file):
+  config = file.with_name("config.json")
+  config.write_text('{"dataset": "digits", "test_size": 48, "data_path": null}')
+  for dataset in (None, "digits"):
+    (check,) = released.of_file(str(file), dataset, None)
+    assert (check.dataset, check.view.size) == ("digits", 48)
+  assert released.of_file(str(file), "digits", 24)[0].view.size == 24
+  assert released.of_file(str(file), "cifar10", None)[0].view.size == 128
+  config.write_text('{"dataset": "folder", "test_size": 48, "data_path": "photos"}')
+  with pytest.raises(errors.UserError, match="give --dataset=NAME"):
+    released.of_file(str(file), None, None)
+
+
 def test_a_card_beside_a_file_says_what_to_expect(file):
   text = (
     "| accuracy | 61.5% top-1, 90.25% top-5 on the 1,000 digits test images, resized to 24 pixels |"
