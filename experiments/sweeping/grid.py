@@ -141,13 +141,14 @@ def _yielded(path: str) -> list[Run]:
       raise errors.UserError("it has no function get_runs() that yields runs.")
     runs: list[Run] = list(get_runs() or ())
   except errors.UserError as e:
-    raise errors.UserError(f"The sweep file {path} can't be used: {e}") from e
+    line = _line(e, path)
+    where = "" if line is None else f" (line {line})"
+    raise errors.UserError(f"The sweep file {path} can't be used{where}: {e}") from e
   except Exception as e:
     # Any mistake may be in somebody's Python; they need the line, not our frames around it.
-    lines = [f.lineno for f in traceback.extract_tb(e.__traceback__) if f.filename == path]
-    line = getattr(e, "lineno", None) or (lines[-1] if lines else "?")
     raise errors.UserError(
-      f"The sweep file {path} fails in line {line}: {type(e).__name__}: {commands.one_line(e)}."
+      f"The sweep file {path} fails in line {_line(e, path) or '?'}: {type(e).__name__}: "
+      f"{commands.one_line(e)}."
     ) from e
   for run in runs:
     if not isinstance(run, Run):
@@ -155,6 +156,12 @@ def _yielded(path: str) -> list[Run]:
         f"The sweep file {path} yields a {type(run).__name__}, where each must be a grid.Run."
       )
   return runs
+
+
+def _line(error: BaseException, path: str) -> int | None:
+  """Returns the line of a Python file in which an error arose, None if it didn't arise there."""
+  lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == path]
+  return getattr(error, "lineno", None) or (lines[-1] if lines else None)
 
 
 def _plan(run: Run, names: dict[int, str], path: str) -> Planned:
