@@ -31,13 +31,13 @@ def test_summaries(values, said):
   ("reason", "said"),
   [
     (reduced.REASON, reduced.REASON),
-    ("it takes minutes", "it takes minutes"),
-    ("", "not the rule itself: preset code; batch_size 64, crop 48, resize 56, total_steps 0.2"),
+    ("it takes minutes", "it takes minutes)"),
+    ("", "preset code; batch_size 64, crop 48, resize 56, total_steps 0.2"),
   ],
 )
 def test_a_title_says_what_it_is_in_place_of_the_rule(tmp_path, reason, said):
   found = run_folders.written(tmp_path, (run_folders.reduced(reason=reason), 0.5))
-  assert wording.title("What", found).startswith(f"What\n{said}")
+  assert wording.title("What", found).startswith(f"What\nnot by the rule itself ({said}")
   assert wording.made(found).endswith("That is not the rule itself.")
 
 

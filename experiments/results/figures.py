@@ -72,7 +72,10 @@ def _draw_curves(axes: Axes, panel: curves.Panel, networks: Sequence[str]) -> No
   axes.set_xticks(list(ticks), list(ticks.values()))
   axes.set_xticks([], minor=True)
   low, high = min(ticks), max(ticks)
-  axes.set_xlim(low / 1.5, high * 1.5)
+  margin = (
+    1.5 if high > low else 10.0
+  )  # beside one number, what is set apart must not look like two
+  axes.set_xlim(low / margin, high * margin)
   axes.set_xlabel("training images of each class")
   axes.set_ylabel(_ACCURACY)
   axes.grid(alpha=0.3)

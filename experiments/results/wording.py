@@ -45,7 +45,7 @@ def title(what: str, found: Sequence[reading.Run]) -> str:
   own = found[0].recipe
   if own.follows_rule:
     return f"{what}\nby the rule, preset {own.preset}"
-  return f"{what}\n{'; '.join(_reasons(found)) or f'not the rule itself: {own}'}"
+  return f"{what}\nnot by the rule itself ({'; '.join(_reasons(found)) or own})"
 
 
 def _reasons(found: Iterable[reading.Run]) -> list[str]:
