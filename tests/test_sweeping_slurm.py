@@ -18,11 +18,10 @@ import running
 import submitit  # here, since it sets up logging: within a test, that closes what pytest captures
 
 from bit_jax import commands, errors, experiment, interruption, trainer
-from experiments import sweep
+from experiments import ledger, sweep
 from experiments.sweeping import (
   grid,
   jobs,
-  ledger,
   queueing,
   slurm,
   slurm_cluster,
