@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bit_jax import hyperrule, optimizer
@@ -66,14 +66,12 @@ def test_every_step_of_every_preset(preset):
   np.testing.assert_allclose(rule_rates(1000, preset), expected, rtol=5e-7)
 
 
-@settings(deadline=None)
 @given(SHAPES)
 def test_any_schedule(shape):
   expected = [get_lr(s, *shape) for s in range(130)]
   np.testing.assert_allclose(optimizer.learning_rates(*shape, 130), expected, rtol=1e-6)
 
 
-@settings(deadline=None)
 @given(SHAPES)
 def test_the_rate_never_rises_after_the_warm_up(shape):
   base_lr, warmup_steps, _ = shape
@@ -83,7 +81,6 @@ def test_the_rate_never_rises_after_the_warm_up(shape):
   assert rates.max() <= np.float32(base_lr)
 
 
-@settings(deadline=None)
 @given(st.integers(0, 20), st.integers(20, 60))
 def test_a_boundary_still_has_the_old_rate(warmup_steps, boundary):
   rates = optimizer.learning_rates(1.0, warmup_steps, [boundary], 70)

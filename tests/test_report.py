@@ -298,9 +298,7 @@ def test_help(capsys):
   assert "--out=FOLDER" in capsys.readouterr().out
 
 
-@settings(
-  max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(order=st.randoms(), foreign=st.lists(st.binary(max_size=40), max_size=3))
 def test_names_of_folders_and_foreign_files_change_no_number(
   runs, tmp_path, without_drawing, order, foreign

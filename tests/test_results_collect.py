@@ -92,7 +92,7 @@ JSON = st.recursive(
 FILES = ("config.json", "environment.json", "result.json", "sweep.json", "error.json")
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(file=st.sampled_from(FILES), data=st.data())
 def test_nothing_that_a_file_holds_makes_it_crash(tmp_path, file, data):
   folder = tmp_path / "run"

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bit_jax import architectures, models, optimizer, steps
@@ -48,7 +48,6 @@ def rank(logits, label):
   return sorted(range(len(logits)), key=lambda c: (-logits[c], c)).index(label)
 
 
-@settings(deadline=None)
 @given(
   st.lists(st.integers(-3, 3), min_size=CLASSES, max_size=CLASSES), st.integers(0, CLASSES - 1)
 )

@@ -211,7 +211,7 @@ def intact(tmp_path_factory):
 
 @pytest.mark.slow
 @given(st.data())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_a_changed_byte_never_passes_silently(intact, data):
   with zipfile.ZipFile(io.BytesIO(intact)) as archive:
     starts = [m.header_offset for m in archive.infolist()]
@@ -231,7 +231,7 @@ def test_a_changed_byte_never_passes_silently(intact, data):
 
 
 @given(st.integers(1, 50), st.integers(0, 9))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_saved_is_loaded(num_classes, seed):
   path = pathlib.Path(cache.directory().parent, "saved.npz")
   contents = arrays(num_classes, seed=seed)
