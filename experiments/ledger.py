@@ -42,9 +42,8 @@ def outcome(folder: pathlib.Path, slurm_job: str) -> str | None:
 
 
 def seconds(folder: pathlib.Path) -> float | None:
-  """Returns how long a run took, all attempts together; None if that isn't known of each."""
-  taken = [attempt["seconds"] for attempt in _attempts(folder)]
-  return None if not taken or None in taken else sum(taken)
+  """Returns how long a run took, as `total_seconds` does."""
+  return total_seconds(_attempts(folder))
 
 
 def last_step(folder: pathlib.Path) -> int:
@@ -72,17 +71,34 @@ def result(folder: pathlib.Path) -> dict[str, Any] | None:
 def checked(attempts: Any) -> list[dict[str, Any]]:
   """Returns the attempts of a record; none where any of them is damaged, or they are no list.
 
-  Each has when it 'started' (as `began` reads it), its 'seconds' (at least 0; None: not known), and
-  its 'outcome' (an `Outcome`, 'running' or 'killed').
+  Each has when it 'started' (as `moment` reads it), its 'seconds' (at least 0; None: not known),
+  and its 'outcome' (an `Outcome`, 'running' or 'killed').
   """
   sound = isinstance(attempts, list) and all(map(_is_attempt, attempts))
   return attempts if sound else []
 
 
-def began(attempt: dict[str, Any]) -> datetime.datetime:
-  """Returns when an attempt began, with its time zone: UTC, unless it names another."""
-  moment = datetime.datetime.fromisoformat(attempt["started"])
-  return moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)
+def total_seconds(attempts: Any) -> float | None:
+  """Returns the sum of the attempts' seconds; None if any of them isn't on record, or all are 0."""
+  taken = [attempt["seconds"] for attempt in checked(attempts)]
+  return None if None in taken else float(sum(taken)) or None
+
+
+def last_began(attempts: Any) -> datetime.datetime | None:
+  """Returns when the last attempt began, with its time zone; None if that isn't on record."""
+  noted = checked(attempts)
+  return moment(noted[-1]["started"]) if noted else None
+
+
+def moment(text: str) -> datetime.datetime:
+  """Returns an ISO 8601 time with its zone: UTC, unless it names another.
+
+  Raises:
+    ValueError: It is no time.
+    TypeError: It is no text.
+  """
+  found = datetime.datetime.fromisoformat(text)
+  return found if found.tzinfo else found.replace(tzinfo=datetime.UTC)
 
 
 class Attempt:
@@ -151,7 +167,7 @@ def _attempts(folder: pathlib.Path) -> list[dict[str, Any]]:
 
 def _is_attempt(value: Any) -> bool:
   try:
-    began(value)
+    moment(value["started"])
     seconds, outcome = value["seconds"], value["outcome"]
   except (TypeError, ValueError, KeyError):
     return False
@@ -166,7 +182,7 @@ def _closed(attempt: dict[str, Any], log: pathlib.Path) -> dict[str, Any]:
   """
   if attempt["outcome"] != "running":
     return attempt
-  started = began(attempt).timestamp()
+  started = moment(attempt["started"]).timestamp()
   seconds = max(0.0, log.stat().st_mtime - started) if log.exists() else None
   return {**attempt, "seconds": seconds, "outcome": "killed"}
 

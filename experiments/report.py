@@ -8,7 +8,8 @@ import sys
 from collections.abc import Sequence
 
 from bit_jax import commands, errors
-from experiments.results import collect, fields, pages, sections, table, wording
+from bit_jax.data import scan
+from experiments.results import collect, fields, pages, sections, table
 
 
 def main(argv: Sequence[str]) -> None:
@@ -77,9 +78,9 @@ def write(root: pathlib.Path, out: pathlib.Path, given: str) -> collect.Collecti
     raise errors.UserError(f"The report can't be written to {out} ({e.strerror}).") from e
   others = len(found.failed) + len(found.unfinished)
   print(
-    f"{wording.number(len(found.runs), 'finished run')}, {others} failed or unfinished, "
-    f"{wording.number(len(found.duplicates), 'duplicate')}, "
-    f"{wording.number(len(found.left_out), 'folder')} left out: {fields.plain(out / 'report.md')}"
+    f"{scan.counted(len(found.runs), 'finished run')}, {others} failed or unfinished, "
+    f"{scan.counted(len(found.duplicates), 'duplicate')}, "
+    f"{scan.counted(len(found.left_out), 'folder')} left out: {fields.plain(out / 'report.md')}"
   )
   return found
 

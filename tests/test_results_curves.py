@@ -7,17 +7,13 @@ from bit_jax import architectures
 from experiments.results import curves
 
 
-def few(arguments, top1, **fields):
-  return run_folders.reduced(f"model=R14x0.5,{arguments}", **fields), top1
-
-
 def test_a_curve_of_few_and_all_examples(tmp_path):
   found = run_folders.written(
     tmp_path,
-    *(few(f"shots=5,seed={s}", t) for s, t in enumerate((0.5, 0.3, 0.35))),
-    few("shots=10", 0.4),
-    few("seed=7", 0.7),
-    few("shots=5,weights=none", 0.2),
+    *(run_folders.few(f"shots=5,seed={s}", t) for s, t in enumerate((0.5, 0.3, 0.35))),
+    run_folders.few("shots=10", 0.4),
+    run_folders.few("seed=7", 0.7),
+    run_folders.few("shots=5,weights=none", 0.2),
   )
   (panel,) = curves.panels(found)
   assert (panel.dataset, panel.protocol) == ("cifar10", "final")
@@ -31,12 +27,12 @@ def test_a_curve_of_few_and_all_examples(tmp_path):
 def test_runs_of_another_recipe_have_another_panel(tmp_path):
   found = run_folders.written(
     tmp_path,
-    few("shots=5", 0.3),
-    few("shots=10", 0.4),
-    few("shots=5", 0.5, base_lr=0.01),
-    few("shots=10", 0.6, base_lr=0.01),
-    few("shots=10,protocol=select", 0.9),
-    few("shots=10,protocol=select,weights=none", 0.8),
+    run_folders.few("shots=5", 0.3),
+    run_folders.few("shots=10", 0.4),
+    run_folders.few("shots=5", 0.5, base_lr=0.01),
+    run_folders.few("shots=10", 0.6, base_lr=0.01),
+    run_folders.few("shots=10,protocol=select", 0.9),
+    run_folders.few("shots=10,protocol=select,weights=none", 0.8),
   )
   panels = curves.panels(found)
   assert [len(p.series["R14x0.5-CIFAR100"]) for p in panels] == [2, 2, 1]
@@ -45,7 +41,10 @@ def test_runs_of_another_recipe_have_another_panel(tmp_path):
 
 def test_a_variation_at_one_number_of_examples_is_no_curve(tmp_path):
   found = run_folders.written(
-    tmp_path, few("shots=5", 0.3), few("shots=10", 0.4), few("shots=10", 0.5, mixup_alpha=0.1)
+    tmp_path,
+    run_folders.few("shots=5", 0.3),
+    run_folders.few("shots=10", 0.4),
+    run_folders.few("shots=10", 0.5, mixup_alpha=0.1),
   )
   (panel,) = curves.panels(found)
   assert not dict(panel.recipe.departures).get("mixup_alpha")
@@ -55,9 +54,9 @@ def test_a_variation_at_one_number_of_examples_is_no_curve(tmp_path):
 def test_networks_stay_together_where_some_were_run_by_another_recipe_too(tmp_path, varied):
   found = run_folders.written(
     tmp_path,
-    few("shots=5", 0.3),
-    few("shots=5,weights=none", 0.2),
-    *(few(arguments, 0.5, mixup_alpha=0.1) for arguments in varied),
+    run_folders.few("shots=5", 0.3),
+    run_folders.few("shots=5,weights=none", 0.2),
+    *(run_folders.few(arguments, 0.5, mixup_alpha=0.1) for arguments in varied),
   )
   (panel,) = curves.panels(found)
   assert not dict(panel.recipe.departures).get("mixup_alpha")
@@ -66,7 +65,7 @@ def test_networks_stay_together_where_some_were_run_by_another_recipe_too(tmp_pa
 
 @pytest.mark.parametrize("arguments", ["seed=1", "shots=250"])
 def test_one_setting_alone_is_no_curve(tmp_path, arguments):
-  assert curves.panels(run_folders.written(tmp_path, few(arguments, 0.7))) == []
+  assert curves.panels(run_folders.written(tmp_path, run_folders.few(arguments, 0.7))) == []
 
 
 def test_networks_are_ordered_by_size(tmp_path):

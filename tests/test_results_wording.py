@@ -3,6 +3,7 @@
 import pytest
 import run_folders
 
+from bit_jax.data import scan
 from experiments import reduced
 from experiments.results import intervals, wording
 
@@ -11,7 +12,7 @@ from experiments.results import intervals, wording
   ("count", "said"), [(0, "0 runs"), (1, "1 run"), (2, "2 runs"), (1234, "1,234 runs")]
 )
 def test_numbers(count, said):
-  assert wording.number(count, "run") == said
+  assert scan.counted(count, "run") == said
 
 
 @pytest.mark.parametrize(

@@ -500,34 +500,21 @@ def test_where_slurm_takes_none_at_all_a_sentence_says_why(stub, mine):
     mine.watch(planned("a"), story=lambda: iter(()))
 
 
-def test_a_queue_that_does_not_answer_says_nothing_of_its_jobs(stub, mine, capsys):
+@pytest.mark.parametrize(("outages", "looks"), [(1, 3), (2, 2)])
+def test_a_queue_that_does_not_answer_says_nothing_of_its_jobs_and_is_told_of_each_time(
+  stub, mine, capsys, outages, looks
+):
   def story():
-    (stub.folder / "silent").touch()
-    yield
-    yield
-    yield
-    (stub.folder / "silent").unlink()
-    yield
-    mine.finish("a", 1)
-    yield
-
-  mine.watch(planned("a"), story=story)
-  assert capsys.readouterr().out.count("squeue doesn't answer: no controller.") == 1
-
-
-def test_a_trouble_that_comes_again_is_told_again(stub, mine, capsys):
-  def story():
-    for _ in range(2):
+    for _ in range(outages):
       (stub.folder / "silent").touch()
-      yield
-      yield
+      yield from [None] * looks
       (stub.folder / "silent").unlink()
       yield
     mine.finish("a", 1)
     yield
 
   mine.watch(planned("a"), story=story)
-  assert capsys.readouterr().out.count("squeue doesn't answer: no controller.") == 2
+  assert capsys.readouterr().out.count("squeue doesn't answer: no controller.") == outages
 
 
 def test_without_a_look_at_the_queue_nothing_is_submitted(stub, mine):

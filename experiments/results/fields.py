@@ -4,6 +4,8 @@ import datetime
 import math
 from typing import Any
 
+from experiments import ledger
+
 _LONGEST = 300  # characters of a foreign text that are shown
 _TOO_LARGE = 2**63
 
@@ -43,7 +45,6 @@ def whole(value: Any) -> int | None:
 def time(value: Any) -> datetime.datetime | None:
   """Returns an ISO 8601 time with its zone, UTC where it names none; None for what is no time."""
   try:
-    found = datetime.datetime.fromisoformat(text(value))
+    return ledger.moment(text(value))
   except ValueError:
     return None
-  return found if found.tzinfo else found.replace(tzinfo=datetime.UTC)

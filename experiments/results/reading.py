@@ -11,7 +11,7 @@ import ml_collections
 from bit_jax import architectures, description, experiment, hyperrule, runs, weights
 from bit_jax.data import datasets
 from experiments import ledger
-from experiments.results import attempts, fields, folders, recipes
+from experiments.results import fields, folders, recipes
 
 RANDOM = "random initialisation"
 DISAGREE = "config.json and environment.json disagree on the checkpoint"
@@ -169,7 +169,7 @@ def _went_on(folder: folders.Folder) -> bool:
   Where an attempt's process was killed, the error comes after its beginning, and is its own.
   """
   tried: Any = folder.contents.get(ledger.SWEEP, {}).get("attempts")
-  began = attempts.last_began(tried)
+  began = ledger.last_began(tried)
   noted = fields.time(folder.contents[ledger.ERROR].get("time"))
   if began is None or noted is None or tried[-1].get("outcome") == "failed":
     return False
@@ -284,11 +284,11 @@ def read(folder: folders.Folder, find_spec: Callable[[Any], datasets.DatasetSpec
     num_classes=folders.num_classes(folder) if spec is None else spec.num_classes,
     steps=fields.whole(result.get("steps")),
     metrics=metrics,
-    wall_seconds=attempts.seconds(sweep.get("attempts")),
+    wall_seconds=ledger.total_seconds(sweep.get("attempts")),
     step_seconds=fields.positive(result.get("seconds")),
     images_per_second=fields.positive(result.get("images_per_second")),
     startup_seconds=fields.positive(result.get("startup_seconds")),
-    startup_began=attempts.last_began(sweep.get("attempts")),
+    startup_began=ledger.last_began(sweep.get("attempts")),
     devices=_used(environment, "device") or ("a device that isn't on record",),
     num_devices=_num_devices(environment),
     machines=_used(environment, "machine"),

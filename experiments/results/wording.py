@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
+from bit_jax.data import scan
 from experiments.results import intervals, reading
 
 
@@ -17,7 +18,7 @@ def run_on(found: Sequence[reading.Run]) -> str:
   when = "at a time that isn't on record" if not days else days[0]
   if len(days) > 1:
     when = f"{days[0]} to {days[-1]}"
-  return f"{number(len(found), 'run')} on {places(found)}, {when}{_speed(found)}."
+  return f"{scan.counted(len(found), 'run')} on {places(found)}, {when}{_speed(found)}."
 
 
 def _speed(found: Sequence[reading.Run]) -> str:
@@ -59,7 +60,7 @@ def described(title: str, *marks: str) -> str:
 
 def summary(of: intervals.Summary) -> str:
   """Returns the median of seeds, with what there is of lowest, highest and interval."""
-  seeds = number(of.count, "seed")
+  seeds = scan.counted(of.count, "seed")
   if of.count == 1:
     return f"{of.median:.1f}, {seeds}"
   narrower = of.interval is not None and of.interval != (of.low, of.high)
@@ -80,8 +81,3 @@ def dataset(name: str, protocol: str) -> str:
 def shots(count: int | None) -> str:
   """Returns how many examples of each class there are; None: all."""
   return "full" if count is None else f"{count}-shot"
-
-
-def number(count: int, what: str) -> str:
-  """Returns a number of things: '1 run', '2 runs'."""
-  return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"

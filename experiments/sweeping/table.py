@@ -35,8 +35,12 @@ def describe(planned: Sequence[grid.Planned], out: pathlib.Path) -> str:
     out: The sweep's folder, whose finished runs tell how fast this machine is.
   """
   takes = {one.name: _takes(one.config, one.spec) for one in planned if one.spec is not None}
-  finished = [name for name in takes if ledger.state(out / name) == "finished"]
-  rows = [_HEADER, *(_row(one, takes.get(one.name), out) for one in planned)]
+  states = {name: ledger.state(out / name) for name in takes}
+  finished = [name for name, state in states.items() if state == "finished"]
+  rows = [
+    _HEADER,
+    *(_row(one, takes.get(one.name), states.get(one.name, "open")) for one in planned),
+  ]
   names, starts = (max(len(row[i]) for row in rows) for i in range(2))
   lines = [_FORMAT.format(*row, names=names, starts=starts).rstrip() for row in rows]
   lines += ["", *_totals(planned, takes), _hours(takes, finished, out)]
@@ -49,11 +53,10 @@ def _takes(config: Any, spec: datasets.DatasetSpec) -> _Takes:
   return _Takes(images, footprint.flops(config, spec), footprint.disk_bytes(config, spec))
 
 
-def _row(one: grid.Planned, takes: _Takes | None, out: pathlib.Path) -> tuple[str, ...]:
+def _row(one: grid.Planned, takes: _Takes | None, state: ledger.State) -> tuple[str, ...]:
   if takes is None or one.spec is None:
     return (one.name, *9 * ("?",), f"can't be made: {one.mistake}")
   c = one.config
-  state = ledger.state(out / one.name)
   return (
     one.name,
     one.labels.get("start", pathlib.Path(c.weights).name),
