@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from typing import Any
 
 from bit_jax import errors, hyperrule, weights
@@ -15,13 +16,27 @@ _INCIDENTAL = frozenset(
     *("microbatch", "profile", "reason", "remat", "resident_share"),
   )
 )
+# Fields of version 0.1, which enter the hash whatever their value. Never add to this list: a field
+# that is added to `configs/base.py` enters the hash only where it differs from its default.
+_FIRST = frozenset(
+  (
+    *("base_lr", "batch_size", "checkpoint_every", "crop", "data_dir", "data_path", "dataset"),
+    *("decay_steps", "decoded_cache", "deterministic", "dtype", "eval_batch_size", "eval_every"),
+    *("head", "keep_best", "log_every", "max_aspect", "microbatch", "min_side", "mixup_alpha"),
+    *("model", "momentum", "momentum_dtype", "name", "on_bad_image", "patience", "preset"),
+    *("profile", "protocol", "random_crop", "random_flip", "reason", "remat", "resident_share"),
+    *("resize", "resolution", "seed", "shots", "shuffle_window", "test_size", "total_steps"),
+    *("warmup_steps", "weights"),
+  )
+)
 
 
 def resolve(config: Any) -> tuple[Any, datasets.DatasetSpec]:
   """Fills every field that the user left open; needs no data, weights or accelerator.
 
   Args:
-    config: A `ml_collections.ConfigDict` with the fields of `configs/base.py`.
+    config: A `ml_collections.ConfigDict` with the fields of `configs/base.py`; one that was added
+      since version 0.1 may be absent, and has its default then.
 
   Returns:
     The resolved copy, and the data set's description.
@@ -34,6 +49,7 @@ def resolve(config: Any) -> tuple[Any, datasets.DatasetSpec]:
       "The config names no data set: choose a file such as configs/cifar10.py, or set dataset to "
       f"one of {', '.join(datasets.NAMES)}."
     )
+  config = _with_later_fields(config)
   spec = datasets.find(config.dataset, config.protocol, config.data_path)
   if config.shots is not None:
     hyperrule.at_least("shots", config.shots, 1)
@@ -76,9 +92,49 @@ def regime_warnings(config: Any, spec: datasets.DatasetSpec, num_used: int) -> l
   ]
 
 
-def identity(config: Any) -> dict[str, Any]:
-  """Returns the fields of a resolved config that make it this run and no other."""
-  return {k: v for k, v in config.to_dict().items() if k not in _INCIDENTAL}
+def identity(config: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns the fields of a resolved config that make it this run and no other.
+
+  A field that was added since version 0.1 is left out where it has its default: runs that were
+  begun before keep their names, and can be resumed.
+
+  Args:
+    config: A `ml_collections.ConfigDict`, or what `config.json` holds.
+  """
+  fields = {k: v for k, v in config.items() if k not in _INCIDENTAL}
+  if fields.keys() <= _FIRST:
+    return fields
+  later = later_fields()
+  return {k: v for k, v in fields.items() if k not in later or not _same(v, later[k])}
+
+
+def later_fields() -> dict[str, Any]:
+  """Returns {field: default} of the fields that `configs/base.py` has gained since version 0.1.
+
+  A default must not change: it stands for the field in the runs that were begun without it. The
+  rule must not fill such a field either, as its name would then depend on what was filled.
+  """
+  try:
+    from configs import base  # above this package, and not a part of its installation
+  except ImportError:
+    return {}
+  return {k: v for k, v in base.get_config().items() if k not in _FIRST}
+
+
+def _with_later_fields(config: Any) -> Any:
+  """Returns the config, or a copy with the later fields that it lacks."""
+  lacking = {k: v for k, v in later_fields().items() if k not in config}
+  if not lacking:
+    return config
+  config = config.copy_and_resolve_references()
+  with config.unlocked():
+    config.update(lacking)
+  return config
+
+
+def _same(value: Any, default: Any) -> bool:
+  """Returns whether two values are the same in `config.json`, which knows no tuples."""
+  return json.loads(json.dumps(value)) == json.loads(json.dumps(default))
 
 
 def config_hash(config: Any) -> str:

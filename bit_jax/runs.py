@@ -10,7 +10,7 @@ import pathlib
 import platform
 import subprocess
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib import metadata
 from typing import Any
 
@@ -20,6 +20,7 @@ import numpy as np
 from bit_jax import cores, errors, files
 
 CONFIG, ENVIRONMENT, RESULT = "config.json", "environment.json", "result.json"
+_NO_FIELD = "not set"  # in place of the value of a field that a version hasn't
 # What may change the numbers, and so is recorded.
 _PACKAGES = ("bit_jax", "jax", "jaxlib", "flax", "optax", "numpy", "clu", "tensorflow-datasets")
 
@@ -52,14 +53,16 @@ def open_folder(workdir: str, *, create: bool = True) -> pathlib.Path:
 
 
 def record_config(
-  folder: pathlib.Path, config: Mapping[str, Any], identity: Mapping[str, Any]
+  folder: pathlib.Path,
+  config: Mapping[str, Any],
+  identity: Callable[[Mapping[str, Any]], Mapping[str, Any]],
 ) -> None:
   """Writes `config.json`, or finds that the run there was begun with the same; under `lock`.
 
   Args:
     folder: The run folder.
     config: All fields.
-    identity: Those that a run can't be continued with if they differ.
+    identity: Returns, of a config, the fields that a run can't be continued with if they differ.
 
   Raises:
     UserError: The folder holds a run of another config.
@@ -69,10 +72,13 @@ def record_config(
   if earlier is None:
     write_json(folder / CONFIG, config)
     return
-  wanted = json.loads(json.dumps(identity))
-  different = [k for k in sorted(wanted) if earlier.get(k) != wanted[k]]
+  now = json.loads(json.dumps(config, default=_plain))
+  begun_with, wanted = identity(earlier), identity(now)
+  different = [k for k in sorted({*begun_with, *wanted}) if begun_with.get(k) != wanted.get(k)]
   if different:
-    changes = ", ".join(f"{k}: {earlier.get(k)} there, {wanted[k]} now" for k in different)
+    changes = ", ".join(
+      f"{k}: {earlier.get(k, _NO_FIELD)} there, {now.get(k, _NO_FIELD)} now" for k in different
+    )
     raise errors.UserError(
       f"The run folder {folder} holds a run of another config ({changes}): choose another "
       f"--workdir, or delete that run."

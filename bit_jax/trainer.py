@@ -99,7 +99,7 @@ def train_and_evaluate(config: Any, workdir: str, weights_at: str | None = None)
   folder = runs.open_folder(workdir, create=is_first)
   with runs.lock(folder) if is_first else contextlib.nullcontext():
     if is_first:
-      runs.record_config(folder, config.to_dict(), experiment.identity(config))
+      runs.record_config(folder, config.to_dict(), experiment.identity)
     if result := runs.finished(folder):
       runs.require_data(folder, opening.version_of_path(spec))
       if is_first:

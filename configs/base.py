@@ -4,6 +4,9 @@ A field that is a placeholder is left open: the rule (`bit_jax/hyperrule.py`) or
 it once the number of examples and the image size are known. What is set here, in a config file or
 on the command line (`--config.batch_size=128`) is never changed by the rule.
 
+A field that is added here leaves the names of earlier runs as they are: it enters a run's name only
+where it isn't its default (`bit_jax.experiment.later_fields`).
+
 Arguments, after a colon and separated by commas, set what most runs vary:
 
     --config=configs/cifar10.py:model=BiT-M-R101x3,shots=5,seed=1,preset=paper,weights=none

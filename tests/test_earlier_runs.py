@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 import running
 from absl import flags
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
 
-from bit_jax import commands, experiment, trainer
-from configs import npz
-from experiments.results import collect
+from bit_jax import commands, errors, experiment, runs, trainer
+from configs import base, npz
+from experiments.results import collect, recipes
+from experiments.sweeping import grid
 
 pytestmark = pytest.mark.filterwarnings(r"ignore:the load_module\(\) method:DeprecationWarning")
 
@@ -68,15 +71,19 @@ NAMES = [
 ]
 
 
-@pytest.mark.parametrize(("line", "name"), NAMES, ids=[line for line, _ in NAMES])
-def test_the_same_command_has_the_run_folder_that_version_0_1_gave_it(line, name, monkeypatch):
-  monkeypatch.chdir(running.ROOT)
+def resolved(line):
+  """Returns the resolved config of a command line."""
   values = flags.FlagValues()
   argv = ["train", *f"--config=configs/{line}".split()]
   holder = commands.define_config(values, argv)
   commands.parse(values, argv)
-  config, _ = experiment.resolve(holder.value)
-  assert experiment.default_workdir(config) == f"runs/{name}"
+  return experiment.resolve(holder.value)[0]
+
+
+@pytest.mark.parametrize(("line", "name"), NAMES, ids=[line for line, _ in NAMES])
+def test_the_same_command_has_the_run_folder_that_version_0_1_gave_it(line, name, monkeypatch):
+  monkeypatch.chdir(running.ROOT)
+  assert experiment.default_workdir(resolved(line)) == f"runs/{name}"
 
 
 @pytest.fixture
@@ -88,10 +95,14 @@ def earlier(tmp_path, monkeypatch):
   return folder
 
 
-def run(folder):
+def config_of_the_runs(**changes):
   config = npz.get_config("model=R14x0.5,weights=none,seed=3,path=images.npz")
-  config.update(FIELDS)
-  return trainer.train_and_evaluate(config, str(folder))
+  config.update({**FIELDS, **changes})
+  return config
+
+
+def run(folder):
+  return trainer.train_and_evaluate(config_of_the_runs(), str(folder))
 
 
 def test_a_finished_run_of_version_0_1_gives_its_result(earlier):
@@ -122,3 +133,92 @@ def test_runs_of_version_0_1_are_reported(earlier):
   found = collect.collect(earlier)
   assert [r.metrics["top1"] for r in found.runs] == [1.0]
   assert len(found.unfinished) == 1
+
+
+@pytest.fixture
+def later_fields(monkeypatch):
+  """Three fields that `configs/base.py` gains, of every kind of default."""
+  before = base._add_computation
+
+  def add(config, values):
+    before(config, values)
+    config.shuffle_blocks = 1_024
+    config.stages = (1, 2)
+    config.teacher = placeholder(str)
+
+  monkeypatch.setattr(base, "_add_computation", add)
+  recipes._defaults.cache_clear()
+  yield
+  recipes._defaults.cache_clear()
+
+
+@pytest.mark.usefixtures("later_fields")
+def test_fields_that_come_later_leave_the_names(monkeypatch):
+  monkeypatch.chdir(running.ROOT)
+  names = {line: experiment.default_workdir(resolved(line)) for line, _ in NAMES}
+  assert names == {line: f"runs/{name}" for line, name in NAMES}
+  line, name = NAMES[0]
+  for change in ("shuffle_blocks=7", "stages=(1,)", "teacher=R50x1"):
+    assert experiment.default_workdir(resolved(f"{line} --config.{change}")) != f"runs/{name}"
+
+
+@pytest.mark.usefixtures("later_fields")
+def test_earlier_runs_are_found_and_resumed_where_later_fields_have_their_defaults(earlier):
+  assert run(earlier / "finished")["top1"] == 1.0
+  stopped = earlier / "stopped"
+  config, _ = experiment.resolve(config_of_the_runs())
+  runs.record_config(stopped, config.to_dict(), experiment.identity)
+  config, _ = experiment.resolve(config_of_the_runs(shuffle_blocks=7))
+  with pytest.raises(errors.UserError, match=r"\(shuffle_blocks: not set there, 7 now\)"):
+    runs.record_config(stopped, config.to_dict(), experiment.identity)
+
+
+@pytest.mark.usefixtures("later_fields")
+def test_a_run_with_a_later_field_is_not_resumed_at_its_default(tmp_path):
+  begun_with = {"model": "R14x0.5", "stages": (3,), "shuffle_blocks": 1_024}
+  runs.record_config(tmp_path, begun_with, experiment.identity)
+  runs.write_json(tmp_path / runs.ENVIRONMENT, {})
+  runs.record_config(tmp_path, {"model": "R14x0.5", "stages": (3,)}, experiment.identity)
+  now = {"model": "R14x0.5", "stages": (1, 2)}
+  with pytest.raises(errors.UserError, match=r"\(stages: \[3\] there, \[1, 2\] now\)"):
+    runs.record_config(tmp_path, now, experiment.identity)
+
+
+@pytest.mark.usefixtures("later_fields")
+def test_a_sweep_takes_the_config_of_an_earlier_run(earlier):
+  path = earlier / "sweep.py"
+  path.write_text("""
+import json
+import pathlib
+from ml_collections import ConfigDict
+from experiments.sweeping import grid
+def get_runs():
+  fields = json.loads(pathlib.Path("finished/config.json").read_text())
+  yield grid.Run(ConfigDict({**fields, "decay_steps": tuple(fields["decay_steps"])}))
+""")
+  (planned,) = grid.load(str(path))
+  assert planned.mistake is None
+  assert planned.config.stages == (1, 2)
+  fields = json.loads((earlier / "finished" / "config.json").read_text())
+  assert planned.name.endswith(experiment.config_hash(ConfigDict(fields)))
+
+
+def test_runs_of_two_versions_have_one_recipe(earlier, request):
+  (before,) = collect.collect(earlier).runs
+  request.getfixturevalue("later_fields")
+  (without,) = collect.collect(earlier).runs
+  path = earlier / "finished" / "config.json"
+  fields = json.loads(path.read_text())
+  later = {"shuffle_blocks": 1_024, "stages": [1, 2], "teacher": None}
+  path.write_text(json.dumps({**fields, **later}))
+  (with_defaults,) = collect.collect(earlier).runs
+  for read in (without, with_defaults):
+    assert (read.recipe, read.rule, read.config_hash) == (
+      before.recipe,
+      before.rule,
+      before.config_hash,
+    )
+    assert read.config["shuffle_blocks"] == 1_024
+  path.write_text(json.dumps({**fields, **later, "stages": [3]}))
+  (other,) = collect.collect(earlier).runs
+  assert ("stages", "3") in other.recipe.departures

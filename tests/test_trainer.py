@@ -170,7 +170,7 @@ def test_the_result_of_images_that_have_changed_is_not_returned(tree, tmp_path):
   config.update({"dataset": "folder", "data_path": str(tmp_path / "set"), "shots": None})
   resolved, spec = experiment.resolve(config)
   run = runs.open_folder(str(tmp_path / "run"))
-  runs.record_config(run, resolved.to_dict(), experiment.identity(resolved))
+  runs.record_config(run, resolved.to_dict(), experiment.identity)
   environment = runs.describe_environment(data=opening.open_set(spec).version)
   runs.record_environment(run, environment)
   runs.write_json(run / runs.RESULT, {"top1": 0.5})
@@ -185,7 +185,7 @@ def test_the_result_of_images_that_have_changed_is_not_returned(tree, tmp_path):
 def test_who_finds_another_process_at_it_changes_nothing(tmp_path):
   config = running.config()
   with runs.lock(tmp_path):
-    runs.record_config(tmp_path, config.to_dict(), {})
+    runs.record_config(tmp_path, config.to_dict(), experiment.identity)
     before = (tmp_path / "config.json").read_text()
     with pytest.raises(errors.UserError, match="Another process is running in"):
       running.train(tmp_path, base_lr=0.5)

@@ -189,7 +189,7 @@ def _config(folder: folders.Folder) -> Any:
   raw: dict[str, Any] = folder.contents[runs.CONFIG]
   # What runs of earlier versions don't tell of themselves was so with all of them.
   later = {"shots": None, "patience": None, "keep_best": False, "test_size": raw.get("crop")}
-  raw = {**later, **raw}
+  raw = {**experiment.later_fields(), **later, **raw}
   wrong = [f"{name} is not {kind}" for name, kind in _FIELDS.items() if not _is(raw, name, kind)]
   absent = [name for name in _FIELDS if raw.get(name) is None]
   if absent:

@@ -200,16 +200,19 @@ def _mistaken(config: Any, labels: dict[str, str], after: str | None, mistake: s
 
 
 def _require_fields(config: Any) -> None:
-  """Raises a `UserError` if a field isn't there, is of another type, or can't be written down."""
-  expected = base.get_config()
-  if lacking := [name for name in expected if name not in config]:
+  """Raises a `UserError` if a field isn't there, is of another type, or can't be written down.
+
+  Fields that were added since version 0.1 may be absent, as in a config of an earlier run.
+  """
+  expected, later = base.get_config(), experiment.later_fields()
+  if lacking := [name for name in expected if name not in config and name not in later]:
     raise errors.UserError(
       f"Its config has no {', '.join(lacking)}: begin with that of a file such as "
       f"configs/cifar10.py."
     )
   fields = config.to_dict()
   for name in expected:
-    kind, value = expected.get_type(name), fields[name]
+    kind, value = expected.get_type(name), fields.get(name)
     accepted = {float: (float, int), tuple: (tuple, list)}.get(kind, kind)
     if value is not None and not isinstance(value, accepted):
       raise errors.UserError(f"{name}={value!r} can't be used: it must be of type {kind.__name__}.")
