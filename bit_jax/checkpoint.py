@@ -1,15 +1,18 @@
 """Saves and resumes a run: parameters, optimiser state and step, through orbax."""
 
+import copy
 import logging
 import pathlib
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+import tensorstore
 
-from bit_jax import errors, steps
+from bit_jax import errors, files, steps
 
 
 class Checkpoints:
@@ -20,11 +23,18 @@ class Checkpoints:
 
     Args:
       folder: Absolute path.
+
+    Raises:
+      OSError: The folder can't be written.
     """
     logging.getLogger("absl").setLevel(logging.WARNING)  # orbax tells of every step it takes
     options = ocp.CheckpointManagerOptions(max_to_keep=1, create=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    locks, syncs = files.can_lock_and_sync(folder)
+    registry = None if locks and syncs else _without_locks(syncs)
     self._folder = folder
-    self._manager = ocp.CheckpointManager(folder, options=options)
+    self._save_args = ocp.args.StandardSave if registry is None else ocp.args.PyTreeSave
+    self._manager = ocp.CheckpointManager(folder, options=options, handler_registry=registry)
 
   def latest_step(self) -> int:
     """Returns the number of steps done in the newest checkpoint, 0 if there is none."""
@@ -37,13 +47,13 @@ class Checkpoints:
       state: On devices; they may overwrite it afterwards.
       progress: What to know of the run besides.
     """
-    copy = jax.tree.map(np.array, jax.device_get(state))
-    step = int(copy.step)
+    host = jax.tree.map(np.array, jax.device_get(state))
+    step = int(host.step)
     if step == self._manager.latest_step():
       return
     self._manager.save(
       step,
-      args=ocp.args.Composite(state=ocp.args.StandardSave(copy), run=ocp.args.JsonSave(progress)),
+      args=ocp.args.Composite(state=self._save_args(host), run=ocp.args.JsonSave(progress)),
     )
 
   def restore(self, state: steps.TrainState) -> tuple[steps.TrainState, dict[str, float]]:
@@ -87,3 +97,43 @@ class Checkpoints:
   ) -> None:
     """Waits until all is on disk."""
     self._manager.close()
+
+
+class _WithoutLocks(ocp.type_handlers.NumpyHandler):
+  """Writes arrays where files can't be locked, or not synced; the run's own lock must do."""
+
+  def __init__(self, sync: bool):
+    """Takes whether files are synced to disk."""
+    super().__init__()
+    self._options = {"file_io_locking": {"mode": "none"}, "file_io_sync": sync}
+
+  async def serialize(
+    self,
+    values: Sequence[np.ndarray],
+    infos: Sequence[ocp.type_handlers.ParamInfo],
+    args: Sequence[ocp.type_handlers.SaveArgs] | None = None,
+  ) -> Any:
+    """Does as orbax's, with options of tensorstore that orbax sets for nobody."""
+    context = tensorstore.Context(self._options)
+    infos = [copy.copy(info) for info in infos]
+    for info in infos:
+      info.ts_context = context
+    return await super().serialize(values, infos, args)
+
+
+def _without_locks(sync: bool) -> Any:
+  """Returns orbax's handlers for a file system without locks, or without syncing.
+
+  By default orbax collects all arrays in one database, whose manifest it locks and syncs. Here each
+  array has its own files. Either form is restored everywhere.
+  """
+  logging.getLogger("absl").setLevel(logging.ERROR)  # orbax warns that there is no such database
+  arrays = ocp.type_handlers.create_type_handler_registry((np.ndarray, _WithoutLocks(sync)))
+  plain = ocp.PyTreeCheckpointHandler(use_ocdbt=False, type_handler_registry=arrays)
+  numbers = ocp.JsonCheckpointHandler()
+  registry = ocp.handlers.DefaultCheckpointHandlerRegistry()
+  registry.add("state", ocp.args.PyTreeSave, plain)
+  registry.add("state", ocp.args.StandardRestore, ocp.StandardCheckpointHandler())
+  registry.add("run", ocp.args.JsonSave, numbers)
+  registry.add("run", ocp.args.JsonRestore, numbers)
+  return registry

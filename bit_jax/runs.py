@@ -3,7 +3,6 @@
 import contextlib
 import csv
 import datetime
-import fcntl
 import json
 import os
 import pathlib
@@ -90,15 +89,22 @@ def lock(folder: pathlib.Path) -> Iterator[None]:
   """Keeps other processes on this machine from running in the same folder.
 
   Raises:
-    UserError: One is at it.
+    UserError: Another process runs in it, or its lock file can't be written.
   """
-  with (folder / ".lock").open("w") as file:
+
+  def refuse() -> None:
+    raise errors.UserError(
+      f"Another process is running in {folder}: wait for it, or choose another --workdir."
+    )
+
+  with contextlib.ExitStack() as held:
     try:
-      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+      held.enter_context(files.exclusive(folder / ".lock", refuse))
+    except OSError as e:
       raise errors.UserError(
-        f"Another process is running in {folder}: wait for it, or choose another --workdir."
-      ) from None
+        f"The lock file {folder / '.lock'} can't be written ({e.strerror}): make the folder "
+        f"writable, or choose another --workdir."
+      ) from e
     yield
 
 

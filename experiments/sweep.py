@@ -2,13 +2,12 @@
 
 import argparse
 import contextlib
-import fcntl
 import os
 import pathlib
 import sys
 from collections.abc import Iterator, Sequence
 
-from bit_jax import arguments, commands, errors, interruption
+from bit_jax import arguments, commands, errors, files, interruption
 from bit_jax.data import scan
 from experiments.sweeping import (
   grid,
@@ -115,17 +114,16 @@ def _counted(queue: queueing.Queue) -> str:
 @contextlib.contextmanager
 def _locked(folder: pathlib.Path) -> Iterator[int]:
   """Keeps other sweeps out of the folder; yields the lock, which runs under way hold as well."""
-  try:
-    folder.mkdir(parents=True, exist_ok=True)
-    file = (folder / ".lock").open("w")
-  except OSError as e:
-    raise errors.UserError(f"The folder {folder} can't be written ({e.strerror}).") from e
-  with file:
+
+  def tell() -> None:
+    print(f"Another sweep is at work in {folder}, or saves its runs: waiting for it.", flush=True)
+
+  with contextlib.ExitStack() as held:
     try:
-      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-      print(f"Another sweep is at work in {folder}, or saves its runs: waiting for it.", flush=True)
-      fcntl.flock(file, fcntl.LOCK_EX)
+      folder.mkdir(parents=True, exist_ok=True)
+      file = held.enter_context(files.exclusive(folder / ".lock", tell))
+    except OSError as e:
+      raise errors.UserError(f"The folder {folder} can't be written ({e.strerror}).") from e
     yield file.fileno()
 
 

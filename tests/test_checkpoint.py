@@ -1,11 +1,15 @@
 """Saving and resuming: every bit comes back, the newest is kept, damage is a sentence."""
 
+import errno
+import fcntl
 import logging
+import os
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tensorstore
 
 from bit_jax import checkpoint, errors, optimizer, parallel, steps
 
@@ -47,6 +51,43 @@ def test_every_bit_comes_back(tmp_path):
   assert_same(restored, jax.device_get(state))
   assert int(restored.step) == 7
   assert progress == {"seconds": 12.5}
+
+
+@pytest.fixture
+def bare_file_system(monkeypatch):
+  """A file system whose files can neither be locked nor synced."""
+
+  def fail(*_):
+    raise OSError(errno.ENOSYS, "Function not implemented")
+
+  monkeypatch.setattr(fcntl, "flock", fail)
+  monkeypatch.setattr(os, "fsync", fail)
+
+
+def test_without_locks_nothing_is_locked_and_every_bit_comes_back(
+  tmp_path, request, monkeypatch, capfd
+):
+  with checkpoint.Checkpoints(tmp_path / "usual") as checkpoints:
+    checkpoints.save(state_at(7), {"seconds": 12.5})
+  request.getfixturevalue("bare_file_system")
+  options = []
+  context = tensorstore.Context
+  monkeypatch.setattr(tensorstore, "Context", lambda spec: context(options.append(spec) or spec))
+  for step in (8, 9):
+    with checkpoint.Checkpoints(tmp_path / "c") as checkpoints:
+      checkpoints.save(state_at(step), {"seconds": 12.5})
+  unlocked = {"file_io_locking": {"mode": "none"}, "file_io_sync": False}
+  assert unlocked in options
+  assert not list(tmp_path.glob("c/**/manifest.ocdbt"))  # the database, which would be locked
+  for folder, step in (("usual", 7), ("c", 9)):
+    with checkpoint.Checkpoints(tmp_path / folder) as checkpoints:
+      restored, progress = checkpoints.restore(state_at(0))
+    assert_same(restored, jax.device_get(state_at(step)))
+    assert progress == {"seconds": 12.5}
+  monkeypatch.undo()  # and where there are locks again
+  with checkpoint.Checkpoints(tmp_path / "c") as checkpoints:
+    assert_same(checkpoints.restore(state_at(0))[0], jax.device_get(state_at(9)))
+  assert capfd.readouterr().err == ""
 
 
 def test_only_the_newest_is_kept(tmp_path):

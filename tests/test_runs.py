@@ -1,5 +1,7 @@
 """The run folder: what is written how, and which runs may be continued in it."""
 
+import errno
+import fcntl
 import json
 import os
 import subprocess
@@ -168,6 +170,24 @@ def test_one_process_at_a_time(tmp_path):
   ):
     pass
   with runs.lock(tmp_path):
+    pass
+
+
+def test_a_folder_without_locks_is_used_and_a_lock_file_that_cannot_be_opened_is_told(
+  tmp_path, monkeypatch
+):
+  def flock(*_):
+    raise OSError(errno.ENOLCK, "No locks available")
+
+  monkeypatch.setattr(fcntl, "flock", flock)
+  with runs.lock(tmp_path):
+    (tmp_path / "inside").touch()
+  (tmp_path / ".lock").unlink()
+  (tmp_path / ".lock").mkdir()
+  with (
+    pytest.raises(errors.UserError, match=r"The lock file .*/\.lock can't be written \(Is a dir"),
+    runs.lock(tmp_path),
+  ):
     pass
 
 

@@ -1,5 +1,7 @@
 """Tests of experiments.sweep as a command: whole sweeps, poisoned, stopped and killed."""
 
+import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -104,6 +106,22 @@ def test_a_dry_run_lists_the_runs_and_makes_nothing(file, tmp_path, capsys):
   assert "can't be made: dtype='floaty' is not known" in text
   assert "2 runs: 96 images" in text
   assert not out.exists()
+
+
+def test_a_sweep_begins_on_a_file_system_without_locks(file, tmp_path, monkeypatch, capsys):
+  def flock(*_):
+    raise OSError(errno.ENOSYS, "Function not implemented")
+
+  monkeypatch.setattr(fcntl, "flock", flock)
+  path = file("""
+    def get_runs():
+      yield grid.Run(running.config(dtype="floaty"))
+  """)
+  out = tmp_path / "out"
+  assert commands.run(sweep.main, ["sweep", f"--config={path}", f"--out={out}"]) == 2
+  error = capsys.readouterr().err
+  assert f"The file system of {out} has no file locks (Function not implemented)" in error
+  assert "1 of 1 runs failed" in error
 
 
 @pytest.mark.slow

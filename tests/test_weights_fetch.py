@@ -1,5 +1,7 @@
 """Names to files: paths, the cache, and downloads from a local server that misbehaves."""
 
+import errno
+import fcntl
 import http.server
 import io
 import os
@@ -264,6 +266,15 @@ def test_two_at_once_download_once(server, capsys):
   assert paths == [cache.directory() / FILE] * 3
   assert len(server.requests) == 1
   assert "Waiting for another process" in capsys.readouterr().err
+
+
+def test_a_cache_without_locks(server, monkeypatch, capsys):
+  def flock(*_):
+    raise OSError(errno.ENOLCK, "No locks available")
+
+  monkeypatch.setattr(fcntl, "flock", flock)
+  assert resolve().read_bytes() == GOOD
+  assert capsys.readouterr().err.count("has no file locks (No locks available)") == 1
 
 
 def test_a_killed_download_is_taken_up_by_another_process(server):

@@ -7,7 +7,7 @@ import pathlib
 import sys
 from collections.abc import Iterator, Sequence
 
-from bit_jax import errors
+from bit_jax import errors, files
 from bit_jax.weights import cache, catalogue, checkpoints, download
 
 MIRRORS_VARIABLE = "BIT_JAX_MIRRORS"
@@ -126,22 +126,19 @@ def _fetch(
 
 @contextlib.contextmanager
 def _locked(target: pathlib.Path) -> Iterator[None]:
-  """Lets one process at a time work on `target`; a crashed one holds nobody up."""
-  import fcntl  # POSIX; elsewhere everything but downloading works
+  """Lets one process at a time work on `target`."""
+
+  def tell() -> None:
+    print(f"Waiting for another process that downloads {target.name} ...", file=sys.stderr)
 
   lock = target.with_name(f"{target.name}.lock")
-  try:
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    file = lock.open("w")
-  except OSError as e:
-    raise errors.UserError(
-      f"The cache directory {lock.parent} can't be written ({e.strerror or e}): set "
-      f"${cache.ENVIRONMENT_VARIABLE} to a folder that can."
-    ) from e
-  with file:
+  with contextlib.ExitStack() as held:
     try:
-      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-      print(f"Waiting for another process that downloads {target.name} ...", file=sys.stderr)
-      fcntl.flock(file, fcntl.LOCK_EX)
+      lock.parent.mkdir(parents=True, exist_ok=True)
+      held.enter_context(files.exclusive(lock, tell))
+    except OSError as e:
+      raise errors.UserError(
+        f"The cache directory {lock.parent} can't be written ({e.strerror or e}): set "
+        f"${cache.ENVIRONMENT_VARIABLE} to a folder that can."
+      ) from e
     yield
