@@ -33,6 +33,11 @@ def run(main: Callable[[Sequence[str]], None], argv: Sequence[str]) -> int:
   except OSError as e:  # a full disk, most likely
     print(f"error: {e}; the same command goes on once that is mended.", file=sys.stderr)
     return MISTAKE
+  except (AssertionError, RuntimeError):  # what JAX raises where it has no device
+    if sentence := _device_mistake():
+      print(f"error: {sentence}", file=sys.stderr)
+      return MISTAKE
+    raise
   except interruption.Interrupted as e:
     print(e, file=sys.stderr)
     return INTERRUPTED
@@ -40,6 +45,17 @@ def run(main: Callable[[Sequence[str]], None], argv: Sequence[str]) -> int:
     print("Interrupted; what was not saved before is lost.", file=sys.stderr)
     return INTERRUPTED
   return 0
+
+
+def _device_mistake() -> str | None:
+  """Returns a sentence if JAX has no device, which may have led to any error; else None."""
+  from bit_jax import platforms  # most commands need no JAX, which takes seconds to import
+
+  try:
+    platforms.require()
+  except errors.UserError as e:
+    return str(e)
+  return None
 
 
 def leave(status: int) -> NoReturn:

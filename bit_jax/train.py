@@ -22,6 +22,7 @@ from bit_jax import (
   outcome,
   parallel,
   planning,
+  platforms,
   trainer,
 )
 from bit_jax.data import datasets, loading, order
@@ -71,6 +72,8 @@ def main(argv: Sequence[str]) -> None:
     print(f"{config.name}: {config.model}, weights {config.weights}, head {config.head}")
     rule = hyperrule.describe(config, num_examples, spec.image_size, jax.device_count())
     print(rule, flush=True)
+    if remark := platforms.remark():
+      print(remark, flush=True)
   layout = order.device_layout(config.batch_size, jax.device_count(), config.mixup_alpha > 0)
   planning.require_microbatch(config, layout.shape[1])
   if dry_run.value:

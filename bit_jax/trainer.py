@@ -30,6 +30,7 @@ from bit_jax import (
   outcome,
   parallel,
   planning,
+  platforms,
   reporting,
   runs,
   selection,
@@ -91,6 +92,7 @@ def train_and_evaluate(config: Any, workdir: str, weights_at: str | None = None)
   """
   began = time.monotonic()
   config, spec = experiment.resolve(config)
+  platforms.require()
   if config.deterministic:
     determinism.require()
   layout = order.device_layout(config.batch_size, jax.device_count(), config.mixup_alpha > 0)

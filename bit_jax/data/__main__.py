@@ -113,8 +113,10 @@ def _doctor(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> int:
+  from bit_jax import platforms
   from bit_jax.data import check
 
+  platforms.use_cpu()
   return check.main(args.path, args.out)
 
 

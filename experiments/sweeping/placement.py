@@ -17,7 +17,7 @@ _VISIBLE = {
 # A TPU chip that is shown alone is a machine of one chip (libtpu).
 _MORE = {"tpu": {"TPU_CHIPS_PER_PROCESS_BOUNDS": "1,1,1", "TPU_PROCESS_BOUNDS": "1,1,1"}}
 _QUESTION = (
-  "import jax; d = jax.local_devices(); "
+  "import jax; from bit_jax import platforms; platforms.require(); d = jax.local_devices(); "
   "print(len(d), d[0].platform, ' '.join(d[0].client.platform_version.split()))"
 )
 
@@ -45,8 +45,9 @@ def local() -> tuple[str, int]:
   """
   answer = subprocess.run([sys.executable, "-c", _QUESTION], capture_output=True, text=True)
   if answer.returncode:
-    lines = answer.stderr.strip().splitlines()
-    raise errors.UserError(f"JAX finds no device: {lines[-1] if lines else 'it gives no reason'}.")
+    last = (answer.stderr.strip().splitlines() or ["it gives no reason."])[-1]
+    reason = last.removeprefix(f"{errors.UserError.__module__}.{errors.UserError.__name__}: ")
+    raise errors.UserError(f"JAX finds no device: {reason}")
   number, name, version = answer.stdout.strip().splitlines()[-1].split(" ", 2)
   return platform(name, version), int(number)
 
