@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from bit_jax import classwise, runs, weights
-from bit_jax.data import loading
+from bit_jax.data import loading, order
 
 _EMBEDDED_MODEL = "R14x0.5"
 _EMBEDDED_SETS = ("cifar100", "vtab/cifar100")
@@ -34,7 +34,7 @@ def record(
   if data.listing is not None:
     runs.write_csv(folder / "split.csv", [("path", "class", "split"), *data.listing])
   environment = runs.describe_environment(
-    data=data.version, weights=c.weights, weights_sha256=digest, dtype=dtype
+    data=data.version, weights=c.weights, weights_sha256=digest, dtype=dtype, order=order.VERSION
   )
   runs.record_environment(folder, environment)
   print(

@@ -40,7 +40,7 @@ class Feed:
       first: Steps done before; a stream reads nothing of what they were given.
     """
     rows = (
-      order.batch(config.seed, step, config.batch_size, len(self.part), config.shuffle_window)
+      order.batch(config.seed, step, config.batch_size, len(self.part), self.part.window)
       for step in range(first, config.total_steps)
     )
     if self._resident is not None:

@@ -25,7 +25,7 @@ _FILES = {
 
 def draw_augmented(folder: pathlib.Path, config: Any, train: loading.Part) -> None:
   """Draws the first images of the first step as it sees them (before MixUp)."""
-  indices = order.batch(config.seed, 0, config.batch_size, len(train), config.shuffle_window)
+  indices = order.batch(config.seed, 0, config.batch_size, len(train), train.window)
   images, labels = train.some(indices[:_SHOWN])
   keys = device.example_keys(jax.random.key(config.seed), jnp.int32(0), jnp.arange(len(images)))
   augment = jax.jit(functools.partial(device.augment, resize=config.resize, crop=config.crop))

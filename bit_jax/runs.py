@@ -118,6 +118,11 @@ def record_environment(folder: pathlib.Path, environment: Mapping[str, Any]) -> 
   if earlier is None:
     write_json(folder / ENVIRONMENT, {**environment, "resumed": []})
     return
+  if earlier.get("order", 1) > environment.get("order", 1):
+    raise errors.UserError(
+      f"The run in {folder} was begun by a newer version of bit_jax, with another order of the "
+      f"training examples: go on with that version, or choose another --workdir."
+    )
   for name in ("data", "weights_sha256", "dtype"):
     if earlier.get(name) != environment[name]:
       raise errors.UserError(
@@ -127,6 +132,11 @@ def record_environment(folder: pathlib.Path, environment: Mapping[str, Any]) -> 
   kept = ("started", "machine", "device", "num_devices", "commit")
   part = {k: environment[k] for k in kept}
   write_json(folder / ENVIRONMENT, {**earlier, "resumed": [*earlier.get("resumed", ()), part]})
+
+
+def order_version(folder: pathlib.Path) -> int:
+  """Returns the version of the order (`order.VERSION`) that the run of a folder was begun with."""
+  return int((read_json(folder / ENVIRONMENT) or {}).get("order", 1))  # 1 was not recorded
 
 
 def require_data(folder: pathlib.Path, version: str | None) -> None:

@@ -142,6 +142,31 @@ def _agree_on_streams(data: loading.Loaded) -> loading.Loaded:
   return dataclasses.replace(data, train=train, test=test)
 
 
+_OLD_ORDER = (
+  "This run was begun by a version that permutes training examples in windows, which doesn't mix a "
+  "set that is sorted by class; it goes on in that order. A new run folder gets a full permutation."
+)
+
+
+def _in_order_of_begin(run: _Run) -> loading.Loaded:
+  """Returns the data, to be trained on in the order that the run was begun with.
+
+  Its environment must be recorded; the process that records it tells the others.
+  """
+  version = runs.order_version(run.folder) if run.is_first else order.VERSION
+  if jax.process_count() > 1:
+    version = int(multihost_utils.broadcast_one_to_all(np.int32(version)))
+  if version >= order.VERSION:
+    return run.data
+  train = dataclasses.replace(run.data.train, window=run.config.shuffle_window)
+  data = dataclasses.replace(run.data, train=train)
+  if run.data.train.window is None and len(train) > run.config.shuffle_window:
+    data.warnings.append(_OLD_ORDER)
+    if run.is_first:
+      print(f"warning: {_OLD_ORDER}")
+  return data
+
+
 def _initial_params(
   config: Any, start: pathlib.Path | None, num_classes: int
 ) -> tuple[Any, str | None]:
@@ -165,6 +190,7 @@ def _train(run: _Run) -> dict[str, Any]:
   if run.is_first:
     print(reporting.parameter_overview(params, run.folder / "parameters.txt"))
     description.record(run.folder, c, run.data, digest, run.model.dtype.name)
+  run = dataclasses.replace(run, data=_in_order_of_begin(run))
   state = steps.create_state(params, optimizer.sgd(c.momentum, c.momentum_dtype))
   del params  # so that no second copy stays in memory
   with (

@@ -171,8 +171,9 @@ def _add_computation(config: ml_collections.ConfigDict, values: Mapping[str, Any
   config.momentum_dtype = "float32"
 
   # A set that takes at most this share of a device's memory lives decoded on the devices; a larger
-  # one is read as it is needed (0: every set is). An epoch goes through a larger set than
-  # `shuffle_window` in windows of so many examples, whose records lie close together on disk.
+  # one is read as it is needed (0: every set is). Each epoch permutes all training examples. Only
+  # a whole set prepared by tfds with more than `shuffle_window` examples is permuted in windows of
+  # so many, whose records lie close together on disk.
   config.resident_share = 0.4
   config.shuffle_window = 65_536
   # Keeps what was read and decoded once as files below $BIT_JAX_CACHE, for later epochs and runs.

@@ -3,6 +3,7 @@
 import json
 import pathlib
 import shutil
+import types
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
 from bit_jax import commands, errors, experiment, runs, trainer
+from bit_jax.data import loading
 from configs import base, npz
 from experiments.results import collect, recipes
 from experiments.sweeping import grid
@@ -127,6 +129,25 @@ def test_a_stopped_run_of_version_0_1_goes_on_and_ends_like_the_undisturbed_one(
   assert ours.keys() == theirs.keys()
   for key, value in theirs.items():
     np.testing.assert_allclose(ours[key], value, rtol=0, atol=1e-4, err_msg=key)
+
+
+def test_a_run_of_version_0_1_goes_on_in_its_order(earlier, capsys):
+  def in_order(folder, window):
+    config, spec = experiment.resolve(config_of_the_runs(shuffle_window=window))
+    data = loading.load(spec, config)
+    fields = {"folder": folder, "is_first": True, "config": config, "data": data}
+    return trainer._in_order_of_begin(types.SimpleNamespace(**fields))
+
+  data = in_order(earlier / "stopped", 5)
+  assert data.train.window == 5
+  (warning,) = data.warnings
+  assert "permutes training examples in windows" in warning
+  assert warning in capsys.readouterr().out
+  assert in_order(earlier / "stopped", 65_536).warnings == []  # the same in both versions
+  (earlier / "new").mkdir()
+  runs.write_json(earlier / "new" / runs.ENVIRONMENT, {"order": 2})
+  data = in_order(earlier / "new", 5)
+  assert (data.train.window, data.warnings) == (None, [])
 
 
 def test_runs_of_version_0_1_are_reported(earlier):

@@ -1,5 +1,6 @@
 """Streamed and resident sets give every step the same, wherever it begins and whoever takes it."""
 
+import math
 from typing import Any
 
 import flax.linen as nn
@@ -31,20 +32,19 @@ class Numbered:
     return random.integers(0, 256, shape, dtype=np.uint8), index
 
 
-def part(streamed, n=N, source=None):
+def part(streamed, n=N, source=None, window=None):
   source = source or Numbered(n)
   names = tuple(map(str, range(n)))
   if streamed:
-    return loading.Part(source, 4, names, None, None)
+    return loading.Part(source, 4, names, None, None, window)
   images, labels, _ = stream.gather(source, 4, "")
   examples = arrays.Examples(images, labels, names)
-  return loading.Part(examples, 4, names, examples, labels)
+  return loading.Part(examples, 4, names, examples, labels, window)
 
 
-def config(window=order.WINDOW):
-  return ml_collections.ConfigDict(
-    {"seed": 3, "batch_size": BATCH, "shuffle_window": window, "total_steps": STEPS}
-  )
+def config(**changes):
+  fields = {"seed": 3, "batch_size": BATCH, "total_steps": STEPS}
+  return ml_collections.ConfigDict({**fields, **changes})
 
 
 def layouts(processes):
@@ -52,10 +52,10 @@ def layouts(processes):
   return np.split(order.device_layout(BATCH, 4), processes)
 
 
-def training(monkeypatch, streamed, layout, first=0, window=order.WINDOW):
+def training(monkeypatch, streamed, layout, first=0, window=None):
   """Returns the images and labels of each step from `first` on, for a process of these devices."""
   monkeypatch.setattr(jax, "local_devices", lambda: jax.devices()[: len(layout)])
-  given = feeds.Feed(part(streamed)).training(config(window), layout, first)
+  given = feeds.Feed(part(streamed, window=window)).training(config(), layout, first)
   return [(np.asarray(images), np.asarray(labels)) for images, labels in given]
 
 
@@ -65,7 +65,7 @@ def resident():
 
 
 @pytest.mark.parametrize("first", [0, 4, STEPS])
-@pytest.mark.parametrize("window", [order.WINDOW, 5], ids=["permuted", "windows"])
+@pytest.mark.parametrize("window", [None, 5], ids=["permuted", "windows"])
 @pytest.mark.parametrize("processes", [1, 2])
 def test_streamed_and_resident_sets_give_the_same(monkeypatch, processes, window, first):
   for layout in layouts(processes):
@@ -78,7 +78,7 @@ def test_streamed_and_resident_sets_give_the_same(monkeypatch, processes, window
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("window", [order.WINDOW, 5], ids=["permuted", "windows"])
+@pytest.mark.parametrize("window", [None, 5], ids=["permuted", "windows"])
 def test_two_processes_together_take_the_order_s_batches(monkeypatch, window):
   given = [training(monkeypatch, True, share, 0, window) for share in layouts(2)]
   whole = []
@@ -104,6 +104,52 @@ def test_a_stream_from_the_middle_reads_nothing_of_what_came_before():
   ahead = [order.batch(3, first + i, BATCH, n) for i in range(4)]
   assert set(batch) <= set(source.reads) <= set(np.concatenate(ahead))
   assert len(source.reads) == len(set(source.reads))
+
+
+CLASSES, SHOTS = 1_000, 100
+
+
+def distinct_classes(batch_size):
+  """Returns mean and standard deviation of the number of classes in a random batch of the set."""
+  n = CLASSES * SHOTS
+
+  def absent(classes):  # the probability that none of these classes occurs
+    outside = n - classes * SHOTS
+    terms = (math.lgamma(k + 1) for k in (outside, n - batch_size, outside - batch_size, n))
+    a, b, c, d = terms
+    return math.exp(a + b - c - d)
+
+  one, two = absent(1), absent(2)
+  variance = CLASSES * one * (1 - one) + CLASSES * (CLASSES - 1) * (two - one**2)
+  return CLASSES * (1 - one), math.sqrt(variance)
+
+
+class Sorted(Numbered):
+  """A source of one pixel for each example, sorted by class."""
+
+  def read(self, index):
+    return np.zeros((1, 1, 3), np.uint8), index // SHOTS
+
+
+def test_the_batches_of_a_sorted_set_hold_as_many_classes_as_random_ones():
+  n, batch_size = CLASSES * SHOTS, 512
+  layout = order.device_layout(batch_size, 4)
+  labels = np.repeat(np.arange(CLASSES, dtype=np.int32), SHOTS)
+  names = tuple(map(str, range(CLASSES)))
+  examples = arrays.Examples(np.zeros((n, 1, 1, 3), np.uint8), labels, names)
+  resident = feeds.Feed(loading.Part(examples, None, names, examples, labels))
+  steps = n // batch_size  # 195, an epoch
+  settings = config(batch_size=batch_size, total_steps=steps)
+  batches = [np.asarray(given.labels) for given in resident.training(settings, layout, 0)]
+  mean, deviation = distinct_classes(batch_size)
+  counts = [len(np.unique(batch)) for batch in batches]
+  assert len(counts) == steps
+  assert max(abs(count - mean) for count in counts) < 4 * deviation
+  streamed = feeds.Feed(loading.Part(Sorted(n), None, names, None, None))
+  first = steps - 8  # where windows held a few of the classes
+  given = streamed.training(settings, layout, first)
+  for batch, other in zip(batches[first:], given, strict=True):
+    np.testing.assert_array_equal(batch, np.asarray(other.labels))
 
 
 class Linear(nn.Module):

@@ -133,6 +133,7 @@ def test_examples_come_decoded_and_in_order(host, tiny_dir):
   assert examples.labels.dtype == split.read_labels().dtype == np.int32
   assert examples.class_names == split.class_names == NAMES
   assert split.version == "tiny_colour 1.2.3"
+  assert not split.shuffled  # so `tiny_colour` was prepared
   assert split.read_sizes().tolist() == [[4, 5]] * N
 
 
@@ -158,6 +159,10 @@ def test_parts_of_several_shards_come_in_the_order_of_the_expression(host, tiny_
   }
   expected = np.concatenate([whole[p].images[s] for p, s in slices[split]])
   np.testing.assert_array_equal(part.load(None).images, expected)
+
+
+def test_a_set_is_shuffled_unless_it_was_prepared_otherwise(host, tiny_dir):
+  assert opened(host, tiny_dir, "tiny_shards").shuffled
 
 
 def test_the_shards_are_several(tiny_dir):

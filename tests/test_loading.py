@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from bit_jax import errors, experiment
-from bit_jax.data import arrays, datasets, fewshot, loading, resizing
+from bit_jax.data import arrays, datasets, fewshot, loading, opening, resizing
 from bit_jax.weights import cache
 from configs import folder, npz, quickstart
 
@@ -363,3 +363,20 @@ def test_examples_at_hand_are_not_copied():
   data = loading.load(spec, config)
   assert isinstance(data.test.source, arrays.Examples)
   assert data.test.source is data.test.examples
+
+
+@pytest.mark.parametrize(
+  ("shuffled", "shots", "windows"), [(False, None, False), (True, None, True), (True, 2, False)]
+)
+@pytest.mark.parametrize("memory", [0, float("inf")])
+def test_only_a_whole_set_that_tfds_shuffled_is_permuted_in_windows(
+  monkeypatch, npz_path, shuffled, shots, windows, memory
+):
+  open_set = opening.open_set
+  monkeypatch.setattr(
+    opening, "open_set", lambda *a: dataclasses.replace(open_set(*a), shuffled=shuffled)
+  )
+  config, spec = resolved(npz.get_config(f"path={npz_path}"), shots=shots, shuffle_window=7)
+  data = loading.load(spec, config, memory)
+  assert (data.train.examples is None) == (memory == 0)
+  assert data.train.window == (7 if windows else None)

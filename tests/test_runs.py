@@ -221,6 +221,17 @@ def test_an_environment_that_somebody_else_wrote(tmp_path):
   assert len(json.loads((tmp_path / "environment.json").read_text())["resumed"]) == 1
 
 
+def test_the_order_of_a_run_is_that_which_it_was_begun_with(tmp_path):
+  (tmp_path / "old").mkdir()
+  runs.record_environment(tmp_path / "old", ENVIRONMENT)  # version 0.1 did not record it
+  runs.record_environment(tmp_path / "old", {**ENVIRONMENT, "order": 2})
+  assert runs.order_version(tmp_path / "old") == 1
+  runs.record_environment(tmp_path, {**ENVIRONMENT, "order": 3})
+  assert runs.order_version(tmp_path) == 3
+  with pytest.raises(errors.UserError, match="begun by a newer version of bit_jax"):
+    runs.record_environment(tmp_path, {**ENVIRONMENT, "order": 2})
+
+
 @pytest.mark.parametrize("name", ["data", "weights_sha256", "dtype"])
 def test_a_run_is_not_continued_on_something_else(tmp_path, name):
   runs.record_environment(tmp_path, ENVIRONMENT)

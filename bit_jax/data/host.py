@@ -56,6 +56,7 @@ class Split:
       raise errors.UserError(f"The examples of {spec.tfds_name} have no feature {lacking!r}.")
     self.class_names = spec.class_names or tuple(features["label"].names)
     self.version = f"{spec.tfds_name} {self._builder.version}"
+    self.shuffled = not self._builder.info.disable_shuffling
     try:
       self._instructions = self._builder.info.splits[split].file_instructions
     except ValueError as e:

@@ -26,6 +26,7 @@ class Part:
     class_names: The names of the classes, in the order of their labels.
     examples: All of them, decoded, with images of that size; None if they are to be streamed.
     labels: [N] int32; None where they have not been read.
+    window: Examples that an epoch permutes among each other; None: all of them (`order`).
   """
 
   source: stream.Source
@@ -33,6 +34,7 @@ class Part:
   class_names: tuple[str, ...]
   examples: arrays.Examples | None
   labels: np.ndarray | None
+  window: int | None = None
 
   def __len__(self) -> int:
     """Returns N."""
@@ -106,6 +108,8 @@ def load(spec: datasets.DatasetSpec, config: Any, memory: float = math.inf) -> L
   train = reader.read(opened.train, kept, train_size, "training")
   test = reader.read(opened.test, kept_tests, test_size, "test")
   choosing.require_readable(reader.unreadable, len(train) + len(test))
+  if opened.shuffled and chosen is None:  # a subset is in the order of its classes
+    train = dataclasses.replace(train, window=config.shuffle_window)
   return Loaded(
     train=train,
     test=test,

@@ -40,6 +40,8 @@ class Opened:
     version: What identifies the data: the version of the tfds builder or of scikit-learn, or the
       name of a file or folder and the first 16 digits of a sha256.
     prepared: Whether tfds prepared it: no image is unreadable, but labels take time to read.
+    shuffled: Whether the training examples lie in random order, as tfds writes them. Others may be
+      sorted by class.
     origin: A sentence on how the user's images were split; None for other sets.
     listing: (path, class, 'train' or 'test') of each of the user's images, in the order of the
       examples; None for other sets.
@@ -49,6 +51,7 @@ class Opened:
   test: Source
   version: str
   prepared: bool = False
+  shuffled: bool = False
   origin: str | None = None
   listing: tuple[tuple[str, str, str], ...] | None = None
 
@@ -98,7 +101,8 @@ def _open_tfds(spec: datasets.DatasetSpec, data_dir: str | None) -> Opened:
       f"imported ({e}); install them, or train on digits, a folder or an npz file."
     ) from e
   train = host.Split(spec, spec.train_split, data_dir)
-  return Opened(train, host.Split(spec, spec.test_split, data_dir), train.version, prepared=True)
+  test = host.Split(spec, spec.test_split, data_dir)
+  return Opened(train, test, train.version, prepared=True, shuffled=train.shuffled)
 
 
 def _open_folder(spec: datasets.DatasetSpec) -> Opened:

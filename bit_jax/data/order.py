@@ -12,33 +12,36 @@ import numpy as np
 
 from bit_jax import errors
 
+# Of the order. In version 1, windows of `shuffle_window` examples were for every set; in version 2
+# they are for a whole set that tfds shuffled.
+VERSION = 2
 # What a random stream is for: two uses of the same seed must not see the same numbers.
 _PERMUTATION, _MIXUP = range(2)
-WINDOW = 65_536  # examples that are permuted among each other in a larger set
 _BLOCK = 1_024  # neighbouring examples that stay within one window
 
 
 @functools.lru_cache(maxsize=8)  # `batch` asks for the same one or two at every step
-def permutation(seed: int, epoch: int, n: int, window: int = WINDOW) -> np.ndarray:
+def permutation(seed: int, epoch: int, n: int, window: int | None = None) -> np.ndarray:
   """Returns the order of the examples in an epoch: [n] int64, read-only.
 
-  Up to `window` examples are permuted freely. Of a larger set, blocks of neighbours are permuted
-  first, and then the examples within each window of what comes of that: what is read in a while
-  lies in few places on disk.
+  All examples are permuted among each other, unless the set is larger than a given window. Then
+  blocks of neighbours are permuted first, and the examples within each window of the result second:
+  consecutive batches are read from few places on disk. Such batches are mixed only as well as
+  neighbours in the set are, so a set that may be sorted takes no window.
 
   Args:
     seed: Seed of the run; at least 0.
     epoch: Epochs count from 0.
     n: Number of examples in the set.
-    window: Examples in a window; at least 1.
+    window: Examples in a window, at least 1; None: there are no windows.
 
   Raises:
     UserError: The seed is negative, or the window holds no example.
   """
-  if window < 1:
+  if window is not None and window < 1:
     raise errors.UserError(f"The shuffle window must hold at least 1 example, not {window}.")
   generator = _generator(seed, _PERMUTATION, epoch)
-  if n <= window:
+  if window is None or n <= window:
     order = generator.permutation(n)
   else:
     block = min(_BLOCK, window)
@@ -50,7 +53,7 @@ def permutation(seed: int, epoch: int, n: int, window: int = WINDOW) -> np.ndarr
   return order
 
 
-def batch(seed: int, step: int, batch_size: int, n: int, window: int = WINDOW) -> np.ndarray:
+def batch(seed: int, step: int, batch_size: int, n: int, window: int | None = None) -> np.ndarray:
   """Returns the examples of a training step: [batch_size] int64 indices into the set.
 
   Args:

@@ -149,8 +149,8 @@ def _behind_cache(part: loading.Part, spec: dict[str, Any], folder: str) -> load
 def _given(feed: feeds.Feed, spec: dict[str, Any], count: int) -> Iterator[parallel.Examples]:
   """Yields the examples of each step, in the order of a run of so many images."""
   batch = spec["batch"]
-  fields = {"seed": 0, "batch_size": batch, "shuffle_window": order.WINDOW}
-  config = ml_collections.ConfigDict({**fields, "total_steps": -(-count // batch)})
+  fields = {"seed": 0, "batch_size": batch, "total_steps": -(-count // batch)}
+  config = ml_collections.ConfigDict(fields)
   return feed.training(config, order.device_layout(batch, jax.device_count()), 0)
 
 
