@@ -2,18 +2,25 @@
 
 import json
 import pathlib
-import textwrap
+from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import matplotlib as mpl
 import numpy as np
-from matplotlib.figure import Figure
+
+from bit_jax import plots
+
+if TYPE_CHECKING:
+  from matplotlib.axes import Axes
 
 # Blue and orange can be told apart whatever the reader's colour vision (Okabe and Ito).
 _TRAIN, _EVAL = "#0072B2", "#D55E00"
 _NAMED_CLASSES = 40
 _CAPTION_WIDTH = 18  # characters that fit above an image
+_PER_INCH = 10  # characters of a title
+_TITLE_SIZE, _LINES = 11, 3  # points; lines that a line of a title may become
+_RATES = 15  # learning rates that have room on their axis
+_LEAST_WIDTH = 6.0  # inches that a sheet's title needs
 _NAME_WIDTH = 24  # characters of a class name that leave room for the matrix beside it
 
 
@@ -26,31 +33,41 @@ def curves(metrics: pathlib.Path, picture: pathlib.Path, title: str) -> None:
     title: Above the picture.
   """
   rows = [json.loads(line) for line in metrics.read_text().splitlines()]
-  figure = Figure(figsize=(12, 3.6), layout="constrained")
-  loss, accuracy, rate = figure.subplots(1, 3)
-  for kind, label, style in (
-    ("train", "training, as augmented", {"color": _TRAIN, "marker": ".", "markersize": 3}),
-    ("eval", "evaluated images", {"color": _EVAL, "marker": "o"}),
-  ):
-    loss.plot(*_series(rows, kind, "loss"), label=label, **style)
-    steps, top1 = _series(rows, kind, "top1")
-    accuracy.plot(steps, [100 * v for v in top1], label=label, **style)
-  rate.plot(
-    *_series(rows, "train", "learning_rate"),
-    color=_TRAIN,
-    marker=".",
-    markersize=3,
-    drawstyle="steps-pre",
-  )
-  for axes, name in ((loss, "cross-entropy"), (accuracy, "top-1 accuracy in %")):
-    axes.set_ylabel(name)
-    axes.legend()
-  rate.set_ylabel("learning rate")
-  for axes in (loss, accuracy, rate):
-    axes.set_xlabel("step")
-    axes.grid(alpha=0.3)
-  figure.suptitle(title)
-  figure.savefig(picture, dpi=120)
+  with plots.figure(picture, (12, 3.6), dpi=120) as figure:
+    loss, accuracy, rate = figure.subplots(1, 3)
+    for kind, label, style in (
+      ("train", "training, as augmented", {"color": _TRAIN, "marker": ".", "markersize": 3}),
+      ("eval", "evaluated images", {"color": _EVAL, "marker": "o"}),
+    ):
+      loss.plot(*_series(rows, kind, "loss"), label=label, **style)
+      steps, top1 = _series(rows, kind, "top1")
+      accuracy.plot(steps, [100 * v for v in top1], label=label, **style)
+    _draw_rates(rate, *_series(rows, "train", "learning_rate"))
+    for axes, name in ((loss, "cross-entropy"), (accuracy, "top-1 accuracy in %")):
+      axes.set_ylabel(name)
+      axes.legend()
+    for axes in (loss, accuracy, rate):
+      axes.set_xlabel("step")
+      axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+      axes.grid(alpha=0.3)
+    figure.suptitle(plots.wrapped(title, 12 * _PER_INCH, _LINES), fontsize=_TITLE_SIZE)
+
+
+def _draw_rates(axes: "Axes", steps: Sequence[int], rates: Sequence[float]) -> None:
+  """Draws learning rates on a logarithmic axis, which has no place for a rate of 0."""
+  axes.plot(steps, rates, color=_TRAIN, marker=".", markersize=3, drawstyle="steps-pre")
+  axes.set_ylabel("learning rate")
+  positive = Counter(r for r in rates if r > 0)
+  if not positive:
+    return
+  low, high = min(positive) / 2, 2 * max(positive)
+  decades = np.log10(high / low)
+  plots.set_log_scale(axes, "y", (1, 2, 5) if decades < 2 else (1, 3) if decades < 5 else (1,))
+  axes.set_ylim(low, high)
+  # Rates that were kept for a while are shown as they are, where there is room for their numbers.
+  kept = sorted({r for r, times in positive.items() if times > 1} or positive)
+  if len(kept) == 1 or np.diff(np.log10(kept)).min() > decades / _RATES:
+    axes.set_yticks(kept)
 
 
 def sheet(
@@ -69,17 +86,18 @@ def sheet(
   if images.dtype != np.uint8:
     images = np.clip((images + 1) / 2, 0, 1)
   rows = -(-len(images) // columns)
-  figure = Figure(figsize=(1.5 * columns, 1.75 * rows + 0.4), layout="constrained")
-  for axes in figure.subplots(rows, columns, squeeze=False).flat:
-    axes.set_axis_off()
-  for axes, image, caption in zip(figure.axes, images, captions, strict=False):
-    axes.imshow(image)
-    colour = _EVAL if caption.startswith("!") else "black"
-    lines = textwrap.wrap(caption.removeprefix("!"), _CAPTION_WIDTH, max_lines=2, placeholder=" …")
-    axes.set_title("\n".join(lines), fontsize=9, color=colour, parse_math=False)
-  figure.suptitle(title)
-  with mpl.rc_context({"savefig.bbox": None}):
-    figure.savefig(picture, dpi=110)
+  width = max(1.5 * columns, _LEAST_WIDTH)
+  heading = plots.wrapped(title, int(width * _PER_INCH), _LINES)
+  size = (width, 1.75 * rows + 0.2 + 0.2 * len(heading.splitlines()))
+  with plots.figure(picture, size, dpi=110) as figure:
+    for axes in figure.subplots(rows, columns, squeeze=False).flat:
+      axes.set_axis_off()
+    for axes, image, caption in zip(figure.axes, images, captions, strict=False):
+      axes.imshow(image)
+      colour = _EVAL if caption.startswith("!") else "black"
+      text = plots.wrapped(plots.line(caption.removeprefix("!")), _CAPTION_WIDTH, lines=2)
+      axes.set_title(text, fontsize=9, color=colour)
+    figure.suptitle(heading, fontsize=_TITLE_SIZE)
 
 
 def confusion(shares: np.ndarray, class_names: Sequence[str], picture: pathlib.Path) -> None:
@@ -94,17 +112,16 @@ def confusion(shares: np.ndarray, class_names: Sequence[str], picture: pathlib.P
   count = len(class_names)
   named = count <= _NAMED_CLASSES
   side = max(4.0, 0.3 * count + 1.5) if named else 9.0
-  figure = Figure(figsize=(side + 1, side), layout="constrained")
-  axes = figure.subplots()
-  drawn = axes.imshow(100 * shares, cmap="cividis", vmin=0, vmax=100)
-  if named:
-    names = [n if len(n) <= _NAME_WIDTH else f"{n[: _NAME_WIDTH - 1]}…" for n in class_names]
-    axes.set_xticks(range(count), names, rotation=90, fontsize=8, parse_math=False)
-    axes.set_yticks(range(count), names, fontsize=8, parse_math=False)
-  axes.set_xlabel("predicted class")
-  axes.set_ylabel("class")
-  figure.colorbar(drawn, ax=axes, label="% of the images of a class")
-  figure.savefig(picture, dpi=110)
+  with plots.figure(picture, (side + 1, side), dpi=110) as figure:
+    axes = figure.subplots()
+    drawn = axes.imshow(100 * shares, cmap="cividis", vmin=0, vmax=100)
+    if named:
+      names = [plots.cut(name, _NAME_WIDTH) for name in class_names]
+      axes.set_xticks(range(count), names, rotation=90, fontsize=8)
+      axes.set_yticks(range(count), names, fontsize=8)
+    axes.set_xlabel("predicted class")
+    axes.set_ylabel("class")
+    figure.colorbar(drawn, ax=axes, label="% of the images of a class")
 
 
 def _series(rows: list[dict[str, Any]], kind: str, name: str) -> tuple[list[int], list[float]]:

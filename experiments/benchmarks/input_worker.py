@@ -16,7 +16,16 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from bit_jax import allocator, architectures, feeds, models, optimizer, parallel, steps
+from bit_jax import (
+  allocator,
+  architectures,
+  feeds,
+  matplotlib_import,
+  models,
+  optimizer,
+  parallel,
+  steps,
+)
 from bit_jax.data import arrays, datasets, decoded, device, loading, opening, order, stream
 from experiments.benchmarks import inputs, workers
 
@@ -40,7 +49,8 @@ def build(spec: dict[str, Any]) -> workers.Workload:
 
 def _plain(spec: dict[str, Any]) -> Callable[[int], int]:
   """tf.data: decode, resize, random crop, flip, scale, batch, prefetch."""
-  import tensorflow as tf
+  with matplotlib_import.settled():  # Keras imports it
+    import tensorflow as tf
 
   resize, crop = spec["resize"], spec["crop"]
 

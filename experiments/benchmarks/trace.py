@@ -21,6 +21,7 @@ from typing import Any
 
 from jax import profiler
 
+from bit_jax import plots
 from experiments.benchmarks import machine, photographs
 
 _FOLDER = pathlib.Path(__file__).parent
@@ -148,32 +149,27 @@ def gaps(found: Sequence[Span]) -> list[float]:
 
 def draw(found: Sequence[Span], title: str, path: pathlib.Path) -> None:
   """Draws a lane for each thread, the events as bars."""
-  from matplotlib.backends import backend_agg
-  from matplotlib.figure import Figure
-
-  figure = Figure(figsize=(12, 4), layout="constrained")
-  backend_agg.FigureCanvasAgg(figure)
-  axes = figure.add_subplot()
-  begin = min(span.start for span in _steps(found))
-  lanes = _lanes(found)
-  for kind in KINDS:
-    for thread in sorted({span.thread for span in found if span.kind == kind}):
-      bars = [
-        (s.start - begin, s.end - s.start) for s in found if (s.kind, s.thread) == (kind, thread)
-      ]
-      row = lanes[_lane(kind, thread)]
-      label = kind.label if thread == min(s.thread for s in found if s.kind == kind) else None
-      axes.broken_barh(bars, (row - 0.4, 0.8), facecolors=kind.colour, label=label, **_EDGE)
-  for number, step in enumerate(_steps(found), start=1):
-    middle = (step.start + step.end) / 2 - begin
-    axes.text(middle, lanes["device"], f"step {number}", ha="center", va="center", color="white")
-  axes.set_yticks(list(lanes.values()), list(lanes))
-  axes.invert_yaxis()
-  axes.set_xlabel("milliseconds")
-  axes.set_xlim(-10, max(span.end for span in _steps(found)) - begin + 10)
-  axes.set_title(title, fontsize=10, loc="left")
-  figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
-  figure.savefig(path, dpi=120)
+  with plots.figure(path, (12, 4), dpi=120) as figure:
+    axes = figure.add_subplot()
+    begin = min(span.start for span in _steps(found))
+    lanes = _lanes(found)
+    for kind in KINDS:
+      for thread in sorted({span.thread for span in found if span.kind == kind}):
+        bars = [
+          (s.start - begin, s.end - s.start) for s in found if (s.kind, s.thread) == (kind, thread)
+        ]
+        row = lanes[_lane(kind, thread)]
+        label = kind.label if thread == min(s.thread for s in found if s.kind == kind) else None
+        axes.broken_barh(bars, (row - 0.4, 0.8), facecolors=kind.colour, label=label, **_EDGE)
+    for number, step in enumerate(_steps(found), start=1):
+      middle = (step.start + step.end) / 2 - begin
+      axes.text(middle, lanes["device"], f"step {number}", ha="center", va="center", color="white")
+    axes.set_yticks(list(lanes.values()), list(lanes))
+    axes.invert_yaxis()
+    axes.set_xlabel("milliseconds")
+    axes.set_xlim(-10, max(span.end for span in _steps(found)) - begin + 10)
+    axes.set_title(plots.wrapped(title, 130, 3), fontsize=10, loc="left")
+    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
 
 
 def _kind(name: str) -> Kind | None:

@@ -1,21 +1,19 @@
 """The report's figures, readable at their own size and whatever the reader's colour vision."""
 
+import contextlib
 import itertools
 import math
 import pathlib
-import textwrap
-import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import matplotlib as mpl
-from matplotlib import ticker
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-
+from bit_jax import plots
 from experiments.results import curves, fields, model_sizes, recipe_comparisons, seeds, vtab_means
+
+if TYPE_CHECKING:
+  from matplotlib.axes import Axes
+  from matplotlib.figure import Figure
 
 # Okabe and Ito's colours, but for yellow, which is pale on white; each with a marker of its own.
 # There is a marker more than there are colours, so 56 networks look different.
@@ -25,6 +23,7 @@ _ACCURACY = "top-1 accuracy in %"
 _COLUMNS = 2  # panels side by side
 _DODGE = 1.12  # from the first network's dots to the last one's, as a factor
 _LINE = 95  # characters of a line that fit
+_MOST_LINES = 8  # that a text takes
 _SPAN = 4.0  # points that recipes' axis has at least: a few tenths must not look decisive
 _WIDTH = 9.0  # inches, of all figures
 
@@ -43,20 +42,21 @@ def few_shot(panels: Sequence[curves.Panel], title: str, picture: pathlib.Path) 
   rows = -(-len(panels) // columns)
   ranks = {name: seeds.rank(points[0]) for p in panels for name, points in p.series.items()}
   networks = sorted(ranks, key=lambda name: ranks[name])
-  handles = [Line2D([], [], label=name, **_line(i)) for i, name in enumerate(networks)]
-  handles += _kinds(panels)
-  figure = Figure(figsize=(_WIDTH, 3.6 * rows + 0.9 + 0.2 * len(handles)), layout="constrained")
-  every = figure.subplots(rows, columns, squeeze=False).flat
-  for axes, panel in itertools.zip_longest(every, panels):
-    if panel is None:
-      axes.set_axis_off()
-      continue
-    _draw_curves(axes, panel, networks)
-  _legend(figure, handles)
-  _save(figure, title, picture)
+  marks = [*((name, _line(i)) for i, name in enumerate(networks)), *_kinds(panels)]
+  with _figure(3.6 * rows + 0.9 + 0.2 * len(marks), title, picture) as figure:
+    from matplotlib.lines import Line2D
+
+    every = figure.subplots(rows, columns, squeeze=False).flat
+    for axes, panel in itertools.zip_longest(every, panels):
+      if panel is None:
+        axes.set_axis_off()
+        continue
+      _draw_curves(axes, panel, networks)
+    lines = [Line2D([], [], **look) for _, look in marks]
+    _legend(figure, lines, [label for label, _ in marks])
 
 
-def _draw_curves(axes: Axes, panel: curves.Panel, networks: Sequence[str]) -> None:
+def _draw_curves(axes: "Axes", panel: curves.Panel, networks: Sequence[str]) -> None:
   ticks = {}
   for name, points in panel.series.items():
     place = networks.index(name)
@@ -80,11 +80,11 @@ def _draw_curves(axes: Axes, panel: curves.Panel, networks: Sequence[str]) -> No
   axes.set_ylabel(_ACCURACY)
   axes.grid(alpha=0.3)
   held_out = "" if panel.protocol == "final" else " (held-out part of train)"
-  axes.set_title(_wrapped(f"{panel.dataset}{held_out}", _LINE // 2), parse_math=False)
+  axes.set_title(_wrapped(f"{panel.dataset}{held_out}", _LINE // 2))
 
 
 def _draw_medians(
-  axes: Axes, xs: Sequence[float], points: Sequence[seeds.Point], place: int
+  axes: "Axes", xs: Sequence[float], points: Sequence[seeds.Point], place: int
 ) -> None:
   places = [
     (x, p.top1.median, fewer)
@@ -97,18 +97,17 @@ def _draw_medians(
     axes.plot([x], [y], **(_hollow(place) if fewer else _dots(place, 6)))
 
 
-def _kinds(panels: Iterable[curves.Panel]) -> Iterator[Line2D]:
-  """Yields what a legend says of dots and lines, whatever their colour."""
+def _kinds(panels: Iterable[curves.Panel]) -> Iterator[tuple[str, dict[str, Any]]]:
+  """Yields what a legend says of dots and lines, whatever their colour, and how they look."""
   every = [points for panel in panels for points in panel.series.values()]
   grey = {"color": "#555555", "marker": "o"}
-  yield Line2D([], [], label="one seed", **_dots(0, 4.5) | grey, alpha=0.45)
+  yield "one seed", _dots(0, 4.5) | grey | {"alpha": 0.45}
   few = [p for c in every for p, less in zip(c, curves.fewer_seeds(c), strict=True) if less]
   if few:
     counts = sorted({p.top1.count for p in few})
     shown = " or ".join(map(str, counts)) if len(counts) < 3 else f"{counts[0]} to {counts[-1]}"
-    label = f"fewer seeds than elsewhere on the line: {shown}"
     dashed = {**grey, "markeredgecolor": grey["color"], "linestyle": "--"}
-    yield Line2D([], [], label=label, **_hollow(0) | dashed)
+    yield f"fewer seeds than elsewhere on the line: {shown}", _hollow(0) | dashed
 
 
 def vtab(scores: Sequence[vtab_means.Score], title: str, picture: pathlib.Path) -> None:
@@ -125,39 +124,29 @@ def vtab(scores: Sequence[vtab_means.Score], title: str, picture: pathlib.Path) 
   positions = _grouped_positions(tasks)
   height = 0.8 / len(scores)
   inches = (0.22 + 0.13 * len(scores)) * (max(positions.values()) + 1)
-  figure = Figure(figsize=(_WIDTH, inches + 1.5 + 0.25 * len(scores)), layout="constrained")
-  axes = figure.subplots()
-  for place, score in enumerate(scores):
-    label = f"{score.network}: {_of_tasks(score.means['all'])}"
-    offset = (place - (len(scores) - 1) / 2) * height
-    at = [positions[t] + offset for t in score.tasks]
-    points = list(score.tasks.values())
-    colour = _COLOURS[place % len(_COLOURS)]
-    medians = [p.top1.median for p in points]
-    hatch = "//" * (place // len(_COLOURS))
-    axes.barh(
-      at,
-      medians,
-      0.9 * height,
-      color=colour,
-      edgecolor=colour,
-      hatch=hatch,
-      alpha=0.55,
-      label=label,
-    )
-    for y, point in zip(at, points, strict=True):
-      _whisker(axes, point, y, place, "black")
-  axes.set_yticks([positions[t] for t in tasks], tasks, parse_math=False)
-  for group, members in vtab_means.GROUPS.items():
-    there = [positions[t] for t in members if t in positions]
-    if there:
-      axes.text(0.5, min(there) - 0.85, group, fontweight="bold", va="center")
-  axes.set_ylim(max(positions.values()) + 0.6, -1.3)
-  axes.set_xlim(0, 100)
-  axes.set_xlabel(_ACCURACY)
-  axes.grid(axis="x", alpha=0.3)
-  _legend(figure, axes.get_legend_handles_labels()[0])
-  _save(figure, title, picture)
+  with _figure(inches + 1.5 + 0.25 * len(scores), title, picture) as figure:
+    axes, bars = figure.subplots(), []
+    for place, score in enumerate(scores):
+      offset = (place - (len(scores) - 1) / 2) * height
+      at = [positions[t] + offset for t in score.tasks]
+      points = list(score.tasks.values())
+      colour = _COLOURS[place % len(_COLOURS)]
+      medians = [p.top1.median for p in points]
+      hatch = "//" * (place // len(_COLOURS))
+      look: dict[str, Any] = {"color": colour, "edgecolor": colour, "hatch": hatch, "alpha": 0.55}
+      bars.append(axes.barh(at, medians, 0.9 * height, **look))
+      for y, point in zip(at, points, strict=True):
+        _whisker(axes, point, y, place, "black")
+    axes.set_yticks([positions[t] for t in tasks], tasks)
+    for group, members in vtab_means.GROUPS.items():
+      there = [positions[t] for t in members if t in positions]
+      if there:
+        axes.text(0.5, min(there) - 0.85, group, fontweight="bold", va="center")
+    axes.set_ylim(max(positions.values()) + 0.6, -1.3)
+    axes.set_xlim(0, 100)
+    axes.set_xlabel(_ACCURACY)
+    axes.grid(axis="x", alpha=0.3)
+    _legend(figure, bars, [f"{s.network}: {_of_tasks(s.means['all'])}" for s in scores])
 
 
 def _of_tasks(mean: vtab_means.Mean) -> str:
@@ -187,30 +176,30 @@ def sizes(one: model_sizes.Sizes, cost: str, title: str, picture: pathlib.Path) 
     title: Above the picture.
     picture: The PNG file to write.
   """
-  figure = Figure(figsize=(_WIDTH, 4.8), layout="constrained")
-  by_size, by_cost = figure.subplots(1, 2, sharey=True)
   ordered = sorted(one.series.items(), key=lambda item: (item[0] is None, item[0] or 0))
-  for axes, position in ((by_size, _millions), (by_cost, _seconds)):
-    for place, (shots, there) in enumerate(ordered):
-      label = "all examples" if shots is None else f"{shots}-shot"
-      placed = sorted(there, key=position)
-      xs = [position(size) for size in placed]
-      axes.plot(xs, [size.value for size in placed], label=label, **_line(place))
-      colour = _COLOURS[place % len(_COLOURS)]
-      axes.vlines(xs, [s.low for s in placed], [s.high for s in placed], color=colour)
-    _name_sizes(axes, [size for _, there in ordered for size in there], position)
-  by_size.set_xlabel("parameters in millions, without head")
-  by_cost.set_xlabel(_wrapped(f"{cost}, in s", _LINE // 2), parse_math=False)
-  by_size.set_ylabel(_ACCURACY)
-  for axes in (by_size, by_cost):
-    axes.margins(0.22, 0.25)
-    axes.grid(alpha=0.3)
-    _set_log_axis(axes)
-  low, high = by_size.get_ylim()
-  by_size.set_yticks([y for y in by_size.get_yticks() if max(low, 0) <= y <= min(high, 100)])
-  if len(ordered) > 1:
-    _legend(figure, by_size.get_legend_handles_labels()[0])
-  _save(figure, title, picture)
+  labels = ["all examples" if shots is None else f"{shots}-shot" for shots, _ in ordered]
+  with _figure(4.8, title, picture) as figure:
+    by_size, by_cost = figure.subplots(1, 2, sharey=True)
+    for axes, position in ((by_size, _millions), (by_cost, _seconds)):
+      for place, (_, there) in enumerate(ordered):
+        placed = sorted(there, key=position)
+        xs = [position(size) for size in placed]
+        axes.plot(xs, [size.value for size in placed], **_line(place))
+        colour = _COLOURS[place % len(_COLOURS)]
+        axes.vlines(xs, [s.low for s in placed], [s.high for s in placed], color=colour)
+      _name_sizes(axes, [size for _, there in ordered for size in there], position)
+    by_size.set_xlabel("parameters in millions, without head")
+    by_cost.set_xlabel(_wrapped(f"{cost}, in s", _LINE // 2))
+    by_size.set_ylabel(_ACCURACY)
+    for axes in (by_size, by_cost):
+      axes.margins(0.22, 0.25)
+      axes.grid(alpha=0.3)
+      low, high = axes.get_xlim()
+      plots.set_log_scale(axes, "x", (1, 2, 5) if high < 300 * low else (1,))
+    low, high = by_size.get_ylim()
+    by_size.set_yticks([y for y in by_size.get_yticks() if max(low, 0) <= y <= min(high, 100)])
+    if len(ordered) > 1:
+      _legend(figure, by_size.get_lines(), labels)
 
 
 def _millions(size: model_sizes.Size) -> float:
@@ -221,18 +210,8 @@ def _seconds(size: model_sizes.Size) -> float:
   return size.seconds
 
 
-def _set_log_axis(axes: Axes) -> None:
-  """Makes the x axis logarithmic, with as many numbers as there is room for."""
-  axes.set_xscale("log")
-  low, high = axes.get_xlim()
-  subs = (1, 2, 5) if high < 300 * low else (1,)
-  axes.xaxis.set_major_locator(ticker.LogLocator(subs=subs, numticks=6))
-  axes.xaxis.set_major_formatter(lambda x, _: f"{x:,.0f}" if x >= 1 else f"{x:g}")
-  axes.xaxis.set_minor_formatter(ticker.NullFormatter())
-
-
 def _name_sizes(
-  axes: Axes, every: Sequence[model_sizes.Size], position: Callable[[model_sizes.Size], float]
+  axes: "Axes", every: Sequence[model_sizes.Size], position: Callable[[model_sizes.Size], float]
 ) -> None:
   """Writes the networks' names by turns at the upper and the lower edge, each with a line to it."""
   there: dict[str, list[model_sizes.Size]] = defaultdict(list)
@@ -251,7 +230,6 @@ def _name_sizes(
       ha="center",
       va="top" if above else "bottom",
       fontsize=9,
-      parse_math=False,
     )
 
 
@@ -265,25 +243,24 @@ def comparison(one: recipe_comparisons.Comparison, title: str, picture: pathlib.
     title: Above the picture.
     picture: The PNG file to write.
   """
-  figure = Figure(figsize=(_WIDTH, 0.32 * len(one.rows) + 1.5), layout="constrained")
-  axes = figure.subplots()
-  own, first = one.rows[0]
-  for y, (_, point) in enumerate(one.rows):
-    place = 1 if y == 0 else 0
-    top1 = [100 * run.metrics["top1"] for run in point.runs]
-    axes.plot(top1, [y] * len(top1), alpha=0.6, **_dots(place, 5.5))
-    median = point.top1.median
-    axes.plot([median] * 2, [y - 0.32, y + 0.32], color=_COLOURS[place], linewidth=2.5)
-  axes.axvline(first.top1.median, color=_COLOURS[1], linewidth=1, linestyle=":", zorder=0)
-  labels = [_differing(one.fields, values, own) for values, _ in one.rows]
-  axes.set_yticks(range(len(labels)), [_wrapped(t, 50) for t in labels], parse_math=False)
-  axes.set_ylim(len(labels) - 0.4, -0.6)
-  low, high = axes.get_xlim()
-  missing = max(_SPAN - (high - low), 0)
-  axes.set_xlim(low - missing / 2, high + missing / 2)
-  axes.set_xlabel(f"{_ACCURACY}; a dot a seed, a stroke the median")
-  axes.grid(axis="x", alpha=0.3)
-  _save(figure, title, picture)
+  with _figure(0.32 * len(one.rows) + 1.5, title, picture) as figure:
+    axes = figure.subplots()
+    own, first = one.rows[0]
+    for y, (_, point) in enumerate(one.rows):
+      place = 1 if y == 0 else 0
+      top1 = [100 * run.metrics["top1"] for run in point.runs]
+      axes.plot(top1, [y] * len(top1), alpha=0.6, **_dots(place, 5.5))
+      median = point.top1.median
+      axes.plot([median] * 2, [y - 0.32, y + 0.32], color=_COLOURS[place], linewidth=2.5)
+    axes.axvline(first.top1.median, color=_COLOURS[1], linewidth=1, linestyle=":", zorder=0)
+    labels = [_differing(one.fields, values, own) for values, _ in one.rows]
+    axes.set_yticks(range(len(labels)), [_wrapped(t, 50) for t in labels])
+    axes.set_ylim(len(labels) - 0.4, -0.6)
+    low, high = axes.get_xlim()
+    missing = max(_SPAN - (high - low), 0)
+    axes.set_xlim(low - missing / 2, high + missing / 2)
+    axes.set_xlabel(f"{_ACCURACY}; a dot a seed, a stroke the median")
+    axes.grid(axis="x", alpha=0.3)
 
 
 def _differing(names: Sequence[str], values: Sequence[Any], own: Sequence[Any]) -> str:
@@ -301,7 +278,7 @@ def shown(value: Any) -> str:
   return f"{value:g}" if isinstance(value, float) else fields.plain(value)
 
 
-def _whisker(axes: Axes, point: seeds.Point, y: float, place: int, colour: str) -> None:
+def _whisker(axes: "Axes", point: seeds.Point, y: float, place: int, colour: str) -> None:
   if point.top1.count > 1:
     axes.plot([point.top1.low, point.top1.high], [y, y], color=colour, linewidth=1)
   values = [100 * run.metrics["top1"] for run in point.runs]
@@ -330,26 +307,20 @@ def _line(place: int) -> dict[str, Any]:
   return {**_dots(place, 6), "linestyle": "-", "linewidth": 1.6}
 
 
-def _legend(figure: Figure, handles: Sequence[Any]) -> None:
+def _legend(figure: "Figure", handles: Sequence[Any], labels: Sequence[str]) -> None:
   """Puts the legend below the panels, where it hides nothing, a line for each long name."""
-  labels = [_wrapped(str(h.get_label()), _LINE) for h in handles]
+  labels = [_wrapped(label, _LINE) for label in labels]
   longest = max(len(line) for label in labels for line in label.splitlines())
   columns = max(1, min(len(handles), math.floor(10 * _WIDTH / (0.8 * longest + 7))))
-  legend = figure.legend(
-    handles=handles, labels=labels, loc="outside lower center", ncols=columns, frameon=False
-  )
-  for text in legend.get_texts():
-    text.set_parse_math(False)
+  plots.legend(figure, handles, labels, loc="outside lower center", ncols=columns, frameon=False)
 
 
 def _wrapped(text: str, width: int) -> str:
-  return "\n".join(textwrap.wrap(text, width))
+  return plots.wrapped(text, width, _MOST_LINES)
 
 
-def _save(figure: Figure, title: str, picture: pathlib.Path) -> None:
-  lines = [_wrapped(line, _LINE) for line in title.splitlines()]
-  figure.suptitle("\n".join(lines), fontsize=11, parse_math=False)
-  with mpl.rc_context({"savefig.bbox": None}), warnings.catch_warnings():
-    # Names may be in a script that matplotlib's font doesn't have: boxes stand for those letters.
-    warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-    figure.savefig(picture, dpi=110, metadata={"Software": None})
+@contextlib.contextmanager
+def _figure(height: float, title: str, picture: pathlib.Path) -> Iterator["Figure"]:
+  with plots.figure(picture, (_WIDTH, height), dpi=110) as figure:
+    yield figure
+    figure.suptitle(_wrapped(title, _LINE), fontsize=11)
