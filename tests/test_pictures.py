@@ -6,8 +6,9 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 from matplotlib import image as mpl_image
+from matplotlib.text import Text
 
-from bit_jax import pictures
+from bit_jax import optimizer, pictures
 
 
 def write_rows(path, rows):
@@ -36,6 +37,72 @@ def test_curves_hold_the_numbers(tmp_path, saved_figures):
   assert saved_figures[0].get_suptitle() == "a title"
   assert all(axes.get_xlabel() == "step" and axes.get_ylabel() for axes in saved_figures[0].axes)
   assert mpl_image.imread(tmp_path / "c.png").shape[:2] == (432, 1440)
+
+
+def rates_of(saved_figures, tmp_path, values):
+  """Returns the axes on which learning rates are drawn, and the numbers beside it."""
+  rows = [{**ROWS[0], "step": i + 1, "learning_rate": float(v)} for i, v in enumerate(values)]
+  pictures.curves(write_rows(tmp_path / "m.jsonl", rows), tmp_path / "c.png", "")
+  axes = saved_figures[-1].axes[2]
+  low, high = axes.get_ylim()
+  shown = [t.get_text() for t in axes.get_yticklabels() if low <= t.get_position()[1] <= high]
+  return axes, shown
+
+
+def test_the_levels_of_the_rule_are_apart(tmp_path, saved_figures):
+  rates = optimizer.learning_rates(0.003, 100, (200, 300, 400), 500)
+  axes, shown = rates_of(saved_figures, tmp_path, rates)
+  assert shown == ["3e-06", "3e-05", "0.0003", "0.003"]
+  (line,) = axes.lines
+  heights = axes.transData.transform(line.get_xydata()[[150, 250, 350, 450]])[:, 1]
+  assert np.all(-np.diff(heights) > 50)  # pixels, of some 300
+  assert line.get_ydata()[0] == 0  # of the warm-up, below the axis
+
+
+@pytest.mark.parametrize(
+  ("rates", "scale", "shown"),
+  [
+    ([0.003] * 3, "log", ["0.003"]),
+    ([0.02], "log", ["0.02"]),
+    ([0.1, 0.2, 0.3, 0.4], "log", ["0.1", "0.2", "0.3", "0.4"]),
+    ([1.5, 1.5, 0.75, 0.75], "log", ["0.75", "1.5"]),
+    ([1, 10, 100], "log", ["1", "10", "100"]),
+    (np.linspace(0.01, 1, 100), "log", ["0.01", "0.03", "0.1", "0.3", "1"]),
+    ([0, 0], "linear", None),
+    ([], "linear", None),
+  ],
+)
+def test_learning_rates_have_plain_numbers(tmp_path, saved_figures, rates, scale, shown):
+  axes, numbers = rates_of(saved_figures, tmp_path, rates)
+  assert axes.get_yscale() == scale
+  assert shown in (None, numbers)
+
+
+NAMES = [
+  "price_$5_to_$9",
+  "$$",
+  "_x",
+  "猫",
+  "\ud83d",
+  "a\nb",
+  "%d {x} \\frac{",
+  "x" * 90,
+  "",
+  "\x00",
+]
+
+
+def test_every_picture_takes_any_name(tmp_path, saved_figures):
+  shown = ["price_$5_to_$9", "$$", "_x", "猫", r"\ud83d", "a b", r"%d {x} \frac{"]
+  pictures.confusion(np.eye(10), NAMES, tmp_path / "1.png")
+  names = [t.get_text() for t in saved_figures[0].axes[0].get_xticklabels()]
+  assert names == [*shown, "x" * 23 + "…", "", r"\x00"]
+  title = " ".join(NAMES)
+  pictures.sheet(np.zeros((10, 8, 8, 3), np.uint8), NAMES, tmp_path / "2.png", title)
+  pictures.curves(write_rows(tmp_path / "m.jsonl", ROWS), tmp_path / "3.png", title)
+  captions = [axes.get_title() for axes in saved_figures[1].axes[:10]]
+  assert captions == [*shown, "x" * 18 + "\n" + "…", "", r"\x00"]
+  assert not any(t.get_parse_math() for f in saved_figures for t in f.findobj(Text))
 
 
 def test_a_single_point_is_visible(tmp_path):

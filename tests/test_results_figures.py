@@ -229,3 +229,26 @@ def test_letters_that_the_font_does_not_have_are_no_warning(tmp_path):
   panels = curves.panels(run_folders.written(tmp_path / "runs", *((c, 0.5) for c in configs)))
   figures.few_shot(panels, "标题", tmp_path / "a.png")
   is_picture(tmp_path / "a.png")
+
+
+def test_names_that_matplotlib_would_read_as_something_else(tmp_path, saved_figures):
+  names = ("_start", "$5_or_$6", "$")
+  for shots in (1, 5):
+    for i, name in enumerate(names):
+      config = run_folders.config(f"model=R14x0.5,shots={shots},weights={name}")
+      sha = f"{i}" * 64
+      folder = tmp_path / "runs" / f"{i}-{shots}"
+      run_folders.write(folder, config, 0.1, sha=sha, sweep="s", start=name)
+  found = run_folders.collected(tmp_path / "runs").runs
+  assert {run.start for run in found} == set(names)
+  figures.few_shot(curves.panels(found), "$a_b$ _t", tmp_path / "a.png")
+  (one,) = model_sizes.sizes(
+    run_folders.written(
+      tmp_path / "sizes",
+      *((run_folders.config(f"model=BiT-M-{m},shots=5"), 0.5) for m in ("R50x1", "R101x1")),
+    )
+  )
+  figures.sizes(one, "$time_$ on _", "$", tmp_path / "b.png")
+  legend = {text.get_text() for text in saved_figures[0].legends[0].get_texts()}
+  assert {name for name in names if any(name in text for text in legend)} == set(names)
+  assert not any(t.get_parse_math() for figure in saved_figures for t in figure.findobj(Text))

@@ -1,0 +1,71 @@
+"""matplotlib is imported whatever the environment says; each import needs a process of its own."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import running
+
+
+def printed(code, folder=running.ROOT, **environment):
+  variables = {**os.environ, "PYTHONPATH": str(running.ROOT), **environment}
+  command = [sys.executable, "-W", "error", "-c", code]
+  done = subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True)
+  assert (done.returncode, done.stderr) == (0, "")
+  return done.stdout
+
+
+@pytest.mark.parametrize(
+  ("backend", "applied"),
+  [
+    ("module://matplotlib_inline.backend_inline", None),  # of Jupyter; not installed here
+    ("garbage", None),
+    ("TkAgg", "TkAgg"),
+  ],
+)
+def test_a_backend_that_is_not_there_does_not_matter(backend, applied):
+  code = (
+    "import os; from bit_jax import matplotlib_import;"
+    "found = matplotlib_import.matplotlib().get_backend(auto_select=False);"
+    "print(os.environ['MPLBACKEND'], found)"
+  )
+  assert printed(code, MPLBACKEND=backend) == f"{backend} {applied}\n"
+
+
+def test_a_home_that_cannot_be_written_to_is_no_message(tmp_path):
+  (tmp_path / "file").touch()
+  code = "from bit_jax import matplotlib_import; print(matplotlib_import.matplotlib().__name__)"
+  no_folder = str(tmp_path / "file" / "below")
+  assert printed(code, HOME=no_folder, MPLCONFIGDIR=no_folder) == "matplotlib\n"
+
+
+def test_broken_settings_are_an_import_error_here_and_for_other_packages(tmp_path):
+  (tmp_path / "matplotlibrc").write_bytes(b"\xff")
+  code = """
+import sys
+from bit_jax import matplotlib_import
+for name in ("ours", "others"):
+  try:
+    if name == "ours":
+      matplotlib_import.matplotlib()
+    else:
+      with matplotlib_import.settled():
+        import matplotlib
+  except ImportError as e:
+    print(name, str(e).partition(":")[0])
+print("matplotlib" in sys.modules)
+"""
+  ours, others, left = printed(code, tmp_path).splitlines()
+  assert ours == "ours matplotlib can't be imported (UnicodeDecodeError"
+  assert others == "others import of matplotlib halted; None in sys.modules"
+  assert left == "False"
+
+
+def test_commands_start_without_it():
+  """They need it only to draw: a broken one must not end them."""
+  code = (
+    "import sys, bit_jax.train, bit_jax.data.__main__, experiments.report, experiments.sweep;"
+    "print('matplotlib' in sys.modules)"
+  )
+  assert printed(code) == "False\n"
