@@ -25,15 +25,18 @@ class Argument:
   takes_rest: bool = False
 
 
-def integer(default: int | None, minimum: int) -> Argument:
-  """Returns an argument that is a whole number of at least `minimum`."""
+def integer(default: int | None, minimum: int, maximum: int | None = None) -> Argument:
+  """Returns an argument that is a whole number from `minimum` to `maximum`, if there is one."""
+  form = f"a whole number of at least {minimum}"
+  if maximum is not None:
+    form = f"a whole number from {minimum} to {maximum}"
 
   def parse(text: str) -> int:
-    if int(text) < minimum:
+    if int(text) < minimum or (maximum is not None and int(text) > maximum):
       raise ValueError
     return int(text)
 
-  return Argument(default, parse, f"a whole number of at least {minimum}")
+  return Argument(default, parse, form)
 
 
 def integer_or(default: str, minimum: int) -> Argument:

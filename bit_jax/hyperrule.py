@@ -24,14 +24,27 @@ ON_BAD_IMAGE = ("stop", "skip")
 RULE_BATCH_SIZE = 512
 RULE_LEARNING_RATE = 0.003
 DECAY_FACTOR = 0.1
-_AT_LEAST_1 = (
-  *("crop", "test_size", "batch_size", "eval_batch_size", "total_steps", "shuffle_window"),
-  *("eval_every", "checkpoint_every", "log_every"),
-)
-_AT_LEAST_0 = (
-  *("base_lr", "warmup_steps", "mixup_alpha", "momentum", "seed"),
-  *("min_side", "max_aspect", "resident_share"),
-)
+MAX_SEED = 2**32 - 1  # of a larger seed, JAX's keys take the lower 32 bits
+_MAX_SIDE, _MAX_BATCH, _MAX_STEPS = 16_384, 10**6, 10**8  # beyond any memory
+_MAX_INT, _MAX_FLOAT = 2**31 - 1, 1e6
+# The least and largest values of fields: whole numbers, and others.
+_WHOLE = {
+  "total_steps": (1, _MAX_STEPS),  # first, as others follow from it
+  **dict.fromkeys(("resize", "crop", "test_size"), (1, _MAX_SIDE)),
+  **dict.fromkeys(("batch_size", "eval_batch_size"), (1, _MAX_BATCH)),
+  **dict.fromkeys(("eval_every", "checkpoint_every", "log_every"), (1, _MAX_INT)),
+  "shuffle_window": (1, _MAX_INT),
+  "warmup_steps": (0, _MAX_STEPS),
+  "seed": (0, MAX_SEED),
+  "min_side": (0, _MAX_INT),
+}
+_NUMBERS = {
+  "base_lr": (0, _MAX_FLOAT),
+  "mixup_alpha": (0, _MAX_FLOAT),
+  "momentum": (0, _MAX_FLOAT),
+  "max_aspect": (0, _MAX_FLOAT),
+  "resident_share": (0, 1),
+}
 SMALL_AREA = 96 * 96  # images below this many pixels are resized to 160, not to 512
 MIXUP_ALPHA = 0.1
 
@@ -234,7 +247,17 @@ def describe(config: Any, num_examples: int, image_size: tuple[int, int], num_de
     rows["set otherwise"] = ", ".join(texts)
     if config.reason:
       rows["why"] = config.reason
+    if "decay_steps" in differing and (beyond := _boundaries_beyond(config)):
+      rows["warning"] = (
+        f"the run ends after {config.total_steps:,} steps, before the learning rate falls after "
+        f"{beyond}: change decay_steps or total_steps if that isn't meant"
+      )
   return "\n".join(f"  {name:<16}{text}" for name, text in rows.items())
+
+
+def _boundaries_beyond(config: Any) -> str:
+  """Returns the boundaries after which no step comes, as a text."""
+  return ", ".join(f"{s:,}" for s in config.decay_steps if s >= config.total_steps)
 
 
 def one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
@@ -249,6 +272,13 @@ def at_least(name: str, value: float, minimum: float) -> None:
     raise errors.UserError(f"{name} must be at least {minimum:g}, not {value!r}.")
 
 
+def _in_range(name: str, value: Any, minimum: float, maximum: float) -> None:
+  at_least(name, value, minimum)
+  if value > maximum:
+    limit = f"{maximum:,}" if type(maximum) is int else f"{maximum:g}"
+    raise errors.UserError(f"{name} must be at most {limit}, not {value!r}.")
+
+
 def _fill(config: Any, name: str, value: Any) -> None:
   if config[name] is None:
     config[name] = value
@@ -256,6 +286,9 @@ def _fill(config: Any, name: str, value: Any) -> None:
 
 def _fill_resolution(config: Any, resize: int, crop: int) -> None:
   """Fills the sizes; one alone that was set gives the other, in the rule's proportion."""
+  for name in ("resize", "crop"):  # the sentence is on the one that was set
+    if config[name] is not None:
+      _in_range(name, config[name], *_WHOLE[name])
   if config.resize is not None and config.crop is None:
     config.crop = round(config.resize * crop / resize)
   elif config.crop is not None and config.resize is None:
@@ -264,31 +297,71 @@ def _fill_resolution(config: Any, resize: int, crop: int) -> None:
   _fill(config, "crop", crop)
 
 
+def _short(value: Any) -> str:
+  """Returns a value of a field of any type as a text of one line."""
+  return " ".join(repr(value).split())
+
+
 def _check(config: Any) -> None:
   one_of("dtype", config.dtype, DTYPES)
   one_of("momentum_dtype", config.momentum_dtype, MOMENTUM_DTYPES)
   if config.microbatch != AUTO and (type(config.microbatch) is not int or config.microbatch < 1):
     raise errors.UserError(
-      f"microbatch must be 'auto' or a whole number of at least 1, not {config.microbatch!r}."
+      f"microbatch must be 'auto' or a whole number of at least 1, not {_short(config.microbatch)}."
     )
   if config.remat != AUTO and type(config.remat) is not bool:
-    raise errors.UserError(f"remat must be 'auto', True or False, not {config.remat!r}.")
+    raise errors.UserError(f"remat must be 'auto', True or False, not {_short(config.remat)}.")
   one_of("head", config.head, HEADS)
   one_of("on_bad_image", config.on_bad_image, ON_BAD_IMAGE)
-  for name in _AT_LEAST_1:
-    at_least(name, config[name], 1)
-  for name in _AT_LEAST_0:
-    at_least(name, config[name], 0)
-  if config.resident_share > 1:
-    raise errors.UserError(
-      f"resident_share must be at most 1, all of a device's memory, not {config.resident_share}."
-    )
-  if config.patience is not None:
-    at_least("patience", config.patience, 1)
+  _check_numbers(config)
   if config.crop > config.resize:
     raise errors.UserError(
       f"The crop of {config.crop} pixels is larger than the image, which is resized to "
       f"{config.resize}: make resize at least as large as crop."
     )
-  if list(config.decay_steps) != sorted(config.decay_steps):
-    raise errors.UserError(f"decay_steps must increase, not {tuple(config.decay_steps)}.")
+  _check_schedule(config)
+  if not config.name.isprintable() or not config.name or "/" in config.name:
+    raise errors.UserError(
+      f"name={config.name!r} can't be a part of the run folder's name: use letters, digits, '-', "
+      f"'_' and '.'."
+    )
+
+
+def _check_numbers(config: Any) -> None:
+  given = [n for n in ("patience", "shots") if config[n] is not None]
+  for name, limits in {**_WHOLE, **dict.fromkeys(given, (1, _MAX_INT))}.items():
+    if type(config[name]) is not int:
+      raise errors.UserError(f"{name} must be a whole number, not {config[name]!r}.")
+    _in_range(name, config[name], *limits)
+  for name, limits in _NUMBERS.items():
+    if type(config[name]) not in (int, float):
+      raise errors.UserError(f"{name} must be a number, not {config[name]!r}.")
+    _in_range(name, config[name], *limits)
+  if config.momentum >= 1:
+    raise errors.UserError(
+      f"momentum must be below 1, not {config.momentum!r}: at 1 and above, updates only grow."
+    )
+  if 0 < config.max_aspect < 1:
+    raise errors.UserError(
+      f"max_aspect must be at least 1, as the longer side is divided by the shorter one, or 0 for "
+      f"no limit, not {config.max_aspect!r}."
+    )
+
+
+def _check_schedule(config: Any) -> None:
+  if config.warmup_steps > config.total_steps:
+    raise errors.UserError(
+      f"The warm-up of {config.warmup_steps:,} steps is longer than the run of "
+      f"{config.total_steps:,}: lower warmup_steps or raise total_steps."
+    )
+  boundaries = config.decay_steps
+  if not isinstance(boundaries, (tuple, list)) or any(type(s) is not int for s in boundaries):
+    raise errors.UserError(
+      f"decay_steps takes whole numbers in brackets, such as (200,300,400), not {boundaries!r}."
+    )
+  if boundaries and boundaries[0] < 0:
+    raise errors.UserError(f"decay_steps must be at least 0, not {boundaries[0]}.")
+  if boundaries and max(boundaries) > _MAX_INT:
+    raise errors.UserError(f"decay_steps must be at most {_MAX_INT:,}, not {max(boundaries)}.")
+  if list(boundaries) != sorted(boundaries):
+    raise errors.UserError(f"decay_steps must increase, not {tuple(boundaries)}.")

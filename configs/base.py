@@ -74,7 +74,7 @@ def get_config_with(
     "resolution": arguments.choice(None, hyperrule.RESOLUTIONS),
     "protocol": arguments.choice("final", datasets.PROTOCOLS),
     "shots": arguments.integer(shots, 1),
-    "seed": arguments.integer(0, 0),
+    "seed": arguments.integer(0, 0, hyperrule.MAX_SEED),
     "crop": arguments.boolean(),
     "flip": arguments.boolean(),
     "microbatch": arguments.integer_or("auto", 1),

@@ -1,11 +1,12 @@
 """Tests of the files in configs/, read as the command line reads them."""
 
+import json
 import pathlib
 
 import pytest
 from absl import flags
 
-from bit_jax import architectures, commands, errors, experiment
+from bit_jax import architectures, commands, errors, experiment, hyperrule, optimizer
 from bit_jax.data import datasets, vtab
 from configs import base
 
@@ -87,6 +88,33 @@ def test_a_placeholder_takes_its_type(field):
   config = read("base.py", f"--config.{field}={text}")
   assert config[field] == value
   assert type(config[field]) is type(value)
+
+
+# Texts that are a value of few fields. JSON, which a run's config is written in, has no infinity.
+ANY_TEXTS = (
+  *("", " ", "0", "-1", "1", "1.5", "nan", "inf", "-inf", "1e400", "9223372036854775808", "9" * 30),
+  *("()", "(1,", "(1,a)", "('a',)", "(2,1)", "(-1,)", "(1.5,)", "(nan,)", "((1,),)", "[1,2]", "{}"),
+  *("maybe", "None", "True", "a b", "a/b", "'", "\\", "\N{CAT FACE}", "(1e400,)", "1_000"),
+)
+
+
+@pytest.mark.parametrize("field", list(base.get_config()))
+def test_every_text_is_a_value_of_a_field_or_ends_in_a_sentence(field):
+  refused = []
+  for text in ANY_TEXTS:
+    try:
+      config, spec = experiment.resolve(read("cifar10.py", f"--config.{field}={text}"))
+    except errors.UserError as e:
+      refused.append(str(e))
+      continue
+    json.dumps(config.to_dict(), allow_nan=False)
+    assert experiment.default_workdir(config)
+    examples = experiment.num_examples(config, spec)
+    assert hyperrule.describe(config, examples, spec.image_size, 4)
+    optimizer.learning_rates(config.base_lr, config.warmup_steps, config.decay_steps, 1)
+  assert not [sentence for sentence in refused if "\n" in sentence or not sentence]
+  free = ("data_dir", "reason", "weights")  # which take any text
+  assert bool(refused) == (field not in free)
 
 
 def test_an_override_beats_the_file():

@@ -2,6 +2,7 @@
 
 import math
 
+import jax
 import numpy as np
 import pytest
 from hypothesis import given
@@ -231,7 +232,7 @@ def test_one_size_gives_the_other(image_size, fields, expected):
     ({"min_side": -1}, ("min_side must be at least 0, not -1",)),
     ({"max_aspect": -0.5}, ("max_aspect must be at least 0, not -0.5",)),
     ({"resident_share": -0.1}, ("resident_share must be at least 0, not -0.1",)),
-    ({"resident_share": 1.01}, ("resident_share must be at most 1", "not 1.01")),
+    ({"resident_share": 1.01}, ("resident_share must be at most 1, not 1.01",)),
     ({"on_bad_image": "mend"}, ("on_bad_image='mend'", "stop", "skip")),
     ({"base_lr": -0.1}, ("base_lr must be at least 0, not -0.1",)),
     ({"base_lr": math.nan}, ("base_lr must be at least 0, not nan",)),
@@ -246,6 +247,32 @@ def test_one_size_gives_the_other(image_size, fields, expected):
     ({"microbatch": True}, ("microbatch must be 'auto'", "not True")),
     ({"remat": 1}, ("remat must be 'auto', True or False, not 1",)),
     ({"momentum_dtype": "float16"}, ("momentum_dtype='float16' is not known", "bfloat16")),
+    ({"seed": 2**32}, ("seed must be at most 4,294,967,295, not 4294967296",)),
+    ({"seed": 2**63}, ("seed must be at most 4,294,967,295",)),
+    ({"momentum": 1.0}, ("momentum must be below 1, not 1.0",)),
+    ({"momentum": 2.0}, ("momentum must be below 1, not 2.0",)),
+    ({"momentum": math.nan}, ("momentum must be at least 0, not nan",)),
+    ({"base_lr": math.inf}, ("base_lr must be at most 1e+06, not inf",)),
+    ({"mixup_alpha": math.inf}, ("mixup_alpha must be at most 1e+06, not inf",)),
+    ({"max_aspect": math.inf}, ("max_aspect must be at most 1e+06, not inf",)),
+    ({"max_aspect": 0.5}, ("max_aspect must be at least 1", "or 0 for no limit, not 0.5")),
+    ({"resize": 100_000}, ("resize must be at most 16,384, not 100000",)),
+    ({"test_size": 10**6}, ("test_size must be at most 16,384",)),
+    ({"batch_size": 10**9}, ("batch_size must be at most 1,000,000",)),
+    ({"total_steps": 10**12}, ("total_steps must be at most 100,000,000",)),
+    ({"shots": 10**10}, ("shots must be at most 2,147,483,647",)),
+    (
+      {"total_steps": 100, "warmup_steps": 101},
+      ("warm-up of 101 steps is longer than the run of 100", "lower warmup_steps or raise total_"),
+    ),
+    ({"decay_steps": (1, "a")}, ("decay_steps takes whole numbers in brackets", "not (1, 'a')")),
+    ({"decay_steps": (1.5,)}, ("decay_steps takes whole numbers", "not (1.5,)")),
+    ({"decay_steps": (True,)}, ("decay_steps takes whole numbers", "not (True,)")),
+    ({"decay_steps": ((1,),)}, ("decay_steps takes whole numbers", "not ((1,),)")),
+    ({"decay_steps": (-1, 2)}, ("decay_steps must be at least 0, not -1",)),
+    ({"decay_steps": (1, 2**63)}, ("decay_steps must be at most 2,147,483,647",)),
+    ({"name": "a/b"}, ("name='a/b' can't be a part of the run folder's name",)),
+    ({"name": ""}, ("name='' can't be",)),
   ],
 )
 def test_mistakes(fields, facts):
@@ -296,6 +323,32 @@ def test_describe():
   ):
     assert fact in text
   assert "set otherwise" not in text
+
+
+@pytest.mark.parametrize(
+  ("fields", "beyond"),
+  [
+    ({"decay_steps": (30, 100, 200), "total_steps": 100}, "100, 200"),
+    ({"decay_steps": (30, 99), "total_steps": 100}, None),
+    ({"total_steps": 1}, None),  # the rule's own boundaries are rounded
+  ],
+)
+def test_a_boundary_that_the_run_never_reaches_is_a_warning(fields, beyond):
+  words = " ".join(hyperrule.describe(resolve(1000, **fields), 1000, SMALL, 1).split())
+  steps = fields["total_steps"]
+  warning = f"the run ends after {steps} steps, before the learning rate falls after {beyond}:"
+  assert (warning in words, "warning" in words) == 2 * (beyond is not None,)
+
+
+def test_every_seed_that_is_allowed_gives_its_own_keys():
+  largest = hyperrule.MAX_SEED
+  assert resolve(seed=largest).seed == largest
+  keys = {tuple(map(int, jax.random.key_data(jax.random.key(s)))) for s in (0, 1, largest)}
+  assert len(keys) == 3
+  beyond = jax.random.key_data(jax.random.key(largest + 1))
+  assert tuple(map(int, beyond)) in keys  # the reason for the limit
+  with pytest.raises(errors.UserError, match="seed=4294967296 can't be used: it takes a whole nu"):
+    resolve(arg=f"seed={largest + 1}")
 
 
 def test_describe_what_is_off_or_otherwise():

@@ -160,7 +160,8 @@ def test_mistakes_are_one_only_where_the_whole_config_is(written):
     ("config.microbatch = {1}", r"microbatch=\{1\} can't be written as JSON"),
     ("config.crop = 'wide'", "crop='wide' can't be used: it must be of type int"),
     ("config.weights = 3", "weights=3 can't be used: it must be of type str"),
-    ("config.decay_steps = (1, 'x')", "Its config can't be used: "),
+    ("config.decay_steps = (1, 'x')", "decay_steps takes whole numbers in brackets"),
+    ("config.name = 3", "Its config can't be used: "),
   ],
 )
 def test_whatever_is_wrong_with_a_config_leaves_the_other_runs(written, change, mistake):
