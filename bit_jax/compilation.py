@@ -16,6 +16,7 @@ from typing import Any
 
 import jax
 
+from bit_jax import errors
 from bit_jax.weights import cache
 
 MAX_BYTES = 4 * 2**30  # of the folder; JAX's own limit fails for good after a killed write
@@ -43,7 +44,10 @@ def keep() -> str | None:
   if not settings.jax_enable_compilation_cache:
     return None
   if settings.jax_compilation_cache_dir is None:
-    folder = cache.directory() / "compiled"
+    try:
+      folder = cache.directory() / "compiled"
+    except errors.UserError as e:
+      return f"Compiled programs aren't kept: each run compiles anew. {e}"
     try:
       folder.mkdir(parents=True, exist_ok=True)
       with tempfile.TemporaryFile(dir=folder):

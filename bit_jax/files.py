@@ -35,14 +35,6 @@ def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
     temporary.unlink(missing_ok=True)
 
 
-def remember(record: pathlib.Path, content: str | bytes) -> None:
-  """Writes a record of the cache; where that can't be, what it holds costs time again, no more."""
-  with contextlib.suppress(OSError):
-    record.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(record) as temporary:
-      temporary.write_bytes(content.encode() if isinstance(content, str) else content)
-
-
 def sync(file: IO[Any]) -> bool:
   """Waits until a file's content is on the disk; returns False if its file system can't do that.
 

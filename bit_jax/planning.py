@@ -24,7 +24,6 @@ from jax.experimental import multihost_utils
 from bit_jax import (
   allocator,
   architectures,
-  files,
   hyperrule,
   memory,
   metrics,
@@ -97,11 +96,12 @@ def compiled_bytes(task: memory.Task, images: int) -> float:
 
   They are remembered in the cache folder, for as long as what computes them is the same.
   """
-  path = cache.directory() / "memory" / f"{_digest(task, images)}.json"
+  record = f"{_digest(task, images)}.json"
   with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-    return float(json.loads(path.read_text())["bytes"])
+    return float(json.loads(cache.recall("memory", record))["bytes"])
   needed = _analyse(task, images)
-  files.remember(path, json.dumps({"bytes": needed, "images": images, "task": repr(task)}))
+  found = {"bytes": needed, "images": images, "task": repr(task)}
+  cache.remember("memory", record, json.dumps(found).encode())
   return needed
 
 

@@ -4,7 +4,6 @@ import contextlib
 import csv
 import datetime
 import json
-import os
 import pathlib
 import platform
 import subprocess
@@ -16,7 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from bit_jax import cores, errors, files
+from bit_jax import cores, errors, files, paths
 
 CONFIG, ENVIRONMENT, RESULT = "config.json", "environment.json", "result.json"
 _NO_FIELD = "not set"  # in place of the value of a field that a version hasn't
@@ -35,9 +34,9 @@ def open_folder(workdir: str, *, create: bool = True) -> pathlib.Path:
     The absolute path.
 
   Raises:
-    UserError: The folder can't be written.
+    UserError: The folder can't be written, or `~` stands for no home folder in its path.
   """
-  folder = pathlib.Path(os.path.expanduser(workdir)).absolute()
+  folder = paths.named(workdir).absolute()
   if not create:
     return folder
   try:

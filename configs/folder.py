@@ -21,7 +21,7 @@ import re
 
 import ml_collections
 
-from bit_jax import arguments, hyperrule
+from bit_jax import arguments, hyperrule, paths
 from configs import base
 
 
@@ -31,7 +31,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   config.name = config.dataset = "folder"
   config.on_bad_image = values["on_bad_image"]
   if config.data_path is not None:
-    last = os.path.basename(os.path.abspath(os.path.expanduser(config.data_path)))
+    last = os.path.basename(os.path.abspath(paths.expanded(config.data_path)))
     words = re.findall(r"[\w.-]+", re.sub(r"\.[ct]sv$", "", last), re.ASCII)
     config.name = "-".join(["folder", *words])
   return config

@@ -1,13 +1,12 @@
 """Makes tables, figures and a report of run folders: `python -m experiments.report DIR`."""
 
 import argparse
-import os
 import pathlib
 import shlex
 import sys
 from collections.abc import Sequence
 
-from bit_jax import commands, errors
+from bit_jax import commands, errors, paths
 from bit_jax.data import scan
 from experiments.results import collect, fields, pages, sections, table
 
@@ -24,8 +23,8 @@ def main(argv: Sequence[str]) -> None:
   if len(options.folders) != 1:
     raise errors.UserError("Give one folder of runs: python -m experiments.report DIR.")
   (given,) = options.folders
-  root = pathlib.Path(os.path.expanduser(given))
-  out = pathlib.Path(os.path.expanduser(options.out)) if options.out else root / "report"
+  root = paths.named(given)
+  out = paths.named(options.out) if options.out else root / "report"
   write(root, out, shlex.quote(given))
 
 

@@ -2,12 +2,11 @@
 
 import argparse
 import contextlib
-import os
 import pathlib
 import sys
 from collections.abc import Iterator, Sequence
 
-from bit_jax import arguments, commands, errors, files, interruption
+from bit_jax import arguments, commands, errors, files, interruption, paths
 from bit_jax.data import scan
 from experiments.sweeping import (
   grid,
@@ -35,7 +34,7 @@ def main(argv: Sequence[str]) -> None:
   """
   args = _parser().parse_args(argv[1:])
   name = pathlib.Path(args.config).stem
-  folder = pathlib.Path(os.path.expanduser(args.out or f"runs/{name}")).absolute()
+  folder = paths.named(args.out or f"runs/{name}").absolute()
   if folder.is_file():
     raise errors.UserError(f"--out={args.out} is a file: give a folder, which needn't exist.")
   most = _most(args.jobs)

@@ -4,6 +4,7 @@ import fcntl
 import importlib.util
 import os
 import pathlib
+import pwd
 import subprocess
 import sys
 
@@ -29,6 +30,18 @@ SHARED = "BIT_JAX_TEST_DATA"
 def _own_cache(tmp_path_factory, monkeypatch):
   """Tests write nothing below the user's home."""
   monkeypatch.setenv("BIT_JAX_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture
+def no_home(monkeypatch):
+  """A user without a home folder, as in a container that is run as any user."""
+
+  def unknown(_):
+    raise KeyError
+
+  monkeypatch.delenv("HOME", raising=False)
+  monkeypatch.delenv("BIT_JAX_CACHE", raising=False)
+  monkeypatch.setattr(pwd, "getpwuid", unknown)
 
 
 @pytest.fixture(scope="session")

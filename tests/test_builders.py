@@ -98,6 +98,23 @@ def test_a_file_is_no_data_directory(builders, tmp_path):
   builders.require_folder(None)
 
 
+def test_a_data_directory_that_cannot_be_looked_into_is_told(builders, tmp_path, monkeypatch):
+  def denied(*_):
+    raise PermissionError(13, "Permission denied")
+
+  monkeypatch.setattr(pathlib.Path, "glob", denied)
+  with pytest.raises(errors.UserError, match=rf"{tmp_path} can't be read \(Permission denied\)"):
+    builders.find("cifar10", str(tmp_path))
+
+
+def test_without_a_home_folder_there_is_no_place_for_sets(builders, no_home, monkeypatch):
+  monkeypatch.setattr(builders.tfds.core.constants, "DATA_DIR", "~/tensorflow_datasets")
+  assert not builders.has_folder(None)
+  assert builders.has_folder("sets")
+  monkeypatch.setenv("HOME", "/home/me")
+  assert builders.has_folder(None)
+
+
 def test_a_home_folder_is_understood(builders, tmp_path, monkeypatch):
   monkeypatch.setenv("HOME", str(tmp_path))
   builder = builders.find("cifar10", "~/sets")

@@ -48,6 +48,13 @@ def entries(folder):
   return sorted(p for p in folder.iterdir() if p.name.endswith("-cache"))
 
 
+def test_without_a_home_folder_a_sentence_says_what_to_set(no_home):
+  assert re.fullmatch(
+    r"Compiled programs aren't kept: .* HOME isn't set.* Set \$BIT_JAX_CACHE to a folder\.",
+    compilation.keep(),
+  )
+
+
 @pytest.mark.slow
 def test_a_program_is_compiled_once_and_again_where_its_entry_is_damaged(tmp_path):
   folder = tmp_path / "compiled"

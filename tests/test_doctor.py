@@ -324,6 +324,14 @@ def test_tfds_list_of_sun397_is_the_one_its_steps_name(preparing, builders, tmp_
     assert f"{int(info.size):,} bytes" in steps
 
 
+def test_without_a_home_folder_a_place_has_to_be_given(doctor, no_home, monkeypatch):
+  monkeypatch.setattr(doctor.tfds.core.constants, "DATA_DIR", "~/tensorflow_datasets")
+  with pytest.raises(errors.UserError, match=r"names no home folder\. Give --data_dir=DIR"):
+    doctor.download(["cifar10"], "final", None)
+  lines = list(doctor.detail_lines(doctor.examine(datasets.find("cifar10", "final")), None))
+  assert "  next: python -m bit_jax.data doctor cifar10 --download --data_dir=DIR" in lines
+
+
 def test_download_prepares_a_set_from_its_server(doctor, fake, named, served, tmp_path, capsys):
   assert doctor.download(["fake", "twin"], "final", str(tmp_path)) == {}
   assert len(served) == 1

@@ -36,13 +36,6 @@ def test_what_was_there_stays_if_writing_fails(tmp_path):
   assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("content", ["text", b"text"])
-def test_a_record_is_kept_where_it_can_be(content, tmp_path):
-  files.remember(tmp_path / "a" / "b", content)
-  assert (tmp_path / "a" / "b").read_text() == "text"
-  files.remember(tmp_path / "a" / "b" / "c", content)  # b is no folder
-
-
 def test_the_content_is_on_the_disk_before_the_name(tmp_path, monkeypatch):
   path = tmp_path / "file"
   path.write_text("old")

@@ -290,6 +290,18 @@ class TestCsv:
     assert paths(described.train) == {"a/0.png", "b/0.png", "b/1.png"}
     assert folder.describe(str(tmp_path / "list.csv"), "select").test.paths == ("b/1.png",)
 
+  def test_names_that_begin_with_a_tilde(self, tmp_path, monkeypatch):
+    for name in ("~b.png", "~no-such-user/x.png", "~a/1.png", "~a/2.png"):
+      (tmp_path / name).parent.mkdir(exist_ok=True)
+      put(tmp_path / name)
+    (tmp_path / "home").mkdir()
+    put(tmp_path / "home" / "h.png")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    rows = "~b.png,a,train\n~no-such-user/x.png,b,train\n~/h.png,a,train\n~a/1.png,a,test\n"
+    described = folder.describe(write(tmp_path, rows + "~a/2.png,b,test\n"), "final")
+    assert paths(described.train) == {"~b.png", "~no-such-user/x.png", "home/h.png"}
+    assert paths(described.test) == {"~a/1.png", "~a/2.png"}
+
   def test_absolute_paths(self, tmp_path):
     inside, outside = tmp_path / "sub", tmp_path / "a" / "0.png"
     fill(inside, {"b": 3})

@@ -52,6 +52,11 @@ def test_the_bound_holds_in_bfloat16_on_cpu_too():
   assert planning.compiled_bytes(t, 16) <= memory.bound(t).of(16)
 
 
+def test_without_a_home_folder_the_compiler_is_asked_every_time(analysed, no_home):
+  assert [planning.compiled_bytes(TASK, 4) for _ in range(2)] == [140, 140]
+  assert analysed == [4, 4]
+
+
 @pytest.mark.usefixtures("analysed")
 def test_the_plan_says_what_it_chose():
   assert plan(260).reason == "All 16 images fit at once: 2.6e-07 GB of the 2.6e-07 GB available."

@@ -311,6 +311,25 @@ def test_paths(tmp_path, monkeypatch):
     weights.resolve("./")
 
 
+def test_without_home_folder_nothing_is_cached_and_a_download_names_the_variable(server, no_home):
+  with pytest.raises(errors.UserError, match=r"put it at vtab/toy.npz in a folder that \$BIT_JAX_"):
+    weights.locate(NAME)
+  assert fetch.cached(catalogue.CATALOGUE[NAME]) is None
+  refused(r"There is no cache directory: HOME isn't set.*Set \$BIT_JAX_CACHE to a folder")
+  assert not server.requests
+
+
+def test_a_cache_that_cannot_be_looked_into_holds_nothing(monkeypatch):
+  def stat(*_, **__):
+    raise PermissionError(13, "Permission denied")
+
+  with monkeypatch.context() as m:
+    m.setattr(os, "stat", stat)
+    assert fetch.cached(catalogue.CATALOGUE[NAME]) is None
+    with pytest.raises(errors.UserError, match=r"/x\.npz can't be read \(Permission denied\)"):
+      weights.locate("/x.npz")
+
+
 def test_locate_never_downloads(server):
   with pytest.raises(fetch.NotInCacheError, match="weights download toy"):
     weights.locate(NAME)

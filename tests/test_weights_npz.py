@@ -307,6 +307,15 @@ def test_hash_without_a_writable_cache(tmp_path, monkeypatch):
   assert cache.sha256(tmp_path / "a") == hashlib.sha256(b"one").hexdigest()
 
 
+def test_hash_without_a_home_folder(tmp_path, no_home):
+  (tmp_path / "a").write_bytes(b"one")
+  for _ in range(2):
+    assert cache.sha256(tmp_path / "a") == hashlib.sha256(b"one").hexdigest()
+  cache.remember("kind", "name", b"content")
+  with pytest.raises(FileNotFoundError, match="no cache directory"):
+    cache.recall("kind", "name")
+
+
 def test_verify_reads_the_head_too(tmp_path):
   contents = arrays()
   assert len(checkpoints.verify(write(tmp_path / "a.npz", contents), "R14x0.5", 10)) == 64

@@ -2,14 +2,13 @@
 
 import dataclasses
 import hashlib
-import pathlib
 import zipfile
 import zlib
 from typing import IO, NoReturn
 
 import numpy as np
 
-from bit_jax import errors
+from bit_jax import errors, paths
 from bit_jax.data import fewshot
 
 SPLIT_SEED = 191211370  # of the splits that nobody published; changing it changes every result
@@ -179,7 +178,7 @@ def _reject(path: str, fault: str) -> NoReturn:
 
 def _open(path: str) -> zipfile.ZipFile:
   try:
-    return zipfile.ZipFile(pathlib.Path(path).expanduser())
+    return zipfile.ZipFile(paths.named(path))
   except FileNotFoundError:
     raise errors.UserError(f"There is no file {path}.") from None
   except OSError as e:

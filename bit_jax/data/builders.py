@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from absl import logging
 from google.protobuf import json_format
 
-from bit_jax import errors, tensorflow_import
+from bit_jax import errors, paths, tensorflow_import
 
 tf = tensorflow_import.tensorflow()  # before tfds imports it with its own settings
 import tensorflow_datasets as tfds  # noqa: E402
@@ -32,7 +32,7 @@ def find_current(tfds_name: str, data_dir: str | None = None) -> tfds.core.Datas
   """
   if data_dir is not None:
     require_folder(data_dir)
-    data_dir = str(pathlib.Path(data_dir).expanduser().absolute())
+    data_dir = str(paths.named(data_dir).absolute())
   with _faults_told(tfds_name, data_dir or tfds.core.constants.DATA_DIR):
     return tfds.builder(tfds_name, data_dir=data_dir, try_gcs=False)
 
@@ -46,10 +46,11 @@ def find(tfds_name: str, data_dir: str | None = None) -> tfds.core.DatasetBuilde
     UserError: As `find_current` does.
   """
   builder = find_current(tfds_name, data_dir)
-  if builder.is_prepared():
-    return builder
-  descriptions = pathlib.Path(builder.data_dir).parent.glob("*/dataset_info.json")
-  prepared = [d.parent for d in descriptions if tfds.core.Version.is_valid(d.parent.name)]
+  with _faults_told(tfds_name, builder.data_dir_root):
+    if builder.is_prepared():
+      return builder
+    descriptions = pathlib.Path(builder.data_dir).parent.glob("*/dataset_info.json")
+    prepared = [d.parent for d in descriptions if tfds.core.Version.is_valid(d.parent.name)]
   if not prepared:
     return builder
   newest = max(prepared, key=lambda folder: tfds.core.Version(folder.name))
@@ -57,9 +58,18 @@ def find(tfds_name: str, data_dir: str | None = None) -> tfds.core.DatasetBuilde
     return tfds.builder_from_directory(str(newest))
 
 
+def has_folder(data_dir: str | None) -> bool:
+  """Returns whether it is known where prepared sets go: without a home folder tfds has no default.
+
+  Args:
+    data_dir: As `find_current` takes it.
+  """
+  return data_dir is not None or not paths.expanded(tfds.core.constants.DATA_DIR).startswith("~")
+
+
 def require_folder(data_dir: str | None) -> None:
   """Raises a `UserError` if the data directory is a file; one that isn't there yet will do."""
-  if data_dir is not None and pathlib.Path(data_dir).expanduser().is_file():
+  if data_dir is not None and paths.named(data_dir).is_file():
     raise errors.UserError(f"The data directory {data_dir} is a file: give a folder.")
 
 
@@ -70,6 +80,11 @@ def _faults_told(tfds_name: str, place: str | pathlib.Path) -> Iterator[None]:
     yield
   except tfds.core.registered.DatasetNotFoundError:
     raise errors.UserError(f"tensorflow-datasets has no data set {tfds_name!r}.") from None
+  except PermissionError as e:
+    raise errors.UserError(
+      f"The data directory {place} can't be read ({e.strerror}): give another --data_dir, or set "
+      f"TFDS_DATA_DIR."
+    ) from e
   except (json_format.ParseError, ValueError, RuntimeError, FileNotFoundError) as e:
     reason = (str(e).splitlines() or [type(e).__name__])[0]
     raise errors.UserError(

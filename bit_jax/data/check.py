@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from bit_jax import errors, hyperrule
+from bit_jax import errors, hyperrule, paths
 from bit_jax.data import contact_sheet, folder, images, scan, stream
 
 PROBLEMS = "problems.csv"
@@ -108,10 +108,10 @@ def main(path: str, out: str | None) -> int:
   Raises:
     UserError: There is nothing at `path` that can be understood, or `out` can't be written.
   """
-  whole = pathlib.Path(path).expanduser().resolve()
+  whole = paths.named(path).resolve()
   digest = hashlib.sha256(os.fsencode(whole)).hexdigest()[:8]
   name = f"check-{whole.name.removesuffix('.csv') or 'root'}-{digest}"
-  into = pathlib.Path(out).expanduser() if out else pathlib.Path("runs") / name
+  into = paths.named(out) if out else pathlib.Path("runs") / name
   report = check(path, into)
   print(_printable(render(report)))
   written = [n for n in (PROBLEMS, CONTACT_SHEET) if (into / n).exists()]

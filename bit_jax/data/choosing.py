@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from bit_jax import errors, files
+from bit_jax import errors
 from bit_jax.data import fewshot, opening, stream
 from bit_jax.weights import cache
 
@@ -88,15 +88,15 @@ def _labels(source: opening.Source) -> np.ndarray:
   """Returns all labels, [N] int32; a large set's take minutes to read, so they are remembered."""
   if len(source) < _MANY:
     return source.read_labels()
-  record = cache.directory() / "labels" / f"{source.fingerprint()}.npy"
+  record = f"{source.fingerprint()}.npy"
   with contextlib.suppress(OSError, ValueError, EOFError):
-    labels = np.load(record)
+    labels = np.load(io.BytesIO(cache.recall("labels", record)))
     if labels.shape == (len(source),):
       return labels
   labels = source.read_labels()
   content = io.BytesIO()
   np.save(content, labels)
-  files.remember(record, content.getvalue())
+  cache.remember("labels", record, content.getvalue())
   return labels
 
 
@@ -105,14 +105,14 @@ def unreadable(source: opening.Source, part: str) -> dict[int, str]:
 
   Those that were unreadable before are tried again: it may have been for want of a permission.
   """
-  record = cache.directory() / "unreadable" / f"{source.fingerprint()}.json"
+  record = f"{source.fingerprint()}.json"
   what = f"Checking the {part} images"
   with contextlib.suppress(OSError, ValueError, TypeError):
-    before = np.array(json.loads(record.read_text()), np.int64)
+    before = np.array(json.loads(cache.recall("unreadable", record)), np.int64)
     again = stream.unreadable(stream.Chosen(source, before), what)
     return {int(before[i]): why for i, why in again.items()}
   found = stream.unreadable(source, what)
-  files.remember(record, json.dumps(list(found)))
+  cache.remember("unreadable", record, json.dumps(list(found)).encode())
   return found
 
 

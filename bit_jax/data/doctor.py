@@ -209,9 +209,14 @@ def download(names: Sequence[str], protocol: str, data_dir: str | None) -> dict[
     {name: why} for the sets that could not be prepared.
 
   Raises:
-    UserError: `data_dir` is no folder.
+    UserError: `data_dir` is no folder, or there is no home folder that would do without it.
   """
   builders.require_folder(data_dir)
+  if not builders.has_folder(data_dir):
+    raise errors.UserError(
+      f"There is no place for prepared sets: {tfds.core.constants.DATA_DIR} names no home folder. "
+      f"Give --data_dir=DIR, or set TFDS_DATA_DIR."
+    )
   outcomes: dict[str, str | None] = {}  # by tfds' name: two of ours can stand for one of its sets
   failed = {}
   for name in names:
@@ -283,6 +288,8 @@ def _way_lines(finding: Finding, data_dir: str | None) -> Iterator[str]:
   """Yields the steps to a prepared set: the command alone, or what comes before it."""
   recipe = finding.recipe
   place = "" if data_dir is None else f" --data_dir={shlex.quote(data_dir)}"
+  if not builders.has_folder(data_dir):
+    place = " --data_dir=DIR"
   command = f"python -m bit_jax.data doctor {finding.spec.name} --download{place}"
   if finding.free_bytes < finding.needed_bytes:
     yield (

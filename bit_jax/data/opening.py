@@ -2,13 +2,12 @@
 
 import dataclasses
 import hashlib
-import pathlib
 from importlib import metadata
 from typing import Protocol
 
 import numpy as np
 
-from bit_jax import errors
+from bit_jax import errors, paths
 from bit_jax.data import arrays, datasets, folder, stream
 from bit_jax.weights import cache
 
@@ -88,7 +87,7 @@ def version_of_path(spec: datasets.DatasetSpec) -> str | None:
 
 
 def _version_of_file(name: str) -> str:
-  path = pathlib.Path(name).expanduser()
+  path = paths.named(name)
   return f"{path.name}, sha256 {cache.sha256(path)[:16]}"
 
 

@@ -12,7 +12,7 @@ import pathlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from bit_jax import errors
+from bit_jax import errors, paths
 from bit_jax.data import images
 
 PARTS = {
@@ -77,13 +77,13 @@ def scan(path: str) -> Scan:
   Raises:
     UserError: There is nothing there, it is a file that is no CSV, or the CSV can't be understood.
   """
-  root = pathlib.Path(os.path.abspath(pathlib.Path(path).expanduser()))
+  root = pathlib.Path(os.path.abspath(paths.named(path)))
   if root.is_dir():
     return _scan_folder(root)
   if not root.exists():
     before = path.partition(",")[0]
     hint = ""
-    if before != path and pathlib.Path(before).expanduser().exists():
+    if before != path and os.path.exists(paths.expanded(before)):
       hint = " path= takes all that follows it: put other arguments before it (shots=5,path=...)."
     raise errors.UserError(f"There is no folder or CSV file {path}.{hint}")
   if root.suffix.lower() == ".npz":
@@ -357,7 +357,7 @@ def _entry(file: pathlib.Path, number: int, row: list[str], columns: _Columns) -
 
 def _relative(root: pathlib.Path, path: str) -> str:
   """Returns a path relative to the root where it lies below it, otherwise absolute; posix."""
-  full = os.path.abspath(root / pathlib.Path(path).expanduser())
+  full = os.path.abspath(root / paths.expanded(path))
   below = pathlib.Path(full).is_relative_to(root)
   return (pathlib.Path(full).relative_to(root) if below else pathlib.Path(full)).as_posix()
 

@@ -11,21 +11,56 @@ import json
 import os
 import pathlib
 
-from bit_jax import files
+from bit_jax import errors, files, paths
 
 ENVIRONMENT_VARIABLE = "BIT_JAX_CACHE"
+_KIND = "sha256"
 
 
 def directory() -> pathlib.Path:
-  """Returns $BIT_JAX_CACHE or else ~/.cache/bit_jax, which needn't exist."""
-  return pathlib.Path(os.environ.get(ENVIRONMENT_VARIABLE) or "~/.cache/bit_jax").expanduser()
+  """Returns $BIT_JAX_CACHE or else ~/.cache/bit_jax, which needn't exist.
+
+  Raises:
+    UserError: The variable isn't set and there is no home folder, or its `~user` is no user.
+  """
+  if chosen := os.environ.get(ENVIRONMENT_VARIABLE):
+    return paths.named(chosen)
+  home = paths.home()
+  if home is None:
+    raise errors.UserError(
+      f"There is no cache directory: HOME isn't set, and user {os.getuid()} has no home folder. "
+      f"Set ${ENVIRONMENT_VARIABLE} to a folder."
+    )
+  return pathlib.Path(home, ".cache", "bit_jax")
+
+
+def recall(kind: str, name: str) -> bytes:
+  """Returns what `remember` kept.
+
+  Raises:
+    OSError: Nothing was kept, or there is no cache directory.
+  """
+  try:
+    record = directory() / kind / name
+  except errors.UserError as e:
+    raise FileNotFoundError(str(e)) from e
+  return record.read_bytes()
+
+
+def remember(kind: str, name: str, content: bytes) -> None:
+  """Keeps a record in the cache; where that can't be, what it holds costs time again, no more."""
+  with contextlib.suppress(OSError, errors.UserError):
+    record = directory() / kind / name
+    record.parent.mkdir(parents=True, exist_ok=True)
+    with files.replacing(record) as temporary:
+      temporary.write_bytes(content)
 
 
 def sha256(path: pathlib.Path) -> str:
   """Returns the SHA-256 of the file's bytes in hexadecimal, remembered if the file is unchanged."""
   state = _state(path)
   with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-    known = json.loads(_record(path).read_text())
+    known = json.loads(recall(_KIND, _name(path)))
     if known["state"] == state:
       return str(known["sha256"])
   with path.open("rb") as file:
@@ -40,7 +75,8 @@ def remember_sha256(path: pathlib.Path, digest: str) -> None:
 
 
 def _remember(path: pathlib.Path, state: list[int], digest: str) -> None:
-  files.remember(_record(path), json.dumps({"path": str(path), "state": state, "sha256": digest}))
+  text = json.dumps({"path": str(path), "state": state, "sha256": digest})
+  remember(_KIND, _name(path), text.encode())
 
 
 def _state(path: pathlib.Path) -> list[int]:
@@ -48,6 +84,5 @@ def _state(path: pathlib.Path) -> list[int]:
   return [s.st_size, s.st_ino, s.st_mtime_ns, s.st_ctime_ns]
 
 
-def _record(path: pathlib.Path) -> pathlib.Path:
-  key = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:32]
-  return directory() / "sha256" / f"{key}.json"
+def _name(path: pathlib.Path) -> str:
+  return f"{hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:32]}.json"

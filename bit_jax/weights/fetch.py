@@ -4,10 +4,11 @@ import contextlib
 import importlib.resources
 import os
 import pathlib
+import stat
 import sys
 from collections.abc import Iterator, Sequence
 
-from bit_jax import errors, files
+from bit_jax import errors, files, paths
 from bit_jax.weights import cache, catalogue, checkpoints, download
 
 MIRRORS_VARIABLE = "BIT_JAX_MIRRORS"
@@ -54,7 +55,7 @@ def locate(name_or_path: str) -> pathlib.Path:
     UserError: The path or the name doesn't exist.
   """
   if "/" in name_or_path or os.sep in name_or_path or name_or_path.endswith(".npz"):
-    return _existing(pathlib.Path(name_or_path).expanduser())
+    return _existing(paths.named(name_or_path))
   checkpoint = catalogue.find(name_or_path)
   if checkpoint.embedded:
     return _embedded(checkpoint)
@@ -62,21 +63,36 @@ def locate(name_or_path: str) -> pathlib.Path:
     return path
   raise NotInCacheError(
     f"{checkpoint.name} is not in the cache: `python -m bit_jax.weights download "
-    f"{checkpoint.name}` gets it, or put it at {cache.directory() / checkpoint.file}."
+    f"{checkpoint.name}` gets it, or put it at {_place(checkpoint)}."
   )
 
 
 def cached(checkpoint: catalogue.Checkpoint) -> pathlib.Path | None:
   """Returns the checkpoint's file in the cache, in its folder or right at the top, if any."""
-  root = cache.directory()
+  try:
+    root = cache.directory()
+  except errors.UserError:  # there is none
+    return None
   candidates = (root / checkpoint.file, root / pathlib.Path(checkpoint.file).name)
-  return next((p for p in candidates if p.is_file()), None)
+  return next((p for p in candidates if os.path.isfile(p)), None)
+
+
+def _place(checkpoint: catalogue.Checkpoint) -> str:
+  try:
+    return str(cache.directory() / checkpoint.file)
+  except errors.UserError:
+    return f"{checkpoint.file} in a folder that ${cache.ENVIRONMENT_VARIABLE} names"
 
 
 def _existing(path: pathlib.Path) -> pathlib.Path:
-  if path.is_file():
-    return path
-  what = "is a folder" if path.is_dir() else "doesn't exist"
+  try:
+    if stat.S_ISREG(path.stat().st_mode):
+      return path
+    what = "is a folder" if path.is_dir() else "is no file"
+  except (FileNotFoundError, NotADirectoryError):
+    what = "doesn't exist"
+  except OSError as e:
+    what = f"can't be read ({e.strerror})"
   known = path.stem in catalogue.CATALOGUE
   hint = f", or {path.stem} without .npz to have it downloaded" if known else ""
   raise errors.UserError(f"{path} {what}: give the path of an .npz file{hint}.")

@@ -32,6 +32,7 @@ import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
+from bit_jax import paths
 from experiments.benchmarks import machine
 
 _ROOT = pathlib.Path(__file__).parents[2]  # of the checkout: modules are found from there
@@ -219,7 +220,7 @@ class Worker:
 
 def compiled_programs() -> str:
   """Returns the folder that XLA keeps workers' programs in, so that the next run need not wait."""
-  cache = pathlib.Path(os.environ.get("BIT_JAX_CACHE", "~/.cache/bit_jax")).expanduser()
+  cache = paths.named(os.environ.get("BIT_JAX_CACHE") or "~/.cache/bit_jax")
   return os.environ.get("JAX_COMPILATION_CACHE_DIR", str(cache / "benchmarks"))
 
 

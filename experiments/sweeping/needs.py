@@ -9,7 +9,7 @@ import os
 import pathlib
 from collections.abc import Iterable, Iterator
 
-from bit_jax import errors, experiment, weights
+from bit_jax import errors, experiment, paths, weights
 from experiments.sweeping import grid
 
 
@@ -45,4 +45,4 @@ def _lacks(one: grid.Planned) -> Iterator[str]:
 def _data_folder(data_dir: str | None) -> pathlib.Path:
   """Returns where tensorflow-datasets looks for prepared sets."""
   folder = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
-  return pathlib.Path(folder).expanduser()
+  return pathlib.Path(paths.expanded(folder))
