@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from typing import IO, Any
 
+_REASON = 300  # characters of an error's message in a warning
 _LOOK = 0.5  # seconds between two tries of a lock that another process holds
 _HELD = (errno.EAGAIN, errno.EACCES)  # EACCES: on some network file systems
 _NO_SYNC = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
@@ -33,6 +34,22 @@ def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
     temporary.replace(path)
   finally:
     temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def optional(name: str, tell: Callable[[str], None]) -> Iterator[None]:
+  """Turns whatever the block raises into a warning of one line.
+
+  Args:
+    name: The file that the block writes, and that a run can do without.
+    tell: Gets the warning.
+  """
+  try:
+    yield
+  except Exception as e:
+    text = " ".join(str(getattr(e, "strerror", None) or e).split())
+    reason = f"{type(e).__name__}: {text[:_REASON]}" if text else type(e).__name__
+    tell(f"warning: {name} was not written ({reason}).")
 
 
 def sync(file: IO[Any]) -> bool:

@@ -1,55 +1,110 @@
-"""What a run leaves behind: a picture of its input, and figures and pictures when it is done."""
+"""What a run leaves behind: a picture of its input; at the end its result, tables and pictures.
+
+No table and no picture is worth a run: one that can't be written costs a warning.
+"""
 
 import functools
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bit_jax import classwise, pictures, reporting, runs
+from bit_jax import classwise, files, pictures, reporting, runs
 from bit_jax.data import device, loading, order
 
 _SHOWN = 16  # images in a picture
+_AUGMENTED, _CURVES, _PREDICTIONS = "augmented.png", "curves.png", "predictions.png"
 _FILES = {
   "model.npz": "the fine-tuned weights, in the official naming",
-  "curves.png": "loss, accuracy and learning rate",
-  "augmented.png": "training images as they are augmented",
-  "predictions.png": "test images and what they were taken for",
-  "per_class.csv": "accuracy of each class",
-  "confusion.png": "which classes are taken for which (numbers: confusion.csv)",
-  "metrics.jsonl": "all logged numbers",
+  _CURVES: "loss, accuracy and learning rate",
+  _AUGMENTED: "training images as they are augmented",
+  _PREDICTIONS: "test images and what they were predicted as",
+  classwise.PER_CLASS: "accuracy of each class",
+  classwise.PICTURE: "which classes are predicted as which (numbers: confusion.csv)",
+  reporting.METRICS: "all logged numbers",
 }
 
 
-def draw_augmented(folder: pathlib.Path, config: Any, train: loading.Part) -> None:
-  """Draws the first images of the first step as it sees them (before MixUp)."""
-  indices = order.batch(config.seed, 0, config.batch_size, len(train), train.window)
-  images, labels = train.some(indices[:_SHOWN])
-  keys = device.example_keys(jax.random.key(config.seed), jnp.int32(0), jnp.arange(len(images)))
-  augment = jax.jit(functools.partial(device.augment, resize=config.resize, crop=config.crop))
-  augmented = augment(images, keys, flip=config.random_flip, random_crop=config.random_crop)
-  captions = [train.class_names[c] for c in labels]
-  title = "Training images as they are augmented"
-  pictures.sheet(np.asarray(augmented), captions, folder / "augmented.png", title)
-
-
-def draw_curves_and_predictions(
-  folder: pathlib.Path, config: Any, test: loading.Part, top1: float, predictions: np.ndarray
+def draw_augmented(
+  folder: pathlib.Path, config: Any, train: loading.Part, tell: Callable[[str], None]
 ) -> None:
-  """Draws `curves.png`, and some test images with what they were taken for.
+  """Draws the first images of the first step as it sees them (before MixUp).
+
+  Args:
+    folder: The run folder.
+    config: Resolved.
+    train: What is trained on.
+    tell: Gets a warning if the picture can't be drawn.
+  """
+  with files.optional(_AUGMENTED, tell):
+    indices = order.batch(config.seed, 0, config.batch_size, len(train), train.window)
+    images, labels = train.some(indices[:_SHOWN])
+    keys = device.example_keys(jax.random.key(config.seed), jnp.int32(0), jnp.arange(len(images)))
+    augment = jax.jit(functools.partial(device.augment, resize=config.resize, crop=config.crop))
+    augmented = augment(images, keys, flip=config.random_flip, random_crop=config.random_crop)
+    captions = [train.class_names[c] for c in labels]
+    title = "Training images as they are augmented"
+    pictures.sheet(np.asarray(augmented), captions, folder / _AUGMENTED, title)
+
+
+def write(
+  folder: pathlib.Path,
+  data: loading.Loaded,
+  result: dict[str, Any],
+  predictions: np.ndarray,
+  labels: np.ndarray,
+  tell: Callable[[str], None],
+) -> None:
+  """Writes the tables of each class, as far as they can be written, and then `result.json`.
+
+  Args:
+    folder: The run folder.
+    data: Of the run.
+    result: What `result.json` is to hold.
+    predictions: [N] int32, of the test images.
+    labels: [N] int32, their labels.
+    tell: Gets warnings.
+  """
+  classwise.write(folder, data.test.class_names, labels, predictions, data.train.labels, tell)
+  runs.write_json(folder / runs.RESULT, result)  # what needs predictions is there, but pictures
+
+
+def draw(
+  folder: pathlib.Path,
+  config: Any,
+  test: loading.Part,
+  top1: float,
+  predictions: np.ndarray,
+  labels: np.ndarray,
+  tell: Callable[[str], None],
+) -> None:
+  """Draws curves, predictions and confusions; a picture that can't be drawn costs a warning.
 
   Args:
     folder: The run folder, with its metrics.
     config: Resolved.
-    test: What was scored.
+    test: What was evaluated.
     top1: Accuracy in [0, 1].
     predictions: [N] int32.
+    labels: [N] int32.
+    tell: Gets warnings.
   """
   origin = "random initialisation" if config.weights == "none" else _base(config.weights)
   title = f"{config.name}: {config.model} from {origin}, top-1 {top1:.2%}"
-  pictures.curves(folder / reporting.METRICS, folder / "curves.png", title)
+  with files.optional(_CURVES, tell):
+    pictures.curves(folder / reporting.METRICS, folder / _CURVES, title)
+  with files.optional(_PREDICTIONS, tell):
+    _draw_predictions(folder, test, predictions, title)
+  with files.optional(classwise.PICTURE, tell):
+    classwise.draw(folder, test.class_names, labels, predictions)
+
+
+def _draw_predictions(
+  folder: pathlib.Path, test: loading.Part, predictions: np.ndarray, title: str
+) -> None:
   indices = np.linspace(0, len(test) - 1, min(_SHOWN, len(test))).astype(int)
   images, labels = test.some(indices)
   names = test.class_names
@@ -60,32 +115,9 @@ def draw_curves_and_predictions(
   pictures.sheet(
     images,
     captions,
-    folder / "predictions.png",
+    folder / _PREDICTIONS,
     f"Predictions (and the label, where they differ): {title}",
   )
-
-
-def write(
-  folder: pathlib.Path,
-  config: Any,
-  data: loading.Loaded,
-  result: dict[str, Any],
-  predictions: np.ndarray,
-  labels: np.ndarray,
-) -> None:
-  """Writes figures of each class, pictures, and last of all `result.json`.
-
-  Args:
-    folder: The run folder.
-    config: Resolved.
-    data: Of the run.
-    result: What `result.json` is to hold.
-    predictions: [N] int32, of the test images.
-    labels: [N] int32, their labels.
-  """
-  classwise.write(folder, data.test.class_names, labels, predictions, data.train.labels)
-  draw_curves_and_predictions(folder, config, data.test, result["top1"], predictions)
-  runs.write_json(folder / runs.RESULT, result)  # last: it says that all else is there
 
 
 def summary(folder: str, result: dict[str, Any]) -> str:
@@ -101,7 +133,19 @@ def summary(folder: str, result: dict[str, Any]) -> str:
   lines = [f"Top-1 accuracy {result['top1']:.2%} on {result['num_test']:,} images after {steps}."]
   lines += [f"Left out: {number:,} {why}." for why, number in result["left_out"].items()]
   lines += [f"warning: {warning}" for warning in result["warnings"]]
-  lines += [f"  {pathlib.Path(folder) / file!s:<60} {what}" for file, what in _FILES.items()]
+  there = runs.open_folder(folder, create=False)
+  described = dict(_FILES)
+  if classwise.has_list(there):
+    del described[classwise.PICTURE]
+    described[classwise.CONFUSION] = "the most frequent confusions"
+  missing = [file for file in described if not (there / file).exists()]
+  lines += [
+    f"  {pathlib.Path(folder) / file!s:<60} {what}"
+    for file, what in described.items()
+    if file not in missing
+  ]
+  if missing:
+    lines.append(f"Missing (not written, or removed since): {', '.join(missing)}.")
   return "\n".join(lines)
 
 

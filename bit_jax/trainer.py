@@ -213,11 +213,12 @@ def _train(run: _Run) -> dict[str, Any]:
       profile=c.profile,
       quiet=not run.is_first,
     )
-    with reporter, _explained_out_of_memory(run, _SMALLER_SET):
-      state = parallel.replicate(state)  # the host's is gone before memory is planned
-      loop = _Loop(run, state, step_clock, reporter, checkpoints)
-      del state
-      with _explained_out_of_memory(run, planning.advice(loop.plan, c)):
+    with reporter:
+      with _explained_out_of_memory(_with_advice(run, _SMALLER_SET)):
+        state = parallel.replicate(state)  # the host's is gone before memory is planned
+        loop = _Loop(run, state, step_clock, reporter, checkpoints)
+        del state
+      with _explained_out_of_memory(_with_advice(run, planning.advice(loop.plan, c))):
         done = loop.run(first, stop)
       return loop.finish(done)
 
@@ -226,18 +227,31 @@ _SMALLER_SET = "a smaller --config.resident_share, or a smaller model"
 
 
 @contextlib.contextmanager
-def _explained_out_of_memory(run: _Run, advice: str) -> Iterator[None]:
-  """Turns what JAX and numpy raise where memory is short into a sentence with what to try next."""
+def _explained_out_of_memory(explanation: str) -> Iterator[None]:
+  """Turns what JAX and numpy raise where memory is short into a sentence that ends like this."""
   try:
     yield
   except (jax.errors.JaxRuntimeError, MemoryError) as e:
     if not memory.ran_out(e):
       raise
-    c = run.config
-    raise errors.UserError(
-      f"A device ran out of memory with {c.model}, crop {c.crop} and {run.layout.shape[1]} images "
-      f"of each batch: try {advice}."
-    ) from e
+    where = "This machine" if isinstance(e, MemoryError) else "A device"
+    raise errors.UserError(f"{where} ran out of memory {explanation}") from e
+
+
+def _with_advice(run: _Run, advice: str) -> str:
+  """Returns the end of the sentence for what training or evaluation takes."""
+  return (
+    f"with {run.config.model}, crop {run.config.crop} and {run.layout.shape[1]} images of each "
+    f"batch: try {advice}."
+  )
+
+
+def _at_the_end(run: _Run) -> str:
+  """Returns the end of the sentence for what is left to do after training."""
+  return (
+    f"when the result was written. Training is complete and saved in {run.folder}: free some "
+    f"memory, and the same command evaluates again and writes the result."
+  )
 
 
 def _plan(run: _Run, tell: Callable[[str], None]) -> tuple[planning.Plan, int]:
@@ -348,7 +362,9 @@ class _Loop:
     self._settle()
     if self._run.is_first:
       with self._clock.paused():
-        outcome.draw_augmented(self._run.folder, self._run.config, self._run.data.train)
+        outcome.draw_augmented(
+          self._run.folder, self._run.config, self._run.data.train, self._reporter.say
+        )
 
   def _after_step(self, done: int, stopping: bool) -> bool:
     """Logs, saves and evaluates where it is time to; returns whether patience is exhausted."""
@@ -475,7 +491,7 @@ class _Loop:
     fewer, devices = self._eval_batch // 2, jax.device_count()
     less = f"--config.eval_batch_size={fewer} (now {self._eval_batch})"
     advice = less if fewer >= devices else f"a smaller --config.test_size (now {c.test_size})"
-    with self._clock.paused(), _explained_out_of_memory(run, advice):
+    with self._clock.paused(), _explained_out_of_memory(_with_advice(run, advice)):
       evaluation = _Evaluation(
         *self._tests.evaluate(run.model, c.test_size, self._state.params, self._eval_batch)
       )
@@ -484,12 +500,13 @@ class _Loop:
     return evaluation
 
   def finish(self, done: int) -> dict[str, Any]:
-    """Evaluates, exports the weights, draws the pictures and writes the result."""
+    """Evaluates, exports the weights, writes the result and draws the pictures."""
     run, c = self._run, self._run.config
     seconds, timed = self._clock.seconds, self._clock.steps
     known = done in self._reporter.evaluations  # where patience ended the run
     evaluation = None if known else self._evaluate(done)
-    best_step = self._go_back_to_best() if c.keep_best else None
+    with _explained_out_of_memory(_at_the_end(run)):
+      best_step = self._go_back_to_best() if c.keep_best else None
     if evaluation is None or best_step not in (None, done):
       evaluation = self._score(done if best_step is None else best_step)
     result = {
@@ -506,9 +523,13 @@ class _Loop:
     if best_step is not None:
       result["best_step"] = best_step
     if run.is_first:
-      weights.save(run.folder / "model.npz", jax.device_get(self._state.params))
-      outcome.write(run.folder, c, run.data, result, evaluation.predictions, evaluation.labels)
+      found = evaluation.predictions, evaluation.labels
+      with _explained_out_of_memory(_at_the_end(run)):
+        weights.save(run.folder / "model.npz", jax.device_get(self._state.params))
+        outcome.write(run.folder, run.data, result, *found, self._reporter.say)
       selection.discard(run.folder)
+      top1 = evaluation.means["top1"]
+      outcome.draw(run.folder, c, run.data.test, top1, *found, self._reporter.say)
     return result
 
   def _go_back_to_best(self) -> int:

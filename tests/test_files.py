@@ -134,3 +134,24 @@ def test_an_error_inside_is_not_taken_for_a_file_system_without_locks(tmp_path, 
   with pytest.raises(OSError, match="full"), files.exclusive(tmp_path / "lock", refuse):
     raise OSError(errno.ENOSPC, "full")
   assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+  ("fault", "reason"),
+  [
+    (OSError(errno.ENOSPC, "No space left on device", "/x"), "OSError: No space left on device"),
+    (MemoryError(), "MemoryError"),
+    (ValueError("two\n lines"), "ValueError: two lines"),
+    (ValueError("x" * 400), "ValueError: " + "x" * 300),
+  ],
+)
+def test_what_fails_in_an_optional_file_is_told_in_one_line(fault, reason):
+  told = []
+  with files.optional("a.png", told.append):
+    raise fault
+  assert told == [f"warning: a.png was not written ({reason})."]
+
+
+def test_a_request_to_stop_ends_an_optional_file():
+  with pytest.raises(KeyboardInterrupt), files.optional("a.png", pytest.fail):
+    raise KeyboardInterrupt

@@ -1,5 +1,6 @@
 """What a run leaves behind: the right images under the right captions, and the closing summary."""
 
+import errno
 import functools
 import json
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 import running
 
-from bit_jax import classwise, experiment, outcome, pictures, runs
+from bit_jax import experiment, outcome, pictures, runs
 from bit_jax.data import arrays, device, loading, order
 
 
@@ -35,7 +36,7 @@ def part(n):
 
 def test_the_augmented_images_are_those_of_the_first_step(tmp_path, config, sheets):
   train = part(30)
-  outcome.draw_augmented(tmp_path, config, train)
+  outcome.draw_augmented(tmp_path, config, train, pytest.fail)
   ((images, captions, path, _),) = sheets
   indices = order.batch(config.seed, 0, 16, 30)
   keys = device.example_keys(jax.random.key(config.seed), 0, np.arange(16))
@@ -54,7 +55,7 @@ def test_predictions_are_shown_with_their_images(tmp_path, config, sheets, n, sh
   predictions[2] = 0  # a z
   row = {"step": 1, "kind": "eval", "loss": 1.0, "top1": 0.75}
   (tmp_path / "metrics.jsonl").write_text(json.dumps(row) + "\n")
-  outcome.draw_curves_and_predictions(tmp_path, config, test, 0.75, predictions)
+  outcome.draw(tmp_path, config, test, 0.75, predictions, test.labels, pytest.fail)
   ((images, captions, path, title),) = sheets
   np.testing.assert_array_equal(images, test.examples.images[list(shown)])
   expected = ["xyz"[i % 3] for i in shown]
@@ -63,31 +64,87 @@ def test_predictions_are_shown_with_their_images(tmp_path, config, sheets, n, sh
   assert path == tmp_path / "predictions.png"
   assert "R14x0.5 from random initialisation, top-1 75.00%" in title
   assert (tmp_path / "curves.png").exists()
+  assert (tmp_path / "confusion.png").exists()
 
 
-def test_the_result_is_written_last(tmp_path, config, monkeypatch):
-  """Whatever fails before leaves a run that is not finished."""
-  monkeypatch.setattr(outcome, "draw_curves_and_predictions", lambda *_: 1 / 0)
-  monkeypatch.setattr(classwise, "write", lambda *_: None)
+def loaded(part):
+  return loading.Loaded(part, part, "v", None, {}, [], None, None, [])
+
+
+def test_the_result_comes_before_every_picture_and_after_every_table(tmp_path, monkeypatch):
   test = part(6)
-  data = loading.Loaded(test, test, "v", None, {}, [], None, None, [])
-  with pytest.raises(ZeroDivisionError):
-    outcome.write(tmp_path, config, data, {"top1": 0.5}, test.labels, test.labels)
-  assert not list(tmp_path.iterdir())
-  monkeypatch.setattr(outcome, "draw_curves_and_predictions", lambda *_: None)
-  outcome.write(tmp_path, config, data, {"top1": 0.5}, test.labels, test.labels)
+  written = []
+  write_json = runs.write_json
+  monkeypatch.setattr(
+    runs, "write_json", lambda *a: (written.extend(tmp_path.iterdir()), write_json(*a))
+  )
+  outcome.write(tmp_path, loaded(test), {"top1": 0.5}, test.labels, test.labels, pytest.fail)
+  assert {p.name for p in written} == {"per_class.csv", "confusion.csv"}
   assert runs.finished(tmp_path) == {"top1": 0.5}
 
 
+FAULTS = [
+  OSError(errno.ENOSPC, "No space left on device"),
+  MemoryError(),
+  ImportError("matplotlib can't be imported"),
+  ValueError("two\nlines"),
+  jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED"),
+]
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda e: type(e).__name__)
+def test_no_table_and_no_picture_costs_the_result(tmp_path, config, monkeypatch, fault):
+  def fail(*_):
+    raise fault
+
+  for name in ("curves", "sheet", "confusion"):
+    monkeypatch.setattr(pictures, name, fail)
+  monkeypatch.setattr(runs, "write_csv", fail)
+  test, told = part(6), []
+  outcome.draw_augmented(tmp_path, config, test, told.append)
+  outcome.write(tmp_path, loaded(test), {"top1": 0.5}, test.labels, test.labels, told.append)
+  outcome.draw(tmp_path, config, test, 0.5, test.labels, test.labels, told.append)
+  assert [p.name for p in tmp_path.iterdir()] == ["result.json"]
+  names = ["augmented.png", "per_class.csv", "confusion.csv"]
+  names += ["curves.png", "predictions.png", "confusion.png"]
+  assert [text.partition(" was")[0] for text in told] == [f"warning: {name}" for name in names]
+  assert all("\n" not in text for text in told)
+  assert f"({type(fault).__name__}" in told[0]
+
+
 RESULT = {"top1": 0.98765, "num_test": 1234, "steps": 5000, "left_out": {}, "warnings": []}
+FILES = ["model.npz", "curves.png", "augmented.png", "predictions.png", "per_class.csv"]
 
 
-def test_summary():
-  first, *files = outcome.summary("some/run", RESULT).splitlines()
+@pytest.fixture
+def run_folder(tmp_path):
+  for name in (*FILES, "confusion.png", "confusion.csv", "metrics.jsonl"):
+    (tmp_path / name).write_text("class \\ predicted,a\n")
+  return tmp_path
+
+
+def test_summary(run_folder):
+  first, *files = outcome.summary(str(run_folder), RESULT).splitlines()
   assert first == "Top-1 accuracy 98.77% on 1,234 images after 5,000 steps."
-  assert files[0].startswith("  some/run/model.npz ")
+  assert files[0].startswith(f"  {run_folder}/model.npz ")
   assert files[0].endswith(" the fine-tuned weights, in the official naming")
-  assert all(line.startswith("  some/run/") for line in files)
+  assert names(files) == [*FILES, "confusion.png", "metrics.jsonl"]
+
+
+def names(lines):
+  return [line.split()[0].rpartition("/")[2] for line in lines]
+
+
+def test_the_summary_lists_what_is_there(run_folder):
+  (run_folder / "confusion.csv").write_text("class,predicted,count,share\n")
+  for name in ("confusion.png", "curves.png", "per_class.csv"):
+    (run_folder / name).unlink()
+  _, *files, last = outcome.summary(str(run_folder), RESULT).splitlines()
+  assert names(files) == [
+    *("model.npz", "augmented.png", "predictions.png", "metrics.jsonl", "confusion.csv")
+  ]
+  assert files[-1].endswith(" the most frequent confusions")
+  assert last == "Missing (not written, or removed since): curves.png, per_class.csv."
 
 
 def test_the_summary_tells_what_is_special():

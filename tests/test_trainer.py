@@ -57,9 +57,13 @@ def finished(tmp_path_factory):
 
 @pytest.fixture
 def no_pictures(monkeypatch):
-  """Leaves out the drawing, half of the time that a run of known programs takes."""
+  """Makes drawing fail at once: it is half of the time of a run, which can do without."""
+
+  def fail(*_):
+    raise RuntimeError("no pictures")
+
   for name in ("curves", "sheet", "confusion"):
-    monkeypatch.setattr(pictures, name, lambda *_: None)
+    monkeypatch.setattr(pictures, name, fail)
 
 
 @pytest.fixture(scope="module")
@@ -147,8 +151,12 @@ def test_the_subset_is_recorded(finished, digits):
 
 
 @pytest.mark.usefixtures("no_pictures")
-def test_the_same_seed_gives_the_same_weights_and_another_others(finished, tmp_path):
-  running.train(tmp_path / "again")
+def test_the_same_seed_gives_the_same_weights_and_another_others(finished, tmp_path, capsys):
+  result = running.train(tmp_path / "again")
+  assert json.loads((tmp_path / "again/result.json").read_text()) == result
+  warnings = [f"warning: {n}.png was not written" for n in ("augmented", "curves", "predictions")]
+  printed = capsys.readouterr().out
+  assert all(text in printed for text in warnings)
   assert (tmp_path / "again/model.npz").read_bytes() == (finished[0] / "model.npz").read_bytes()
   running.train(tmp_path / "other", running.ARGUMENTS + ",seed=1")
   first, other = running.arrays(finished[0]), running.arrays(tmp_path / "other")
@@ -259,6 +267,11 @@ def test_a_run_that_died_before_its_result_only_ends(finished, tmp_path, monkeyp
   for name in ("result.json", "model.npz", "curves.png"):
     (tmp_path / "run" / name).unlink()
   monkeypatch.setattr(trainer._Loop, "_step", lambda *_: pytest.fail("it took a step"))
+  with monkeypatch.context() as patch:
+    patch.setattr(trainer.weights, "save", lambda *_: (_ for _ in ()).throw(MemoryError))
+    said = r"^This machine ran out of memory when the result .* Training is complete and saved in "
+    with pytest.raises(errors.UserError, match=said):
+      running.train(tmp_path / "run")
   result = running.train(tmp_path / "run")
   assert (result["loss"], result["top1"]) == (expected["loss"], expected["top1"])
   assert (tmp_path / "run/model.npz").read_bytes() == (whole / "model.npz").read_bytes()

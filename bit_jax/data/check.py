@@ -2,15 +2,17 @@
 
 import csv
 import dataclasses
+import functools
 import hashlib
 import os
 import pathlib
+import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 
 import numpy as np
 
-from bit_jax import errors, hyperrule, paths
+from bit_jax import errors, files, hyperrule, paths
 from bit_jax.data import contact_sheet, folder, images, scan, stream
 
 PROBLEMS = "problems.csv"
@@ -154,7 +156,8 @@ def check(path: str, out: pathlib.Path) -> Report:
     num_train=num_train,
   )
   _write(out / PROBLEMS, report.problems)
-  _draw(out / CONTACT_SHEET, found, decoded, report.image_size)
+  with files.optional(CONTACT_SHEET, functools.partial(print, file=sys.stderr)):
+    _draw(out / CONTACT_SHEET, found, decoded, report.image_size)
   return report
 
 
