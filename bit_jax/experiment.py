@@ -6,6 +6,8 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+import ml_collections
+
 from bit_jax import errors, hyperrule, weights
 from bit_jax.data import datasets
 
@@ -44,6 +46,7 @@ def resolve(config: Any) -> tuple[Any, datasets.DatasetSpec]:
   Raises:
     UserError: A field has a value that can't be used, or names something unknown.
   """
+  _require_fields(config)
   if config.dataset is None:
     raise errors.UserError(
       "The config names no data set: choose a file such as configs/cifar10.py, or set dataset to "
@@ -114,11 +117,42 @@ def later_fields() -> dict[str, Any]:
   A default must not change: it stands for the field in the runs that were begun without it. The
   rule must not fill such a field either, as its name would then depend on what was filled.
   """
+  return {k: v for k, v in _defaults().items() if k not in _FIRST}
+
+
+def _defaults() -> Any:
+  """Returns the config of `configs/base.py`; an empty one where there is none."""
   try:
     from configs import base  # above this package, and not a part of its installation
   except ImportError:
-    return {}
-  return {k: v for k, v in base.get_config().items() if k not in _FIRST}
+    return ml_collections.ConfigDict()
+  return base.get_config()
+
+
+def _require_fields(config: Any) -> None:
+  """Raises a `UserError` if a field isn't there, is of another type, or can't be written down.
+
+  Fields that were added since version 0.1 may be absent, as in a config of an earlier run.
+  """
+  if lacking := sorted(name for name in _FIRST if name not in config):
+    raise errors.UserError(
+      f"The config has no {', '.join(lacking)}: begin with that of a file such as "
+      f"configs/cifar10.py."
+    )
+  fields, defaults = config.to_dict(), _defaults()
+  for name, default in defaults.items():
+    kind, value = defaults.get_type(name), fields.get(name, default)
+    accepted = {float: (float, int), tuple: (tuple, list)}.get(kind, kind)
+    if not (value is None and default is None) and not isinstance(value, accepted):
+      raise errors.UserError(f"{name}={value!r} can't be used: it must be of type {kind.__name__}.")
+  for name, value in fields.items():
+    try:
+      json.dumps(value)
+    except (TypeError, ValueError) as e:
+      raise errors.UserError(
+        f"{name}={value!r} can't be written as JSON: fields are texts, numbers, True, False, None, "
+        f"or tuples of them."
+      ) from e
 
 
 def _with_later_fields(config: Any) -> Any:

@@ -28,7 +28,7 @@ MAX_SEED = 2**32 - 1  # of a larger seed, JAX's keys take the lower 32 bits
 _MAX_SIDE, _MAX_BATCH, _MAX_STEPS = 16_384, 10**6, 10**8  # beyond any memory
 _MAX_INT, _MAX_FLOAT = 2**31 - 1, 1e6
 # The least and largest values of fields: whole numbers, and others.
-_WHOLE = {
+_WHOLE: dict[str, tuple[float, float]] = {
   "total_steps": (1, _MAX_STEPS),  # first, as others follow from it
   **dict.fromkeys(("resize", "crop", "test_size"), (1, _MAX_SIDE)),
   **dict.fromkeys(("batch_size", "eval_batch_size"), (1, _MAX_BATCH)),
@@ -38,7 +38,7 @@ _WHOLE = {
   "seed": (0, MAX_SEED),
   "min_side": (0, _MAX_INT),
 }
-_NUMBERS = {
+_NUMBERS: dict[str, tuple[float, float]] = {
   "base_lr": (0, _MAX_FLOAT),
   "mixup_alpha": (0, _MAX_FLOAT),
   "momentum": (0, _MAX_FLOAT),

@@ -151,17 +151,18 @@ def test_mistakes_are_one_only_where_the_whole_config_is(written):
 @pytest.mark.parametrize(
   ("change", "mistake"),
   [
-    ("del config.dataset", "Its config has no dataset: begin with that of a file such as"),
-    ("del config.name", "Its config has no name: "),
-    ("del config.deterministic", "Its config has no deterministic: "),
-    ("del config.weights", "Its config has no weights: "),
+    ("del config.dataset", "The config has no dataset: begin with that of a file such as"),
+    ("del config.name", "The config has no name: "),
+    ("del config.deterministic", "The config has no deterministic: "),
+    ("del config.weights", "The config has no weights: "),
     ("config.more = {1, 2}", r"more={1, 2} can't be written as JSON"),
     ("config.data_dir = sys", r"data_dir=<module 'sys' .* must be of type str"),
     ("config.microbatch = {1}", r"microbatch=\{1\} can't be written as JSON"),
     ("config.crop = 'wide'", "crop='wide' can't be used: it must be of type int"),
     ("config.weights = 3", "weights=3 can't be used: it must be of type str"),
     ("config.decay_steps = (1, 'x')", "decay_steps takes whole numbers in brackets"),
-    ("config.name = 3", "Its config can't be used: "),
+    ("config.name = 3", "name=3 can't be used: it must be of type str"),
+    ("config.name = None", "name=None can't be used: it must be of type str"),
   ],
 )
 def test_whatever_is_wrong_with_a_config_leaves_the_other_runs(written, change, mistake):

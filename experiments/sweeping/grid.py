@@ -16,7 +16,6 @@ another run, and one that is listed twice is run once.
 import dataclasses
 import fnmatch
 import hashlib
-import json
 import os
 import runpy
 import traceback
@@ -25,7 +24,6 @@ from typing import Any
 
 from bit_jax import commands, errors, experiment
 from bit_jax.data import datasets
-from configs import base
 
 _MODEL = "model.npz"
 _FEW_STEPS = 100
@@ -177,7 +175,6 @@ def _plan(run: Run, names: dict[int, str], path: str) -> Planned:
   try:
     if after is not None:
       config.weights = f"{after}/{_MODEL}"  # below the sweep's folder, wherever that lies
-    _require_fields(config)
     resolved, spec = experiment.resolve(config)
     name = os.path.basename(experiment.default_workdir(resolved))
   except errors.UserError as e:
@@ -197,33 +194,6 @@ def _mistaken(config: Any, labels: dict[str, str], after: str | None, mistake: s
   digits = hashlib.sha256(text.encode()).hexdigest()[:8]
   name = os.path.basename(f"{config.get('name')}-{digits}")
   return Planned(name, config, None, labels, after, mistake)
-
-
-def _require_fields(config: Any) -> None:
-  """Raises a `UserError` if a field isn't there, is of another type, or can't be written down.
-
-  Fields that were added since version 0.1 may be absent, as in a config of an earlier run.
-  """
-  expected, later = base.get_config(), experiment.later_fields()
-  if lacking := [name for name in expected if name not in config and name not in later]:
-    raise errors.UserError(
-      f"Its config has no {', '.join(lacking)}: begin with that of a file such as "
-      f"configs/cifar10.py."
-    )
-  fields = config.to_dict()
-  for name in expected:
-    kind, value = expected.get_type(name), fields.get(name)
-    accepted = {float: (float, int), tuple: (tuple, list)}.get(kind, kind)
-    if value is not None and not isinstance(value, accepted):
-      raise errors.UserError(f"{name}={value!r} can't be used: it must be of type {kind.__name__}.")
-  for name, value in fields.items():
-    try:
-      json.dumps(value)
-    except (TypeError, ValueError) as e:
-      raise errors.UserError(
-        f"{name}={value!r} can't be written as JSON: fields are texts, numbers, True, False, None, "
-        f"or tuples of them."
-      ) from e
 
 
 def _matched(only: str | None) -> str:
