@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import hashlib
 import http.server
+import importlib.util
 import io
 import pathlib
 import shutil
@@ -405,11 +406,19 @@ def test_a_proxy_is_asked_in_place_of_the_server(preparing, monkeypatch):
     raise OSError("no way")
 
   monkeypatch.setattr(socket, "create_connection", connect)
-  monkeypatch.setenv("https_proxy", "http://proxy.example:3128")
-  assert preparing.unreachable(["https://a.example/x"]) == [
-    "proxy.example can't be reached (no way)"
+  monkeypatch.setenv("https_proxy", "http://me:secret@proxy.example:3128")
+  assert preparing.unreachable(["https://a.example/x", "https://a.example/y"]) == [
+    "the proxy http://proxy.example:3128 (from https_proxy) can't be reached (no way): correct or "
+    "unset https_proxy, or add a.example to NO_PROXY"
   ]
   assert asked == [("proxy.example", 3128)]
+
+
+def test_a_proxy_that_cannot_be_used_is_named(preparing, no_network, monkeypatch):
+  monkeypatch.setenv("ALL_PROXY", "socks5h://localhost:1080")
+  monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+  (fault,) = preparing.unreachable(["https://a.example/x", "https://a.example/y"])
+  assert fault.startswith("the proxy socks5h://localhost:1080 (from ALL_PROXY) needs a package")
 
 
 def test_a_file_that_the_server_lacks_stops_this_set_alone(

@@ -14,14 +14,14 @@ import shutil
 import socket
 import threading
 import urllib.parse
-import urllib.request
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from tensorflow_datasets.core.download import resource
 
 from bit_jax import errors
 from bit_jax.data.builders import tfds
+from bit_jax.weights import proxies
 
 CONNECT_SECONDS = 4.0  # to find out whether a server answers at all
 _PORTS = {"http": 80, "https": 443, "ftp": 21}
@@ -283,21 +283,36 @@ def unreachable(urls: Iterable[str], seconds: float = CONNECT_SECONDS) -> list[s
     urls: Of files; each server is asked once, with nothing sent.
     seconds: How long each may take.
   """
-  addresses = dict.fromkeys(_address(url) for url in urls)
   faults = []
-  for host, port in addresses:
-    if reason := _refusal(host, port, seconds):
-      faults.append(f"{host} can't be reached ({reason})")
+  for way in dict.fromkeys(map(_way, urls)):
+    if isinstance(way, str):
+      faults.append(way)
+    elif why := _refusal(*way.address, seconds):
+      faults.append(f"{way.name} can't be reached ({why}){way.remedy}")
   return faults
 
 
-def _address(url: str) -> tuple[str, int]:
-  """Returns host and port that a download of `url` connects to."""
+class _Way(NamedTuple):
+  """What a download connects to first.
+
+  Attributes:
+    name: What a message calls it.
+    address: Host and port.
+    remedy: What else to say where it can't be reached.
+  """
+
+  name: str
+  address: tuple[str, int]
+  remedy: str = ""
+
+
+def _way(url: str) -> _Way | str:
+  """Returns what a download of `url` connects to, or a clause on why its proxy can't be used."""
+  if proxy := proxies.find(url):
+    return proxy.fault or _Way(str(proxy), proxy.address, f": {proxy.remedy}")
   parts = urllib.parse.urlsplit(url)
-  proxy = urllib.request.getproxies().get(parts.scheme)
-  if proxy and not urllib.request.proxy_bypass(parts.netloc):
-    parts = urllib.parse.urlsplit(proxy if "//" in proxy else f"//{proxy}", scheme="http")
-  return parts.hostname or "", parts.port or _PORTS.get(parts.scheme, 80)
+  host = parts.hostname or ""
+  return _Way(host, (host, parts.port or _PORTS.get(parts.scheme, 80)))
 
 
 def _refusal(host: str, port: int, seconds: float) -> str | None:

@@ -14,6 +14,8 @@ from collections.abc import Sequence
 import requests
 import tqdm
 
+from bit_jax.weights import proxies
+
 TIMEOUT = (10, 60)  # seconds to connect, and between two packets
 RETRY_DELAYS = (0.5, 1.0, 2.0, 4.0)  # seconds before each new attempt that follows no progress
 _CHUNK_BYTES = 1 << 16  # what a connection that is reset can lose
@@ -74,26 +76,92 @@ def _attempt(session: requests.Session, url: str, part: pathlib.Path, *, progres
     headers["Range"] = f"bytes={offset}-"
     if _validator_file(part).is_file():
       headers["If-Range"] = _validator_file(part).read_text()
+  proxy = _usable_proxy(url)
+  through = f" through {proxy}" if proxy else ""
   try:
-    with session.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
+    with _get(session, url, headers) as response:
       if response.status_code == requests.codes.requested_range_not_satisfiable:
         return _finish_or_restart(response, part, offset)
-      start = _start(response, offset)
+      if proxy and response.status_code == requests.codes.proxy_authentication_required:
+        raise DownloadError(_unauthorised(proxy))
+      start = _start(response, offset, through)
       _receive(response, part, start, progress=progress)
   except requests.ConnectTimeout as e:
-    raise DownloadError("the server doesn't answer") from e
-  except (requests.exceptions.InvalidURL, requests.exceptions.MissingSchema) as e:
-    raise DownloadError("not a valid URL") from e
-  except requests.exceptions.InvalidSchema as e:
-    raise DownloadError("not an http:// or https:// URL") from e
+    raise DownloadError(f"the server doesn't answer{through}") from e
   except requests.exceptions.SSLError as e:
-    raise DownloadError("the server's certificate can't be verified") from e
+    raise DownloadError(_untrusted(e) + through) from e
+  except requests.exceptions.ProxyError as e:
+    raise _proxy_failure(proxy, e) from e
+  except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema) as e:
+    raise DownloadError("the server redirects to what is not an http:// or https:// URL") from e
+  except requests.TooManyRedirects as e:
+    raise DownloadError(f"the server redirects without end{through}") from e
   except (requests.ConnectionError, requests.Timeout) as e:
-    raise _Cut(f"the connection failed after {_size(part):,} bytes") from e
+    failed = f"the connection{through} failed after {_size(part):,} bytes"
+    raise _Cut(f"{failed} ({proxies.reason(e)})") from e
   except requests.RequestException as e:
     raise _Cut(f"the transfer broke off after {_size(part):,} bytes") from e
   except OSError as e:
     raise DownloadError(f"{part} can't be written ({e.strerror or e})") from e
+
+
+def _usable_proxy(url: str) -> proxies.Proxy | None:
+  """Returns the proxy for a URL, if there is one.
+
+  Raises:
+    DownloadError: The URL or the proxy is none that can be used.
+  """
+  if not url.lower().startswith(("http://", "https://")):
+    raise DownloadError("not a valid URL" if "://" not in url else "not an http:// or https:// URL")
+  try:
+    requests.Request("GET", url).prepare()
+    proxy = proxies.find(url)
+  except (requests.RequestException, ValueError) as e:
+    raise DownloadError("not a valid URL") from e
+  if proxy and proxy.fault:
+    raise DownloadError(proxy.fault)
+  return proxy
+
+
+def _get(session: requests.Session, url: str, headers: dict[str, str]) -> requests.Response:
+  try:
+    return session.get(url, headers=headers, stream=True, timeout=TIMEOUT)
+  except requests.RequestException:
+    raise
+  except ValueError as e:
+    raise DownloadError("not a valid URL") from e
+  except OSError as e:  # before it connects, it looks for the certificates
+    raise DownloadError(f"{str(e).rstrip('.')}: correct or unset REQUESTS_CA_BUNDLE") from e
+
+
+def _untrusted(error: requests.exceptions.SSLError) -> str:
+  why = proxies.reason(error)
+  if "certificate" not in str(error).lower():
+    return f"the server can't be reached by TLS ({why})"
+  return (
+    f"the server's certificate can't be verified ({why}): if your network has certificates of its "
+    f"own, set REQUESTS_CA_BUNDLE to the file that holds them"
+  )
+
+
+def _proxy_failure(
+  proxy: proxies.Proxy | None, error: requests.exceptions.ProxyError
+) -> DownloadError | _Cut:
+  why = proxies.reason(error)
+  if proxy is None:  # only for the address that the server redirects to
+    return DownloadError(f"a proxy can't be reached ({why})")
+  if "407" in why:
+    return DownloadError(_unauthorised(proxy))
+  if "Tunnel connection failed" in why:
+    return DownloadError(f"{proxy} refuses ({why.rpartition(': ')[2]}): {proxy.remedy}")
+  return _Cut(f"{proxy} can't be reached ({why}): {proxy.remedy}")
+
+
+def _unauthorised(proxy: proxies.Proxy) -> str:
+  return (
+    f"{proxy} asks for another user and password (407): set {proxy.variable} to "
+    f"http://USER:PASSWORD@HOST:PORT"
+  )
 
 
 def _finish_or_restart(response: requests.Response, part: pathlib.Path, offset: int) -> None:
@@ -104,8 +172,8 @@ def _finish_or_restart(response: requests.Response, part: pathlib.Path, offset: 
     raise _Cut("the server doesn't resume the partial file")
 
 
-def _start(response: requests.Response, offset: int) -> int:
-  """Returns from which byte on the response carries the file."""
+def _start(response: requests.Response, offset: int, through: str) -> int:
+  """Returns from which byte on the response, which came `through` a proxy, carries the file."""
   status = response.status_code
   if status == requests.codes.partial_content:
     sent = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
@@ -115,8 +183,8 @@ def _start(response: requests.Response, offset: int) -> int:
   if status == requests.codes.ok:  # ranges are ignored here, or the file has changed
     return 0
   if status >= 500 or status == requests.codes.too_many_requests:
-    raise _Cut(f"the server answers {status} {response.reason}")
-  raise DownloadError(f"the server answers {status} {response.reason}")
+    raise _Cut(f"the server answers {status} {response.reason}{through}")
+  raise DownloadError(f"the server answers {status} {response.reason}{through}")
 
 
 def _receive(

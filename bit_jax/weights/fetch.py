@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator, Sequence
 
 from bit_jax import errors, files, paths
-from bit_jax.weights import cache, catalogue, checkpoints, download
+from bit_jax.weights import cache, catalogue, checkpoints, download, proxies
 
 MIRRORS_VARIABLE = "BIT_JAX_MIRRORS"
 
@@ -118,16 +118,17 @@ def _fetch(
   part = target.with_name(f"{target.name}.part")
   failures = []
   for url in (f"{base.rstrip('/')}/{checkpoint.file}" for base in bases):
+    shown = proxies.without_password(url)
     try:
       download.download(url, part, progress=progress)
     except download.DownloadError as e:
-      failures.append(f"{url}: {e}")
+      failures.append(f"{shown}: {e}")
       continue
     try:
       digest = checkpoints.verify(part, checkpoint.architecture, checkpoint.num_classes)
     except errors.UserError as e:
       download.discard(part)
-      failures.append(f"{url}: a wrong file, deleted again ({str(e).rstrip('.')})")
+      failures.append(f"{shown}: a wrong file, deleted again ({str(e).rstrip('.')})")
       continue
     part.replace(target)
     download.discard(part)

@@ -1,0 +1,98 @@
+"""Which proxy stands between this machine and a server, and what goes wrong on the way."""
+
+import importlib.util
+import os
+import re
+import urllib.parse
+from typing import NamedTuple
+
+import requests
+import urllib3
+
+_SOCKS = ("socks4", "socks4a", "socks5", "socks5h")
+_PORTS = {"http": 80, "https": 443}
+
+
+class Proxy(NamedTuple):
+  """A proxy in use.
+
+  Attributes:
+    url: As it is set, with its password.
+    variable: The environment variable that names it.
+    host: The server that it is used for.
+  """
+
+  url: str
+  variable: str
+  host: str
+
+  def __str__(self) -> str:
+    """Returns what a message calls it."""
+    shown = re.sub(r"^([^/]*//)?.*@", r"\1", self.url)  # a password may hold any character
+    return f"the proxy {shown} (from {self.variable})"
+
+  @property
+  def remedy(self) -> str:
+    """What to do if it doesn't work."""
+    return f"correct or unset {self.variable}, or add {self.host} to NO_PROXY"
+
+  @property
+  def fault(self) -> str | None:
+    """A clause on why it can't be used as it is set; None if that shows only when it is."""
+    try:
+      scheme, host, _ = self._parts()
+    except ValueError:
+      scheme, host = "", ""
+    if scheme in _SOCKS:
+      if importlib.util.find_spec("socks") is None:
+        return (
+          f"{self} needs a package that isn't installed: pip install 'requests[socks]', or unset "
+          f"{self.variable}"
+        )
+    elif scheme not in ("http", "https") or not host:
+      return f"{self} is no valid proxy URL, such as http://host:port: {self.remedy}"
+    return None
+
+  @property
+  def address(self) -> tuple[str, int]:
+    """Host and port, of a proxy without `fault`."""
+    scheme, host, port = self._parts()
+    return host, port or _PORTS.get(scheme, 1080)
+
+  def _parts(self) -> tuple[str, str, int | None]:
+    # As requests does.
+    parts = urllib3.util.parse_url(requests.utils.prepend_scheme_if_needed(self.url, "http"))
+    return parts.scheme or "", parts.host or "", parts.port
+
+
+def find(url: str) -> Proxy | None:
+  """Returns the proxy that `requests` uses for a URL, by the environment; None without one."""
+  host = urllib.parse.urlsplit(url).hostname or ""
+  used = requests.utils.select_proxy(url, requests.utils.get_environ_proxies(url))
+  if not used:
+    return None
+  wanted = (f"{urllib.parse.urlsplit(url).scheme}_proxy", "all_proxy")
+  set_to = [name for name in os.environ if name.lower() in wanted and os.environ[name] == used]
+  return Proxy(used, set_to[0] if set_to else "the system's settings", host)
+
+
+def without_password(url: str) -> str:
+  """Returns a URL without the user and password in it."""
+  return re.sub(r"^([^/]*//)?[^/]*@", r"\1", url)
+
+
+def reason(error: BaseException) -> str:
+  """Returns what the system, or a proxy, said first of a connection that failed."""
+  seen = [error]
+  while deeper := _causes(seen[-1], seen):
+    seen.append(deeper[0])
+  root = seen[-1]
+  text = (root.strerror if isinstance(root, OSError) else None) or str(root)
+  return text.splitlines()[0].rstrip(".") if text else type(root).__name__
+
+
+def _causes(error: BaseException, seen: list[BaseException]) -> list[BaseException]:
+  """Returns what led to an error; urllib3 keeps it in one of several places."""
+  places = (getattr(error, "reason", None), getattr(error, "original_error", None))
+  found = (*places, *reversed(error.args), error.__cause__, error.__context__)
+  return [e for e in found if isinstance(e, BaseException) and e not in seen]
