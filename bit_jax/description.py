@@ -38,7 +38,7 @@ def record(
   )
   runs.record_environment(folder, environment)
   print(
-    f"Training on {len(data.train):,} images of {len(names)} classes ({data.version}), evaluating "
+    f"Training on {len(data.train):,} images of {len(names):,} classes ({data.version}), evaluating "
     f"{len(data.test):,}; {environment['num_devices']} x {environment['device']}, "
     f"{environment['dtype']}; run folder {folder}"
   )

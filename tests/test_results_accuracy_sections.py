@@ -1,5 +1,7 @@
 """The sections on accuracy: what they say beside their figures."""
 
+import errno
+
 import pytest
 import run_folders
 from matplotlib.figure import Figure
@@ -35,6 +37,18 @@ def test_a_caption_tells_of_hollow_marks_where_there_are_some(tmp_path, seeds, s
   (picture,) = [b for b in few_shot(tmp_path, *seeds) if isinstance(b, pages.Picture)]
   assert ("hollow and dashed where there are fewer seeds" in picture.text) == said
   assert (tmp_path / picture.file).exists()
+
+
+def test_a_figure_that_cannot_be_drawn_is_left_out(tmp_path, monkeypatch, capsys):
+  def fail(*_, **__):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+  monkeypatch.setattr(Figure, "savefig", fail)
+  shown = few_shot(tmp_path, 1, 1)
+  assert [type(block) for block in shown] == [pages.Heading, pages.Paragraph, pages.Table]
+  name = "fewshot-cifar10-final.png"
+  said = f"warning: {name} was not written (OSError: No space left on device).\n"
+  assert capsys.readouterr().err == said
 
 
 def test_every_recipe_and_protocol_has_a_figure_of_its_own(tmp_path):

@@ -333,7 +333,7 @@ def _table(report: Report) -> list[str]:
   names = sorted(totals)
   if len(names) > 2 * _SHOWN:
     names.sort(key=lambda n: -totals[n])
-    gap = f"  ... {len(names) - 2 * _SHOWN} classes between these ..."
+    gap = f"  ... {len(names) - 2 * _SHOWN:,} classes between these ..."
   width = max(12, *(len(n) for n in names), len("all classes"))
   rows = [f"  {n:<{width}}" + "".join(f"{report.counts[p][n]:>9,}" for p in parts) for n in names]
   if len(names) > 2 * _SHOWN:

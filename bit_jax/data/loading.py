@@ -286,7 +286,7 @@ def _differences(spec: datasets.DatasetSpec, *parts: tuple[str, opening.Source, 
   found = len(parts[0][1].class_names)
   if found != spec.num_classes:
     raise errors.UserError(
-      f"The data set {spec.name} holds {found} classes where {spec.num_classes} were expected: it "
+      f"The data set {spec.name} holds {found:,} classes where {spec.num_classes:,} were expected: it "
       f"is another version, or has changed."
     )
   return [

@@ -1,10 +1,13 @@
 """The sections on accuracy: against examples, tasks, size, and by recipe, each with its figure."""
 
+import functools
+import pathlib
+import sys
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
-from bit_jax import architectures
+from bit_jax import architectures, files
 from bit_jax.data import scan, vtab
 from experiments.results import (
   curves,
@@ -40,10 +43,21 @@ def few_shot(panels: Sequence[curves.Panel], gallery: galleries.Gallery) -> Iter
     title = wording.title("Accuracy against examples of each class", found)
     names = "-".join(sorted({p.dataset for p in there}))
     picture = gallery.path("fewshot", names, there[0].protocol)
-    figures.few_shot(there, title, picture)
     yield pages.Paragraph(wording.made(found))
-    yield pages.Picture(picture.name, wording.described(title, *_marks(there)))
+    draw = functools.partial(figures.few_shot, there, title)
+    yield from _picture(draw, picture, wording.described(title, *_marks(there)))
     yield _few_shot_table(there)
+
+
+def _picture(
+  draw: Callable[[pathlib.Path], None], picture: pathlib.Path, text: str
+) -> list[pages.Picture]:
+  """Draws a figure and returns its block; none if that fails, as tables hold its numbers."""
+  drawn: list[pages.Picture] = []
+  with files.optional(picture.name, functools.partial(print, file=sys.stderr)):
+    draw(picture)
+    drawn.append(pages.Picture(picture.name, text))
+  return drawn
 
 
 def _marks(panels: Iterable[curves.Panel]) -> Iterator[str]:
@@ -81,10 +95,10 @@ def vtab_scores(
     done = f"{most}" if fewest == most else f"{fewest} to {most}"
     title = wording.title(f"VTAB-1k, {done} of {len(vtab.TASKS)} tasks", found)
     picture = gallery.path("vtab", there[0].protocol)
-    figures.vtab(there, title, picture)
     yield pages.Paragraph(wording.made(found))
     marks = "bars are medians, whiskers go from the lowest to the highest seed"
-    yield pages.Picture(picture.name, wording.described(title, marks))
+    draw = functools.partial(figures.vtab, there, title)
+    yield from _picture(draw, picture, wording.described(title, marks))
     yield pages.Paragraph("Means of the tasks' medians; over all 19 tasks it is the score:")
     yield _vtab_means(there)
     if any(not score.means["all"].is_complete for score in there):
@@ -143,9 +157,9 @@ def sizes(found: Sequence[reading.Run], gallery: galleries.Gallery) -> Iterator[
     picture = gallery.path("sizes", one.dataset, one.protocol, one.start)
     runs = f"{len(vtab.TASKS)} tasks' runs" if one.dataset == vtab_means.VTAB else "a run"
     cost = f"time of the steps of {runs} on {wording.places(one.runs)}"
-    figures.sizes(one, cost, title, picture)
     yield pages.Paragraph(wording.made(one.runs))
-    yield pages.Picture(picture.name, wording.described(title))
+    draw = functools.partial(figures.sizes, one, cost, title)
+    yield from _picture(draw, picture, wording.described(title))
     header = ("network", "examples", "parameters in millions, without head", "top-1")
     rows = [
       (
@@ -186,12 +200,12 @@ def comparisons(
     picture = gallery.path(
       "recipes", one.dataset, one.protocol, wording.shots(one.shots), one.network
     )
-    figures.comparison(one, title, picture)
     yield pages.Heading(3, what)
     yield pages.Paragraph(
       f"{wording.run_on(one.runs)} The reference: {wording.recipe(first.runs)}."
     )
-    yield pages.Picture(picture.name, wording.described(title))
+    draw = functools.partial(figures.comparison, one, title)
+    yield from _picture(draw, picture, wording.described(title))
     rows = []
     for values, point in one.rows:
       shown = "reference" if point is first else _difference(point, first)
