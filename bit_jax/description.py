@@ -38,8 +38,8 @@ def record(
   )
   runs.record_environment(folder, environment)
   print(
-    f"Training on {len(data.train):,} images of {len(names):,} classes ({data.version}), evaluating "
-    f"{len(data.test):,}; {environment['num_devices']} x {environment['device']}, "
+    f"Training on {len(data.train):,} images of {len(names):,} classes ({data.version}), "
+    f"evaluating {len(data.test):,}; {environment['num_devices']} x {environment['device']}, "
     f"{environment['dtype']}; run folder {folder}"
   )
   for line in _remarks(data):

@@ -286,8 +286,8 @@ def _differences(spec: datasets.DatasetSpec, *parts: tuple[str, opening.Source, 
   found = len(parts[0][1].class_names)
   if found != spec.num_classes:
     raise errors.UserError(
-      f"The data set {spec.name} holds {found:,} classes where {spec.num_classes:,} were expected: it "
-      f"is another version, or has changed."
+      f"The data set {spec.name} holds {found:,} classes where {spec.num_classes:,} were expected: "
+      f"it is another version, or has changed."
     )
   return [
     f"The data set {spec.name} holds {len(source):,} {part} images where {expected:,} were "
