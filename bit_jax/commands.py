@@ -1,12 +1,16 @@
 """What all command lines share: a user's mistake ends in one sentence, and so does Ctrl-C."""
 
 import difflib
+import inspect
 import os
 import re
+import runpy
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
+import ml_collections
 from absl import flags
 from ml_collections import config_flags
 
@@ -83,8 +87,6 @@ def parse(flag_values: flags.FlagValues, argv: Sequence[str]) -> None:
     rest = flag_values(argv)[1:]
   except (AttributeError, KeyError) as e:
     raise errors.UserError(_unknown_field(argv)) from e
-  except (ImportError, SyntaxError) as e:
-    raise errors.UserError(f"The config file can't be loaded: {one_line(e)}.") from e
   except flags.IllegalFlagValueError as e:
     raise errors.UserError(_root_mistake(e) or _bad_value(argv, e)) from e
   except (flags.Error, TypeError, ValueError) as e:
@@ -95,13 +97,82 @@ def parse(flag_values: flags.FlagValues, argv: Sequence[str]) -> None:
 
 def define_config(flag_values: flags.FlagValues, argv: Sequence[str]) -> flags.FlagHolder[Any]:
   """Defines `--config=FILE[:key=value,...]` with `--config.field=value` overrides."""
-  return config_flags.DEFINE_config_file(
+  holder = config_flags.DEFINE_config_file(
     "config",
     None,
     "the config file, with arguments after a colon",
     flag_values=flag_values,
     sys_argv=list(argv),
   )
+  flag_values["config"].parser = _ConfigFileParser()
+  return holder
+
+
+class _ConfigFileParser(flags.ArgumentParser):
+  """Loads a config file; the parser of `config_flags` hides where it fails."""
+
+  def parse(self, argument: str) -> ml_collections.ConfigDict:
+    """Returns the config of FILE or FILE:ARGUMENTS, locked.
+
+    Raises:
+      UserError: The file isn't Python, fails, or gives no config.
+    """
+    file, *rest = argument.split(":", 1)
+    try:
+      config = _get_config(file, rest)(*rest)
+    except errors.UserError:
+      raise
+    except (Exception, SystemExit) as e:
+      raise failure("config file", file, e) from e
+    if not isinstance(config, ml_collections.ConfigDict):
+      raise errors.UserError(
+        f"get_config() of the config file {file} returns a {type(config).__name__}, and must "
+        f"return a ConfigDict, such as that of configs/base.py."
+      )
+    config.lock()
+    return config
+
+
+def _get_config(file: str, arguments: Sequence[str]) -> Callable[..., Any]:
+  """Returns the `get_config` of a config file, which takes the arguments, or raises an error."""
+  get_config = runpy.run_path(file).get("get_config")
+  if not callable(get_config):
+    raise errors.UserError(
+      f"The config file {file} has no function get_config(): begin with a copy of a file such as "
+      f"configs/cifar10.py."
+    )
+  try:
+    inspect.signature(get_config).bind(*arguments)
+  except TypeError as e:
+    how = "with" if arguments else "without"
+    raise errors.UserError(
+      f"get_config() of the config file {file} can't be called {how} arguments after a colon: "
+      f"{one_line(e)}."
+    ) from e
+  return get_config
+
+
+def failure(what: str, path: str, error: BaseException) -> errors.UserError:
+  """Returns the mistake that a user's Python file fails, with its line.
+
+  Args:
+    what: What the file is, such as 'config file'.
+    path: The file.
+    error: What was raised.
+  """
+  line = line_in(path, error)
+  where = "" if line is None else f" in line {line}"
+  return errors.UserError(
+    f"The {what} {path} fails{where}: {type(error).__name__}: {one_line(error)}."
+  )
+
+
+def line_in(path: str, error: BaseException) -> int | None:
+  """Returns the line of a Python file in which an error arose, None if it didn't arise there."""
+  lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == path]
+  if isinstance(error, SyntaxError) and (error.filename == path or not lines):
+    return error.lineno
+  return lines[-1] if lines else None
 
 
 def show_neighbours(path: str) -> None:
@@ -129,8 +200,7 @@ def _find_config_file(argv: Sequence[str]) -> None:
 def _root_mistake(error: BaseException) -> str | None:
   """Returns the sentence of the user's mistake that led to an error, if that is what did.
 
-  The innermost one: ml_collections wraps an error of a config file in one of the same type that has
-  the whole traceback for its message.
+  The innermost one: absl wraps an error of a flag's parser in one of its own.
   """
   sentence = None
   cause: BaseException | None = error
@@ -156,10 +226,7 @@ def one_line(error: BaseException) -> str:
 
 def _unknown_field(argv: Sequence[str]) -> str:
   """Returns a sentence on the first override that names no field of the config."""
-  try:
-    fields = list(_config_alone(argv).keys())
-  except (AttributeError, KeyError) as e:  # it was the file that set it
-    return f"The config file can't be loaded: {one_line(e)}."
+  fields = list(_config_alone(argv).keys())
   for text in argv:
     name = text.lstrip("-").partition("=")[0]
     field = name.removeprefix("config.")

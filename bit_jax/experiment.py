@@ -135,8 +135,9 @@ def _require_fields(config: Any) -> None:
   Fields that were added since version 0.1 may be absent, as in a config of an earlier run.
   """
   if lacking := sorted(name for name in _FIRST if name not in config):
+    more = f" and {len(lacking) - 5} more" if len(lacking) > 5 else ""
     raise errors.UserError(
-      f"The config has no {', '.join(lacking)}: begin with that of a file such as "
+      f"The config has no {', '.join(lacking[:5])}{more}: begin with that of a file such as "
       f"configs/cifar10.py."
     )
   fields, defaults = config.to_dict(), _defaults()

@@ -8,9 +8,6 @@ import pytest
 from bit_jax import commands, errors, interruption, train
 from configs import base, quickstart
 
-# ml_collections loads a config file in a way that Python calls deprecated.
-pytestmark = pytest.mark.filterwarnings(r"ignore:the load_module\(\) method:DeprecationWarning")
-
 FOLDER = base.__file__.rpartition("/")[0]
 CIFAR10 = f"--config={FOLDER}/cifar10.py"
 
@@ -67,6 +64,61 @@ def test_a_mistake_ends_in_a_sentence(capsys, argv, facts):
   assert len(err) < 900
   assert "Traceback" not in err
   assert all(fact in err for fact in facts)
+
+
+NO_FUNCTION = "has no function get_config(): begin with a copy of a file such as configs/cifar10.py"
+
+
+@pytest.mark.parametrize(
+  ("text", "arguments", "fact"),
+  [
+    ("", "", NO_FUNCTION),
+    ("", ":shots=5", NO_FUNCTION),
+    ("batch_size: 3", "", NO_FUNCTION),  # YAML that is Python as well
+    ("get_config = 3", "", NO_FUNCTION),
+    ("- a\n- b:\n  c", "", "config.py fails in line 2: SyntaxError: invalid syntax"),
+    ("def get_config(:", "", "config.py fails in line 1: SyntaxError: invalid syntax"),
+    ("\0", "", "config.py fails: SyntaxError: source code string cannot contain null bytes"),
+    ("import nosuch", "", "fails in line 1: ModuleNotFoundError: No module named 'nosuch'"),
+    ("\nraise RuntimeError('x\\ny')", "", "config.py fails in line 2: RuntimeError: x."),
+    ("import sys\nsys.exit(0)", "", "config.py fails in line 2: SystemExit: 0."),
+    ("def get_config(): pass", "", "config.py returns a NoneType, and must return a ConfigDict"),
+    ("def get_config(): return {}", "", "config.py returns a dict, and must return a ConfigDict"),
+    ("def get_config(): return 1 / 0", "", "config.py fails in line 1: ZeroDivisionError: "),
+    (
+      "def get_config(): open('/no/x')",
+      "",
+      "fails in line 1: FileNotFoundError: [Errno 2] No such",
+    ),
+    ("def get_config(): pass", ":shots=5", "can't be called with arguments after a colon: "),
+    ("def get_config(a): pass", "", "can't be called without arguments after a colon: missing a"),
+    (
+      "from ml_collections import ConfigDict as C\ndef get_config(): return C({'seed': 3})",
+      "",
+      "The config has no base_lr, batch_size, checkpoint_every, crop, data_dir and 37 more: begin",
+    ),
+    (
+      "from configs import base\ndef get_config():\n  c = base.get_config()\n  c.batchsize = 3",
+      "",
+      "fails in line 4: AttributeError: the config has no field 'batchsize' (did you mean 'batch_s",
+    ),
+    (
+      "from configs import base\ndef get_config():\n  c = base.get_config()\n  c.crop = 2.5",
+      "",
+      "config.py fails in line 4: TypeError: Could not override field 'crop'",
+    ),
+  ],
+)
+def test_what_is_wrong_with_a_config_file_is_told_with_its_line(
+  tmp_path, capsys, text, arguments, fact
+):
+  path = tmp_path / "config.py"
+  path.write_text(text)
+  status, out, err = run(capsys, f"--config={path}{arguments}", "--config.seed=1")
+  assert (status, out, err.count("\n")) == (2, "", 1)
+  assert err.startswith("error: ")
+  assert str(path) in err or "The config has no" in err
+  assert fact in err
 
 
 def test_a_dry_run_refuses_what_a_run_would(capsys):

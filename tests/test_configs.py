@@ -10,9 +10,6 @@ from bit_jax import architectures, commands, errors, experiment, hyperrule, opti
 from bit_jax.data import datasets, vtab
 from configs import base
 
-# ml_collections loads a config file in a way that Python calls deprecated.
-pytestmark = pytest.mark.filterwarnings(r"ignore:the load_module\(\) method:DeprecationWarning")
-
 FOLDER = pathlib.Path(base.__file__).parent
 NAMES = sorted(p.stem for p in FOLDER.glob("*.py") if p.stem != "__init__")
 DATA_NAMES = [n for n in NAMES if n != "base"]

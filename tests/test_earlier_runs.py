@@ -18,8 +18,6 @@ from configs import base, npz
 from experiments.results import collect, recipes
 from experiments.sweeping import grid
 
-pytestmark = pytest.mark.filterwarnings(r"ignore:the load_module\(\) method:DeprecationWarning")
-
 RUNS = pathlib.Path(__file__).parent / "earlier_runs"
 FIELDS = {
   "batch_size": 16,

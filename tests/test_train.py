@@ -120,7 +120,6 @@ def test_mistakes_end_in_one_sentence(tmp_path, tmp_path_factory, flags, said):
   assert said in sentence(err)
 
 
-@pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")  # in ml_collections
 def test_a_dry_run_prints_the_resolved_config_and_writes_nothing(tmp_path, capsys, monkeypatch):
   monkeypatch.chdir(running.ROOT)
   train.main(running.command("--workdir", str(tmp_path / "run"), "--dry_run")[2:])

@@ -18,7 +18,6 @@ import fnmatch
 import hashlib
 import os
 import runpy
-import traceback
 from collections.abc import Iterable
 from typing import Any
 
@@ -139,27 +138,17 @@ def _yielded(path: str) -> list[Run]:
       raise errors.UserError("it has no function get_runs() that yields runs.")
     runs: list[Run] = list(get_runs() or ())
   except errors.UserError as e:
-    line = _line(e, path)
+    line = commands.line_in(path, e)
     where = "" if line is None else f" (line {line})"
     raise errors.UserError(f"The sweep file {path} can't be used{where}: {e}") from e
   except Exception as e:
-    # Any mistake may be in somebody's Python; they need the line, not our frames around it.
-    raise errors.UserError(
-      f"The sweep file {path} fails in line {_line(e, path) or '?'}: {type(e).__name__}: "
-      f"{commands.one_line(e)}."
-    ) from e
+    raise commands.failure("sweep file", path, e) from e
   for run in runs:
     if not isinstance(run, Run):
       raise errors.UserError(
         f"The sweep file {path} yields a {type(run).__name__}, where each must be a grid.Run."
       )
   return runs
-
-
-def _line(error: BaseException, path: str) -> int | None:
-  """Returns the line of a Python file in which an error arose, None if it didn't arise there."""
-  lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == path]
-  return getattr(error, "lineno", None) or (lines[-1] if lines else None)
 
 
 def _plan(run: Run, names: dict[int, str], path: str) -> Planned:
