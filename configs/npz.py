@@ -3,7 +3,8 @@
     python -m bit_jax.train --config=configs/npz.py:shots=10,path=images.npz
 
 The file holds `train_images` and `test_images` ([N, H, W, 3] or grey [N, H, W], uint8),
-`train_labels` and `test_labels` ([N], 0 to classes - 1) and, if you like, `class_names`. Set
+`train_labels` and `test_labels` ([N] or [N, 1], 0 to classes - 1) and, if you like, `class_names`.
+Set
 `--config.random_flip=False` where a mirrored image is another class, `--config.random_crop=False`
 where a part of the image isn't enough to tell (counting, positions).
 """

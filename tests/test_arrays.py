@@ -9,6 +9,8 @@ from sklearn import datasets as sklearn_datasets
 from bit_jax import errors
 from bit_jax.data import arrays
 
+VAL = {"val_images": np.ones((2, 4, 5), np.uint8), "val_labels": np.array([[1], [2]])}
+
 
 def contents(**changes):
   rng = np.random.default_rng(0)
@@ -54,8 +56,67 @@ def test_grey_images_become_three_equal_channels(write, trailing):
 
 @pytest.mark.parametrize("names", [["a", "b", "c", "ü"], [b"a", b"b", b"c", "ü".encode()]])
 def test_class_names_are_kept_even_of_classes_without_images(write, names):
-  train, _ = arrays.load_npz(write(class_names=np.array(names)))
+  path = write(class_names=np.array(names))
+  train, _ = arrays.load_npz(path)
   assert train.class_names == ("a", "b", "c", "ü")
+  (warning,) = arrays.describe_npz(path).warnings
+  assert "names class 3 (ü) of which it has no images" in warning
+
+
+@pytest.mark.parametrize(
+  ("names", "said"),
+  [
+    (["a\n", "b", "c"], r"class name 0, 'a\\n', has a line end"),
+    (["a", "b\u2028", "c"], r"class name 1, 'b\\u2028', has a line end"),
+    (["a", "b", "c\x85d"], r"class name 2, 'c\\x85d'"),
+    (["a", "\x1b[31mb", "c"], "class name 1, .* can't be printed"),
+    (["a", "", "c"], "class name 1, '', is empty"),
+    (["a", " \u00a0", "c"], "class name 1, .* is empty"),
+    (["a", "b", "a"], "class names 0 and 2, 'a' and 'a', are the same"),
+    (["great white", "b", " great  white "], "class names 0 and 2, .* look the same"),
+    (["e\u0301", "b", "\u00e9"], "class names 0 and 2, .* look the same"),
+  ],
+)
+def test_class_names_without_a_line_of_their_own_are_refused(write, names, said):
+  with pytest.raises(errors.UserError, match=said) as caught:
+    arrays.describe_npz(write(class_names=np.array(names)))
+  assert len(str(caught.value).splitlines()) == 1
+
+
+def test_blanks_at_the_ends_of_class_names_are_left_out_and_mentioned(write):
+  contents = arrays.describe_npz(write(class_names=np.array([" a", "b  ", "c d"])))
+  assert contents.class_names == ("a", "b", "c d")
+  (remark,) = contents.remarks
+  assert remark.startswith("Blanks at the ends of class_names in ")
+
+
+@pytest.mark.parametrize(
+  "labels", [[[0], [1], [2], [0], [1], [2]], np.array([0, 1, 1, 0, 1, 0], bool)]
+)
+def test_labels_in_a_column_or_of_two_truth_values_are_labels(write, labels):
+  (train, test) = arrays.load_npz(
+    write(train_labels=np.array(labels), test_labels=np.array([[1], [1], [0]]))
+  )
+  assert train.labels.tolist() == np.ravel(labels).astype(int).tolist()
+  assert test.labels.tolist() == [1, 1, 0]
+  assert {train.labels.dtype, test.labels.dtype} == {np.dtype(np.int32)}
+
+
+def test_a_validation_part_is_read_and_other_arrays_are_named(write):
+  path = write(**VAL, ids=np.arange(9), Val_Masks=np.zeros(3), label_names=np.array(["a"]))
+  contents = arrays.describe_npz(path)
+  assert {part: len(labels) for part, labels in contents.labels.items()} == {
+    "train": 6,
+    "test": 3,
+    "val": 2,
+  }
+  val = arrays.read_npz(path, contents, "val")
+  assert (val.images.shape, val.images.sum(), val.labels.tolist()) == ((2, 4, 5, 3), 120, [1, 2])
+  assert contents.remarks == (f"Other arrays in {path} are ignored: ids, Val_Masks.",)
+  assert contents.warnings == (
+    f"The file {path} has label_names, which is ignored: rename the array to class_names if that "
+    f"is meant.",
+  )
 
 
 def test_take_keeps_images_and_labels_together(write):
@@ -70,6 +131,18 @@ def test_take_keeps_images_and_labels_together(write):
   [
     ({"train_images": None}, "no train_images; it needs"),
     ({"train_images": None, "test_labels": None}, "no train_images and no test_labels"),
+    ({"train_images": None, "train_image": 0}, r"\(does it have train_image for train_images\?"),
+    ({"test_labels": None, "y_test": 0}, "y_test for test_labels"),
+    ({"val_images": VAL["val_images"], "val_label": 0}, "no val_labels; .* val_label for val_lab"),
+    ({"val_labels": VAL["val_labels"]}, "no val_images; it needs .*val_images"),
+    ({**VAL, "val_labels": np.array([1, 3])}, r"no training images of class 3 \(3\) .* val_labels"),
+    ({**VAL, "val_images": np.zeros((2, 4, 4), np.uint8)}, r"\(4, 5\) .* val_images of \(4, 4\)"),
+    ({"train_labels": np.zeros(6, int), "test_labels": np.zeros(3, int)}, "of one class only, 0"),
+    (
+      {"train_labels": np.arange(6) % 2, "test_labels": np.array([2, 3, 2])},
+      r"2 classes \(2: 2, 3",
+    ),
+    ({"train_labels": np.array(list("abcabc"))}, r"<U1; it takes .* return_inverse"),
     ({"train_images": np.zeros((6, 4, 5, 3), np.float32)}, r"\[6, 4, 5, 3\] float32; it takes"),
     ({"train_images": np.zeros((6, 4, 5, 4), np.uint8)}, r"train_images of \[6, 4, 5, 4\] uint8"),
     ({"train_images": np.zeros((6, 20), np.uint8)}, r"train_images of \[6, 20\] uint8"),

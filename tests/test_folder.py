@@ -197,13 +197,20 @@ class TestClasses:
     held = zip(described.train.paths, described.train.labels, strict=True)
     assert all(path.split("/")[0] == expected[label] for path, label in held)
 
-  @pytest.mark.parametrize("name", [os.fsdecode(b"caf\xe9"), "a\nb", "\x1b[31m"])
+  @pytest.mark.parametrize("name", [os.fsdecode(b"caf\xe9"), "a\nb", "\x1b[31m", "a\u2028"])
   def test_names_that_cannot_be_printed_are_refused(self, tmp_path, name):
     path = fill(tmp_path, {"a": 2, name: 2})
     with pytest.raises(errors.UserError, match=r"1 class name in .* can't be printed") as caught:
       folder.describe(path, "final")
     assert repr(name) in str(caught.value)
     str(caught.value).encode()
+
+  @pytest.mark.parametrize("names", [("cat", "cat "), ("e\u0301", "\u00e9"), ("a b", "a  b")])
+  def test_names_that_look_the_same_are_refused(self, tmp_path, names):
+    path = fill(tmp_path, {f"train/{names[0]}": 2, "train/x": 2, f"test/{names[1]}": 2})
+    with pytest.raises(errors.UserError, match="class names . and ., .* look the same") as caught:
+      folder.describe(path, "final")
+    assert all(repr(name) in str(caught.value) for name in names)
 
   def test_names_may_hold_spaces_and_joiners_of_any_script(self, tmp_path):
     names = {"caf\u00a0noir", "\u0645\u06cc\u200c\u0631\u0648\u062f"}

@@ -1,21 +1,42 @@
 """Labelled images at hand as arrays: scikit-learn's digits, or an `.npz` file of the user's."""
 
 import dataclasses
+import difflib
 import hashlib
 import zipfile
 import zlib
+from collections.abc import Mapping, Sequence
 from typing import IO, NoReturn
 
 import numpy as np
 
 from bit_jax import errors, paths
-from bit_jax.data import fewshot
+from bit_jax.data import class_naming, fewshot
 
 SPLIT_SEED = 191211370  # of the splits that nobody published; changing it changes every result
 _DIGITS_TEST_PER_CLASS = 100
 # RuntimeError: encrypted, or compressed in a way that zipfile doesn't know.
 _UNREADABLE = (ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 _NPZ_KEYS = ("train_images", "train_labels", "test_images", "test_labels")
+_VAL_KEYS = ("val_images", "val_labels")
+_OPTIONAL_KEYS = (*_VAL_KEYS, "class_names")
+# What other programs call an array, {name: key}; names that are spelt almost like a key are found.
+_OTHER_NAMES = {
+  **{f"x_{part}": f"{part}_images" for part in ("train", "val", "test")},
+  **{f"y_{part}": f"{part}_labels" for part in ("train", "val", "test")},
+  **{
+    f"{other}_{what}": f"val_{what}"
+    for other in ("valid", "validation", "dev")
+    for what in ("images", "labels")
+  },
+  **{
+    f"{what}_{part}": f"{part}_{what}"
+    for part in ("train", "val", "test")
+    for what in ("images", "labels")
+  },
+  **dict.fromkeys(("classes", "label_names", "labels_names", "names"), "class_names"),
+}
+_SHOWN = 5  # names in a message
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,16 +83,18 @@ class NpzContents:
   """What an npz file holds, its images still unread.
 
   Attributes:
-    train_labels: [N] int32.
-    test_labels: [M] int32.
-    image_size: (height, width) in pixels, of both parts.
+    labels: {'train': [N] int32, 'test': [M] int32}, and 'val' where the file has that part.
+    image_size: (height, width) in pixels, of all parts.
     class_names: The names of the classes, in the order of their labels.
+    remarks: Sentences on what is in the file and isn't used as it stands.
+    warnings: Sentences on what may be a mistake.
   """
 
-  train_labels: np.ndarray
-  test_labels: np.ndarray
+  labels: Mapping[str, np.ndarray]
   image_size: tuple[int, int]
   class_names: tuple[str, ...]
+  remarks: tuple[str, ...]
+  warnings: tuple[str, ...]
 
 
 def as_rgb(images: np.ndarray) -> np.ndarray:
@@ -126,50 +149,126 @@ def load_digits() -> tuple[Examples, Examples]:
 
 
 def load_npz(path: str) -> tuple[Examples, Examples]:
-  """Returns the training and the test examples of an npz file.
-
-  Args:
-    path: A file as `np.savez` writes it, with `train_images` and `test_images`, [N, H, W, 3] or
-      grey [N, H, W] uint8, of one size; `train_labels` and `test_labels`, [N] integer from 0; and,
-      if the classes have names, `class_names`, [C] strings.
+  """Returns the training and the test examples of an npz file in the form of `describe_npz`.
 
   Raises:
     UserError: The file is not like that.
   """
   contents = describe_npz(path)
+  return read_npz(path, contents, "train"), read_npz(path, contents, "test")
+
+
+def read_npz(path: str, contents: NpzContents, part: str) -> Examples:
+  """Returns the examples of 'train', 'val' or 'test' of an npz file.
+
+  Raises:
+    UserError: The images are damaged.
+  """
   with _open(path) as archive:
-    train, test = (as_rgb(_read(path, archive, f"{part}_images")) for part in ("train", "test"))
-  return (
-    Examples(train, contents.train_labels, contents.class_names),
-    Examples(test, contents.test_labels, contents.class_names),
-  )
+    images = as_rgb(_read(path, archive, f"{part}_images"))
+  return Examples(images, contents.labels[part], contents.class_names)
 
 
 def describe_npz(path: str) -> NpzContents:
   """Checks an npz file and returns its labels and sizes; of the images only headers are read.
 
   Args:
-    path: A file as `load_npz` takes it.
+    path: A file as `np.savez` writes it, with `train_images` and `test_images`, [N, H, W, 3] or
+      grey [N, H, W] uint8, of one size; `train_labels` and `test_labels`, [N] or [N, 1] integer
+      from 0; `val_images` and `val_labels` of the same form where there is a validation part; and,
+      if the classes have names, `class_names`, [C] strings.
 
   Raises:
     UserError: The file is not like that.
   """
   with _open(path) as archive:
     names = [n.removesuffix(".npy") for n in archive.namelist()]
-    missing = [key for key in _NPZ_KEYS if key not in names]
-    if missing:
-      _reject(
-        path, f"has no {' and no '.join(missing)}; it needs {', '.join(_NPZ_KEYS)}, and has {names}"
-      )
-    labels = {part: _read_labels(path, archive, part) for part in ("train", "test")}
-    sizes = {
-      part: _check_images(path, archive, part, len(labels[part])) for part in ("train", "test")
-    }
+    _require_keys(path, names)
+    parts = ("train", "test", *(("val",) if "val_images" in names else ()))
+    labels = {part: _read_labels(path, archive, part) for part in parts}
+    sizes = {part: _check_images(path, archive, part, len(labels[part])) for part in parts}
     stored_names = _read(path, archive, "class_names") if "class_names" in names else None
-  if sizes["train"] != sizes["test"]:
-    _reject(path, f"has images of {sizes['train']} pixels to train on and {sizes['test']} to test")
+  for part, size in sizes.items():
+    if size != sizes["train"]:
+      _reject(path, f"has train_images of {sizes['train']} pixels and {part}_images of {size}")
   class_names = _class_names(path, stored_names, np.concatenate(list(labels.values())))
-  return NpzContents(labels["train"], labels["test"], sizes["train"], class_names)
+  stripped = tuple(name.strip() for name in class_names)
+  _require_classes(path, labels, stripped)
+  remarks, warnings = _on_other_arrays(path, names)
+  if stripped != class_names:
+    remarks.append(f"Blanks at the ends of class_names in {path} are left out.")
+  if untrained := np.setdiff1d(np.arange(len(stripped)), labels["train"]).tolist():
+    warnings.append(
+      f"The file {path} names {_classes(untrained, stripped)} of which it has no images: the "
+      f"network can't learn {'it' if len(untrained) == 1 else 'them'}."
+    )
+  return NpzContents(labels, sizes["train"], stripped, tuple(remarks), tuple(warnings))
+
+
+def _require_keys(path: str, names: Sequence[str]) -> None:
+  """Rejects a file that lacks an array, or has one of a pair that belong together."""
+  missing = [key for key in _NPZ_KEYS if key not in names]
+  if any(key in names for key in _VAL_KEYS):
+    missing += [key for key in _VAL_KEYS if key not in names]
+  if missing:
+    meant = [f"{name} for {key}" for name, key in _meant(names).items() if key in missing]
+    hint = f" (does it have {', '.join(meant)}? Rename the array)" if meant else ""
+    needed = ", ".join(_NPZ_KEYS + _VAL_KEYS * any(key in missing for key in _VAL_KEYS))
+    _reject(path, f"has no {' and no '.join(missing)}; it needs {needed}, and has {names}{hint}")
+
+
+def _meant(names: Sequence[str]) -> dict[str, str]:
+  """Returns {name: key} of the arrays whose name is almost a key that the file lacks."""
+  lacking = [key for key in (*_NPZ_KEYS, *_OPTIONAL_KEYS) if key not in names]
+  found = {}
+  for name in names:
+    if name in (*_NPZ_KEYS, *_OPTIONAL_KEYS):
+      continue
+    key = _OTHER_NAMES.get(name.lower())
+    close = [key] if key in lacking else difflib.get_close_matches(name.lower(), lacking, 1, 0.8)
+    if close:
+      found[name] = close[0]
+  return found
+
+
+def _on_other_arrays(path: str, names: Sequence[str]) -> tuple[list[str], list[str]]:
+  """Returns remarks and warnings on arrays that aren't used."""
+  meant = _meant(names)
+  others = [n for n in names if n not in (*_NPZ_KEYS, *_OPTIONAL_KEYS, *meant)]
+  remarks = [f"Other arrays in {path} are ignored: {', '.join(others)}."] if others else []
+  warnings = [
+    f"The file {path} has {name}, which is ignored: rename the array to {key} if that is meant."
+    for name, key in meant.items()
+  ]
+  return remarks, warnings
+
+
+def _require_classes(
+  path: str, labels: Mapping[str, np.ndarray], class_names: Sequence[str]
+) -> None:
+  """Rejects labels of which nothing can be learned, and those that are never trained on."""
+  for part, found in labels.items():
+    if unknown := np.setdiff1d(found, labels["train"]).tolist():
+      _reject(
+        path,
+        f"has no training images of {_classes(unknown, class_names)} that {part}_labels "
+        f"{'has' if len(unknown) == 1 else 'have'}",
+      )
+  trained = np.unique(labels["train"])
+  if len(trained) == 1:
+    _reject(
+      path,
+      f"has training images of one class only, {class_names[trained[0]]}; a classifier needs at "
+      f"least two",
+    )
+
+
+def _classes(numbers: Sequence[int], class_names: Sequence[str]) -> str:
+  """Returns e.g. 'class 2 (cat)' or '2 classes (2: cat, 5: dog)'."""
+  if len(numbers) == 1:
+    return f"class {numbers[0]} ({class_names[numbers[0]]})"
+  shown = ", ".join(f"{n}: {class_names[n]}" for n in numbers[:_SHOWN])
+  return f"{len(numbers)} classes ({shown}{', ...' if len(numbers) > _SHOWN else ''})"
 
 
 def _reject(path: str, fault: str) -> NoReturn:
@@ -219,10 +318,25 @@ def _read_header(path: str, archive: zipfile.ZipFile, key: str) -> tuple[tuple[i
 
 
 def _read_labels(path: str, archive: zipfile.ZipFile, part: str) -> np.ndarray:
+  """Returns the labels of a part, [N] int32."""
   key = f"{part}_labels"
   labels = _read(path, archive, key)
+  if labels.ndim == 2 and labels.shape[1] == 1:  # as MedMNIST has them
+    labels = labels[:, 0]
+  if labels.dtype == bool:
+    labels = labels.astype(np.int32)
   if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
-    _reject(path, f"has {key} of {_form(labels.shape, labels.dtype)}; it takes [N] integers")
+    hint = ""
+    if labels.ndim == 2:
+      hint = (
+        " (of one-hot labels, np.argmax(labels, axis=1); several labels an image can't be used)"
+      )
+    elif labels.dtype.kind in "US":
+      hint = " (of names, np.unique(names, return_inverse=True): class_names and labels)"
+    elif labels.dtype.kind == "f":
+      hint = " (of whole numbers, labels.astype(int))"
+    form = _form(labels.shape, labels.dtype)
+    _reject(path, f"has {key} of {form}; it takes [N] or [N, 1] integers{hint}")
   if not len(labels):
     _reject(path, f"has an empty {key}; each part needs at least one image")
   if labels.min() < 0:
@@ -269,9 +383,12 @@ def _class_names(path: str, stored: np.ndarray | None, labels: np.ndarray) -> tu
       path, f"has a label {largest}, but only {len(stored)} class_names (labels count from 0)"
     )
   try:
-    return tuple(n.decode() if isinstance(n, bytes) else n for n in stored.tolist())
+    names = tuple(n.decode() if isinstance(n, bytes) else n for n in stored.tolist())
   except UnicodeDecodeError:
     _reject(path, "has class_names that are not UTF-8")
+  if fault := class_naming.fault(names):
+    _reject(path, f"has class_names that must be changed: {fault}")
+  return names
 
 
 def _form(shape: tuple[int, ...], dtype: np.dtype) -> str:

@@ -267,9 +267,9 @@ def _npz(protocol: str, path: str | None) -> DatasetSpec:
 
   contents = arrays.describe_npz(path)
   train_split, test_split = ARRAY_SPLITS[protocol]
-  num_train, num_test = len(contents.train_labels), len(contents.test_labels)
+  num_train, num_test = len(contents.labels["train"]), len(contents.labels["test"])
   if protocol == "select":
-    kept, held_out = arrays.split_for_selection(contents.train_labels, contents.class_names)
+    kept, held_out = arrays.split_for_selection(contents.labels["train"], contents.class_names)
     num_train, num_test = len(kept), len(held_out)
   return DatasetSpec(
     name="npz",

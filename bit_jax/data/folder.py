@@ -12,7 +12,6 @@ import itertools
 import os
 import pathlib
 import sys
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 from multiprocessing import pool
@@ -21,7 +20,7 @@ import numpy as np
 import tqdm
 
 from bit_jax import errors
-from bit_jax.data import arrays, images, scan
+from bit_jax.data import arrays, class_naming, images, scan
 
 _READERS = 8  # threads that read headers
 
@@ -274,12 +273,14 @@ def _stamps(root: pathlib.Path, paths: tuple[str, ...]) -> tuple[tuple[int, int]
 
 def _class_fault(found: scan.Scan) -> str | None:
   names = sorted({e.label for e in found.entries})
-  undecodable = [n for n in names if any(unicodedata.category(c) in ("Cc", "Cs") for c in n)]
-  if undecodable:
+  unprintable = [n for n in names if not class_naming.printable(n)]
+  if unprintable:
     return (
-      f"{scan.counted(len(undecodable), 'class name')} in {found.root} can't be printed, "
-      f"{undecodable[0]!r} for one: rename the folder (in UTF-8)."
+      f"{scan.counted(len(unprintable), 'class name')} in {found.root} can't be printed, "
+      f"{unprintable[0]!r} for one: rename the folder (in UTF-8), or the label in the CSV."
     )
+  if fault := class_naming.fault(_in_order(set(names))):
+    return f"In {found.root}, {fault}: rename or merge the classes."
   if not names:
     return f"There are no images in {found.root}: fill its class folders."
   if len(names) == 1:

@@ -60,7 +60,7 @@ class Loaded:
     chosen: [M] int64 indices of the few-shot subset in the training split; None without one.
     left_out: How many images were left out for which reason.
     warnings: Sentences on what is otherwise than the description of the data set says.
-    origin: A sentence on how the user's images were split; None for other sets.
+    origin: How the user's images were split (`opening.Opened`).
     listing: Which of the user's images are in which part (`opening.Opened`), or are 'left out' or,
       few-shot, 'not chosen'.
     caches: Sentences on the caches of decoded images.
@@ -92,6 +92,7 @@ def load(spec: datasets.DatasetSpec, config: Any, memory: float = math.inf) -> L
   opened = opening.open_set(spec, config.data_dir)
   test_part = ("test", opened.test, spec.num_test)
   warnings = _differences(spec, ("training", opened.train, spec.num_train), test_part)
+  warnings += opened.warnings
   unchecked = opened.listing is not None  # arrays can be read, and so can what tfds prepared
   kept, left_out = choosing.usable(opened.train, "training", config, unchecked)
   kept_tests, tests_left_out = choosing.usable(opened.test, "test", config, unchecked)

@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from bit_jax import errors, paths
-from bit_jax.data import arrays, datasets, folder, stream
+from bit_jax.data import arrays, class_naming, datasets, folder, stream
 from bit_jax.weights import cache
 
 
@@ -41,7 +41,9 @@ class Opened:
     prepared: Whether tfds prepared it: no image is unreadable, but labels take time to read.
     shuffled: Whether the training examples lie in random order, as tfds writes them. Others may be
       sorted by class.
-    origin: A sentence on how the user's images were split; None for other sets.
+    origin: Sentences on how the user's images were split and on what isn't used; None where there
+      is nothing to say.
+    warnings: Sentences on what may be a mistake in the data.
     listing: (path, class, 'train' or 'test') of each of the user's images, in the order of the
       examples; None for other sets.
   """
@@ -52,6 +54,7 @@ class Opened:
   prepared: bool = False
   shuffled: bool = False
   origin: str | None = None
+  warnings: tuple[str, ...] = ()
   listing: tuple[tuple[str, str, str], ...] | None = None
 
 
@@ -101,6 +104,8 @@ def _open_tfds(spec: datasets.DatasetSpec, data_dir: str | None) -> Opened:
     ) from e
   train = host.Split(spec, spec.train_split, data_dir)
   test = host.Split(spec, spec.test_split, data_dir)
+  if fault := class_naming.fault(train.class_names):
+    raise errors.UserError(f"The data set {spec.name} has names that can't be listed: {fault}.")
   return Opened(train, test, train.version, prepared=True, shuffled=train.shuffled)
 
 
@@ -121,13 +126,32 @@ def _open_folder(spec: datasets.DatasetSpec) -> Opened:
 
 def _open_arrays(spec: datasets.DatasetSpec) -> Opened:
   if spec.source == "npz":
-    assert spec.path is not None
-    train, test = arrays.load_npz(spec.path)
-    version = _version_of_file(spec.path)
-  else:
-    train, test = arrays.load_digits()
-    version = f"digits of scikit-learn {metadata.version('scikit-learn')}"
-  if spec.protocol == "select":
-    kept, held_out = arrays.split_for_selection(train.labels, train.class_names)
-    train, test = train.take(kept), train.take(held_out)
-  return Opened(train, test, version)
+    return _open_npz(spec)
+  train, test = arrays.load_digits()
+  version = f"digits of scikit-learn {metadata.version('scikit-learn')}"
+  return Opened(*_under_protocol(spec, train, test), version)
+
+
+def _open_npz(spec: datasets.DatasetSpec) -> Opened:
+  assert spec.path is not None
+  contents = arrays.describe_npz(spec.path)
+  train, test = (arrays.read_npz(spec.path, contents, part) for part in ("train", "test"))
+  remarks = list(contents.remarks)
+  if "val" in contents.labels:
+    remarks.append("The images of val_images are neither trained on nor evaluated.")
+  return Opened(
+    *_under_protocol(spec, train, test),
+    _version_of_file(spec.path),
+    origin=" ".join(remarks) or None,
+    warnings=contents.warnings,
+  )
+
+
+def _under_protocol(
+  spec: datasets.DatasetSpec, train: arrays.Examples, test: arrays.Examples
+) -> tuple[arrays.Examples, arrays.Examples]:
+  """Returns what is trained on and what is evaluated."""
+  if spec.protocol != "select":
+    return train, test
+  kept, held_out = arrays.split_for_selection(train.labels, train.class_names)
+  return train.take(kept), train.take(held_out)

@@ -1,0 +1,39 @@
+"""Names of classes that files can hold: one line each, and no two that look the same."""
+
+import unicodedata
+from collections.abc import Sequence
+
+# Control characters, halves of what isn't UTF-8, and the ends of lines and paragraphs.
+_UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")
+
+
+def printable(name: str) -> bool:
+  """Returns whether a name fits on one line, in any encoding of Unicode."""
+  return not any(unicodedata.category(c) in _UNPRINTABLE for c in name)
+
+
+def fault(names: Sequence[str]) -> str | None:
+  """Returns what is wrong with the first name that can't be told from all others, or None.
+
+  Blanks at the ends and runs of blanks don't tell two names apart, nor do the two ways in which
+  Unicode writes a letter with an accent.
+
+  Args:
+    names: In the order of their labels.
+
+  Returns:
+    A clause without a full stop, with the name as Python writes it and its label.
+  """
+  seen: dict[str, int] = {}
+  for label, name in enumerate(names):
+    if not printable(name):
+      return f"class name {label}, {name!r}, has a line end or a character that can't be printed"
+    shown = unicodedata.normalize("NFC", " ".join(name.split()))
+    if not shown:
+      return f"class name {label}, {name!r}, is empty"
+    first = seen.setdefault(shown, label)
+    if first != label:
+      both = f"class names {first} and {label}, {names[first]!r} and {name!r},"
+      same = "are the same" if names[first] == name else "look the same"
+      return f"{both} {same}"
+  return None
