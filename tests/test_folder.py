@@ -208,7 +208,7 @@ class TestClasses:
   @pytest.mark.parametrize("names", [("cat", "cat "), ("e\u0301", "\u00e9"), ("a b", "a  b")])
   def test_names_that_look_the_same_are_refused(self, tmp_path, names):
     path = fill(tmp_path, {f"train/{names[0]}": 2, "train/x": 2, f"test/{names[1]}": 2})
-    with pytest.raises(errors.UserError, match="class names . and ., .* look the same") as caught:
+    with pytest.raises(errors.UserError, match=r"class names . and ., .* look the same") as caught:
       folder.describe(path, "final")
     assert all(repr(name) in str(caught.value) for name in names)
 
