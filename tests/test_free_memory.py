@@ -6,15 +6,15 @@ import types
 import psutil
 import pytest
 
-from bit_jax import errors, free_memory
+from bit_jax import cgroups, errors, free_memory
 
 
 @pytest.fixture
 def machine(monkeypatch, tmp_path):
   """A machine with 1,000 bytes free; returns a function that adds a group of a version."""
   monkeypatch.setattr(psutil, "virtual_memory", lambda: types.SimpleNamespace(available=1000))
-  monkeypatch.setattr(free_memory, "_CGROUPS", tmp_path / "fs")
-  monkeypatch.setattr(free_memory, "_MEMBERSHIP", tmp_path / "cgroup")
+  monkeypatch.setattr(cgroups, "_ROOT", tmp_path / "fs")
+  monkeypatch.setattr(cgroups, "_MEMBERSHIP", tmp_path / "cgroup")
 
   def group(version, path, limit, used, cached):
     root = tmp_path / "fs" / ("memory" if version == 1 else "")

@@ -1,21 +1,40 @@
 """Tests of experiments.sweeping.placement."""
 
 import os
+import types
 
+import jax
+import psutil
 import pytest
 
-from bit_jax import errors
+from bit_jax import cores, errors, free_memory, parallel
 from experiments.sweeping import placement
+
+SHARES = ("BIT_JAX_MEMORY_SHARE", "BIT_JAX_CORES")
+
+
+@pytest.fixture(autouse=True)
+def _cores(monkeypatch):
+  """A machine of 96 cores, no quota."""
+  monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(96)))
+  monkeypatch.setattr(cores, "_quotas", lambda: iter(()))
+  for name in SHARES:
+    monkeypatch.delenv(name, raising=False)
 
 
 def variables(*arguments, **keywords):
-  return [dict(place.variables) for place in placement.places(*arguments, **keywords)]
+  """Returns what shows each worker its device."""
+  return [
+    {name: value for name, value in place.variables.items() if name not in SHARES}
+    for place in placement.places(*arguments, **keywords)
+  ]
 
 
 def test_each_gpu_is_shown_to_one_worker():
   shown = variables("cuda", 3, None, {})
   assert shown == [{"CUDA_VISIBLE_DEVICES": n} for n in "012"]
-  assert variables("rocm", 2, 1, {}) == [{"HIP_VISIBLE_DEVICES": "0"}]
+  (alone,) = placement.places("rocm", 2, 1, {})
+  assert (alone.variables, alone.cores) == ({"HIP_VISIBLE_DEVICES": "0"}, None)
 
 
 def test_of_the_devices_that_this_process_is_shown():
@@ -30,6 +49,51 @@ def test_a_tpu_chip_alone_is_a_machine_of_one_chip():
     "TPU_VISIBLE_CHIPS": "0",
     "TPU_CHIPS_PER_PROCESS_BOUNDS": "1,1,1",
     "TPU_PROCESS_BOUNDS": "1,1,1",
+  }
+
+
+def test_eight_workers_of_80_gb_cards_share_a_host_of_128_gb(monkeypatch):
+  class Card:
+    def memory_stats(self):
+      return {"bytes_limit": 80e9, "bytes_in_use": 0}
+
+  monkeypatch.setattr(jax, "local_devices", lambda: [Card()])
+  monkeypatch.setattr(psutil, "virtual_memory", lambda: types.SimpleNamespace(available=int(128e9)))
+  monkeypatch.setattr(free_memory, "_free_in_cgroups", lambda: iter(()))
+  assert parallel.device_memory() == 80e9  # of a run alone
+  places = placement.places("cuda", 8, None, {})
+  assert sorted(core for place in places for core in place.cores) == list(range(96))
+  for place in places:
+    with monkeypatch.context() as worker:
+      for name, value in place.variables.items():
+        worker.setenv(name, value)
+      worker.setattr(os, "sched_getaffinity", lambda _, own=place.cores: own)
+      assert parallel.device_memory() == 16e9
+      assert cores.usable() == 12
+
+
+def test_each_worker_has_its_part_of_a_quota(monkeypatch):
+  monkeypatch.setattr(cores, "_quotas", lambda: iter([16.0]))
+  assert {place.variables["BIT_JAX_CORES"] for place in placement.places("cuda", 8, None, {})} == {
+    "2"
+  }
+  monkeypatch.setattr(cores, "_quotas", lambda: iter([3.5]))
+  assert placement.places("cuda", 8, None, {})[7].variables["BIT_JAX_CORES"] == "1"
+
+
+def test_more_devices_than_cores(monkeypatch):
+  monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2})
+  for place in placement.places("cuda", 4, None, {}):
+    assert (place.cores, place.variables["BIT_JAX_CORES"]) == (None, "1")
+
+
+def test_a_sweep_that_has_a_share_itself_shares_that(monkeypatch):
+  monkeypatch.setenv("BIT_JAX_MEMORY_SHARE", "0.5")
+  monkeypatch.setenv("BIT_JAX_CORES", "8")
+  first, *_ = placement.places("cuda", 4, None, {})
+  assert {name: first.variables[name] for name in SHARES} == {
+    "BIT_JAX_MEMORY_SHARE": "0.125",
+    "BIT_JAX_CORES": "2",
   }
 
 

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 
-from bit_jax import errors, free_memory
+from bit_jax import cores, errors, free_memory
 
 # Variables that show a process some of the machine's devices only: CUDA's, ROCm's, libtpu's.
 _VISIBLE = {
@@ -27,7 +27,7 @@ class Place:
   """Where a worker runs.
 
   Attributes:
-    variables: Environment variables that show it its device, or its share of the memory.
+    variables: Environment variables that show it its device, and its share of memory and cores.
     cores: Processor cores that it may use; None: all.
   """
 
@@ -80,7 +80,8 @@ def places(
 ) -> list[Place]:
   """Returns a place for each of the runs that are to be made at once.
 
-  One for each accelerator; on CPU one that has all cores, or `jobs` that share them equally.
+  One for each accelerator; on CPU one that has all cores, or `jobs` of them. Places share the
+  machine's memory and cores equally.
 
   Args:
     kind: Of `local`.
@@ -89,10 +90,14 @@ def places(
     environment: What shows this process its own devices.
 
   Raises:
-    UserError: There are fewer devices, or cores, than `jobs`.
+    UserError: There are fewer devices, or on CPU cores, than `jobs`.
   """
   if kind == "cpu":
-    return _shares_of_cores(jobs or 1)
+    if jobs is not None and jobs > cores.usable():
+      raise errors.UserError(
+        f"--jobs={jobs} is more than the {cores.usable()} processor cores here."
+      )
+    return _shares(jobs or 1)
   if jobs is not None and jobs > num_devices:
     raise errors.UserError(
       f"--jobs={jobs} is more than the {num_devices} {kind} devices here: each run takes one."
@@ -100,14 +105,20 @@ def places(
   name = _VISIBLE[kind]
   own = environment.get(name)
   numbers = own.split(",") if own else [str(i) for i in range(num_devices)]
-  return [Place({name: n, **_MORE.get(kind, {})}) for n in numbers[: jobs or num_devices]]
+  numbers = numbers[: jobs or num_devices]
+  return [
+    Place({name: number, **_MORE.get(kind, {}), **share.variables}, share.cores)
+    for number, share in zip(numbers, _shares(len(numbers)), strict=True)
+  ]
 
 
-def _shares_of_cores(jobs: int) -> list[Place]:
-  if jobs == 1:
+def _shares(count: int) -> list[Place]:
+  """Returns places that share the machine's memory and cores, whatever their devices are."""
+  if count == 1:
     return [Place({})]
-  cores = sorted(os.sched_getaffinity(0))
-  if jobs > len(cores):
-    raise errors.UserError(f"--jobs={jobs} is more than the {len(cores)} processor cores here.")
-  share = {free_memory.SHARE: f"{1 / jobs:.3f}"}
-  return [Place(share, frozenset(cores[i::jobs])) for i in range(jobs)]
+  variables = {free_memory.SHARE: f"{max(0.001, free_memory.share() / count):.3f}"}
+  all_cores = cores.bound()
+  binds = hasattr(os, "sched_setaffinity") and len(all_cores) >= count
+  if not binds or cores.usable() < len(all_cores):  # which a quota of time isn't seen by
+    variables[cores.LIMIT] = str(max(1, cores.usable() // count))
+  return [Place(variables, frozenset(all_cores[i::count]) if binds else None) for i in range(count)]
