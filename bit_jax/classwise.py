@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 from bit_jax import files, pictures, runs
+from bit_jax.data import scan
 
 PER_CLASS, CONFUSION, PICTURE = "per_class.csv", "confusion.csv", "confusion.png"
 LARGEST_MATRIX = 1000  # classes; above, only the most frequent confusions are listed
@@ -54,7 +55,7 @@ def balance(labels: np.ndarray, class_names: Sequence[str]) -> str:
   counts = np.bincount(labels, minlength=len(class_names))
   low, high = int(counts.argmin()), int(counts.argmax())
   if counts[low] == counts[high]:
-    return f"Every class has {counts[low]:,} training images."
+    return f"Every class has {scan.counted(int(counts[low]), 'training image')}."
   text = (
     f"Classes have {counts[low]:,} ({class_names[low]}) to {counts[high]:,} ({class_names[high]}) "
     f"training images"

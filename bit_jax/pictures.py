@@ -64,10 +64,13 @@ def _draw_rates(axes: "Axes", steps: Sequence[int], rates: Sequence[float]) -> N
   decades = np.log10(high / low)
   plots.set_log_scale(axes, "y", (1, 2, 5) if decades < 2 else (1, 3) if decades < 5 else (1,))
   axes.set_ylim(low, high)
-  # Rates that were kept for a while are shown as they are, where there is room for their numbers.
-  kept = sorted({r for r, times in positive.items() if times > 1} or positive)
-  if len(kept) == 1 or np.diff(np.log10(kept)).min() > decades / _RATES:
-    axes.set_yticks(kept)
+  # All rates if they are few, or else those that were kept for a while and the last.
+  kept = {r for r, times in positive.items() if times > 1 or r == rates[-1]}
+  for shown in map(sorted, (positive, kept)):
+    gaps = np.diff(np.log10(shown))
+    if len(positive) == 1 or (len(shown) > 1 and gaps.min() > decades / _RATES):
+      axes.set_yticks(shown)
+      break
 
 
 def sheet(

@@ -39,6 +39,7 @@ def test_every_example_is_counted_once(pairs):
   ("counts", "said"),
   [
     ((1200, 1200), "Every class has 1,200 training images."),
+    ((1, 1), "Every class has 1 training image."),
     ((2, 5), "Classes have 2 (a) to 5 (b) training images."),
     (
       (1500, 500),
