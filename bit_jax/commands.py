@@ -1,6 +1,7 @@
 """What all command lines share: a user's mistake ends in one sentence, and so does Ctrl-C."""
 
 import difflib
+import errno
 import inspect
 import os
 import re
@@ -17,6 +18,17 @@ from ml_collections import config_flags
 from bit_jax import errors, interruption
 
 MISTAKE, INTERRUPTED = 2, 130  # exit statuses
+_DEFECT = "This is a defect of bit_jax, or of a library: please report it with the lines above."
+# What a disk, a file system, permissions, limits or the network's storage give rise to.
+_OF_THE_MACHINE = frozenset(
+  getattr(errno, name)
+  for name in (
+    *("EACCES", "EBUSY", "EDQUOT", "EFBIG", "EHOSTDOWN", "EIO", "ELOOP", "EMFILE", "EMLINK"),
+    *("ENAMETOOLONG", "ENFILE", "ENODEV", "ENOLCK", "ENOMEM", "ENOSPC", "ENOTCONN", "ENXIO"),
+    *("EPERM", "EREMOTEIO", "EROFS", "ESTALE", "ETIMEDOUT", "EUCLEAN"),
+  )
+  if hasattr(errno, name)
+)
 _KINDS = {
   int: "a whole number",
   float: "a number",
@@ -34,21 +46,35 @@ def run(main: Callable[[Sequence[str]], None], argv: Sequence[str]) -> int:
     return MISTAKE
   except BrokenPipeError:  # `... | head`; the interpreter must not flush into the pipe again
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-  except OSError as e:  # a full disk, most likely
-    print(f"error: {e}; the same command goes on once that is mended.", file=sys.stderr)
-    return MISTAKE
-  except (AssertionError, RuntimeError):  # what JAX raises where it has no device
-    if sentence := _device_mistake():
-      print(f"error: {sentence}", file=sys.stderr)
-      return MISTAKE
-    raise
   except interruption.Interrupted as e:
     print(e, file=sys.stderr)
     return INTERRUPTED
   except KeyboardInterrupt:
     print("Interrupted; what was not saved before is lost.", file=sys.stderr)
     return INTERRUPTED
+  except Exception as e:
+    if (sentence := machine_trouble(e)) is None:
+      e.add_note(_DEFECT)
+      raise
+    print(f"error: {sentence}", file=sys.stderr)
+    return MISTAKE
   return 0
+
+
+def machine_trouble(error: Exception) -> str | None:
+  """Returns a sentence if an error is the machine's and not this code's: a disk, a device.
+
+  Any other `OSError`, such as of a file that isn't there, comes of a defect.
+  """
+  if isinstance(error, OSError) and error.errno in _OF_THE_MACHINE:
+    where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
+    return (
+      f"{where}{error.strerror}. Fix this, then run the same command again; a run resumes from its "
+      f"last checkpoint."
+    )
+  if isinstance(error, AssertionError | RuntimeError):  # what JAX raises where it has no device
+    return _device_mistake()
+  return None
 
 
 def _device_mistake() -> str | None:

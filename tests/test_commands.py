@@ -1,5 +1,6 @@
 """Tests of bit_jax.commands, and of what the training command makes of a user's mistakes."""
 
+import errno
 import os
 import signal
 
@@ -171,8 +172,38 @@ def test_exit_statuses(capsys):
   assert commands.run(raising(KeyboardInterrupt()), ["x", "y"]) == 128 + signal.SIGINT
   assert commands.run(raising(interruption.Interrupted("Saved.")), ["x", "y"]) == 130
   assert capsys.readouterr().err == "Interrupted; what was not saved before is lost.\nSaved.\n"
-  with pytest.raises(ZeroDivisionError):  # a defect keeps its traceback
-    commands.run(raising(ZeroDivisionError()), ["x", "y"])
+  for defect in (
+    ZeroDivisionError(),
+    FileNotFoundError(errno.ENOENT, "No such file", "x"),
+    OSError(),
+  ):
+    with pytest.raises(type(defect)) as e:  # a defect keeps its traceback
+      commands.run(raising(defect), ["x", "y"])
+    (note,) = e.value.__notes__
+    assert "please report it with the lines above" in note
+  assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+  ("error", "beginning"),
+  [
+    (
+      OSError(errno.ENOSPC, "No space left on device", "runs/x/model.npz"),
+      "runs/x/model.npz: No sp",
+    ),
+    (OSError(errno.ENOSPC, "No space left on device"), "No space left on device. Fix this"),
+    (OSError(errno.EDQUOT, "Disk quota exceeded", b"r\xe9"), "r\udce9: Disk quota exceeded. Fix"),
+    (PermissionError(errno.EACCES, "Permission denied", "a", None, "b"), "a: Permission denied. F"),
+    (OSError(errno.ESTALE, "Stale file handle", 3), "Stale file handle. Fix this"),
+    (OSError(errno.EMFILE, "Too many open files", "f"), "f: Too many open files. Fix this"),
+  ],
+)
+def test_trouble_of_the_machine_is_a_sentence_that_says_how_to_go_on(error, beginning):
+  sentence = commands.machine_trouble(error)
+  assert sentence.startswith(beginning)
+  assert sentence.endswith(
+    "then run the same command again; a run resumes from its last checkpoint."
+  )
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
   except OSError as e:  # a folder that can't be read or written, a full disk
-    print(f"error: {e}.", file=sys.stderr)
+    if (sentence := commands.machine_trouble(e)) is None:
+      raise
+    print(f"error: {sentence}", file=sys.stderr)
     return commands.MISTAKE
 
 
