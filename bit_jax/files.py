@@ -99,11 +99,18 @@ def can_lock_and_sync(folder: pathlib.Path) -> tuple[bool, bool]:
       locks = _lock(file.fileno())
     except OSError:
       locks = False
-    directory = os.open(folder, os.O_RDONLY)
-    try:
-      return locks, sync(file) and _sync(directory)
-    finally:
-      os.close(directory)
+    return locks, sync(file) and _sync_folder(folder)
+
+
+def _sync_folder(folder: pathlib.Path) -> bool:
+  try:
+    descriptor = os.open(folder, os.O_RDONLY)
+  except OSError:  # some file systems open no folders
+    return False
+  try:
+    return _sync(descriptor)
+  finally:
+    os.close(descriptor)
 
 
 def _sync(descriptor: int) -> bool:

@@ -1,5 +1,6 @@
 """Paths as users write them, in which `~` and `~user` stand for home folders."""
 
+import argparse
 import os
 import pathlib
 import pwd
@@ -48,3 +49,15 @@ def named(text: str) -> pathlib.Path:
     f"The path {text} can't be used: there is no user {name!r} with a home folder, and no such "
     f"file or folder here. If the name begins with ~, write ./{text}."
   )
+
+
+def argument(text: str) -> pathlib.Path:
+  """Returns the path that an argument names, for the `type` of argparse's arguments.
+
+  Raises:
+    argparse.ArgumentTypeError: Where `named` raises a `UserError`.
+  """
+  try:
+    return named(text)
+  except errors.UserError as e:
+    raise argparse.ArgumentTypeError(str(e)) from e

@@ -11,7 +11,7 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
-from bit_jax import commands, errors
+from bit_jax import commands, errors, paths
 from experiments import cost_check_tables, cost_checks, cost_tables, throughput
 
 _TABLE = pathlib.Path(__file__).with_suffix(".md")
@@ -31,7 +31,7 @@ def main(argv: Sequence[str]) -> None:
     "--check",
     nargs="+",
     metavar="FOLDER",
-    type=pathlib.Path,
+    type=paths.argument,
     default=[],
     help="runs, or folders of runs: what was expected of them beside what they took",
   )

@@ -14,13 +14,12 @@ evaluated. The exit status is not 0 if nothing could be evaluated or a figure is
 import argparse
 import dataclasses
 import fnmatch
-import pathlib
 import sys
 from collections.abc import Sequence
 
 import jax.numpy as jnp
 
-from bit_jax import architectures, commands, errors, hyperrule, parallel, weights
+from bit_jax import architectures, commands, errors, hyperrule, parallel, paths, weights
 from bit_jax.weights import fetch
 from experiments import evaluation, released, verification
 
@@ -72,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     "--decoded_cache", action="store_true", help="keep resized images in files, for later"
   )
   parser.add_argument(
-    "--out", type=pathlib.Path, metavar="FILE", help="a .json or .csv of the rows"
+    "--out", type=paths.argument, metavar="FILE", help="a .json or .csv of the rows"
   )
   return parser
 

@@ -1,5 +1,6 @@
 """Paths with a tilde: home folders where there are any, and names of files otherwise."""
 
+import argparse
 import os
 import pathlib
 import pwd
@@ -81,3 +82,14 @@ def test_an_argument_that_names_nobody_is_a_mistake(main, arguments, tmp_path, c
   (line,) = capsys.readouterr().err.splitlines()
   assert f"there is no user '{NOBODY}' with a home folder" in line
   assert not (running.ROOT / f"~{NOBODY}").exists()
+
+
+def test_an_argument_of_argparse(monkeypatch, capsys):
+  parser = argparse.ArgumentParser(prog="command")
+  parser.add_argument("--out", type=paths.argument)
+  monkeypatch.setenv("HOME", "/home/me")
+  assert parser.parse_args(["--out=~/x"]).out == pathlib.Path("/home/me/x")
+  with pytest.raises(SystemExit):
+    parser.parse_args([f"--out=~{NOBODY}/x"])
+  said = f"error: argument --out: The path ~{NOBODY}/x can't be used: there is no user"
+  assert said in capsys.readouterr().err

@@ -97,8 +97,8 @@ def _attempt(session: requests.Session, url: str, part: pathlib.Path, *, progres
   except requests.TooManyRedirects as e:
     raise DownloadError(f"the server redirects without end{through}") from e
   except (requests.ConnectionError, requests.Timeout) as e:
-    failed = f"the connection{through} failed after {_size(part):,} bytes"
-    raise _Cut(f"{failed} ({proxies.reason(e)})") from e
+    failed = f"the connection{through} failed after {_size(part):,} bytes ({proxies.reason(e)})"
+    raise _Cut(f"{failed}: {proxy.remedy}" if proxy else failed) from e
   except requests.RequestException as e:
     raise _Cut(f"the transfer broke off after {_size(part):,} bytes") from e
   except OSError as e:

@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from bit_jax import architectures
+from bit_jax import architectures, paths
 from experiments.benchmarks import inputs, machine, results, roofline, workers
 
 OURS = "bit_jax"
@@ -83,7 +83,7 @@ def parser(description: str | None, cases: Mapping[str, Sequence[str]]) -> argpa
   p.add_argument(
     "--eager", action="store_true", help="without torch.compile, which compiles for minutes"
   )
-  p.add_argument("--out", type=pathlib.Path, default=results.PATH, help="file to append to")
+  p.add_argument("--out", type=paths.argument, default=results.PATH, help="file to append to")
   return p
 
 

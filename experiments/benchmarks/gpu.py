@@ -9,13 +9,13 @@ ran is its arithmetic, and the same scripts on CPU.
 """
 
 import argparse
-import pathlib
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from typing import TextIO
 
+from bit_jax import paths
 from experiments.benchmarks import comparison, machine, roofline
 
 PLAN = (
@@ -34,7 +34,7 @@ _LEAST = 45  # seconds in which a comparison may be done
 def main(argv: Sequence[str]) -> None:
   """Runs what fits into the time."""
   parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-  parser.add_argument("--out", type=pathlib.Path, required=True, help="folder for the results")
+  parser.add_argument("--out", type=paths.argument, required=True, help="folder for the results")
   parser.add_argument("--minutes", type=float, default=10)
   parser.add_argument("--torch_python", default=comparison.default_torch_python())
   options = parser.parse_args(argv)

@@ -19,6 +19,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from bit_jax import paths
 from experiments.benchmarks import machine, photographs, results, workers
 
 _COMMAND = (sys.executable, "-m", "experiments.benchmarks.input_worker")
@@ -59,14 +60,14 @@ def main(argv: Sequence[str]) -> None:
   parser.add_argument("--tfds_dir", default=os.environ.get("TFDS_DATA_DIR"), help="has cifar10")
   parser.add_argument(
     "--photographs",
-    type=pathlib.Path,
+    type=paths.argument,
     default=photographs.default_originals(),
     help="folder with JPEG files; default: below $BIT_JAX_TEST_DATA, or generated",
   )
   parser.add_argument("--images", type=int, default=1_000, help="photographs")
   parser.add_argument("--rounds", type=int, default=5, help="repetitions of each")
   parser.add_argument("--only", default="", help="comparisons whose name holds this")
-  parser.add_argument("--out", type=pathlib.Path, default=results.PATH, help="file to append to")
+  parser.add_argument("--out", type=paths.argument, default=results.PATH, help="file to append to")
   options = parser.parse_args(argv)
   with (
     tempfile.TemporaryDirectory() as folder,

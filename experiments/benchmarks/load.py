@@ -15,7 +15,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 
-from bit_jax import architectures
+from bit_jax import architectures, paths
 from experiments.benchmarks import inputs, results, workers
 
 _OURS, _FIRST, _PEER = "bit_jax.weights", "bit_jax.weights, first load", "numpy.load"
@@ -31,7 +31,7 @@ def main(argv: Sequence[str]) -> None:
   parser.add_argument("--models", default="R50x1,R152x4", help="names of networks")
   parser.add_argument("--rounds", type=int, default=5, help="repetitions of each")
   parser.add_argument("--folder", help="where to write the files; the system's temporary one")
-  parser.add_argument("--out", type=pathlib.Path, default=results.PATH, help="file to append to")
+  parser.add_argument("--out", type=paths.argument, default=results.PATH, help="file to append to")
   options = parser.parse_args(argv)
   with results.Table("load", path=options.out) as table:
     for name in options.models.split(","):

@@ -12,13 +12,12 @@ import argparse
 import contextlib
 import dataclasses
 import os
-import pathlib
 import statistics
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from bit_jax import architectures
+from bit_jax import architectures, paths
 from experiments.benchmarks import results, workers
 
 _FORCED = "--xla_force_host_platform_device_count"
@@ -85,7 +84,7 @@ def main(argv: Sequence[str]) -> None:
   parser.add_argument("--architecture", default="R14x0.5")
   parser.add_argument("--rounds", type=int, default=5, help="repetitions of each point")
   parser.add_argument("--seconds", type=float, default=0.5, help="that one takes, at least")
-  parser.add_argument("--out", type=pathlib.Path, default=results.PATH, help="file to append to")
+  parser.add_argument("--out", type=paths.argument, default=results.PATH, help="file to append to")
   options = parser.parse_args(argv)
   with results.Table("scaling", path=options.out) as table:
     for axis in AXES:

@@ -23,7 +23,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from bit_jax import architectures, weights
+from bit_jax import architectures, paths, weights
 from experiments.benchmarks import inputs, results
 
 COMMANDS = (
@@ -54,7 +54,7 @@ def main(argv: Sequence[str]) -> None:
   parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
   parser.add_argument("--architecture", default="R50x1")
   parser.add_argument("--rounds", type=int, default=3, help="repetitions of each")
-  parser.add_argument("--out", type=pathlib.Path, default=results.PATH, help="file to append to")
+  parser.add_argument("--out", type=paths.argument, default=results.PATH, help="file to append to")
   options = parser.parse_args(argv)
   with (
     results.Table("startup", path=options.out) as table,

@@ -21,7 +21,7 @@ from typing import Any
 
 from jax import profiler
 
-from bit_jax import plots
+from bit_jax import paths, plots
 from experiments.benchmarks import machine, photographs
 
 _FOLDER = pathlib.Path(__file__).parent
@@ -80,11 +80,11 @@ def main(argv: Sequence[str]) -> None:
   """Runs, draws and tells."""
   parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
   parser.add_argument(
-    "--photographs", type=pathlib.Path, default=photographs.default_originals(), help="JPEG files"
+    "--photographs", type=paths.argument, default=photographs.default_originals(), help="JPEG files"
   )
-  parser.add_argument("--trace", type=pathlib.Path, help="a run that was traced already")
+  parser.add_argument("--trace", type=paths.argument, help="a run that was traced already")
   parser.add_argument("--streamed", action="store_true", help="photographs read in each step")
-  parser.add_argument("--out", type=pathlib.Path, help="picture to write")
+  parser.add_argument("--out", type=paths.argument, help="picture to write")
   options = parser.parse_args(argv)
   with tempfile.TemporaryDirectory() as folder:
     run = options.trace or record(pathlib.Path(folder), options.photographs, options.streamed)
