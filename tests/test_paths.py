@@ -11,7 +11,7 @@ import running
 
 from bit_jax import commands, errors, paths, runs, weights
 from bit_jax.data import __main__ as data_main
-from bit_jax.data import arrays, scan
+from bit_jax.data import arrays, folder
 from experiments import report, sweep
 
 NOBODY = "no-such-user"
@@ -53,7 +53,7 @@ def test_a_name_that_begins_with_a_tilde_is_itself(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
   "use",
-  [runs.open_folder, scan.scan, arrays.describe_npz, weights.locate],
+  [runs.open_folder, folder.find, arrays.describe_npz, weights.locate],
   ids=lambda f: f.__name__,
 )
 def test_a_path_of_nobody_is_refused(use, tmp_path, monkeypatch):

@@ -68,7 +68,9 @@ class Report:
     problems: All of them, by kind.
     image_size: Median (height, width) in pixels; None if no image can be decoded.
     size_range: The smallest and the largest (height, width) by area; None likewise.
-    origin: A sentence on where the split comes from; '' if there can be none.
+    origin: Sentences on how the data was read and where the split comes from; where something
+      stops a run, only the former.
+    warnings: Sentences, each on something that may be a mistake.
     num_train: Images that protocol=final trains on; 0 if nothing can be trained.
   """
 
@@ -80,6 +82,7 @@ class Report:
   size_range: tuple[tuple[int, int], tuple[int, int]] | None
   origin: str
   num_train: int
+  warnings: tuple[str, ...] = ()
 
   @property
   def stops(self) -> bool:
@@ -125,7 +128,7 @@ def check(path: str, out: pathlib.Path) -> Report:
   """Decodes every image once and lists what is wrong; goes on where a run would stop.
 
   Args:
-    path: A folder or a CSV, in a layout of `scan.scan`.
+    path: A folder or a CSV, in a layout of `folder.find`.
     out: Folder for `problems.csv` (every problem) and `contact_sheet.png` (if there is an image).
 
   Returns:
@@ -134,7 +137,7 @@ def check(path: str, out: pathlib.Path) -> Report:
   Raises:
     UserError: There is nothing at `path` that can be understood, or `out` can't be written.
   """
-  found = scan.scan(path)
+  found = folder.find(path)
   try:
     out.mkdir(parents=True, exist_ok=True)
   except OSError as e:
@@ -154,6 +157,7 @@ def check(path: str, out: pathlib.Path) -> Report:
     size_range=(min(sizes, key=np.prod), max(sizes, key=np.prod)) if sizes else None,
     origin=origin,
     num_train=num_train,
+    warnings=found.warnings,
   )
   _write(out / PROBLEMS, report.problems)
   with files.optional(CONTACT_SHEET, functools.partial(print, file=sys.stderr)):
@@ -172,8 +176,8 @@ def render(report: Report) -> str:
   if total:
     lines += ["", *_table(report), "", *_facts(report)]
   lines += _listed("These stop a run", report, STOPPING, report.faults)
-  lines += _listed("These don't, but look at them", report, DOUBTFUL, ())
-  if not (report.faults or report.problems):
+  lines += _listed("These don't, but look at them", report, DOUBTFUL, report.warnings)
+  if not (report.faults or report.warnings or report.problems):
     lines += ["", "Nothing is wrong."]
   return "\n".join(lines)
 
@@ -201,11 +205,11 @@ def _parts(found: scan.Scan) -> tuple[list[str], tuple[str, ...], str, int]:
   whole = dataclasses.replace(found, empty=(), missing=())  # these two are listed as problems
   faults = folder.faults(whole)
   if faults:
-    return told, tuple(faults), "", 0
+    return told, tuple(faults), " ".join(found.notes), 0
   try:
     described = folder.split(whole, "final")
   except errors.UserError as e:
-    return told, (str(e),), "", 0
+    return told, (str(e),), " ".join(found.notes), 0
   if "all" in told:
     scored = set(described.test.paths)
     told = ["test" if e.path in scored else "train" for e in found.entries]
@@ -379,9 +383,9 @@ def _rule(num_train: int, image_size: tuple[int, int]) -> str:
 
 
 def _listed(
-  heading: str, report: Report, kinds: dict[str, str], faults: tuple[str, ...]
+  heading: str, report: Report, kinds: dict[str, str], sentences: tuple[str, ...]
 ) -> list[str]:
-  lines = [f"  {fault}" for fault in faults]
+  lines = [f"  {sentence}" for sentence in sentences]
   for kind, meaning in kinds.items():
     of_kind = [p for p in report.problems if p.kind == kind]
     if of_kind:

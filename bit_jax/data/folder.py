@@ -1,6 +1,6 @@
 """A user's own images, from a folder or a CSV: what is trained on, what is scored, reading them.
 
-The layouts are those of `scan.scan`. A split that nobody made is drawn class by class in the order
+The layouts are those of `find`. A split that nobody made is drawn class by class in the order
 of the files' md5: the same on every machine and for every run's seed, and files that were there
 before mostly keep their side when others are added.
 """
@@ -19,8 +19,8 @@ from multiprocessing import pool
 import numpy as np
 import tqdm
 
-from bit_jax import errors
-from bit_jax.data import arrays, class_naming, images, scan
+from bit_jax import errors, paths
+from bit_jax.data import arrays, class_naming, csv_list, images, layouts, scan
 
 _READERS = 8  # threads that read headers
 
@@ -53,7 +53,8 @@ class Folder:
     test: What is scored.
     image_size: Median (height, width) in pixels over all images whose header can be read.
     fixed_size: Whether all of these are of that one size.
-    origin: A sentence on where the split comes from and what is left out.
+    origin: Sentences on how the data was read, where the split comes from and what is left out.
+    warnings: Sentences, each on something that may be a mistake.
   """
 
   root: pathlib.Path
@@ -63,6 +64,7 @@ class Folder:
   image_size: tuple[int, int]
   fixed_size: bool
   origin: str
+  warnings: tuple[str, ...] = ()
 
   @property
   def num_train(self) -> int:
@@ -153,6 +155,37 @@ class Files:
     return digest.hexdigest()
 
 
+def find(path: str) -> scan.Scan:
+  """Returns what lies at a path.
+
+  Args:
+    path: A folder of `<part>/<class>/*` or `<class>/*`, or a CSV file with columns of paths, labels
+      and, if it likes, parts; the names of parts are the keys of `part_names.PARTS`, in any case.
+
+  Raises:
+    UserError: There is nothing there, it is a file that is no CSV, or the CSV can't be understood.
+  """
+  root = pathlib.Path(os.path.abspath(paths.named(path)))
+  if root.is_dir():
+    return layouts.read(root)
+  if not root.exists():
+    before = path.partition(",")[0]
+    hint = ""
+    if before != path and os.path.exists(paths.expanded(before)):
+      hint = " path= takes all that follows it: put other arguments before it (shots=5,path=...)."
+    raise errors.UserError(f"There is no folder or CSV file {path}.{hint}")
+  if root.suffix.lower() == ".npz":
+    raise errors.UserError(
+      f"{path} is an npz file: train on it with --config=configs/npz.py:path={path}."
+    )
+  if root.suffix.lower() not in (".csv", ".tsv"):
+    raise errors.UserError(
+      f"{path} is neither a folder nor a CSV file; give a folder of <class>/<image> files, or a "
+      f".csv with the columns path and label."
+    )
+  return csv_list.read(root)
+
+
 def describe(path: str, protocol: str) -> Folder:
   """Returns a user's images under a protocol; of the images only the headers are read.
 
@@ -162,14 +195,14 @@ def describe(path: str, protocol: str) -> Folder:
   test and val, and otherwise holds out a fifth of what 'final' trains on.
 
   Args:
-    path: A folder or a CSV, in a layout of `scan.scan`; `~` is the user's home.
+    path: A folder or a CSV, in a layout of `find`; `~` is the user's home.
     protocol: 'final' or 'select'.
 
   Raises:
     UserError: There is no such folder, its layout can't be understood, it has a class without
       images, fewer than two classes, too few images to split, or none that can be read.
   """
-  found = scan.scan(path)
+  found = find(path)
   for fault in faults(found):
     raise errors.UserError(fault)
   return split(found, protocol)
@@ -197,7 +230,8 @@ def split(found: scan.Scan, protocol: str) -> Folder:
     test=_listing(test, class_names),
     image_size=headers.median,
     fixed_size=bool((headers.sizes == headers.sizes[0]).all()),
-    origin=origin + _left_out(found) + _untested(test, class_names),
+    origin=" ".join([*found.notes, origin]) + _left_out(found) + _untested(test, class_names),
+    warnings=found.warnings,
   )
 
 
@@ -383,14 +417,14 @@ def _in_order(class_names: set[str]) -> tuple[str, ...]:
 def _left_out(found: scan.Scan) -> str:
   visible = [p for p in found.ignored if not p.rpartition("/")[2].startswith(".")]
   sentences = []
-  for paths, noun, why in (
+  for left, noun, why in (
     (found.unclassified, "image", "in no class folder"),
     (visible, "file", "of no known image type"),
   ):
-    if paths:
-      verb = "is" if len(paths) == 1 else "are"
+    if left:
+      verb = "is" if len(left) == 1 else "are"
       sentences.append(
-        f" {scan.counted(len(paths), noun)} {why} {verb} left out: {scan.some(paths)}."
+        f" {scan.counted(len(left), noun)} {why} {verb} left out: {scan.some(left)}."
       )
   return "".join(sentences)
 

@@ -59,7 +59,8 @@ class Loaded:
     version: What identifies the data (`opening.Opened`).
     chosen: [M] int64 indices of the few-shot subset in the training split; None without one.
     left_out: How many images were left out for which reason.
-    warnings: Sentences on what is otherwise than the description of the data set says.
+    warnings: Sentences on what is otherwise than the description of the data set says, and on what
+      may be a mistake in the data.
     origin: How the user's images were split (`opening.Opened`).
     listing: Which of the user's images are in which part (`opening.Opened`), or are 'left out' or,
       few-shot, 'not chosen'.
@@ -132,7 +133,8 @@ class LoadedTest:
     part: Its examples.
     version: What identifies the data (`opening.Opened`).
     left_out: How many images were left out for which reason.
-    warnings: Sentences on what is otherwise than the description of the data set says.
+    warnings: Sentences on what is otherwise than the description of the data set says, and on what
+      may be a mistake in the data.
   """
 
   part: Part
@@ -157,6 +159,7 @@ def load_test(spec: datasets.DatasetSpec, config: Any, memory: float = math.inf)
   spec = dataclasses.replace(spec, train_split=spec.test_split)
   opened = opening.open_set(spec, config.data_dir)
   warnings = _differences(spec, ("test", opened.test, spec.num_test))
+  warnings += opened.warnings
   kept, left_out = choosing.usable(opened.test, "test", config, opened.listing is not None)
   reader = _Reader(config, spec.image_size, memory, opened)
   part = reader.read(opened.test, kept, host_sizes(spec, config)[1], "test")

@@ -121,7 +121,9 @@ def _open_folder(spec: datasets.DatasetSpec) -> Opened:
     for part, files in (("train", contents.train), ("test", contents.test))
     for path, label in zip(files.paths, files.labels, strict=True)
   )
-  return Opened(train, test, version, origin=contents.origin, listing=listing)
+  return Opened(
+    train, test, version, origin=contents.origin, warnings=contents.warnings, listing=listing
+  )
 
 
 def _open_arrays(spec: datasets.DatasetSpec) -> Opened:
