@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bit_jax import classwise, files, pictures, reporting, runs
+from bit_jax import classwise, files, pictures, plots, reporting, runs
 from bit_jax.data import device, loading, order
 
 _SHOWN = 16  # images in a picture
@@ -93,7 +93,7 @@ def draw(
     tell: Gets warnings.
   """
   origin = "random initialisation" if config.weights == "none" else _base(config.weights)
-  title = f"{config.name}: {config.model} from {origin}, top-1 {top1:.2%}"
+  title = plots.line(f"{config.name}: {config.model} from {origin}, top-1 {top1:.2%}")
   with files.optional(_CURVES, tell):
     pictures.curves(folder / reporting.METRICS, folder / _CURVES, title)
   with files.optional(_PREDICTIONS, tell):

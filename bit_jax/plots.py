@@ -65,7 +65,7 @@ def line(text: str) -> str:
 
 
 def cut(text: str, width: int) -> str:
-  """Returns any text as one line of at most `width` letters, half as many where they are wide."""
+  """Returns any text as one line of at most `width` letters, fewer where they are wide."""
   shown, width = line(text), _letters(text, width)
   return shown if len(shown) <= width else f"{shown[: width - 1]}…"
 
@@ -75,7 +75,7 @@ def wrapped(text: str, width: int, lines: int) -> str:
 
   Args:
     text: What to wrap.
-    width: Letters in a line, half as many where they are wide.
+    width: Letters in a line, fewer where they are wide.
     lines: What a line may become at most; the rest is cut.
   """
   parts = [
@@ -119,8 +119,10 @@ def set_log_scale(axes: "Axes", side: str, subs: Sequence[float]) -> None:
 
 
 def _letters(text: str, width: int) -> int:
-  """Returns how many letters of a text fit where so many narrow ones do."""
-  return width // 2 if any(unicodedata.east_asian_width(c) in "WF" for c in text) else width
+  """Returns how many letters of a text fit where `width` usual ones do."""
+  if any(unicodedata.east_asian_width(c) in "WF" for c in text):
+    return width // 2
+  return width * 2 // 3 if text.isupper() else width
 
 
 def _drawn(character: str) -> str:

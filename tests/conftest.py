@@ -14,6 +14,7 @@ os.environ["XLA_FLAGS"] = (
 )
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.pop("MPLBACKEND", None)  # a notebook's, whose package need not be installed
 
 import hypothesis
 import numpy as np

@@ -141,7 +141,13 @@ def test_values_out_of_range_are_clipped(tmp_path, saved_figures):
 
 
 def test_captions_do_not_overlap_whatever_they_hold(tmp_path, saved_figures):
-  names = ["!aquarium_fish (sweet_pepper)", "a$_1 and b$", "x" * 50, "many words " * 9, ""] * 4
+  names = [
+    "!aquarium_fish (sweet_pepper)",
+    "a$_1 and b$",
+    "WARNING M/W " * 4,
+    "many words " * 9,
+    "",
+  ] * 4
   pictures.sheet(np.zeros((20, 8, 8, 3), np.uint8), names, tmp_path / "s.png", "title")
   figure = saved_figures[0]
   figure.canvas.draw()

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-from bit_jax import pictures
+from bit_jax import pictures, plots
 from bit_jax.data import device, resizing
 
 MOST = 16  # images on the sheet
@@ -56,8 +56,8 @@ def write(
     np.stack(tiles),
     captions,
     picture,
-    f"{title}\nAs decoded, and below: resized to {resize}, then cropped to {crop} and flipped at "
-    f"random",
+    f"{plots.line(title)}\nAs decoded, and below: resized to {resize}, then cropped to {crop} "
+    f"and flipped at random",
     columns=min(_COLUMNS, len(before)),
   )
 

@@ -61,9 +61,11 @@ def _draw(labels: np.ndarray, counts: np.ndarray, seed: int) -> list[np.ndarray]
   if seed < 0:
     raise errors.UserError(f"The seed of a subset must be at least 0, not {seed}.")
   rng = np.random.Generator(np.random.Philox(seed))
+  ends = np.cumsum(np.bincount(labels, minlength=len(counts)))
+  members = np.split(np.argsort(labels, kind="stable"), ends[:-1])
   return [
-    rng.permutation(np.flatnonzero(labels == c))[:count].astype(np.int64)
-    for c, count in enumerate(counts)
+    rng.permutation(one)[:count].astype(np.int64)
+    for one, count in zip(members, counts, strict=True)
   ]
 
 
