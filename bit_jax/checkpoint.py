@@ -15,6 +15,11 @@ import tensorstore
 from bit_jax import errors, files, steps
 
 
+def _is_not_raised(record: logging.LogRecord) -> bool:
+  """Returns False for orbax's errors, which it logs with their tracebacks before it raises them."""
+  return record.levelno < logging.ERROR or "orbax" not in record.pathname
+
+
 class Checkpoints:
   """The newest state of a run, in a folder; a context manager that waits for saves under way."""
 
@@ -27,7 +32,9 @@ class Checkpoints:
     Raises:
       OSError: The folder can't be written.
     """
-    logging.getLogger("absl").setLevel(logging.WARNING)  # orbax tells of every step it takes
+    logger = logging.getLogger("absl")
+    logger.setLevel(logging.WARNING)  # orbax tells of every step it takes
+    logger.addFilter(_is_not_raised)
     options = ocp.CheckpointManagerOptions(max_to_keep=1, create=True)
     folder.mkdir(parents=True, exist_ok=True)
     locks, syncs = files.can_lock_and_sync(folder)

@@ -29,6 +29,7 @@ _OF_THE_MACHINE = frozenset(
   )
   if hasattr(errno, name)
 )
+_TENSORSTORE_ERROR = re.compile(r"os_error_code='(\d+)'")  # what checkpoints are written with
 _KINDS = {
   int: "a whole number",
   float: "a number",
@@ -66,11 +67,15 @@ def machine_trouble(error: Exception) -> str | None:
 
   Any other `OSError`, such as of a file that isn't there, comes of a defect.
   """
-  if isinstance(error, OSError) and error.errno in _OF_THE_MACHINE:
-    where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
+  number, file = getattr(error, "errno", None), getattr(error, "filename", None)
+  if found := _TENSORSTORE_ERROR.search(str(error)):
+    number = int(found[1])
+    file = path[1] if (path := re.search(r'"(/[^"]+)"', str(error))) else None
+  if number is not None and number in _OF_THE_MACHINE:
+    where = f"{os.fsdecode(file)}: " if isinstance(file, str | bytes) else ""
     return (
-      f"{where}{error.strerror}. Fix this, then run the same command again; a run resumes from its "
-      f"last checkpoint."
+      f"{where}{os.strerror(number)}. Fix this, then run the same command again; a run resumes "
+      f"from its last checkpoint."
     )
   if isinstance(error, AssertionError | RuntimeError):  # what JAX raises where it has no device
     return _device_mistake()

@@ -196,6 +196,13 @@ def test_exit_statuses(capsys):
     (PermissionError(errno.EACCES, "Permission denied", "a", None, "b"), "a: Permission denied. F"),
     (OSError(errno.ESTALE, "Stale file handle", 3), "Stale file handle. Fix this"),
     (OSError(errno.EMFILE, "Too many open files", "f"), "f: Too many open files. Fix this"),
+    (
+      ValueError(
+        'RESOURCE_EXHAUSTED: Error writing "opt_state" in OCDBT database at local file "/r/d/": '
+        "Failed to write 3158016 bytes to file 7: No space left on device [os_error_code='28']"
+      ),
+      "/r/d/: No space left on device. Fix this",
+    ),
   ],
 )
 def test_trouble_of_the_machine_is_a_sentence_that_says_how_to_go_on(error, beginning):
