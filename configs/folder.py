@@ -4,9 +4,10 @@
     python -m bit_jax.train --config=configs/folder.py:path=~/photos
     python -m bit_jax.train --config=configs/folder.py:shots=10,seed=1,path=~/photos/labels.csv
 
-The folder holds `<split>/<class>/*` (splits: train, test, val) or `<class>/*`; without test and val
-a fifth of each class, the same for every run, is held out to be scored. A CSV has the columns path
-(from where the CSV lies, or absolute), label and, if you like, split. JPEG, PNG, BMP, GIF, WebP.
+The folder holds `<split>/<class>/*` (splits: train, test, val, also as in training_set or seg_test)
+or `<class>/*`; without test and val a fifth of each class, the same for every run, is held out to be
+scored. A CSV has the columns path (from where the CSV lies, or absolute), label and, if you like,
+split; any column whose values all name splits will do. JPEG, PNG, BMP, GIF, WebP.
 What can't be read stops the run with a list, or is left out with on_bad_image=skip.
 
 Random crops and flips must leave the label as it is. Turn them off where they don't:

@@ -199,6 +199,38 @@ def test_files_that_a_csv_names_in_vain(root, tmp_path):
 
 
 @pytest.mark.parametrize(
+  ("folders", "said", "nothing_wrong"),
+  [
+    (
+      ("training_set/a", "training_set/b", "test_set/a"),
+      "training_set as train, test_set as",
+      True,
+    ),
+    (("2750/a", "2750/b"), "the folder 2750 is read; no other folder holds images", True),
+    (("a", "b", "b/more"), "Class b pools 1 subfolder (more).", False),
+    (("train", "test", "bus"), "Read as classes, although named like parts", False),
+    (("x/a", "x/b", "y/a", "y/b"), "x, y hold only folders (x/a, x/b, y/a, y/b)", False),
+  ],
+)
+def test_how_folders_are_read_is_said(tmp_path, folders, said, nothing_wrong):
+  report, _ = found(fill(tmp_path / "set", dict.fromkeys(folders, 2), (8, 8)), tmp_path)
+  text = check.render(report)
+  assert said in text
+  assert ("Nothing is wrong." in text) == nothing_wrong
+
+
+def test_warnings_of_a_csv_are_said(root, tmp_path):
+  rows = [f"train/{c}/{i}.png,{c},{i}" for c in "ab" for i in range(3)]
+  (root / "list.csv").write_text("\n".join(["path,label,fold", *rows]))
+  report, problems = found(root / "list.csv", tmp_path)
+  assert problems == []
+  text = check.render(report)
+  assert "These don't, but look at them:\n  The column fold of list.csv may be a split" in text
+  assert "Nothing is wrong." not in text
+  assert not report.stops
+
+
+@pytest.mark.parametrize(
   ("counts", "message"),
   [
     ({}, "holds no class folders"),

@@ -343,6 +343,138 @@ class TestCsv:
     with pytest.raises(errors.UserError, match=message):
       folder.describe(write(tmp_path, text), "final")
 
+  PARTS = ("train", "train", "test") * 2
+
+  def table(self, tmp_path, columns, name="list.csv", delimiter=","):
+    """Describes a CSV of a/0.png to b/2.png with their labels and further columns."""
+    listed = [(f"{c}/{i}.png", c) for c in "ab" for i in range(3)]
+    rows = [("path", "label", *columns)]
+    rows += [(*row, *more) for row, *more in zip(listed, *columns.values(), strict=True)]
+    text = "\n".join(delimiter.join(row) for row in rows)
+    return folder.describe(write(tmp_path, text, name), "final")
+
+  @pytest.mark.parametrize(
+    "name",
+    ["set", "Subset", "partition", "part", "fold", "Usage", "phase", "mode", "train_test", "foo"],
+  )
+  def test_a_column_whose_values_all_name_parts_is_the_split(self, tmp_path, name):
+    described = self.table(tmp_path, {name: ("Train", "TRAINING", "test") * 2})
+    assert paths(described.test) == {"a/2.png", "b/2.png"}
+    assert described.origin.startswith(f"The column {name} gives the parts. As the data has it:")
+    assert described.warnings == ()
+
+  @pytest.mark.parametrize(
+    ("name", "values"),
+    [
+      ("Usage", ("Public", "Private")),
+      ("fold", ("0", "1")),
+      ("setid", ("1", "3")),
+      ("train", ("0.2", "0.8")),
+      ("anything", ("train", "test", "neither")),
+    ],
+  )
+  def test_a_column_that_may_be_a_split_is_warned_of(self, tmp_path, name, values):
+    described = self.table(tmp_path, {name: (values * 6)[:6]})
+    (warning,) = described.warnings
+    assert warning.startswith(f"The column {name} of list.csv may be a split, but not all its")
+    assert ", ".join(sorted(values)) in warning
+    assert np.bincount(described.test.labels).tolist() == [1, 1]
+
+  @pytest.mark.parametrize(
+    ("name", "values", "test", "warning"),
+    [
+      (
+        "is_train",
+        "110110",
+        {"a/2.png", "b/2.png"},
+        "where it is true, a row is train, elsewhere te",
+      ),
+      (
+        "IsTest",
+        "FFTFFT",
+        {"a/2.png", "b/2.png"},
+        "where it is true, a row is test, elsewhere train",
+      ),
+      (
+        "is_valid",
+        "NYNNYN",
+        {"a/1.png", "b/1.png"},
+        "where it is true, a row is val, elsewhere tra",
+      ),
+    ],
+  )
+  def test_a_column_of_true_and_false(self, tmp_path, name, values, test, warning):
+    described = self.table(tmp_path, {name: tuple(values)})
+    assert paths(described.test) == test
+    assert warning in described.warnings[0]
+
+  def test_of_two_splits_the_one_of_that_name_is_used(self, tmp_path):
+    other = ("test", "train", "train") * 2
+    described = self.table(tmp_path, {"set": other, "Split": self.PARTS, "phase": self.PARTS})
+    assert paths(described.test) == {"a/2.png", "b/2.png"}
+    assert described.warnings == (
+      "The column set of list.csv names other parts than Split, which is used.",
+    )
+    assert self.table(tmp_path, {"set": self.PARTS, "phase": self.PARTS}).warnings == ()
+
+  def test_a_word_of_a_part_among_others_is_no_split(self, tmp_path):
+    described = self.table(tmp_path, {"vehicle": ("train", "bus", "bus") * 2})
+    assert described.warnings == ()
+    assert "fixed seed" in described.origin
+
+  @pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+      ({"Usage": ("Training", "PublicTest", "test") * 2}, r"Line 3 .* 'PublicTest' \(Usage\)"),
+      ({"set": PARTS, "phase": ("train", "test", "test") * 2}, "all name parts, but not the same"),
+      (
+        {"is_train": tuple("110110"), "is_test": tuple("001001")},
+        "is_train, is_test of .* one part",
+      ),
+      ({"set": ("train", "", "test") * 2}, "Line 3 .* names no split"),
+    ],
+  )
+  def test_splits_that_contradict(self, tmp_path, columns, message):
+    with pytest.raises(errors.UserError, match=message):
+      self.table(tmp_path, columns)
+
+  def test_folders_of_parts_in_the_paths_are_warned_of(self, tmp_path):
+    fill(tmp_path, {f"{p}/{c}": 2 for p in ("train", "test") for c in "ab"})
+    listed = [(f"{p}/{c}/{i}.png", c) for p in ("train", "test") for c in "ab" for i in range(2)]
+    text = "\n".join(",".join(row) for row in listed)
+    (warning,) = folder.describe(write(tmp_path, text), "final").warnings
+    assert "lie in folders of parts (test, train), but no column gives the split" in warning
+
+  @pytest.mark.parametrize(
+    ("name", "text", "classes"),
+    [
+      ("x.tsv", "a/0.png\tLöwe, groß\na/1.png\tLöwe, groß\nb/0.png\tb", ("Löwe, groß", "b")),
+      ("x.TSV", "path\tlabel\ta,b\na/0.png\tx\t1\nb/0.png\ty\t1\nb/1.png\ty\t", ("x", "y")),
+      ("x.csv", "a/0.png;Löwe, groß\na/1.png;Löwe, groß\nb/0.png;b", ("Löwe, groß", "b")),
+      ("x.csv", "a/0.png\tx, y\na/1.png\tx, y\nb/0.png\tb", ("b", "x, y")),
+      ("x.csv", "label;path;a, b\nx;a/0.png;\nx;a/1.png;\ny;b/0.png;", ("x", "y")),
+      ("x.csv", "path|label\na/0.png|x\na/1.png|x\nb/0.png|y", ("x", "y")),
+      ("x.csv", "sep=;\npath;label\na/0.png;x\na/1.png;x\nb/0.png;y", ("x", "y")),
+      ("x.csv", '"path", "label"\n"a/0.png", "x, y"\n"a/1.png","x, y"\nb/0.png,z', ("x, y", "z")),
+      ("x.csv", "\ufeff Image Path ,Class-Name\na/0.png,x\na/1.png,x\nb/0.png,y", ("x", "y")),
+      (
+        "x.csv",
+        ",file_name,category,class_id\n0,a/0.png,x,0\n1,a/1.png,x,0\n2,b/0.png,y,1",
+        ("x", "y"),
+      ),
+      ("x.csv", "image_id,breed\na/0,x\na/1,x\nb/0,y", ("x", "y")),
+    ],
+  )
+  def test_delimiters_and_names_of_columns(self, tmp_path, name, text, classes):
+    described = folder.describe(write(tmp_path, text, name), "final")
+    assert described.class_names == classes
+    assert {"a/0.png", "b/0.png"} < paths(described.train) | paths(described.test)
+
+  def test_several_columns_of_labels_are_a_mistake(self, tmp_path):
+    path = write(tmp_path, "filepath,species,category\na/0.png,x,y\nb/0.png,z,y\n")
+    with pytest.raises(errors.UserError, match=r"\(species, category\): name the right one label"):
+      folder.describe(path, "final")
+
   def test_another_encoding_is_named(self, tmp_path):
     path = write(tmp_path, "a/0.png,Löwe\n", encoding="latin-1")
     with pytest.raises(errors.UserError, match="UTF-8"):

@@ -57,6 +57,16 @@ def test_select_never_touches_the_test_set(name, paths):
   assert sorted(contents(select.train) + contents(select.test)) == sorted(contents(final.train))
 
 
+def test_what_may_be_a_mistake_in_a_folder_is_a_warning(folder_path):
+  def warnings():
+    return opening.open_set(datasets.find("folder", "final", folder_path)).warnings
+
+  assert warnings() == ()
+  (pathlib.Path(folder_path) / "ant" / "more").mkdir()
+  Image.new("RGB", (3, 3)).save(pathlib.Path(folder_path) / "ant" / "more" / "0.png")
+  assert warnings() == ("Class ant pools 1 subfolder (more).",)
+
+
 def test_the_version_identifies_the_data(npz_path, folder_path):
   def version(name, path=None):
     return opening.open_set(datasets.find(name, "final", path)).version
