@@ -26,7 +26,7 @@ RULE_LEARNING_RATE = 0.003
 DECAY_FACTOR = 0.1
 MAX_SEED = 2**32 - 1  # of a larger seed, JAX's keys take the lower 32 bits
 _MAX_SIDE, _MAX_BATCH, _MAX_STEPS = 16_384, 10**6, 10**8  # beyond any memory
-_MAX_INT, _MAX_FLOAT = 2**31 - 1, 1e6
+_MAX_INT, _MAX_FLOAT = 2**31 - 1, 1e30
 # The least and largest values of fields: whole numbers, and others.
 _WHOLE: dict[str, tuple[float, float]] = {
   "total_steps": (1, _MAX_STEPS),  # first, as others follow from it
