@@ -36,7 +36,7 @@ def record(
   environment = runs.describe_environment(
     data=data.version, weights=c.weights, weights_sha256=digest, dtype=dtype, order=order.VERSION
   )
-  runs.record_environment(folder, environment)
+  data.warnings.extend(runs.record_environment(folder, environment))
   print(
     f"Training on {len(data.train):,} images of {len(names):,} classes ({data.version}), "
     f"evaluating {len(data.test):,}; {environment['num_devices']} x {environment['device']}, "

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from bit_jax import architectures, commands, errors, hyperrule, models
+from bit_jax import architectures, commands, errors, hyperrule, models, numerics
 from bit_jax.data import order
 
 MARGIN = 0.9  # of an accelerator's memory; what is free need not lie in one piece
@@ -253,6 +253,7 @@ _HELP = """Prints how much memory a training step takes on a GPU or TPU, by arit
   float32  instead of bfloat16"""
 
 
+@numerics.fixed()
 def main(argv: Sequence[str]) -> None:
   """Prints the table of a command line: model, crop, images, bytes and, optionally, the dtype.
 

@@ -15,12 +15,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from bit_jax import cores, errors, files, paths
+from bit_jax import cores, errors, files, numerics, paths
 
 CONFIG, ENVIRONMENT, RESULT = "config.json", "environment.json", "result.json"
-_NO_FIELD = "not set"  # in place of the value of a field that a version hasn't
+_NO_FIELD = "not set"  # in place of the value of a field or variable that isn't there
 # What may change the numbers, and so is recorded.
 _PACKAGES = ("bit_jax", "jax", "jaxlib", "flax", "optax", "numpy", "clu", "tensorflow-datasets")
+_COMPILERS = ("jax", "jaxlib")  # of them; a resumed run is told where they are others
 
 
 def open_folder(workdir: str, *, create: bool = True) -> pathlib.Path:
@@ -107,8 +108,11 @@ def lock(folder: pathlib.Path) -> Iterator[None]:
     yield
 
 
-def record_environment(folder: pathlib.Path, environment: Mapping[str, Any]) -> None:
+def record_environment(folder: pathlib.Path, environment: Mapping[str, Any]) -> list[str]:
   """Writes `environment.json`; a resumed run adds to it when it went on.
+
+  Returns:
+    A sentence on each recorded variable or version of JAX that was another one in a resumed part.
 
   Raises:
     UserError: The run was begun with other data, weights or dtype.
@@ -116,7 +120,7 @@ def record_environment(folder: pathlib.Path, environment: Mapping[str, Any]) -> 
   earlier = read_json(folder / ENVIRONMENT)
   if earlier is None:
     write_json(folder / ENVIRONMENT, {**environment, "resumed": []})
-    return
+    return []
   if earlier.get("order", 1) > environment.get("order", 1):
     raise errors.UserError(
       f"The run in {folder} was begun by a newer version of bit_jax, with another order of the "
@@ -130,7 +134,37 @@ def record_environment(folder: pathlib.Path, environment: Mapping[str, Any]) -> 
       )
   kept = ("started", "machine", "device", "num_devices", "commit")
   part = {k: environment[k] for k in kept}
-  write_json(folder / ENVIRONMENT, {**earlier, "resumed": [*earlier.get("resumed", ()), part]})
+  if changed := _changed(earlier, environment):
+    part["changed"] = changed
+  parts = [*earlier.get("resumed", ()), part]
+  write_json(folder / ENVIRONMENT, {**earlier, "resumed": parts})
+  return _changes(earlier, parts)
+
+
+def _changed(earlier: Mapping[str, Any], environment: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns {name: value now} of what may change the rounding, where a run was begun otherwise.
+
+  What the run did not record of its beginning is not compared.
+  """
+  found: dict[str, Any] = {}
+  for kind in ("variables", "packages"):
+    before, now = earlier.get(kind), environment.get(kind)
+    if before is not None and now is not None:
+      names = {*before, *now} if kind == "variables" else _COMPILERS
+      found |= {n: now.get(n) for n in sorted(names) if now.get(n) != before.get(n)}
+  return found
+
+
+def _changes(earlier: Mapping[str, Any], parts: Iterable[Mapping[str, Any]]) -> list[str]:
+  """Returns a sentence on each change of the resumed parts of a run."""
+  begun_with = {**earlier.get("packages", {}), **earlier.get("variables", {})}
+  changes = [change for part in parts for change in part.get("changed", {}).items()]
+  return [
+    f"This run was begun with {name} {begun_with.get(name, _NO_FIELD)} and resumed with {name} "
+    f"{_NO_FIELD if value is None else value}: its numbers may differ from those of a run that was "
+    f"not interrupted."
+    for name, value in dict.fromkeys(changes)
+  ]
 
 
 def order_version(folder: pathlib.Path) -> int:
@@ -168,6 +202,7 @@ def describe_environment(**more: Any) -> dict[str, Any]:
     "device": device.device_kind,
     "num_devices": jax.device_count(),
     "num_processes": jax.process_count(),
+    "variables": numerics.variables(),
     "commit": _commit(),
     **more,
   }

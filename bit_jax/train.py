@@ -19,6 +19,7 @@ from bit_jax import (
   hyperrule,
   memory,
   models,
+  numerics,
   outcome,
   parallel,
   planning,
@@ -87,6 +88,7 @@ def main(argv: Sequence[str]) -> None:
     _report(folder, config.name, result)
 
 
+@numerics.fixed()
 def _memory_estimate(config: Any, spec: datasets.DatasetSpec) -> str:
   model = models.create(config.model, spec.num_classes, parallel.compute_dtype(config.dtype))
   train_size, _ = loading.image_sizes(spec, config)

@@ -26,6 +26,7 @@ from bit_jax import (
   memory,
   metrics,
   models,
+  numerics,
   optimizer,
   outcome,
   parallel,
@@ -37,7 +38,7 @@ from bit_jax import (
   steps,
   weights,
 )
-from bit_jax.data import loading, opening, order
+from bit_jax.data import datasets, loading, opening, order
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,6 +94,16 @@ def train_and_evaluate(config: Any, workdir: str, weights_at: str | None = None)
   began = time.monotonic()
   config, spec = experiment.resolve(config)
   platforms.require()
+  if (remark := numerics.ignored()) and jax.process_index() == 0:
+    print(remark)
+  with numerics.fixed():
+    return _in_folder(config, spec, workdir, weights_at, began)
+
+
+def _in_folder(
+  config: Any, spec: datasets.DatasetSpec, workdir: str, weights_at: str | None, began: float
+) -> dict[str, Any]:
+  """Runs a resolved config in its folder, or returns the result that is there."""
   if config.deterministic:
     determinism.require()
   layout = order.device_layout(config.batch_size, jax.device_count(), config.mixup_alpha > 0)

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bit_jax import architectures, commands, experiment, models, trainer, weights
+from bit_jax import architectures, commands, experiment, models, numerics, trainer, weights
 from bit_jax.data import device, loading
 from configs import quickstart
 
@@ -104,6 +104,7 @@ def _deviation(folder: pathlib.Path, seed: int) -> tuple[float, float]:
   return deviation(exact, half)
 
 
+@numerics.fixed()
 def _logits(model: models.ResNetV2, params: Any, images: np.ndarray, config: Any) -> np.ndarray:
   """Returns the logits of all images: [N, C] float32."""
   variables = models.standardize_params(params, model.dtype)

@@ -25,6 +25,7 @@ from bit_jax import (
   hyperrule,
   memory,
   models,
+  numerics,
   parallel,
   planning,
   reporting,
@@ -145,6 +146,7 @@ def load(
   return TestSet(spec, part, view, image_size, loaded.version, tuple(loaded.warnings))
 
 
+@numerics.fixed()
 def evaluate(
   params: Any,
   architecture: architectures.Architecture,

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 
 import jax.numpy as jnp
 
-from bit_jax import architectures, commands, errors, hyperrule, parallel, paths, weights
+from bit_jax import architectures, commands, errors, hyperrule, numerics, parallel, paths, weights
 from bit_jax.weights import fetch
 from experiments import evaluation, released, verification
 
@@ -32,6 +32,8 @@ def main(argv: Sequence[str]) -> None:
   """
   options = _parser().parse_args(argv[1:])
   hyperrule.at_least("--batch", options.batch, 1)
+  if remark := numerics.ignored():
+    print(remark, file=sys.stderr)
   if options.out:
     verification.require_suffix(options.out)
   found: list[verification.Row] = []

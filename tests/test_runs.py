@@ -221,6 +221,38 @@ def test_an_environment_that_somebody_else_wrote(tmp_path):
   assert len(json.loads((tmp_path / "environment.json").read_text())["resumed"]) == 1
 
 
+def test_what_may_change_the_rounding_is_compared_and_stays_on_record(tmp_path):
+  def record(variables, jax_version="0.10.2", **more):
+    packages = {"jax": jax_version, "numpy": "2"}
+    environment = {**ENVIRONMENT, "packages": packages, "variables": variables, **more}
+    return runs.record_environment(tmp_path, environment)
+
+  assert record({"XLA_FLAGS": "--xla_a=1"}) == []
+  assert record({"XLA_FLAGS": "--xla_a=1"}) == []
+  (flags,) = record({"NVIDIA_TF32_OVERRIDE": "0", "XLA_FLAGS": "--xla_a=1"})
+  assert flags.startswith(
+    "This run was begun with NVIDIA_TF32_OVERRIDE not set and resumed with NVIDIA_TF32_OVERRIDE 0:"
+  )
+  first, second, third = record({}, "0.11.0")
+  assert first == flags  # although it is as it was
+  assert "with XLA_FLAGS --xla_a=1 and resumed with XLA_FLAGS not set:" in second
+  assert "with jax 0.10.2 and resumed with jax 0.11.0:" in third
+  assert record({"XLA_FLAGS": "--xla_a=1"}) == [first, second, third]
+  recorded = runs.read_json(tmp_path / runs.ENVIRONMENT)
+  changed = [part.get("changed") for part in recorded["resumed"]]
+  assert changed == [
+    None,
+    {"NVIDIA_TF32_OVERRIDE": "0"},
+    {"XLA_FLAGS": None, "jax": "0.11.0"},
+    None,
+  ]
+
+
+def test_an_environment_without_variables_is_not_compared(tmp_path):
+  runs.record_environment(tmp_path, ENVIRONMENT)
+  assert runs.record_environment(tmp_path, {**ENVIRONMENT, "variables": {"XLA_FLAGS": "-a"}}) == []
+
+
 def test_the_order_of_a_run_is_that_which_it_was_begun_with(tmp_path):
   (tmp_path / "old").mkdir()
   runs.record_environment(tmp_path / "old", ENVIRONMENT)  # version 0.1 did not record it

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-from bit_jax import pictures, plots
+from bit_jax import numerics, pictures, plots
 from bit_jax.data import device, resizing
 
 MOST = 16  # images on the sheet
@@ -16,6 +16,7 @@ _COLUMNS = 8
 _TILE = 160  # pixels of an image on the sheet
 
 
+@numerics.fixed()
 def write(
   images: Iterable[np.ndarray],
   labels: Sequence[str],
