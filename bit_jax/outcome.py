@@ -17,6 +17,7 @@ from bit_jax.data import device, loading, order
 
 _SHOWN = 16  # images in a picture
 _AUGMENTED, _CURVES, _PREDICTIONS = "augmented.png", "curves.png", "predictions.png"
+_AGAIN = f" To get them, delete {runs.RESULT} and repeat the command: it evaluates again."
 _FILES = {
   "model.npz": "the fine-tuned weights, in the official naming",
   _CURVES: "loss, accuracy and learning rate",
@@ -145,8 +146,15 @@ def summary(folder: str, result: dict[str, Any]) -> str:
     if file not in missing
   ]
   if missing:
-    lines.append(f"Missing (not written, or removed since): {', '.join(missing)}.")
+    again = _AGAIN if _can_end_again(there, result) and missing != [_AUGMENTED] else ""
+    lines.append(f"Missing (not written, or removed since): {', '.join(missing)}.{again}")
   return "\n".join(lines)
+
+
+def _can_end_again(folder: pathlib.Path, result: dict[str, Any]) -> bool:
+  """Returns whether a run without its result would only evaluate and write it."""
+  whole = "best_step" not in result  # whose weights are only in model.npz
+  return whole and (folder / "checkpoints" / str(result["steps"])).exists()
 
 
 def _base(weights: str) -> str:

@@ -145,6 +145,10 @@ def test_the_summary_lists_what_is_there(run_folder):
   ]
   assert files[-1].endswith(" the most frequent confusions")
   assert last == "Missing (not written, or removed since): curves.png, per_class.csv."
+  (run_folder / "checkpoints" / "5000").mkdir(parents=True)
+  again = " To get them, delete result.json and repeat the command: it evaluates again."
+  assert outcome.summary(str(run_folder), RESULT).endswith(last + again)
+  assert outcome.summary(str(run_folder), RESULT | {"best_step": 3000}).endswith(last)
 
 
 def test_the_summary_tells_what_is_special():

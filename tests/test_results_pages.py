@@ -7,7 +7,7 @@ import pytest
 
 from experiments.results import pages
 
-NASTY = 'a|b <script>alert("1")</script> *x* _y_ [z](u) `q` & &amp; \\ oxford_iiit_pet'
+NASTY = 'a|b <script>alert("1")</script> *x* _y_ [z](u) `q` & &amp; \\ $5 to $9 oxford_iiit_pet'
 
 
 def test_markdown():
@@ -27,7 +27,7 @@ def test_markdown():
 def test_foreign_text_is_no_markup():
   assert pages.markdown([pages.Paragraph(NASTY)]) == (
     'a|b &lt;script>alert("1")&lt;/script> \\*x\\* \\_y\\_ \\[z\\](u) \\`q\\` & &amp;amp; \\\\ '
-    "oxford_iiit_pet\n"
+    "\\$5 to \\$9 oxford_iiit_pet\n"
   )
 
 

@@ -103,7 +103,7 @@ def _markdown(block: Block) -> str:
 def _escape(text: str) -> str:
   """Keeps foreign text from being taken for markup, and leaves names with underscores readable."""
   text = re.sub(r"&(?=#?\w+;)", "&amp;", " ".join(text.split()))
-  text = re.sub(r"([\\`*\[\]~])", r"\\\1", text.replace("<", "&lt;"))
+  text = re.sub(r"([\\`*\[\]~$])", r"\\\1", text.replace("<", "&lt;"))
   return re.sub(r"(?<!\w)_|_(?!\w)", r"\\_", text)
 
 
