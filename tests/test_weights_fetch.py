@@ -319,6 +319,12 @@ def test_without_home_folder_nothing_is_cached_and_a_download_names_the_variable
   assert not server.requests
 
 
+def test_a_cache_of_nobody_is_told_with_its_variable(server, monkeypatch):
+  monkeypatch.setenv("BIT_JAX_CACHE", "~no-such-user/cache")
+  assert fetch.cached(catalogue.CATALOGUE[NAME]) is None
+  refused(r"\$BIT_JAX_CACHE names no folder\. The path ~no-such-user/cache can't be used")
+
+
 def test_a_cache_that_cannot_be_looked_into_holds_nothing(monkeypatch):
   def stat(*_, **__):
     raise PermissionError(13, "Permission denied")

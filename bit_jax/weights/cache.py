@@ -24,7 +24,10 @@ def directory() -> pathlib.Path:
     UserError: The variable isn't set and there is no home folder, or its `~user` is no user.
   """
   if chosen := os.environ.get(ENVIRONMENT_VARIABLE):
-    return paths.named(chosen)
+    try:
+      return paths.named(chosen)
+    except errors.UserError as e:
+      raise errors.UserError(f"${ENVIRONMENT_VARIABLE} names no folder. {e}") from e
   home = paths.home()
   if home is None:
     raise errors.UserError(
