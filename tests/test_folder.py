@@ -417,6 +417,14 @@ class TestCsv:
     )
     assert self.table(tmp_path, {"set": self.PARTS, "phase": self.PARTS}).warnings == ()
 
+  def test_eval_beside_val_is_the_test_set(self, tmp_path):
+    described = self.table(tmp_path, {"split": ("train", "dev", "eval") * 2})
+    assert paths(described.test) == {"a/2.png", "b/2.png"}
+    assert paths(self.table(tmp_path, {"set": ("train", "eval", "test") * 2}).test) == {
+      "a/2.png",
+      "b/2.png",
+    }
+
   def test_a_word_of_a_part_among_others_is_no_split(self, tmp_path):
     described = self.table(tmp_path, {"vehicle": ("train", "bus", "bus") * 2})
     assert described.warnings == ()
@@ -713,6 +721,12 @@ def labels_of_parts(found):
     ("Final_Training/Images/a Final_Training/Images/b Final_Test/Images/a", "train ab test a", "F"),
     ("train/a train/b my_test/a", "train ab test a", "my_test as test"),
     ("trainval/a trainval/b test/a", "train ab test a", ""),
+    (
+      "training/a training/b validation/a evaluation/b",
+      "train ab val a test b",
+      "evaluation as te",
+    ),
+    ("train/a train/b eval/a test/b", "train ab val a test b", ""),
     ("train/train/a train/train/b test/test/b", "train ab test b", "train/train as train"),
     ("train/train/a train/train/b train/test/b", "train ab test b", "the folder train is read"),
     ("x/y/train/a x/y/train/b x/y/test/b x/labels", "train ab test b", None),

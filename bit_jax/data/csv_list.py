@@ -319,15 +319,16 @@ def _of_columns(table: _Table, splits: list[_Column]) -> _Split:
     [c for c in splits if c.split and c.parts] or [c for c in splits if c.suspected] or splits
   )
   number = preferred[0].number
+  meant = part_names.settled(table.values(number))
 
   def part(row: _Row) -> str:
-    return part_names.plain(row.cell(number)) or ""
+    return meant.get(row.cell(number), "")
 
-  others = [
-    c
-    for c in splits
-    if any((part_names.plain(row.cell(c.number)) or "") != part(row) for row in table.rows)
-  ]
+  others = []
+  for column in splits:
+    other = part_names.settled(table.values(column.number))
+    if any(other.get(row.cell(column.number), "") != part(row) for row in table.rows):
+      others.append(column)
   if any(c in preferred for c in others):
     raise errors.UserError(
       f"The columns {', '.join(table.named(c.number) for c in preferred)} of {table.file} all name "
@@ -348,8 +349,9 @@ def _flagged(name: str) -> str | None:
 
 
 def _is_flag(table: _Table, column: int) -> bool:
-  values = {row.cell(column).lower() for row in table.rows}
-  return _flagged(table.header[column]) is not None and values <= _TRUE | _FALSE
+  if _flagged(table.header[column]) is None:
+    return False
+  return all(row.cell(column).lower() in _TRUE | _FALSE for row in table.rows)
 
 
 def _of_flag(table: _Table, column: int) -> _Split:

@@ -63,6 +63,8 @@ def read(root: pathlib.Path) -> scan.Scan:
   base = top
   while not (parts := _parts(base)) and (inner := _wrapped(base)):
     base = inner
+  meant = part_names.settled(p.folder.name for p in parts)
+  parts = [p._replace(part=meant[p.folder.name]) for p in parts]
   parts.sort(key=lambda p: ("train", "val", "test").index(p.part))
   if base is not top:
     reading.notes.append(
@@ -159,7 +161,7 @@ def _read_parts(reading: _Reading, base: tree.Folder, parts: list[_Part]) -> Non
   taken = {p.folder.path for p in parts}
   for beside in (f for f in base.full if f.path not in taken):
     _read_beside(reading, beside, parts)
-  if any(p.folder is not p.inside or not _is_called_part(p.folder) for p in parts):
+  if any(p.folder is not p.inside or not _is_called(p.folder, p.part) for p in parts):
     read_as = ", ".join(f"{p.inside.path} as {p.part}" for p in parts)
     reading.notes.append(f"Folders that are read as parts: {read_as}.")
 
@@ -256,6 +258,10 @@ def _look_below(reading: _Reading) -> None:
       f"the parts, or give {'this folder' if one else 'these folders'} another name."
     )
   _say_what_is_pooled(reading)
+
+
+def _is_called(folder: tree.Folder, part: str) -> bool:
+  return part_names.PARTS.get(folder.name.lower()) == part
 
 
 def _is_called_part(folder: tree.Folder) -> bool:

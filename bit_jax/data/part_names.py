@@ -1,6 +1,7 @@
 """Which names mean the parts of a data set: 'Training', 'seg_test', 'val2017', 'trainset'."""
 
 import re
+from collections.abc import Iterable
 from typing import NamedTuple
 
 PARTS = {
@@ -61,6 +62,18 @@ def plain(name: str) -> str | None:
   """Returns the part that a name means if it says nothing else: 'Training', 'test_images'."""
   found = match(name)
   return found.part if found and not found.rest else None
+
+
+def settled(names: Iterable[str]) -> dict[str, str]:
+  """Returns the part that each of the names means together with the others; leaves out the rest.
+
+  Beside train and val, and without test, eval is the test set; elsewhere it means val.
+  """
+  parts = {name: found.part for name in names if (found := match(name))}
+  evals = {name for name in parts if any(word.startswith("eval") for word in _words(name))}
+  if "test" not in parts.values() and any(parts[n] == "val" for n in parts if n not in evals):
+    parts.update(dict.fromkeys(evals, "test"))
+  return parts
 
 
 def generic(name: str) -> bool:

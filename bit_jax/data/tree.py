@@ -26,6 +26,10 @@ _HOUSEKEEPING = frozenset(
     "@recycle",
     "@recently-snapshot",
     "@tmp",
+    "@__thumb",
+    "~snapshot",
+    "network trash folder",
+    "temporary items",
     "ipynb_checkpoints",
   }
 )
