@@ -15,7 +15,7 @@ import ml_collections
 from absl import flags
 from ml_collections import config_flags
 
-from bit_jax import errors, interruption
+from bit_jax import errors, interruption, output
 
 MISTAKE, INTERRUPTED = 2, 130  # exit statuses
 _DEFECT = "This is a defect of bit_jax, or of a library: please report it with the lines above."
@@ -38,15 +38,34 @@ _KINDS = {
 }
 
 
-def run(main: Callable[[Sequence[str]], None], argv: Sequence[str]) -> int:
-  """Calls `main(argv)` and returns the exit status; prints mistakes without a traceback."""
+def run(
+  main: Callable[[Sequence[str]], int | None], argv: Sequence[str], *, needs_reader: bool = True
+) -> int:
+  """Calls `main(argv)` and returns the exit status; prints mistakes without a traceback.
+
+  Args:
+    main: Returns the exit status; None is 0.
+    argv: The program's name, then its arguments.
+    needs_reader: Whether the command's work is what it prints: it ends, quietly, when nobody reads
+      that any more. Others, which write files, go on.
+  """
+  output.prepare()
+  with output.surviving(*(("stderr",) if needs_reader else ("stdout", "stderr"))):
+    status = _run(main, argv, needs_reader)
+  output.finish()
+  return status
+
+
+def _run(
+  main: Callable[[Sequence[str]], int | None], argv: Sequence[str], needs_reader: bool
+) -> int:
   try:
-    main(argv)
+    status = main(argv) or 0
+    sys.stdout.flush()
+    return status
   except errors.UserError as e:
     print(f"error: {e}", file=sys.stderr)
     return MISTAKE
-  except BrokenPipeError:  # `... | head`; the interpreter must not flush into the pipe again
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
   except interruption.Interrupted as e:
     print(e, file=sys.stderr)
     return INTERRUPTED
@@ -54,12 +73,14 @@ def run(main: Callable[[Sequence[str]], None], argv: Sequence[str]) -> int:
     print("Interrupted; what was not saved before is lost.", file=sys.stderr)
     return INTERRUPTED
   except Exception as e:
+    if needs_reader and isinstance(e, BrokenPipeError):  # `... | head`
+      output.discard(sys.stdout)
+      return 0
     if (sentence := machine_trouble(e)) is None:
       e.add_note(_DEFECT)
       raise
     print(f"error: {sentence}", file=sys.stderr)
     return MISTAKE
-  return 0
 
 
 def machine_trouble(error: Exception) -> str | None:
@@ -96,8 +117,7 @@ def _device_mistake() -> str | None:
 def leave(status: int) -> NoReturn:
   """Ends the process; after Ctrl-C without waiting for threads, which may compile or download."""
   if status == INTERRUPTED:
-    sys.stdout.flush()
-    sys.stderr.flush()
+    output.finish()
     os._exit(status)
   sys.exit(status)
 

@@ -13,7 +13,8 @@ import uuid
 from collections.abc import Callable, Iterator
 from typing import IO, Any
 
-_REASON = 300  # characters of an error's message in a warning
+from bit_jax import errors
+
 _LOOK = 0.5  # seconds between two tries of a lock that another process holds
 _HELD = (errno.EAGAIN, errno.EACCES)  # EACCES: on some network file systems
 _NO_SYNC = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
@@ -47,9 +48,7 @@ def optional(name: str, tell: Callable[[str], None]) -> Iterator[None]:
   try:
     yield
   except Exception as e:
-    text = " ".join(str(getattr(e, "strerror", None) or e).split())
-    reason = f"{type(e).__name__}: {text[:_REASON]}" if text else type(e).__name__
-    tell(f"warning: {name} was not written ({reason}).")
+    tell(f"warning: {name} was not written ({errors.reason(e)}).")
 
 
 def sync(file: IO[Any]) -> bool:

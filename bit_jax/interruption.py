@@ -1,5 +1,9 @@
-"""Ctrl-C and SIGTERM ask a run to stop after the step it is at; a second Ctrl-C stops at once."""
+"""Signals ask a run to stop after the step it is at: Ctrl-C, SIGTERM, and a terminal that hangs up.
 
+A second Ctrl-C stops at once. After `nohup`, a terminal that hangs up is no request.
+"""
+
+import contextlib
 import signal
 import sys
 import threading
@@ -22,7 +26,9 @@ class StopRequest:
   def __enter__(self) -> Self:
     """Starts to listen; signals reach only the main thread, so elsewhere nothing is done."""
     if threading.current_thread() is threading.main_thread():
-      for number in (signal.SIGINT, signal.SIGTERM):
+      for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN:
+          continue
         self._earlier[number] = signal.signal(number, self._note)
     return self
 
@@ -40,4 +46,6 @@ class StopRequest:
     if self.requested and number == signal.SIGINT:
       raise KeyboardInterrupt
     self.requested = True
-    print("\nStopping after this step; Ctrl-C again stops at once.", file=sys.stderr, flush=True)
+    # The terminal may be gone, or be written to at this moment.
+    with contextlib.suppress(OSError, RuntimeError):
+      print("\nStopping after this step; Ctrl-C again stops at once.", file=sys.stderr, flush=True)

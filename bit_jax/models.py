@@ -497,4 +497,8 @@ def parameter_table() -> str:
 
 
 if __name__ == "__main__":
-  print(parameter_table())
+  import sys
+
+  from bit_jax import commands
+
+  commands.leave(commands.run(lambda _: print(parameter_table()), sys.argv))

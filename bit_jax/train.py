@@ -117,4 +117,4 @@ def _report(folder: str, name: str, result: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-  commands.leave(commands.run(main, sys.argv))
+  commands.leave(commands.run(main, sys.argv, needs_reader=False))

@@ -29,6 +29,7 @@ from bit_jax import (
   numerics,
   optimizer,
   outcome,
+  output,
   parallel,
   planning,
   platforms,
@@ -68,6 +69,7 @@ class _Run:
   began: float
 
 
+@output.surviving("stdout", "stderr")
 def train_and_evaluate(config: Any, workdir: str, weights_at: str | None = None) -> dict[str, Any]:
   """Runs a config to its end, from where an earlier call left it.
 

@@ -117,4 +117,4 @@ def _logits(model: models.ResNetV2, params: Any, images: np.ndarray, config: Any
 
 
 if __name__ == "__main__":
-  sys.exit(commands.run(main, sys.argv))
+  sys.exit(commands.run(main, sys.argv, needs_reader=False))

@@ -86,4 +86,4 @@ def _card(
 
 
 if __name__ == "__main__":
-  sys.exit(commands.run(main, sys.argv))
+  sys.exit(commands.run(main, sys.argv, needs_reader=False))

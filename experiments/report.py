@@ -85,4 +85,4 @@ def write(root: pathlib.Path, out: pathlib.Path, given: str) -> collect.Collecti
 
 
 if __name__ == "__main__":
-  sys.exit(commands.run(main, sys.argv))
+  sys.exit(commands.run(main, sys.argv, needs_reader=False))

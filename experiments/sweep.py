@@ -127,4 +127,4 @@ def _locked(folder: pathlib.Path) -> Iterator[int]:
 
 
 if __name__ == "__main__":
-  commands.leave(commands.run(main, sys.argv))
+  commands.leave(commands.run(main, sys.argv, needs_reader=False))

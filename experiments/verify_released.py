@@ -136,4 +136,4 @@ def _rows(check: released.Check, options: argparse.Namespace) -> list[verificati
 
 
 if __name__ == "__main__":
-  commands.leave(commands.run(main, sys.argv))
+  commands.leave(commands.run(main, sys.argv, needs_reader=False))

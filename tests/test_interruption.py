@@ -57,3 +57,17 @@ def test_other_threads_only_never_see_a_request():
   thread.start()
   thread.join()
   assert seen == [False]
+
+
+def test_a_terminal_that_hangs_up_is_a_request_unless_told_otherwise():
+  before = signal.getsignal(signal.SIGHUP)
+  try:
+    with interruption.StopRequest() as stop:
+      os.kill(os.getpid(), signal.SIGHUP)
+      assert stop.requested
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    with interruption.StopRequest() as stop:
+      os.kill(os.getpid(), signal.SIGHUP)
+      assert not stop.requested
+  finally:
+    signal.signal(signal.SIGHUP, before)

@@ -2,11 +2,10 @@
 
 import argparse
 import difflib
-import os
 import sys
 from collections.abc import Sequence
 
-from bit_jax import commands, errors
+from bit_jax import commands, errors, interruption
 from bit_jax.data import datasets, vtab
 
 _DOCTOR = """\
@@ -22,22 +21,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     downloaded; 130 after Ctrl-C.
   """
   args = _parser().parse_args(argv)
-  try:
-    return _doctor(args) if args.command == "doctor" else _check(args)
-  except errors.UserError as e:
-    print(f"error: {e}", file=sys.stderr)
-    return commands.MISTAKE
-  except KeyboardInterrupt:
-    print("interrupted", file=sys.stderr)
-    return commands.INTERRUPTED
-  except BrokenPipeError:  # `... | head`; the interpreter must not flush into the pipe again
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0
-  except OSError as e:  # a folder that can't be read or written, a full disk
-    if (sentence := commands.machine_trouble(e)) is None:
-      raise
-    print(f"error: {sentence}", file=sys.stderr)
-    return commands.MISTAKE
+  needs_reader = args.command == "check" or not args.download
+  return commands.run(lambda _: _run(args), [], needs_reader=needs_reader)
 
 
 def select(names: Sequence[str]) -> tuple[str, ...]:
@@ -95,6 +80,13 @@ def _parser() -> argparse.ArgumentParser:
   check.add_argument("path", metavar="PATH", help="a folder or a CSV file, as configs/folder.py")
   check.add_argument("--out", metavar="DIR", help="where the list and the contact sheet go")
   return parser
+
+
+def _run(args: argparse.Namespace) -> int:
+  try:
+    return _doctor(args) if args.command == "doctor" else _check(args)
+  except KeyboardInterrupt:
+    raise interruption.Interrupted("interrupted") from None
 
 
 def _doctor(args: argparse.Namespace) -> int:

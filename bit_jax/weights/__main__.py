@@ -1,37 +1,29 @@
 """`python -m bit_jax.weights list|download|verify|inspect`: checkpoints from a shell."""
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 
-from bit_jax import architectures, errors
+from bit_jax import architectures, commands, errors, interruption
 from bit_jax.weights import catalogue, checkpoints, fetch, tables
 
 
 def main(argv: Sequence[str] | None = None) -> int:
   """Runs one command; returns the exit status: 0, 2 after a user's mistake, 130 after Ctrl-C."""
   args = _parser().parse_args(argv)
-  try:
-    return _run(args)
-  except KeyboardInterrupt:
-    print("interrupted", file=sys.stderr)
-    return 130
-  except BrokenPipeError:  # `... | head`; the interpreter must not flush into the pipe again
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0
+  return commands.run(lambda _: _run(args), [], needs_reader=args.command != "download")
 
 
 def _parser() -> argparse.ArgumentParser:
   parser = argparse.ArgumentParser(prog="python -m bit_jax.weights", description="BiT checkpoints.")
-  commands = parser.add_subparsers(dest="command", required=True)
-  listing = commands.add_parser("list", help="the catalogue of released checkpoints")
+  subparsers = parser.add_subparsers(dest="command", required=True)
+  listing = subparsers.add_parser("list", help="the catalogue of released checkpoints")
   listing.add_argument("names", nargs="*", default=[""], metavar="PATTERN", help="e.g. 'BiT-M-*'")
-  getting = commands.add_parser("download", help="into $BIT_JAX_CACHE or ~/.cache/bit_jax")
+  getting = subparsers.add_parser("download", help="into $BIT_JAX_CACHE or ~/.cache/bit_jax")
   getting.add_argument("names", nargs="+", metavar="NAME")
   getting.add_argument("--mirror", action="append", default=[], metavar="URL", help="base URL")
   for command, text in (("verify", "check all contents"), ("inspect", "show what is in a file")):
-    sub = commands.add_parser(command, help=text)
+    sub = subparsers.add_parser(command, help=text)
     sub.add_argument("names", nargs="+", metavar="NAME_OR_PATH")
   return parser
 
@@ -44,7 +36,9 @@ def _run(args: argparse.Namespace) -> int:
       _run_one(args, name)
     except errors.UserError as e:
       print(f"error: {e}", file=sys.stderr)
-      status = 2
+      status = commands.MISTAKE
+    except KeyboardInterrupt:
+      raise interruption.Interrupted("interrupted") from None
   return status
 
 
@@ -79,4 +73,4 @@ def _verify(name: str) -> None:
 
 
 if __name__ == "__main__":
-  sys.exit(main())
+  commands.leave(main())

@@ -22,7 +22,7 @@ from typing import IO
 
 import ml_collections
 
-from bit_jax import allocator, compilation, errors, interruption, trainer
+from bit_jax import allocator, compilation, errors, interruption, output, trainer
 from experiments import ledger
 
 
@@ -78,6 +78,7 @@ def main() -> None:
   """Makes runs until there are no more jobs."""
   replies = os.fdopen(os.dup(sys.stdout.fileno()), "w")
   os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+  output.prepare()
   prepare()
   signal.signal(signal.SIGTERM, stop_at_once)  # until the trainer listens
   with contextlib.suppress(interruption.Interrupted):  # between two runs: there is nothing to save
@@ -96,7 +97,8 @@ def _make_all(replies: IO[str]) -> None:
     with contextlib.suppress(interruption.Interrupted), output_into(pathlib.Path(job.folder)):
       outcome = perform(job)
     at_work.clear()
-    print(outcome, file=replies, flush=True)
+    with contextlib.suppress(BrokenPipeError):  # whoever gave the job is gone
+      print(outcome, file=replies, flush=True)
 
 
 def _config(fields: dict) -> ml_collections.ConfigDict:
