@@ -95,8 +95,8 @@ def read(root: pathlib.Path) -> scan.Scan:
 
 def _parts(base: tree.Folder) -> list[_Part]:
   """Returns the folders that are parts, or [] where that reading doesn't fit."""
-  if len(base.full) == 1 and len({p.part for p in _parts(base.full[0])}) > 1:
-    return []  # it is a folder around the parts, whatever its name
+  if len(base.full) == 1 and len({p.part for p in _parts(_end(base.full[0]))}) > 1:
+    return []  # it holds a folder around the parts, whatever its name
   named = [
     _Part(folder, found.part, _inside(folder, found.part))
     for folder in base.folders

@@ -45,22 +45,19 @@ class Folder:
     images: The files right in it that are images by their extension.
     ignored: The other files right in it.
     folders: The folders right in it, sorted by name.
+    count: Number of images in it, at any depth.
   """
 
   path: str
   images: tuple[str, ...]
   ignored: tuple[str, ...]
   folders: tuple["Folder", ...]
+  count: int
 
   @property
   def name(self) -> str:
     """Its own name."""
     return self.path.rpartition("/")[2]
-
-  @functools.cached_property
-  def count(self) -> int:
-    """Number of images in it, at any depth."""
-    return len(self.images) + sum(f.count for f in self.folders)
 
   @functools.cached_property
   def full(self) -> tuple["Folder", ...]:
@@ -111,7 +108,8 @@ def _read(root: pathlib.Path, path: str, above: frozenset[str]) -> Folder:
       found.append(inside)
     else:
       ignored.append(inside)
-  return Folder(path, tuple(found), tuple(ignored), tuple(folders))
+  count = len(found) + sum(f.count for f in folders)
+  return Folder(path, tuple(found), tuple(ignored), tuple(folders), count)
 
 
 def _is_folder(child: "os.DirEntry[str]") -> bool:
