@@ -14,7 +14,7 @@ SHA = "3ef653a3ac9c67b29b9e534fc9f40efbe3b0174b94c0d0ae7864c39250864846"
 def config(arguments="model=R14x0.5", dataset="cifar10", **fields):
   """Returns a resolved config; `length` stretches the rule's schedule."""
   given = base.get_config(arguments)
-  given.name = given.dataset = dataset
+  given.name, given.dataset = dataset.replace("/", "-"), dataset  # as configs/vtab.py has it
   length = fields.pop("length", None)
   given.update(fields)
   if length is not None:
