@@ -1,8 +1,4 @@
-"""What a run tells while it runs: `metrics.jsonl`, progress, and clu's writers where they can be.
-
-clu's metric writers and periodic actions import TensorFlow. Without it they are left out, with one
-line that says so; all else works the same.
-"""
+"""What a run tells while it runs: `metrics.jsonl`, progress, and TensorBoard's events."""
 
 import contextlib
 import functools
@@ -10,7 +6,7 @@ import json
 import pathlib
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import IO, Any, Self
 
@@ -18,7 +14,7 @@ import jax
 import tqdm
 from clu import parameter_overview as parameter_overview_lib
 
-from bit_jax import clock, files, tensorflow_import
+from bit_jax import clock, events, files
 
 METRICS = "metrics.jsonl"
 _PROFILED_FROM = 10  # steps after the first
@@ -60,18 +56,20 @@ class Reporter:
     self._clock = step_clock
     self._window = (step_clock.seconds, step_clock.steps)
     self._waited = 0.0
-    self._timed: Callable[[], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext
-    self._actions: list[Callable[[int], Any]] = []
-    self._open_clu: Callable[[], None] | None = None  # until it is open
-    self._writer: Any = None
+    self._events: events.Events | None = None  # until they are open
     self._stack = contextlib.ExitStack()
     rows = _rows_until(folder / METRICS, first_step, total_steps)
     self.evaluations = {r["step"]: r["top1"] for _, r in rows if r["kind"] == "eval"}
     if quiet:
       return
     self._metrics = self._stack.enter_context(_rewrite(folder / METRICS, rows))
-    self._open_clu = functools.partial(
-      self._import_and_open_clu, folder, log_every, first_step + _PROFILED_FROM if profile else None
+    self._open_events = functools.partial(
+      events.Events,
+      folder,
+      total_steps=total_steps,
+      log_every=log_every,
+      profiled=first_step + _PROFILED_FROM if profile else None,
+      say=self.say,
     )
     self._bar = self._stack.enter_context(
       tqdm.tqdm(
@@ -83,49 +81,19 @@ class Reporter:
       )
     )
 
-  def _require_clu(self) -> None:
-    """Opens clu's writers, unless they are open: not before the first step, which needn't wait."""
-    if self._open_clu is not None:
-      open_clu, self._open_clu = self._open_clu, None
+  def _require_events(self) -> events.Events:
+    """Opens TensorBoard's events if need be: after the first step, which needn't wait for it."""
+    if self._events is None:
       with self._clock.paused():
-        open_clu()
-
-  def _import_and_open_clu(
-    self, folder: pathlib.Path, log_every: int, profiled: int | None
-  ) -> None:
-    if "tensorflow" not in sys.modules:
-      self.say("Importing TensorFlow, for TensorBoard's events (some 8 s).")
-    try:
-      tensorflow_import.tensorflow()  # before clu imports it with its own settings
-      from clu import metric_writers, periodic_actions
-    except ImportError as e:
-      self.say(f"Without TensorBoard events and profiles: {e}.")
-      return
-    self._writer = metric_writers.AsyncWriter(metric_writers.SummaryWriter(str(folder)))
-    self._stack.callback(self._writer.close)
-    progress = periodic_actions.ReportProgress(
-      num_train_steps=self._total_steps,
-      writer=self._writer,
-      every_steps=log_every,
-      every_secs=None,
-    )
-    self._timed = lambda: progress.timed("input", wait_jax_async_dispatch=False)
-    self._actions.append(progress)
-    if profiled is not None:
-      # Not by duration: that would write nothing if the run ended within three seconds.
-      trace = periodic_actions.Profile(
-        logdir=str(folder),
-        profile_duration_ms=None,
-        first_profile=profiled,
-        every_secs=None,
-      )
-      self._actions.append(trace)
+        self._events = self._open_events()
+      self._stack.callback(self._events.close)
+    return self._events
 
   @contextlib.contextmanager
   def waiting_for_input(self) -> Iterator[None]:
     """Counts the time inside as spent on waiting for input."""
     started = time.monotonic()
-    with self._timed():
+    with self._events.waiting_for_input() if self._events else contextlib.nullcontext():
       yield
     if self._clock.is_running:  # the share is one of the time that it counts
       self._waited += time.monotonic() - started
@@ -134,9 +102,7 @@ class Reporter:
     """To be called after each step, with the number of steps done."""
     if self._quiet:
       return
-    self._require_clu()
-    for action in self._actions:
-      action(step)
+    self._require_events().step(step)
     self._bar.update(step - self._bar.n)
 
   def train_metrics(self, step: int, metrics: Mapping[str, float]) -> None:
@@ -183,9 +149,7 @@ class Reporter:
     self._metrics.write(json.dumps({"step": step, "kind": kind, **metrics}) + "\n")
     self._metrics.flush()
     self.say(told)
-    self._require_clu()
-    if self._writer is not None:
-      self._writer.write_scalars(step, {f"{kind}/{k}": v for k, v in metrics.items()})
+    self._require_events().write(step, {f"{kind}/{k}": v for k, v in metrics.items()})
 
   def __enter__(self) -> Self:
     """Returns itself."""

@@ -5,7 +5,7 @@ import difflib
 import sys
 from collections.abc import Sequence
 
-from bit_jax import commands, errors, interruption
+from bit_jax import commands, errors, interruption, tensorflow_import
 from bit_jax.data import datasets, vtab
 
 _DOCTOR = """\
@@ -92,7 +92,14 @@ def _run(args: argparse.Namespace) -> int:
 def _doctor(args: argparse.Namespace) -> int:
   names = select(args.names)
   print("Importing TensorFlow (some 8 s) ...", file=sys.stderr, flush=True)
-  from bit_jax.data import doctor
+  try:
+    with tensorflow_import.explained():
+      from bit_jax.data import doctor
+  except ImportError as e:
+    raise errors.UserError(
+      f"doctor needs tensorflow and tensorflow-datasets, which can't be imported ({e}): install "
+      f"them, or mend their versions."
+    ) from e
 
   failed = {}
   if args.download:

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
-from bit_jax import errors, paths
+from bit_jax import errors, paths, tensorflow_import
 from bit_jax.data import arrays, class_naming, datasets, folder, stream
 from bit_jax.weights import cache
 
@@ -96,7 +96,8 @@ def _version_of_file(name: str) -> str:
 
 def _open_tfds(spec: datasets.DatasetSpec, data_dir: str | None) -> Opened:
   try:
-    from bit_jax.data import host  # imports TensorFlow
+    with tensorflow_import.explained():
+      from bit_jax.data import host  # imports TensorFlow
   except ImportError as e:
     raise errors.UserError(
       f"The data set {spec.name} is read with tensorflow and tensorflow-datasets, which can't be "
