@@ -25,13 +25,13 @@ RULE_BATCH_SIZE = 512
 RULE_LEARNING_RATE = 0.003
 DECAY_FACTOR = 0.1
 MAX_SEED = 2**32 - 1  # of a larger seed, JAX's keys take the lower 32 bits
-_MAX_SIDE, _MAX_BATCH, _MAX_STEPS = 16_384, 10**6, 10**8  # beyond any memory
+MAX_SIDE, MAX_BATCH, _MAX_STEPS = 16_384, 10**6, 10**8  # beyond any memory
 _MAX_INT, _MAX_FLOAT = 2**31 - 1, 1e30
 # The least and largest values of fields: whole numbers, and others.
 _WHOLE: dict[str, tuple[float, float]] = {
   "total_steps": (1, _MAX_STEPS),  # first, as others follow from it
-  **dict.fromkeys(("resize", "crop", "test_size"), (1, _MAX_SIDE)),
-  **dict.fromkeys(("batch_size", "eval_batch_size"), (1, _MAX_BATCH)),
+  **dict.fromkeys(("resize", "crop", "test_size"), (1, MAX_SIDE)),
+  **dict.fromkeys(("batch_size", "eval_batch_size"), (1, MAX_BATCH)),
   **dict.fromkeys(("eval_every", "checkpoint_every", "log_every"), (1, _MAX_INT)),
   "shuffle_window": (1, _MAX_INT),
   "warmup_steps": (0, _MAX_STEPS),
@@ -272,7 +272,8 @@ def at_least(name: str, value: float, minimum: float) -> None:
     raise errors.UserError(f"{name} must be at least {minimum:g}, not {value!r}.")
 
 
-def _in_range(name: str, value: Any, minimum: float, maximum: float) -> None:
+def in_range(name: str, value: Any, minimum: float, maximum: float) -> None:
+  """Raises a `UserError` unless `value` is a number from `minimum` to `maximum`."""
   at_least(name, value, minimum)
   if value > maximum:
     limit = f"{maximum:,}" if type(maximum) is int else f"{maximum:g}"
@@ -288,7 +289,7 @@ def _fill_resolution(config: Any, resize: int, crop: int) -> None:
   """Fills the sizes; one alone that was set gives the other, in the rule's proportion."""
   for name in ("resize", "crop"):  # the sentence is on the one that was set
     if config[name] is not None:
-      _in_range(name, config[name], *_WHOLE[name])
+      in_range(name, config[name], *_WHOLE[name])
   if config.resize is not None and config.crop is None:
     config.crop = round(config.resize * crop / resize)
   elif config.crop is not None and config.resize is None:
@@ -332,11 +333,11 @@ def _check_numbers(config: Any) -> None:
   for name, limits in {**_WHOLE, **dict.fromkeys(given, (1, _MAX_INT))}.items():
     if type(config[name]) is not int:
       raise errors.UserError(f"{name} must be a whole number, not {config[name]!r}.")
-    _in_range(name, config[name], *limits)
+    in_range(name, config[name], *limits)
   for name, limits in _NUMBERS.items():
     if type(config[name]) not in (int, float):
       raise errors.UserError(f"{name} must be a number, not {config[name]!r}.")
-    _in_range(name, config[name], *limits)
+    in_range(name, config[name], *limits)
   if config.momentum >= 1:
     raise errors.UserError(
       f"momentum must be below 1, not {config.momentum!r}: at 1 and above, updates only grow."

@@ -8,8 +8,10 @@ prints it for a network, crop, batch and bytes that one device has.
 """
 
 import collections
+import contextlib
 import dataclasses
 import math
+import re
 import sys
 from collections.abc import Sequence
 
@@ -242,15 +244,17 @@ def table(task: Task, share: int, memory: float) -> str:
   return "\n".join([*rows, f"  of {gigabytes(memory)}, of which a tenth is left free"])
 
 
-_HELP = """Prints how much memory a training step takes on a GPU or TPU, by arithmetic.
+_FORM = "python -m bit_jax.memory MODEL CROP IMAGES BYTES [float32]"
+_HELP = f"""Prints how much memory a training step takes on a GPU or TPU, by arithmetic.
 
-  python -m bit_jax.memory MODEL CROP IMAGES BYTES [float32]
+  {_FORM}
 
   MODEL    such as BiT-M-R152x4, with 1,000 classes
   CROP     side of a training image, in pixels
   IMAGES   of a step on one device
-  BYTES    that the device has, such as 80e9
+  BYTES    that the device has, such as 80e9, 80GB or 80GiB
   float32  instead of bfloat16"""
+_BYTES = re.compile(r"([0-9][0-9_.e+]*) *(?:([kmgt]?)(i?)b?)", re.IGNORECASE)
 
 
 @numerics.fixed()
@@ -260,26 +264,51 @@ def main(argv: Sequence[str]) -> None:
   Raises:
     UserError: The command line is of another form.
   """
-  dtype = "bfloat16"
-  if set(argv[1:]) & {"-h", "--help"}:
+  given = list(argv[1:])
+  if set(given) & {"-h", "--help"}:
     print(_HELP)
     return
-  try:
-    _, name, crop, share, memory, *rest = argv
-    sizes = int(crop), int(share), float(memory)
-    if rest:
-      (dtype,) = rest
-  except ValueError as e:
-    raise errors.UserError(_HELP) from e
-  for what, size, least in zip(("CROP", "IMAGES", "BYTES"), sizes, (1, 1, 1e6), strict=True):
-    hyperrule.at_least(what, size, least)
-  if math.isinf(sizes[2]):
-    raise errors.UserError("BYTES must be a number such as 80e9, not infinite.")
+  if len(given) > 4 and given[4].isalpha() and _BYTES.fullmatch(f"1{given[4]}"):  # '80 GB'
+    given[3:5] = [f"{given[3]}{given[4]}"]
+  if not 4 <= len(given) <= 5:
+    problem = "more than five arguments" if len(given) > 5 else f"{len(given)} of four arguments"
+    raise errors.UserError(f"The command line has {problem}; its form is {_FORM}.")
+  name, crop_text, share_text, memory_text, dtype = (*given, "bfloat16")[:5]
+  crop = _whole("CROP", crop_text, hyperrule.MAX_SIDE)
+  share = _whole("IMAGES", share_text, hyperrule.MAX_BATCH)
+  memory = parse_bytes(memory_text)
   hyperrule.one_of("dtype", dtype, ("bfloat16", "float32"))
   model = models.create(name, 1000, jnp.dtype(dtype))
-  resize = sizes[0] * 16 // 15  # as the rule has it for large images
-  task = Task(model, resize, sizes[0], (resize, resize), platform="gpu")
-  print(table(task, *sizes[1:]))
+  resize = crop * 16 // 15  # as the rule has it for large images
+  task = Task(model, resize, crop, (resize, resize), platform="gpu")
+  print(table(task, share, memory))
+
+
+def parse_bytes(text: str) -> float:
+  """Returns the bytes of a text such as '80e9', '80GB' or '80GiB'.
+
+  Raises:
+    UserError: It is no number of bytes, or less than any device has.
+  """
+  if found := _BYTES.fullmatch(text.strip()):
+    number, prefix, binary = found.groups()
+    factor = (1024 if binary else 1000) ** ("kmgt".index(prefix.lower()) + 1 if prefix else 0)
+    with contextlib.suppress(ValueError):
+      if 1e6 <= (size := float(number) * factor) < math.inf:
+        return size
+  raise errors.UserError(
+    f"BYTES must be the memory of a device, such as 80e9, 80GB or 80GiB, not {text!r}."
+  )
+
+
+def _whole(name: str, text: str, maximum: int) -> int:
+  """Returns a whole number from 1 to `maximum`, or raises a `UserError`."""
+  try:
+    value = int(text)
+  except ValueError as e:
+    raise errors.UserError(f"{name} must be a whole number, not {text!r}; see {_FORM}.") from e
+  hyperrule.in_range(name, value, 1, maximum)
+  return value
 
 
 if __name__ == "__main__":

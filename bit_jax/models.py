@@ -7,7 +7,8 @@ Source: google-research/big_transfer, `bit_pytorch/models.py` and `bit_jax/model
 """
 
 import functools
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -15,7 +16,7 @@ import flax.traverse_util
 import jax
 import jax.numpy as jnp
 
-from bit_jax import architectures
+from bit_jax import architectures, commands, errors
 
 STANDARDIZE_EPSILON = 1e-10  # added to the variance, inside the square root
 GROUP_NORM_EPSILON = 1e-5
@@ -496,9 +497,20 @@ def parameter_table() -> str:
   return "\n".join(rows)
 
 
+def main(argv: Sequence[str]) -> None:
+  """Prints the table.
+
+  Raises:
+    UserError: The command line has arguments.
+  """
+  given = set(argv[1:]) - {"-h", "--help"}
+  if given:
+    raise errors.UserError(
+      f"python -m bit_jax.models takes no arguments, such as {given.pop()!r}: it prints the sizes "
+      f"of all networks."
+    )
+  print(parameter_table())
+
+
 if __name__ == "__main__":
-  import sys
-
-  from bit_jax import commands
-
-  commands.leave(commands.run(lambda _: print(parameter_table()), sys.argv))
+  commands.leave(commands.run(main, sys.argv))

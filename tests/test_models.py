@@ -1,15 +1,12 @@
 """Tests of bit_jax.models; `test_reference.py` compares whole networks with the official code."""
 
-import runpy
-import sys
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import traverse_util
 
-from bit_jax import architectures, models
+from bit_jax import architectures, errors, models
 
 CONV_SIZES = [(7, 2, 3), (7, 2, 4), (3, 2, 6), (3, 1, 6), (1, 1, 6), (1, 2, 6)]
 
@@ -273,13 +270,14 @@ def test_bfloat16_computes_close_to_float32():
   assert 1e-5 < error < 0.06
 
 
-def test_the_command_prints_the_parameter_counts(capsys, monkeypatch):
-  monkeypatch.delitem(sys.modules, "bit_jax.models")  # runpy warns of a module that is imported
-  runpy.run_module("bit_jax.models", run_name="__main__")
+def test_the_command_prints_the_parameter_counts(capsys):
+  models.main(["models"])
   lines = {line.split()[0]: line.split() for line in capsys.readouterr().out.splitlines()}
   assert lines.keys() == {"architecture", *architectures.ARCHITECTURES}
   assert "23.5" in lines["R50x1"]
   assert "928.3" in lines["R152x4"]
+  with pytest.raises(errors.UserError, match="takes no arguments, such as 'R50x1': it prints"):
+    models.main(["models", "R50x1"])
 
 
 def test_importing_the_network_imports_little_else(printed_by):
