@@ -257,7 +257,8 @@ def _look_below(reading: _Reading) -> None:
       f"parts lie above the classes, <part>/<class>/<image>: give the path of the folder that has "
       f"the parts, or give {'this folder' if one else 'these folders'} another name."
     )
-  _say_what_is_pooled(reading)
+  if not reading.faults:
+    _say_what_is_pooled(reading)
 
 
 def _is_called(folder: tree.Folder, part: str) -> bool:
