@@ -311,9 +311,9 @@ def _draw(
   chosen = _evenly(by_class)
   contact_sheet.write(
     (images.decode(found.root / e.path) for e in chosen),
-    [_printable(e.label) for e in chosen],
+    [e.label for e in chosen],
     picture,
-    title=_printable(found.root.name),
+    title=found.root.name,
     resize=resize,
     crop=crop,
   )
@@ -397,5 +397,5 @@ def _listed(
 
 
 def _printable(text: str) -> str:
-  """Replaces what no terminal or font takes: names of files needn't be text."""
+  """Replaces what no terminal takes: names of files needn't be text."""
   return text.encode("utf-8", "backslashreplace").decode()
