@@ -121,12 +121,15 @@ def later_fields() -> dict[str, Any]:
 
 
 def _defaults() -> Any:
-  """Returns the config of `configs/base.py`; an empty one where there is none."""
+  """Returns the config of `configs/base.py`; an empty one where there is none of this project."""
   try:
     from configs import base  # above this package, and not a part of its installation
-  except ImportError:
-    return ml_collections.ConfigDict()
-  return base.get_config()
+
+    config = base.get_config()
+    ours = set(config) >= _FIRST
+  except (ImportError, AttributeError, TypeError):
+    ours = False
+  return config if ours else ml_collections.ConfigDict()
 
 
 def _require_fields(config: Any) -> None:

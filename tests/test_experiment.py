@@ -1,10 +1,12 @@
 """From a config to a run: what is filled, what stays, and the name of the folder."""
 
 import re
+import types
 
 import ml_collections
 import pytest
 
+import configs
 from bit_jax import errors, experiment
 from configs import base, cifar10, npz, quickstart
 
@@ -114,6 +116,15 @@ def test_a_set_of_which_much_is_left_out_is_told_what_the_rule_says(
   for warning in warnings:
     assert warning.startswith(f"Of 50,000 training images {num_used:,} are used")
     assert said in warning
+
+
+@pytest.mark.parametrize("fields", [{"lr": 0.1}, None])
+def test_the_configs_of_another_project_are_not_taken_for_ours(monkeypatch, fields):
+  given = cifar10.get_config()
+  monkeypatch.setattr(configs, "base", types.SimpleNamespace(get_config=lambda: fields))
+  resolved, _ = experiment.resolve(given)
+  assert "lr" not in resolved
+  assert experiment.later_fields() == {}
 
 
 INCIDENTAL = {

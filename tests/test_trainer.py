@@ -22,6 +22,7 @@ from bit_jax import (
   experiment,
   interruption,
   models,
+  numerics,
   optimizer,
   parallel,
   pictures,
@@ -90,6 +91,8 @@ def test_the_folder_is_complete(finished):
   assert environment["dtype"] == "float32"
   assert environment["data"].startswith("digits of scikit-learn ")
   assert (environment["weights"], environment["weights_sha256"]) == ("none", None)
+  assert environment["order"] == order.VERSION
+  assert environment["variables"] == numerics.variables()
   assert (folder / "classes.txt").read_text().split() == list("0123456789")
   for name in ("curves.png", "augmented.png", "predictions.png", "confusion.png"):
     assert np.ptp(mpl_image.imread(folder / name)[..., :3]) > 0.9  # not blank
