@@ -24,6 +24,16 @@ def record(
     dtype: What convolutions compute in.
   """
   c, names = config, data.train.class_names
+  environment = runs.describe_environment(
+    data=data.version,
+    weights=c.weights,
+    weights_sha256=digest,
+    dtype=dtype,
+    order=order.VERSION,
+    chosen_on=data.chosen_on,
+  )
+  # First: it may refuse, and the folder stays as it was.
+  data.warnings.extend(runs.record_environment(folder, environment))
   runs.write_lines(folder / "classes.txt", names)
   if data.chosen is not None:
     chosen = {"shots": c.shots, "seed": c.seed, "of": "the training split, in its order"}
@@ -33,10 +43,6 @@ def record(
     runs.write_json(folder / "fewshot.json", chosen)
   if data.listing is not None:
     runs.write_csv(folder / "split.csv", [("path", "class", "split"), *data.listing])
-  environment = runs.describe_environment(
-    data=data.version, weights=c.weights, weights_sha256=digest, dtype=dtype, order=order.VERSION
-  )
-  data.warnings.extend(runs.record_environment(folder, environment))
   print(
     f"Training on {len(data.train):,} images of {len(names):,} classes ({data.version}), "
     f"evaluating {len(data.test):,}; {environment['num_devices']} x {environment['device']}, "
@@ -61,10 +67,16 @@ def _remarks(data: loading.Loaded) -> Iterator[str]:
   yield from (f"warning: {n:,} {why} are left out." for why, n in data.left_out.items())
   if data.origin:
     yield data.origin
+  if data.validation is not None:
+    yield (
+      f"Choosing on val ({len(data.validation):,} images); the result is the test set's "
+      f"({len(data.test):,} images)."
+    )
   yield from data.caches
   if data.train.labels is not None:
     yield classwise.balance(data.train.labels, data.train.class_names)
-  streamed = [n for n, p in (("training", data.train), ("test", data.test)) if p.examples is None]
+  parts = (("training", data.train), ("validation", data.validation), ("test", data.test))
+  streamed = [name for name, part in parts if part is not None and part.examples is None]
   if streamed:
     yield (
       f"The {' and '.join(streamed)} images are read as they are needed: decoded they would take "

@@ -53,7 +53,7 @@ def resolve(config: Any) -> tuple[Any, datasets.DatasetSpec]:
       f"one of {', '.join(datasets.NAMES)}."
     )
   config = _with_later_fields(config)
-  spec = datasets.find(config.dataset, config.protocol, config.data_path)
+  spec = datasets.find(config.dataset, config.protocol, config.data_path, val_apart=chooses(config))
   if config.shots is not None:
     hyperrule.at_least("shots", config.shots, 1)
   if config.resolution is None and spec.resolution is not None:
@@ -72,6 +72,30 @@ def resolve(config: Any) -> tuple[Any, datasets.DatasetSpec]:
 def num_examples(config: Any, spec: datasets.DatasetSpec) -> int:
   """Returns how many labelled examples are trained on: few-shot, `shots` of each class."""
   return spec.num_train if config.shots is None else config.shots * spec.num_classes
+
+
+def chooses(config: Any) -> bool:
+  """Returns whether a run chooses its weights, or its end, by its evaluations."""
+  return config.keep_best or config.patience is not None
+
+
+def choice_warnings(config: Any, spec: datasets.DatasetSpec) -> list[str]:
+  """Returns a sentence if the reported accuracy is that of images that the choice was made on.
+
+  Args:
+    config: Resolved.
+    spec: The data set.
+  """
+  if not chooses(config) or spec.num_val or spec.protocol != "final":
+    return []
+  fields = ("keep_best", config.keep_best), ("patience", config.patience is not None)
+  names = " and ".join(name for name, is_set in fields if is_set)
+  verb = "choose" if " and " in names else "chooses"
+  apart = " or add validation images," if spec.path is not None else ""
+  return [
+    f"{names} {verb} on the same images that the accuracy is of, which makes it too high: use "
+    f"protocol=select to choose,{apart} for an accuracy to report."
+  ]
 
 
 def regime_warnings(config: Any, spec: datasets.DatasetSpec, num_used: int) -> list[str]:

@@ -131,7 +131,13 @@ def summary(folder: str, result: dict[str, Any]) -> str:
   steps = f"{result['steps']:,} steps"
   if "best_step" in result:
     steps = f"step {result['best_step']:,}, the best evaluation of {steps}"
-  lines = [f"Top-1 accuracy {result['top1']:.2%} on {result['num_test']:,} images after {steps}."]
+  chosen = ""
+  if "num_val" in result:
+    chosen = f" (top-1 on the {result['num_val']:,} validation images: {result['val_top1']:.2%})"
+  part = "test images" if chosen else "images"
+  lines = [
+    f"Top-1 accuracy {result['top1']:.2%} on {result['num_test']:,} {part} after {steps}{chosen}."
+  ]
   lines += [f"Left out: {number:,} {why}." for why, number in result["left_out"].items()]
   lines += [f"warning: {warning}" for warning in result["warnings"]]
   there = runs.open_folder(folder, create=False)

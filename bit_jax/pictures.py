@@ -14,7 +14,7 @@ if TYPE_CHECKING:
   from matplotlib.axes import Axes
 
 # Blue and orange can be told apart whatever the reader's colour vision (Okabe and Ito).
-_TRAIN, _EVAL = "#0072B2", "#D55E00"
+_TRAIN, _EVAL, _VAL = "#0072B2", "#D55E00", "#009E73"
 _NAMED_CLASSES = 40
 _CAPTION_WIDTH = 18  # characters that fit above an image
 _PER_INCH = 10  # characters of a title
@@ -35,10 +35,14 @@ def curves(metrics: pathlib.Path, picture: pathlib.Path, title: str) -> None:
   rows = [json.loads(line) for line in metrics.read_text().splitlines()]
   with plots.figure(picture, (12, 3.6), dpi=120) as figure:
     loss, accuracy, rate = figure.subplots(1, 3)
-    for kind, label, style in (
+    has_val = any(row["kind"] == "val" for row in rows)
+    kinds: list[tuple[str, str, dict[str, Any]]] = [
       ("train", "training, as augmented", {"color": _TRAIN, "marker": ".", "markersize": 3}),
-      ("eval", "evaluated images", {"color": _EVAL, "marker": "o"}),
-    ):
+      ("eval", "test images" if has_val else "evaluated images", {"color": _EVAL, "marker": "o"}),
+    ]
+    if has_val:
+      kinds.insert(1, ("val", "validation images", {"color": _VAL, "marker": "s"}))
+    for kind, label, style in kinds:
       loss.plot(*_series(rows, kind, "loss"), label=label, **style)
       steps, top1 = _series(rows, kind, "top1")
       accuracy.plot(steps, [100 * v for v in top1], label=label, **style)

@@ -17,6 +17,8 @@ from clu import parameter_overview as parameter_overview_lib
 from bit_jax import clock, events, files
 
 METRICS = "metrics.jsonl"
+TEST, VAL = "eval", "val"  # kinds of evaluations: of the test images, and of a validation part
+_NAMES = {TEST: "test", VAL: "validation"}
 _PROFILED_FROM = 10  # steps after the first
 
 
@@ -24,7 +26,7 @@ class Reporter:
   """Writes a run's metrics and shows its progress; a context manager.
 
   Attributes:
-    evaluations: {step: top-1 accuracy} of the evaluations on record.
+    evaluations: {step: top-1 accuracy} of the evaluations on record that a run chooses by.
   """
 
   def __init__(
@@ -38,6 +40,7 @@ class Reporter:
     step_clock: clock.StepClock,
     profile: bool = False,
     quiet: bool = False,
+    chooses_on: str = TEST,
   ):
     """Opens the files.
 
@@ -50,6 +53,7 @@ class Reporter:
       step_clock: What the steps took.
       profile: Whether to trace five steps, from the tenth after `first_step` on.
       quiet: Writes and shows nothing, as all processes but the first do.
+      chooses_on: The kind of the evaluations that a run chooses by.
     """
     self._quiet = quiet
     self._batch_size, self._total_steps = batch_size, total_steps
@@ -58,8 +62,11 @@ class Reporter:
     self._waited = 0.0
     self._events: events.Events | None = None  # until they are open
     self._stack = contextlib.ExitStack()
+    self._chooses_on = chooses_on
     rows = _rows_until(folder / METRICS, first_step, total_steps)
-    self.evaluations = {r["step"]: r["top1"] for _, r in rows if r["kind"] == "eval"}
+    if chooses_on != TEST:  # the test images are evaluated once, at the end, and are so again
+      rows = [(text, row) for text, row in rows if row["kind"] != TEST]
+    self.evaluations = {r["step"]: r["top1"] for _, r in rows if r["kind"] == chooses_on}
     if quiet:
       return
     self._metrics = self._stack.enter_context(_rewrite(folder / METRICS, rows))
@@ -126,15 +133,19 @@ class Reporter:
     )
     self._write(step, "train", row, told)
 
-  def eval_metrics(self, step: int, metrics: Mapping[str, float], num_images: int) -> None:
-    """Writes an evaluation's means over `num_images` images."""
-    self.evaluations[step] = metrics["top1"]
+  def eval_metrics(
+    self, step: int, metrics: Mapping[str, float], num_images: int, kind: str = TEST
+  ) -> None:
+    """Writes an evaluation's means over `num_images` images of the test or validation part."""
+    if kind == self._chooses_on:
+      self.evaluations[step] = metrics["top1"]
+    part = "" if self._chooses_on == TEST else f"{_NAMES[kind]} "
     top5 = f"  top-5 {metrics['top5']:.2%}" if "top5" in metrics else ""
     told = (
-      f"step {step}: evaluated {num_images:,} images: loss {metrics['loss']:.4f}  "
+      f"step {step}: evaluated {num_images:,} {part}images: loss {metrics['loss']:.4f}  "
       f"top-1 {metrics['top1']:.2%}{top5}"
     )
-    self._write(step, "eval", metrics, told)
+    self._write(step, kind, metrics, told)
 
   def say(self, text: str) -> None:
     """Prints a line, above the progress bar if there is one."""
@@ -197,8 +208,9 @@ def _rows_until(
   lines = path.read_text().splitlines(keepends=True) if path.exists() else []
   # A line without its end is what a killed process was writing.
   rows = [(line, json.loads(line)) for line in lines if line.endswith("\n")]
-  last = ("eval", total_steps)  # a run that didn't finish makes its last evaluation again
-  return [(t, r) for t, r in rows if r["step"] <= first_step and (r["kind"], r["step"]) != last]
+  # A run that didn't finish makes its last evaluations again.
+  last = [(kind, total_steps) for kind in _NAMES]
+  return [(t, r) for t, r in rows if r["step"] <= first_step and (r["kind"], r["step"]) not in last]
 
 
 def _rewrite(path: pathlib.Path, rows: list[tuple[str, dict[str, Any]]]) -> IO:

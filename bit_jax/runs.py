@@ -126,6 +126,13 @@ def record_environment(folder: pathlib.Path, environment: Mapping[str, Any]) -> 
       f"The run in {folder} was begun by a newer version of bit_jax, with another order of the "
       f"training examples: go on with that version, or choose another --workdir."
     )
+  if earlier.get("chosen_on") != environment.get("chosen_on"):
+    before, now = (e.get("chosen_on") or "the test images" for e in (earlier, environment))
+    raise errors.UserError(
+      f"The run in {folder} was begun with keep_best and patience choosing on {before}, and would "
+      f"choose on {now} now, with other training examples: delete the folder to start anew, or "
+      f"choose another --workdir."
+    )
   for name in ("data", "weights_sha256", "dtype"):
     if earlier.get(name) != environment[name]:
       raise errors.UserError(
@@ -172,12 +179,21 @@ def order_version(folder: pathlib.Path) -> int:
   return int((read_json(folder / ENVIRONMENT) or {}).get("order", 1))  # 1 was not recorded
 
 
-def require_data(folder: pathlib.Path, version: str | None) -> None:
+def require_data(folder: pathlib.Path, version: str | None, chosen_on: str | None = None) -> None:
   """Raises a `UserError` if a run was made with another version of the data; None is not checked.
 
   A finished run's result must not be taken for that of images that have changed since.
+
+  Args:
+    folder: The run folder.
+    version: What identifies the data.
+    chosen_on: What identifies its validation part; earlier versions have not recorded it.
   """
   earlier = read_json(folder / ENVIRONMENT)
+  if version is not None and earlier is not None and "chosen_on" in earlier:
+    version = f"{version}, choosing on {chosen_on}" if chosen_on else version
+    before = earlier["chosen_on"]
+    earlier["data"] += f", choosing on {before}" if before else ""
   if version is not None and earlier is not None and earlier["data"] != version:
     raise errors.UserError(
       f"The run in {folder} was made with data {earlier['data']}, which is now {version}: delete "

@@ -85,7 +85,8 @@ def train_and_evaluate(config: Any, workdir: str, weights_at: str | None = None)
     were trained on for 'steps'; the 'seconds' that the steps took, without the first, which is
     compiled, and 'images_per_second' (None if there was no other); 'startup_seconds' from the call
     to the end of its first step (None if it took none); 'left_out', images by reason, and
-    'warnings'. With `keep_best`, 'best_step' is where the weights come from. A finished run's
+    'warnings'. With `keep_best`, 'best_step' is where the weights come from; chosen on a validation
+    part, 'val_top1' is their accuracy on its 'num_val' images. A finished run's
     result is returned without running again.
 
   Raises:
@@ -116,7 +117,7 @@ def _in_folder(
     if is_first:
       runs.record_config(folder, config.to_dict(), experiment.identity)
     if result := runs.finished(folder):
-      runs.require_data(folder, opening.version_of_path(spec))
+      runs.require_data(folder, opening.version_of_path(spec), opening.chosen_on(spec))
       if is_first:
         print(f"{folder} is finished; this is its result (delete the folder to run it again).")
       return result
@@ -125,6 +126,7 @@ def _in_folder(
       start = weights.resolve(weights_at or config.weights)
     data = loading.load(spec, config, config.resident_share * parallel.device_memory())
     data.warnings.extend(experiment.regime_warnings(config, spec, len(data.train)))
+    data.warnings.extend(experiment.choice_warnings(config, spec))
     if jax.process_count() > 1:  # they must find each other within seconds of their first try
       data = _agree_on_streams(data)
     run = _Run(
@@ -146,13 +148,16 @@ def _agree_on_streams(data: loading.Loaded) -> loading.Loaded:
 
   All processes take the same steps, but not all need have the same memory.
   """
-  parts = [data.train, data.test]
-  short = multihost_utils.process_allgather(np.array([p.examples is None for p in parts]))
-  train, test = (
+  parts = [data.train, data.test, *([] if data.validation is None else [data.validation])]
+  ours = np.array([p.examples is None for p in parts])
+  short = multihost_utils.process_allgather(ours).any(axis=0)
+  train, test, *validation = (
     dataclasses.replace(part, examples=None) if any_short else part
-    for part, any_short in zip(parts, short.any(axis=0), strict=True)
+    for part, any_short in zip(parts, short, strict=True)
   )
-  return dataclasses.replace(data, train=train, test=test)
+  return dataclasses.replace(
+    data, train=train, test=test, validation=validation[0] if validation else None
+  )
 
 
 _OLD_ORDER = (
@@ -225,6 +230,7 @@ def _train(run: _Run) -> dict[str, Any]:
       step_clock=step_clock,
       profile=c.profile,
       quiet=not run.is_first,
+      chooses_on=reporting.TEST if run.data.validation is None else reporting.VAL,
     )
     with reporter:
       with _explained_out_of_memory(_with_advice(run, _SMALLER_SET)):
@@ -285,7 +291,8 @@ def _plan(run: _Run, tell: Callable[[str], None]) -> tuple[planning.Plan, int]:
     tell=tell,
   )
   tests = dataclasses.replace(task, resize=c.test_size, crop=c.test_size, source=test_size)
-  eval_batch = planning.evaluation_batch(tests, c.eval_batch_size, len(run.data.test), budget)
+  most = max(len(run.data.test), len(run.data.during))  # both share the program
+  eval_batch = planning.evaluation_batch(tests, c.eval_batch_size, most, budget)
   return planning.agreed(plan, eval_batch)
 
 
@@ -328,6 +335,8 @@ class _Loop:
     self._clock, self._checkpoints = step_clock, checkpoints
     self._seed_key = jax.random.key(c.seed)
     self._examples, self._tests = feeds.Feed(run.data.train), feeds.Feed(run.data.test)
+    validation = run.data.validation
+    self._during = self._tests if validation is None else feeds.Feed(validation)
     self._positions = parallel.send(run.layout.astype(np.int32))
     jax.block_until_ready(state)  # it counts as memory in use
     self.plan, self._eval_batch = _plan(run, reporter.say)
@@ -486,7 +495,7 @@ class _Loop:
       self._evaluate(done)
 
   def _evaluate(self, done: int) -> _Evaluation:
-    """Evaluates every test image once, and keeps the weights if none were better."""
+    """Evaluates what weights are chosen on, and keeps the weights if none were better."""
     evaluation = self._score(done)
     means, evaluations = evaluation.means, self._reporter.evaluations
     better = means["top1"] > max(evaluations.values(), default=-1)
@@ -495,10 +504,13 @@ class _Loop:
       with self._clock.paused():
         weights.save(path, jax.device_get(self._state.params))
     # After the weights: whoever finds the record finds them too.
-    self._reporter.eval_metrics(done, means, len(evaluation.labels))
+    kind = reporting.TEST if self._run.data.validation is None else reporting.VAL
+    self._reporter.eval_metrics(done, means, len(evaluation.labels), kind)
     return evaluation
 
-  def _score(self, done: int) -> _Evaluation:
+  def _score(self, done: int, feed: feeds.Feed | None = None) -> _Evaluation:
+    """Evaluates every image once, by default those that weights are chosen on."""
+    feed = feed or self._during
     run, c = self._run, self._run.config
     self._settle()
     fewer, devices = self._eval_batch // 2, jax.device_count()
@@ -506,7 +518,7 @@ class _Loop:
     advice = less if fewer >= devices else f"a smaller --config.test_size (now {c.test_size})"
     with self._clock.paused(), _explained_out_of_memory(_with_advice(run, advice)):
       evaluation = _Evaluation(
-        *self._tests.evaluate(run.model, c.test_size, self._state.params, self._eval_batch)
+        *feed.evaluate(run.model, c.test_size, self._state.params, self._eval_batch)
       )
     if not np.isfinite(evaluation.means["loss"]):
       self._raise_not_finite(done)
@@ -520,8 +532,12 @@ class _Loop:
     evaluation = None if known else self._evaluate(done)
     with _explained_out_of_memory(_at_the_end(run)):
       best_step = self._go_back_to_best() if c.keep_best else None
-    if evaluation is None or best_step not in (None, done):
-      evaluation = self._score(done if best_step is None else best_step)
+    exported = done if best_step is None else best_step
+    if run.data.validation is not None:
+      evaluation = self._score(exported, self._tests)
+      self._reporter.eval_metrics(exported, evaluation.means, len(evaluation.labels))
+    elif evaluation is None or exported != done:
+      evaluation = self._score(exported)
     result = {
       **evaluation.means,
       "num_train": len(run.data.train),
@@ -535,6 +551,9 @@ class _Loop:
     }
     if best_step is not None:
       result["best_step"] = best_step
+    if run.data.validation is not None:
+      result["num_val"] = len(run.data.validation)
+      result["val_top1"] = self._reporter.evaluations[exported]
     if run.is_first:
       found = evaluation.predictions, evaluation.labels
       with _explained_out_of_memory(_at_the_end(run)):

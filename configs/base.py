@@ -146,8 +146,10 @@ def _add_rule(config: ml_collections.ConfigDict, values: Mapping[str, Any]) -> N
   config.random_flip = placeholder(bool)
 
   # The rule takes the last weights. `keep_best` exports those of the best evaluation instead, and
-  # `patience` ends the run after so many evaluations without a better one. Both choose by the
-  # images that are scored: for an honest figure, choose with protocol=select.
+  # `patience` ends the run after so many evaluations without a better one. Where your own images
+  # have train, val and test parts, both choose on val, the run trains on train alone, and the
+  # result is that of test. Other sets have no such part: both choose on the images that the result
+  # is of, so choose with protocol=select for an accuracy to report.
   config.keep_best = False
   config.patience = placeholder(int)
 

@@ -4,6 +4,8 @@
 
 The file holds `train_images` and `test_images` ([N, H, W, 3] or grey [N, H, W], uint8),
 `train_labels` and `test_labels` ([N] or [N, 1], 0 to classes - 1) and, if you like, `class_names`.
+Images of `val_images` with `val_labels` are never trained on: protocol=select evaluates them, and
+keep_best and patience choose on them.
 Set `--config.random_flip=False` where a mirrored image is another class,
 `--config.random_crop=False` where a part of the image isn't enough to tell (counting, positions).
 """

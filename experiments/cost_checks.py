@@ -10,11 +10,10 @@ import dataclasses
 import pathlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
 
 import ml_collections
 
-from bit_jax import architectures, errors, hyperrule
+from bit_jax import architectures, errors, experiment, hyperrule
 from bit_jax.data import datasets
 from experiments import footprint, throughput
 from experiments.benchmarks import inputs
@@ -157,7 +156,7 @@ def _of_row(known: Sequence[throughput.Measured], row: dict[str, str]) -> Made:
 def _of_folder(
   known: Sequence[throughput.Measured],
   folder: folders.Folder,
-  find_spec: Callable[[Any], datasets.DatasetSpec | None],
+  find_spec: Callable[..., datasets.DatasetSpec | None],
 ) -> Made:
   outcome, text = reading.outcome(folder)
   if outcome != "finished":
@@ -202,11 +201,12 @@ def _setting(run: reading.Run) -> throughput.Setting:
 
 
 def _footprint(
-  run: reading.Run, find_spec: Callable[[Any], datasets.DatasetSpec | None]
+  run: reading.Run, find_spec: Callable[..., datasets.DatasetSpec | None]
 ) -> tuple[float | None, float | None]:
   """Returns the operations and the bytes that a run takes; None where its config can't tell."""
   config = ml_collections.ConfigDict(run.config)
-  spec, every = find_spec(config), config.get("eval_every")
+  spec = find_spec(config, val_apart=experiment.chooses(config))
+  every = config.get("eval_every")
   if spec is None:
     return None, None
   timed = type(every) is int and every >= 1

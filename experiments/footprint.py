@@ -26,11 +26,14 @@ def flops(config: Any, spec: datasets.DatasetSpec) -> float:
     spec: The data set.
   """
   evaluations = -(-config.total_steps // config.eval_every)  # the last step's is always made
+  evaluated = evaluations * spec.num_test
+  if spec.num_val:  # the test images are evaluated once
+    evaluated = evaluations * spec.num_val + spec.num_test
   return flops_of_images(
     architectures.find(config.model),
     spec.num_classes,
     trained=(config.total_steps * config.batch_size, config.crop),
-    tested=(evaluations * spec.num_test, config.test_size),
+    tested=(evaluated, config.test_size),
   )
 
 

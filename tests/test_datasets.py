@@ -175,3 +175,23 @@ def test_imports_neither_numpy_nor_jax_nor_tensorflow(printed_by):
     "print({'numpy', 'jax', 'tensorflow'} & set(sys.modules))"
   )
   assert printed_by(code).strip() == "set()"
+
+
+def test_the_val_part_of_an_npz_is_chosen_on_or_evaluated_but_never_trained_on(tmp_path):
+  labels = {"train": np.arange(30) % 3, "val": np.arange(9) % 3, "test": np.arange(4) % 3}
+  path = str(tmp_path / "set.npz")
+  np.savez(
+    path,
+    **{f"{n}_labels": found for n, found in labels.items()},
+    **{f"{n}_images": np.zeros((len(found), 4, 4), np.uint8) for n, found in labels.items()},
+  )
+
+  def described(protocol, val_apart):
+    spec = datasets.find("npz", protocol, path, val_apart=val_apart)
+    splits = (spec.train_split, spec.val_split, spec.test_split)
+    return splits, (spec.num_train, spec.num_val, spec.num_test)
+
+  assert described("final", False) == (("train", None, "test"), (30, 0, 4))
+  assert described("final", True) == (("train", "val", "test"), (30, 9, 4))
+  for val_apart in (False, True):
+    assert described("select", val_apart) == (("train", None, "val"), (30, 0, 9))

@@ -139,3 +139,24 @@ def test_the_hash_covers_every_field_that_could_change_the_result():
   for field in config:
     changed = ml_collections.ConfigDict({**config.to_dict(), field: "something else"})
     assert (experiment.default_workdir(changed) == plain) == (field in INCIDENTAL), field
+
+
+@pytest.mark.parametrize(
+  ("arguments", "fields", "said"),
+  [
+    ("", {"keep_best": True}, "keep_best chooses on the same images that the accuracy is of"),
+    ("", {"patience": 2}, "patience chooses on the same images"),
+    ("", {"keep_best": True, "patience": 2}, "keep_best and patience choose on the same images"),
+    ("", {}, None),
+    ("protocol=select,", {"keep_best": True}, None),
+  ],
+)
+def test_a_choice_on_what_is_reported_is_a_warning(npz_path, arguments, fields, said):
+  config = npz.get_config(f"{arguments}path={npz_path}")
+  config.update(fields)
+  found = experiment.choice_warnings(*experiment.resolve(config))
+  assert len(found) == (said is not None)
+  for text in found:
+    assert text.startswith(said)
+    assert "protocol=select" in text
+    assert "add validation images" in text

@@ -1,5 +1,7 @@
 """Tests of experiments.footprint."""
 
+import dataclasses
+
 import hypothesis
 import pytest
 import running
@@ -68,3 +70,11 @@ def test_velocity_in_bfloat16_saves_a_sixth_of_the_numbers():
   config.momentum_dtype = "bfloat16"
   count = architectures.num_parameters(architectures.find("R50x1"), 10)
   assert full - footprint.disk_bytes(config, spec) == pytest.approx(2 * count)
+
+
+def test_the_test_images_are_evaluated_once_where_weights_are_chosen_on_others():
+  config, spec = experiment.resolve(cifar10.get_config("shots=10"))
+  apart = dataclasses.replace(spec, val_split="val", num_val=300)
+  image = architectures.forward_flops(architectures.find("R50x1"), 10, 128)
+  images = 3 * 500 * 512 + 5 * 300 + 10_000
+  assert footprint.flops(config, apart) == pytest.approx(images * image)

@@ -321,6 +321,63 @@ def test_the_listing_tells_what_is_left_out(folder_path, memory):
     assert after == (*before[:2], "not chosen" if skipped else before[2])
 
 
+@pytest.fixture
+def three_parts(folder_path):
+  """`folder_path` with six more images to choose on, of sizes of their own."""
+  for name in ("ant", "bee", "cat"):
+    (folder_path / "val" / name).mkdir(parents=True)
+    for i in range(2):
+      picture = np.full((30 + i, 100, 3), 10 * i, np.uint8)
+      Image.fromarray(picture).save(folder_path / "val" / name / f"{i}.png")
+  return folder_path
+
+
+@pytest.mark.parametrize("memory", [1e9, 0])
+def test_val_is_apart_where_weights_are_chosen_on_it(three_parts, memory):
+  pooled = load_folder(three_parts, memory=memory)
+  assert (len(pooled.train), pooled.validation, pooled.chosen_on) == (30, None, None)
+  assert pooled.during is pooled.test
+  for fields in ({"keep_best": True}, {"patience": 2}):
+    data = load_folder(three_parts, memory=memory, **fields)
+    assert [len(p) for p in (data.train, data.validation, data.test)] == [24, 6, 6]
+    assert (data.during, data.validation.size) == (data.validation, 8)
+    assert (data.validation.examples is None) == (memory == 0)
+    assert sorted(data.validation.labels.tolist()) == [0, 0, 1, 1, 2, 2]
+    assert data.version == pooled.version
+    assert data.chosen_on.startswith("val, sha256 ")
+    assert {(path.split("/")[0], part) for path, _, part in data.listing} == {
+      ("train", "train"),
+      ("val", "val"),
+      ("test", "test"),
+    }
+    assert_same(data.test, pooled.test)
+  select = load_folder(three_parts, "protocol=select,", memory, keep_best=True)
+  assert (len(select.train), len(select.test), select.validation) == (24, 6, None)
+
+
+@pytest.mark.parametrize("memory", [1e9, 0])
+def test_val_is_filtered_and_counted_and_no_shots_are_drawn_from_it(three_parts, memory):
+  spoil(three_parts / "val/ant/1.png")
+  with pytest.raises(errors.UserError, match="1 of 36 images can't be read"):
+    load_folder(three_parts, memory=memory, keep_best=True)
+  data = load_folder(three_parts, "on_bad_image=skip,", memory, keep_best=True, min_side=21)
+  assert data.left_out == {
+    "training images of odd size": 3,
+    "test images of odd size": 3,
+    "unreadable validation images": 1,
+  }
+  assert [len(p) for p in (data.train, data.validation, data.test)] == [21, 5, 3]
+  marked = {path: part for path, _, part in data.listing}
+  assert (marked["val/ant/1.png"], marked["val/ant/0.png"]) == ("left out", "val")
+  few = load_folder(three_parts, "on_bad_image=skip,shots=2,", memory, keep_best=True)
+  assert (len(few.train), len(few.validation)) == (6, 5)
+  assert {few.listing[i][0].split("/")[0] for i in few.chosen} == {"train"}
+  parts = [part for _, _, part in few.listing]
+  assert [parts.count(p) for p in ("train", "val", "test", "not chosen")] == [6, 5, 6, 18]
+  with pytest.raises(errors.UserError, match="All 6 validation images are left out"):
+    load_folder(three_parts, "on_bad_image=skip,", memory, keep_best=True, max_aspect=3.0)
+
+
 def test_arrays_need_no_cache(npz_path):
   config, spec = resolved(npz.get_config(f"path={npz_path}"), decoded_cache=True)
   loading.load(spec, config, 0)

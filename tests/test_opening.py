@@ -104,6 +104,60 @@ def test_fingerprints_of_arrays_cover_pixels_and_labels(npz_path):
   assert len({train.fingerprint(), *(o.fingerprint() for o in others)}) == 3
 
 
+@pytest.mark.parametrize("of_csv", [False, True])
+def test_what_weights_are_chosen_on_is_identified_within_a_version(folder_path, of_csv):
+  """Earlier versions recorded that of all images, whatever was done with val."""
+  root = pathlib.Path(folder_path)
+  if of_csv:
+    path = root / "list.csv"
+    places = dict.fromkeys(range(6), "train") | {6: "val", 7: "val", 8: "test", 9: "test"}
+    rows = [f"{c}/{i}.png,{c},{p}" for c in ("ant", "bee") for i, p in places.items()]
+    path.write_text("\n".join(["path,label,split", *rows]))
+  else:
+    path = root.parent / "parted"
+    for name, places in (("train", range(6)), ("val", (6, 7)), ("test", (8, 9))):
+      for c in ("ant", "bee"):
+        (path / name / c).mkdir(parents=True)
+        for i in places:
+          shutil.copy(root / c / f"{i}.png", path / name / c)
+
+  def opened(val_apart):
+    spec = datasets.find("folder", "final", str(path), val_apart=val_apart)
+    assert opening.chosen_on(spec) == opening.open_set(spec).chosen_on
+    return opening.open_set(spec)
+
+  pooled, apart = opened(False), opened(True)
+  assert (len(pooled.train), pooled.val, pooled.chosen_on) == (16, None, None)
+  assert (len(apart.train), len(apart.val), len(apart.test)) == (12, 4, 4)
+  assert apart.version == pooled.version
+  assert "val to choose weights on" in apart.origin
+  if of_csv:
+    path.write_text(path.read_text().replace("7.png,bee,val", "7.png,bee,train"))
+    changed = opened(True)
+    assert changed.version == apart.version
+    assert changed.chosen_on != apart.chosen_on
+
+
+def test_the_val_part_of_an_npz_is_evaluated_by_select(npz_path):
+  arrays = dict(np.load(npz_path))
+  before = opening.open_set(datasets.find("npz", "select", npz_path))
+  arrays |= {"val_images": arrays["test_images"] // 2, "val_labels": arrays["test_labels"]}
+  np.savez(npz_path, **arrays)
+  final, select, chosen = (
+    opening.open_set(datasets.find("npz", protocol, npz_path, val_apart=apart))
+    for protocol, apart in (("final", False), ("select", True), ("final", True))
+  )
+  assert [len(o.train) for o in (before, final, select, chosen)] == [16, 20, 20, 20]
+  np.testing.assert_array_equal(select.test.images, arrays["val_images"])
+  np.testing.assert_array_equal(chosen.val.images, arrays["val_images"])
+  np.testing.assert_array_equal(chosen.test.images, arrays["test_images"])
+  assert (final.val, select.val, chosen.chosen_on) == (None, None, "val")
+  assert final.version == chosen.version
+  assert select.version == f"{final.version}; its val is evaluated"  # not a fifth of train
+  assert opening.version_of_path(datasets.find("npz", "select", npz_path)) == select.version
+  assert "val is left for protocol=select, keep_best and patience" in final.origin
+
+
 @pytest.mark.slow
 def test_without_tensorflow_all_else_is_opened_and_a_tfds_set_says_what_is_missing(
   paths, printed_by

@@ -151,6 +151,15 @@ def test_the_summary_lists_what_is_there(run_folder):
   assert outcome.summary(str(run_folder), RESULT | {"best_step": 3000}).endswith(last)
 
 
+def test_the_summary_of_weights_that_were_chosen_on_val():
+  chosen = {"best_step": 3000, "num_val": 100, "val_top1": 0.5}
+  first, *_ = outcome.summary("run", RESULT | chosen).splitlines()
+  assert first == (
+    "Top-1 accuracy 98.77% on 1,234 test images after step 3,000, the best evaluation of 5,000 "
+    "steps (top-1 on the 100 validation images: 50.00%)."
+  )
+
+
 def test_the_summary_tells_what_is_special():
   special = {"best_step": 3000, "left_out": {"small images": 1500}, "warnings": ["It is old."]}
   first, left_out, warning, *_ = outcome.summary("run", RESULT | special).splitlines()

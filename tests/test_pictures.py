@@ -39,6 +39,15 @@ def test_curves_hold_the_numbers(tmp_path, saved_figures):
   assert mpl_image.imread(tmp_path / "c.png").shape[:2] == (432, 1440)
 
 
+def test_curves_tell_validation_from_test_images(tmp_path, saved_figures):
+  rows = [*ROWS, {"step": 2, "kind": "val", "loss": 3.0, "top1": 0.75}]
+  pictures.curves(write_rows(tmp_path / "m.jsonl", rows), tmp_path / "c.png", "")
+  for axes, val, test in zip(saved_figures[0].axes[:2], (3.0, 75.0), (2.5, 12.5), strict=True):
+    lines = {line.get_label(): line.get_xydata().tolist() for line in axes.lines}
+    assert lines["validation images"] == [[2, val]]
+    assert lines["test images"] == [[1, test]]
+
+
 def rates_of(saved_figures, tmp_path, values):
   """Returns the axes on which learning rates are drawn, and the numbers beside it."""
   rows = [{**ROWS[0], "step": i + 1, "learning_rate": float(v)} for i, v in enumerate(values)]

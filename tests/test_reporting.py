@@ -17,7 +17,7 @@ def with_clu(request, monkeypatch):
   return request.param
 
 
-def report(folder, first_step=0, quiet=False, total_steps=4, step_clock=None):
+def report(folder, first_step=0, quiet=False, total_steps=4, step_clock=None, **more):
   return reporting.Reporter(
     folder,
     first_step=first_step,
@@ -26,6 +26,7 @@ def report(folder, first_step=0, quiet=False, total_steps=4, step_clock=None):
     log_every=2,
     step_clock=step_clock or clock.StepClock(),
     quiet=quiet,
+    **more,
   )
 
 
@@ -106,6 +107,26 @@ def test_a_resumed_run_drops_the_rows_it_will_write_again(tmp_path):
   assert kept(2) == old[:3]
   assert kept(3) == old[:4]
   assert kept(4) == old[:5]  # the evaluation that ends a run is made again
+
+
+def test_a_run_that_chooses_on_val_keeps_these_evaluations_and_makes_that_of_test_again(
+  tmp_path, capsys
+):
+  kinds = {"chooses_on": reporting.VAL}
+  with report(tmp_path, total_steps=6, **kinds) as reporter:
+    for step, top1 in ((2, 0.25), (4, 0.5), (6, 0.125)):
+      reporter.eval_metrics(step, {"loss": 1.0, "top1": top1}, 10, reporting.VAL)
+    reporter.eval_metrics(4, {"loss": 2.0, "top1": 0.75}, 1234)
+    assert reporter.evaluations == {2: 0.25, 4: 0.5, 6: 0.125}
+  out = capsys.readouterr().out
+  assert "step 4: evaluated 10 validation images: loss 1.0000  top-1 50.00%" in out
+  assert "step 4: evaluated 1,234 test images: loss 2.0000  top-1 75.00%" in out
+  assert [(r["step"], r["kind"]) for r in rows(tmp_path)][-2:] == [(6, "val"), (4, "eval")]
+  with report(tmp_path, 6, total_steps=6, quiet=True, **kinds) as resumed:
+    assert resumed.evaluations == {2: 0.25, 4: 0.5}
+  with report(tmp_path, 6, total_steps=6, **kinds) as resumed:
+    assert resumed.evaluations == {2: 0.25, 4: 0.5}
+  assert [(r["step"], r["kind"]) for r in rows(tmp_path)] == [(2, "val"), (4, "val")]
 
 
 def test_other_processes_write_and_say_nothing(tmp_path, capsys):

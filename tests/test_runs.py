@@ -278,3 +278,34 @@ def test_a_finished_run_is_not_taken_for_one_of_other_data(tmp_path):
   runs.require_data(tmp_path, None)
   with pytest.raises(errors.UserError, match="was made with data v1, which is now v2: delete"):
     runs.require_data(tmp_path, "v2")
+
+
+VAL = "val, sha256 ab"
+
+
+@pytest.mark.parametrize(
+  ("before", "now", "said"),
+  [
+    ({}, {"chosen_on": VAL}, f"choosing on the test images, and would choose on {VAL} now"),
+    ({"chosen_on": VAL}, {"chosen_on": None}, f"choosing on {VAL}, and would choose on the test"),
+    ({"chosen_on": VAL}, {"chosen_on": "val, sha256 cd"}, "with other training examples"),
+  ],
+)
+def test_a_run_is_not_continued_where_it_would_choose_on_other_images(tmp_path, before, now, said):
+  """Without a record, an earlier version began it, which trained on the validation images too."""
+  runs.record_environment(tmp_path, {**ENVIRONMENT, **before})
+  with pytest.raises(errors.UserError, match=said):
+    runs.record_environment(tmp_path, {**ENVIRONMENT, **now})
+  runs.record_environment(tmp_path, {**ENVIRONMENT, **before})
+
+
+def test_a_finished_run_is_not_taken_for_one_that_chose_on_other_images(tmp_path):
+  for name in ("old", "new"):
+    (tmp_path / name).mkdir()
+  runs.record_environment(tmp_path / "old", ENVIRONMENT)
+  runs.require_data(tmp_path / "old", "v1", VAL)  # an earlier version's result is still found
+  runs.record_environment(tmp_path / "new", {**ENVIRONMENT, "chosen_on": VAL})
+  runs.require_data(tmp_path / "new", "v1", VAL)
+  for other in ("val, sha256 cd", None):
+    with pytest.raises(errors.UserError, match=f"was made with data v1, choosing on {VAL}, which"):
+      runs.require_data(tmp_path / "new", "v1", other)

@@ -393,6 +393,77 @@ def test_a_better_evaluation_that_is_lost_leaves_the_one_before(
   assert not list(tmp_path.glob("best*"))
 
 
+@pytest.fixture(scope="module")
+def parted(tmp_path_factory, digits):
+  """The digits as an npz file: 30 images to train on, 60 to choose on, 99 to test."""
+  path = tmp_path_factory.mktemp("parted") / "digits.npz"
+  train, test = digits
+  few = train.take(fewshot.select(train.labels, 3, 0, train.class_names))
+  parts = {"train": few, "val": test.take(np.arange(60)), "test": test.take(np.arange(60, 159))}
+  np.savez(
+    path,
+    **{f"{n}_images": e.images for n, e in parts.items()},
+    **{f"{n}_labels": e.labels for n, e in parts.items()},
+  )
+  return path, parts
+
+
+def on_parts(parted, **changes):
+  fields = {"dataset": "npz", "data_path": str(parted[0]), "shots": None, "random_flip": False}
+  return {**PATIENT, **fields, **changes}
+
+
+@pytest.fixture(scope="module")
+def chosen_on_val(tmp_path_factory, parted):
+  """The folder and result of the patient run on three parts."""
+  folder = tmp_path_factory.mktemp("on val") / "run"
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(optimizer, "learning_rates", lambda *_: RATES)
+    return folder, running.train(folder, "protocol=final", **on_parts(parted))
+
+
+def test_weights_are_chosen_on_val_and_the_result_is_that_of_test(
+  chosen_on_val, parted, digits, score
+):
+  folder, result = chosen_on_val
+  top1 = {r["step"]: r["top1"] for r in running.rows(folder, "val")}
+  best = min(top1, key=lambda step: (-top1[step], step))
+  assert list(top1) == list(range(2, best + 5, 2))  # two evaluations without a better one
+  assert max(top1.values()) > min(top1.values())
+  (tested,) = running.rows(folder, "eval")
+  assert (result["best_step"], result["val_top1"], tested["step"]) == (best, top1[best], best)
+  assert (result["num_train"], result["num_val"], result["num_test"]) == (30, 60, 99)
+  right = score(folder, digits[1], 40)[2] == digits[1].labels
+  for part, figure in ((right[:60], result["val_top1"]), (right[60:], result["top1"])):
+    assert figure == pytest.approx(part.mean(), abs=1e-7)
+  assert (tested["top1"], tested["loss"]) == (result["top1"], result["loss"])
+  assert result["warnings"] == []
+  assert json.loads((folder / "environment.json").read_text())["chosen_on"] == "val"
+  with (folder / "per_class.csv").open() as file:
+    classes = list(csv.DictReader(file))
+  expected = np.bincount(parted[1]["test"].labels, minlength=10)
+  assert [int(c["evaluated_images"]) for c in classes] == expected.tolist()
+
+
+@pytest.mark.usefixtures("no_pictures", "rates")
+def test_a_run_that_chooses_on_val_is_resumed(chosen_on_val, parted, tmp_path, monkeypatch):
+  """It is stopped before an evaluation, and dies when the test images have been evaluated."""
+  whole, expected = chosen_on_val
+  fields = on_parts(parted)
+  interrupted(6, tmp_path, "protocol=final", **fields)
+  with monkeypatch.context() as patch:
+    patch.setattr(trainer.outcome, "write", lambda *_: exit("killed"))
+    with pytest.raises(SystemExit):
+      running.train(tmp_path, "protocol=final", **fields)
+  assert len(running.rows(tmp_path, "eval")) == 1
+  result = running.train(tmp_path, "protocol=final", **fields)
+  assert timeless(result) == timeless(expected)
+  assert (tmp_path / "model.npz").read_bytes() == (whole / "model.npz").read_bytes()
+  assert [comparable(r) for r in running.rows(tmp_path)] == [
+    comparable(r) for r in running.rows(whole)
+  ]
+
+
 def timeless(result):
   times = ("seconds", "images_per_second", "startup_seconds")
   return {k: v for k, v in result.items() if k not in times}
@@ -479,6 +550,12 @@ def test_processes_stream_what_one_of_them_has_no_room_for(monkeypatch, digits):
   agreed = trainer._agree_on_streams(data)
   assert agreed.train == dataclasses.replace(train, examples=None)
   assert agreed.test.examples is digits[1]
+  assert agreed.validation is None
+  others = np.array([False, False, True])
+  monkeypatch.setattr(gather, "process_allgather", lambda ours: np.stack([ours, others]))
+  agreed = trainer._agree_on_streams(dataclasses.replace(data, validation=train))
+  assert (agreed.train, agreed.test) == (train, test)
+  assert agreed.validation == dataclasses.replace(train, examples=None)
 
 
 def test_a_run_traces_its_step_once(finished):

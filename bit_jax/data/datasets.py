@@ -54,6 +54,8 @@ class DatasetSpec:
       preset.
     class_names: Names of the classes where the label is derived or the source is a folder; None:
       those that the source itself gives.
+    val_split: Examples apart from both on which a run chooses its weights; None without such.
+    num_val: Number of these.
   """
 
   name: str
@@ -74,6 +76,8 @@ class DatasetSpec:
   pixel_scale: int = 1
   resolution: str | None = None
   class_names: tuple[str, ...] | None = None
+  val_split: str | None = None
+  num_val: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,7 +159,9 @@ _WITH_PATH = ("npz", "folder")
 NAMES = (*_TFDS, "digits", *_WITH_PATH, *(f"{_VTAB}{task}" for task in vtab.TASKS))
 
 
-def find(name: str, protocol: str, path: str | None = None) -> DatasetSpec:
+def find(
+  name: str, protocol: str, path: str | None = None, *, val_apart: bool = False
+) -> DatasetSpec:
   """Returns the description of a data set.
 
   Args:
@@ -166,6 +172,9 @@ def find(name: str, protocol: str, path: str | None = None) -> DatasetSpec:
       task trains on 1000 images, or on 800 of them with the other 200 held out.
     path: The file of an 'npz' set (its form: `arrays.load_npz`), the folder or CSV file of a
       'folder' set.
+    val_apart: Whether 'final' keeps the val part of an 'npz' or 'folder' set, where it has one
+      beside its test part, to choose weights on. Otherwise 'final' trains on that of a folder, and
+      makes no use of that of an npz file.
 
   Raises:
     UserError: An unknown name or protocol, a path that is missing or not asked for, or a faulty
@@ -178,9 +187,9 @@ def find(name: str, protocol: str, path: str | None = None) -> DatasetSpec:
       f"There is no protocol {protocol!r}; the protocols are {', '.join(PROTOCOLS)}."
     )
   if name == "npz":
-    return _npz(protocol, path)
+    return _npz(protocol, path, val_apart)
   if name == "folder":
-    return _folder(protocol, path)
+    return _folder(protocol, path, val_apart)
   if path is not None:
     raise errors.UserError(
       f"The data set {name} takes no path; only {' and '.join(_WITH_PATH)} do (got {path!r})."
@@ -260,7 +269,7 @@ def _digits(protocol: str) -> DatasetSpec:
   )
 
 
-def _npz(protocol: str, path: str | None) -> DatasetSpec:
+def _npz(protocol: str, path: str | None, val_apart: bool) -> DatasetSpec:
   if not path:
     raise errors.UserError("The data set npz needs the path of its file: path=FILE.npz.")
   from bit_jax.data import arrays  # needs numpy, which nothing else here does
@@ -268,7 +277,11 @@ def _npz(protocol: str, path: str | None) -> DatasetSpec:
   contents = arrays.describe_npz(path)
   train_split, test_split = ARRAY_SPLITS[protocol]
   num_train, num_test = len(contents.labels["train"]), len(contents.labels["test"])
-  if protocol == "select":
+  num_val = len(contents.labels.get("val", ()))
+  apart = val_apart and protocol == "final" and num_val > 0
+  if protocol == "select" and num_val:
+    train_split, test_split, num_test = "train", "val", num_val
+  elif protocol == "select":
     kept, held_out = arrays.split_for_selection(contents.labels["train"], contents.class_names)
     num_train, num_test = len(kept), len(held_out)
   return DatasetSpec(
@@ -284,10 +297,12 @@ def _npz(protocol: str, path: str | None) -> DatasetSpec:
     num_classes=len(contents.class_names),
     image_size=contents.image_size,
     fixed_size=True,
+    val_split="val" if apart else None,
+    num_val=num_val if apart else 0,
   )
 
 
-def _folder(protocol: str, path: str | None) -> DatasetSpec:
+def _folder(protocol: str, path: str | None, val_apart: bool) -> DatasetSpec:
   if not path:
     raise errors.UserError(
       "The data set folder needs the path of its images, a folder or a CSV file: "
@@ -295,7 +310,7 @@ def _folder(protocol: str, path: str | None) -> DatasetSpec:
     )
   from bit_jax.data import folder  # needs numpy and reads every file's header
 
-  contents = folder.describe(path, protocol)
+  contents = folder.describe(path, protocol, val_apart=val_apart)
   return DatasetSpec(
     name="folder",
     protocol=protocol,
@@ -310,4 +325,6 @@ def _folder(protocol: str, path: str | None) -> DatasetSpec:
     image_size=contents.image_size,
     fixed_size=contents.fixed_size,
     class_names=tuple(contents.class_names),
+    val_split=None if contents.val is None else "val",
+    num_val=0 if contents.val is None else len(contents.val),
   )

@@ -51,6 +51,8 @@ class Folder:
     class_names: Sorted, as numbers if all are; a label is an index into them.
     train: What is trained on.
     test: What is scored.
+    val: What weights are chosen on, apart from both; None without such a part.
+    pool: `train` and `val` together, in one order: what identifies the data with `test`.
     image_size: Median (height, width) in pixels over all images whose header can be read.
     fixed_size: Whether all of these are of that one size.
     origin: Sentences on how the data was read, where the split comes from and what is left out.
@@ -61,6 +63,8 @@ class Folder:
   class_names: tuple[str, ...]
   train: Listing
   test: Listing
+  val: Listing | None
+  pool: Listing
   image_size: tuple[int, int]
   fixed_size: bool
   origin: str
@@ -186,7 +190,7 @@ def find(path: str) -> scan.Scan:
   return csv_list.read(root)
 
 
-def describe(path: str, protocol: str) -> Folder:
+def describe(path: str, protocol: str, *, val_apart: bool = False) -> Folder:
   """Returns a user's images under a protocol; of the images only the headers are read.
 
   'final' trains on train and val and scores test; without a test folder val is the test set;
@@ -197,6 +201,7 @@ def describe(path: str, protocol: str) -> Folder:
   Args:
     path: A folder or a CSV, in a layout of `find`; `~` is the user's home.
     protocol: 'final' or 'select'.
+    val_apart: Whether 'final' keeps val out of training where there is a test part as well.
 
   Raises:
     UserError: There is no such folder, its layout can't be understood, it has a class without
@@ -205,16 +210,20 @@ def describe(path: str, protocol: str) -> Folder:
   found = find(path)
   for fault in faults(found):
     raise errors.UserError(fault)
-  return split(found, protocol)
+  return split(found, protocol, val_apart=val_apart)
 
 
-def split(found: scan.Scan, protocol: str) -> Folder:
+def split(found: scan.Scan, protocol: str, *, val_apart: bool = False) -> Folder:
   """Does what `describe` does for files that were scanned and in which `faults` finds nothing.
 
   Raises:
     UserError: There are too few images to split, or none that can be read.
   """
-  train, test, origin = _split(found, protocol)
+  pool, test, origin = _split(found, protocol)
+  train, val = pool, tuple(e for e in pool if val_apart and e.part == "val")
+  if val:
+    train = tuple(e for e in pool if e.part == "train")
+    origin = "As the data has it: train to train on, val to choose weights on, test to evaluate."
   class_names = _in_order({e.label for e in found.entries if e.part in ("", "train")})
   headers = read_headers(found.root, tuple(e.path for e in found.entries))
   if not len(headers.sizes):
@@ -228,6 +237,8 @@ def split(found: scan.Scan, protocol: str) -> Folder:
     class_names=class_names,
     train=_listing(train, class_names),
     test=_listing(test, class_names),
+    val=_listing(val, class_names) if val else None,
+    pool=_listing(pool, class_names),
     image_size=headers.median,
     fixed_size=bool((headers.sizes == headers.sizes[0]).all()),
     origin=" ".join([*found.notes, origin]) + _left_out(found) + _untested(test, class_names),

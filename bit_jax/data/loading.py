@@ -5,7 +5,9 @@ memory if it fits there; otherwise it stays where it is, to be streamed.
 """
 
 import dataclasses
+import itertools
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -65,6 +67,8 @@ class Loaded:
     listing: Which of the user's images are in which part (`opening.Opened`), or are 'left out' or,
       few-shot, 'not chosen'.
     caches: Sentences on the caches of decoded images.
+    validation: What weights are chosen on, apart from both; None without such a part.
+    chosen_on: What identifies it (`opening.Opened`).
   """
 
   train: Part
@@ -76,6 +80,13 @@ class Loaded:
   origin: str | None
   listing: tuple[tuple[str, str, str], ...] | None
   caches: list[str]
+  validation: Part | None = None
+  chosen_on: str | None = None
+
+  @property
+  def during(self) -> Part:
+    """What is evaluated during training: the validation part, or the test part without one."""
+    return self.test if self.validation is None else self.validation
 
 
 def load(spec: datasets.DatasetSpec, config: Any, memory: float = math.inf) -> Loaded:
@@ -91,25 +102,31 @@ def load(spec: datasets.DatasetSpec, config: Any, memory: float = math.inf) -> L
       is a tfds set and TensorFlow isn't installed.
   """
   opened = opening.open_set(spec, config.data_dir)
-  test_part = ("test", opened.test, spec.num_test)
-  warnings = _differences(spec, ("training", opened.train, spec.num_train), test_part)
-  warnings += opened.warnings
+  parts = _parts(spec, opened)
+  warnings = [*_differences(spec, *parts), *opened.warnings]
   unchecked = opened.listing is not None  # arrays can be read, and so can what tfds prepared
-  kept, left_out = choosing.usable(opened.train, "training", config, unchecked)
-  kept_tests, tests_left_out = choosing.usable(opened.test, "test", config, unchecked)
+  usable, left_out = {}, {}
+  for name, source, _ in parts:
+    usable[name], reasons = choosing.usable(source, name, config, unchecked)
+    left_out.update(reasons)
+  kept = usable["training"]
   if not opened.prepared:
     choosing.require_all_classes(opened.train.read_labels(), kept, opened.train.class_names)
-  listing = _marked(opened.listing, "left out", kept, len(opened.train) + kept_tests)
+  listing = _marked(opened.listing, "left out", parts, usable)
   chosen = None
   if config.shots is not None:
     chosen = kept = choosing.few_shot(opened.train, kept, config.shots, config.seed)
-    tests = np.arange(len(opened.train), len(opened.train) + len(opened.test))
-    listing = _marked(listing, "not chosen", chosen, tests)
+    everything = {name: np.arange(len(source)) for name, source, _ in parts}
+    listing = _marked(listing, "not chosen", parts, {**everything, "training": chosen})
   train_size, test_size = host_sizes(spec, config)
   reader = _Reader(config, spec.image_size, memory, opened)
   train = reader.read(opened.train, kept, train_size, "training")
-  test = reader.read(opened.test, kept_tests, test_size, "test")
-  choosing.require_readable(reader.unreadable, len(train) + len(test))
+  validation = None
+  if opened.val is not None:  # before the test set: it is evaluated more often
+    validation = reader.read(opened.val, usable["validation"], test_size, "validation")
+  test = reader.read(opened.test, usable["test"], test_size, "test")
+  tried = len(train) + len(test) + (0 if validation is None else len(validation))
+  choosing.require_readable(reader.unreadable, tried)
   if opened.shuffled and chosen is None:  # a subset is in the order of its classes
     train = dataclasses.replace(train, window=config.shuffle_window)
   return Loaded(
@@ -117,12 +134,23 @@ def load(spec: datasets.DatasetSpec, config: Any, memory: float = math.inf) -> L
     test=test,
     version=opened.version,
     chosen=chosen,
-    left_out=left_out | tests_left_out,
+    left_out=left_out,
     warnings=warnings,
     origin=opened.origin,
     listing=listing,
     caches=reader.caches,
+    validation=validation,
+    chosen_on=opened.chosen_on,
   )
+
+
+_PartOfSet = tuple[str, opening.Source, int]  # name in messages, examples, the number expected
+
+
+def _parts(spec: datasets.DatasetSpec, opened: opening.Opened) -> list[_PartOfSet]:
+  """Returns the parts of a set in the order of its listing."""
+  parts = [("training", opened.train, spec.num_train), ("test", opened.test, spec.num_test)]
+  return parts if opened.val is None else [*parts, ("validation", opened.val, spec.num_val)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -258,26 +286,33 @@ class _Reader:
 
 
 def _marked(
-  listing: tuple[tuple[str, str, str], ...] | None, why: str, *used: np.ndarray
+  listing: tuple[tuple[str, str, str], ...] | None,
+  why: str,
+  parts: Sequence[_PartOfSet],
+  used: Mapping[str, np.ndarray],
 ) -> tuple[tuple[str, str, str], ...] | None:
   """Returns the listing with a reason in place of the part of images that are not used.
 
   Args:
     listing: As in `opening.Opened`.
     why: The reason; one that stands there already is kept.
-    *used: Indices into the listing.
+    parts: In the order of the listing.
+    used: Of each part, the indices of those that are.
   """
   if listing is None:
     return None
-  indices = set(np.concatenate(used).tolist())
-  parts = ("train", "test")
+  lengths = [len(source) for _, source, _ in parts]
+  starts = itertools.accumulate(lengths, initial=0)
+  offsets = zip(parts, starts, strict=False)
+  indices = {start + i for (name, _, _), start in offsets for i in used[name].tolist()}
+  names = ("train", "test", "val")
   return tuple(
-    (path, name, part if i in indices or part not in parts else why)
+    (path, name, part if i in indices or part not in names else why)
     for i, (path, name, part) in enumerate(listing)
   )
 
 
-def _differences(spec: datasets.DatasetSpec, *parts: tuple[str, opening.Source, int]) -> list[str]:
+def _differences(spec: datasets.DatasetSpec, *parts: _PartOfSet) -> list[str]:
   """Returns what is otherwise than the rule was told.
 
   Args:

@@ -1,6 +1,7 @@
-"""The two parts of a data set as sources, whatever it is: arrays, files, or prepared by tfds."""
+"""The parts of a data set as sources, whatever it is: arrays, files, or prepared by tfds."""
 
 import dataclasses
+import functools
 import hashlib
 from importlib import metadata
 from typing import Protocol
@@ -44,8 +45,10 @@ class Opened:
     origin: Sentences on how the user's images were split and on what isn't used; None where there
       is nothing to say.
     warnings: Sentences on what may be a mistake in the data.
-    listing: (path, class, 'train' or 'test') of each of the user's images, in the order of the
-      examples; None for other sets.
+    listing: (path, class, 'train', 'test' or 'val') of each of the user's images, part by part in
+      this order, each in the order of its examples; None for other sets.
+    val: What weights are chosen on, apart from both; None without such a part.
+    chosen_on: What identifies these examples within the data; None likewise.
   """
 
   train: Source
@@ -56,6 +59,8 @@ class Opened:
   origin: str | None = None
   warnings: tuple[str, ...] = ()
   listing: tuple[tuple[str, str, str], ...] | None = None
+  val: Source | None = None
+  chosen_on: str | None = None
 
 
 def open_set(spec: datasets.DatasetSpec, data_dir: str | None = None) -> Opened:
@@ -85,8 +90,26 @@ def version_of_path(spec: datasets.DatasetSpec) -> str | None:
     return _open_folder(spec).version
   if spec.source == "npz":
     assert spec.path is not None
-    return _version_of_file(spec.path)
+    return _version_of_npz(spec)
   return None
+
+
+def chosen_on(spec: datasets.DatasetSpec) -> str | None:
+  """Returns what identifies the examples that weights are chosen on; None without such a part.
+
+  Raises:
+    UserError: They are gone or faulty.
+  """
+  if spec.source == "folder" and spec.val_split is not None:
+    return _open_folder(spec).chosen_on
+  return spec.val_split
+
+
+def _version_of_npz(spec: datasets.DatasetSpec) -> str:
+  assert spec.path is not None
+  # Earlier versions evaluated a part of train instead, and must not be taken for this.
+  evaluated = "; its val is evaluated" if spec.test_split == "val" else ""
+  return f"{_version_of_file(spec.path)}{evaluated}"
 
 
 def _version_of_file(name: str) -> str:
@@ -112,18 +135,26 @@ def _open_tfds(spec: datasets.DatasetSpec, data_dir: str | None) -> Opened:
 
 def _open_folder(spec: datasets.DatasetSpec) -> Opened:
   assert spec.path is not None
-  contents = folder.describe(spec.path, spec.protocol)
-  train = folder.Files(contents, contents.train)
-  test = folder.Files(contents, contents.test)
-  digest = hashlib.sha256((train.identity() + test.identity()).encode()).hexdigest()
-  version = f"{contents.root.name}, sha256 {digest[:16]}"
-  listing = tuple(
-    (path, contents.class_names[label], part)
-    for part, files in (("train", contents.train), ("test", contents.test))
-    for path, label in zip(files.paths, files.labels, strict=True)
-  )
+  contents = folder.describe(spec.path, spec.protocol, val_apart=spec.val_split is not None)
+  test, pool = folder.Files(contents, contents.test), folder.Files(contents, contents.pool)
+  val = None if contents.val is None else folder.Files(contents, contents.val)
+  digest = hashlib.sha256((pool.identity() + test.identity()).encode()).hexdigest()
+  parts = [("train", contents.train), ("test", contents.test)]
+  if contents.val is not None:
+    parts.append(("val", contents.val))
   return Opened(
-    train, test, version, origin=contents.origin, warnings=contents.warnings, listing=listing
+    train=folder.Files(contents, contents.train),
+    test=test,
+    version=f"{contents.root.name}, sha256 {digest[:16]}",
+    origin=contents.origin,
+    warnings=contents.warnings,
+    listing=tuple(
+      (path, contents.class_names[label], part)
+      for part, files in parts
+      for path, label in zip(files.paths, files.labels, strict=True)
+    ),
+    val=val,
+    chosen_on=None if val is None else f"val, sha256 {val.identity()[:16]}",
   )
 
 
@@ -138,15 +169,33 @@ def _open_arrays(spec: datasets.DatasetSpec) -> Opened:
 def _open_npz(spec: datasets.DatasetSpec) -> Opened:
   assert spec.path is not None
   contents = arrays.describe_npz(spec.path)
-  train, test = (arrays.read_npz(spec.path, contents, part) for part in ("train", "test"))
-  remarks = list(contents.remarks)
+  read = functools.partial(arrays.read_npz, spec.path, contents)
+  train, val = read("train"), read("val") if spec.val_split else None
+  if spec.test_split == "val":
+    test = read("val")
+  else:
+    train, test = _under_protocol(spec, train, read("test"))
+  origin = list(contents.remarks)
   if "val" in contents.labels:
-    remarks.append("The images of val_images are neither trained on nor evaluated.")
+    origin.insert(0, f"As the file has it: {_npz_origin(spec)}.")
   return Opened(
-    *_under_protocol(spec, train, test),
-    _version_of_file(spec.path),
-    origin=" ".join(remarks) or None,
+    train=train,
+    test=test,
+    version=_version_of_npz(spec),
+    origin=" ".join(origin) or None,
     warnings=contents.warnings,
+    val=val,
+    chosen_on=spec.val_split,
+  )
+
+
+def _npz_origin(spec: datasets.DatasetSpec) -> str:
+  if spec.test_split == "val":
+    return "train to train on, val to evaluate; test is left for protocol=final"
+  if spec.val_split:
+    return "train to train on, val to choose weights on, test to evaluate"
+  return (
+    "train to train on, test to evaluate; val is left for protocol=select, keep_best and patience"
   )
 
 

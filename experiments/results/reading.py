@@ -220,15 +220,19 @@ def _is(raw: Mapping[str, Any], name: str, kind: str) -> bool:
   return (fields.whole if kind == _INT else fields.number)(value) is not None
 
 
-def spec_finder() -> Callable[[Any], datasets.DatasetSpec | None]:
-  """Returns a function from a config to its data set, or None where that can't be found."""
+def spec_finder() -> Callable[..., datasets.DatasetSpec | None]:
+  """Returns a function from a config to its data set, or None where that can't be found.
+
+  It also takes `val_apart`, whether the run chose on a validation part (`datasets.find`).
+  """
   known: dict[tuple[Any, ...], datasets.DatasetSpec | None] = {}
 
-  def find(config: Any) -> datasets.DatasetSpec | None:
-    key = (config.dataset, config.protocol, config.get("data_path"))
+  def find(config: Any, *, val_apart: bool = False) -> datasets.DatasetSpec | None:
+    described = (config.dataset, config.protocol, config.get("data_path"))
+    key = (*described, val_apart)
     if key not in known:
       try:
-        known[key] = datasets.find(*key)
+        known[key] = datasets.find(*described, val_apart=val_apart)
       except (ValueError, OSError, TypeError):  # a mistake, or a path that isn't one here
         known[key] = None
     return known[key]
@@ -236,7 +240,7 @@ def spec_finder() -> Callable[[Any], datasets.DatasetSpec | None]:
   return find
 
 
-def read(folder: folders.Folder, find_spec: Callable[[Any], datasets.DatasetSpec | None]) -> Run:
+def read(folder: folders.Folder, find_spec: Callable[..., datasets.DatasetSpec | None]) -> Run:
   """Returns the run of a folder with a result; `start` and `dataset` are made clear later.
 
   Raises:
@@ -253,7 +257,7 @@ def read(folder: folders.Folder, find_spec: Callable[[Any], datasets.DatasetSpec
   environment = folder.contents.get(runs.ENVIRONMENT, {})
   sweep = folder.contents.get(ledger.SWEEP, {})
   label = _label(sweep)
-  spec = find_spec(config)
+  spec = find_spec(config, val_apart="num_val" in result)  # earlier versions trained on it too
   facts = _facts(config, spec, num_train)
   recipe, rule = recipes.recipe_of(config, facts, fields.text(environment.get("dtype")) or None)
   expected = None if spec is None else (experiment.num_examples(config, spec), spec.num_test)
