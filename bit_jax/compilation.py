@@ -6,6 +6,7 @@ JAX_ENABLE_COMPILATION_CACHE=0 turns it off.
 """
 
 import contextlib
+import glob
 import os
 import pathlib
 import re
@@ -24,6 +25,12 @@ _SUFFIX = "-cache"  # JAX's
 _TROUBLE = re.compile(
   r"Error (reading|writing) persistent compilation cache entry for '([^']*)': (.*)", re.DOTALL
 )
+_REMARKS = {
+  "reading": "A program that was kept in {folder} can't be loaded ({reason}). Such programs are "
+  "deleted and compiled again. If this happens at every start, machines of different kinds may "
+  "share the folder: give each its own by JAX_COMPILATION_CACHE_DIR.",
+  "writing": "Compiled programs can't be kept in {folder} ({reason}).",
+}
 # Every program is kept: a run has some ten small ones, each compiled in longer than it is loaded.
 _THRESHOLDS = {
   "jax_persistent_cache_min_compile_time_secs": 0,
@@ -34,8 +41,8 @@ _THRESHOLDS = {
 def keep() -> str | None:
   """Has JAX keep what it compiles from now on, and load what was kept.
 
-  To be called once, before the first computation. Entries that can't be read are deleted and
-  compiled anew, without a word; of several processes only the first writes.
+  To be called once, before the first computation. Programs that can't be loaded are deleted and
+  compiled again, which is printed once; of several processes only the first writes.
 
   Returns:
     A sentence if the folder can't be used, which costs nothing but time; else None.
@@ -82,18 +89,47 @@ def limit(folder: pathlib.Path, max_bytes: int) -> None:
 def _catch_warnings(folder: pathlib.Path) -> None:
   """Deals with JAX's warnings of the cache, which it raises before it compiles the program."""
   show_others = warnings.showwarning
-  told: list[str] = []
+  told: set[str] = set()
 
   def show(message: Warning | str, *args: Any, **kwargs: Any) -> None:
     trouble = _TROUBLE.match(str(message))
     if trouble is None:
       show_others(message, *args, **kwargs)
-    elif trouble[1] == "reading":  # JAX would not write in the place of a damaged entry
-      for path in folder.glob(f"{trouble[2]}-*{_SUFFIX}"):
-        with contextlib.suppress(OSError):
-          path.unlink()
-    elif not told:
-      told.append(str(message))
-      print(f"Compiled programs can't be kept in {folder} ({trouble[3]}).", file=sys.stderr)
+      return
+    kind, name, reason = trouble.groups()
+    if kind == "reading":  # JAX would not write in the place of a damaged entry
+      _delete(folder, name)
+    if kind not in told:
+      told.add(kind)
+      print(_REMARKS[kind].format(folder=folder, reason=_short(reason)), file=sys.stderr)
 
+  # Python shows a warning of the same text once, and the programs of all steps have one name.
+  warnings.filterwarnings("always", message=_TROUBLE.pattern, category=UserWarning)
   warnings.showwarning = show
+
+
+def _delete(folder: pathlib.Path, name: str) -> None:
+  """Deletes the entry that JAX is reading; all of the program's name if that isn't known."""
+  key = _key_being_read()
+  entries = folder.glob(f"{glob.escape(name)}*{_SUFFIX}") if key is None else [folder / key]
+  for path in entries:
+    with contextlib.suppress(OSError):
+      path.unlink()
+
+
+def _key_being_read() -> str | None:
+  """Returns the file name of the entry that a caller of this function is reading.
+
+  JAX's warning names the program only.
+  """
+  frame = sys._getframe()
+  while frame.f_back is not None:
+    frame = frame.f_back
+    if isinstance(key := frame.f_locals.get("cache_key"), str):
+      return f"{key}{_SUFFIX}"
+  return None
+
+
+def _short(reason: str) -> str:
+  line = " ".join(reason.split())
+  return line if len(line) <= 200 else f"{line[:200]} ..."

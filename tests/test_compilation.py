@@ -19,7 +19,8 @@ counts = collections.Counter()
 jax.monitoring.register_event_listener(lambda name, **_: counts.update([name.split("/")[-1]]))
 remark = compilation.keep()
 images = np.zeros((5, 2, 2, 3), np.uint8)
-parallel.ResidentSet(images, np.arange(5)).take(np.array([[1, 2], [3, 4]]))
+for n in (5, 4):  # two programs of the same name
+  parallel.ResidentSet(images[:n], np.arange(n)).take(np.array([[1, 2], [3, 0]]))
 print(json.dumps({
   "remark": remark,
   "requests": counts["compile_requests_use_cache"],
@@ -40,8 +41,7 @@ def small(cache, **environment):
     text=True,
     check=True,
   )
-  assert done.stderr == ""
-  return json.loads(done.stdout)
+  return {**json.loads(done.stdout), "stderr": done.stderr}
 
 
 def entries(folder):
@@ -59,14 +59,21 @@ def test_without_a_home_folder_a_sentence_says_what_to_set(no_home):
 def test_a_program_is_compiled_once_and_again_where_its_entry_is_damaged(tmp_path):
   folder = tmp_path / "compiled"
   first = small(tmp_path)
-  assert first["requests"] > first["loaded"] == 0
-  assert small(tmp_path)["loaded"] == first["requests"]
-  written = {p: p.stat().st_size for p in entries(folder)}
-  for path in written:
-    path.write_bytes(path.read_bytes()[:100])
-  assert small(tmp_path)["loaded"] == 0
-  assert {p: p.stat().st_size for p in entries(folder)}.keys() == written.keys()
-  assert small(tmp_path)["loaded"] == first["requests"]
+  requests = first["requests"]
+  assert requests > first["loaded"] == 0
+  written = entries(folder)
+  assert len({path.name.partition("-")[0] for path in written}) < len(written) == requests
+  for damaged in (written[:1], written):
+    for path in damaged:
+      path.write_bytes(path.read_bytes()[:100])
+    again = small(tmp_path)
+    assert again["loaded"] == requests - len(damaged)  # the others stay
+    (sentence,) = again["stderr"].splitlines()
+    assert sentence.startswith(f"A program that was kept in {folder} can't be loaded (")
+    assert "deleted and compiled again" in sentence
+    assert entries(folder) == written
+  last = small(tmp_path)
+  assert (last["loaded"], last["stderr"]) == (requests, "")
 
 
 @pytest.mark.slow
@@ -76,7 +83,9 @@ def test_where_programs_can_not_be_kept_they_run_all_the_same(tmp_path):
   assert re.fullmatch(
     r"Compiled programs can't be kept in .*file/compiled \(.*\): .*", said["remark"]
   )
-  assert small(tmp_path / "off", JAX_ENABLE_COMPILATION_CACHE="0")["remark"] is None
+  assert said["stderr"] == ""
+  off = small(tmp_path / "off", JAX_ENABLE_COMPILATION_CACHE="0")
+  assert (off["remark"], off["stderr"]) == (None, "")
   assert not (tmp_path / "off").exists()
   own = tmp_path / "own"
   assert small(tmp_path / "unused", JAX_COMPILATION_CACHE_DIR=str(own))["remark"] is None
