@@ -16,7 +16,7 @@ import flax.traverse_util
 import jax
 import jax.numpy as jnp
 
-from bit_jax import architectures, commands, errors
+from bit_jax import architectures, errors
 
 STANDARDIZE_EPSILON = 1e-10  # added to the variance, inside the square root
 GROUP_NORM_EPSILON = 1e-5
@@ -513,4 +513,6 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
+  from bit_jax import commands  # the network alone needs no ml_collections
+
   commands.leave(commands.run(main, sys.argv))
