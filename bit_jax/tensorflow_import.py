@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator
 from types import ModuleType
 
-from bit_jax import errors
+from bit_jax import errors, matplotlib_import
 
 
 def tensorflow() -> ModuleType:
@@ -16,7 +16,8 @@ def tensorflow() -> ModuleType:
   """
   os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
   os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # else it prints that they are on
-  import tensorflow as tf
+  with matplotlib_import.settled():  # Keras imports it
+    import tensorflow as tf
 
   for kind in ("GPU", "TPU"):
     tf.config.set_visible_devices([], kind)
