@@ -147,14 +147,21 @@ def parse(flag_values: flags.FlagValues, argv: Sequence[str]) -> None:
 
 
 def define_config(flag_values: flags.FlagValues, argv: Sequence[str]) -> flags.FlagHolder[Any]:
-  """Defines `--config=FILE[:key=value,...]` with `--config.field=value` overrides."""
-  holder = config_flags.DEFINE_config_file(
-    "config",
-    None,
-    "the config file, with arguments after a colon",
-    flag_values=flag_values,
-    sys_argv=list(argv),
-  )
+  """Defines `--config=FILE[:key=value,...]` with `--config.field=value` overrides.
+
+  Raises:
+    UserError: A file of flags can't be opened.
+  """
+  try:
+    holder = config_flags.DEFINE_config_file(
+      "config",
+      None,
+      "the config file, with arguments after a colon",
+      flag_values=flag_values,
+      sys_argv=list(argv),
+    )
+  except flags.CantOpenFlagFileError as e:  # of --flagfile, which absl itself defines
+    raise errors.UserError(f"{one_line(e).removeprefix('ERROR:: ')}.") from e
   flag_values["config"].parser = _ConfigFileParser()
   return holder
 

@@ -50,23 +50,35 @@ def keep() -> str | None:
   settings: Any = jax.config  # it declares none of its own
   if not settings.jax_enable_compilation_cache:
     return None
-  if settings.jax_compilation_cache_dir is None:
+  named = settings.jax_compilation_cache_dir
+  if named and "://" not in named and (trouble := _unusable(pathlib.Path(named), write=False)):
+    settings.update("jax_compilation_cache_dir", None)
+    return trouble
+  if not named:
     try:
       folder = cache.directory() / "compiled"
     except errors.UserError as e:
       return f"Compiled programs aren't kept: each run compiles anew. {e}"
-    try:
-      folder.mkdir(parents=True, exist_ok=True)
-      with tempfile.TemporaryFile(dir=folder):
-        pass
-    except OSError as e:
-      return f"Compiled programs can't be kept in {folder} ({e.strerror}): each run compiles anew."
+    if trouble := _unusable(folder, write=True):
+      return trouble
     limit(folder, MAX_BYTES)
     settings.update("jax_compilation_cache_dir", str(folder))
   for name, value in _THRESHOLDS.items():
     if name.upper() not in os.environ:
       settings.update(name, value)
   _catch_warnings(pathlib.Path(settings.jax_compilation_cache_dir))
+  return None
+
+
+def _unusable(folder: pathlib.Path, write: bool) -> str | None:
+  """Returns a sentence if a folder can't be made or, with `write`, written into."""
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+    if write:
+      with tempfile.TemporaryFile(dir=folder):
+        pass
+  except OSError as e:
+    return f"Compiled programs can't be kept in {folder} ({e.strerror}): each run compiles anew."
   return None
 
 

@@ -116,7 +116,8 @@ def _add_task(config: ml_collections.ConfigDict, values: Mapping[str, Any]) -> N
   config.data_dir = placeholder(str)
   config.protocol = values["protocol"]
   config.shots = placeholder(int)  # images of each class; left open: all
-  config.seed = values["seed"]  # of the subset, the order, crops, flips, MixUp, and random weights
+  # Of the subset, the order, crops, flips, MixUp, and random weights: from 0 to 2**32 - 1.
+  config.seed = values["seed"]
 
   # Which images are left out, of training and test alike.
   config.min_side = 0  # pixels; images with a shorter side are
