@@ -39,6 +39,7 @@ def run(capsys, *argv):
     ([CIFAR10, "--bogus"], ["bogus"]),
     ([CIFAR10, "--bogus=3"], ["bogus"]),
     ([CIFAR10, "--dry_run=perhaps"], ["dry_run", "perhaps"]),
+    ([CIFAR10, "--workdir", "--dry_run"], ["--workdir needs a folder, not '--dry_run'"]),
     ([CIFAR10, "--flagfile=nowhere"], ["Unable to open flagfile", "nowhere"]),
     ([CIFAR10, "stray"], ["What is 'stray'?", "two dashes"]),
     ([f"{CIFAR10}:shotz=5"], ["no config argument 'shotz'", "did you mean shots?"]),
