@@ -1,6 +1,5 @@
 """Pictures of a run: its curves, and sheets of images with captions."""
 
-import json
 import pathlib
 from collections import Counter
 from collections.abc import Sequence
@@ -8,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bit_jax import plots
+from bit_jax import metrics_log, plots
 
 if TYPE_CHECKING:
   from matplotlib.axes import Axes
@@ -32,7 +31,7 @@ def curves(metrics: pathlib.Path, picture: pathlib.Path, title: str) -> None:
     picture: The PNG file to write.
     title: Above the picture.
   """
-  rows = [json.loads(line) for line in metrics.read_text().splitlines()]
+  rows = sorted((row for _, row in metrics_log.read(metrics).rows), key=lambda row: row["step"])
   with plots.figure(picture, (12, 3.6), dpi=120) as figure:
     loss, accuracy, rate = figure.subplots(1, 3)
     has_val = any(row["kind"] == "val" for row in rows)

@@ -14,7 +14,7 @@ import jax
 import tqdm
 from clu import parameter_overview as parameter_overview_lib
 
-from bit_jax import clock, events, files
+from bit_jax import clock, events, files, metrics_log
 
 METRICS = "metrics.jsonl"
 TEST, VAL = "eval", "val"  # kinds of evaluations: of the test images, and of a validation part
@@ -63,7 +63,8 @@ class Reporter:
     self._events: events.Events | None = None  # until they are open
     self._stack = contextlib.ExitStack()
     self._chooses_on = chooses_on
-    rows = _rows_until(folder / METRICS, first_step, total_steps)
+    read = metrics_log.read(folder / METRICS)
+    rows = _rows_until(read.rows, first_step, total_steps)
     if chooses_on != TEST:  # the test images are evaluated once, at the end, and are so again
       rows = [(text, row) for text, row in rows if row["kind"] != TEST]
     self.evaluations = {r["step"]: r["top1"] for _, r in rows if r["kind"] == chooses_on}
@@ -87,6 +88,12 @@ class Reporter:
         disable=not sys.stderr.isatty(),
       )
     )
+    if read.damaged:
+      lines = "line" if read.damaged == 1 else "lines"
+      self.say(
+        f"warning: {METRICS} had {read.damaged} damaged {lines}, as after a power cut: what could "
+        f"be read is kept."
+      )
 
   def _require_events(self) -> events.Events:
     """Opens TensorBoard's events if need be: after the first step, which needn't wait for it."""
@@ -153,6 +160,11 @@ class Reporter:
       tqdm.tqdm.write(text, file=sys.stdout)
       sys.stdout.flush()
 
+  def sync(self) -> None:
+    """Waits until the rows are on the disk: a checkpoint that counts on them comes after them."""
+    if not self._quiet:
+      files.sync(self._metrics)
+
   def _write(self, step: int, kind: str, metrics: Mapping[str, float], told: str) -> None:
     """Records the metrics, tells of them, and only then sees to TensorBoard's events."""
     if self._quiet:
@@ -183,7 +195,8 @@ def parameter_overview(params: Mapping[str, Any], path: pathlib.Path) -> str:
     params: Parameter tree of `models.ResNetV2`.
     path: The text file to write.
   """
-  path.write_text(parameter_overview_lib.get_parameter_overview(params) + "\n")
+  text = parameter_overview_lib.get_parameter_overview(params) + "\n"
+  path.write_text(text, encoding="utf-8")
   rows = [(name, jax.tree.leaves(part)) for name, part in params.items()]
   rows.append(("total", jax.tree.leaves(params)))
   return "\n".join(
@@ -202,12 +215,9 @@ def format_seconds(seconds: float) -> str:
 
 
 def _rows_until(
-  path: pathlib.Path, first_step: int, total_steps: int
+  rows: list[tuple[str, dict[str, Any]]], first_step: int, total_steps: int
 ) -> list[tuple[str, dict[str, Any]]]:
-  """Returns the lines of a metrics file that a resumed run will not write again, parsed beside."""
-  lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-  # A line without its end is what a killed process was writing.
-  rows = [(line, json.loads(line)) for line in lines if line.endswith("\n")]
+  """Returns the rows of a metrics file that a resumed run will not write again."""
   # A run that didn't finish makes its last evaluations again.
   last = [(kind, total_steps) for kind in _NAMES]
   return [(t, r) for t, r in rows if r["step"] <= first_step and (r["kind"], r["step"]) not in last]
@@ -216,5 +226,5 @@ def _rows_until(
 def _rewrite(path: pathlib.Path, rows: list[tuple[str, dict[str, Any]]]) -> IO:
   """Makes the file hold these lines alone, and opens it to append."""
   with files.replacing(path) as temporary:
-    temporary.write_text("".join(line for line, _ in rows))
-  return path.open("a")
+    temporary.write_text("".join(line for line, _ in rows), encoding="utf-8")
+  return path.open("a", encoding="utf-8")

@@ -4,6 +4,7 @@ import contextlib
 import csv
 import datetime
 import json
+import os
 import pathlib
 import platform
 import subprocess
@@ -193,11 +194,11 @@ def require_data(folder: pathlib.Path, version: str | None, chosen_on: str | Non
   if version is not None and earlier is not None and "chosen_on" in earlier:
     version = f"{version}, choosing on {chosen_on}" if chosen_on else version
     before = earlier["chosen_on"]
-    earlier["data"] += f", choosing on {before}" if before else ""
-  if version is not None and earlier is not None and earlier["data"] != version:
+    earlier["data"] = f"{earlier.get('data')}" + (f", choosing on {before}" if before else "")
+  if version is not None and earlier is not None and earlier.get("data") != version:
     raise errors.UserError(
-      f"The run in {folder} was made with data {earlier['data']}, which is now {version}: delete "
-      f"the folder to start anew, or choose another --workdir."
+      f"The run in {folder} was made with data {earlier.get('data')}, which is now {version}: "
+      f"delete the folder to start anew, or choose another --workdir."
     )
 
 
@@ -227,21 +228,32 @@ def describe_environment(**more: Any) -> dict[str, Any]:
 def write_json(path: pathlib.Path, value: Any) -> None:
   """Writes a JSON file in one step: whoever reads it finds the whole or nothing."""
   with files.replacing(path) as temporary:
-    temporary.write_text(json.dumps(value, indent=2, default=_plain) + "\n")
+    text = json.dumps(value, indent=2, default=_plain) + "\n"
+    temporary.write_text(text, encoding="utf-8")
 
 
-def read_json(path: pathlib.Path) -> Any | None:
-  """Returns what a JSON file holds, or None if it doesn't exist.
+def read_json(path: pathlib.Path) -> dict[str, Any] | None:
+  """Returns the object that a JSON file holds, or None if it doesn't exist.
 
   Raises:
-    UserError: It isn't JSON.
+    UserError: It holds none.
   """
   try:
-    return json.loads(path.read_text())
+    found = json.loads(path.read_text(encoding="utf-8"))
   except FileNotFoundError:
     return None
-  except ValueError as e:
-    raise errors.UserError(f"{path} is damaged ({e}): delete it, or choose another folder.") from e
+  except (ValueError, RecursionError) as e:
+    raise _damaged(path, str(e)) from e
+  if not isinstance(found, dict):
+    raise _damaged(path, "it holds no JSON object")
+  return found
+
+
+def _damaged(path: pathlib.Path, reason: str) -> errors.UserError:
+  return errors.UserError(
+    f"{path} is damaged ({reason}): delete it and run the same command again, or choose another "
+    f"folder."
+  )
 
 
 def write_lines(path: pathlib.Path, lines: Sequence[str]) -> None:
@@ -281,8 +293,8 @@ def _commit() -> str | None:
 
   def git(*arguments: str) -> str:
     command = ["git", "-C", str(root), *arguments]
-    result = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
-    return result.stdout.strip()
+    result = subprocess.run(command, capture_output=True, check=True, timeout=10)
+    return os.fsdecode(result.stdout).strip()
 
   try:
     if pathlib.Path(git("rev-parse", "--show-toplevel")) != root.resolve():

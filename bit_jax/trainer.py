@@ -358,6 +358,7 @@ class _Loop:
       The number of steps done in the end, fewer than planned if patience was exhausted.
     """
     c, self._saved = self._run.config, first
+    self._recover_evaluations(first)
     if first and first % c.eval_every == 0 and first < c.total_steps:
       self._evaluate_unless_on_record(first)  # what stopped the run came between save and this
     if self._out_of_patience(first):
@@ -465,6 +466,7 @@ class _Loop:
       if not steps.is_finite(self._state.params):  # the loss was, but the update overflowed
         self._raise_not_finite(done)
       progress = {"seconds": self._clock.seconds, "timed_steps": self._clock.steps}
+      self._reporter.sync()
       self._checkpoints.save(self._state, progress)
     if self._run.config.keep_best and self._run.is_first:
       # Whoever resumes from this checkpoint, or from the one before if this one can't be completed,
@@ -490,6 +492,28 @@ class _Loop:
       f"warm-up (now {c.warmup_steps} steps) or dtype=float32.{where}"
     )
 
+  def _recover_evaluations(self, first: int) -> None:
+    """Tells of evaluations before a resumed step that are not on record, and repeats what it can.
+
+    The best of them is the only one whose weights are kept.
+    """
+    c, on_record = self._run.config, self._reporter.evaluations
+    due = range(c.eval_every, first, c.eval_every)
+    if not (lost := [step for step in due if step not in on_record]):
+      return
+    kept = self._state
+    for step in lost:
+      path = selection.weights_path(self._run.folder, step)
+      if c.keep_best and path.exists():
+        self._state = kept.replace(params=self._load_weights(path))
+        self._record(step, self._score(step))
+    self._state = kept
+    if missing := [str(step) for step in lost if step not in on_record]:
+      self._reporter.say(
+        f"warning: {reporting.METRICS} lacks the evaluations after steps {', '.join(missing)}: "
+        f"they don't count for patience, and are missing in the curves."
+      )
+
   def _evaluate_unless_on_record(self, done: int) -> None:
     if done not in self._reporter.evaluations:
       self._evaluate(done)
@@ -504,9 +528,12 @@ class _Loop:
       with self._clock.paused():
         weights.save(path, jax.device_get(self._state.params))
     # After the weights: whoever finds the record finds them too.
-    kind = reporting.TEST if self._run.data.validation is None else reporting.VAL
-    self._reporter.eval_metrics(done, means, len(evaluation.labels), kind)
+    self._record(done, evaluation)
     return evaluation
+
+  def _record(self, done: int, evaluation: _Evaluation) -> None:
+    kind = reporting.TEST if self._run.data.validation is None else reporting.VAL
+    self._reporter.eval_metrics(done, evaluation.means, len(evaluation.labels), kind)
 
   def _score(self, done: int, feed: feeds.Feed | None = None) -> _Evaluation:
     """Evaluates every image once, by default those that weights are chosen on."""
@@ -564,19 +591,32 @@ class _Loop:
       outcome.draw(run.folder, c, run.data.test, top1, *found, self._reporter.say)
     return result
 
-  def _go_back_to_best(self) -> int:
-    """Puts the weights of the best evaluation in place of the last ones; returns their step."""
-    run = self._run
+  def _go_back_to_best(self) -> int | None:
+    """Puts the weights of the best evaluation in place of the last ones; returns their step.
+
+    Without any weights that were kept, the last ones stay, and it returns None.
+    """
+    run, evaluations = self._run, self._reporter.evaluations
     if jax.process_count() > 1:
       multihost_utils.sync_global_devices("best weights written")
-    step = selection.best(self._reporter.evaluations)
-    best = weights.load(
-      selection.weights_path(run.folder, step),
-      architectures.find(run.config.model),
-      head="keep",
-      num_classes=run.model.num_classes,
-    )
+    paths = {step: selection.weights_path(run.folder, step) for step in evaluations}
+    kept = {step: top1 for step, top1 in evaluations.items() if paths[step].exists()}
+    best, step = selection.best(evaluations), selection.best(kept) if kept else None
+    if step != best:
+      chosen = "the last weights" if step is None else f"those after step {step}"
+      warning = f"The weights after step {best}, the best, are not there: {chosen} are used."
+      self._reporter.say(f"warning: {warning}")
+      run.data.warnings.append(warning)
+    params = None if step is None else self._load_weights(paths[step])
     if jax.process_count() > 1:  # the first process will delete them
       multihost_utils.sync_global_devices("best weights read")
-    self._state = self._state.replace(params=parallel.replicate(best.params))
+    if params is not None:
+      self._state = self._state.replace(params=params)
     return step
+
+  def _load_weights(self, path: pathlib.Path) -> Any:
+    """Returns parameters that were kept, on the devices."""
+    architecture = architectures.find(self._run.config.model)
+    classes = self._run.model.num_classes
+    loaded = weights.load(path, architecture, head="keep", num_classes=classes)
+    return parallel.replicate(loaded.params)

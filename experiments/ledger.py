@@ -51,12 +51,17 @@ def last_step(folder: pathlib.Path) -> int:
   try:
     with (folder / reporting.METRICS).open("rb") as file:
       file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))
-      lines = file.read().splitlines(keepends=True)
-    whole = [line for line in lines if line.endswith(b"\n")]  # the last may be half-written
-    return int(json.loads(whole[-1])["step"]) if whole else 0
-  except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError):
-    # The run itself will say what is wrong.
+      *whole, _ = file.read().split(b"\n")  # the last may be half-written
+  except OSError:  # the run itself will say what is wrong
     return 0
+  return next((step for line in reversed(whole) if (step := _step(line)) is not None), 0)
+
+
+def _step(line: bytes) -> int | None:
+  try:
+    return int(json.loads(line)["step"])
+  except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
+    return None  # damaged, as by a power cut
 
 
 def result(folder: pathlib.Path) -> dict[str, Any] | None:

@@ -89,6 +89,12 @@ def test_of_long_metrics_the_end_is_read(tmp_path, monkeypatch):
   assert ledger.last_step(tmp_path) == 4999
 
 
+@pytest.mark.parametrize("damage", ["", "\0\0\0", '{"step": 9, "kin', "[]"])
+def test_damaged_lines_hide_no_step(tmp_path, damage):
+  (tmp_path / "metrics.jsonl").write_text(f'{{"step": 4}}\n{damage}\n')
+  assert ledger.last_step(tmp_path) == 4
+
+
 @pytest.mark.parametrize("line", ["{", "[]", '{"step": "x"}', '{"step": Infinity}', "[" * 100_000])
 def test_a_foreign_line_of_metrics_tells_of_no_step(line, tmp_path):
   (tmp_path / "metrics.jsonl").write_text(f"{line}\n")

@@ -93,7 +93,9 @@ def test_speed_counts_images_and_leaves_pauses_out(tmp_path, monkeypatch):
 @pytest.mark.usefixtures("with_clu")
 def test_a_resumed_run_drops_the_rows_it_will_write_again(tmp_path):
   old = [(1, "train"), (2, "train"), (2, "eval"), (3, "train"), (4, "train"), (4, "eval")]
-  text = "".join(json.dumps({"step": s, "kind": k, "top1": s / 4}) + "\n" for s, k in old)
+  text = "".join(
+    json.dumps({"step": s, "kind": k, "loss": 1, "top1": s / 4}) + "\n" for s, k in old
+  )
 
   def kept(first_step):
     (tmp_path / "metrics.jsonl").write_text(text + '{"step": 4, "ki')  # killed as it wrote
@@ -127,6 +129,23 @@ def test_a_run_that_chooses_on_val_keeps_these_evaluations_and_makes_that_of_tes
   with report(tmp_path, 6, total_steps=6, **kinds) as resumed:
     assert resumed.evaluations == {2: 0.25, 4: 0.5}
   assert [(r["step"], r["kind"]) for r in rows(tmp_path)] == [(2, "val"), (4, "val")]
+
+
+def test_a_resumed_run_tells_of_damaged_rows_and_keeps_the_others(tmp_path, capsys):
+  old = [{"step": s, "kind": "eval", "loss": 1.0, "top1": s / 8} for s in (1, 2, 3)]
+  first, second, third = (json.dumps(row) + "\n" for row in old)
+  (tmp_path / "metrics.jsonl").write_text(first + "\0\0\n\n" + second[:20] + "\n" + third)
+  with report(tmp_path, first_step=3) as reporter:
+    assert reporter.evaluations == {1: 0.125, 3: 0.375}
+    reporter.sync()
+  assert rows(tmp_path) == [old[0], old[2]]
+  assert capsys.readouterr().out == (
+    "warning: metrics.jsonl had 3 damaged lines, as after a power cut: what could be read is "
+    "kept.\n"
+  )
+  with report(tmp_path, first_step=3):
+    pass
+  assert capsys.readouterr().out == ""
 
 
 def test_other_processes_write_and_say_nothing(tmp_path, capsys):

@@ -103,8 +103,11 @@ def test_finished(tmp_path):
   assert runs.finished(tmp_path) == {"top1": 0.5}
 
 
-def test_damaged_json_is_a_sentence(tmp_path):
-  (tmp_path / runs.RESULT).write_text('{"top1": ')
+@pytest.mark.parametrize(
+  "damage", [b'{"top1": ', b"", b"\0" * 9, b"[]", b"null", b"\xff", b"[" * 99999]
+)
+def test_damaged_json_is_a_sentence(tmp_path, damage):
+  (tmp_path / runs.RESULT).write_bytes(damage)
   with pytest.raises(errors.UserError, match=r"result\.json is damaged .*: delete it"):
     runs.finished(tmp_path)
 

@@ -357,6 +357,37 @@ def test_a_patient_run_is_resumed(patient, tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.usefixtures("no_pictures", "rates")
+@pytest.mark.parametrize("lost", ["row", "weights"])
+def test_a_power_cut_that_takes_the_best_evaluation_ends_no_run(
+  patient, tmp_path, monkeypatch, capsys, lost
+):
+  """Of its row and its weights, one brings the other back, or the next best is taken."""
+  interrupted(6, tmp_path, PRETRAINED, **PATIENT)
+  log = tmp_path / "metrics.jsonl"
+  if lost == "row":
+    lines = log.read_bytes().splitlines()
+    log.write_bytes(
+      b"".join((b"\0" * 64 if b'4, "kind": "eval' in s else s) + b"\n" for s in lines)
+    )
+  else:
+    (tmp_path / "best-4.npz").unlink()
+  capsys.readouterr()
+  result = running.train(tmp_path, PRETRAINED, **PATIENT)
+  out = capsys.readouterr().out
+  top1 = {r["step"]: r["top1"] for r in running.rows(tmp_path, "eval")}
+  assert sorted(top1) == [2, 4, 6, 8]
+  if lost == "row":
+    assert "metrics.jsonl had 1 damaged line, as after a power cut" in out
+    assert timeless(result) == timeless(patient[1])
+  else:
+    assert "best_step" not in result
+    assert result["top1"] == top1[8]
+    assert (
+      "weights after step 4, the best, are not there: the last weights" in result["warnings"][-1]
+    )
+
+
+@pytest.mark.usefixtures("no_pictures", "rates")
 @pytest.mark.parametrize("lost", ["killed", "killed as it saved"])
 def test_a_better_evaluation_that_is_lost_leaves_the_one_before(
   patient, tmp_path, monkeypatch, lost
