@@ -131,9 +131,9 @@ def test_take_keeps_images_and_labels_together(write):
   [
     ({"train_images": None}, "no train_images; it needs"),
     ({"train_images": None, "test_labels": None}, "no train_images and no test_labels"),
-    ({"train_images": None, "train_image": 0}, r"\(does it have train_image for train_images\?"),
-    ({"test_labels": None, "y_test": 0}, "y_test for test_labels"),
-    ({"val_images": VAL["val_images"], "val_label": 0}, "no val_labels; .* val_label for val_lab"),
+    ({"train_images": None, "train_image": 0}, "; rename train_image to train_images if"),
+    ({"test_labels": None, "y_test": 0}, "y_test to test_labels"),
+    ({"val_images": VAL["val_images"], "val_label": 0}, "no val_labels; .* val_label to val_lab"),
     ({"val_labels": VAL["val_labels"]}, "no val_images; it needs .*val_images"),
     ({**VAL, "val_labels": np.array([1, 3])}, r"no training images of class 3 \(3\) .* val_labels"),
     ({**VAL, "val_images": np.zeros((2, 4, 4), np.uint8)}, r"\(4, 5\) .* val_images of \(4, 4\)"),

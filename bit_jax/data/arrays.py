@@ -211,8 +211,8 @@ def _require_keys(path: str, names: Sequence[str]) -> None:
   if any(key in names for key in _VAL_KEYS):
     missing += [key for key in _VAL_KEYS if key not in names]
   if missing:
-    meant = [f"{name} for {key}" for name, key in _meant(names).items() if key in missing]
-    hint = f" (does it have {', '.join(meant)}? Rename the array)" if meant else ""
+    meant = [f"{name} to {key}" for name, key in _meant(names).items() if key in missing]
+    hint = f"; rename {', '.join(meant)} if that is meant" if meant else ""
     needed = ", ".join(_NPZ_KEYS + _VAL_KEYS * any(key in missing for key in _VAL_KEYS))
     _reject(path, f"has no {' and no '.join(missing)}; it needs {needed}, and has {names}{hint}")
 
