@@ -91,10 +91,10 @@ def choice_warnings(config: Any, spec: datasets.DatasetSpec) -> list[str]:
   fields = ("keep_best", config.keep_best), ("patience", config.patience is not None)
   names = " and ".join(name for name, is_set in fields if is_set)
   verb = "choose" if " and " in names else "chooses"
-  apart = " or add validation images," if spec.path is not None else ""
+  apart = ", or give the data train, val and test parts" if spec.path is not None else ""
   return [
-    f"{names} {verb} on the same images that the accuracy is of, which makes it too high: use "
-    f"protocol=select to choose,{apart} for an accuracy to report."
+    f"{names} {verb} on the images that are reported, so their accuracy can be too high: use "
+    f"protocol=select to choose{apart}."
   ]
 
 

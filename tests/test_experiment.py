@@ -144,9 +144,9 @@ def test_the_hash_covers_every_field_that_could_change_the_result():
 @pytest.mark.parametrize(
   ("arguments", "fields", "said"),
   [
-    ("", {"keep_best": True}, "keep_best chooses on the same images that the accuracy is of"),
-    ("", {"patience": 2}, "patience chooses on the same images"),
-    ("", {"keep_best": True, "patience": 2}, "keep_best and patience choose on the same images"),
+    ("", {"keep_best": True}, "keep_best chooses on the images that are reported"),
+    ("", {"patience": 2}, "patience chooses on the images that"),
+    ("", {"keep_best": True, "patience": 2}, "keep_best and patience choose on the images that"),
     ("", {}, None),
     ("protocol=select,", {"keep_best": True}, None),
   ],
@@ -159,4 +159,4 @@ def test_a_choice_on_what_is_reported_is_a_warning(npz_path, arguments, fields, 
   for text in found:
     assert text.startswith(said)
     assert "protocol=select" in text
-    assert "add validation images" in text
+    assert text.endswith("or give the data train, val and test parts.")
