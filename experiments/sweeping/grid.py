@@ -141,7 +141,7 @@ def _yielded(path: str) -> list[Run]:
     line = commands.line_in(path, e)
     where = "" if line is None else f" (line {line})"
     raise errors.UserError(f"The sweep file {path} can't be used{where}: {e}") from e
-  except Exception as e:
+  except (Exception, SystemExit) as e:
     raise commands.failure("sweep file", path, e) from e
   for run in runs:
     if not isinstance(run, Run):
