@@ -53,7 +53,7 @@ def remark() -> str | None:
   if jax.default_backend() != "cpu":
     return None
   asked = _asked()
-  if asked is not None and "cuda" in asked[1]:
+  if asked is not None and asked[1][0] == "cuda":
     why = f"{asked[0].upper()}={','.join(asked[1])} names cuda"
   elif asked is None and _has_cuda_plugin():
     why = "JAX's CUDA plugin is installed"

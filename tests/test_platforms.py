@@ -96,6 +96,7 @@ def test_of_a_device_that_fails_jax_s_own_reason_is_given(monkeypatch, asked, te
   ("asked", "plugin", "remark"),
   [
     ("cpu", True, None),
+    ("cpu,cuda", True, None),
     (None, False, None),
     (None, True, "JAX's CUDA plugin is installed"),
     ("cuda,cpu", False, "JAX_PLATFORMS=cuda,cpu names cuda"),
