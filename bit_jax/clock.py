@@ -1,4 +1,4 @@
-"""Time spent on training steps, without what else a run does."""
+"""Time spent on training steps, without what else a run does, and times as text."""
 
 import contextlib
 import time
@@ -15,6 +15,7 @@ class StepClock:
   def __init__(self, seconds: float = 0.0, steps: int = 0):
     """Continues from what earlier parts of the run took."""
     self._before, self.steps = seconds, steps
+    self._steps_before = steps
     self._started: float | None = None
 
   @property
@@ -27,6 +28,12 @@ class StepClock:
     """Returns the seconds that the timed steps took."""
     running = 0.0 if self._started is None else time.monotonic() - self._started
     return self._before + running
+
+  @property
+  def seconds_a_step(self) -> float | None:
+    """Returns the mean of the steps that this part of the run timed; None before the first."""
+    timed = self.steps - self._steps_before
+    return (self.seconds - self._before) / timed if timed else None
 
   def step_done(self) -> None:
     """To be called after each step; the first call starts the clock."""
@@ -42,3 +49,12 @@ class StepClock:
     yield
     if self._started is not None:
       self._started += time.monotonic() - began
+
+
+def format_seconds(seconds: float) -> str:
+  """Returns e.g. '2h 05m', '5m 07s' or '7s'."""
+  minutes, rest = divmod(round(seconds), 60)
+  hours, minutes = divmod(minutes, 60)
+  if hours:
+    return f"{hours}h {minutes:02}m"
+  return f"{minutes}m {rest:02}s" if minutes else f"{rest}s"

@@ -6,7 +6,7 @@ import json
 import pathlib
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 from typing import IO, Any, Self
 
@@ -20,6 +20,7 @@ METRICS = "metrics.jsonl"
 TEST, VAL = "eval", "val"  # kinds of evaluations: of the test images, and of a validation part
 _NAMES = {TEST: "test", VAL: "validation"}
 _PROFILED_FROM = 10  # steps after the first
+_SILENCE = 60.0  # seconds without a line, where no terminal shows a bar
 
 
 class Reporter:
@@ -61,6 +62,7 @@ class Reporter:
     self._window = (step_clock.seconds, step_clock.steps)
     self._waited = 0.0
     self._events: events.Events | None = None  # until they are open
+    self._said = time.monotonic()
     self._stack = contextlib.ExitStack()
     self._chooses_on = chooses_on
     read = metrics_log.read(folder / METRICS)
@@ -118,6 +120,28 @@ class Reporter:
       return
     self._require_events().step(step)
     self._bar.update(step - self._bar.n)
+    if self._is_silent():
+      left = (self._total_steps - step) * (self._clock.seconds_a_step or 0.0)
+      self.say(f"{self._position(step)}  {clock.format_seconds(left)} left")
+
+  def evaluating(self, num_images: int) -> Callable[[int], None]:
+    """Returns what is to be called with the number of images that were evaluated since the last."""
+    done = 0
+
+    def count(more: int) -> None:
+      nonlocal done
+      done += more
+      if not self._quiet and self._is_silent():
+        self.say(f"evaluated {done:,} of {num_images:,} images")
+
+    return count
+
+  def _is_silent(self) -> bool:
+    """Returns whether there is no bar, and nothing was said for a while."""
+    return bool(self._bar.disable) and time.monotonic() - self._said >= _SILENCE
+
+  def _position(self, step: int) -> str:
+    return f"step {step:>{len(str(self._total_steps))}}/{self._total_steps}"
 
   def train_metrics(self, step: int, metrics: Mapping[str, float]) -> None:
     """Writes the means of the steps since the last call, with the speed they had.
@@ -132,11 +156,12 @@ class Reporter:
     waiting = min(1.0, self._waited / seconds) if seconds > 0 else 0.0
     row = {**metrics, "images_per_second": speed, "input_wait_share": waiting}
     self._window, self._waited = (self._clock.seconds, self._clock.steps), 0.0
-    left = format_seconds((self._total_steps - step) * self._batch_size / speed) if speed else "?"
+    seconds_left = (self._total_steps - step) * self._batch_size / speed if speed else 0.0
+    left = clock.format_seconds(seconds_left)
     pace = f"{speed:,.0f} images/s  {waiting:.1%} waiting for input  {left} left"
     told = (
-      f"step {step:>{len(str(self._total_steps))}}/{self._total_steps}  "
-      f"loss {metrics['loss']:.4f}  top-1 {metrics['top1']:6.1%}  {pace if speed else '(compiled)'}"
+      f"{self._position(step)}  loss {metrics['loss']:.4f}  top-1 {metrics['top1']:6.1%}  "
+      f"{pace if speed else '(compiled)'}"
     )
     self._write(step, "train", row, told)
 
@@ -159,6 +184,7 @@ class Reporter:
     if not self._quiet:
       tqdm.tqdm.write(text, file=sys.stdout)
       sys.stdout.flush()
+      self._said = time.monotonic()
 
   def sync(self) -> None:
     """Waits until the rows are on the disk: a checkpoint that counts on them comes after them."""
@@ -203,15 +229,6 @@ def parameter_overview(params: Mapping[str, Any], path: pathlib.Path) -> str:
     f"  {name:<12}{sum(x.size for x in leaves):>15,} parameters in {len(leaves)} arrays"
     for name, leaves in rows
   )
-
-
-def format_seconds(seconds: float) -> str:
-  """Returns e.g. '2h 05m', '5m 07s' or '7s'."""
-  minutes, rest = divmod(round(seconds), 60)
-  hours, minutes = divmod(minutes, 60)
-  if hours:
-    return f"{hours}h {minutes:02}m"
-  return f"{minutes}m {rest:02}s" if minutes else f"{rest}s"
 
 
 def _rows_until(

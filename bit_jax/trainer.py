@@ -30,6 +30,7 @@ from bit_jax import (
   optimizer,
   outcome,
   output,
+  pace,
   parallel,
   planning,
   platforms,
@@ -242,6 +243,7 @@ def _train(run: _Run) -> dict[str, Any]:
       return loop.finish(done)
 
 
+_SLOW_STEP = 10.0  # seconds; one such step tells the pace of a run
 _SMALLER_SET = "a smaller --config.resident_share, or a smaller model"
 
 
@@ -350,6 +352,7 @@ class _Loop:
     self._due: tuple[int, list[Any]] | None = None  # a log to be written: steps done, and window
     self._saved = 0  # steps done in the last checkpoint
     self._startup: float | None = None  # seconds until the first step was done
+    self._pace_told = False
 
   def run(self, first: int, stop: interruption.StopRequest) -> int:
     """Takes the steps from `first` on, with logs, evaluations and checkpoints on their way.
@@ -377,6 +380,8 @@ class _Loop:
           return done
         if step == first:
           self._after_first_step()
+        elif step <= first + 2 and not self._pace_told:
+          self._tell_pace(done, enough=step == first + 2)
         self._reporter.step(done)
     return c.total_steps
 
@@ -388,6 +393,17 @@ class _Loop:
         outcome.draw_augmented(
           self._run.folder, self._run.config, self._run.data.train, self._reporter.say
         )
+
+  def _tell_pace(self, done: int, *, enough: bool) -> None:
+    """Tells how long the run will take: after `enough` timed steps, or one that took long."""
+    jax.block_until_ready(self._state)
+    seconds = self._clock.seconds_a_step
+    if seconds is None or not (enough or seconds >= _SLOW_STEP):
+      return
+    self._pace_told = True
+    if done < self._run.config.total_steps:
+      for line in pace.told(seconds, done, self._run.config):
+        self._reporter.say(line)
 
   def _after_step(self, done: int, stopping: bool) -> bool:
     """Logs, saves and evaluates where it is time to; returns whether patience is exhausted."""
@@ -545,7 +561,13 @@ class _Loop:
     advice = less if fewer >= devices else f"a smaller --config.test_size (now {c.test_size})"
     with self._clock.paused(), _explained_out_of_memory(_with_advice(run, advice)):
       evaluation = _Evaluation(
-        *feed.evaluate(run.model, c.test_size, self._state.params, self._eval_batch)
+        *feed.evaluate(
+          run.model,
+          c.test_size,
+          self._state.params,
+          self._eval_batch,
+          self._reporter.evaluating(len(feed.part)),
+        )
       )
     if not np.isfinite(evaluation.means["loss"]):
       self._raise_not_finite(done)

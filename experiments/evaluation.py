@@ -19,6 +19,7 @@ from PIL import Image
 
 from bit_jax import (
   architectures,
+  clock,
   errors,
   experiment,
   feeds,
@@ -28,7 +29,6 @@ from bit_jax import (
   numerics,
   parallel,
   planning,
-  reporting,
 )
 from bit_jax.data import datasets, loading, stream
 from configs import base
@@ -212,7 +212,7 @@ def _progress(name: str, total: int) -> Iterator[Callable[[int], object]]:
     now = time.monotonic()
     if now - told > _EVERY:
       told = now
-      left = reporting.format_seconds((total - done) * (now - began) / done)
+      left = clock.format_seconds((total - done) * (now - began) / done)
       print(f"{name}: {done:,} of {total:,} images, {left} left", file=sys.stderr, flush=True)
 
   yield tell

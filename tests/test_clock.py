@@ -35,3 +35,22 @@ def test_it_goes_on_from_earlier_parts(now):
   now[0] += 1.5
   c.step_done()
   assert (c.seconds, c.steps) == (9, 4)
+
+
+def test_the_pace_is_that_of_this_part_of_a_run(now):
+  c = clock.StepClock(seconds=500.0, steps=5)
+  assert c.seconds_a_step is None
+  c.step_done()
+  assert c.seconds_a_step is None
+  for seconds in (2, 4):
+    now[0] += seconds
+    c.step_done()
+  assert c.seconds_a_step == 3
+
+
+@pytest.mark.parametrize(
+  ("seconds", "text"),
+  [(0, "0s"), (7.4, "7s"), (59.6, "1m 00s"), (307, "5m 07s"), (3599.9, "1h 00m"), (7500, "2h 05m")],
+)
+def test_format_seconds(seconds, text):
+  assert clock.format_seconds(seconds) == text

@@ -184,9 +184,24 @@ def test_parameter_overview(tmp_path):
   assert f"{total:,}" in written
 
 
-@pytest.mark.parametrize(
-  ("seconds", "text"),
-  [(0, "0s"), (7.4, "7s"), (59.6, "1m 00s"), (307, "5m 07s"), (3599.9, "1h 00m"), (7500, "2h 05m")],
-)
-def test_format_seconds(seconds, text):
-  assert reporting.format_seconds(seconds) == text
+def test_a_long_silence_is_broken_where_no_terminal_shows_a_bar(tmp_path, monkeypatch, capsys):
+  now = [0.0]
+  monkeypatch.setattr(reporting.time, "monotonic", lambda: now[0])
+  step_clock = clock.StepClock(seconds=500.0, steps=5)
+  with report(tmp_path, first_step=1, total_steps=1000, step_clock=step_clock) as reporter:
+    step_clock.step_done()
+    count = reporter.evaluating(30_000)
+    capsys.readouterr()
+    for step in range(2, 12):
+      now[0] += 25
+      step_clock.step_done()
+      reporter.step(step)
+    out = capsys.readouterr().out
+    assert "step    4/1000  6h 55m left\nstep    7/1000  6h 53m left\nstep   10/1000" in out
+    for _ in range(7):
+      now[0] += 20
+      count(1000)
+    assert capsys.readouterr().out == "".join(
+      f"evaluated {n},000 of 30,000 images\n" for n in (2, 5)
+    )
+  assert rows(tmp_path) == []

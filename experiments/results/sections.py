@@ -4,7 +4,7 @@ import pathlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
-from bit_jax import reporting
+from bit_jax import clock
 from bit_jax.data import scan
 from experiments.results import (
   accuracy_sections,
@@ -82,7 +82,7 @@ def _time(found: Sequence[reading.Run]) -> str:
   timed = [run.wall_seconds for run in found if run.wall_seconds is not None]
   if not timed:
     return ""
-  took = reporting.format_seconds(sum(timed))
+  took = clock.format_seconds(sum(timed))
   return f" {scan.counted(len(timed), 'run')} took {took} in all, from start to end."
 
 

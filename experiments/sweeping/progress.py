@@ -5,7 +5,7 @@ import time
 
 import tqdm
 
-from bit_jax import reporting
+from bit_jax import clock
 from experiments.sweeping import queueing
 
 _EVERY = 60.0  # seconds between two lines of progress where there is no terminal
@@ -69,4 +69,4 @@ class Progress:
     if work.made <= 0:
       return "time left not known yet"
     rest = (self._queue.total_work - work.done) * seconds / work.made
-    return f"{reporting.format_seconds(rest)} left"
+    return f"{clock.format_seconds(rest)} left"
