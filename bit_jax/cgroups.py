@@ -18,7 +18,7 @@ def folders(controller: str) -> Iterator[tuple[pathlib.Path, int]]:
     controller: Such as 'memory' or 'cpu'.
   """
   with contextlib.suppress(OSError, ValueError):
-    for line in _MEMBERSHIP.read_text().splitlines():
+    for line in _MEMBERSHIP.read_text("utf-8", "surrogateescape").splitlines():
       _, controllers, path = line.split(":", 2)
       own = pathlib.PurePosixPath(path.lstrip("/"))
       for group in (own, *own.parents):

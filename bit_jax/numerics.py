@@ -102,7 +102,7 @@ def _effective(text: str) -> str:
   """Returns the flags that may change numbers; of a flag that is repeated, the last counts."""
   if text.strip() and not text.strip().startswith("-"):  # XLA takes the name of a file, too
     with contextlib.suppress(OSError, UnicodeDecodeError):
-      text = pathlib.Path(text.strip()).read_text()
+      text = pathlib.Path(text.strip()).read_text(encoding="utf-8")
   flags: dict[str, str] = {}
   for flag in text.split():
     name, equals, value = flag.partition("=")

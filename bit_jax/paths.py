@@ -51,6 +51,15 @@ def named(text: str) -> pathlib.Path:
   )
 
 
+def is_text(path: pathlib.Path) -> bool:
+  """Returns whether a path is UTF-8, which file systems don't ask for but libraries in C++ do."""
+  try:
+    str(path).encode()
+  except UnicodeEncodeError:
+    return False
+  return True
+
+
 def argument(text: str) -> pathlib.Path:
   """Returns the path that an argument names, for the `type` of argparse's arguments.
 

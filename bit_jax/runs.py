@@ -36,9 +36,15 @@ def open_folder(workdir: str, *, create: bool = True) -> pathlib.Path:
     The absolute path.
 
   Raises:
-    UserError: The folder can't be written, or `~` stands for no home folder in its path.
+    UserError: The folder can't be written, its path is not UTF-8, or `~` stands for no home folder
+      in it.
   """
   folder = paths.named(workdir).absolute()
+  if not paths.is_text(folder):
+    raise errors.UserError(
+      f"The path of the run folder {folder} is not UTF-8, which checkpoints need: choose another "
+      f"--workdir."
+    )
   if not create:
     return folder
   try:

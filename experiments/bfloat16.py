@@ -32,7 +32,7 @@ def main(argv: Sequence[str]) -> None:
     single, half = (_run(out, dtype, seed) for dtype in _DTYPES)
     rows.append((seed, single, half, *_deviation(_folder(out, "float32", seed), seed)))
   table = format_table(rows)
-  (pathlib.Path(__file__).parent / "bfloat16.md").write_text(table)
+  (pathlib.Path(__file__).parent / "bfloat16.md").write_text(table, encoding="utf-8")
   print(table)
 
 

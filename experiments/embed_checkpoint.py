@@ -45,7 +45,7 @@ def main(argv: Sequence[str]) -> None:
   measured = evaluation.evaluate(embedded.params, architecture, tests)
   names = tests.part.class_names
   card = _card(run, config, result, measured, names, tests.version, embedded.sha256)
-  target.with_suffix(".md").write_text(card)
+  target.with_suffix(".md").write_text(card, encoding="utf-8")
   print(f"{target}: {target.stat().st_size / 1e6:.2f} MB, top-1 {measured['top1']:.2%}")
 
 
@@ -60,7 +60,7 @@ def _card(
 ) -> str:
   environment: dict[str, Any] = runs.read_json(run / runs.ENVIRONMENT) or {}
   packages = environment["packages"]
-  return _TEMPLATE.read_text().format(
+  return _TEMPLATE.read_text(encoding="utf-8").format(
     name=NAME,
     model=MODEL,
     parameters=architectures.num_parameters(architectures.find(MODEL), len(classes)),

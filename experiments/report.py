@@ -71,8 +71,8 @@ def write(root: pathlib.Path, out: pathlib.Path, given: str) -> collect.Collecti
     out.mkdir(parents=True, exist_ok=True)
     table.write(out / "results.csv", found.runs)
     blocks = sections.report(found, fields.plain(given), out)
-    (out / "report.md").write_text(pages.markdown(blocks), encoding="utf-8")
-    (out / "report.html").write_text(pages.html_page(blocks, out), encoding="utf-8")
+    (out / "report.md").write_text(pages.markdown(blocks), "utf-8", "backslashreplace")
+    (out / "report.html").write_text(pages.html_page(blocks, out), "utf-8", "backslashreplace")
   except OSError as e:
     raise errors.UserError(f"The report can't be written to {out} ({e.strerror}).") from e
   others = len(found.failed) + len(found.unfinished)

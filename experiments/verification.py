@@ -243,7 +243,7 @@ def write(path: pathlib.Path, found: Sequence[Row]) -> None:
     return
   with (
     files.replacing(path) as temporary,
-    temporary.open("w", newline="", encoding="utf-8") as file,
+    temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
   ):
     writer = csv.DictWriter(file, records[0])
     writer.writeheader()

@@ -84,6 +84,13 @@ def test_a_folder_that_cannot_be_made(tmp_path, below):
     runs.open_folder(str(tmp_path / below))
 
 
+def test_a_folder_whose_path_is_not_utf8_is_refused(tmp_path):
+  with pytest.raises(errors.UserError, match="not UTF-8, which checkpoints need: choose another"):
+    runs.open_folder(os.fsdecode(os.fsencode(tmp_path) + b"/r\xe9sum\xe9"))
+  assert list(tmp_path.iterdir()) == []
+  assert runs.open_folder(str(tmp_path / "猫")).is_dir()
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_folder_without_permission(tmp_path):
   tmp_path.chmod(0o500)

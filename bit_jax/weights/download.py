@@ -75,7 +75,7 @@ def _attempt(session: requests.Session, url: str, part: pathlib.Path, *, progres
   if offset:
     headers["Range"] = f"bytes={offset}-"
     if _validator_file(part).is_file():
-      headers["If-Range"] = _validator_file(part).read_text()
+      headers["If-Range"] = _validator_file(part).read_text(encoding="utf-8")
   proxy = _usable_proxy(url)
   through = f" through {proxy}" if proxy else ""
   try:
@@ -226,7 +226,7 @@ def _note_validator(response: requests.Response, part: pathlib.Path) -> None:
   strong = "" if etag.startswith("W/") else etag  # If-Range compares strongly
   validator = strong or response.headers.get("Last-Modified", "")
   if validator:
-    _validator_file(part).write_text(validator)
+    _validator_file(part).write_text(validator, encoding="utf-8")
   else:
     _validator_file(part).unlink(missing_ok=True)
 

@@ -43,7 +43,9 @@ def local() -> tuple[str, int]:
   Raises:
     UserError: JAX finds no device.
   """
-  answer = subprocess.run([sys.executable, "-c", _QUESTION], capture_output=True, text=True)
+  answer = subprocess.run(
+    [sys.executable, "-c", _QUESTION], capture_output=True, encoding="utf-8", errors="replace"
+  )
   if answer.returncode:
     last = (answer.stderr.strip().splitlines() or ["it gives no reason."])[-1]
     reason = last.removeprefix(f"{errors.UserError.__module__}.{errors.UserError.__name__}: ")

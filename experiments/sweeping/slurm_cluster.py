@@ -270,7 +270,8 @@ def _answer(command: list[str]) -> str:
     done = subprocess.run(
       command,
       capture_output=True,
-      text=True,
+      encoding="utf-8",
+      errors="replace",
       check=True,
       timeout=_PATIENCE,
       start_new_session=True,  # Ctrl-C is not for it

@@ -69,6 +69,7 @@ def perform(job: Job) -> ledger.Outcome:
 
 def prepare() -> None:
   """Sets this process up for runs, as `python -m bit_jax.train` does; before JAX is used."""
+  output.prepare()
   allocator.keep_freed()
   if remark := compilation.keep():
     print(remark)
@@ -78,10 +79,12 @@ def main() -> None:
   """Makes runs until there are no more jobs."""
   replies = os.fdopen(os.dup(sys.stdout.fileno()), "w")
   os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-  output.prepare()
   prepare()
   signal.signal(signal.SIGTERM, stop_at_once)  # until the trainer listens
-  with contextlib.suppress(interruption.Interrupted):  # between two runs: there is nothing to save
+  with (
+    output.surviving("stdout", "stderr"),  # a log that can't be written ends no run
+    contextlib.suppress(interruption.Interrupted),  # between two runs: there is nothing to save
+  ):
     _make_all(replies)
 
 
