@@ -3,6 +3,7 @@
 import hashlib
 import os
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -204,6 +205,12 @@ class TestClasses:
       folder.describe(path, "final")
     assert repr(name) in str(caught.value)
     str(caught.value).encode()
+
+  def test_names_that_the_locale_cannot_hold_ask_for_utf8(self, tmp_path, monkeypatch):
+    path = fill(tmp_path, {"a": 2, os.fsdecode(b"caf\xc3"): 2})
+    monkeypatch.setattr(sys, "getfilesystemencoding", lambda: "ascii")
+    with pytest.raises(errors.UserError, match=r"can't be printed, .*: set PYTHONUTF8=1"):
+      folder.describe(path, "final")
 
   @pytest.mark.parametrize("names", [("cat", "cat "), ("e\u0301", "\u00e9"), ("a b", "a  b")])
   def test_names_that_look_the_same_are_refused(self, tmp_path, names):

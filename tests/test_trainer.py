@@ -594,9 +594,10 @@ def test_a_run_traces_its_step_once(finished):
 
 
 @pytest.mark.usefixtures("no_pictures")
-def test_logs_are_fetched_once_the_next_step_is_sent(tmp_path, monkeypatch):
-  """Then the devices have something to do meanwhile."""
+def test_logs_are_fetched_once_the_next_step_is_sent(tmp_path, monkeypatch, capsys):
+  """Then the devices have something to do meanwhile; a log is on the disk before a checkpoint."""
   events, draw, write = [], order.mixup_lambda, reporting.Reporter.train_metrics
+  sync, save = reporting.Reporter.sync, checkpoint.Checkpoints.save
   with monkeypatch.context() as patch:
     patch.setattr(
       order, "mixup_lambda", lambda *a: (events.append(f"step {a[1] + 1}"), draw(*a))[1]
@@ -604,9 +605,17 @@ def test_logs_are_fetched_once_the_next_step_is_sent(tmp_path, monkeypatch):
     patch.setattr(
       reporting.Reporter, "train_metrics", lambda *a: (events.append(f"log {a[1]}"), write(*a))[1]
     )
+    patch.setattr(reporting.Reporter, "sync", lambda *a: (events.append("sync"), sync(*a)))
+    patch.setattr(checkpoint.Checkpoints, "save", lambda *a: (events.append("save"), save(*a)))
     running.train(tmp_path / "run", log_every=2, eval_every=100, checkpoint_every=100)
   steps_sent = [f"step {i}" for i in range(1, 7)]
-  assert events == [*steps_sent[:3], "log 2", *steps_sent[3:5], "log 4", steps_sent[5], "log 6"]
+  assert events == [
+    *(*steps_sent[:3], "log 2", *steps_sent[3:5], "log 4", steps_sent[5], "log 6"),
+    *("sync", "save"),
+  ]
+  out = capsys.readouterr().out
+  assert out.count(" a step: the 3 steps left take about ") == 1
+  assert out.count(", 1 evaluation not included.") == 1
   assert [r["step"] for r in running.rows(tmp_path / "run", "train")] == [2, 4, 6]
 
 

@@ -316,13 +316,19 @@ def _stamps(root: pathlib.Path, paths: tuple[str, ...]) -> tuple[tuple[int, int]
   return tuple(map(stamp, paths))
 
 
+def _renaming() -> str:
+  if sys.getfilesystemencoding().lower() not in ("utf-8", "utf8"):
+    return "set PYTHONUTF8=1, for names are read as UTF-8 then"
+  return "rename the folder (in UTF-8), or the label in the CSV"
+
+
 def _class_fault(found: scan.Scan) -> str | None:
   names = sorted({e.label for e in found.entries})
   unprintable = [n for n in names if not class_naming.printable(n)]
   if unprintable:
     return (
       f"{scan.counted(len(unprintable), 'class name')} in {found.root} can't be printed, "
-      f"{unprintable[0]!r} for one: rename the folder (in UTF-8), or the label in the CSV."
+      f"{unprintable[0]!r} for one: {_renaming()}."
     )
   if fault := class_naming.fault(_in_order(set(names))):
     return f"In {found.root}, {fault}: rename or merge the classes."
