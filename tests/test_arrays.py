@@ -240,3 +240,8 @@ def test_selection_holds_out_a_fifth_of_each_class():
 def test_selection_from_next_to_nothing_is_refused():
   with pytest.raises(errors.UserError, match="protocol=final"):
     arrays.split_for_selection(np.array([0, 0, 1]), ("a", "b"))
+
+
+def test_class_names_that_differ_in_case_are_warned_of(write):
+  (warning,) = arrays.describe_npz(write(class_names=np.array(["Cat", "cat", "c"]))).warnings
+  assert warning.endswith("differ only in upper and lower case: Cat, cat.")

@@ -198,6 +198,14 @@ def test_files_that_a_csv_names_in_vain(root, tmp_path):
   assert report.num_train == 4
 
 
+def test_a_csv_none_of_whose_files_is_there(root, tmp_path):
+  (root / "list.csv").write_text("none.png,a\nnor/this.png,b\n")
+  report, problems = found(root / "list.csv", tmp_path)
+  assert problems == [("missing", "none.png", ""), ("missing", "nor/this.png", "")]
+  assert report.stops
+  assert report.faults == ()
+
+
 @pytest.mark.parametrize(
   ("folders", "said", "nothing_wrong"),
   [

@@ -212,7 +212,9 @@ class TestClasses:
     with pytest.raises(errors.UserError, match=r"can't be printed, .*: set PYTHONUTF8=1"):
       folder.describe(path, "final")
 
-  @pytest.mark.parametrize("names", [("cat", "cat "), ("e\u0301", "\u00e9"), ("a b", "a  b")])
+  @pytest.mark.parametrize(
+    "names", [("cat", "cat "), ("e\u0301", "\u00e9"), ("a b", "a  b"), ("ab", "a\u200bb")]
+  )
   def test_names_that_look_the_same_are_refused(self, tmp_path, names):
     path = fill(tmp_path, {f"train/{names[0]}": 2, "train/x": 2, f"test/{names[1]}": 2})
     with pytest.raises(errors.UserError, match=r"class names . and ., .* look the same") as caught:
@@ -478,6 +480,8 @@ class TestCsv:
         ("x", "y"),
       ),
       ("x.csv", "image_id,breed\na/0,x\na/1,x\nb/0,y", ("x", "y")),
+      ("x.csv", "class id,filepaths,labels\n0,a/0.png,x\n0,a/1.png,x\n1,b/0.png,y", ("x", "y")),
+      ("x.csv", "path,label\na\\0.png,x\n.\\a\\1.png,x\nb\\0.png,y", ("x", "y")),
     ],
   )
   def test_delimiters_and_names_of_columns(self, tmp_path, name, text, classes):
@@ -489,6 +493,23 @@ class TestCsv:
     path = write(tmp_path, "filepath,species,category\na/0.png,x,y\nb/0.png,z,y\n")
     with pytest.raises(errors.UserError, match=r"\(species, category\): name the right one label"):
       folder.describe(path, "final")
+
+  @pytest.mark.parametrize("label", ["NA", "nan", "#N/A"])
+  def test_labels_that_stand_for_missing_ones_are_warned_of(self, tmp_path, label):
+    path = write(tmp_path, f"path,label\na/0.png,{label}\na/1.png,x\nb/0.png,x\n")
+    (warning,) = folder.find(path).warnings
+    assert f"The label {label} in " in warning
+    assert "is read as a class" in warning
+
+  def test_labels_that_differ_in_case_are_warned_of(self, tmp_path):
+    path = write(tmp_path, "path,label\na/0.png,Cat\na/1.png,cat\nb/0.png,a\nb/1.png,A\n")
+    (warning,) = folder.find(path).warnings
+    assert warning.endswith("differ only in upper and lower case: Cat, cat.")
+
+  @pytest.mark.parametrize("url", ["https://x.org/0.png", "gs://bucket/0.png"])
+  def test_urls_are_no_paths(self, tmp_path, url):
+    with pytest.raises(errors.UserError, match=f"Line 2 of .* names a URL, {url}: download"):
+      folder.find(write(tmp_path, f"path,label\n{url},x\n"))
 
   def test_another_encoding_is_named(self, tmp_path):
     path = write(tmp_path, "a/0.png,Löwe\n", encoding="latin-1")
@@ -507,7 +528,7 @@ class TestCsv:
     ({"a": 1, "b": 1}, "No class in .* has the 2 images"),
     ({"train/a": 1, "train/b": 1}, "No class in .* has the 2 images"),
     ({"train": 3, "test": 3}, "test and train hold images but no class folders"),
-    ({"train/a": 3, "train/b": 3, "test": 3}, "test hold images but no class folders"),
+    ({"train/a": 3, "train/b": 3, "test": 3}, "test holds images but no class folders"),
     ({"train/a": 3, "train/b": 3, "test": 0}, "hold no images: test"),
     ({"train/a": 3, "train/b": 3, "test/a": 0}, "hold no images: test/a"),
     ({"train/a": 3, "train/b": 3, "test/c": 3, "test/d": 1}, "lacks 2 classes .*: c, d"),
@@ -840,6 +861,7 @@ def test_images_without_labels_beside_parts_are_left_out(tmp_path):
 HOUSEKEEPING = (
   "lost+found",
   "$RECYCLE.BIN",
+  "RECYCLER",
   "System Volume Information",
   "__pycache__",
   ".ipynb_checkpoints",

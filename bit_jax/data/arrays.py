@@ -202,6 +202,8 @@ def describe_npz(path: str) -> NpzContents:
       f"The file {path} names {_classes(untrained, stripped)} of which it has no images: the "
       f"network can't learn {'it' if len(untrained) == 1 else 'them'}."
     )
+  if alike := class_naming.differ_in_case(stripped):
+    warnings.append(f"Classes of {path} differ only in upper and lower case: {alike}.")
   return NpzContents(labels, sizes["train"], stripped, tuple(remarks), tuple(warnings))
 
 

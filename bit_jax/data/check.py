@@ -202,6 +202,8 @@ def _decode_all(found: scan.Scan) -> list[_Decoded]:
 def _parts(found: scan.Scan) -> tuple[list[str], tuple[str, ...], str, int]:
   """Returns each entry's part, the faults, where the split comes from, and how many train."""
   told = [e.part or "all" for e in found.entries]
+  if found.missing and not found.entries:
+    return told, (), " ".join(found.notes), 0
   whole = dataclasses.replace(found, empty=(), missing=())  # these two are listed as problems
   faults = folder.faults(whole)
   if faults:

@@ -1,7 +1,7 @@
 """Names of classes that files can hold: one line each, and no two that look the same."""
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 # Control characters, halves of what isn't UTF-8, and the ends of lines and paragraphs.
 _UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")
@@ -15,8 +15,8 @@ def printable(name: str) -> bool:
 def fault(names: Sequence[str]) -> str | None:
   """Returns what is wrong with the first name that can't be told from all others, or None.
 
-  Blanks at the ends and runs of blanks don't tell two names apart, nor do the two ways in which
-  Unicode writes a letter with an accent.
+  Blanks at the ends, runs of blanks and characters without a width don't tell two names apart, nor
+  do the two ways in which Unicode writes a letter with an accent.
 
   Args:
     names: In the order of their labels.
@@ -28,7 +28,8 @@ def fault(names: Sequence[str]) -> str | None:
   for label, name in enumerate(names):
     if not printable(name):
       return f"class name {label}, {name!r}, has a line end or a character that can't be printed"
-    shown = unicodedata.normalize("NFC", " ".join(name.split()))
+    visible = "".join(c for c in name if unicodedata.category(c) != "Cf")
+    shown = unicodedata.normalize("NFC", " ".join(visible.split()))
     if not shown:
       return f"class name {label}, {name!r}, is empty"
     first = seen.setdefault(shown, label)
@@ -37,3 +38,15 @@ def fault(names: Sequence[str]) -> str | None:
       same = "are the same" if names[first] == name else "look the same"
       return f"{both} {same}"
   return None
+
+
+def differ_in_case(names: Iterable[str]) -> str | None:
+  """Returns names that are the same but for upper and lower case, comma-separated, or None.
+
+  Single letters are left alone, since sets of letters have both.
+  """
+  spellings: dict[str, list[str]] = {}
+  for name in sorted(set(names)):
+    if len(name) > 1:
+      spellings.setdefault(name.casefold(), []).append(name)
+  return ", ".join(n for same in spellings.values() if len(same) > 1 for n in same) or None

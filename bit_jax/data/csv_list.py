@@ -21,6 +21,7 @@ from bit_jax.data import images, part_names, scan
 PATH_COLUMNS = (
   ("path", "file", "filename", "image"),
   ("filepath", "imagepath", "imgpath", "relativepath", "relpath", "imagefile", "imagefilename"),
+  ("paths", "filepaths", "imagepaths"),
   ("imagename", "imgname", "imgfile", "img", "fname", "photo", "files", "filenames", "images"),
   ("imageid", "imgid", "id"),
 )
@@ -47,6 +48,7 @@ _SPLIT_WORDS = frozenset(
   | {"setid", "traintest", "trainvaltest"}
 )
 _TRUE, _FALSE = {"1", "true", "yes", "t", "y", "1.0"}, {"0", "false", "no", "f", "n", "0.0"}
+_ABSENT = frozenset({"NA", "N/A", "#N/A", "<NA>", "NaN", "nan", "NULL", "null"})  # missing values
 _DELIMITERS = ",;\t|"
 _SAMPLE = 100  # rows by which a delimiter is judged
 
@@ -121,7 +123,11 @@ def read(file: pathlib.Path) -> scan.Scan:
     missing=tuple(p for p in unique if p in missing),
     faults=_repeated(file, [e.path for e in entries]),
     notes=(*notes, *split.notes),
-    warnings=(*split.warnings, *(_parts_in_paths(table) if parts == {""} else ())),
+    warnings=(
+      *split.warnings,
+      *(_parts_in_paths(table) if parts == {""} else ()),
+      *_absent_labels(table),
+    ),
   )
 
 
@@ -381,20 +387,38 @@ def _parts_in_paths(table: _Table) -> tuple[str, ...]:
   )
 
 
+def _absent_labels(table: _Table) -> tuple[str, ...]:
+  """Warns of labels that R, pandas or a database writes where a value is missing."""
+  found = _ABSENT.intersection(table.values(table.label))
+  return tuple(
+    f"The label {label} in {table.file.name} is read as a class, but other programs write it for a "
+    f"missing value: remove these rows if they have no label."
+    for label in sorted(found)
+  )
+
+
 def _required(table: _Table, row: _Row) -> str:
   """Returns the path in a row that has both a path and a label."""
   path, label = row.cell(table.path), row.cell(table.label)
   if not path or not label:
     raise errors.UserError(f"Line {row.line} of {table.file} has no {'label' if path else 'path'}.")
+  if re.match(r"[a-z][a-z\d+.-]+://", path, re.IGNORECASE):
+    raise errors.UserError(
+      f"Line {row.line} of {table.file} names a URL, {path}: download the images, and write the "
+      f"paths of their files."
+    )
   return path
 
 
 def _relative(root: pathlib.Path, path: str) -> str:
   """Returns a path relative to the root where it lies below it, otherwise absolute; posix.
 
-  A name without extension gets that of the file that is there.
+  A name without extension gets that of the file that is there; backslashes of Windows separate
+  folders unless a file is called so.
   """
   full = os.path.abspath(root / paths.expanded(path))
+  if "\\" in path and not os.path.isfile(full):
+    full = os.path.abspath(root / paths.expanded(path.replace("\\", "/")))
   if os.path.splitext(full)[1].lower() not in images.EXTENSIONS and not os.path.isfile(full):
     there = [full + e for e in sorted(images.EXTENSIONS) if os.path.isfile(full + e)]
     full = there[0] if len(there) == 1 else full

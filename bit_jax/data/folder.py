@@ -171,7 +171,7 @@ def find(path: str) -> scan.Scan:
   """
   root = pathlib.Path(os.path.abspath(paths.named(path)))
   if root.is_dir():
-    return layouts.read(root)
+    return _with_warning(layouts.read(root))
   if not root.exists():
     before = path.partition(",")[0]
     hint = ""
@@ -187,7 +187,16 @@ def find(path: str) -> scan.Scan:
       f"{path} is neither a folder nor a CSV file; give a folder of <class>/<image> files, or a "
       f".csv with the columns path and label."
     )
-  return csv_list.read(root)
+  return _with_warning(csv_list.read(root))
+
+
+def _with_warning(found: scan.Scan) -> scan.Scan:
+  """Returns a scan that warns of classes which may be one."""
+  alike = class_naming.differ_in_case(e.label for e in found.entries)
+  if alike is None:
+    return found
+  warning = f"Classes of {found.root} differ only in upper and lower case: {alike}."
+  return dataclasses.replace(found, warnings=(*found.warnings, warning))
 
 
 def describe(path: str, protocol: str, *, val_apart: bool = False) -> Folder:
@@ -344,7 +353,7 @@ def _class_fault(found: scan.Scan) -> str | None:
 
 def _part_fault(found: scan.Scan) -> str | None:
   parts = {e.part for e in found.entries}
-  if parts in ({""}, {"train"}):
+  if parts in (set(), {""}, {"train"}):
     return None
   if "train" not in parts:
     return f"{found.root} has a part to score ({', '.join(sorted(parts))}) but none named train."

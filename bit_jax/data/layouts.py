@@ -317,6 +317,6 @@ def _say_what_is_pooled(reading: _Reading) -> None:
 def _no_classes(root: pathlib.Path, flat: list[str]) -> str:
   return (
     f"In {root}, {scan.some(flat) if len(flat) > 2 else ' and '.join(flat)} "
-    f"hold images but no class folders: sort the images into "
+    f"{'holds' if len(flat) == 1 else 'hold'} images but no class folders: sort the images into "
     f"<class>/<image> folders, or move the folder out if its images have no labels."
   )

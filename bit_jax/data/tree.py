@@ -16,6 +16,7 @@ _HOUSEKEEPING = frozenset(
     "__macosx",
     "__pycache__",
     "$recycle.bin",
+    "recycler",
     "$extend",
     "system volume information",
     "lost+found",
