@@ -147,6 +147,7 @@ def test_take_keeps_images_and_labels_together(write):
     ({"train_images": np.zeros((6, 4, 5, 4), np.uint8)}, r"train_images of \[6, 4, 5, 4\] uint8"),
     ({"train_images": np.zeros((6, 20), np.uint8)}, r"train_images of \[6, 20\] uint8"),
     ({"train_images": np.zeros((6, 0, 5, 3), np.uint8)}, r"\[6, 0, 5, 3\]"),
+    ({"train_images": np.zeros((6, 3, 4, 5), np.uint8)}, r"channels first, .*\(0, 2, 3, 1\)"),
     ({"train_images": np.zeros((5, 4, 5, 3), np.uint8)}, "5 train_images but 6 train_labels"),
     ({"test_images": np.zeros((3, 5, 5, 3), np.uint8)}, r"\(4, 5\) .* \(5, 5\)"),
     ({"test_images": np.array([{}] * 3)}, "test_images of .* object"),
@@ -245,3 +246,9 @@ def test_selection_from_next_to_nothing_is_refused():
 def test_class_names_that_differ_in_case_are_warned_of(write):
   (warning,) = arrays.describe_npz(write(class_names=np.array(["Cat", "cat", "c"]))).warnings
   assert warning.endswith("differ only in upper and lower case: Cat, cat.")
+
+
+def test_classes_without_test_images_are_told(write):
+  contents = arrays.describe_npz(write(test_labels=np.array([1, 1, 1])))
+  assert contents.remarks == ("No test image is of 2 classes (0: 0, 2: 2).",)
+  assert contents.warnings == ()

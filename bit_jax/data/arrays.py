@@ -197,6 +197,8 @@ def describe_npz(path: str) -> NpzContents:
   remarks, warnings = _on_other_arrays(path, names)
   if stripped != class_names:
     remarks.append(f"Blanks at the ends of class_names in {path} are left out.")
+  if untested := np.setdiff1d(labels["train"], labels["test"]).tolist():
+    remarks.append(f"No test image is of {_classes(untested, stripped)}.")
   if untrained := np.setdiff1d(np.arange(len(stripped)), labels["train"]).tolist():
     warnings.append(
       f"The file {path} names {_classes(untrained, stripped)} of which it has no images: the "
@@ -356,9 +358,11 @@ def _check_images(
   shape, dtype = _read_header(path, archive, key)
   colour = len(shape) == 4 and shape[3] in (1, 3)
   if dtype != np.uint8 or not (colour or len(shape) == 3) or 0 in shape[1:]:
+    first = len(shape) == 4 and shape[1] in (1, 3) and not colour  # as PyTorch has them
     _reject(
       path,
-      f"has {key} of {_form(shape, dtype)}; it takes [N, H, W, 3] or [N, H, W] uint8, 0 to 255",
+      f"has {key} of {_form(shape, dtype)}; it takes [N, H, W, 3] or [N, H, W] uint8, 0 to 255"
+      + (" (of channels first, images.transpose(0, 2, 3, 1))" if first else ""),
     )
   if shape[0] != num_labels:
     _reject(path, f"has {shape[0]} {key} but {num_labels} {part}_labels")
