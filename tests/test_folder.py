@@ -812,6 +812,10 @@ def test_classes_whose_names_hold_a_part(tmp_path, folders, said):
   ("folders", "message"),
   [
     ("amazon/images/bag amazon/images/bike dslr/images/bag dslr/images/bike", "path={}/amazon,"),
+    (
+      "set/a set/b set/set/a set/set/b",
+      "set/set lies beside the classes and holds folders of the same names (a, b)",
+    ),
     ("x/Art/bag x/Art/bike x/Clipart/bag x/Clipart/bike", "path={}/x/Art,"),
     ("color/a color/b gray/a small/b", "color holds only folders (color/a, color/b)"),
     ("a_train/x a_train/y a_test/x b_train/x b_train/y b_test/x", "only folders (a_train/x,"),

@@ -213,6 +213,13 @@ def _add_classes(reading: _Reading, base: tree.Folder, part: str) -> None:
   reading.classes += [(folder, part) for folder in base.full]
   reading.empty += [folder.path for folder in base.folders if not folder.count]
   divided = [folder for folder in base.full if _divided(folder)]
+  names = {folder.name for folder in base.full}
+  for folder in divided:
+    if len(again := [f.name for f in _end(folder).full if f.name in names]) > 1:
+      reading.faults.append(
+        f"In {reading.root}, {folder.path} lies beside the classes and holds folders of the same "
+        f"names ({scan.some(again)}): move it out, or rename these if they belong to a class."
+      )
   sure = sum(map(_holds_images, base.full))  # beside many such, few may be divided
   if not divided or len(divided) < sure or any(map(_parts_below, divided)):
     return
