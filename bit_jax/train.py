@@ -68,6 +68,7 @@ def main(argv: Sequence[str]) -> None:
   allocator.keep_freed()
   if distributed.value:
     _join_processes()
+  platforms.require()  # first: JAX reports a second platform that is absent only once
   folder = workdir.value or experiment.default_workdir(config)
   first = jax.process_index() == 0
   if first:

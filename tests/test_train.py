@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import running
 
-from bit_jax import optimizer, train
+from bit_jax import errors, optimizer, platforms, train
 
 pytestmark = pytest.mark.slow
 
@@ -131,6 +131,19 @@ def test_a_dry_run_prints_the_resolved_config_and_writes_nothing(tmp_path, capsy
   assert config == {**config, "batch_size": 16, "decay_steps": [2, 4, 5], "base_lr": 0.003}
   assert "(4 on each of 4 devices)" in out
   assert not (tmp_path / "run").exists()
+
+
+def test_a_second_platform_that_is_not_there_stops_before_anything_asks_jax(
+  tmp_path, capsys, monkeypatch
+):
+  def absent():
+    raise errors.UserError("JAX_PLATFORMS=cpu,tpu can't be used here")
+
+  monkeypatch.chdir(running.ROOT)
+  monkeypatch.setattr(platforms, "require", absent)
+  with pytest.raises(errors.UserError, match="cpu,tpu"):
+    train.main(running.command("--workdir", str(tmp_path / "run"), "--dry_run")[2:])
+  assert capsys.readouterr().out == ""
 
 
 # The best evaluation is that of step 4, before rates that spoil everything.
