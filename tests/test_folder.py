@@ -379,6 +379,7 @@ class TestCsv:
       ("fold", ("0", "1")),
       ("setid", ("1", "3")),
       ("train", ("0.2", "0.8")),
+      ("valid", ("False", "True")),
       ("anything", ("train", "test", "neither")),
     ],
   )
@@ -505,6 +506,13 @@ class TestCsv:
     path = write(tmp_path, "path,label\na/0.png,Cat\na/1.png,cat\nb/0.png,a\nb/1.png,A\n")
     (warning,) = folder.find(path).warnings
     assert warning.endswith("differ only in upper and lower case: Cat, cat.")
+
+  def test_values_without_a_column_are_refused(self, tmp_path):
+    path = write(tmp_path, "path,label\na/0.png,big cat,\na/1.png,cat, big\n")
+    with pytest.raises(
+      errors.UserError, match=r"Line 3 .* has 3 values, .* names 2 columns: quote"
+    ):
+      folder.find(path)
 
   @pytest.mark.parametrize("url", ["https://x.org/0.png", "gs://bucket/0.png"])
   def test_urls_are_no_paths(self, tmp_path, url):

@@ -181,6 +181,7 @@ def _table(file: pathlib.Path, rows: list[_Row]) -> tuple[_Table, list[str]]:
         f"The CSV {file} has a header but no rows; it needs rows of path,label."
       )
     path, labels = columns
+    _require_columns(file, first, rows[1:])
     if len(labels) > 1 and _plain(first[labels[0]]) not in LABEL_COLUMNS[0]:
       raise errors.UserError(
         f"The CSV {file} has several columns that may hold the labels "
@@ -196,6 +197,16 @@ def _table(file: pathlib.Path, rows: list[_Row]) -> tuple[_Table, list[str]]:
     )
   width = max(len(row.cells) for row in rows)
   return _Table(file, [""] * width, rows, 0, 1), []
+
+
+def _require_columns(file: pathlib.Path, header: list[str], rows: Sequence[_Row]) -> None:
+  """Rejects values without a column, such as half of a label that holds the delimiter."""
+  for row in rows:
+    if any(row.cells[len(header) :]):
+      raise errors.UserError(
+        f"Line {row.line} of {file} has {len(row.cells)} values, but the header names "
+        f"{len(header)} columns: quote values that hold the delimiter, or name all columns."
+      )
 
 
 def _notes_on_columns(table: _Table, labels: list[int]) -> list[str]:
@@ -350,12 +361,13 @@ def _of_columns(table: _Table, splits: list[_Column]) -> _Split:
 
 
 def _flagged(name: str) -> str | None:
-  """Returns the part that a column such as is_train, valid or IsTestImage asks for, or None."""
+  """Returns the part that a column such as is_train, is_valid or IsTestImage asks for, or None."""
   return part_names.plain(re.sub(r"^(is|in|for)[\s_.-]*", "", name, flags=re.IGNORECASE))
 
 
 def _is_flag(table: _Table, column: int) -> bool:
-  if _flagged(table.header[column]) is None:
+  name = table.header[column]
+  if _flagged(name) is None or _plain(name) == "valid":  # rather says that a row can be used
     return False
   return all(row.cell(column).lower() in _TRUE | _FALSE for row in table.rows)
 
