@@ -94,18 +94,17 @@ def machine_trouble(error: Exception) -> str | None:
     file = path[1] if (path := re.search(r'"(/[^"]+)"', str(error))) else None
   if number is not None and number in _OF_THE_MACHINE:
     where = f"{os.fsdecode(file)}: " if isinstance(file, str | bytes) else ""
-    return (
-      f"{where}{os.strerror(number)}. Fix this, then run the same command again; a run resumes "
-      f"from its last checkpoint."
-    )
+    return f"{where}{os.strerror(number)}. Fix this, then run the same command again."
   if isinstance(error, AssertionError | RuntimeError):  # what JAX raises where it has no device
     return _device_mistake()
   return None
 
 
 def _device_mistake() -> str | None:
-  """Returns a sentence if JAX has no device, which may have led to any error; else None."""
-  from bit_jax import platforms  # most commands need no JAX, which takes seconds to import
+  """Returns a sentence if JAX is in use and has no device, which leads to any error; else None."""
+  if "jax" not in sys.modules:  # it takes seconds to import, and most commands need no device
+    return None
+  from bit_jax import platforms
 
   try:
     platforms.require()

@@ -65,8 +65,8 @@ def remark() -> str | None:
 def _asked() -> tuple[str, list[str]] | None:
   """Returns the setting that names platforms, and these; None where JAX may choose."""
   for name, value in _settings().items():
-    if value:
-      return name, str(value).split(",")
+    if value:  # a device is set by a program only
+      return name, str(getattr(value, "platform", value)).split(",")
   return None
 
 

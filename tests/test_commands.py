@@ -210,9 +210,7 @@ def test_exit_statuses(capsys):
 def test_trouble_of_the_machine_is_a_sentence_that_says_how_to_go_on(error, beginning):
   sentence = commands.machine_trouble(error)
   assert sentence.startswith(beginning)
-  assert sentence.endswith(
-    "then run the same command again; a run resumes from its last checkpoint."
-  )
+  assert sentence.endswith("Fix this, then run the same command again.")
 
 
 @pytest.mark.parametrize(

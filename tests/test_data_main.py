@@ -104,8 +104,7 @@ def test_doctor_download_says_what_failed(capsys, monkeypatch):
     (
       PermissionError(13, "Permission denied", "d"),
       2,
-      "error: d: Permission denied. Fix this, then run the same command again; a run resumes from "
-      "its last checkpoint.\n",
+      "error: d: Permission denied. Fix this, then run the same command again.\n",
     ),
     (KeyboardInterrupt(), 130, "interrupted\n"),
   ],

@@ -333,6 +333,7 @@ class TestCsv:
     ("text", "message"),
     [
       ("", "is empty"),
+      (",,,\n", "is empty"),
       ("path,label\n", "a header but no rows"),
       ("picture,kind\na/0.png,a\n", "'picture,kind'.* Name one column path"),
       ("path,kind\na/0.png,a\n", "no columns of paths and labels"),

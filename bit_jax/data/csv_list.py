@@ -165,6 +165,8 @@ def _delimiter(file: pathlib.Path, text: str) -> str:
 
   def fits(delimiter: str) -> tuple[bool, bool]:
     sample = list(itertools.islice(_parsed(text, delimiter), _SAMPLE))
+    if not sample:  # its cells are all empty
+      return False, False
     found = _by_header(sample[0].cells) is not None or _is_headerless(sample[0].cells)
     return found, found and len({len(row.cells) for row in sample}) == 1
 

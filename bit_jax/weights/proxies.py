@@ -77,7 +77,11 @@ def find(url: str) -> Proxy | None:
 
 
 def without_password(url: str) -> str:
-  """Returns a URL without the user and password in it."""
+  """Returns a URL without the user and password in it.
+
+  Args:
+    url: A valid one: in a password, `/` is written as `%2F`.
+  """
   return re.sub(r"^([^/]*//)?[^/]*@", r"\1", url)
 
 
