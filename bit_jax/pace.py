@@ -11,6 +11,31 @@ _BATCH = 128  # that of the preset readme_128
 _SMALLEST = "R14x0.5"
 
 
+SLOW = 10.0  # seconds; what was measured for so long is enough
+
+
+class FirstStep:
+  """Estimates how long a step takes while the first one, which may take minutes, is computed."""
+
+  def __init__(self) -> None:
+    """Starts with nothing measured."""
+    self._began: float | None = None
+
+  def part_done(self, done: int, parts: int, now: float) -> float | None:
+    """Returns the seconds of a whole step, or None as long as they are not known.
+
+    Args:
+      done: Micro-batches that are computed, from 1 on.
+      parts: Micro-batches of a step.
+      now: Seconds of any clock.
+    """
+    if self._began is None:
+      self._began = now  # the first micro-batch was compiled, which is not to be timed
+      return None
+    taken = now - self._began
+    return taken / (done - 1) * parts if taken >= SLOW else None
+
+
 def told(seconds_a_step: float, done: int, config: Any) -> list[str]:
   """Returns what to tell of the time that a run will take: a line, and advice if it is hours.
 

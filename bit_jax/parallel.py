@@ -184,12 +184,18 @@ def _augmented(
   )
 
 
-def train_in_micro_batches(functions: "MicroBatchFunctions", size: int) -> Step:
+def train_in_micro_batches(
+  functions: "MicroBatchFunctions",
+  size: int,
+  part_done: Callable[[int, int], object] = lambda done, parts: None,
+) -> Step:
   """Returns a training step that is, up to rounding, the one of `train_function`, in less memory.
 
   Args:
     functions: From `micro_batch_functions`.
     size: Examples of a micro-batch on each device, one of `order.micro_batch_sizes`.
+    part_done: Called before each micro-batch but the first with the number of those that were sent
+      (on CPU: computed) and of all in the step. What it raises leaves the state as it was.
   """
 
   def train(
@@ -201,9 +207,11 @@ def train_in_micro_batches(functions: "MicroBatchFunctions", size: int) -> Step:
     wait(state)
     variables, sums = functions.begin(state, np.zeros(num_devices))
     parts = order.micro_batches(batch, size).astype(np.int32)
-    for places in parts:
+    for done, places in enumerate(parts):
       part = functions.take((examples, positions), places)
       wait(sums)
+      if done:
+        part_done(done, len(parts))
       sums = functions.accumulate(variables, sums, *part, state.step, arguments)
     del variables, part  # whose memory is wanted
     return functions.finish(state, sums, np.float32(len(parts)), arguments)

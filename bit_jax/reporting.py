@@ -124,6 +124,11 @@ class Reporter:
       left = (self._total_steps - step) * (self._clock.seconds_a_step or 0.0)
       self.say(f"{self._position(step)}  {clock.format_seconds(left)} left")
 
+  def in_step(self, step: int, done: int, parts: int) -> None:
+    """To be called in a step that is computed in parts, with its number and those that are done."""
+    if not self._quiet and self._is_silent():
+      self.say(f"{self._position(step)}: {done} of {parts} micro-batches")
+
   def evaluating(self, num_images: int) -> Callable[[int], None]:
     """Returns what is to be called with the number of images that were evaluated since the last."""
     done = 0

@@ -243,7 +243,6 @@ def _train(run: _Run) -> dict[str, Any]:
       return loop.finish(done)
 
 
-_SLOW_STEP = 10.0  # seconds; one such step tells the pace of a run
 _SMALLER_SET = "a smaller --config.resident_share, or a smaller model"
 
 
@@ -298,12 +297,15 @@ def _plan(run: _Run, tell: Callable[[str], None]) -> tuple[planning.Plan, int]:
   return planning.agreed(plan, eval_batch)
 
 
-def _step_function(run: _Run, plan: planning.Plan) -> parallel.Step:
+def _step_function(
+  run: _Run, plan: planning.Plan, part_done: Callable[[int, int], None]
+) -> parallel.Step:
   c = run.config
   step = (run.model.clone(remat=plan.remat), c.momentum, c.resize, c.crop, c.momentum_dtype)
   if plan.at_once:
     return parallel.train_function(*step)
-  return parallel.train_in_micro_batches(parallel.micro_batch_functions(*step), plan.microbatch)
+  functions = parallel.micro_batch_functions(*step)
+  return parallel.train_in_micro_batches(functions, plan.microbatch, part_done)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -345,7 +347,7 @@ class _Loop:
     self._reporter.say(self.plan.reason)
     if c.remat is True and jax.default_backend() == "cpu":
       self._reporter.say("warning: remat saves nothing on CPU, where XLA computes nothing twice.")
-    self._train = _step_function(run, self.plan)
+    self._train = _step_function(run, self.plan, self._part_done)
     self._rates = optimizer.learning_rates(c.base_lr, c.warmup_steps, c.decay_steps, c.total_steps)
     self._window: list[Any] = []  # metrics of the steps since the last log
     self._newest: Any = None  # metrics of the step before the one that is being sent
@@ -353,6 +355,10 @@ class _Loop:
     self._saved = 0  # steps done in the last checkpoint
     self._startup: float | None = None  # seconds until the first step was done
     self._pace_told = False
+    self._under_way = 0  # the step that is computed, counted from 1
+    self._first_step = pace.FirstStep()
+    self._first = 0  # steps done when this part of the run began
+    self._stop: interruption.StopRequest | None = None
 
   def run(self, first: int, stop: interruption.StopRequest) -> int:
     """Takes the steps from `first` on, with logs, evaluations and checkpoints on their way.
@@ -361,6 +367,7 @@ class _Loop:
       The number of steps done in the end, fewer than planned if patience was exhausted.
     """
     c, self._saved = self._run.config, first
+    self._first, self._stop = first, stop
     self._recover_evaluations(first)
     if first and first % c.eval_every == 0 and first < c.total_steps:
       self._evaluate_unless_on_record(first)  # what stopped the run came between save and this
@@ -398,12 +405,32 @@ class _Loop:
     """Tells how long the run will take: after `enough` timed steps, or one that took long."""
     jax.block_until_ready(self._state)
     seconds = self._clock.seconds_a_step
-    if seconds is None or not (enough or seconds >= _SLOW_STEP):
+    if seconds is None or not (enough or seconds >= pace.SLOW):
       return
+    self._report_pace(seconds, done)
+
+  def _report_pace(self, seconds_a_step: float, done: int) -> None:
     self._pace_told = True
     if done < self._run.config.total_steps:
-      for line in pace.told(seconds, done, self._run.config):
+      for line in pace.told(seconds_a_step, done, self._run.config):
         self._reporter.say(line)
+
+  def _part_done(self, done: int, parts: int) -> None:
+    """Shows the progress of a step in micro-batches; a slow first step tells the pace by itself."""
+    if self._under_way == self._first + 1:
+      self._part_of_first_step_done(done, parts)
+    self._reporter.in_step(self._under_way, done, parts)
+
+  def _part_of_first_step_done(self, done: int, parts: int) -> None:
+    # Several processes must stop at the same place, so they stop after the step.
+    if self._stop is not None and self._stop.requested and jax.process_count() == 1:
+      raise interruption.Interrupted(
+        f"Stopped in step {self._under_way} of {self._run.config.total_steps}, the first since the "
+        f"start: the same command begins there again."
+      )
+    seconds = self._first_step.part_done(done, parts, time.monotonic())
+    if seconds is not None and not self._pace_told:
+      self._report_pace(seconds, self._first)
 
   def _after_step(self, done: int, stopping: bool) -> bool:
     """Logs, saves and evaluates where it is time to; returns whether patience is exhausted."""
@@ -441,7 +468,7 @@ class _Loop:
     return bool(np.any(multihost_utils.process_allgather(np.bool_(stop.requested))))
 
   def _step(self, step: int, given: Iterator[parallel.Examples]) -> None:
-    c = self._run.config
+    c, self._under_way = self._run.config, step + 1
     with self._reporter.waiting_for_input():
       examples = next(given)
     arguments = parallel.StepArguments(

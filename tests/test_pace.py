@@ -52,3 +52,10 @@ def test_no_flag_makes_a_run_larger():
   flags, seconds = pace.shorter(3600.0, config)
   assert (flags, seconds) == (["--config.total_steps=1"], 3600.0)
   assert "smaller model" not in pace.told(3600.0, 3, config)[1]
+
+
+def test_the_first_step_tells_the_pace_once_its_micro_batches_took_long_enough():
+  first = pace.FirstStep()
+  assert first.part_done(1, 8, now=300.0) is None  # it was compiled
+  assert first.part_done(2, 8, now=306.0) is None
+  assert first.part_done(3, 8, now=312.0) == 8 * 6

@@ -183,11 +183,13 @@ def test_on_cpu_a_micro_batch_waits_for_the_one_before(monkeypatch):
     accumulate=lambda _, sums, *__: (log.append(("sent", sums)), sums + 1)[1],
     finish=lambda _, sums, count, __: (sums, count),
   )
-  step = parallel.train_in_micro_batches(functions, 2)
+  parts = []
+  step = parallel.train_in_micro_batches(functions, 2, lambda *part: parts.append(part))
   state = steps.TrainState(0, None, None)
   assert step(state, None, np.zeros((4, 6)), None) == (3, 3)
   assert log[0] == ("ready", state)  # the step before is through
   assert log[1:] == [(what, i) for i in range(3) for what in ("ready", "sent")]
+  assert parts == [(1, 3), (2, 3)]
 
 
 def test_momentum_in_bfloat16_is_a_little_less_exact():

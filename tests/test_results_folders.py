@@ -28,24 +28,16 @@ def test_the_folder_itself_may_be_a_run(tmp_path):
 
 
 @pytest.mark.parametrize(
-  ("content", "fault"),
-  [
-    ('{"top1": 0.', "is damaged"),
-    ("", "is damaged"),
-    (b"\xff\xfe\x00", "is damaged"),
-    ("[" * 100_000, "is damaged"),
-    ("9" * 5_000, "is damaged"),
-    ("[1, 2]", "holds no JSON object"),
-    ("null", "holds no JSON object"),
-  ],
+  "content",
+  ['{"top1": 0.', "", b"\xff\xfe\x00", "[" * 100_000, "9" * 5_000, "[1, 2]", "null"],
 )
-def test_what_cannot_be_read_has_a_reason(tmp_path, content, fault):
+def test_what_cannot_be_read_has_a_reason(tmp_path, content):
   path = tmp_path / "run" / "result.json"
   path.parent.mkdir()
   path.write_bytes(content if isinstance(content, bytes) else content.encode())
   run_folders.dump(tmp_path / "run" / "config.json", {"seed": 1})
   (found,), _ = folders.find(tmp_path)
-  assert found.faults == {"result.json": fault}
+  assert found.faults == {"result.json": "is damaged"}
   assert found.contents == {"config.json": {"seed": 1}}
 
 

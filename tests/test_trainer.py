@@ -236,18 +236,18 @@ def comparable(row):
   return {k: v for k, v in row.items() if k not in ("images_per_second", "input_wait_share")}
 
 
-def interrupted(step, folder, *arguments, **changes):
-  """Runs until a request to stop after a step."""
+def interrupted(step, folder, *arguments, asked_within=0, **changes):
+  """Runs until a request to stop after a step; within the first it may be asked for as well."""
   total_steps = {**running.FIELDS, **changes}["total_steps"]
   said = f"Stopped after step {step} of {total_steps}; the same command goes on from there"
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(interruption, "StopRequest", lambda: StopAfter(step))
+    patch.setattr(interruption, "StopRequest", lambda: StopAfter(asked_within + step))
     with pytest.raises(interruption.Interrupted, match=said):
       running.train(folder, *arguments, **changes)
 
 
 class StopAfter:
-  """A `StopRequest` that is requested when it is asked, once a step, for the n-th time."""
+  """A `StopRequest` that is requested when it is asked for the n-th time."""
 
   def __init__(self, n):
     self._left = n
@@ -694,7 +694,11 @@ def little_memory(monkeypatch):
 
 @pytest.mark.usefixtures("no_pictures", "little_memory")
 def test_a_run_of_what_does_not_fit_at_once_is_the_same(finished, tmp_path, capsys):
-  interrupted(2, tmp_path)
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(interruption, "StopRequest", lambda: StopAfter(1))
+    with pytest.raises(interruption.Interrupted, match="Stopped in step 1 of 6, the first since"):
+      running.train(tmp_path)
+  interrupted(2, tmp_path, asked_within=1)
   said = "Micro-batches of 2 images: 4 would need 0.0012 GB of the 0.000996 GB available."
   assert said in capsys.readouterr().out
   result = running.train(tmp_path, microbatch=4)  # all of a device's share

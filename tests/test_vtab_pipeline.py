@@ -31,7 +31,7 @@ def _quick_runs(tmp_path_factory):
   shallow = architectures.Architecture("R14x0.5", (0, 0, 0, 0), 0.5)
   with running.compilation_cache(tmp_path_factory), pytest.MonkeyPatch.context() as patch:
     patch.setitem(architectures.ARCHITECTURES, "R14x0.5", shallow)
-    for name in ("draw_augmented", "draw_curves_and_predictions"):
+    for name in ("draw_augmented", "draw"):
       patch.setattr(outcome, name, lambda *_: None)
     jax.config.update("jax_disable_most_optimizations", True)
     yield

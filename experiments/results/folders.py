@@ -73,15 +73,13 @@ def _read(root: pathlib.Path, path: pathlib.Path) -> Folder:
         folder.faults[name] = "is no file"  # to read a pipe might never end
         continue
       value = runs.read_json(path / name)
-    except (errors.UserError, RecursionError):
+    except errors.UserError:
       folder.faults[name] = "is damaged"
     except OSError as e:
       folder.faults[name] = f"can't be read ({e.strerror})"
     else:
-      if isinstance(value, dict):
+      if value is not None:
         folder.contents[name] = value
-      elif value is not None or (path / name).exists():
-        folder.faults[name] = "holds no JSON object"
   return folder
 
 
