@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import pathlib
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 
@@ -103,7 +104,8 @@ def _report(queue: queueing.Queue, folder: pathlib.Path) -> None:
       + f"\nWhat they printed is in log.txt, and the error in error.json, of their folders in "
       f"{folder}. The same command tries them again."
     )
-  print(f"{_counted(queue)} finished, none failed. Next: python -m experiments.report {folder}")
+  report = f"python -m experiments.report {shlex.quote(str(folder))}"
+  print(f"{_counted(queue)} finished, none failed. Next: {report}")
 
 
 def _counted(queue: queueing.Queue) -> str:

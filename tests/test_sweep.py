@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import pathlib
+import shlex
 import signal
 import sys
 import textwrap
@@ -17,6 +18,7 @@ import running
 
 from bit_jax import commands, experiment
 from experiments import ledger, sweep
+from experiments.sweeping import queueing
 
 HEAD = f"""
 import sys
@@ -122,6 +124,13 @@ def test_a_sweep_begins_on_a_file_system_without_locks(file, tmp_path, monkeypat
   error = capsys.readouterr().err
   assert f"The file system of {out} has no file locks (Function not implemented)" in error
   assert "1 of 1 runs failed" in error
+
+
+def test_the_next_command_can_be_pasted_into_a_shell(tmp_path, capsys):
+  folder = tmp_path / "$a_b$ c"
+  sweep._report(queueing.Queue([], folder), folder)
+  next_command = capsys.readouterr().out.split("Next: ")[1]
+  assert shlex.split(next_command)[-2:] == ["experiments.report", str(folder)]
 
 
 @pytest.mark.slow

@@ -139,6 +139,12 @@ def test_a_platform_whose_devices_cannot_be_given_out_is_told():
     placement.platform("neuron", "neuron 2")
 
 
+def test_ctrl_c_is_not_for_the_process_that_is_asked_for_devices(monkeypatch):
+  alone = "int(os.getsid(0) == os.getpid())"
+  monkeypatch.setattr(placement, "_QUESTION", f"import os; print({alone}, 'cpu', 'cpu')")
+  assert placement.local() == ("cpu", 1)
+
+
 def test_no_device_is_told_in_a_sentence(monkeypatch):
   monkeypatch.setenv("JAX_PLATFORMS", "nonsense")
   with pytest.raises(errors.UserError, match=r"JAX finds no device: .*nonsense"):

@@ -8,6 +8,7 @@ import functools
 import hashlib
 import io
 import pathlib
+import shlex
 import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -225,7 +226,7 @@ def _find_prepared(spec: datasets.DatasetSpec, data_dir: str | None) -> tfds.cor
   assert spec.tfds_name is not None
   builder = builders.find(spec.tfds_name, data_dir)
   if not builder.is_prepared():
-    folder = f" --data_dir={data_dir}" if data_dir else ""
+    folder = f" --data_dir={shlex.quote(data_dir)}" if data_dir else ""
     raise errors.UserError(
       f"The data set {spec.tfds_name} {builder.version} is not prepared: there is nothing in "
       f"{builder.data_dir}. Point TFDS_DATA_DIR at a prepared copy, or prepare it: python -m "

@@ -44,7 +44,11 @@ def local() -> tuple[str, int]:
     UserError: JAX finds no device.
   """
   answer = subprocess.run(
-    [sys.executable, "-c", _QUESTION], capture_output=True, encoding="utf-8", errors="replace"
+    [sys.executable, "-c", _QUESTION],
+    capture_output=True,
+    encoding="utf-8",
+    errors="replace",
+    start_new_session=True,  # Ctrl-C is for this process alone, which then stops the sweep
   )
   if answer.returncode:
     last = (answer.stderr.strip().splitlines() or ["it gives no reason."])[-1]
