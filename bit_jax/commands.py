@@ -133,6 +133,7 @@ def parse(flag_values: flags.FlagValues, argv: Sequence[str]) -> None:
       have.
   """
   _find_config_file(argv)
+  _require_plain_fields(argv)
   try:
     rest = flag_values(argv)[1:]
   except (AttributeError, KeyError) as e:
@@ -181,7 +182,7 @@ class _ConfigFileParser(flags.ArgumentParser):
       raise
     except (Exception, SystemExit) as e:
       raise failure("config file", file, e) from e
-    if not isinstance(config, ml_collections.ConfigDict):
+    if type(config) is not ml_collections.ConfigDict:  # a frozen one takes no overrides
       raise errors.UserError(
         f"get_config() of the config file {file} returns a {type(config).__name__}, and must "
         f"return a ConfigDict, such as that of configs/base.py."
@@ -279,6 +280,17 @@ def one_line(error: BaseException) -> str:
     hint = f" (did you mean {meant[1]!r}?)" if meant else ""
     return f"the config has no field {unknown[1]!r}{hint}"
   return text.splitlines()[0].rstrip(".") if text else type(error).__name__
+
+
+def _require_plain_fields(argv: Sequence[str]) -> None:
+  """Raises a `UserError` on an override of part of a field, which absl may crash at."""
+  for text in argv:
+    name = text.lstrip("-").partition("=")[0]
+    field = name.removeprefix("config.")
+    if text.startswith("-") and field != name and (plain := re.split(r"[.\[]", field)[0]) != field:
+      raise errors.UserError(
+        f"The config has no field {field!r}: set a whole field, as in --config.{plain}=VALUE."
+      )
 
 
 def _unknown_field(argv: Sequence[str]) -> str:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from bit_jax import architectures, clock
+from bit_jax import architectures, clock, hyperrule
 
 _LONG = 3600.0  # seconds
 _SHORT, _FEWEST = 600.0, 100  # seconds and steps that a first try should have
@@ -67,7 +67,8 @@ def shorter(seconds_a_step: float, config: Any) -> tuple[list[str], float]:
   """Returns flags that make a run short, and the seconds that its steps take then, roughly.
 
   The batch is cut to that of the preset 'readme_128', then the images as far as need be, and last
-  the number of steps. A step is taken to cost as many operations as it has pixels.
+  the number of steps. A step is taken to cost as many operations as it has pixels. A warm-up or a
+  micro-batch that would not fit the shorter run is changed as well.
 
   Args:
     seconds_a_step: As measured with the config.
@@ -76,6 +77,8 @@ def shorter(seconds_a_step: float, config: Any) -> tuple[list[str], float]:
   batch_flags = []
   if config.batch_size > _BATCH:
     batch_flags = ["--config.preset=readme_128", f"--config.batch_size={_BATCH}"]
+    if config.microbatch != hyperrule.AUTO:  # its number needn't divide the smaller batch
+      batch_flags.append(f"--config.microbatch={hyperrule.AUTO}")
   cost = seconds_a_step * min(1.0, _BATCH / config.batch_size)
   size_flags: list[str] = []
   crop = config.crop
@@ -86,7 +89,11 @@ def shorter(seconds_a_step: float, config: Any) -> tuple[list[str], float]:
       size_flags = [f"--config.resize={smaller}", f"--config.crop={its_crop}"]
       cost, crop = cost * (its_crop / crop) ** 2, its_crop
   steps = max(1, min(config.total_steps, int(_SHORT / cost)))
-  return [f"--config.total_steps={steps}", *batch_flags, *size_flags], steps * cost
+  step_flags = [f"--config.total_steps={steps}"]
+  if config.warmup_steps > steps:  # one that the user set stays, and would be refused
+    warmup = config.warmup_steps * steps // config.total_steps
+    step_flags.append(f"--config.warmup_steps={warmup}")
+  return [*step_flags, *batch_flags, *size_flags], steps * cost
 
 
 def _pace(seconds: float) -> str:

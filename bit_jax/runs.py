@@ -19,6 +19,9 @@ import numpy as np
 from bit_jax import cores, errors, files, numerics, paths
 
 CONFIG, ENVIRONMENT, RESULT = "config.json", "environment.json", "result.json"
+# What is read of these files must be of these types.
+_ENVIRONMENT_TYPES = {"order": int, "resumed": list, "packages": dict, "variables": dict}
+_RESULT_TYPES = {"steps": int, "top1": float | int, "left_out": dict, "warnings": list}
 _NO_FIELD = "not set"  # in place of the value of a field or variable that isn't there
 # What may change the numbers, and so is recorded.
 _PACKAGES = ("bit_jax", "jax", "jaxlib", "flax", "optax", "numpy", "clu", "tensorflow-datasets")
@@ -124,7 +127,7 @@ def record_environment(folder: pathlib.Path, environment: Mapping[str, Any]) -> 
   Raises:
     UserError: The run was begun with other data, weights or dtype.
   """
-  earlier = read_json(folder / ENVIRONMENT)
+  earlier = _read_environment(folder)
   if earlier is None:
     write_json(folder / ENVIRONMENT, {**environment, "resumed": []})
     return []
@@ -183,7 +186,7 @@ def _changes(earlier: Mapping[str, Any], parts: Iterable[Mapping[str, Any]]) -> 
 
 def order_version(folder: pathlib.Path) -> int:
   """Returns the version of the order (`order.VERSION`) that the run of a folder was begun with."""
-  return int((read_json(folder / ENVIRONMENT) or {}).get("order", 1))  # 1 was not recorded
+  return int((_read_environment(folder) or {}).get("order", 1))  # 1 was not recorded
 
 
 def require_data(folder: pathlib.Path, version: str | None, chosen_on: str | None = None) -> None:
@@ -196,7 +199,7 @@ def require_data(folder: pathlib.Path, version: str | None, chosen_on: str | Non
     version: What identifies the data.
     chosen_on: What identifies its validation part; earlier versions have not recorded it.
   """
-  earlier = read_json(folder / ENVIRONMENT)
+  earlier = _read_environment(folder)
   if version is not None and earlier is not None and "chosen_on" in earlier:
     version = f"{version}, choosing on {chosen_on}" if chosen_on else version
     before = earlier["chosen_on"]
@@ -210,7 +213,7 @@ def require_data(folder: pathlib.Path, version: str | None, chosen_on: str | Non
 
 def finished(folder: pathlib.Path) -> dict[str, Any] | None:
   """Returns the result of a folder whose run is complete, or None."""
-  return read_json(folder / RESULT)
+  return _require_types(folder / RESULT, read_json(folder / RESULT), _RESULT_TYPES)
 
 
 def describe_environment(**more: Any) -> dict[str, Any]:
@@ -252,6 +255,24 @@ def read_json(path: pathlib.Path) -> dict[str, Any] | None:
     raise _damaged(path, str(e)) from e
   if not isinstance(found, dict):
     raise _damaged(path, "it holds no JSON object")
+  return found
+
+
+def _read_environment(folder: pathlib.Path) -> dict[str, Any] | None:
+  path = folder / ENVIRONMENT
+  found = _require_types(path, read_json(path), _ENVIRONMENT_TYPES)
+  if found and not all(isinstance(part, dict) for part in found.get("resumed", ())):
+    raise _damaged(path, "resumed holds no JSON objects")
+  return found
+
+
+def _require_types(
+  path: pathlib.Path, found: dict[str, Any] | None, types: Mapping[str, Any]
+) -> dict[str, Any] | None:
+  """Returns what a file holds, or raises a `UserError` if one of its fields has another type."""
+  for name, wanted in types.items():
+    if found and name in found and not isinstance(found[name], wanted):
+      raise _damaged(path, f"{name} is {found[name]!r:.40}")
   return found
 
 

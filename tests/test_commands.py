@@ -5,6 +5,7 @@ import os
 import signal
 
 import pytest
+from absl import flags
 
 from bit_jax import commands, errors, interruption, train
 from configs import base, quickstart
@@ -87,6 +88,11 @@ NO_FUNCTION = "has no function get_config(): begin with a copy of a file such as
     ("import sys\nsys.exit(0)", "", "config.py fails in line 2: SystemExit: 0."),
     ("def get_config(): pass", "", "config.py returns a NoneType, and must return a ConfigDict"),
     ("def get_config(): return {}", "", "config.py returns a dict, and must return a ConfigDict"),
+    (
+      "import ml_collections\ndef get_config(): return ml_collections.FrozenConfigDict()",
+      "",
+      "config.py returns a FrozenConfigDict, and must return a ConfigDict",
+    ),
     ("def get_config(): return 1 / 0", "", "config.py fails in line 1: ZeroDivisionError: "),
     (
       "def get_config(): open('/no/x')",
@@ -232,3 +238,11 @@ def test_an_unknown_field_is_one_short_line(name, line):
 )
 def test_of_an_error_the_first_line_is_told(error, line):
   assert commands.one_line(error) == line
+
+
+@pytest.mark.parametrize("field", ["dataset.x", "seed[0]", "decay_steps.x"])
+def test_part_of_a_field_can_not_be_set(field):
+  argv = ["train", CIFAR10, f"--config.{field}=1"]
+  plain = field.split("[")[0].split(".")[0]
+  with pytest.raises(errors.UserError, match=rf"set a whole field, as in --config\.{plain}=VALUE"):
+    commands.parse(flags.FlagValues(), argv)

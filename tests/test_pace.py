@@ -59,3 +59,14 @@ def test_the_first_step_tells_the_pace_once_its_micro_batches_took_long_enough()
   assert first.part_done(1, 8, now=300.0) is None  # it was compiled
   assert first.part_done(2, 8, now=306.0) is None
   assert first.part_done(3, 8, now=312.0) == 8 * 6
+
+
+def test_a_warm_up_or_micro_batch_that_does_not_suit_the_shorter_run_is_changed_too():
+  config = resolved(
+    total_steps=1000, warmup_steps=400, batch_size=512, microbatch=256, resize=160, crop=128
+  )
+  flags, _ = pace.shorter(8.0, config)
+  assert flags == [
+    *("--config.total_steps=300", "--config.warmup_steps=120", "--config.preset=readme_128"),
+    *("--config.batch_size=128", "--config.microbatch=auto"),
+  ]

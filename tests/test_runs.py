@@ -319,3 +319,19 @@ def test_a_finished_run_is_not_taken_for_one_that_chose_on_other_images(tmp_path
   for other in ("val, sha256 cd", None):
     with pytest.raises(errors.UserError, match=f"was made with data v1, choosing on {VAL}, which"):
       runs.require_data(tmp_path / "new", "v1", other)
+
+
+@pytest.mark.parametrize(
+  "wrong",
+  [{"order": "x"}, {"order": None}, {"resumed": 5}, {"resumed": [1]}, {"packages": "x"}],
+)
+def test_an_environment_of_other_types_is_called_damaged(tmp_path, wrong):
+  runs.write_json(tmp_path / "environment.json", {**ENVIRONMENT, **wrong})
+  with pytest.raises(errors.UserError, match=r"environment\.json is damaged \("):
+    runs.record_environment(tmp_path, ENVIRONMENT)
+
+
+def test_a_result_of_other_types_is_called_damaged(tmp_path):
+  runs.write_json(tmp_path / "result.json", {"steps": 5, "top1": "x"})
+  with pytest.raises(errors.UserError, match=r"result\.json is damaged \(top1 is 'x'\)"):
+    runs.finished(tmp_path)
