@@ -23,7 +23,18 @@ _DEFECT = "This is a defect of bit_jax, or of a library: please report it with t
 _OF_THE_MACHINE = frozenset(
   getattr(errno, name)
   for name in (
-    *("EACCES", "EBUSY", "EDQUOT", "EFBIG", "EHOSTDOWN", "EIO", "ELOOP", "EMFILE", "EMLINK"),
+    *(
+      "EACCES",
+      "EBUSY",
+      "EDQUOT",
+      "EFBIG",
+      "EHOSTDOWN",
+      "EIO",
+      "EISDIR",
+      "ELOOP",
+      "EMFILE",
+      "EMLINK",
+    ),
     *("ENAMETOOLONG", "ENFILE", "ENODEV", "ENOLCK", "ENOMEM", "ENOSPC", "ENOTCONN", "ENXIO"),
     *("EPERM", "EREMOTEIO", "EROFS", "ESTALE", "ETIMEDOUT", "EUCLEAN"),
   )

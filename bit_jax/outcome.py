@@ -160,7 +160,7 @@ def summary(folder: str, result: dict[str, Any]) -> str:
 def _can_end_again(folder: pathlib.Path, result: dict[str, Any]) -> bool:
   """Returns whether a run without its result would only evaluate and write it."""
   whole = "best_step" not in result  # whose weights are only in model.npz
-  return whole and (folder / "checkpoints" / str(result["steps"])).exists()
+  return whole and (folder / runs.CHECKPOINTS / str(result["steps"])).exists()
 
 
 def _base(weights: str) -> str:

@@ -19,6 +19,8 @@ import numpy as np
 from bit_jax import cores, errors, files, numerics, paths
 
 CONFIG, ENVIRONMENT, RESULT = "config.json", "environment.json", "result.json"
+CHECKPOINTS = "checkpoints"
+_RESULT_FIELDS = ("top1", "loss", "num_train", "num_test", "steps", "left_out", "warnings")
 # What is read of these files must be of these types.
 _ENVIRONMENT_TYPES = {"order": int, "resumed": list, "packages": dict, "variables": dict}
 _RESULT_TYPES = {"steps": int, "top1": float | int, "left_out": dict, "warnings": list}
@@ -74,8 +76,9 @@ def record_config(
     identity: Returns, of a config, the fields that a run can't be continued with if they differ.
 
   Raises:
-    UserError: The folder holds a run of another config.
+    UserError: The folder holds a run of another config, or one that doesn't say which.
   """
+  _require_record(folder)
   begun = (folder / ENVIRONMENT).exists()  # else weights or data were at fault, and no step taken
   earlier = read_json(folder / CONFIG) if begun else None
   if earlier is None:
@@ -91,6 +94,17 @@ def record_config(
     raise errors.UserError(
       f"The run folder {folder} holds a run of another config ({changes}): choose another "
       f"--workdir, or delete that run."
+    )
+
+
+def _require_record(folder: pathlib.Path) -> None:
+  """Raises a `UserError` if a run has checkpoints but no record of the config and data it is of."""
+  lacking = [name for name in (CONFIG, ENVIRONMENT) if not (folder / name).exists()]
+  if lacking and any(p.name.isdigit() for p in (folder / CHECKPOINTS).glob("*")):
+    raise errors.UserError(
+      f"The run in {folder} can't be resumed: it has checkpoints but no "
+      f"{' and no '.join(lacking)}, so nothing says which config and data they belong to. Restore "
+      f"the file, or delete the folder to start the run anew."
     )
 
 
@@ -216,6 +230,12 @@ def finished(folder: pathlib.Path) -> dict[str, Any] | None:
   return _require_types(folder / RESULT, read_json(folder / RESULT), _RESULT_TYPES)
 
 
+def require_complete(folder: pathlib.Path, result: Mapping[str, Any]) -> None:
+  """Raises a `UserError` if a result lacks a field that every finished run has."""
+  if lacking := [name for name in _RESULT_FIELDS if name not in result]:
+    raise _damaged(folder / RESULT, f"it has no {', no '.join(lacking)}")
+
+
 def describe_environment(**more: Any) -> dict[str, Any]:
   """Returns versions, devices and commit, with `more` of the run's own added."""
   device = jax.devices()[0]
@@ -277,10 +297,10 @@ def _require_types(
 
 
 def _damaged(path: pathlib.Path, reason: str) -> errors.UserError:
-  return errors.UserError(
-    f"{path} is damaged ({reason}): delete it and run the same command again, or choose another "
-    f"folder."
-  )
+  repair = "delete it and run the same command again"
+  if path.name in (CONFIG, ENVIRONMENT):  # without them, a run can't be resumed
+    repair = "restore it, or delete its folder to start the run anew"
+  return errors.UserError(f"{path} is damaged ({reason}): {repair}, or choose another folder.")
 
 
 def write_lines(path: pathlib.Path, lines: Sequence[str]) -> None:

@@ -118,6 +118,7 @@ def _in_folder(
     if is_first:
       runs.record_config(folder, config.to_dict(), experiment.identity)
     if result := runs.finished(folder):
+      runs.require_complete(folder, result)
       runs.require_data(folder, opening.version_of_path(spec), opening.chosen_on(spec))
       if is_first:
         print(f"{folder} is finished; this is its result (delete the folder to run it again).")
@@ -214,7 +215,7 @@ def _train(run: _Run) -> dict[str, Any]:
   del params  # so that no second copy stays in memory
   with (
     interruption.StopRequest() as stop,
-    checkpoint.Checkpoints(run.folder / "checkpoints") as checkpoints,
+    checkpoint.Checkpoints(run.folder / runs.CHECKPOINTS) as checkpoints,
   ):
     first, step_clock = checkpoints.latest_step(), clock.StepClock()
     if first:

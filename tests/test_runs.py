@@ -63,6 +63,19 @@ def test_a_run_that_never_began_is_replaced(tmp_path):
   assert json.loads((tmp_path / "config.json").read_text())["base_lr"] == 0.1
 
 
+@pytest.mark.parametrize("lacking", ["config.json", "environment.json"])
+def test_checkpoints_without_the_record_of_what_they_are_of_are_not_resumed(tmp_path, lacking):
+  runs.record_config(tmp_path, {"a": 1}, dict)
+  (tmp_path / "environment.json").write_text("{}")
+  (tmp_path / "checkpoints" / "20").mkdir(parents=True)
+  runs.record_config(tmp_path, {"a": 1}, dict)
+  (tmp_path / lacking).unlink()
+  with pytest.raises(
+    errors.UserError, match=rf"has checkpoints but no {lacking}, .* delete the fo"
+  ):
+    runs.record_config(tmp_path, {"a": 1}, dict)
+
+
 def test_a_field_that_only_one_of_two_versions_has_is_named(tmp_path):
   begin(tmp_path)
   with pytest.raises(errors.UserError, match=r"momentum: not set there, 0\.5 now"):
@@ -329,6 +342,12 @@ def test_an_environment_of_other_types_is_called_damaged(tmp_path, wrong):
   runs.write_json(tmp_path / "environment.json", {**ENVIRONMENT, **wrong})
   with pytest.raises(errors.UserError, match=r"environment\.json is damaged \("):
     runs.record_environment(tmp_path, ENVIRONMENT)
+
+
+def test_a_result_without_its_fields_is_called_damaged(tmp_path):
+  part = {"top1": 1, "num_train": 1, "num_test": 1, "left_out": {}, "warnings": []}
+  with pytest.raises(errors.UserError, match=r"is damaged \(it has no loss, no steps\): delete it"):
+    runs.require_complete(tmp_path, part)
 
 
 def test_a_result_of_other_types_is_called_damaged(tmp_path):
