@@ -184,8 +184,10 @@ def test_the_result_of_images_that_have_changed_is_not_returned(tree, tmp_path):
   runs.record_config(run, resolved.to_dict(), experiment.identity)
   environment = runs.describe_environment(data=opening.open_set(spec).version)
   runs.record_environment(run, environment)
-  runs.write_json(run / runs.RESULT, {"top1": 0.5})
-  assert trainer.train_and_evaluate(config, str(run)) == {"top1": 0.5}
+  numbers = dict.fromkeys(("top1", "loss", "num_train", "num_test", "steps"), 1)
+  result = {**numbers, "left_out": {}, "warnings": []}
+  runs.write_json(run / runs.RESULT, result)
+  assert trainer.train_and_evaluate(config, str(run)) == result
   (tmp_path / "set/3/broken.png").unlink()
   with pytest.raises(
     errors.UserError, match=r"was made with data set, sha256 .* delete the folder"
