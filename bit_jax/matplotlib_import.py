@@ -18,11 +18,12 @@ def matplotlib() -> ModuleType:
   Raises:
     ImportError: It isn't installed, or is broken, or one of its settings files can't be read.
   """
+  logged: list[str] = []
   try:
     if "matplotlib" in sys.modules:
       import matplotlib
     else:
-      with _without_backend() as backend, quiet():
+      with _without_backend() as backend, _logging_into(logged):
         import matplotlib
       if backend:
         with contextlib.suppress(ValueError, ImportError):
@@ -30,7 +31,8 @@ def matplotlib() -> ModuleType:
   except ImportError:
     raise
   except Exception as e:
-    raise ImportError(f"matplotlib can't be imported ({type(e).__name__}: {e})") from e
+    reasons = [f"{type(e).__name__}: {e}", *logged[-1:]]  # which may name the settings file
+    raise ImportError(f"matplotlib can't be imported ({'; '.join(reasons)})") from e
   return matplotlib
 
 
@@ -60,6 +62,25 @@ def quiet() -> Iterator[None]:
   try:
     yield
   finally:
+    logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def _logging_into(messages: list[str]) -> Iterator[None]:
+  """Collects what matplotlib's import logs, in place of printing it."""
+
+  def collect(record: logging.LogRecord) -> bool:
+    messages.append(record.getMessage())
+    return False
+
+  logger = logging.getLogger("matplotlib")
+  level = logger.level
+  logger.setLevel(logging.WARNING)  # whatever level other packages gave the root
+  logger.addFilter(collect)
+  try:
+    yield
+  finally:
+    logger.removeFilter(collect)
     logger.setLevel(level)
 
 

@@ -305,7 +305,7 @@ def test_the_default_folder_is_named_after_the_images(root, tmp_path, monkeypatc
 
 def test_a_folder_that_cannot_be_made(root, tmp_path):
   (tmp_path / "file").write_text("")
-  with pytest.raises(errors.UserError, match="can't be made"):
+  with pytest.raises(errors.UserError, match=r"can't be made: .* Choose another with --out\."):
     check.check(str(root), tmp_path / "file")
 
 

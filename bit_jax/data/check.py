@@ -141,7 +141,9 @@ def check(path: str, out: pathlib.Path) -> Report:
   try:
     out.mkdir(parents=True, exist_ok=True)
   except OSError as e:
-    raise errors.UserError(f"The folder {out} can't be made: {e.strerror}.") from None
+    raise errors.UserError(
+      f"The folder {out} can't be made: {e.strerror}. Choose another with --out."
+    ) from None
   decoded = _decode_all(found)
   parts, faults, origin, num_train = _parts(found)
   sizes = [d.size for d in decoded if d.size]
