@@ -290,6 +290,13 @@ def test_names_that_are_not_text(root, tmp_path, capsys):
   assert r"\udcff.png" in (tmp_path / "out" / "problems.csv").read_text()
 
 
+def test_names_with_control_characters_are_escaped(tmp_path, capsys):
+  root = fill(tmp_path / "set", {"a\nb": 2, "\x1b[31mc": 2})
+  assert check.main(str(root), str(tmp_path / "out")) == 1
+  lines = capsys.readouterr().out.splitlines()
+  assert [line.split() for line in lines[3:5]] == [["\\x1b[31mc", "2"], ["a\\nb", "2"]]
+
+
 def test_the_default_folder_is_named_after_the_images(root, tmp_path, monkeypatch, capsys):
   monkeypatch.chdir(tmp_path)
   check.main("set", None)

@@ -198,12 +198,21 @@ class TestClasses:
     held = zip(described.train.paths, described.train.labels, strict=True)
     assert all(path.split("/")[0] == expected[label] for path, label in held)
 
-  @pytest.mark.parametrize("name", [os.fsdecode(b"caf\xe9"), "a\nb", "\x1b[31m", "a\u2028"])
-  def test_names_that_cannot_be_printed_are_refused(self, tmp_path, name):
+  @pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+      (os.fsdecode(b"caf\xe9"), ": rename the folder (in UTF-8), or"),
+      ("a\nb", ": it holds a line end, a tab or another control character. Rename the folder, or"),
+      ("a\tb", ": it holds a line end"),
+      ("\x1b[31m", ": it holds a line end"),
+      ("a\u2028", ": it holds a line end"),
+    ],
+  )
+  def test_names_that_cannot_be_printed_are_refused(self, tmp_path, name, advice):
     path = fill(tmp_path, {"a": 2, name: 2})
     with pytest.raises(errors.UserError, match=r"1 class name in .* can't be printed") as caught:
       folder.describe(path, "final")
-    assert repr(name) in str(caught.value)
+    assert f"{name!r} for one{advice}" in str(caught.value)
     str(caught.value).encode()
 
   def test_names_that_the_locale_cannot_hold_ask_for_utf8(self, tmp_path, monkeypatch):

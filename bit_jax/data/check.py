@@ -13,7 +13,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from bit_jax import errors, files, hyperrule, paths
-from bit_jax.data import contact_sheet, folder, images, scan, stream
+from bit_jax.data import class_naming, contact_sheet, folder, images, scan, stream
 
 PROBLEMS = "problems.csv"
 CONTACT_SHEET = "contact_sheet.png"
@@ -118,9 +118,9 @@ def main(path: str, out: str | None) -> int:
   name = f"check-{whole.name.removesuffix('.csv') or 'root'}-{digest}"
   into = paths.named(out) if out else pathlib.Path("runs") / name
   report = check(path, into)
-  print(_printable(render(report)))
+  print(render(report))
   written = [n for n in (PROBLEMS, CONTACT_SHEET) if (into / n).exists()]
-  print(_printable(f"\nWritten to {into}: {' and '.join(written)}"))
+  print("\n" + class_naming.escaped(f"Written to {into}: {' and '.join(written)}"))
   return int(report.stops)
 
 
@@ -181,7 +181,7 @@ def render(report: Report) -> str:
   lines += _listed("These don't, but look at them", report, DOUBTFUL, report.warnings)
   if not (report.faults or report.warnings or report.problems):
     lines += ["", "Nothing is wrong."]
-  return "\n".join(lines)
+  return "\n".join(map(class_naming.escaped, lines))
 
 
 def _decode_all(found: scan.Scan) -> list[_Decoded]:
@@ -398,8 +398,3 @@ def _listed(
     if len(of_kind) > _SHOWN:
       lines.append(f"    and {len(of_kind) - _SHOWN:,} more in {PROBLEMS}")
   return ["", f"{heading}:", *lines] if lines else []
-
-
-def _printable(text: str) -> str:
-  """Replaces what no terminal takes: names of files needn't be text."""
-  return text.encode("utf-8", "backslashreplace").decode()

@@ -12,6 +12,16 @@ def printable(name: str) -> bool:
   return not any(unicodedata.category(c) in _UNPRINTABLE for c in name)
 
 
+def decoded(name: str) -> bool:
+  """Returns whether a file's name could be decoded: it has no byte that isn't text."""
+  return not any(unicodedata.category(c) == "Cs" for c in name)
+
+
+def escaped(text: str) -> str:
+  """Returns a text on one line: what `printable` refuses is written as Python writes it."""
+  return "".join(c if printable(c) else c.encode("unicode_escape").decode() for c in text)
+
+
 def fault(names: Sequence[str]) -> str | None:
   """Returns what is wrong with the first name that can't be told from all others, or None.
 

@@ -325,7 +325,12 @@ def _stamps(root: pathlib.Path, paths: tuple[str, ...]) -> tuple[tuple[int, int]
   return tuple(map(stamp, paths))
 
 
-def _renaming() -> str:
+def _renaming(name: str) -> str:
+  if class_naming.decoded(name):
+    return (
+      "it holds a line end, a tab or another control character. Rename the folder, or the label in "
+      "the CSV"
+    )
   if sys.getfilesystemencoding().lower() not in ("utf-8", "utf8"):
     return "set PYTHONUTF8=1, for names are read as UTF-8 then"
   return "rename the folder (in UTF-8), or the label in the CSV"
@@ -337,7 +342,7 @@ def _class_fault(found: scan.Scan) -> str | None:
   if unprintable:
     return (
       f"{scan.counted(len(unprintable), 'class name')} in {found.root} can't be printed, "
-      f"{unprintable[0]!r} for one: {_renaming()}."
+      f"{unprintable[0]!r} for one: {_renaming(unprintable[0])}."
     )
   if fault := class_naming.fault(_in_order(set(names))):
     return f"In {found.root}, {fault}: rename or merge the classes."
