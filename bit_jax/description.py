@@ -4,8 +4,8 @@ import pathlib
 from collections.abc import Iterator
 from typing import Any
 
-from bit_jax import classwise, runs, weights
-from bit_jax.data import loading, order
+from bit_jax import classwise, experiment, runs, weights
+from bit_jax.data import datasets, loading, opening, order
 
 _EMBEDDED_MODEL = "R14x0.5"
 _EMBEDDED_SETS = ("cifar100", "vtab/cifar100")
@@ -52,6 +52,23 @@ def record(
     print(line)
   for text in relations(c):
     print(f"warning: {text}")
+
+
+def expected(config: Any, spec: datasets.DatasetSpec) -> Iterator[str]:
+  """Yields what the user should know of the data before a run: what is known without reading it.
+
+  Args:
+    config: Resolved.
+    spec: The data set.
+
+  Raises:
+    UserError: The user's own images are gone or faulty.
+  """
+  warnings, origin = opening.reading(spec)
+  more = (*experiment.choice_warnings(config, spec), *relations(config))
+  yield from (f"warning: {text}" for text in (*warnings, *more))
+  if origin:
+    yield origin
 
 
 def relations(config: Any) -> Iterator[str]:

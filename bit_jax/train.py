@@ -13,6 +13,7 @@ from bit_jax import (
   allocator,
   commands,
   compilation,
+  description,
   determinism,
   errors,
   experiment,
@@ -82,6 +83,8 @@ def main(argv: Sequence[str]) -> None:
   planning.require_microbatch(config, layout.shape[1])
   if dry_run.value:
     print(f"  {'memory':<16}{_memory_estimate(config, spec)}")
+    for line in description.expected(config, spec):
+      print(line)
     print(json.dumps(config.to_dict(), indent=2))
     return
   if (remark := compilation.keep()) and first:

@@ -11,7 +11,7 @@ import sklearn
 from PIL import Image
 
 from bit_jax import errors
-from bit_jax.data import datasets, opening
+from bit_jax.data import arrays, datasets, opening
 
 
 @pytest.fixture
@@ -55,6 +55,14 @@ def test_select_never_touches_the_test_set(name, paths):
     opening.open_set(datasets.find(name, p, paths[name])) for p in ("final", "select")
   )
   assert sorted(contents(select.train) + contents(select.test)) == sorted(contents(final.train))
+
+
+@pytest.mark.parametrize("name", ["digits", "npz", "folder"])
+def test_how_images_are_read_is_known_without_reading_them(name, paths, monkeypatch):
+  spec = datasets.find(name, "final", paths[name])
+  opened = opening.open_set(spec)
+  monkeypatch.setattr(arrays, "read_npz", None)
+  assert opening.reading(spec) == (opened.warnings, opened.origin)
 
 
 def test_what_may_be_a_mistake_in_a_folder_is_a_warning(folder_path):

@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 import running
+from PIL import Image
 
 from bit_jax import errors, optimizer, platforms, train
 
@@ -131,6 +132,22 @@ def test_a_dry_run_prints_the_resolved_config_and_writes_nothing(tmp_path, capsy
   assert config == {**config, "batch_size": 16, "decay_steps": [2, 4, 5], "base_lr": 0.003}
   assert "(4 on each of 4 devices)" in out
   assert not (tmp_path / "run").exists()
+
+
+def test_a_dry_run_says_how_images_are_read_and_what_may_be_wrong(tmp_path, capsys, monkeypatch):
+  monkeypatch.chdir(running.ROOT)
+  for name in ("cat", "dog/old", "dog/new"):
+    (tmp_path / name).mkdir(parents=True)
+    for i in range(2):
+      Image.new("RGB", (8, 8)).save(tmp_path / name / f"{i}.png")
+  config = f"--config=configs/folder.py:model=R14x0.5,path={tmp_path}"
+  train.main(["train", config, "--config.keep_best=True", "--config.batch_size=8", "--dry_run"])
+  rule, config = capsys.readouterr().out.split("\n{\n")
+  pooled, chosen, origin = rule.splitlines()[-3:]
+  assert pooled == "warning: Class dog pools 2 subfolders (new, old)."
+  assert chosen.startswith("warning: keep_best chooses on the images that are reported")
+  assert origin.startswith("There are no train and test: ")
+  assert json.loads("{" + config)["keep_best"] is True
 
 
 def test_a_second_platform_that_is_not_there_stops_before_anything_asks_jax(

@@ -80,6 +80,22 @@ def open_set(spec: datasets.DatasetSpec, data_dir: str | None = None) -> Opened:
   return _open_arrays(spec)
 
 
+def reading(spec: datasets.DatasetSpec) -> tuple[tuple[str, ...], str | None]:
+  """Returns the warnings and the origin (`Opened`) of the user's own images; reads none of them.
+
+  Raises:
+    UserError: They are gone or faulty.
+  """
+  if spec.source == "folder":
+    folder_contents = _described_folder(spec)
+    return folder_contents.warnings, folder_contents.origin
+  if spec.source == "npz":
+    assert spec.path is not None
+    contents = arrays.describe_npz(spec.path)
+    return contents.warnings, _npz_origin(spec, contents)
+  return (), None
+
+
 def version_of_path(spec: datasets.DatasetSpec) -> str | None:
   """Returns the version of the user's own images; None where the set is another.
 
@@ -133,9 +149,13 @@ def _open_tfds(spec: datasets.DatasetSpec, data_dir: str | None) -> Opened:
   return Opened(train, test, train.version, prepared=True, shuffled=train.shuffled)
 
 
-def _open_folder(spec: datasets.DatasetSpec) -> Opened:
+def _described_folder(spec: datasets.DatasetSpec) -> folder.Folder:
   assert spec.path is not None
-  contents = folder.describe(spec.path, spec.protocol, val_apart=spec.val_split is not None)
+  return folder.describe(spec.path, spec.protocol, val_apart=spec.val_split is not None)
+
+
+def _open_folder(spec: datasets.DatasetSpec) -> Opened:
+  contents = _described_folder(spec)
   test, pool = folder.Files(contents, contents.test), folder.Files(contents, contents.pool)
   val = None if contents.val is None else folder.Files(contents, contents.val)
   digest = hashlib.sha256((pool.identity() + test.identity()).encode()).hexdigest()
@@ -175,21 +195,25 @@ def _open_npz(spec: datasets.DatasetSpec) -> Opened:
     test = read("val")
   else:
     train, test = _under_protocol(spec, train, read("test"))
-  origin = list(contents.remarks)
-  if "val" in contents.labels:
-    origin.insert(0, f"As the file has it: {_npz_origin(spec)}.")
   return Opened(
     train=train,
     test=test,
     version=_version_of_npz(spec),
-    origin=" ".join(origin) or None,
+    origin=_npz_origin(spec, contents),
     warnings=contents.warnings,
     val=val,
     chosen_on=spec.val_split,
   )
 
 
-def _npz_origin(spec: datasets.DatasetSpec) -> str:
+def _npz_origin(spec: datasets.DatasetSpec, contents: arrays.NpzContents) -> str | None:
+  sentences = list(contents.remarks)
+  if "val" in contents.labels:
+    sentences.insert(0, f"As the file has it: {_use_of_parts(spec)}.")
+  return " ".join(sentences) or None
+
+
+def _use_of_parts(spec: datasets.DatasetSpec) -> str:
   if spec.test_split == "val":
     return "train to train on, val to evaluate; test is left for protocol=final"
   if spec.val_split:
