@@ -136,7 +136,7 @@ def test_a_dry_run_prints_the_resolved_config_and_writes_nothing(tmp_path, capsy
 
 def test_a_dry_run_says_how_images_are_read_and_what_may_be_wrong(tmp_path, capsys, monkeypatch):
   monkeypatch.chdir(running.ROOT)
-  for name in ("cat", "dog/old", "dog/new"):
+  for name in ("cat", "dog", "dog/old"):
     (tmp_path / name).mkdir(parents=True)
     for i in range(2):
       Image.new("RGB", (8, 8)).save(tmp_path / name / f"{i}.png")
@@ -144,7 +144,7 @@ def test_a_dry_run_says_how_images_are_read_and_what_may_be_wrong(tmp_path, caps
   train.main(["train", config, "--config.keep_best=True", "--config.batch_size=8", "--dry_run"])
   rule, config = capsys.readouterr().out.split("\n{\n")
   pooled, chosen, origin = rule.splitlines()[-3:]
-  assert pooled == "warning: Class dog pools 2 subfolders (new, old)."
+  assert pooled == "warning: Class dog pools 1 subfolder (old)."
   assert chosen.startswith("warning: keep_best chooses on the images that are reported")
   assert origin.startswith("There are no train and test: ")
   assert json.loads("{" + config)["keep_best"] is True
