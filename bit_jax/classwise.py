@@ -101,7 +101,11 @@ def write(
 
 
 def draw(
-  folder: pathlib.Path, class_names: Sequence[str], labels: np.ndarray, predictions: np.ndarray
+  folder: pathlib.Path,
+  class_names: Sequence[str],
+  labels: np.ndarray,
+  predictions: np.ndarray,
+  title: str,
 ) -> None:
   """Draws `confusion.png`, unless there are more than `LARGEST_MATRIX` classes.
 
@@ -110,12 +114,13 @@ def draw(
     class_names: C names.
     labels: [N] int32, of the evaluated images.
     predictions: [N] int32.
+    title: Above the picture.
   """
   if len(class_names) > LARGEST_MATRIX:
     return
   matrix = confusion(labels, predictions, len(class_names))
   shares = matrix / np.maximum(matrix.sum(axis=1), 1)[:, None]
-  pictures.confusion(shares, class_names, folder / PICTURE)
+  pictures.confusion(shares, class_names, folder / PICTURE, title)
 
 
 def has_list(folder: pathlib.Path) -> bool:

@@ -44,7 +44,7 @@ def record(
   if data.listing is not None:
     runs.write_csv(folder / "split.csv", [("path", "class", "split"), *data.listing])
   print(
-    f"Training on {len(data.train):,} images of {len(names):,} classes ({data.version}), "
+    f"Training on {len(data.train):,} images of {len(names):,} classes ({_shown(c, data)}), "
     f"evaluating {len(data.test):,}; {environment['num_devices']} x {environment['device']}, "
     f"{environment['dtype']}; run folder {folder}"
   )
@@ -69,6 +69,14 @@ def expected(config: Any, spec: datasets.DatasetSpec) -> Iterator[str]:
   yield from (f"warning: {text}" for text in (*warnings, *more))
   if origin:
     yield origin
+
+
+def _shown(config: Any, data: loading.Loaded) -> str:
+  """Returns the data's version as it is printed: with the CSV's name where a CSV was read."""
+  name = pathlib.Path(config.data_path or "").name
+  if config.dataset != "folder" or not name.lower().endswith((".csv", ".tsv")):
+    return data.version
+  return f"{name}, {data.version.rpartition(', ')[2]}"
 
 
 def relations(config: Any) -> Iterator[str]:

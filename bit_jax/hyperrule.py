@@ -225,7 +225,7 @@ def departures(
 
 def describe(config: Any, num_examples: int, image_size: tuple[int, int], num_devices: int) -> str:
   """Returns a resolved config's rule as a few lines of text, as it is printed before training."""
-  boundaries = ", ".join(f"{s:,}" for s in config.decay_steps)
+  boundaries = ", ".join(f"{s:,}" for s in dict.fromkeys(config.decay_steps))
   decays = f"x {DECAY_FACTOR:g} after {boundaries}" if boundaries else "no decay"
   mixup = f"alpha {config.mixup_alpha:g}" if config.mixup_alpha else "off"
   epochs = config.total_steps * config.batch_size / num_examples
@@ -238,7 +238,7 @@ def describe(config: Any, num_examples: int, image_size: tuple[int, int], num_de
     "resize -> crop": f"{config.resize} -> {config.crop} pixels; test images at {config.test_size}",
     "augmentation": f"random {' and '.join(augmentation)}" if augmentation else "none",
     "batch": f"{config.batch_size} ({per_device:g} on each of {num_devices} {devices})",
-    "steps": f"{config.total_steps:,} ({epochs:,.1f} epochs)",
+    "steps": f"{config.total_steps:,} ({_epochs(epochs)})",
     "learning rate": f"{config.base_lr:g}, warm-up {config.warmup_steps:,} steps, {decays}",
     "MixUp": mixup,
   }
@@ -253,6 +253,12 @@ def describe(config: Any, num_examples: int, image_size: tuple[int, int], num_de
         f"{beyond}: change decay_steps or total_steps if that isn't meant"
       )
   return "\n".join(f"  {name:<16}{text}" for name, text in rows.items())
+
+
+def _epochs(number: float) -> str:
+  """Returns a number of epochs as text, without rounding a part of one to 0."""
+  text = f"{number:,.1f}" if number >= 0.1 else f"{number:.1g}"
+  return "1 epoch" if text == "1.0" else f"{text} epochs"
 
 
 def _boundaries_beyond(config: Any) -> str:

@@ -4,6 +4,7 @@ No table and no picture is worth a run: one that can't be written costs a warnin
 """
 
 import functools
+import math
 import pathlib
 from collections.abc import Callable
 from typing import Any
@@ -13,9 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from bit_jax import classwise, files, pictures, plots, reporting, runs
-from bit_jax.data import device, loading, order
+from bit_jax.data import device, loading, order, scan
 
 _SHOWN = 16  # images in a picture
+_MANY = 1000  # evaluated images, from which on the accuracy is printed without an interval
+_Z = 1.96  # standard deviations of the normal distribution on each side of a 95 % interval
 _AUGMENTED, _CURVES, _PREDICTIONS = "augmented.png", "curves.png", "predictions.png"
 _AGAIN = f" To get them, delete {runs.RESULT} and repeat the command: it evaluates again."
 _FILES = {
@@ -26,7 +29,11 @@ _FILES = {
   classwise.PER_CLASS: "accuracy of each class",
   classwise.PICTURE: "which classes are predicted as which (numbers: confusion.csv)",
   reporting.METRICS: "all logged numbers",
+  runs.RESULT: "the result",
+  "classes.txt": "the names of the classes",
+  "split.csv": "how your own images were split",
 }
+_UNLESS_ABSENT = (runs.RESULT, "classes.txt", "split.csv")  # listed where they exist
 
 
 def draw_augmented(
@@ -96,11 +103,13 @@ def draw(
   origin = "random initialisation" if config.weights == "none" else _base(config.weights)
   title = plots.line(f"{config.name}: {config.model} from {origin}, top-1 {top1:.2%}")
   with files.optional(_CURVES, tell):
-    pictures.curves(folder / reporting.METRICS, folder / _CURVES, title)
+    evaluated = "held-out images" if config.protocol == "select" else "test images"
+    pictures.curves(folder / reporting.METRICS, folder / _CURVES, title, evaluated)
   with files.optional(_PREDICTIONS, tell):
     _draw_predictions(folder, test, predictions, title)
   with files.optional(classwise.PICTURE, tell):
-    classwise.draw(folder, test.class_names, labels, predictions)
+    heading = f"{config.name}: top-1 {top1:.2%} on {scan.counted(len(labels), 'image')}"
+    classwise.draw(folder, test.class_names, labels, predictions, heading)
 
 
 def _draw_predictions(
@@ -135,9 +144,8 @@ def summary(folder: str, result: dict[str, Any]) -> str:
   if "num_val" in result:
     chosen = f" (top-1 on the {result['num_val']:,} validation images: {result['val_top1']:.2%})"
   part = "test images" if chosen else "images"
-  lines = [
-    f"Top-1 accuracy {result['top1']:.2%} on {result['num_test']:,} {part} after {steps}{chosen}."
-  ]
+  where = f"on {result['num_test']:,} {part}{_interval(result['top1'], result['num_test'])}"
+  lines = [f"Top-1 accuracy {result['top1']:.2%} {where} after {steps}{chosen}."]
   lines += [f"Left out: {number:,} {why}." for why, number in result["left_out"].items()]
   lines += [f"warning: {warning}" for warning in result["warnings"]]
   there = runs.open_folder(folder, create=False)
@@ -145,16 +153,25 @@ def summary(folder: str, result: dict[str, Any]) -> str:
   if classwise.has_list(there):
     del described[classwise.PICTURE]
     described[classwise.CONFUSION] = "the most frequent confusions"
-  missing = [file for file in described if not (there / file).exists()]
-  lines += [
-    f"  {pathlib.Path(folder) / file!s:<60} {what}"
-    for file, what in described.items()
-    if file not in missing
-  ]
-  if missing:
+  absent = [file for file in described if not (there / file).exists()]
+  listed = {file: what for file, what in described.items() if file not in absent}
+  width = max(map(len, described))
+  lines.append(f"{folder}:" if listed else f"{folder} holds none of the run's files.")
+  lines += [f"  {file:<{width}}  {what}" for file, what in listed.items()]
+  if missing := [file for file in absent if file not in _UNLESS_ABSENT]:
     again = _AGAIN if _can_end_again(there, result) and missing != [_AUGMENTED] else ""
     lines.append(f"Missing (not written, or removed since): {', '.join(missing)}.{again}")
   return "\n".join(lines)
+
+
+def _interval(share: float, number: int) -> str:
+  """Returns Wilson's 95 % interval of a share of few images as text, '' for many or none."""
+  if not 0 < number < _MANY:
+    return ""
+  scale = 1 + _Z**2 / number
+  centre = (share + _Z**2 / (2 * number)) / scale
+  half = _Z * math.sqrt(share * (1 - share) / number + (_Z / (2 * number)) ** 2) / scale
+  return f" (95% interval {max(0.0, centre - half):.0%} to {min(1.0, centre + half):.0%})"
 
 
 def _can_end_again(folder: pathlib.Path, result: dict[str, Any]) -> bool:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 # Blue and orange can be told apart whatever the reader's colour vision (Okabe and Ito).
 _TRAIN, _EVAL, _VAL = "#0072B2", "#D55E00", "#009E73"
 _NAMED_CLASSES = 40
+_NUMBERED_CLASSES = 15  # classes whose cells have room for a number
 _CAPTION_WIDTH = 18  # characters that fit above an image
 _PER_INCH = 10  # characters of a title
 _TITLE_SIZE, _LINES = 11, 3  # points; lines that a line of a title may become
@@ -23,13 +24,14 @@ _LEAST_WIDTH = 6.0  # inches that a sheet's title needs
 _NAME_WIDTH = 24  # characters of a class name that leave room for the matrix beside it
 
 
-def curves(metrics: pathlib.Path, picture: pathlib.Path, title: str) -> None:
+def curves(metrics: pathlib.Path, picture: pathlib.Path, title: str, evaluated: str) -> None:
   """Draws loss, accuracy and learning rate against steps.
 
   Args:
     metrics: The run's `metrics.jsonl`.
     picture: The PNG file to write.
     title: Above the picture.
+    evaluated: What the images are that are evaluated, such as 'test images'.
   """
   rows = sorted((row for _, row in metrics_log.read(metrics).rows), key=lambda row: row["step"])
   with plots.figure(picture, (12, 3.6), dpi=120) as figure:
@@ -37,7 +39,7 @@ def curves(metrics: pathlib.Path, picture: pathlib.Path, title: str) -> None:
     has_val = any(row["kind"] == "val" for row in rows)
     kinds: list[tuple[str, str, dict[str, Any]]] = [
       ("train", "training, as augmented", {"color": _TRAIN, "marker": ".", "markersize": 3}),
-      ("eval", "test images" if has_val else "evaluated images", {"color": _EVAL, "marker": "o"}),
+      ("eval", evaluated, {"color": _EVAL, "marker": "o"}),
     ]
     if has_val:
       kinds.insert(1, ("val", "validation images", {"color": _VAL, "marker": "s"}))
@@ -48,17 +50,21 @@ def curves(metrics: pathlib.Path, picture: pathlib.Path, title: str) -> None:
     _draw_rates(rate, *_series(rows, "train", "learning_rate"))
     for axes, name in ((loss, "cross-entropy"), (accuracy, "top-1 accuracy in %")):
       axes.set_ylabel(name)
-      axes.legend()
     for axes in (loss, accuracy, rate):
       axes.set_xlabel("step")
       axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
       axes.grid(alpha=0.3)
+    handles, labels = loss.get_legend_handles_labels()
+    plots.legend(figure, handles, labels, loc="outside lower center", ncols=len(kinds))
     figure.suptitle(plots.wrapped(title, 12 * _PER_INCH, _LINES), fontsize=_TITLE_SIZE)
 
 
 def _draw_rates(axes: "Axes", steps: Sequence[int], rates: Sequence[float]) -> None:
   """Draws learning rates on a logarithmic axis, which has no place for a rate of 0."""
-  axes.plot(steps, rates, color=_TRAIN, marker=".", markersize=3, drawstyle="steps-pre")
+  drawn = np.array(rates, float)
+  if (drawn > 0).any():
+    drawn[drawn <= 0] = np.nan  # or a line would leave the picture at its lower edge
+  axes.plot(steps, drawn, color=_TRAIN, marker=".", markersize=3, drawstyle="steps-pre")
   axes.set_ylabel("learning rate")
   positive = Counter(r for r in rates if r > 0)
   if not positive:
@@ -106,7 +112,9 @@ def sheet(
     figure.suptitle(heading, fontsize=_TITLE_SIZE)
 
 
-def confusion(shares: np.ndarray, class_names: Sequence[str], picture: pathlib.Path) -> None:
+def confusion(
+  shares: np.ndarray, class_names: Sequence[str], picture: pathlib.Path, title: str
+) -> None:
   """Draws a confusion matrix.
 
   Args:
@@ -114,10 +122,12 @@ def confusion(shares: np.ndarray, class_names: Sequence[str], picture: pathlib.P
     class_names: C names; they are written beside up to 40 classes, their beginnings if they are
       long, and numbers beside more.
     picture: The PNG file to write.
+    title: Above the picture.
   """
   count = len(class_names)
   named = count <= _NAMED_CLASSES
-  side = max(4.0, 0.3 * count + 1.5) if named else 9.0
+  cell = 0.4 if count <= _NUMBERED_CLASSES else 0.3
+  side = max(4.0, cell * count + 1.5) if named else 9.0
   with plots.figure(picture, (side + 1, side), dpi=110) as figure:
     axes = figure.subplots()
     drawn = axes.imshow(100 * shares, cmap="cividis", vmin=0, vmax=100)
@@ -125,9 +135,25 @@ def confusion(shares: np.ndarray, class_names: Sequence[str], picture: pathlib.P
       names = [plots.cut(name, _NAME_WIDTH) for name in class_names]
       axes.set_xticks(range(count), names, rotation=90, fontsize=8)
       axes.set_yticks(range(count), names, fontsize=8)
+      edges = np.arange(1, count) - 0.5
+      axes.hlines(edges, -0.5, count - 0.5, color="white", linewidth=0.6)
+      axes.vlines(edges, -0.5, count - 0.5, color="white", linewidth=0.6)
+    if count <= _NUMBERED_CLASSES:
+      _write_shares(axes, shares)
     axes.set_xlabel("predicted class")
     axes.set_ylabel("class")
     figure.colorbar(drawn, ax=axes, label="% of the images of a class")
+    heading = plots.wrapped(title, int((side + 1) * _PER_INCH), _LINES)
+    figure.suptitle(heading, fontsize=_TITLE_SIZE)
+
+
+def _write_shares(axes: "Axes", shares: np.ndarray) -> None:
+  """Writes the percentages into the cells that have any."""
+  for row, column in zip(*np.nonzero(shares), strict=True):
+    share = shares[row, column]
+    text = f"{100 * share:.0f}" if share >= 0.005 else "<1"
+    colour = "black" if share > 0.5 else "white"  # on yellow, on blue
+    axes.text(column, row, text, ha="center", va="center", fontsize=8, color=colour)
 
 
 def _series(rows: list[dict[str, Any]], kind: str, name: str) -> tuple[list[int], list[float]]:

@@ -220,7 +220,7 @@ class Reporter:
 
 
 def parameter_overview(params: Mapping[str, Any], path: pathlib.Path) -> str:
-  """Writes clu's overview of all parameters to a file; returns one of the network's parts.
+  """Writes clu's overview of all parameters to a file; returns a line with their number.
 
   Args:
     params: Parameter tree of `models.ResNetV2`.
@@ -228,12 +228,9 @@ def parameter_overview(params: Mapping[str, Any], path: pathlib.Path) -> str:
   """
   text = parameter_overview_lib.get_parameter_overview(params) + "\n"
   path.write_text(text, encoding="utf-8")
-  rows = [(name, jax.tree.leaves(part)) for name, part in params.items()]
-  rows.append(("total", jax.tree.leaves(params)))
-  return "\n".join(
-    f"  {name:<12}{sum(x.size for x in leaves):>15,} parameters in {len(leaves)} arrays"
-    for name, leaves in rows
-  )
+  leaves = jax.tree.leaves(params)
+  total = f"{sum(x.size for x in leaves):,} parameters in {len(leaves)} arrays"
+  return f"  {'network':<16}{total}, listed in {path.name}"
 
 
 def _rows_until(

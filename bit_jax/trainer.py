@@ -427,7 +427,7 @@ class _Loop:
     if self._stop is not None and self._stop.requested and jax.process_count() == 1:
       raise interruption.Interrupted(
         f"Stopped in step {self._under_way} of {self._run.config.total_steps}, the first since the "
-        f"start: the same command begins there again."
+        f"start: the same command begins there again. Run folder: {self._run.folder}"
       )
     seconds = self._first_step.part_done(done, parts, time.monotonic())
     if seconds is not None and not self._pace_told:
@@ -443,7 +443,8 @@ class _Loop:
       self._save(done)
     if stopping and not last:
       raise interruption.Interrupted(
-        f"Stopped after step {done} of {c.total_steps}; the same command goes on from there."
+        f"Stopped after step {done} of {c.total_steps}; the same command goes on from there. "
+        f"Run folder: {self._run.folder}"
       )
     if last or done % c.eval_every:
       return False

@@ -193,15 +193,18 @@ def test_files_that_a_csv_names_in_vain(root, tmp_path):
   rows = [f"train/{c}/{i}.png,{c}" for c in "ab" for i in range(3)]
   (root / "list.csv").write_text("\n".join([*rows, "none.png,a"]))
   report, problems = found(root / "list.csv", tmp_path)
-  assert problems == [("missing", "none.png", "")]
+  assert problems == [("missing", "none.png", "line 7")]
+  shown = check.render(report)
+  assert shown.startswith(f"{root}/list.csv: 6 images in 2 classes")
   assert report.stops
   assert report.num_train == 4
+  assert "no header: the first column holds the paths, the second the labels." in shown
 
 
 def test_a_csv_none_of_whose_files_is_there(root, tmp_path):
   (root / "list.csv").write_text("none.png,a\nnor/this.png,b\n")
   report, problems = found(root / "list.csv", tmp_path)
-  assert problems == [("missing", "none.png", ""), ("missing", "nor/this.png", "")]
+  assert problems == [("missing", "none.png", "line 1"), ("missing", "nor/this.png", "line 2")]
   assert report.stops
   assert report.faults == ()
 
@@ -233,7 +236,9 @@ def test_warnings_of_a_csv_are_said(root, tmp_path):
   report, problems = found(root / "list.csv", tmp_path)
   assert problems == []
   text = check.render(report)
-  assert "These don't, but look at them:\n  The column fold of list.csv may be a split" in text
+  assert (
+    "Nothing stops a run, but look at these:\n  The column fold of list.csv may be a split" in text
+  )
   assert "Nothing is wrong." not in text
   assert not report.stops
 
@@ -257,15 +262,38 @@ def test_what_stops_a_run_is_reported_not_raised(tmp_path, counts, message):
 
 def test_main_returns_the_status_and_writes_everything(root, tmp_path, capsys):
   assert check.main(str(root), str(tmp_path / "out")) == 0
+  command = f"python -m bit_jax.train --config=configs/folder.py:path={root}"
+  assert capsys.readouterr().out.splitlines()[-1].strip() == command
   for i in range(15):
     (root / "train" / "a" / f"Löwe {i}.jpg").write_text("x")
   assert check.main(str(root), str(tmp_path / "out")) == 1
   printed = capsys.readouterr().out
   assert "and 5 more in problems.csv" in printed
+  assert "bit_jax.train" not in printed
   with open(tmp_path / "out" / "problems.csv", encoding="utf-8", newline="") as file:
     rows = list(csv.DictReader(file))
   assert len(rows) == 15
   assert {r["file"] for r in rows} == {f"train/a/Löwe {i}.jpg" for i in range(15)}
+
+
+def test_sentences_are_rows_of_problems_too(root, tmp_path, capsys):
+  (tmp_path / "b c").mkdir()
+  listed = tmp_path / "b c" / "list.csv"
+  names = [str(path) for path in sorted((root / "train").rglob("*.*"))]
+  rows = [
+    f"{name},{os.path.basename(os.path.dirname(name))},{i % 5}" for i, name in enumerate(names)
+  ]
+  listed.write_text("\n".join(["path,label,fold", *rows]))
+  assert check.main(str(listed), str(tmp_path / "out")) == 0
+  assert capsys.readouterr().out.endswith(f" '--config=configs/folder.py:path={listed}'\n")
+  with open(tmp_path / "out" / "problems.csv", encoding="utf-8", newline="") as file:
+    (warning,) = (r for r in csv.DictReader(file) if r["problem"] == "warning")
+  assert warning["detail"].startswith("The column fold of list.csv may be a split")
+  listed.write_text("\n".join(f"{name},one" for name in names))
+  assert check.main(str(listed), str(tmp_path / "out")) == 1
+  with open(tmp_path / "out" / "problems.csv", encoding="utf-8", newline="") as file:
+    (fault,) = (r for r in csv.DictReader(file) if r["problem"] == "stops a run")
+  assert "are of one class, one" in fault["detail"]
 
 
 @pytest.mark.slow

@@ -79,7 +79,7 @@ def test_files(tmp_path):
   names = ("a", 'b, "B"', "c", "d é")
   training = np.array([0, 1, 1, 3, 3, 3], np.int32)
   classwise.write(tmp_path, names, LABELS, PREDICTIONS, training, quiet)
-  classwise.draw(tmp_path, names, LABELS, PREDICTIONS)
+  classwise.draw(tmp_path, names, LABELS, PREDICTIONS, "")
   assert read(tmp_path / "per_class.csv") == [
     ["class", "training_images", "evaluated_images", "top1"],
     ["a", "1", "3", "0.6667"],
@@ -109,7 +109,7 @@ def test_of_many_classes_the_largest_confusions_are_listed(tmp_path, monkeypatch
   predictions[21_843 + 7_000] = 21_842
   told = []
   classwise.write(tmp_path, names, labels, predictions, labels[:7], told.append)
-  classwise.draw(tmp_path, names, labels, predictions)
+  classwise.draw(tmp_path, names, labels, predictions, "")
   assert told == [
     "With more than 1,000 classes confusion.csv lists the 1,000 most frequent confusions, and "
     "confusion.png is not drawn."

@@ -350,8 +350,11 @@ class TestCsv:
       (ROWS + "a/2.png,\n", "Line 5 of .*list.csv has no label"),
       (ROWS + ",a\n", "Line 5 of .*list.csv has no path"),
       (ROWS + "a/2.png\n", "Line 5 of .*list.csv has no label"),
-      (ROWS + "a/7.png,a\n", "names 1 file that is not there: a/7.png"),
-      (ROWS + "a/7.png,a\na/8.png,a\n", "names 2 files that are not there: a/7.png, a/8.png"),
+      (ROWS + "a/7.png,a\n", "list.csv names 1 file that is not there: a/7.png \\(line 5\\)"),
+      (
+        ROWS + "a/7.png,a\na/8.png,a\n",
+        "names 2 files that are not there: a/7.png, a/8.png \\(the first in line 5\\)",
+      ),
       (ROWS + "a/1.png,b\n", "lists 1 file more than once: a/1.png"),
       ("path,label,split\na/0.png,a,train\nb/0.png,b,hold\n", "Line 3 .* 'hold'"),
       ("path,label,split\na/0.png,a,train\nb/0.png,b,\n", "Line 3 .* names no split"),

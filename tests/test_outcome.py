@@ -124,22 +124,38 @@ def run_folder(tmp_path):
 
 
 def test_summary(run_folder):
-  first, *files = outcome.summary(str(run_folder), RESULT).splitlines()
+  (run_folder / "classes.txt").write_text("a")
+  first, folder, *files = outcome.summary(str(run_folder), RESULT).splitlines()
   assert first == "Top-1 accuracy 98.77% on 1,234 images after 5,000 steps."
-  assert files[0].startswith(f"  {run_folder}/model.npz ")
-  assert files[0].endswith(" the fine-tuned weights, in the official naming")
-  assert names(files) == [*FILES, "confusion.png", "metrics.jsonl"]
+  assert folder == f"{run_folder}:"
+  assert files[0] == "  model.npz        the fine-tuned weights, in the official naming"
+  assert files[1] == "  curves.png       loss, accuracy and learning rate"
+  assert names(files) == [*FILES, "confusion.png", "metrics.jsonl", "classes.txt"]
+
+
+@pytest.mark.parametrize(
+  ("top1", "number", "interval"),
+  [
+    (1.0, 4, " (95% interval 51% to 100%)"),
+    (0.0, 4, " (95% interval 0% to 49%)"),
+    (0.5, 100, " (95% interval 40% to 60%)"),
+    (0.5, 1000, ""),
+  ],
+)
+def test_few_images_get_an_interval(top1, number, interval):
+  first, *_ = outcome.summary("run", RESULT | {"top1": top1, "num_test": number}).splitlines()
+  assert first == f"Top-1 accuracy {top1:.2%} on {number:,} images{interval} after 5,000 steps."
 
 
 def names(lines):
-  return [line.split()[0].rpartition("/")[2] for line in lines]
+  return [line.split()[0] for line in lines]
 
 
 def test_the_summary_lists_what_is_there(run_folder):
   (run_folder / "confusion.csv").write_text("class,predicted,count,share\n")
   for name in ("confusion.png", "curves.png", "per_class.csv"):
     (run_folder / name).unlink()
-  _, *files, last = outcome.summary(str(run_folder), RESULT).splitlines()
+  _, _, *files, last = outcome.summary(str(run_folder), RESULT).splitlines()
   assert names(files) == [
     *("model.npz", "augmented.png", "predictions.png", "metrics.jsonl", "confusion.csv")
   ]

@@ -190,6 +190,7 @@ def test_refusal_is_final_and_says_what_to_do(server, status):
   assert len(server.requests) == 1
   assert f"Put the file at {cache.directory() / FILE}, got from {server.url}/{FILE}" in message
   assert "configs/quickstart.py runs without it" in message
+  assert message.endswith("the checkpoint that the package carries: model=R14x0.5.")
 
 
 @pytest.mark.parametrize(

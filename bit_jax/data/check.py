@@ -6,6 +6,7 @@ import functools
 import hashlib
 import os
 import pathlib
+import shlex
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable
@@ -38,6 +39,7 @@ DOUBTFUL = {
   "ignored": "files that are no images by their extension, left out",
 }
 
+_HARMLESS = "Nothing stops a run, but look at these"
 _SHOWN = 10  # files of a kind, and classes, that are printed
 _SMALL, _ELONGATED = 32, 4
 
@@ -62,7 +64,7 @@ class Report:
   """What was found.
 
   Attributes:
-    root: The folder that paths are relative to.
+    source: The folder or CSV that was checked.
     counts: {part: {class: images}}; without parts in the data, those of protocol=final.
     faults: Sentences on what stops a run, beside images that can't be decoded.
     problems: All of them, by kind.
@@ -74,7 +76,7 @@ class Report:
     num_train: Images that protocol=final trains on; 0 if nothing can be trained.
   """
 
-  root: pathlib.Path
+  source: pathlib.Path
   counts: dict[str, Counter[str]]
   faults: tuple[str, ...]
   problems: tuple[Problem, ...]
@@ -121,6 +123,10 @@ def main(path: str, out: str | None) -> int:
   print(render(report))
   written = [n for n in (PROBLEMS, CONTACT_SHEET) if (into / n).exists()]
   print("\n" + class_naming.escaped(f"Written to {into}: {' and '.join(written)}"))
+  if not report.stops:
+    argument = shlex.quote(f"--config=configs/folder.py:path={path}")
+    command = class_naming.escaped(f"python -m bit_jax.train {argument}")
+    print(f"\nTo train on these images:\n  {command}")
   return int(report.stops)
 
 
@@ -129,7 +135,8 @@ def check(path: str, out: pathlib.Path) -> Report:
 
   Args:
     path: A folder or a CSV, in a layout of `folder.find`.
-    out: Folder for `problems.csv` (every problem) and `contact_sheet.png` (if there is an image).
+    out: Folder for `problems.csv` (every problem, fault and warning) and `contact_sheet.png` (if
+      there is an image).
 
   Returns:
     The report.
@@ -151,7 +158,7 @@ def check(path: str, out: pathlib.Path) -> Report:
   for entry, part in zip(found.entries, parts, strict=True):
     counts[part][entry.label] += 1
   report = Report(
-    root=found.root,
+    source=found.source,
     counts=dict(counts),
     faults=faults,
     problems=tuple(_problems(found, decoded, parts)),
@@ -161,7 +168,7 @@ def check(path: str, out: pathlib.Path) -> Report:
     num_train=num_train,
     warnings=found.warnings,
   )
-  _write(out / PROBLEMS, report.problems)
+  _write(out / PROBLEMS, report)
   with files.optional(CONTACT_SHEET, functools.partial(print, file=sys.stderr)):
     _draw(out / CONTACT_SHEET, found, decoded, report.image_size)
   return report
@@ -172,13 +179,14 @@ def render(report: Report) -> str:
   total = sum(sum(c.values()) for c in report.counts.values())
   classes = {label for c in report.counts.values() for label in c}
   lines = [
-    f"{report.root}: {scan.counted(total, 'image')} in "
+    f"{report.source}: {scan.counted(total, 'image')} in "
     f"{scan.counted(len(classes), 'class', 'classes')}"
   ]
   if total:
     lines += ["", *_table(report), "", *_facts(report)]
   lines += _listed("These stop a run", report, STOPPING, report.faults)
-  lines += _listed("These don't, but look at them", report, DOUBTFUL, report.warnings)
+  heading = "These don't, but look at them" if report.stops else _HARMLESS
+  lines += _listed(heading, report, DOUBTFUL, report.warnings)
   if not (report.faults or report.warnings or report.problems):
     lines += ["", "Nothing is wrong."]
   return "\n".join(map(class_naming.escaped, lines))
@@ -221,7 +229,7 @@ def _parts(found: scan.Scan) -> tuple[list[str], tuple[str, ...], str, int]:
 
 
 def _problems(found: scan.Scan, decoded: list[_Decoded], parts: list[str]) -> list[Problem]:
-  problems = [Problem("missing", p) for p in found.missing]
+  problems = [Problem("missing", p, f"line {found.lines[p]}") for p in found.missing]
   problems += [Problem("empty class", p) for p in found.empty]
   problems += _broken(found, decoded)
   problems += _copies(found, decoded, parts)
@@ -290,11 +298,13 @@ def _median(sizes: list[tuple[int, int]]) -> tuple[int, int]:
   return int(height), int(width)
 
 
-def _write(file: pathlib.Path, problems: tuple[Problem, ...]) -> None:
+def _write(file: pathlib.Path, report: Report) -> None:
   with file.open("w", encoding="utf-8", errors="backslashreplace", newline="") as text:
     writer = csv.writer(text)
     writer.writerow(("problem", "file", "detail"))
-    writer.writerows((p.kind, p.path, p.detail) for p in problems)
+    writer.writerows(("stops a run", "", sentence) for sentence in report.faults)
+    writer.writerows(("warning", "", sentence) for sentence in report.warnings)
+    writer.writerows((p.kind, p.path, p.detail) for p in report.problems)
 
 
 def _draw(

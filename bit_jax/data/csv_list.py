@@ -75,6 +75,12 @@ def read(file: pathlib.Path) -> scan.Scan:
   ordered = [entries[i] for i in scan.by_digest(e.path for e in entries)]
   return scan.Scan(
     root=file.parent,
+    csv=file,
+    lines={
+      e.path: row.line
+      for row, e in reversed(list(zip(table.rows, entries, strict=True)))
+      if e.path in missing
+    },
     entries=tuple(e for e in ordered if e.path not in missing),
     missing=tuple(p for p in unique if p in missing),
     faults=_repeated(file, [e.path for e in entries]),
@@ -154,7 +160,8 @@ def _table(file: pathlib.Path, rows: list[csv_table.Row]) -> tuple[csv_table.Tab
       f"class)."
     )
   width = max(len(row.cells) for row in rows)
-  return csv_table.Table(file, [""] * width, rows, 0, 1), []
+  note = "The CSV has no header: the first column holds the paths, the second the labels."
+  return csv_table.Table(file, [""] * width, rows, 0, 1), [note]
 
 
 def _require_columns(file: pathlib.Path, header: list[str], rows: Sequence[csv_table.Row]) -> None:
@@ -171,7 +178,7 @@ def _notes_on_columns(table: csv_table.Table, labels: list[int]) -> list[str]:
   path, label = table.header[table.path], table.header[table.label]
   if len(labels) > 1:
     return [f"The column {label} holds the labels; {table.header[labels[1]]} is not used."]
-  if csv_table.plain(path) in PATH_COLUMNS[0] and csv_table.plain(label) in LABEL_COLUMNS[0]:
+  if (path, label) == ("path", "label"):  # as documented
     return []
   return [f"The column {path} holds the paths, {label} the labels."]
 

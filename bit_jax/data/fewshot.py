@@ -28,7 +28,7 @@ def select(labels: np.ndarray, shots: int, seed: int, class_names: Sequence[str]
   """
   if shots < 1:
     raise errors.UserError(f"shots must be at least 1 image a class, not {shots}.")
-  _require_enough(labels, np.full(len(class_names), shots), class_names)
+  _require_shots(labels, shots, class_names)
   return np.concatenate(_draw(labels, np.full(len(class_names), shots), seed))
 
 
@@ -69,6 +69,20 @@ def _draw(labels: np.ndarray, counts: np.ndarray, seed: int) -> list[np.ndarray]
   ]
 
 
+def _require_shots(labels: np.ndarray, shots: int, class_names: Sequence[str]) -> None:
+  available = np.bincount(labels, minlength=len(class_names))
+  least, short = int(available.argmin()), int((available < shots).sum())
+  if not short:
+    return
+  others = f" ({short} of {len(class_names)} classes have fewer)" if short > 1 else ""
+  number = f"{available[least]:,} training image" + ("" if available[least] == 1 else "s")
+  lower = f"lower shots to at most {available[least]}" if available[least] else "leave shots out"
+  raise errors.UserError(
+    f"The smallest class, {class_names[least]}, has {number}; shots={shots} needs {shots} of every "
+    f"class{others}: {lower}, or add images."
+  )
+
+
 def _require_enough(labels: np.ndarray, counts: np.ndarray, class_names: Sequence[str]) -> None:
   available = np.bincount(labels, minlength=len(class_names))
   short = [
@@ -79,10 +93,5 @@ def _require_enough(labels: np.ndarray, counts: np.ndarray, class_names: Sequenc
   if short:
     shown = ", ".join(short[:10]) + (f" and {len(short) - 10} more" if len(short) > 10 else "")
     raise errors.UserError(
-      f"{max(counts)} images of every class are needed to choose from, but {shown} (without those "
-      f"that are held out to be scored): ask for {_at_most(min(available))}."
+      f"{max(counts)} images of every class are to be held out, but {shown}: add images."
     )
-
-
-def _at_most(number: int) -> str:
-  return f"at most {number}" if number else "all of them, without shots"

@@ -195,7 +195,7 @@ def _with_warning(found: scan.Scan) -> scan.Scan:
   alike = class_naming.differ_in_case(e.label for e in found.entries)
   if alike is None:
     return found
-  warning = f"Classes of {found.root} differ only in upper and lower case: {alike}."
+  warning = f"Classes of {found.source} differ only in upper and lower case: {alike}."
   return dataclasses.replace(found, warnings=(*found.warnings, warning))
 
 
@@ -238,7 +238,7 @@ def split(found: scan.Scan, protocol: str, *, val_apart: bool = False) -> Folder
   if not len(headers.sizes):
     name, reason = headers.unreadable[0]
     raise errors.UserError(
-      f"None of the {len(found.entries)} images in {found.root} can be read; {name}, for one, "
+      f"None of the {len(found.entries)} images in {found.source} can be read; {name}, for one, "
       f"{reason}."
     )
   return Folder(
@@ -261,8 +261,8 @@ def faults(found: scan.Scan) -> list[str]:
   root = found.root
   if found.missing:
     sentences.append(
-      f"The CSV in {root} names {scan.counted(len(found.missing), 'file')} that "
-      f"{'is' if len(found.missing) == 1 else 'are'} not there: {scan.some(found.missing)}."
+      f"The CSV {found.source} names {scan.counted(len(found.missing), 'file')} that "
+      f"{'is' if len(found.missing) == 1 else 'are'} not there: {found.missing_with_line()}."
     )
   if found.empty:
     sentences.append(
@@ -341,17 +341,17 @@ def _class_fault(found: scan.Scan) -> str | None:
   unprintable = [n for n in names if not class_naming.printable(n)]
   if unprintable:
     return (
-      f"{scan.counted(len(unprintable), 'class name')} in {found.root} can't be printed, "
+      f"{scan.counted(len(unprintable), 'class name')} in {found.source} can't be printed, "
       f"{unprintable[0]!r} for one: {_renaming(unprintable[0])}."
     )
   if fault := class_naming.fault(_in_order(set(names))):
-    return f"In {found.root}, {fault}: rename or merge the classes."
+    return f"In {found.source}, {fault}: rename or merge the classes."
   if not names:
     return f"There are no images in {found.root}: fill its class folders."
   if len(names) == 1:
     return (
-      f"All images in {found.root} are of one class, {names[0]}; a classifier needs at least two: "
-      f"one folder a class, <class>/<image>."
+      f"All images in {found.source} are of one class, {names[0]}; a classifier needs at least two"
+      + ("." if found.csv else ": one folder a class, <class>/<image>.")
     )
   return None
 
@@ -361,17 +361,17 @@ def _part_fault(found: scan.Scan) -> str | None:
   if parts in (set(), {""}, {"train"}):
     return None
   if "train" not in parts:
-    return f"{found.root} has a part to score ({', '.join(sorted(parts))}) but none named train."
+    return f"{found.source} has a part to score ({', '.join(sorted(parts))}) but none named train."
   trained = {e.label for e in found.entries if e.part == "train"}
   unknown = sorted({e.label for e in found.entries} - trained)
   if unknown:
     classes = scan.counted(len(unknown), "class", "classes")
     return (
-      f"In {found.root}, the train part lacks {classes} that another part has: "
+      f"In {found.source}, the train part lacks {classes} that another part has: "
       f"{scan.some(unknown)}."
     )
   if len(trained) == 1:
-    return f"All training images in {found.root} are of one class, {trained.pop()}."
+    return f"All training images in {found.source} are of one class, {trained.pop()}."
   return None
 
 
@@ -381,7 +381,7 @@ def _split(
   """Returns what to train on, what to score, and a sentence on where the split comes from."""
   parts = {e.part for e in found.entries}
   if not parts & {"test", "val"}:
-    train, test = _fifth(found.root, found.entries, "test")
+    train, test = _fifth(found.source, found.entries, "test")
     have = "There is only a train part" if parts == {"train"} else "There are no train and test"
     origin = f"{have}: four fifths of each class, drawn with a fixed seed, train; a fifth scores"
   else:
@@ -399,7 +399,7 @@ def _split(
       tuple(e for e in train if e.part == "val"),
       ("As the data has it: train to train on, val to score; test is left for protocol=final."),
     )
-  kept, held_out = _fifth(found.root, train, "select")
+  kept, held_out = _fifth(found.source, train, "select")
   unseen = f"the {scored} part" if parts & {"test", "val"} else "the fifth"
   return (
     kept,
@@ -412,14 +412,14 @@ def _split(
 
 
 def _fifth(
-  root: pathlib.Path, entries: tuple[scan.Entry, ...], purpose: str
+  source: pathlib.Path, entries: tuple[scan.Entry, ...], purpose: str
 ) -> tuple[tuple[scan.Entry, ...], tuple[scan.Entry, ...]]:
   """Holds out a fifth of each class; a purpose of its own draws another fifth."""
   names = tuple(sorted({e.label for e in entries}))
   quota = quotas(_listing(entries, names).labels, len(names))
   if not quota.any():
     raise errors.UserError(
-      f"No class in {root} has the 2 images that holding one out to be scored takes: add images"
+      f"No class in {source} has the 2 images that holding one out to be scored takes: add images"
       + ("." if purpose == "test" else ", or use protocol=final.")
     )
   left = Counter(dict(zip(names, quota.tolist(), strict=True)))

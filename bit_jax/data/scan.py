@@ -8,7 +8,7 @@ the first.
 import dataclasses
 import hashlib
 import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 _SHOWN = 5  # names in a message
@@ -37,6 +37,8 @@ class Scan:
     unclassified: Images that lie in no class folder.
     ignored: Files that are no images by their extension, or hidden.
     missing: Files that the CSV names and that aren't there.
+    csv: The CSV, None where a folder was read.
+    lines: {file: first line of the CSV that names it} of those in `missing`.
     faults: Sentences, each on something that stops a run.
     notes: Sentences on how folders or columns were read where that isn't plain.
     warnings: Sentences, each on something that doesn't stop a run but may be a mistake.
@@ -51,6 +53,18 @@ class Scan:
   faults: tuple[str, ...] = ()
   notes: tuple[str, ...] = ()
   warnings: tuple[str, ...] = ()
+  csv: pathlib.Path | None = None
+  lines: Mapping[str, int] = dataclasses.field(default_factory=dict)
+
+  @property
+  def source(self) -> pathlib.Path:
+    """The folder or CSV that was read."""
+    return self.csv or self.root
+
+  def missing_with_line(self) -> str:
+    """Returns the first of the missing files, and the line of the CSV that names the first."""
+    first = "line" if len(self.missing) == 1 else "the first in line"
+    return f"{some(self.missing)} ({first} {self.lines[self.missing[0]]})"
 
 
 def by_digest(paths: Iterable[str], salt: str = "") -> list[int]:

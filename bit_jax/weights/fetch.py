@@ -137,7 +137,8 @@ def _fetch(
   raise errors.UserError(
     f"{checkpoint.name} is not in the cache and can't be downloaded ({'; '.join(failures)}). Put "
     f"the file at {target}, got from {catalogue.BASE_URL}{checkpoint.file} on a machine that "
-    f"reaches it, or name a mirror in ${MIRRORS_VARIABLE}; configs/quickstart.py runs without it."
+    f"reaches it, or name a mirror in ${MIRRORS_VARIABLE}; configs/quickstart.py runs without it, "
+    f"or train on your own folder with the checkpoint that the package carries: model=R14x0.5."
   )
 
 
