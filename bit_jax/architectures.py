@@ -8,6 +8,7 @@ Source: google-research/big_transfer, `bit_pytorch/models.py`; BiT paper (arXiv 
 """
 
 import dataclasses
+import difflib
 import math
 import re
 from collections.abc import Iterator
@@ -105,10 +106,17 @@ def find(model: str) -> Architecture:
   short = match.group(1) if match else ""
   if short not in ARCHITECTURES or (short in SMALL and model != short):
     raise errors.UserError(
-      f"There is no model {model!r}; the models are {', '.join(MODEL_NAMES)} "
+      f"There is no model {model!r}{_hint(model)}; the models are {', '.join(MODEL_NAMES)} "
       f"(and the bare names, such as R50x1)."
     )
   return ARCHITECTURES[short]
+
+
+def _hint(model: str) -> str:
+  """Returns the closest name of a model in brackets, '' where none is close."""
+  names = {name.lower(): name for name in (*ARCHITECTURES, *MODEL_NAMES)}
+  close = difflib.get_close_matches(model.lower(), names, n=1)
+  return f" (did you mean {names[close[0]]}?)" if close else ""
 
 
 def parameter_shapes(

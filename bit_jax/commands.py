@@ -2,10 +2,12 @@
 
 import difflib
 import errno
+import glob
 import inspect
 import os
 import re
 import runpy
+import shlex
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -15,7 +17,7 @@ import ml_collections
 from absl import flags
 from ml_collections import config_flags
 
-from bit_jax import errors, interruption, output
+from bit_jax import errors, interruption, output, paths
 
 MISTAKE, INTERRUPTED = 2, 130  # exit statuses
 _DEFECT = "This is a defect of bit_jax, or of a library: please report it with the lines above."
@@ -41,6 +43,30 @@ _OF_THE_MACHINE = frozenset(
   if hasattr(errno, name)
 )
 _TENSORSTORE_ERROR = re.compile(r"os_error_code='(\d+)'")  # what checkpoints are written with
+# Arguments of config files, as flags and fields are mistaken for them.
+_ARGUMENTS = frozenset(
+  (
+    *("crop", "flip", "microbatch", "model", "path", "preset", "protocol", "resolution", "seed"),
+    *("shots", "task", "weights"),
+  )
+)
+_OTHERWISE_AN_ARGUMENT = frozenset(("crop",))  # the field of this name is another thing
+# {name that other programs give it: field}
+_OTHER_NAMES = {
+  **dict.fromkeys(("learning_rate", "lr", "base_learning_rate"), "base_lr"),
+  **dict.fromkeys(("epochs", "num_epochs", "steps", "max_steps", "num_steps"), "total_steps"),
+  **dict.fromkeys(("batch", "bs", "train_batch_size"), "batch_size"),
+  **dict.fromkeys(("image_size", "img_size", "imgsz", "input_size", "size"), "resize and crop"),
+  **dict.fromkeys(("augment", "augmentation"), "random_crop and random_flip"),
+  **dict.fromkeys(("flip", "hflip"), "random_flip"),
+  **dict.fromkeys(("mixup", "mix_up"), "mixup_alpha"),
+  **dict.fromkeys(("warmup", "warmup_epochs"), "warmup_steps"),
+  **dict.fromkeys(("checkpoint", "pretrained", "init"), "weights"),
+  **dict.fromkeys(("data", "path", "data_root"), "data_path"),
+  **dict.fromkeys(("arch", "architecture", "network"), "model"),
+  "early_stopping": "patience",
+}
+_DATA_FILES = (".csv", ".tsv", ".npz")
 _KINDS = {
   int: "a whole number",
   float: "a number",
@@ -149,12 +175,15 @@ def parse(flag_values: flags.FlagValues, argv: Sequence[str]) -> None:
     rest = flag_values(argv)[1:]
   except (AttributeError, KeyError) as e:
     raise errors.UserError(_unknown_field(argv)) from e
+  except flags.UnrecognizedFlagError as e:
+    raise errors.UserError(_unknown_flag(argv, e)) from e
   except flags.IllegalFlagValueError as e:
     raise errors.UserError(_root_mistake(e) or _bad_value(argv, e)) from e
   except (flags.Error, TypeError, ValueError) as e:
     raise errors.UserError(_root_mistake(e) or f"{one_line(e)}.") from e
   if rest:
-    raise errors.UserError(f"What is {rest[0]!r}? Flags begin with two dashes: --config=FILE.")
+    advice = _advice_on_data(rest[0]) or "Flags begin with two dashes: --config=FILE."
+    raise errors.UserError(f"What is {rest[0]!r}? {advice}")
 
 
 def define_config(flag_values: flags.FlagValues, argv: Sequence[str]) -> flags.FlagHolder[Any]:
@@ -260,10 +289,53 @@ def _find_config_file(argv: Sequence[str]) -> None:
       continue
     path = value.partition(":")[0]
     if not os.path.isfile(path):
-      raise errors.UserError(
-        f"There is no config file {path!r}: give its path, such as --config=configs/cifar10.py."
-      )
+      advice = _advice_on_data(path) or _advice_on_config(path)
+      raise errors.UserError(f"There is no config file {path!r}: {advice}")
+    if path.lower().endswith(_DATA_FILES) and (advice := _advice_on_data(path)):
+      raise errors.UserError(f"{path!r} is no config file: {advice}")
     show_neighbours(path)
+
+
+def _advice_on_config(path: str) -> str:
+  """Returns what to write instead of the path of a config file that isn't there."""
+  names = {os.path.basename(f)[: -len(".py")]: f for f in sorted(glob.glob("configs/[!_]*.py"))}
+  name = os.path.basename(path).lower().removesuffix(".py")
+  if close := difflib.get_close_matches(name, names, n=1):
+    return f"did you mean {names[close[0]]}?"
+  return "give its path, such as --config=configs/cifar10.py."
+
+
+def _advice_on_data(path: str) -> str:
+  """Returns how to train on a folder, a CSV or an npz file; '' where the path names none."""
+  whole = paths.expanded(path)
+  if os.path.isdir(whole):
+    if glob.glob(os.path.join(glob.escape(whole), "*.py")):  # a folder of configs, not of images
+      return ""
+  elif not (os.path.isfile(whole) and whole.lower().endswith(_DATA_FILES)):
+    return ""
+  config = "npz" if whole.lower().endswith(".npz") else "folder"
+  argument = shlex.quote(f"--config=configs/{config}.py:path={path}")
+  return f"to train on your own images, write {argument}."
+
+
+def _unknown_flag(argv: Sequence[str], error: flags.UnrecognizedFlagError) -> str:
+  """Returns a sentence on a flag that isn't one; it may be a field or an argument of the config."""
+  name = error.flagname.partition("=")[0]
+  field = name if name in _ARGUMENTS else _OTHER_NAMES.get(name, name)
+  ways = [f"--config=FILE:{field}=..."] if field in _ARGUMENTS else []
+  if field not in _OTHERWISE_AN_ARGUMENT and field in _fields(argv):
+    ways.append(f"--config.{field}=...")
+  if not ways:
+    if " and " in field:
+      return f"There is no flag --{name}: set the fields {field}, each with --config.FIELD=..."
+    return f"{one_line(error)}."
+  return f"There is no flag --{name}: write {' or '.join(ways)}"
+
+
+def _fields(argv: Sequence[str]) -> list[str]:
+  """Returns the fields of a command line's config; none where no config is given."""
+  config = _config_alone(argv)
+  return [] if config is None else list(config.keys())
 
 
 def _root_mistake(error: BaseException) -> str | None:
@@ -306,12 +378,13 @@ def _require_plain_fields(argv: Sequence[str]) -> None:
 
 def _unknown_field(argv: Sequence[str]) -> str:
   """Returns a sentence on the first override that names no field of the config."""
-  fields = list(_config_alone(argv).keys())
+  fields = _fields(argv)
   for text in argv:
     name = text.lstrip("-").partition("=")[0]
     field = name.removeprefix("config.")
     if name.startswith("config.") and field not in fields:
-      close = difflib.get_close_matches(field, fields, n=1)
+      known = _OTHER_NAMES.get(field)
+      close = [known] if known else difflib.get_close_matches(field, fields, n=1)
       hint = f": did you mean {close[0]}?" if close else "."
       return f"The config has no field {field!r}{hint} Its fields are {', '.join(fields)}."
   return "A field on the command line can't be set in this config."
