@@ -182,8 +182,9 @@ def parse(flag_values: flags.FlagValues, argv: Sequence[str]) -> None:
   except (flags.Error, TypeError, ValueError) as e:
     raise errors.UserError(_root_mistake(e) or f"{one_line(e)}.") from e
   if rest:
-    advice = _advice_on_data(rest[0]) or "Flags begin with two dashes: --config=FILE."
-    raise errors.UserError(f"What is {rest[0]!r}? {advice}")
+    if advice := _advice_on_data(rest[0]):
+      raise errors.UserError(f"{rest[0]!r} is no flag: {advice}")
+    raise errors.UserError(f"What is {rest[0]!r}? Flags begin with two dashes: --config=FILE.")
 
 
 def define_config(flag_values: flags.FlagValues, argv: Sequence[str]) -> flags.FlagHolder[Any]:

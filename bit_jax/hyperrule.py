@@ -9,6 +9,7 @@ rate 0.001, the same steps), and 'scaled' keeps the number of images seen when t
 
 import dataclasses
 import math
+from collections import Counter
 from typing import Any
 
 from bit_jax import architectures, errors
@@ -225,8 +226,12 @@ def departures(
 
 def describe(config: Any, num_examples: int, image_size: tuple[int, int], num_devices: int) -> str:
   """Returns a resolved config's rule as a few lines of text, as it is printed before training."""
-  boundaries = ", ".join(f"{s:,}" for s in dict.fromkeys(config.decay_steps))
+  boundaries = ", ".join(
+    f"{step:,}" if times == 1 else f"{step:,} ({times} times)"
+    for step, times in Counter(config.decay_steps).items()
+  )
   decays = f"x {DECAY_FACTOR:g} after {boundaries}" if boundaries else "no decay"
+  warm_up = "1 step" if config.warmup_steps == 1 else f"{config.warmup_steps:,} steps"
   mixup = f"alpha {config.mixup_alpha:g}" if config.mixup_alpha else "off"
   epochs = config.total_steps * config.batch_size / num_examples
   per_device = config.batch_size / num_devices
@@ -239,7 +244,7 @@ def describe(config: Any, num_examples: int, image_size: tuple[int, int], num_de
     "augmentation": f"random {' and '.join(augmentation)}" if augmentation else "none",
     "batch": f"{config.batch_size} ({per_device:g} on each of {num_devices} {devices})",
     "steps": f"{config.total_steps:,} ({_epochs(epochs)})",
-    "learning rate": f"{config.base_lr:g}, warm-up {config.warmup_steps:,} steps, {decays}",
+    "learning rate": f"{config.base_lr:g}, warm-up {warm_up}, {decays}",
     "MixUp": mixup,
   }
   if differing := departures(config, num_examples, image_size):

@@ -44,7 +44,10 @@ def run(capsys, *argv):
     (["--config=configs/foldr.py:path=x"], ["did you mean configs/folder.py?"]),
     (["--config=configs/folder:path=x"], ["did you mean configs/folder.py?"]),
     (["--config=cifar10"], ["did you mean configs/cifar10.py?"]),
-    ([CIFAR10, "/"], ["write --config=configs/folder.py:path=/."]),
+    (
+      [CIFAR10, "/"],
+      ["'/' is no flag: to train on your own images, write --config=configs/folder.py:path=/."],
+    ),
     (["--config=/"], ["no config file '/'", "write --config=configs/folder.py:path=/."]),
     ([CIFAR10, "--config.zzz=3"], ["no field 'zzz'", "total_steps"]),
     ([CIFAR10, "--config.batch_size=abc"], ["batch_size", "abc"]),

@@ -326,7 +326,7 @@ def test_describe():
   c = resolve(arg="preset=readme_128", batch_size=8, total_steps=3, decay_steps=(1, 1, 2))
   text = hyperrule.describe(c, 50_000, SMALL, 4)
   assert "3 (0.0005 epochs)" in text
-  assert "x 0.1 after 1, 2\n" in text
+  assert "x 0.1 after 1 (2 times), 2\n" in text
 
 
 @pytest.mark.parametrize(
