@@ -24,6 +24,7 @@ _RESULT_FIELDS = ("top1", "loss", "num_train", "num_test", "steps", "left_out", 
 # What is read of these files must be of these types.
 _ENVIRONMENT_TYPES = {"order": int, "resumed": list, "packages": dict, "variables": dict}
 _RESULT_TYPES = {"steps": int, "top1": float | int, "left_out": dict, "warnings": list}
+_TEST_IMAGES = "the test images"  # what weights are chosen on without a validation part
 _NO_FIELD = "not set"  # in place of the value of a field or variable that isn't there
 # What may change the numbers, and so is recorded.
 _PACKAGES = ("bit_jax", "jax", "jaxlib", "flax", "optax", "numpy", "clu", "tensorflow-datasets")
@@ -150,13 +151,7 @@ def record_environment(folder: pathlib.Path, environment: Mapping[str, Any]) -> 
       f"The run in {folder} was begun by a newer version of bit_jax, with another order of the "
       f"training examples: go on with that version, or choose another --workdir."
     )
-  if earlier.get("chosen_on") != environment.get("chosen_on"):
-    before, now = (e.get("chosen_on") or "the test images" for e in (earlier, environment))
-    raise errors.UserError(
-      f"The run in {folder} was begun with keep_best and patience choosing on {before}, and would "
-      f"choose on {now} now, with other training examples: delete the folder to start anew, or "
-      f"choose another --workdir."
-    )
+  _require_choice(folder, earlier.get("chosen_on"), environment.get("chosen_on"))
   for name in ("data", "weights_sha256", "dtype"):
     if earlier.get(name) != environment[name]:
       raise errors.UserError(
@@ -214,14 +209,24 @@ def require_data(folder: pathlib.Path, version: str | None, chosen_on: str | Non
     chosen_on: What identifies its validation part; earlier versions have not recorded it.
   """
   earlier = _read_environment(folder)
-  if version is not None and earlier is not None and "chosen_on" in earlier:
-    version = f"{version}, choosing on {chosen_on}" if chosen_on else version
-    before = earlier["chosen_on"]
-    earlier["data"] = f"{earlier.get('data')}" + (f", choosing on {before}" if before else "")
-  if version is not None and earlier is not None and earlier.get("data") != version:
+  if version is None or earlier is None:
+    return
+  if earlier.get("data") != version:
     raise errors.UserError(
       f"The run in {folder} was made with data {earlier.get('data')}, which is now {version}: "
       f"delete the folder to start anew, or choose another --workdir."
+    )
+  if "chosen_on" in earlier:
+    _require_choice(folder, earlier["chosen_on"], chosen_on)
+
+
+def _require_choice(folder: pathlib.Path, before: str | None, now: str | None) -> None:
+  """Raises a `UserError` if weights were chosen on other images; None means the test images."""
+  if before != now:
+    raise errors.UserError(
+      f"The run in {folder} was begun with keep_best and patience choosing on "
+      f"{before or _TEST_IMAGES}, and would choose on {now or _TEST_IMAGES} now, with other "
+      f"training examples: delete the folder to start anew, or choose another --workdir."
     )
 
 
