@@ -33,7 +33,7 @@ class Checkpoints:
       OSError: The folder can't be written.
     """
     logger = logging.getLogger("absl")
-    logger.setLevel(logging.WARNING)  # orbax tells of every step it takes
+    logger.setLevel(logging.WARNING)  # orbax logs each of its steps
     logger.addFilter(_is_not_raised)
     options = ocp.CheckpointManagerOptions(max_to_keep=1, create=True)
     folder.mkdir(parents=True, exist_ok=True)
@@ -120,7 +120,7 @@ class _WithoutLocks(ocp.type_handlers.NumpyHandler):
     infos: Sequence[ocp.type_handlers.ParamInfo],
     args: Sequence[ocp.type_handlers.SaveArgs] | None = None,
   ) -> Any:
-    """Does as orbax's, with options of tensorstore that orbax sets for nobody."""
+    """Writes arrays as orbax does, with options of tensorstore that orbax doesn't offer."""
     context = tensorstore.Context(self._options)
     infos = [copy.copy(info) for info in infos]
     for info in infos:

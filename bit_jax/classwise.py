@@ -84,7 +84,7 @@ def write(
     labels: [N] int32, of the evaluated images.
     predictions: [N] int32.
     training_labels: [M] int32; None where they are not known.
-    tell: Gets warnings, and what to know of the files.
+    tell: Gets warnings and remarks on the files.
   """
   with files.optional(PER_CLASS, tell):
     _write_csv(folder / PER_CLASS, _per_class(class_names, labels, predictions, training_labels))

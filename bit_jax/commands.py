@@ -21,7 +21,7 @@ from bit_jax import errors, interruption, output, paths
 
 MISTAKE, INTERRUPTED = 2, 130  # exit statuses
 _DEFECT = "This is a defect of bit_jax, or of a library: please report it with the lines above."
-# What a disk, a file system, permissions, limits or the network's storage give rise to.
+# Errors of disks, file systems, permissions, limits and network storage.
 _OF_THE_MACHINE = frozenset(
   getattr(errno, name)
   for name in (
@@ -42,7 +42,7 @@ _OF_THE_MACHINE = frozenset(
   )
   if hasattr(errno, name)
 )
-_TENSORSTORE_ERROR = re.compile(r"os_error_code='(\d+)'")  # what checkpoints are written with
+_TENSORSTORE_ERROR = re.compile(r"os_error_code='(\d+)'")  # the library that writes checkpoints
 # Arguments of config files, as flags and fields are mistaken for them.
 _ARGUMENTS = frozenset(
   (
@@ -123,7 +123,7 @@ def _run(
 def machine_trouble(error: Exception) -> str | None:
   """Returns a sentence if an error is the machine's and not this code's: a disk, a device.
 
-  Any other `OSError`, such as of a file that isn't there, comes of a defect.
+  Any other `OSError`, such as of a file that isn't there, is a defect.
   """
   number, file = getattr(error, "errno", None), getattr(error, "filename", None)
   if found := _TENSORSTORE_ERROR.search(str(error)):
@@ -356,7 +356,7 @@ def _root_mistake(error: BaseException) -> str | None:
 def one_line(error: BaseException) -> str:
   """Returns the first line of an error's message, without a full stop.
 
-  Of a config's field that doesn't exist ml_collections says so, and lists the values of all others.
+  For an unknown field of a config, ml_collections lists all other fields; the line names only it.
   """
   text = str(error).strip()
   if unknown := re.search(r'Key "(.*?)" does not exist and cannot be added', text):

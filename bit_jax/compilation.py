@@ -101,7 +101,7 @@ def limit(folder: pathlib.Path, max_bytes: int) -> None:
 def _catch_warnings(folder: pathlib.Path) -> None:
   """Deals with JAX's warnings of the cache, which it raises before it compiles the program."""
   show_others = warnings.showwarning
-  told: set[str] = set()
+  reported: set[str] = set()
 
   def show(message: Warning | str, *args: Any, **kwargs: Any) -> None:
     trouble = _TROUBLE.match(str(message))
@@ -111,8 +111,8 @@ def _catch_warnings(folder: pathlib.Path) -> None:
     kind, name, reason = trouble.groups()
     if kind == "reading":  # JAX would not write in the place of a damaged entry
       _delete(folder, name)
-    if kind not in told:
-      told.add(kind)
+    if kind not in reported:
+      reported.add(kind)
       print(_REMARKS[kind].format(folder=folder, reason=_short(reason)), file=sys.stderr)
 
   # Python shows a warning of the same text once, and the programs of all steps have one name.

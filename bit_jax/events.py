@@ -34,7 +34,7 @@ class Events:
       say: Gets a line of text for the user.
     """
     self._say = say
-    self._writer: Any = None  # None: events are not written, or not any more
+    self._writer: Any = None  # None: events are not written, or no longer
     self._traced: _Trapping | None = None
     self._progress: Any = None
     self._actions: list[Callable[[int], Any]] = []

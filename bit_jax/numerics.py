@@ -1,4 +1,4 @@
-"""What the numbers of a run rest on besides its config: settings of JAX, and variables of XLA.
+"""Settings of JAX and variables of XLA that a run's numbers depend on, besides its config.
 
 Settings that change which random numbers are drawn, or types and precision, are fixed while this
 package computes. How programs are compiled is the user's choice: it is recorded, as it changes the
@@ -35,7 +35,7 @@ _RECORDED = (
   *("ONEDNN_DEFAULT_FPMATH_MODE", "DNNL_DEFAULT_FPMATH_MODE"),
   *("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"),
 )
-# Of XLA's flags, those that begin so change no number.
+# Flags of XLA that begin like this change no number.
 _WITHOUT_EFFECT = (
   *("--xla_dump", "--xla_cpu_dump", "--xla_gpu_dump", "--xla_hlo_profile", "--xla_vlog"),
   *("--xla_force_host_platform_device_count", "--xla_gpu_cuda_data_dir"),
@@ -46,7 +46,7 @@ _WITHOUT_EFFECT = (
 
 @contextlib.contextmanager
 def fixed() -> Iterator[None]:
-  """Fixes the settings that numbers rest on, in this thread; at the end the caller's are restored.
+  """Fixes the settings that numbers depend on, in this thread; restores the caller's at the end.
 
   Also a decorator: `@numerics.fixed()`.
   """
@@ -73,8 +73,8 @@ def ignored() -> str | None:
 def variables(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
   """Returns the environment variables that may change the rounding: {name: value}.
 
-  Of flags, without those that have no effect on numbers, such as dumps and the number of host
-  devices, and in a fixed order.
+  Flags are in a fixed order. Those that have no effect on numbers are left out, such as dumps and
+  the number of host devices.
   """
   found = {name: _effective(environment.get(name, "")) for name in _FLAGS}
   found |= {name: environment.get(name, "") for name in _RECORDED}
@@ -99,7 +99,7 @@ def _updated(name: str, value: Any) -> Iterator[None]:
 
 
 def _effective(text: str) -> str:
-  """Returns the flags that may change numbers; of a flag that is repeated, the last counts."""
+  """Returns the flags that may change numbers; if a flag is repeated, the last one counts."""
   if text.strip() and not text.strip().startswith("-"):  # XLA takes the name of a file, too
     with contextlib.suppress(OSError, UnicodeDecodeError):
       text = pathlib.Path(text.strip()).read_text(encoding="utf-8")

@@ -1,6 +1,6 @@
 """What a run leaves behind: a picture of its input; at the end its result, tables and pictures.
 
-No table and no picture is worth a run: one that can't be written costs a warning.
+A table or picture that can't be written costs a warning, not the run.
 """
 
 import functools
@@ -77,7 +77,7 @@ def write(
     tell: Gets warnings.
   """
   classwise.write(folder, data.test.class_names, labels, predictions, data.train.labels, tell)
-  runs.write_json(folder / runs.RESULT, result)  # what needs predictions is there, but pictures
+  runs.write_json(folder / runs.RESULT, result)  # before the pictures, which may fail
 
 
 def draw(

@@ -36,8 +36,8 @@ class FirstStep:
     return taken / (done - 1) * parts if taken >= SLOW else None
 
 
-def told(seconds_a_step: float, done: int, config: Any) -> list[str]:
-  """Returns what to tell of the time that a run will take: a line, and advice if it is hours.
+def report(seconds_a_step: float, done: int, config: Any) -> list[str]:
+  """Returns lines on the time that a run will take, with advice if it takes hours.
 
   Args:
     seconds_a_step: As measured.

@@ -21,7 +21,7 @@ def home() -> str | None:
 def expanded(text: str) -> str:
   """Returns a path with the home folder for `~` or `~user`; as it is where there is no such user.
 
-  So a file that is called `~b.jpg` is itself.
+  A file named `~b.jpg` keeps its path.
   """
   first, slash, rest = text.partition("/")
   if first != "~":

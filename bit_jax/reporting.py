@@ -1,4 +1,4 @@
-"""What a run tells while it runs: `metrics.jsonl`, progress, and TensorBoard's events."""
+"""What a run reports while it runs: `metrics.jsonl`, progress, and TensorBoard's events."""
 
 import contextlib
 import functools
@@ -67,7 +67,7 @@ class Reporter:
     self._chooses_on = chooses_on
     read = metrics_log.read(folder / METRICS)
     rows = _rows_until(read.rows, first_step, total_steps)
-    if chooses_on != TEST:  # the test images are evaluated once, at the end, and are so again
+    if chooses_on != TEST:  # a resumed run evaluates the test images again at its end
       rows = [(text, row) for text, row in rows if row["kind"] != TEST]
     self.evaluations = {r["step"]: r["top1"] for _, r in rows if r["kind"] == chooses_on}
     if quiet:
@@ -237,7 +237,7 @@ def _rows_until(
   rows: list[tuple[str, dict[str, Any]]], first_step: int, total_steps: int
 ) -> list[tuple[str, dict[str, Any]]]:
   """Returns the rows of a metrics file that a resumed run will not write again."""
-  # A run that didn't finish makes its last evaluations again.
+  # A run that didn't finish repeats its last evaluations.
   last = [(kind, total_steps) for kind in _NAMES]
   return [(t, r) for t, r in rows if r["step"] <= first_step and (r["kind"], r["step"]) not in last]
 

@@ -28,7 +28,7 @@ _TEST_IMAGES = "the test images"  # what weights are chosen on without a validat
 _NO_FIELD = "not set"  # in place of the value of a field or variable that isn't there
 # What may change the numbers, and so is recorded.
 _PACKAGES = ("bit_jax", "jax", "jaxlib", "flax", "optax", "numpy", "clu", "tensorflow-datasets")
-_COMPILERS = ("jax", "jaxlib")  # of them; a resumed run is told where they are others
+_COMPILERS = ("jax", "jaxlib")  # of them; a resumed run reports other versions of them
 
 
 def open_folder(workdir: str, *, create: bool = True) -> pathlib.Path:
@@ -137,7 +137,7 @@ def record_environment(folder: pathlib.Path, environment: Mapping[str, Any]) -> 
   """Writes `environment.json`; a resumed run adds to it when it went on.
 
   Returns:
-    A sentence on each recorded variable or version of JAX that was another one in a resumed part.
+    A sentence on each recorded variable or version of JAX that a resumed part changed.
 
   Raises:
     UserError: The run was begun with other data, weights or dtype.
@@ -168,9 +168,9 @@ def record_environment(folder: pathlib.Path, environment: Mapping[str, Any]) -> 
 
 
 def _changed(earlier: Mapping[str, Any], environment: Mapping[str, Any]) -> dict[str, Any]:
-  """Returns {name: value now} of what may change the rounding, where a run was begun otherwise.
+  """Returns {name: value now} of what may change the rounding and differs from the run's beginning.
 
-  What the run did not record of its beginning is not compared.
+  Values that the run did not record at its beginning are not compared.
   """
   found: dict[str, Any] = {}
   for kind in ("variables", "packages"):

@@ -26,9 +26,9 @@ def tensorflow() -> ModuleType:
 
 @contextlib.contextmanager
 def explained() -> Iterator[None]:
-  """Turns whatever an import inside raises into an `ImportError` that says what it was.
+  """Turns whatever an import inside raises into an `ImportError` that names it.
 
-  TensorFlow beside versions of protobuf or numpy that it wasn't made for raises anything.
+  TensorFlow beside versions of protobuf or numpy that don't fit it may raise any exception.
 
   Raises:
     ImportError: Something can't be imported.

@@ -60,7 +60,7 @@ def main(argv: Sequence[str]) -> None:
   commands.parse(values, argv)
   if config_flag.value is None:
     raise errors.UserError("Which config? Give one, such as --config=configs/quickstart.py.")
-  if workdir.value and workdir.value.startswith("--"):  # the next flag was taken for its value
+  if workdir.value and workdir.value.startswith("--"):  # the next flag was read as its value
     raise errors.UserError(f"--workdir needs a folder, not {workdir.value!r}: --workdir=DIR.")
 
   config, spec = experiment.resolve(config_flag.value)

@@ -69,6 +69,11 @@ class _Run:
   is_first: bool
   began: float
 
+  @property
+  def chooses_on(self) -> str:
+    """The kind of evaluation that weights are chosen by: `reporting.VAL` or `reporting.TEST`."""
+    return reporting.TEST if self.data.validation is None else reporting.VAL
+
 
 @output.surviving("stdout", "stderr")
 def train_and_evaluate(config: Any, workdir: str, weights_at: str | None = None) -> dict[str, Any]:
@@ -171,7 +176,7 @@ _OLD_ORDER = (
 def _in_order_of_begin(run: _Run) -> loading.Loaded:
   """Returns the data, to be trained on in the order that the run was begun with.
 
-  Its environment must be recorded; the process that records it tells the others.
+  Its environment must be recorded; the process that records it sends it to the others.
   """
   version = runs.order_version(run.folder) if run.is_first else order.VERSION
   if jax.process_count() > 1:
@@ -232,7 +237,7 @@ def _train(run: _Run) -> dict[str, Any]:
       step_clock=step_clock,
       profile=c.profile,
       quiet=not run.is_first,
-      chooses_on=reporting.TEST if run.data.validation is None else reporting.VAL,
+      chooses_on=run.chooses_on,
     )
     with reporter:
       with _explained_out_of_memory(_with_advice(run, _SMALLER_SET)):
@@ -355,7 +360,7 @@ class _Loop:
     self._due: tuple[int, list[Any]] | None = None  # a log to be written: steps done, and window
     self._saved = 0  # steps done in the last checkpoint
     self._startup: float | None = None  # seconds until the first step was done
-    self._pace_told = False
+    self._pace_reported = False
     self._under_way = 0  # the step that is computed, counted from 1
     self._first_step = pace.FirstStep()
     self._first = 0  # steps done when this part of the run began
@@ -388,8 +393,8 @@ class _Loop:
           return done
         if step == first:
           self._after_first_step()
-        elif step <= first + 2 and not self._pace_told:
-          self._tell_pace(done, enough=step == first + 2)
+        elif step <= first + 2 and not self._pace_reported:
+          self._report_measured_pace(done, enough=step == first + 2)
         self._reporter.step(done)
     return c.total_steps
 
@@ -402,8 +407,8 @@ class _Loop:
           self._run.folder, self._run.config, self._run.data.train, self._reporter.say
         )
 
-  def _tell_pace(self, done: int, *, enough: bool) -> None:
-    """Tells how long the run will take: after `enough` timed steps, or one that took long."""
+  def _report_measured_pace(self, done: int, *, enough: bool) -> None:
+    """Reports how long the run will take: after `enough` timed steps, or one that took long."""
     jax.block_until_ready(self._state)
     seconds = self._clock.seconds_a_step
     if seconds is None or not (enough or seconds >= pace.SLOW):
@@ -411,13 +416,13 @@ class _Loop:
     self._report_pace(seconds, done)
 
   def _report_pace(self, seconds_a_step: float, done: int) -> None:
-    self._pace_told = True
+    self._pace_reported = True
     if done < self._run.config.total_steps:
-      for line in pace.told(seconds_a_step, done, self._run.config):
+      for line in pace.report(seconds_a_step, done, self._run.config):
         self._reporter.say(line)
 
   def _part_done(self, done: int, parts: int) -> None:
-    """Shows the progress of a step in micro-batches; a slow first step tells the pace by itself."""
+    """Shows the progress of a step in micro-batches; a slow first step reports the pace."""
     if self._under_way == self._first + 1:
       self._part_of_first_step_done(done, parts)
     self._reporter.in_step(self._under_way, done, parts)
@@ -430,7 +435,7 @@ class _Loop:
         f"start: the same command begins there again. Run folder: {self._run.folder}"
       )
     seconds = self._first_step.part_done(done, parts, time.monotonic())
-    if seconds is not None and not self._pace_told:
+    if seconds is not None and not self._pace_reported:
       self._report_pace(seconds, self._first)
 
   def _after_step(self, done: int, stopping: bool) -> bool:
@@ -538,9 +543,9 @@ class _Loop:
     )
 
   def _recover_evaluations(self, first: int) -> None:
-    """Tells of evaluations before a resumed step that are not on record, and repeats what it can.
+    """Repeats evaluations before a resumed step that are not on record, and reports lost ones.
 
-    The best of them is the only one whose weights are kept.
+    Only the weights of the best one are kept.
     """
     c, on_record = self._run.config, self._reporter.evaluations
     due = range(c.eval_every, first, c.eval_every)
@@ -577,8 +582,8 @@ class _Loop:
     return evaluation
 
   def _record(self, done: int, evaluation: _Evaluation) -> None:
-    kind = reporting.TEST if self._run.data.validation is None else reporting.VAL
-    self._reporter.eval_metrics(done, evaluation.means, len(evaluation.labels), kind)
+    images = len(evaluation.labels)
+    self._reporter.eval_metrics(done, evaluation.means, images, self._run.chooses_on)
 
   def _score(self, done: int, feed: feeds.Feed | None = None) -> _Evaluation:
     """Evaluates every image once, by default those that weights are chosen on."""
@@ -605,33 +610,9 @@ class _Loop:
   def finish(self, done: int) -> dict[str, Any]:
     """Evaluates, exports the weights, writes the result and draws the pictures."""
     run, c = self._run, self._run.config
-    seconds, timed = self._clock.seconds, self._clock.steps
-    known = done in self._reporter.evaluations  # where patience ended the run
-    evaluation = None if known else self._evaluate(done)
-    with _explained_out_of_memory(_at_the_end(run)):
-      best_step = self._go_back_to_best() if c.keep_best else None
-    exported = done if best_step is None else best_step
-    if run.data.validation is not None:
-      evaluation = self._score(exported, self._tests)
-      self._reporter.eval_metrics(exported, evaluation.means, len(evaluation.labels))
-    elif evaluation is None or exported != done:
-      evaluation = self._score(exported)
-    result = {
-      **evaluation.means,
-      "num_train": len(run.data.train),
-      "num_test": len(run.data.test),
-      "steps": done,
-      "seconds": seconds,
-      "images_per_second": timed * c.batch_size / seconds if timed else None,
-      "startup_seconds": self._startup,
-      "left_out": run.data.left_out,
-      "warnings": run.data.warnings,
-    }
-    if best_step is not None:
-      result["best_step"] = best_step
-    if run.data.validation is not None:
-      result["num_val"] = len(run.data.validation)
-      result["val_top1"] = self._reporter.evaluations[exported]
+    taken = self._taken(done)
+    best_step, evaluation = self._final_evaluation(done)
+    result = self._result(evaluation, taken, best_step)
     if run.is_first:
       found = evaluation.predictions, evaluation.labels
       with _explained_out_of_memory(_at_the_end(run)):
@@ -640,6 +621,56 @@ class _Loop:
       selection.discard(run.folder)
       top1 = evaluation.means["top1"]
       outcome.draw(run.folder, c, run.data.test, top1, *found, self._reporter.say)
+    return result
+
+  def _taken(self, done: int) -> dict[str, Any]:
+    """Returns a result's steps and their time; to be called before anything else takes time."""
+    seconds, timed = self._clock.seconds, self._clock.steps
+    return {
+      "steps": done,
+      "seconds": seconds,
+      "images_per_second": timed * self._run.config.batch_size / seconds if timed else None,
+      "startup_seconds": self._startup,
+    }
+
+  def _final_evaluation(self, done: int) -> tuple[int | None, _Evaluation]:
+    """Puts the weights to export in place, and evaluates them on the test images.
+
+    Returns:
+      The step of the best weights, None if the last ones are exported; and the evaluation.
+    """
+    known = done in self._reporter.evaluations  # where patience ended the run
+    last = None if known else self._evaluate(done)
+    with _explained_out_of_memory(_at_the_end(self._run)):
+      best_step = self._go_back_to_best() if self._run.config.keep_best else None
+    exported = done if best_step is None else best_step
+    if self._run.chooses_on == reporting.VAL:
+      evaluation = self._score(exported, self._tests)
+      self._reporter.eval_metrics(exported, evaluation.means, len(evaluation.labels))
+      return best_step, evaluation
+    if last is not None and exported == done:
+      return best_step, last
+    return best_step, self._score(exported)
+
+  def _result(
+    self, evaluation: _Evaluation, taken: dict[str, Any], best_step: int | None
+  ) -> dict[str, Any]:
+    """Returns what `result.json` is to hold."""
+    data = self._run.data
+    result = {
+      **evaluation.means,
+      "num_train": len(data.train),
+      "num_test": len(data.test),
+      **taken,
+      "left_out": data.left_out,
+      "warnings": data.warnings,
+    }
+    if best_step is not None:
+      result["best_step"] = best_step
+    if data.validation is not None:
+      result["num_val"] = len(data.validation)
+      exported = taken["steps"] if best_step is None else best_step
+      result["val_top1"] = self._reporter.evaluations[exported]
     return result
 
   def _go_back_to_best(self) -> int | None:

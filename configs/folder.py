@@ -6,8 +6,8 @@
 
 The folder holds `<split>/<class>/*` (splits: train, test, val, also as in training_set or seg_test)
 or `<class>/*`; without test and val a fifth of each class, the same for every run, is held out to
-be scored. With all three, val is trained on as well, unless keep_best or patience choose on it. A
-CSV has the columns path (from where the CSV lies, or absolute), label and, optionally,
+be evaluated. With all three, val is trained on as well, unless keep_best or patience choose on it.
+A CSV has the columns path (from where the CSV lies, or absolute), label and, optionally,
 split; any column whose values all name splits will do. JPEG, PNG, BMP, GIF, WebP.
 What can't be read stops the run with a list, or is left out with on_bad_image=skip.
 

@@ -14,15 +14,15 @@ def resolved(**fields):
 
 def test_a_run_of_minutes_is_one_line():
   config = resolved(total_steps=500, eval_every=100)
-  assert pace.told(1.6, 3, config) == [
+  assert pace.report(1.6, 3, config) == [
     "About 1.6 s a step: the 497 steps left take about 13m 15s, 5 evaluations not included."
   ]
-  assert pace.told(0.0123, 499, config) == [
+  assert pace.report(0.0123, 499, config) == [
     "About 0.012 s a step: the last step takes about 1s, 1 evaluation not included."
   ]
-  assert pace.told(0.002, 100, config)[0].startswith("About 2 ms a step: the 400 steps left")
+  assert pace.report(0.002, 100, config)[0].startswith("About 2 ms a step: the 400 steps left")
   odd = resolved(total_steps=500, eval_every=150)
-  assert pace.told(1.0, 300, odd)[0].endswith(" 2 evaluations not included.")  # 450 and the last
+  assert pace.report(1.0, 300, odd)[0].endswith(" 2 evaluations not included.")  # 450 and the last
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def test_a_run_of_minutes_is_one_line():
 )
 def test_a_run_of_hours_has_flags_that_make_it_minutes(seconds, flags):
   config = resolved(model="BiT-M-R50x1", total_steps=500, resize=160, crop=128, batch_size=512)
-  _, advice = pace.told(seconds, 3, config)
+  _, advice = pace.report(seconds, 3, config)
   assert f": {flags}. A smaller model takes less time, too: R14x0.5." in advice
   assert " in about 9m 59s on this machine" in advice or " in about 10m 00s" in advice
   for text in flags.split():
@@ -51,7 +51,7 @@ def test_no_flag_makes_a_run_larger():
   config = resolved(total_steps=20, resize=40, crop=32, batch_size=8)
   flags, seconds = pace.shorter(3600.0, config)
   assert (flags, seconds) == (["--config.total_steps=1"], 3600.0)
-  assert "smaller model" not in pace.told(3600.0, 3, config)[1]
+  assert "smaller model" not in pace.report(3600.0, 3, config)[1]
 
 
 def test_the_first_step_tells_the_pace_once_its_micro_batches_took_long_enough():

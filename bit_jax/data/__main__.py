@@ -98,7 +98,7 @@ def _doctor(args: argparse.Namespace) -> int:
   except ImportError as e:
     raise errors.UserError(
       f"doctor needs tensorflow and tensorflow-datasets, which can't be imported ({e}): install "
-      f"them, or mend their versions."
+      f"them, or change their versions."
     ) from e
 
   failed = {}

@@ -23,10 +23,10 @@ def escaped(text: str) -> str:
 
 
 def fault(names: Sequence[str]) -> str | None:
-  """Returns what is wrong with the first name that can't be told from all others, or None.
+  """Returns what is wrong with the first name that can't be used, or None.
 
-  Blanks at the ends, runs of blanks and characters without a width don't tell two names apart, nor
-  do the two ways in which Unicode writes a letter with an accent.
+  Two names look the same if they differ only in blanks at the ends, in the length of blanks within,
+  in characters without a width, or in how Unicode writes a letter with an accent.
 
   Args:
     names: In the order of their labels.

@@ -99,8 +99,8 @@ def _rows(file: pathlib.Path) -> list[csv_table.Row]:
       text = opened.read()
     lines = 0
     delimiter = ""
-    if told := re.match(r"sep=(.)\r?\n", text):  # Excel's
-      text, lines, delimiter = text[told.end() :], 1, told[1]
+    if named := re.match(r"sep=(.)\r?\n", text):  # Excel's
+      text, lines, delimiter = text[named.end() :], 1, named[1]
     return list(_parsed(text, delimiter or _delimiter(file, text), lines))
   except UnicodeDecodeError:
     raise errors.UserError(f"The CSV {file} is not text in UTF-8: save it as UTF-8.") from None
@@ -199,7 +199,7 @@ def _is_headerless(first: Sequence[str]) -> bool:
 
 
 def _parts_in_paths(table: csv_table.Table) -> tuple[str, ...]:
-  """Warns of a split that only the paths tell of: train/cat/1.jpg, test/cat/2.jpg."""
+  """Warns of a split that only the paths show: train/cat/1.jpg, test/cat/2.jpg."""
   named = set()
   for row in table.rows:
     folders = re.split(r"[/\\]", row.cell(table.path))[:-1]

@@ -20,7 +20,7 @@ _TRUE, _FALSE = {"1", "true", "yes", "t", "y", "1.0"}, {"0", "false", "no", "f",
 
 
 class Split(NamedTuple):
-  """Where the parts come from: the function of a row, and what to say of it."""
+  """Where the parts come from: the function of a row, with notes and warnings."""
 
   part: Callable[[csv_table.Row], str]
   notes: tuple[str, ...] = ()
@@ -28,7 +28,7 @@ class Split(NamedTuple):
 
 
 class _Column(NamedTuple):
-  """What a column has to do with parts.
+  """Whether and how a column gives the parts.
 
   Attributes:
     number: Which column it is, from 0.

@@ -164,7 +164,7 @@ def find(path: str) -> scan.Scan:
 
   Args:
     path: A folder of `<part>/<class>/*` or `<class>/*`, or a CSV file with columns of paths, labels
-      and, if it likes, parts; the names of parts are the keys of `part_names.PARTS`, in any case.
+      and optionally parts; the names of parts are the keys of `part_names.PARTS`, in any case.
 
   Raises:
     UserError: There is nothing there, it is a file that is no CSV, or the CSV can't be understood.

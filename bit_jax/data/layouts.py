@@ -1,9 +1,9 @@
 """How a user's folder is read: which folders are parts, which are classes, and what fits neither.
 
 A class folder holds images. A folder is a part by its name only where the layout agrees: it holds
-class folders, and another part lies beside it or the name says nothing else. What can be read in
-two ways is a fault, and what is read otherwise than `<part>/<class>/<image>` or `<class>/<image>`
-is said.
+class folders, and another part lies beside it or the name says nothing else. A
+layout with two readings is a fault. A reading other than `<part>/<class>/<image>` or
+`<class>/<image>` is reported.
 """
 
 import dataclasses

@@ -123,7 +123,7 @@ def chosen_on(spec: datasets.DatasetSpec) -> str | None:
 
 def _version_of_npz(spec: datasets.DatasetSpec) -> str:
   assert spec.path is not None
-  # Earlier versions evaluated a part of train instead, and must not be taken for this.
+  # Earlier versions evaluated a part of train: their results are of other data.
   evaluated = "; its val is evaluated" if spec.test_split == "val" else ""
   return f"{_version_of_file(spec.path)}{evaluated}"
 

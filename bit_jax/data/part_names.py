@@ -18,7 +18,7 @@ PARTS = {
   "evaluation": "val",
 }
 
-# Words that tell nothing beside the name of a part: training_set, test-images, valDataset.
+# Words that say nothing beside the name of a part: training_set, test-images, valDataset.
 _GENERIC = frozenset(
   {"set", "sets", "data", "dataset", "datasets", "image", "images", "img", "imgs", "jpg", "jpegs"}
   | {"jpeg", "jpegimages", "png", "pngs", "picture", "pictures", "photo", "photos", "pics", "file"}

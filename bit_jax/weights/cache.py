@@ -51,7 +51,7 @@ def recall(kind: str, name: str) -> bytes:
 
 
 def remember(kind: str, name: str, content: bytes) -> None:
-  """Keeps a record in the cache; where that can't be, what it holds costs time again, no more."""
+  """Keeps a record in the cache; if that fails, its content is computed again when it is needed."""
   with contextlib.suppress(OSError, errors.UserError):
     record = directory() / kind / name
     record.parent.mkdir(parents=True, exist_ok=True)

@@ -146,14 +146,14 @@ def _fetch(
 def _locked(target: pathlib.Path) -> Iterator[None]:
   """Lets one process at a time work on `target`."""
 
-  def tell() -> None:
+  def report() -> None:
     print(f"Waiting for another process that downloads {target.name} ...", file=sys.stderr)
 
   lock = target.with_name(f"{target.name}.lock")
   with contextlib.ExitStack() as held:
     try:
       lock.parent.mkdir(parents=True, exist_ok=True)
-      held.enter_context(files.exclusive(lock, tell))
+      held.enter_context(files.exclusive(lock, report))
     except OSError as e:
       raise errors.UserError(
         f"The cache directory {lock.parent} can't be written ({e.strerror or e}): set "

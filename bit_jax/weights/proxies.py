@@ -27,13 +27,13 @@ class Proxy(NamedTuple):
   host: str
 
   def __str__(self) -> str:
-    """Returns what a message calls it."""
+    """Returns its name in messages."""
     shown = re.sub(r"^([^/]*//)?.*@", r"\1", self.url)  # a password may hold any character
     return f"the proxy {shown} (from {self.variable})"
 
   @property
   def remedy(self) -> str:
-    """What to do if it doesn't work."""
+    """What the user can do if it doesn't work."""
     return f"correct or unset {self.variable}, or add {self.host} to NO_PROXY"
 
   @property
