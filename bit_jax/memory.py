@@ -13,7 +13,7 @@ import dataclasses
 import math
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -185,6 +185,22 @@ def ran_out(error: BaseException) -> bool:
   if isinstance(error, jax.errors.JaxRuntimeError):
     return any(text in str(error) for text in _OUT_OF_MEMORY)
   return isinstance(error, MemoryError)
+
+
+@contextlib.contextmanager
+def explained(explanation: str) -> Iterator[None]:
+  """Turns what JAX and numpy raise where memory is short into a sentence that ends like this.
+
+  Raises:
+    UserError: The block ran out of memory.
+  """
+  try:
+    yield
+  except (jax.errors.JaxRuntimeError, MemoryError) as e:
+    if not ran_out(e):
+      raise
+    where = "This machine" if isinstance(e, MemoryError) else "A device"
+    raise errors.UserError(f"{where} ran out of memory {explanation}") from e
 
 
 def gigabytes(amount: float) -> str:

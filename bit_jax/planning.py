@@ -35,6 +35,7 @@ from bit_jax.data import device as device_images
 from bit_jax.data import order
 from bit_jax.weights import cache
 
+SMALLER_SET = "a smaller --config.resident_share, or a smaller model"  # before a step is planned
 _PROBES = (4, 8)  # images of the two micro-batches that are compiled
 _HOST_MARGIN = 0.8  # of the host's memory, where others live as well; who takes too much is killed
 
@@ -294,6 +295,29 @@ def advice(plan: Plan, config: Any) -> str:
   if config.resident_share > 0:
     return f"--config.resident_share=0 (now {config.resident_share:g}), which streams the images"
   return f"a smaller --config.resize and --config.crop (now {config.resize} and {config.crop})"
+
+
+def while_computing(config: Any, share: int, advice: str) -> str:
+  """Returns the end of the sentence for `memory.explained` in training or an evaluation.
+
+  Args:
+    config: Resolved.
+    share: Images of a step on each device.
+    advice: What to try.
+  """
+  return f"with {config.model}, crop {config.crop} and {share} images of each batch: try {advice}."
+
+
+def after_training(folder: pathlib.Path) -> str:
+  """Returns the end of the sentence for `memory.explained` where only the result is to be written.
+
+  Args:
+    folder: The run folder.
+  """
+  return (
+    f"when the result was written. Training is complete and saved in {folder}: free some memory, "
+    f"and the same command evaluates again and writes the result."
+  )
 
 
 def _explained(

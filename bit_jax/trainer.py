@@ -240,44 +240,18 @@ def _train(run: _Run) -> dict[str, Any]:
       chooses_on=run.chooses_on,
     )
     with reporter:
-      with _explained_out_of_memory(_with_advice(run, _SMALLER_SET)):
+      with _out_of_memory(run, planning.SMALLER_SET):
         state = parallel.replicate(state)  # the host's is gone before memory is planned
         loop = _Loop(run, state, step_clock, reporter, checkpoints)
         del state
-      with _explained_out_of_memory(_with_advice(run, planning.advice(loop.plan, c))):
+      with _out_of_memory(run, planning.advice(loop.plan, c)):
         done = loop.run(first, stop)
       return loop.finish(done)
 
 
-_SMALLER_SET = "a smaller --config.resident_share, or a smaller model"
-
-
-@contextlib.contextmanager
-def _explained_out_of_memory(explanation: str) -> Iterator[None]:
-  """Turns what JAX and numpy raise where memory is short into a sentence that ends like this."""
-  try:
-    yield
-  except (jax.errors.JaxRuntimeError, MemoryError) as e:
-    if not memory.ran_out(e):
-      raise
-    where = "This machine" if isinstance(e, MemoryError) else "A device"
-    raise errors.UserError(f"{where} ran out of memory {explanation}") from e
-
-
-def _with_advice(run: _Run, advice: str) -> str:
-  """Returns the end of the sentence for what training or evaluation takes."""
-  return (
-    f"with {run.config.model}, crop {run.config.crop} and {run.layout.shape[1]} images of each "
-    f"batch: try {advice}."
-  )
-
-
-def _at_the_end(run: _Run) -> str:
-  """Returns the end of the sentence for what is left to do after training."""
-  return (
-    f"when the result was written. Training is complete and saved in {run.folder}: free some "
-    f"memory, and the same command evaluates again and writes the result."
-  )
+def _out_of_memory(run: _Run, advice: str) -> contextlib.AbstractContextManager[None]:
+  """Explains that training or an evaluation ran out of memory, with what to try."""
+  return memory.explained(planning.while_computing(run.config, run.layout.shape[1], advice))
 
 
 def _plan(run: _Run, tell: Callable[[str], None]) -> tuple[planning.Plan, int]:
@@ -593,7 +567,7 @@ class _Loop:
     fewer, devices = self._eval_batch // 2, jax.device_count()
     less = f"--config.eval_batch_size={fewer} (now {self._eval_batch})"
     advice = less if fewer >= devices else f"a smaller --config.test_size (now {c.test_size})"
-    with self._clock.paused(), _explained_out_of_memory(_with_advice(run, advice)):
+    with self._clock.paused(), _out_of_memory(run, advice):
       evaluation = _Evaluation(
         *feed.evaluate(
           run.model,
@@ -615,7 +589,7 @@ class _Loop:
     result = self._result(evaluation, taken, best_step)
     if run.is_first:
       found = evaluation.predictions, evaluation.labels
-      with _explained_out_of_memory(_at_the_end(run)):
+      with memory.explained(planning.after_training(run.folder)):
         weights.save(run.folder / "model.npz", jax.device_get(self._state.params))
         outcome.write(run.folder, run.data, result, *found, self._reporter.say)
       selection.discard(run.folder)
@@ -641,7 +615,7 @@ class _Loop:
     """
     known = done in self._reporter.evaluations  # where patience ended the run
     last = None if known else self._evaluate(done)
-    with _explained_out_of_memory(_at_the_end(self._run)):
+    with memory.explained(planning.after_training(self._run.folder)):
       best_step = self._go_back_to_best() if self._run.config.keep_best else None
     exported = done if best_step is None else best_step
     if self._run.chooses_on == reporting.VAL:
