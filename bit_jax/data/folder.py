@@ -419,7 +419,7 @@ def _fifth(
   quota = quotas(_listing(entries, names).labels, len(names))
   if not quota.any():
     raise errors.UserError(
-      f"No class in {source} has the 2 images that holding one out to be scored takes: add images"
+      f"No class in {source} has 2 images, so none can be held out for evaluation: add images"
       + ("." if purpose == "test" else ", or use protocol=final.")
     )
   left = Counter(dict(zip(names, quota.tolist(), strict=True)))
