@@ -128,7 +128,8 @@ def identity(config: Mapping[str, Any]) -> dict[str, Any]:
   Args:
     config: A `ml_collections.ConfigDict`, or what `config.json` holds.
   """
-  fields = {k: v for k, v in config.items() if k not in _INCIDENTAL}
+  plain = config.to_dict() if isinstance(config, ml_collections.ConfigDict) else config
+  fields = {k: v for k, v in plain.items() if k not in _INCIDENTAL}
   if fields.keys() <= _FIRST:
     return fields
   later = later_fields()

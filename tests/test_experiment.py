@@ -127,6 +127,15 @@ def test_the_configs_of_another_project_are_not_taken_for_ours(monkeypatch, fiel
   assert experiment.later_fields() == {}
 
 
+def test_a_config_that_somebody_else_wrote_has_a_hash_whatever_its_fields_hold():
+  resolved, _ = experiment.resolve(quickstart.get_config())
+  hashes = {
+    experiment.config_hash(ml_collections.ConfigDict({**resolved.to_dict(), "deterministic": v}))
+    for v in (False, {}, {"a": [1]}, [])
+  }
+  assert len(hashes) == 4
+
+
 INCIDENTAL = {
   *("checkpoint_every", "data_dir", "decoded_cache", "eval_batch_size", "log_every"),
   *("microbatch", "profile", "reason", "remat", "resident_share"),
