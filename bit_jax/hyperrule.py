@@ -12,7 +12,8 @@ import math
 from collections import Counter
 from typing import Any
 
-from bit_jax import architectures, errors
+from bit_jax.models import architectures
+from bit_jax.runtime import errors
 
 PRESETS = ("code", "paper", "readme_128", "scaled")
 RESOLUTIONS = ("code", "paper")

@@ -9,25 +9,20 @@ from typing import Any
 import jax
 from absl import flags
 
-from bit_jax import (
+from bit_jax import hyperrule, run_config
+from bit_jax.data import datasets, loading, order
+from bit_jax.models import resnet_v2
+from bit_jax.runs import description, outcome
+from bit_jax.runtime import (
   allocator,
   commands,
-  compilation,
-  description,
+  compile_cache,
   determinism,
   errors,
-  experiment,
-  hyperrule,
-  memory,
-  models,
   numerics,
-  outcome,
-  parallel,
-  planning,
   platforms,
-  trainer,
 )
-from bit_jax.data import datasets, loading, order
+from bit_jax.training import loop, memory, parallel, planning
 
 _HELP = """Fine-tunes a BiT network by BiT-HyperRule.
 
@@ -63,17 +58,17 @@ def main(argv: Sequence[str]) -> None:
   if workdir.value and workdir.value.startswith("--"):  # the next flag was read as its value
     raise errors.UserError(f"--workdir needs a folder, not {workdir.value!r}: --workdir=DIR.")
 
-  config, spec = experiment.resolve(config_flag.value)
+  config, spec = run_config.resolve(config_flag.value)
   if config.deterministic:
     os.environ.update(determinism.variables())
   allocator.keep_freed()
   if distributed.value:
     _join_processes()
   platforms.require()  # first: JAX reports a second platform that is absent only once
-  folder = workdir.value or experiment.default_workdir(config)
+  folder = workdir.value or run_config.default_workdir(config)
   first = jax.process_index() == 0
   if first:
-    num_examples = experiment.num_examples(config, spec)
+    num_examples = run_config.num_examples(config, spec)
     print(f"{config.name}: {config.model}, weights {config.weights}, head {config.head}")
     rule = hyperrule.describe(config, num_examples, spec.image_size, jax.device_count())
     print(rule, flush=True)
@@ -87,16 +82,16 @@ def main(argv: Sequence[str]) -> None:
       print(line)
     print(json.dumps(config.to_dict(), indent=2))
     return
-  if (remark := compilation.keep()) and first:
+  if (remark := compile_cache.keep()) and first:
     print(remark)
-  result = trainer.train_and_evaluate(config, folder)
+  result = loop.train_and_evaluate(config, folder)
   if first:
     _report(folder, config.name, result)
 
 
 @numerics.fixed()
 def _memory_estimate(config: Any, spec: datasets.DatasetSpec) -> str:
-  model = models.create(config.model, spec.num_classes, parallel.compute_dtype(config.dtype))
+  model = resnet_v2.create(config.model, spec.num_classes, parallel.compute_dtype(config.dtype))
   train_size, _ = loading.image_sizes(spec, config)
   task = planning.task(config, model, train_size)
   return memory.estimate(task, config.batch_size // jax.device_count())

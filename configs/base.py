@@ -5,7 +5,7 @@ it once the number of examples and the image size are known. What is set here, i
 on the command line (`--config.batch_size=128`) is never changed by the rule.
 
 A field that is added here leaves the names of earlier runs as they are: it enters a run's name only
-where it isn't its default (`bit_jax.experiment.later_fields`).
+where it isn't its default (`bit_jax.run_config.later_fields`).
 
 Arguments, after a colon and separated by commas, set what most runs vary:
 
@@ -18,8 +18,10 @@ from typing import Any
 import ml_collections
 from ml_collections.config_dict import FieldReference, placeholder
 
-from bit_jax import architectures, arguments, hyperrule
+from bit_jax import hyperrule
 from bit_jax.data import datasets
+from bit_jax.models import architectures
+from bit_jax.runtime import arguments
 
 # Arguments whose fields are placeholders: {argument: field}.
 _LEFT_OPEN = {
@@ -53,7 +55,7 @@ def get_config(
     path: Whether there is an argument `path`; it comes last and takes the rest, commas included.
 
   Raises:
-    UserError: The argument is not of the form that `bit_jax.arguments` reads.
+    UserError: The argument is not of the form that `bit_jax.runtime.arguments` reads.
   """
   return get_config_with(arg, {}, model=model, shots=shots, path=path)[0]
 

@@ -14,7 +14,8 @@ recognition. `--config.min_side=0 --config.max_aspect=0` keeps them.
 
 import ml_collections
 
-from bit_jax import arguments, hyperrule
+from bit_jax import hyperrule
+from bit_jax.runtime import arguments
 from configs import base
 
 

@@ -23,7 +23,8 @@ import re
 
 import ml_collections
 
-from bit_jax import arguments, hyperrule, paths
+from bit_jax import hyperrule
+from bit_jax.runtime import arguments, paths
 from configs import base
 
 

@@ -6,7 +6,7 @@
 This is pre-training, which the rule is not about, so every one of its fields is set: 12 epochs,
 momentum SGD with a tenth of the rate after about 1/3, 2/3 and 8/9 of the steps (the paper's
 upstream schedule in 3.3, at another length), images of 48 pixels. Its accuracy is in the model card
-(`bit_jax/assets/R14x0.5-CIFAR100.md`).
+(`bit_jax/weights/assets/R14x0.5-CIFAR100.md`).
 """
 
 import ml_collections

@@ -19,8 +19,8 @@ where the paper leaves them out, since the label doesn't survive them:
 
 import ml_collections
 
-from bit_jax import arguments, errors
 from bit_jax.data import vtab
+from bit_jax.runtime import arguments, errors
 from configs import base
 
 

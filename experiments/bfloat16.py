@@ -16,8 +16,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bit_jax import architectures, commands, experiment, models, numerics, trainer, weights
-from bit_jax.data import device, loading
+from bit_jax import run_config, weights
+from bit_jax.data import augmentation, loading
+from bit_jax.models import architectures, resnet_v2
+from bit_jax.runtime import commands, numerics
+from bit_jax.training import loop
 from configs import quickstart
 
 SEEDS = range(3)
@@ -81,12 +84,12 @@ def _config(dtype: str, seed: int) -> Any:
 
 
 def _run(out: pathlib.Path, dtype: str, seed: int) -> float:
-  return trainer.train_and_evaluate(_config(dtype, seed), str(_folder(out, dtype, seed)))["top1"]
+  return loop.train_and_evaluate(_config(dtype, seed), str(_folder(out, dtype, seed)))["top1"]
 
 
 def _deviation(folder: pathlib.Path, seed: int) -> tuple[float, float]:
   """Returns `deviation` of a run's weights on its test images, bfloat16 from float32."""
-  config, spec = experiment.resolve(_config("float32", seed))
+  config, spec = run_config.resolve(_config("float32", seed))
   test = loading.load(spec, config, float("inf")).test.examples
   assert test is not None  # there is room for any number of bytes
   loaded = weights.load(
@@ -97,7 +100,7 @@ def _deviation(folder: pathlib.Path, seed: int) -> tuple[float, float]:
   )
   exact, half = (
     _logits(
-      models.create(config.model, spec.num_classes, dtype), loaded.params, test.images, config
+      resnet_v2.create(config.model, spec.num_classes, dtype), loaded.params, test.images, config
     )
     for dtype in (jnp.float32, jnp.bfloat16)
   )
@@ -105,13 +108,13 @@ def _deviation(folder: pathlib.Path, seed: int) -> tuple[float, float]:
 
 
 @numerics.fixed()
-def _logits(model: models.ResNetV2, params: Any, images: np.ndarray, config: Any) -> np.ndarray:
+def _logits(model: resnet_v2.ResNetV2, params: Any, images: np.ndarray, config: Any) -> np.ndarray:
   """Returns the logits of all images: [N, C] float32."""
-  variables = models.standardize_params(params, model.dtype)
+  variables = resnet_v2.standardize_params(params, model.dtype)
 
   @jax.jit
   def classify(images: jax.Array) -> jax.Array:
-    return model.apply(variables, device.prepare_eval(images, config.test_size))[0]
+    return model.apply(variables, augmentation.prepare_eval(images, config.test_size))[0]
 
   return np.concatenate([classify(part) for part in np.array_split(images, 10)])
 

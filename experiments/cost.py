@@ -11,7 +11,7 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
-from bit_jax import commands, errors, paths
+from bit_jax.runtime import commands, errors, paths
 from experiments import cost_check_tables, cost_checks, cost_tables, throughput
 
 _TABLE = pathlib.Path(__file__).with_suffix(".md")

@@ -120,7 +120,8 @@ def _about_runs(made: Sequence[cost_checks.Made]) -> str:
     "predicted too low: it is taken for half of two cores', the least it can be, and so small a "
     "network keeps two busy only in part. Two cores' speed isn't met closely either: the "
     "benchmark's steps are of 8 images, and without the memory that training keeps "
-    "(`bit_jax/allocator.py`); and runs of one line differ among themselves by a factor of up to "
+    "(`bit_jax/runtime/allocator.py`); and runs of one line differ among themselves by a factor of "
+    "up to "
     f"{spread:.1f}."
   )
 

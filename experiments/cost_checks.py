@@ -13,8 +13,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import ml_collections
 
-from bit_jax import architectures, errors, experiment, hyperrule
+from bit_jax import hyperrule, run_config
 from bit_jax.data import datasets
+from bit_jax.models import architectures
+from bit_jax.runtime import errors
 from experiments import footprint, throughput
 from experiments.benchmarks import inputs
 from experiments.results import folders, reading
@@ -205,7 +207,7 @@ def _footprint(
 ) -> tuple[float | None, float | None]:
   """Returns the operations and the bytes that a run takes; None where its config can't tell."""
   config = ml_collections.ConfigDict(run.config)
-  spec = find_spec(config, val_apart=experiment.chooses(config))
+  spec = find_spec(config, val_apart=run_config.chooses(config))
   every = config.get("eval_every")
   if spec is None:
     return None, None

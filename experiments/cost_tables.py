@@ -5,7 +5,9 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import jax.numpy as jnp
 
-from bit_jax import architectures, hyperrule, memory, models
+from bit_jax import hyperrule
+from bit_jax.models import architectures, resnet_v2
+from bit_jax.training import memory
 from experiments import throughput
 from experiments.benchmarks import results, roofline
 
@@ -117,7 +119,7 @@ def _gigabytes(name: str, size: int, dtype: str, images: Sequence[int]) -> list[
 
 def _task(name: str, size: int, dtype: str) -> memory.Task:
   resize = _RESIZE[size]
-  model = models.create(name, _CLASSES, jnp.dtype(dtype))
+  model = resnet_v2.create(name, _CLASSES, jnp.dtype(dtype))
   return memory.Task(model, resize, size, (resize, resize), platform="gpu")
 
 

@@ -14,7 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from bit_jax import architectures, commands, errors, runs, weights
+from bit_jax import weights
+from bit_jax.models import architectures
+from bit_jax.runs import run_folder
+from bit_jax.runtime import commands, errors
 from experiments import evaluation
 
 MODEL = "R14x0.5"
@@ -31,12 +34,15 @@ def main(argv: Sequence[str]) -> None:
   if len(argv) not in (2, 3):
     raise errors.UserError("Usage: python -m experiments.embed_checkpoint RUN_FOLDER [DATA_DIR]")
   run = pathlib.Path(argv[1])
-  config, result = runs.read_json(run / runs.CONFIG), runs.read_json(run / runs.RESULT)
+  config, result = (
+    run_folder.read_json(run / run_folder.CONFIG),
+    run_folder.read_json(run / run_folder.RESULT),
+  )
   if not config or not result or (config["model"], config["dataset"]) != (MODEL, "cifar100"):
     raise errors.UserError(f"{run} holds no finished run of {MODEL} on cifar100.")
   architecture = architectures.find(MODEL)
   trained = weights.load(run / "model.npz", architecture, head="keep", num_classes=100)
-  target = pathlib.Path(str(resources.files("bit_jax"))) / "assets" / f"{NAME}.npz"
+  target = pathlib.Path(str(resources.files("bit_jax.weights"))) / "assets" / f"{NAME}.npz"
   weights.save(target, trained.params, kernel_dtype=np.float16)
 
   embedded = weights.load(target, architecture, head="keep", num_classes=100)
@@ -58,7 +64,7 @@ def _card(
   version: str,
   sha256: str,
 ) -> str:
-  environment: dict[str, Any] = runs.read_json(run / runs.ENVIRONMENT) or {}
+  environment: dict[str, Any] = run_folder.read_json(run / run_folder.ENVIRONMENT) or {}
   packages = environment["packages"]
   return _TEMPLATE.read_text(encoding="utf-8").format(
     name=NAME,

@@ -17,20 +17,11 @@ import numpy as np
 import tqdm
 from PIL import Image
 
-from bit_jax import (
-  architectures,
-  clock,
-  errors,
-  experiment,
-  feeds,
-  hyperrule,
-  memory,
-  models,
-  numerics,
-  parallel,
-  planning,
-)
+from bit_jax import hyperrule, run_config
 from bit_jax.data import datasets, loading, stream
+from bit_jax.models import architectures, resnet_v2
+from bit_jax.runtime import clock, errors, numerics
+from bit_jax.training import feeds, memory, parallel, planning
 from configs import base
 
 _EVERY = 60.0  # seconds between two lines of progress where there is no terminal
@@ -134,7 +125,7 @@ def load(
   config.dataset, config.data_dir = dataset, data_dir
   config.decoded_cache = decoded_cache and view.shorter is None  # it holds squares
   config.resize = config.crop = config.test_size = view.size
-  config, spec = experiment.resolve(config)
+  config, spec = run_config.resolve(config)
   room = config.resident_share * parallel.device_memory()
   if view.shorter is None:
     loaded = loading.load_test(spec, config, room)
@@ -170,7 +161,7 @@ def evaluate(
   Raises:
     UserError: The devices haven't the memory, or an image can't be read.
   """
-  model = models.create(architecture.name, tests.spec.num_classes, dtype)
+  model = resnet_v2.create(architecture.name, tests.spec.num_classes, dtype)
   size = tests.view.size
   task = memory.Task(model, size, size, tests.image_size)
   try:

@@ -9,8 +9,8 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from bit_jax import architectures
 from bit_jax.data import datasets
+from bit_jax.models import architectures
 
 _FLOAT32 = 4  # bytes
 # Pictures, logs and JSON of a run folder: those of two runs of CIFAR-10 came to 0.35 MB. Pictures

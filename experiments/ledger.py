@@ -8,7 +8,8 @@ import time
 import traceback
 from typing import Any, Literal
 
-from bit_jax import errors, reporting, runs
+from bit_jax.runs import reporting, run_folder
+from bit_jax.runtime import errors
 
 SWEEP, ERROR, LOG = "sweep.json", "error.json", "log.txt"  # files of a run folder
 
@@ -67,7 +68,7 @@ def _step(line: bytes) -> int | None:
 def result(folder: pathlib.Path) -> dict[str, Any] | None:
   """Returns the result of a finished run, which has a number 'top1'; None if there is none."""
   try:
-    found = runs.finished(folder)
+    found = run_folder.finished(folder)
   except (errors.UserError, OSError, RecursionError):
     return None
   return found if isinstance(found, dict) and type(found.get("top1")) in (int, float) else None
@@ -122,14 +123,14 @@ class Attempt:
     attempts = [_closed(attempt, folder / LOG) for attempt in _attempts(folder)]
     attempts.append({"started": _now(), "seconds": None, "outcome": "running", **_where()})
     self._record: dict[str, Any] = {"sweep": sweep, "labels": labels, "attempts": attempts}
-    runs.write_json(folder / SWEEP, self._record)
+    run_folder.write_json(folder / SWEEP, self._record)
     (folder / ERROR).unlink(missing_ok=True)
 
   def end(self, outcome: Outcome) -> None:
     """Notes what came of it, and how many seconds it took; a finished run has no error any more."""
     seconds = round(time.monotonic() - self._began, 1)
     self._record["attempts"][-1] |= {"seconds": seconds, "outcome": outcome}
-    runs.write_json(self._folder / SWEEP, self._record)
+    run_folder.write_json(self._folder / SWEEP, self._record)
     if outcome == "finished":
       (self._folder / ERROR).unlink(missing_ok=True)
 
@@ -149,13 +150,13 @@ def note_failure(folder: pathlib.Path, message: str, error: BaseException | None
     "traceback": None if error is None else "".join(traceback.format_exception(error)),
     "time": _now(),
   }
-  runs.write_json(folder / ERROR, details)
+  run_folder.write_json(folder / ERROR, details)
 
 
 def failure(folder: pathlib.Path) -> str | None:
   """Returns the sentence on what went wrong in a run, None if nothing did."""
   try:
-    noted = runs.read_json(folder / ERROR)
+    noted = run_folder.read_json(folder / ERROR)
     return None if noted is None else str(noted["message"])
   except (errors.UserError, OSError, RecursionError, TypeError, KeyError):
     return f"It failed, and {ERROR} is damaged."
@@ -164,7 +165,7 @@ def failure(folder: pathlib.Path) -> str | None:
 def _attempts(folder: pathlib.Path) -> list[dict[str, Any]]:
   """Returns the attempts on record; none where the record is damaged, as by a power cut."""
   try:
-    record = runs.read_json(folder / SWEEP)
+    record = run_folder.read_json(folder / SWEEP)
   except (errors.UserError, OSError, RecursionError):
     return []
   return checked(record.get("attempts")) if isinstance(record, dict) else []

@@ -9,7 +9,7 @@ or 5,120,000.
 
 from typing import Any
 
-from bit_jax import experiment, hyperrule
+from bit_jax import hyperrule, run_config
 from experiments.sweeping import grid
 
 RESIZE, CROP, BATCH_SIZE = 56, 48, 64
@@ -25,8 +25,8 @@ def reduce(config: Any) -> Any:
   Args:
     config: With the fields of `configs/base.py`, its data set named; changed in place.
   """
-  spec = experiment.resolve(config)[1]
-  rule = hyperrule.schedule(config.preset, experiment.num_examples(config, spec), BATCH_SIZE)
+  spec = run_config.resolve(config)[1]
+  rule = hyperrule.schedule(config.preset, run_config.num_examples(config, spec), BATCH_SIZE)
   config.resize, config.crop = RESIZE, CROP
   config.batch_size = BATCH_SIZE
   config.total_steps = rule.total_steps // SHORTER

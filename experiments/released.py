@@ -9,8 +9,10 @@ import pathlib
 import re
 from collections.abc import Iterator
 
-from bit_jax import errors, hyperrule, runs, weights
+from bit_jax import hyperrule, weights
 from bit_jax.data import datasets, vtab
+from bit_jax.runs import run_folder
+from bit_jax.runtime import errors
 from bit_jax.weights import catalogue
 from experiments import evaluation, published
 
@@ -133,7 +135,7 @@ def of_file(path: str, dataset: str | None, size: int | None) -> list[Check]:
   ]
   if told:
     return told
-  run = runs.read_json(file.parent / runs.CONFIG)
+  run = run_folder.read_json(file.parent / run_folder.CONFIG)
   own = run if isinstance(run, dict) and not run.get("data_path") else {}  # that of a named set
   dataset = dataset or own.get("dataset")
   if dataset == own.get("dataset"):

@@ -6,8 +6,8 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-from bit_jax import commands, errors, paths
-from bit_jax.data import scan
+from bit_jax.data.sources import scan
+from bit_jax.runtime import commands, errors, paths
 from experiments.results import collect, fields, pages, sections, table
 
 

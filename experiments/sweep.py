@@ -7,8 +7,8 @@ import shlex
 import sys
 from collections.abc import Iterator, Sequence
 
-from bit_jax import arguments, commands, errors, files, interruption, paths
-from bit_jax.data import scan
+from bit_jax.data.sources import scan
+from bit_jax.runtime import arguments, commands, errors, files, paths, signals
 from experiments.sweeping import (
   grid,
   local,
@@ -44,7 +44,7 @@ def main(argv: Sequence[str]) -> None:
   if args.dry_run:
     print(table.describe(planned, folder))
     return
-  with _locked(folder) as lock, interruption.StopRequest() as stop:
+  with _locked(folder) as lock, signals.StopRequest() as stop:
     if cluster is None:  # whoever held the lock may have submitted some
       slurm_cluster.require_no_jobs(folder / "slurm")
     queue = queueing.Queue(planned, folder)

@@ -16,7 +16,7 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from bit_jax import architectures
+from bit_jax.models import architectures
 from experiments.benchmarks import comparison, results, roofline, scaling
 
 CPU = "two CPU cores"

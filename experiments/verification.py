@@ -7,9 +7,11 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from bit_jax import errors, files, runs, weights
+from bit_jax import weights
 from bit_jax.data import vtab
-from bit_jax.weights import cache, catalogue, fetch
+from bit_jax.runs import run_folder
+from bit_jax.runtime import cache, errors, files
+from bit_jax.weights import catalogue, fetch
 from experiments import released
 
 # Points, beyond the rounding of the published value. The official frameworks differ among
@@ -239,7 +241,7 @@ def write(path: pathlib.Path, found: Sequence[Row]) -> None:
   """Writes the rows as JSON or CSV, by the file's suffix, in one step."""
   records = [record(row) for row in found]
   if path.suffix == ".json":
-    runs.write_json(path, records)
+    run_folder.write_json(path, records)
     return
   with (
     files.replacing(path) as temporary,

@@ -19,7 +19,10 @@ from collections.abc import Sequence
 
 import jax.numpy as jnp
 
-from bit_jax import architectures, commands, errors, hyperrule, numerics, parallel, paths, weights
+from bit_jax import hyperrule, weights
+from bit_jax.models import architectures
+from bit_jax.runtime import commands, errors, numerics, paths
+from bit_jax.training import parallel
 from bit_jax.weights import fetch
 from experiments import evaluation, released, verification
 

@@ -29,10 +29,10 @@ def prepare(tfds_name, data_dir, splits=None):
 
   `splits` is {split: [(start, stop, whether it is read)]}; None: what the tasks of VTAB-1k read.
   """
-  from bit_jax.data import builders
+  from bit_jax.data.sources import tfds_builders
 
-  tfds = builders.tfds
-  builder = builders.find_current(tfds_name, str(data_dir))
+  tfds = tfds_builders.tfds
+  builder = tfds_builders.find_current(tfds_name, str(data_dir))
   builder.data_path.mkdir(parents=True)
   infos = []
   for split, parts in (splits or _parts(tfds_name)).items():
@@ -105,7 +105,7 @@ def _end_to_end(intervals):
 
 
 def _write(path, builder, tfds_name, split, numbers):
-  from bit_jax.data.builders import tf
+  from bit_jax.data.sources.tfds_builders import tf
 
   features = builder.info.features
   with tf.io.TFRecordWriter(path) as writer:
@@ -127,7 +127,7 @@ def _encoded(pixels, shape, feature):
 
 
 def _value(feature, random, picture):
-  from bit_jax.data.builders import tfds
+  from bit_jax.data.sources.tfds_builders import tfds
 
   kinds = tfds.features
   if isinstance(feature, kinds.Image):

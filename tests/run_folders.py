@@ -2,7 +2,7 @@
 
 import json
 
-from bit_jax import experiment
+from bit_jax import run_config
 from configs import base
 from experiments import reduced as rule
 from experiments.results import collect
@@ -18,8 +18,8 @@ def config(arguments="model=R14x0.5", dataset="cifar10", **fields):
   length = fields.pop("length", None)
   given.update(fields)
   if length is not None:
-    given.total_steps = round(experiment.resolve(given)[0].total_steps * length)
-  return experiment.resolve(given)[0]
+    given.total_steps = round(run_config.resolve(given)[0].total_steps * length)
+  return run_config.resolve(given)[0]
 
 
 def reduced(arguments="model=R14x0.5", dataset="cifar10", **fields):
@@ -52,7 +52,7 @@ def write(
   A field that is set to None there is left out. With a `sweep`, its attempts took `seconds`, and
   all of them `began` at one time.
   """
-  _, spec = experiment.resolve(resolved)
+  _, spec = run_config.resolve(resolved)
   if sha is None and resolved.weights != "none":
     sha = SHA
   dump(folder / "config.json", resolved.to_dict())
@@ -71,7 +71,7 @@ def write(
   found = {
     "loss": 1.5,
     "top1": top1,
-    "num_train": experiment.num_examples(resolved, spec),
+    "num_train": run_config.num_examples(resolved, spec),
     "num_test": spec.num_test,
     "steps": resolved.total_steps,
     "seconds": 23.5,

@@ -13,7 +13,7 @@ import sys
 import jax
 import numpy as np
 
-from bit_jax import trainer
+from bit_jax.training import loop
 from configs import quickstart
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -38,7 +38,7 @@ def config(arguments=ARGUMENTS, **changes):
 
 
 def train(folder, arguments=ARGUMENTS, **changes):
-  return trainer.train_and_evaluate(config(arguments, **changes), str(folder))
+  return loop.train_and_evaluate(config(arguments, **changes), str(folder))
 
 
 def cache_folder(tmp_path_factory):

@@ -8,7 +8,7 @@ import zlib
 import numpy as np
 from flax import traverse_util
 
-from bit_jax import architectures
+from bit_jax.models import architectures
 
 TAU = 6.28  # the references were made with this many digits
 

@@ -12,8 +12,11 @@ from absl import flags
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
-from bit_jax import commands, errors, experiment, runs, trainer
+from bit_jax import run_config
 from bit_jax.data import loading
+from bit_jax.runs import run_folder
+from bit_jax.runtime import commands, errors
+from bit_jax.training import loop
 from configs import base, npz
 from experiments.results import collect, recipes
 from experiments.sweeping import grid
@@ -77,13 +80,13 @@ def resolved(line):
   argv = ["train", *f"--config=configs/{line}".split()]
   holder = commands.define_config(values, argv)
   commands.parse(values, argv)
-  return experiment.resolve(holder.value)[0]
+  return run_config.resolve(holder.value)[0]
 
 
 @pytest.mark.parametrize(("line", "name"), NAMES, ids=[line for line, _ in NAMES])
 def test_the_same_command_has_the_run_folder_that_version_0_1_gave_it(line, name, monkeypatch):
   monkeypatch.chdir(running.ROOT)
-  assert experiment.default_workdir(resolved(line)) == f"runs/{name}"
+  assert run_config.default_workdir(resolved(line)) == f"runs/{name}"
 
 
 @pytest.fixture
@@ -102,7 +105,7 @@ def config_of_the_runs(**changes):
 
 
 def run(folder):
-  return trainer.train_and_evaluate(config_of_the_runs(), str(folder))
+  return loop.train_and_evaluate(config_of_the_runs(), str(folder))
 
 
 def test_a_finished_run_of_version_0_1_gives_its_result(earlier):
@@ -133,10 +136,10 @@ def test_a_stopped_run_of_version_0_1_goes_on_and_ends_like_the_undisturbed_one(
 
 def test_a_run_of_version_0_1_goes_on_in_its_order(earlier, capsys):
   def in_order(folder, window):
-    config, spec = experiment.resolve(config_of_the_runs(shuffle_window=window))
+    config, spec = run_config.resolve(config_of_the_runs(shuffle_window=window))
     data = loading.load(spec, config)
     fields = {"folder": folder, "is_first": True, "config": config, "data": data}
-    return trainer._in_order_of_begin(types.SimpleNamespace(**fields))
+    return loop._in_order_of_begin(types.SimpleNamespace(**fields))
 
   data = in_order(earlier / "stopped", 5)
   assert data.train.window == 5
@@ -145,7 +148,7 @@ def test_a_run_of_version_0_1_goes_on_in_its_order(earlier, capsys):
   assert warning in capsys.readouterr().out
   assert in_order(earlier / "stopped", 65_536).warnings == []  # the same in both versions
   (earlier / "new").mkdir()
-  runs.write_json(earlier / "new" / runs.ENVIRONMENT, {"order": 2})
+  run_folder.write_json(earlier / "new" / run_folder.ENVIRONMENT, {"order": 2})
   data = in_order(earlier / "new", 5)
   assert (data.train.window, data.warnings) == (None, [])
 
@@ -176,33 +179,33 @@ def later_fields(monkeypatch):
 @pytest.mark.usefixtures("later_fields")
 def test_fields_that_come_later_leave_the_names(monkeypatch):
   monkeypatch.chdir(running.ROOT)
-  names = {line: experiment.default_workdir(resolved(line)) for line, _ in NAMES}
+  names = {line: run_config.default_workdir(resolved(line)) for line, _ in NAMES}
   assert names == {line: f"runs/{name}" for line, name in NAMES}
   line, name = NAMES[0]
   for change in ("shuffle_blocks=7", "stages=(1,)", "teacher=R50x1"):
-    assert experiment.default_workdir(resolved(f"{line} --config.{change}")) != f"runs/{name}"
+    assert run_config.default_workdir(resolved(f"{line} --config.{change}")) != f"runs/{name}"
 
 
 @pytest.mark.usefixtures("later_fields")
 def test_earlier_runs_are_found_and_resumed_where_later_fields_have_their_defaults(earlier):
   assert run(earlier / "finished")["top1"] == 1.0
   stopped = earlier / "stopped"
-  config, _ = experiment.resolve(config_of_the_runs())
-  runs.record_config(stopped, config.to_dict(), experiment.identity)
-  config, _ = experiment.resolve(config_of_the_runs(shuffle_blocks=7))
+  config, _ = run_config.resolve(config_of_the_runs())
+  run_folder.record_config(stopped, config.to_dict(), run_config.identity)
+  config, _ = run_config.resolve(config_of_the_runs(shuffle_blocks=7))
   with pytest.raises(errors.UserError, match=r"\(shuffle_blocks: not set there, 7 now\)"):
-    runs.record_config(stopped, config.to_dict(), experiment.identity)
+    run_folder.record_config(stopped, config.to_dict(), run_config.identity)
 
 
 @pytest.mark.usefixtures("later_fields")
 def test_a_run_with_a_later_field_is_not_resumed_at_its_default(tmp_path):
   begun_with = {"model": "R14x0.5", "stages": (3,), "shuffle_blocks": 1_024}
-  runs.record_config(tmp_path, begun_with, experiment.identity)
-  runs.write_json(tmp_path / runs.ENVIRONMENT, {})
-  runs.record_config(tmp_path, {"model": "R14x0.5", "stages": (3,)}, experiment.identity)
+  run_folder.record_config(tmp_path, begun_with, run_config.identity)
+  run_folder.write_json(tmp_path / run_folder.ENVIRONMENT, {})
+  run_folder.record_config(tmp_path, {"model": "R14x0.5", "stages": (3,)}, run_config.identity)
   now = {"model": "R14x0.5", "stages": (1, 2)}
   with pytest.raises(errors.UserError, match=r"\(stages: \[3\] there, \[1, 2\] now\)"):
-    runs.record_config(tmp_path, now, experiment.identity)
+    run_folder.record_config(tmp_path, now, run_config.identity)
 
 
 @pytest.mark.usefixtures("later_fields")
@@ -221,7 +224,7 @@ def get_runs():
   assert planned.mistake is None
   assert planned.config.stages == (1, 2)
   fields = json.loads((earlier / "finished" / "config.json").read_text())
-  assert planned.name.endswith(experiment.config_hash(ConfigDict(fields)))
+  assert planned.name.endswith(run_config.config_hash(ConfigDict(fields)))
 
 
 def test_runs_of_two_versions_have_one_recipe(earlier, request):

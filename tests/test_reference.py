@@ -15,8 +15,10 @@ import pytest
 import synthetic
 from flax import traverse_util
 
-from bit_jax import hyperrule, models, optimizer, parallel, steps, weights
+from bit_jax import hyperrule, weights
 from bit_jax.data import order
+from bit_jax.models import resnet_v2
+from bit_jax.training import optimizer, parallel, steps
 
 COMMITTED = pathlib.Path(__file__).parent / "reference.npz"
 STAGES = ("root", "block1", "block2", "block3", "block4")
@@ -107,7 +109,7 @@ def error(out, reference):
 
 
 def network(name, num_classes):
-  return models.ResNetV2(synthetic.architecture(name), num_classes)
+  return resnet_v2.ResNetV2(synthetic.architecture(name), num_classes)
 
 
 def forward(model, params, images):

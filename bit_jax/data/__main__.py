@@ -5,8 +5,8 @@ import difflib
 import sys
 from collections.abc import Sequence
 
-from bit_jax import commands, errors, interruption, tensorflow_import
 from bit_jax.data import datasets, vtab
+from bit_jax.runtime import commands, errors, signals, tensorflow_import
 
 _DOCTOR = """\
 Lists data sets: prepared or not, versions, sizes of splits, a hash of the 1000 chosen examples,
@@ -86,7 +86,7 @@ def _run(args: argparse.Namespace) -> int:
   try:
     return _doctor(args) if args.command == "doctor" else _check(args)
   except KeyboardInterrupt:
-    raise interruption.Interrupted("interrupted") from None
+    raise signals.Interrupted("interrupted") from None
 
 
 def _doctor(args: argparse.Namespace) -> int:
@@ -94,7 +94,7 @@ def _doctor(args: argparse.Namespace) -> int:
   print("Importing TensorFlow (some 8 s) ...", file=sys.stderr, flush=True)
   try:
     with tensorflow_import.explained():
-      from bit_jax.data import doctor
+      from bit_jax.data.doctor import readiness
   except ImportError as e:
     raise errors.UserError(
       f"doctor needs tensorflow and tensorflow-datasets, which can't be imported ({e}): install "
@@ -103,9 +103,9 @@ def _doctor(args: argparse.Namespace) -> int:
 
   failed = {}
   if args.download:
-    failed = doctor.download(names, args.protocol, args.data_dir)
+    failed = readiness.download(names, args.protocol, args.data_dir)
     print()
-  doctor.report(names, args.protocol, args.data_dir)
+  readiness.report(names, args.protocol, args.data_dir)
   if args.download:
     print(f"\n{len(names) - len(failed)} of {len(names)} sets are prepared.")
   for name, reason in failed.items():
@@ -114,11 +114,11 @@ def _doctor(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> int:
-  from bit_jax import platforms
-  from bit_jax.data import check
+  from bit_jax.data.check import problems
+  from bit_jax.runtime import platforms
 
   platforms.use_cpu()
-  return check.main(args.path, args.out)
+  return problems.main(args.path, args.out)
 
 
 if __name__ == "__main__":

@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from bit_jax import errors
 from bit_jax.data import fewshot, opening, stream
-from bit_jax.weights import cache
+from bit_jax.runtime import cache, errors
 
 _MANY = 100_000  # labels whose reading takes a while
 _LISTED = 20  # bad images in a message

@@ -16,12 +16,12 @@ import dataclasses
 import difflib
 from collections.abc import Mapping
 
-from bit_jax import errors
 from bit_jax.data import vtab
+from bit_jax.runtime import errors
 
 PROTOCOLS = ("final", "select")
 
-# Splits of 'final' and of 'select' where `bit_jax.data.arrays` makes them; tfds has its own names.
+# Splits of 'final' and of 'select' where `sources.arrays` makes them; tfds has its own names.
 ARRAY_SPLITS = {"final": ("train", "test"), "select": ("train/kept", "train/held_out")}
 _DIGITS_SIZES = {"final": (797, 1_000), "select": (638, 159)}
 
@@ -272,7 +272,7 @@ def _digits(protocol: str) -> DatasetSpec:
 def _npz(protocol: str, path: str | None, val_apart: bool) -> DatasetSpec:
   if not path:
     raise errors.UserError("The data set npz needs the path of its file: path=FILE.npz.")
-  from bit_jax.data import arrays  # needs numpy, which nothing else here does
+  from bit_jax.data.sources import arrays  # needs numpy, which nothing else here does
 
   contents = arrays.describe_npz(path)
   train_split, test_split = ARRAY_SPLITS[protocol]
@@ -308,7 +308,7 @@ def _folder(protocol: str, path: str | None, val_apart: bool) -> DatasetSpec:
       "The data set folder needs the path of its images, a folder or a CSV file: "
       "--config=configs/folder.py:path=DIR_OR_CSV."
     )
-  from bit_jax.data import folder  # needs numpy and reads every file's header
+  from bit_jax.data.sources import folder  # needs numpy and reads every file's header
 
   contents = folder.describe(path, protocol, val_apart=val_apart)
   return DatasetSpec(

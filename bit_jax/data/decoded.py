@@ -14,8 +14,8 @@ import zlib
 
 import numpy as np
 
-from bit_jax import errors, files
 from bit_jax.data import resizing, stream
+from bit_jax.runtime import errors, files
 
 
 class DecodedCache:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bit_jax import errors
+from bit_jax.runtime import errors
 
 
 def select(labels: np.ndarray, shots: int, seed: int, class_names: Sequence[str]) -> np.ndarray:

@@ -24,7 +24,7 @@ from PIL import (
   WebPImagePlugin,  # noqa: F401 (registers the format; Pillow itself does so only when it needs to)
 )
 
-from bit_jax import errors
+from bit_jax.runtime import errors
 
 EXTENSIONS = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp"))  # in lower case
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP")  # whatever a file's extension says

@@ -12,9 +12,9 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from bit_jax import errors
-from bit_jax.data import arrays, choosing, datasets, decoded, opening, stream
-from bit_jax.weights import cache
+from bit_jax.data import choosing, datasets, decoded, opening, stream
+from bit_jax.data.sources import arrays
+from bit_jax.runtime import cache, errors
 
 
 @dataclasses.dataclass(frozen=True)

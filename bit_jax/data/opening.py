@@ -8,9 +8,9 @@ from typing import Protocol
 
 import numpy as np
 
-from bit_jax import errors, paths, tensorflow_import
-from bit_jax.data import arrays, class_naming, datasets, folder, stream
-from bit_jax.weights import cache
+from bit_jax.data import datasets, stream
+from bit_jax.data.sources import arrays, class_naming, folder
+from bit_jax.runtime import cache, errors, paths, tensorflow_import
 
 
 class Source(stream.Source, Protocol):
@@ -136,14 +136,14 @@ def _version_of_file(name: str) -> str:
 def _open_tfds(spec: datasets.DatasetSpec, data_dir: str | None) -> Opened:
   try:
     with tensorflow_import.explained():
-      from bit_jax.data import host  # imports TensorFlow
+      from bit_jax.data.sources import tfds_reader  # imports TensorFlow
   except ImportError as e:
     raise errors.UserError(
       f"The data set {spec.name} is read with tensorflow and tensorflow-datasets, which can't be "
       f"imported ({e}); install them, or train on digits, a folder or an npz file."
     ) from e
-  train = host.Split(spec, spec.train_split, data_dir)
-  test = host.Split(spec, spec.test_split, data_dir)
+  train = tfds_reader.Split(spec, spec.train_split, data_dir)
+  test = tfds_reader.Split(spec, spec.test_split, data_dir)
   if fault := class_naming.fault(train.class_names):
     raise errors.UserError(f"The data set {spec.name} has names that can't be listed: {fault}.")
   return Opened(train, test, train.version, prepared=True, shuffled=train.shuffled)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from bit_jax import errors
+from bit_jax.runtime import errors
 
 # Of the order. In version 1, windows of `shuffle_window` examples were for every set; in version 2
 # they are for a whole set that tfds shuffled.

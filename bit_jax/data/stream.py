@@ -11,8 +11,8 @@ from typing import Protocol, TypeVar
 import numpy as np
 import tqdm
 
-from bit_jax import cores, errors
 from bit_jax.data import resizing
+from bit_jax.runtime import cores, errors
 
 _BATCHES_AHEAD = 2
 _IMAGES_AT_ONCE = 8

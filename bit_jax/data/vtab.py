@@ -19,7 +19,7 @@ the test set.
 import dataclasses
 import difflib
 
-from bit_jax import errors
+from bit_jax.runtime import errors
 
 NATURAL, SPECIALIZED, STRUCTURED = "natural", "specialized", "structured"
 

@@ -4,7 +4,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from bit_jax import architectures, commands, errors, interruption
+from bit_jax.models import architectures
+from bit_jax.runtime import commands, errors, signals
 from bit_jax.weights import catalogue, checkpoints, fetch, tables
 
 
@@ -38,7 +39,7 @@ def _run(args: argparse.Namespace) -> int:
       print(f"error: {e}", file=sys.stderr)
       status = commands.MISTAKE
     except KeyboardInterrupt:
-      raise interruption.Interrupted("interrupted") from None
+      raise signals.Interrupted("interrupted") from None
   return status
 
 

@@ -9,7 +9,8 @@ import dataclasses
 import difflib
 from collections.abc import Iterator
 
-from bit_jax import architectures, errors
+from bit_jax.models import architectures
+from bit_jax.runtime import errors
 
 BASE_URL = "https://storage.googleapis.com/bit_models/"
 

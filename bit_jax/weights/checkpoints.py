@@ -17,8 +17,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import DTypeLike
 
-from bit_jax import architectures, errors
-from bit_jax.weights import cache, npz
+from bit_jax.models import architectures
+from bit_jax.runtime import cache, errors
+from bit_jax.weights import npz
 
 _PREFIX = "resnet/"
 _HEAD = ("head/conv2d/kernel", "head/conv2d/bias")

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import requests
 import tqdm
 
-from bit_jax.weights import proxies
+from bit_jax.runtime import proxies
 
 TIMEOUT = (10, 60)  # seconds to connect, and between two packets
 RETRY_DELAYS = (0.5, 1.0, 2.0, 4.0)  # seconds before each new attempt that follows no progress

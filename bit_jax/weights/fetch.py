@@ -8,8 +8,8 @@ import stat
 import sys
 from collections.abc import Iterator, Sequence
 
-from bit_jax import errors, files, paths
-from bit_jax.weights import cache, catalogue, checkpoints, download, proxies
+from bit_jax.runtime import cache, errors, files, paths, proxies
+from bit_jax.weights import catalogue, checkpoints, download
 
 MIRRORS_VARIABLE = "BIT_JAX_MIRRORS"
 
@@ -99,7 +99,7 @@ def _existing(path: pathlib.Path) -> pathlib.Path:
 
 
 def _embedded(checkpoint: catalogue.Checkpoint) -> pathlib.Path:
-  path = pathlib.Path(str(importlib.resources.files("bit_jax").joinpath(checkpoint.file)))
+  path = pathlib.Path(str(importlib.resources.files("bit_jax.weights").joinpath(checkpoint.file)))
   if path.is_file():
     return path
   raise errors.UserError(

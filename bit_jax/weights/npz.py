@@ -18,7 +18,7 @@ from typing import IO, Literal
 
 import numpy as np
 
-from bit_jax import errors, files
+from bit_jax.runtime import errors, files
 
 _CHUNK_ITEMS = 1 << 17  # half a megabyte of float32: fits in a level-2 cache
 _ENCRYPTED = 1  # flag bit 0 of a zip member

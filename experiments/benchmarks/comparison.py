@@ -16,7 +16,8 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from bit_jax import architectures, paths
+from bit_jax.models import architectures
+from bit_jax.runtime import paths
 from experiments.benchmarks import inputs, machine, results, roofline, workers
 
 OURS = "bit_jax"

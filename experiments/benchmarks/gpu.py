@@ -15,7 +15,7 @@ import time
 from collections.abc import Sequence
 from typing import TextIO
 
-from bit_jax import paths
+from bit_jax.runtime import paths
 from experiments.benchmarks import comparison, machine, roofline
 
 PLAN = (

@@ -19,7 +19,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from bit_jax import paths
+from bit_jax.runtime import paths
 from experiments.benchmarks import machine, photographs, results, workers
 
 _COMMAND = (sys.executable, "-m", "experiments.benchmarks.input_worker")

@@ -16,17 +16,11 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from bit_jax import (
-  allocator,
-  architectures,
-  feeds,
-  matplotlib_import,
-  models,
-  optimizer,
-  parallel,
-  steps,
-)
-from bit_jax.data import arrays, datasets, decoded, device, loading, opening, order, stream
+from bit_jax.data import augmentation, datasets, decoded, loading, opening, order, stream
+from bit_jax.data.sources import arrays
+from bit_jax.models import architectures, resnet_v2
+from bit_jax.runtime import allocator, matplotlib_import
+from bit_jax.training import feeds, optimizer, parallel, steps
 from experiments.benchmarks import inputs, workers
 
 _WARM_UP = 0.1  # of the images of a repetition
@@ -187,9 +181,9 @@ def _augmentation(resize: int, crop: int) -> Callable[[parallel.Examples, Any], 
 
   @jax.pmap
   def augment(examples: parallel.Examples, positions: jax.Array) -> jax.Array:
-    keys = device.example_keys(key, jnp.int32(0), positions)
+    keys = augmentation.example_keys(key, jnp.int32(0), positions)
     yes = jnp.bool_(True)
-    return device.augment(
+    return augmentation.augment(
       examples.images, keys, resize=resize, crop=crop, flip=yes, random_crop=yes
     )
 
@@ -199,7 +193,7 @@ def _augmentation(resize: int, crop: int) -> Callable[[parallel.Examples, Any], 
 def _training(spec: dict[str, Any], fixed: bool) -> Callable[[int], int]:
   """Returns training steps on a resident set, or on one batch that lies on the devices."""
   feed = feeds.Feed(_in_memory(_part(spec)))
-  model = models.ResNetV2(architectures.find(spec["architecture"]), inputs.NUM_CLASSES)
+  model = resnet_v2.ResNetV2(architectures.find(spec["architecture"]), inputs.NUM_CLASSES)
   variables = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
   params = jax.device_get(variables["params"])
   train = parallel.train_function(model, inputs.MOMENTUM, spec["resize"], spec["crop"])

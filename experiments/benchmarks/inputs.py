@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from bit_jax import architectures
+from bit_jax.models import architectures
 
 NUM_CLASSES = 10
 LEARNING_RATE = 0.003

@@ -13,7 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bit_jax import allocator, architectures, models, optimizer, steps
+from bit_jax.models import architectures, resnet_v2
+from bit_jax.runtime import allocator
+from bit_jax.training import optimizer, steps
 from experiments.benchmarks import inputs, machine, plain_flax, workers
 
 Step = Callable[[], tuple[jax.Array, Any]]  # numbers to compare, and what else it computes
@@ -78,7 +80,7 @@ def build(spec: dict[str, Any]) -> workers.Workload:
 def our_training(problem: Problem) -> Step:
   """Returns our training step: MixUp is in its program, with the factor that changes nothing."""
   momentum = optimizer.sgd(inputs.MOMENTUM)
-  model = models.ResNetV2(problem.architecture, inputs.NUM_CLASSES, problem.dtype)
+  model = resnet_v2.ResNetV2(problem.architecture, inputs.NUM_CLASSES, problem.dtype)
   train = jax.jit(
     functools.partial(steps.train_step, model=model, optimizer=momentum), donate_argnums=0
   )
@@ -96,8 +98,8 @@ def our_training(problem: Problem) -> Step:
 
 def our_inference(problem: Problem) -> Step:
   """Returns our classification of a batch, kernels standardised ahead."""
-  model = models.ResNetV2(problem.architecture, inputs.NUM_CLASSES, problem.dtype)
-  standardize = jax.jit(functools.partial(models.standardize_params, dtype=problem.dtype))
+  model = resnet_v2.ResNetV2(problem.architecture, inputs.NUM_CLASSES, problem.dtype)
+  standardize = jax.jit(functools.partial(resnet_v2.standardize_params, dtype=problem.dtype))
   variables = standardize(_our_params(problem.arrays))
   predict = jax.jit(lambda variables, images: model.apply(variables, images)[0])
   return lambda: (predict(variables, problem.images), None)

@@ -15,7 +15,8 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 
-from bit_jax import architectures, paths
+from bit_jax.models import architectures
+from bit_jax.runtime import paths
 from experiments.benchmarks import inputs, results, workers
 
 _OURS, _FIRST, _PEER = "bit_jax.weights", "bit_jax.weights, first load", "numpy.load"

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from bit_jax import architectures, weights
+from bit_jax import weights
+from bit_jax.models import architectures
 from experiments.benchmarks import machine, workers
 
 

@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
-from bit_jax import allocator, cores
+from bit_jax.runtime import allocator, cores
 
 MATMUL_SIDE = 2048  # of the matrices whose product shows what the processor can do
 

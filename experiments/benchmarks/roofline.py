@@ -37,7 +37,7 @@ import dataclasses
 import sys
 from collections.abc import Iterator, Sequence
 
-from bit_jax import architectures
+from bit_jax.models import architectures
 
 _BYTES = 2  # of a bfloat16
 _TRAINED_BYTES = 50  # that a step moves for each parameter

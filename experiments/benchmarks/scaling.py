@@ -17,7 +17,8 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from bit_jax import architectures, paths
+from bit_jax.models import architectures
+from bit_jax.runtime import paths
 from experiments.benchmarks import results, workers
 
 _FORCED = "--xla_force_host_platform_device_count"

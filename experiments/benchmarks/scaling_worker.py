@@ -9,8 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bit_jax import architectures, feeds, models, optimizer, parallel, steps
-from bit_jax.data import arrays, loading
+from bit_jax.data import loading
+from bit_jax.data.sources import arrays
+from bit_jax.models import architectures, resnet_v2
+from bit_jax.training import feeds, optimizer, parallel, steps
 from experiments.benchmarks import inputs, workers
 
 
@@ -34,7 +36,7 @@ def _training(
   architecture: architectures.Architecture, spec: dict[str, Any]
 ) -> Callable[[], object]:
   """Returns a training step with `batch` images on each device; it waits for its end."""
-  model = models.ResNetV2(architecture, inputs.NUM_CLASSES)
+  model = resnet_v2.ResNetV2(architecture, inputs.NUM_CLASSES)
   sgd = optimizer.sgd(inputs.MOMENTUM)
   devices, batch, size = jax.local_device_count(), spec["batch"], spec["size"]
   images = inputs.images(devices * batch, size).reshape(devices, batch, size, size, 3)
@@ -60,7 +62,7 @@ def _evaluation(
   architecture: architectures.Architecture, spec: dict[str, Any]
 ) -> Callable[[], object]:
   """Returns the evaluation of a set of `examples` images that lies on the devices."""
-  model = models.ResNetV2(architecture, inputs.NUM_CLASSES)
+  model = resnet_v2.ResNetV2(architecture, inputs.NUM_CLASSES)
   count, size = spec["examples"], spec["size"]
   images = np.zeros((count, size, size, 3), np.uint8)
   labels = inputs.labels(count)

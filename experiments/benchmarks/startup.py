@@ -23,12 +23,14 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from bit_jax import architectures, paths, weights
+from bit_jax import weights
+from bit_jax.models import architectures
+from bit_jax.runtime import paths
 from experiments.benchmarks import inputs, results
 
 COMMANDS = (
   *("bit_jax.models", "bit_jax.weights.__main__", "bit_jax.data.__main__", "bit_jax.train"),
-  "bit_jax.trainer",  # what `bit_jax.train` needs in the end
+  "bit_jax.training.loop",  # what `bit_jax.train` needs in the end
 )
 _LIBRARIES = "jax, flax.linen, optax"
 _ROOT = pathlib.Path(__file__).parents[2]  # of the checkout
@@ -67,7 +69,7 @@ def main(argv: Sequence[str]) -> None:
           f"import {module}", "time", "s", seconds[module], _LIBRARIES, seconds[_LIBRARIES]
         )
       )
-    imports = seconds["bit_jax.trainer"]
+    imports = seconds["bit_jax.training.loop"]
     for row in compare(options.architecture, options.rounds, pathlib.Path(folder), imports):
       table.add(row)
 

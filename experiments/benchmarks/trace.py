@@ -2,7 +2,8 @@
 
     python -m experiments.benchmarks.trace [--streamed] [--photographs DIR] [--trace RUN_FOLDER]
 
-The run is `bit_jax.trainer`'s, with `profile=True`, on photographs that lie on the device, or that
+The run is `bit_jax.training.loop`'s, with `profile=True`, on photographs that lie on the device, or
+that
 are streamed: what the main thread sends, what the CPU device computes, and what the image threads
 decode. Writes `trace.png` beside this file (`trace_streamed.png`), and says how long nothing was
 computed in between. The profiler itself slows down whatever is Python; and where the device is
@@ -21,7 +22,7 @@ from typing import Any
 
 from jax import profiler
 
-from bit_jax import paths, plots
+from bit_jax.runtime import paths, plots
 from experiments.benchmarks import machine, photographs
 
 _FOLDER = pathlib.Path(__file__).parent
@@ -104,7 +105,7 @@ def main(argv: Sequence[str]) -> None:
 def record(folder: pathlib.Path, originals: pathlib.Path | None, streamed: bool) -> pathlib.Path:
   """Trains on photographs, some steps of it traced; returns the run folder."""
   os.environ["BIT_JAX_CACHE"] = str(folder / "cache")
-  from bit_jax import trainer
+  from bit_jax.training import loop
   from configs import folder as folder_config
 
   photographs.prepare(folder / "set", _PHOTOGRAPHS, originals)
@@ -115,7 +116,7 @@ def record(folder: pathlib.Path, originals: pathlib.Path | None, streamed: bool)
   config.update({"total_steps": _STEPS, "warmup_steps": 5, "decay_steps": (10, 15)})
   config.update({"mixup_alpha": 0.1, "log_every": 2, "profile": True})
   config.update({"eval_every": _STEPS, "checkpoint_every": _STEPS})
-  trainer.train_and_evaluate(config, str(folder / "run"))
+  loop.train_and_evaluate(config, str(folder / "run"))
   return folder / "run"
 
 

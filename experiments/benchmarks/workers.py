@@ -32,7 +32,7 @@ import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
-from bit_jax import paths
+from bit_jax.runtime import paths
 from experiments.benchmarks import machine
 
 _ROOT = pathlib.Path(__file__).parents[2]  # of the checkout: modules are found from there

@@ -7,8 +7,10 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
-from bit_jax import architectures, files
-from bit_jax.data import scan, vtab
+from bit_jax.data import vtab
+from bit_jax.data.sources import scan
+from bit_jax.models import architectures
+from bit_jax.runtime import files
 from experiments.results import (
   curves,
   figures,

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
 
-from bit_jax import runs
+from bit_jax.runs import run_folder
 from experiments.results import folders, naming, reading
 
 
@@ -61,7 +61,7 @@ def collect(root: pathlib.Path) -> Collection:
 def _remarks(folder: folders.Folder) -> list[tuple[str, str]]:
   """Returns what a run that counts lacks."""
   remarks = [(folder.name, f"{name} {why}") for name, why in folder.faults.items()]
-  if runs.ENVIRONMENT not in {*folder.contents, *folder.faults}:
+  if run_folder.ENVIRONMENT not in {*folder.contents, *folder.faults}:
     remarks.append((folder.name, "environment.json is missing: its device isn't on record"))
   return remarks
 

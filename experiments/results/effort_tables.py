@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from bit_jax.data import scan
+from bit_jax.data.sources import scan
 from experiments.results import effort, intervals, pages, wording
 
 

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from bit_jax import plots
+from bit_jax.runtime import plots
 from experiments.results import curves, fields, model_sizes, recipe_comparisons, seeds, vtab_means
 
 if TYPE_CHECKING:

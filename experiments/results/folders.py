@@ -5,10 +5,11 @@ import os
 import pathlib
 from typing import Any
 
-from bit_jax import errors, runs
+from bit_jax.runs import run_folder
+from bit_jax.runtime import errors
 from experiments import ledger
 
-_FILES = (runs.CONFIG, runs.ENVIRONMENT, runs.RESULT, ledger.SWEEP, ledger.ERROR)
+_FILES = (run_folder.CONFIG, run_folder.ENVIRONMENT, run_folder.RESULT, ledger.SWEEP, ledger.ERROR)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +73,7 @@ def _read(root: pathlib.Path, path: pathlib.Path) -> Folder:
       if (path / name).exists() and not (path / name).is_file():
         folder.faults[name] = "is no file"  # to read a pipe might never end
         continue
-      value = runs.read_json(path / name)
+      value = run_folder.read_json(path / name)
     except errors.UserError:
       folder.faults[name] = "is damaged"
     except OSError as e:

@@ -8,8 +8,10 @@ from typing import Any
 
 import ml_collections
 
-from bit_jax import architectures, description, experiment, hyperrule, runs, weights
+from bit_jax import hyperrule, run_config, weights
 from bit_jax.data import datasets
+from bit_jax.models import architectures
+from bit_jax.runs import description, run_folder
 from experiments import ledger
 from experiments.results import fields, folders, recipes
 
@@ -143,10 +145,10 @@ def outcome(folder: folders.Folder) -> tuple[str, str]:
   Raises:
     LeftOutError: It is none of them that could be told of.
   """
-  if runs.RESULT in folder.contents:
+  if run_folder.RESULT in folder.contents:
     return "finished", ""
-  if runs.RESULT in folder.faults:
-    raise LeftOutError(f"result.json {folder.faults[runs.RESULT]}")
+  if run_folder.RESULT in folder.faults:
+    raise LeftOutError(f"result.json {folder.faults[run_folder.RESULT]}")
   if ledger.ERROR in folder.contents and not _went_on(folder):
     error = folder.contents[ledger.ERROR]
     parts = [
@@ -155,7 +157,9 @@ def outcome(folder: folders.Folder) -> tuple[str, str]:
     return "failed", ": ".join(parts) or "error.json doesn't say why"
   if ledger.ERROR in folder.faults:
     return "failed", f"error.json {folder.faults[ledger.ERROR]}"
-  if ledger.SWEEP in folder.contents and not {*folder.contents, *folder.faults} & {runs.CONFIG}:
+  if ledger.SWEEP in folder.contents and not {*folder.contents, *folder.faults} & {
+    run_folder.CONFIG
+  }:
     return "unfinished", "stopped, or still running, before its config was written"
   config = _config(folder)
   step, total = ledger.last_step(folder.path), f"{config.total_steps:,}"
@@ -182,14 +186,14 @@ def _config(folder: folders.Folder) -> Any:
   Raises:
     LeftOutError: It is none, or lacks a field.
   """
-  if runs.CONFIG in folder.faults:
-    raise LeftOutError(f"config.json {folder.faults[runs.CONFIG]}")
-  if runs.CONFIG not in folder.contents:
+  if run_folder.CONFIG in folder.faults:
+    raise LeftOutError(f"config.json {folder.faults[run_folder.CONFIG]}")
+  if run_folder.CONFIG not in folder.contents:
     raise LeftOutError("there is no config.json")
-  raw: dict[str, Any] = folder.contents[runs.CONFIG]
+  raw: dict[str, Any] = folder.contents[run_folder.CONFIG]
   # What runs of earlier versions don't tell of themselves was so with all of them.
   later = {"shots": None, "patience": None, "keep_best": False, "test_size": raw.get("crop")}
-  raw = {**experiment.later_fields(), **later, **raw}
+  raw = {**run_config.later_fields(), **later, **raw}
   wrong = [f"{name} is not {kind}" for name, kind in _FIELDS.items() if not _is(raw, name, kind)]
   absent = [name for name in _FIELDS if raw.get(name) is None]
   if absent:
@@ -246,7 +250,7 @@ def read(folder: folders.Folder, find_spec: Callable[..., datasets.DatasetSpec |
   Raises:
     LeftOutError: Config or result can't be used.
   """
-  config, result = _config(folder), folder.contents[runs.RESULT]
+  config, result = _config(folder), folder.contents[run_folder.RESULT]
   metrics = {n: v for n in _METRICS if (v := fields.number(result.get(n))) is not None}
   if not 0 <= metrics.get("top1", -1) <= 1:
     raise LeftOutError(f"result.json has no accuracy: top1 is {fields.plain(result.get('top1'))}")
@@ -254,13 +258,13 @@ def read(folder: folders.Folder, find_spec: Callable[..., datasets.DatasetSpec |
   if num_train is None or num_train < 1:
     told = fields.plain(result.get("num_train"))
     raise LeftOutError(f"result.json tells no images: num_train is {told}")
-  environment = folder.contents.get(runs.ENVIRONMENT, {})
+  environment = folder.contents.get(run_folder.ENVIRONMENT, {})
   sweep = folder.contents.get(ledger.SWEEP, {})
   label = _label(sweep)
   spec = find_spec(config, val_apart="num_val" in result)  # earlier versions trained on it too
   facts = _facts(config, spec, num_train)
   recipe, rule = recipes.recipe_of(config, facts, fields.text(environment.get("dtype")) or None)
-  expected = None if spec is None else (experiment.num_examples(config, spec), spec.num_test)
+  expected = None if spec is None else (run_config.num_examples(config, spec), spec.num_test)
   listed = result.get("warnings")
   warnings = [fields.plain(w) for w in listed] if isinstance(listed, list) else []
   agrees = _checkpoint_agrees(config, environment)
@@ -298,7 +302,7 @@ def read(folder: folders.Folder, find_spec: Callable[..., datasets.DatasetSpec |
     machines=_used(environment, "machine"),
     data=fields.text(environment.get("data")),
     checkpoint_sha256=checkpoint,
-    config_hash=experiment.config_hash(config),
+    config_hash=run_config.config_hash(config),
     started=fields.text(environment.get("started")),
     warnings=(*warnings, *description.relations(config)),
     checkpoint_agrees=agrees,
@@ -311,7 +315,7 @@ def _facts(config: Any, spec: datasets.DatasetSpec | None, num_train: int) -> re
     safe = True if config.dataset in _WITH_PATH else None
     return recipes.Facts(num_train, crop_safe=safe, flip_safe=safe)
   return recipes.Facts(
-    experiment.num_examples(config, spec),
+    run_config.num_examples(config, spec),
     spec.image_size,
     spec.crop_safe,
     spec.flip_safe,

@@ -9,7 +9,8 @@ import functools
 from collections.abc import Mapping
 from typing import Any
 
-from bit_jax import errors, experiment, hyperrule
+from bit_jax import hyperrule, run_config
+from bit_jax.runtime import errors
 from configs import base
 from experiments.results import fields
 
@@ -127,7 +128,7 @@ def _others(config: Any, facts: Facts) -> dict[str, tuple[Any, Any]]:
     "random_flip": _UNKNOWN if facts.flip_safe is None else facts.flip_safe,
     **{n: v for n, v in _defaults().items() if n not in _OTHER | _BY_RULE},
   }
-  own = experiment.identity(config)
+  own = run_config.identity(config)
   if config.keep_best or config.patience is not None:  # else evaluations are of no consequence
     usual["eval_every"] = _UNKNOWN
   unusual = {n: (v, usual.get(n)) for n, v in own.items() if n in usual and v != usual[n]}

@@ -4,8 +4,8 @@ import pathlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
-from bit_jax import clock
-from bit_jax.data import scan
+from bit_jax.data.sources import scan
+from bit_jax.runtime import clock
 from experiments.results import (
   accuracy_sections,
   collect,

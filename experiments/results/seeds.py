@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from bit_jax import architectures
+from bit_jax.models import architectures
 from experiments.results import intervals, reading
 
 

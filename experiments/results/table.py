@@ -4,7 +4,7 @@ import pathlib
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from bit_jax import runs
+from bit_jax.runs import run_folder
 from experiments.results import reading
 
 HEADER = (
@@ -49,4 +49,4 @@ def _values(run: reading.Run) -> dict[str, Any]:
 
 def write(path: pathlib.Path, found: Iterable[reading.Run]) -> None:
   """Writes the table."""
-  runs.write_csv(path, rows(found))
+  run_folder.write_csv(path, rows(found))

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
-from bit_jax.data import scan
+from bit_jax.data.sources import scan
 from experiments.results import pages, reading, verdicts, vtab_means, wording
 
 

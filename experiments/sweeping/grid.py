@@ -21,8 +21,9 @@ import runpy
 from collections.abc import Iterable
 from typing import Any
 
-from bit_jax import commands, errors, experiment
+from bit_jax import run_config
 from bit_jax.data import datasets
+from bit_jax.runtime import commands, errors
 
 _MODEL = "model.npz"
 _FEW_STEPS = 100
@@ -83,7 +84,7 @@ def scored_at_the_end(config: Any) -> Any:
   Raises:
     UserError: A field has a value that can't be used.
   """
-  steps = experiment.resolve(config)[0].total_steps
+  steps = run_config.resolve(config)[0].total_steps
   config.eval_every = steps
   config.checkpoint_every = checkpoint_every(steps)
   return config
@@ -164,8 +165,8 @@ def _plan(run: Run, names: dict[int, str], path: str) -> Planned:
   try:
     if after is not None:
       config.weights = f"{after}/{_MODEL}"  # below the sweep's folder, wherever that lies
-    resolved, spec = experiment.resolve(config)
-    name = os.path.basename(experiment.default_workdir(resolved))
+    resolved, spec = run_config.resolve(config)
+    name = os.path.basename(run_config.default_workdir(resolved))
   except errors.UserError as e:
     return _mistaken(config, labels, after, str(e))
   except Exception as e:  # of whatever type its fields are; the other runs go on

@@ -3,7 +3,8 @@
 import pathlib
 from typing import Any
 
-from bit_jax import determinism, runs
+from bit_jax.runs import run_folder
+from bit_jax.runtime import determinism
 from experiments import ledger
 from experiments.sweeping import grid, progress, queueing, worker
 
@@ -55,7 +56,7 @@ def settle(
 
 def _silent(folder: pathlib.Path) -> str:
   """Returns a sentence on a run that is said to be over, and left no error."""
-  path = folder / runs.RESULT
+  path = folder / run_folder.RESULT
   if path.exists():
     return f"{path} holds no result: delete it."
   return "It left neither a result nor an error."

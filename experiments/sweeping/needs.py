@@ -9,7 +9,8 @@ import os
 import pathlib
 from collections.abc import Iterable, Iterator
 
-from bit_jax import errors, experiment, paths, weights
+from bit_jax import run_config, weights
+from bit_jax.runtime import errors, paths
 from experiments.sweeping import grid
 
 
@@ -29,13 +30,13 @@ def _lacks(one: grid.Planned) -> Iterator[str]:
     except errors.UserError as e:
       yield str(e)
   folder = _data_folder(c.data_dir)
-  # As `bit_jax.data.builders` finds it, which takes TensorFlow and so some seconds to import.
+  # As `sources.tfds_builders` finds it, which takes TensorFlow and so some seconds to import.
   if spec.tfds_name and not any((folder / spec.tfds_name).glob("*/dataset_info.json")):
     yield (
       f"{spec.name} is not prepared in {folder}: python -m bit_jax.data doctor {spec.name} says "
       f"how to get it."
     )
-  if experiment.num_examples(c, spec) > spec.num_train:
+  if run_config.num_examples(c, spec) > spec.num_train:
     yield (
       f"{c.shots} images of each of the {spec.num_classes} classes of {spec.name} are more than "
       f"the {spec.num_train:,} that there are to train on."

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 
-from bit_jax import cores, errors, free_memory
+from bit_jax.runtime import cores, errors, free_memory
 
 # Variables that show a process some of the machine's devices only: CUDA's, ROCm's, libtpu's.
 _VISIBLE = {

@@ -5,7 +5,7 @@ import time
 
 import tqdm
 
-from bit_jax import clock
+from bit_jax.runtime import clock
 from experiments.sweeping import queueing
 
 _EVERY = 60.0  # seconds between two lines of progress where there is no terminal

@@ -19,7 +19,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bit_jax import arguments, errors
+from bit_jax.runtime import arguments, errors
 from experiments.sweeping import worker
 
 _ROOT = pathlib.Path(__file__).parents[2]  # of the checkout

@@ -4,8 +4,9 @@ import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from bit_jax import experiment
-from bit_jax.data import datasets, scan
+from bit_jax import run_config
+from bit_jax.data import datasets
+from bit_jax.data.sources import scan
 from experiments import footprint, ledger
 from experiments.sweeping import grid, needs
 
@@ -60,7 +61,7 @@ def _row(one: grid.Planned, takes: _Takes | None, state: ledger.State) -> tuple[
   return (
     one.name,
     one.labels.get("start", pathlib.Path(c.weights).name),
-    f"{experiment.num_examples(c, one.spec):,}",
+    f"{run_config.num_examples(c, one.spec):,}",
     f"{c.crop}",
     f"{c.batch_size}",
     f"{c.base_lr:g}",

@@ -1,0 +1,1 @@
+"""Which data sets are ready, and what preparing the others takes."""

@@ -1,0 +1,1 @@
+"""Where images and labels come from: arrays, folders and CSV files, tensorflow-datasets."""

@@ -1,0 +1,402 @@
+"""Labelled images at hand as arrays: scikit-learn's digits, or an `.npz` file of the user's."""
+
+import dataclasses
+import difflib
+import hashlib
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import IO, NoReturn
+
+import numpy as np
+
+from bit_jax.data import fewshot
+from bit_jax.data.sources import class_naming
+from bit_jax.runtime import errors, paths
+
+SPLIT_SEED = 191211370  # of the splits that nobody published; changing it changes every result
+_DIGITS_TEST_PER_CLASS = 100
+# RuntimeError: encrypted, or compressed in a way that zipfile doesn't know.
+_UNREADABLE = (ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
+_NPZ_KEYS = ("train_images", "train_labels", "test_images", "test_labels")
+_VAL_KEYS = ("val_images", "val_labels")
+_OPTIONAL_KEYS = (*_VAL_KEYS, "class_names")
+# What other programs call an array, {name: key}; names that are spelt almost like a key are found.
+_OTHER_NAMES = {
+  **{f"x_{part}": f"{part}_images" for part in ("train", "val", "test")},
+  **{f"y_{part}": f"{part}_labels" for part in ("train", "val", "test")},
+  **{
+    f"{other}_{what}": f"val_{what}"
+    for other in ("valid", "validation", "dev")
+    for what in ("images", "labels")
+  },
+  **{
+    f"{what}_{part}": f"{part}_{what}"
+    for part in ("train", "val", "test")
+    for what in ("images", "labels")
+  },
+  **dict.fromkeys(("classes", "label_names", "labels_names", "names"), "class_names"),
+}
+_SHOWN = 5  # names in a message
+
+
+@dataclasses.dataclass(frozen=True)
+class Examples:
+  """Labelled images in memory.
+
+  Attributes:
+    images: [N, H, W, 3] uint8.
+    labels: [N] int32, 0 to `len(class_names) - 1`.
+    class_names: The names of the classes, in the order of their labels.
+  """
+
+  images: np.ndarray
+  labels: np.ndarray
+  class_names: tuple[str, ...]
+
+  def __len__(self) -> int:
+    """Returns N."""
+    return len(self.labels)
+
+  def take(self, indices: np.ndarray) -> "Examples":
+    """Returns the examples at `indices`, [M] integer, in that order."""
+    return Examples(self.images[indices], self.labels[indices], self.class_names)
+
+  def read(self, index: int) -> tuple[np.ndarray, int]:
+    """Returns an image, [H, W, 3] uint8, and its label."""
+    return self.images[index], int(self.labels[index])
+
+  def read_labels(self) -> np.ndarray:
+    """Returns all labels, [N] int32."""
+    return self.labels
+
+  def read_sizes(self) -> np.ndarray:
+    """Returns height and width of every image in pixels, [N, 2] int64."""
+    return np.broadcast_to(np.array(self.images.shape[1:3]), (len(self), 2))
+
+  def fingerprint(self) -> str:
+    """Returns a sha256 of all labels and pixels."""
+    return hashlib.sha256(self.labels.tobytes() + self.images.tobytes()).hexdigest()
+
+
+@dataclasses.dataclass(frozen=True)
+class NpzContents:
+  """What an npz file holds, its images still unread.
+
+  Attributes:
+    labels: {'train': [N] int32, 'test': [M] int32}, and 'val' where the file has that part.
+    image_size: (height, width) in pixels, of all parts.
+    class_names: The names of the classes, in the order of their labels.
+    remarks: Sentences on what is in the file and isn't used as it stands.
+    warnings: Sentences on what may be a mistake.
+  """
+
+  labels: Mapping[str, np.ndarray]
+  image_size: tuple[int, int]
+  class_names: tuple[str, ...]
+  remarks: tuple[str, ...]
+  warnings: tuple[str, ...]
+
+
+def as_rgb(images: np.ndarray) -> np.ndarray:
+  """Returns [N, H, W] or [N, H, W, 1] grey images as [N, H, W, 3]; colour ones as they are."""
+  if images.ndim == 3:
+    images = images[..., None]
+  return np.repeat(images, 3, axis=-1) if images.shape[-1] == 1 else images
+
+
+def split_for_selection(
+  labels: np.ndarray, class_names: tuple[str, ...]
+) -> tuple[np.ndarray, np.ndarray]:
+  """Splits a training set 80 : 20 within each class, the same way every time.
+
+  Args:
+    labels: [N] integer.
+    class_names: The names of the classes.
+
+  Returns:
+    The indices of the kept and of the held-out examples, int64, both ascending.
+
+  Raises:
+    UserError: No class has the 3 images that holding one out takes.
+  """
+  counts = (np.bincount(labels, minlength=len(class_names)) + 2) // 5
+  if not counts.any():
+    raise errors.UserError(
+      "protocol=select holds out a fifth of each class, but no class has the 3 training images "
+      "that this takes; use protocol=final."
+    )
+  return fewshot.hold_out(labels, counts, SPLIT_SEED, class_names)
+
+
+def load_digits() -> tuple[Examples, Examples]:
+  """Returns scikit-learn's 1,797 UCI digits as a training pool of 797 and a test set of 1,000.
+
+  The split is this project's own, class-balanced in the test set. Grey levels 0 to 16 become 0 to
+  255 by exact scaling, rounded, in three equal channels; images are [N, 8, 8, 3].
+  """
+  from sklearn import datasets  # slow to import, and only this needs it
+
+  bunch = datasets.load_digits()
+  grey = np.rint(bunch.images * (255 / 16)).astype(np.uint8)
+  everything = Examples(as_rgb(grey), bunch.target.astype(np.int32), tuple("0123456789"))
+  pool, test = fewshot.hold_out(
+    everything.labels,
+    np.full(10, _DIGITS_TEST_PER_CLASS),
+    SPLIT_SEED,
+    everything.class_names,
+  )
+  return everything.take(pool), everything.take(test)
+
+
+def load_npz(path: str) -> tuple[Examples, Examples]:
+  """Returns the training and the test examples of an npz file in the form of `describe_npz`.
+
+  Raises:
+    UserError: The file is not like that.
+  """
+  contents = describe_npz(path)
+  return read_npz(path, contents, "train"), read_npz(path, contents, "test")
+
+
+def read_npz(path: str, contents: NpzContents, part: str) -> Examples:
+  """Returns the examples of 'train', 'val' or 'test' of an npz file.
+
+  Raises:
+    UserError: The images are damaged.
+  """
+  with _open(path) as archive:
+    images = as_rgb(_read(path, archive, f"{part}_images"))
+  return Examples(images, contents.labels[part], contents.class_names)
+
+
+def describe_npz(path: str) -> NpzContents:
+  """Checks an npz file and returns its labels and sizes; of the images only headers are read.
+
+  Args:
+    path: A file as `np.savez` writes it, with `train_images` and `test_images`, [N, H, W, 3] or
+      grey [N, H, W] uint8, of one size; `train_labels` and `test_labels`, [N] or [N, 1] integer
+      from 0; `val_images` and `val_labels` of the same form where there is a validation part; and,
+      if the classes have names, `class_names`, [C] strings.
+
+  Raises:
+    UserError: The file is not like that.
+  """
+  with _open(path) as archive:
+    names = [n.removesuffix(".npy") for n in archive.namelist()]
+    _require_keys(path, names)
+    parts = ("train", "test", *(("val",) if "val_images" in names else ()))
+    labels = {part: _read_labels(path, archive, part) for part in parts}
+    sizes = {part: _check_images(path, archive, part, len(labels[part])) for part in parts}
+    stored_names = _read(path, archive, "class_names") if "class_names" in names else None
+  for part, size in sizes.items():
+    if size != sizes["train"]:
+      _reject(path, f"has train_images of {sizes['train']} pixels and {part}_images of {size}")
+  class_names = _class_names(path, stored_names, np.concatenate(list(labels.values())))
+  stripped = tuple(name.strip() for name in class_names)
+  _require_classes(path, labels, stripped)
+  remarks, warnings = _on_other_arrays(path, names)
+  if stripped != class_names:
+    remarks.append(f"Blanks at the ends of class_names in {path} are left out.")
+  if untested := np.setdiff1d(labels["train"], labels["test"]).tolist():
+    remarks.append(f"No test image is of {_classes(untested, stripped)}.")
+  if untrained := np.setdiff1d(np.arange(len(stripped)), labels["train"]).tolist():
+    warnings.append(
+      f"The file {path} names {_classes(untrained, stripped)} of which it has no images: the "
+      f"network can't learn {'it' if len(untrained) == 1 else 'them'}."
+    )
+  if alike := class_naming.differ_in_case(stripped):
+    warnings.append(f"Classes of {path} differ only in upper and lower case: {alike}.")
+  return NpzContents(labels, sizes["train"], stripped, tuple(remarks), tuple(warnings))
+
+
+def _require_keys(path: str, names: Sequence[str]) -> None:
+  """Rejects a file that lacks an array, or has one of a pair that belong together."""
+  missing = [key for key in _NPZ_KEYS if key not in names]
+  if any(key in names for key in _VAL_KEYS):
+    missing += [key for key in _VAL_KEYS if key not in names]
+  if missing:
+    meant = [f"{name} to {key}" for name, key in _meant(names).items() if key in missing]
+    hint = f"; rename {', '.join(meant)} if that is meant" if meant else ""
+    needed = ", ".join(_NPZ_KEYS + _VAL_KEYS * any(key in missing for key in _VAL_KEYS))
+    _reject(path, f"has no {' and no '.join(missing)}; it needs {needed}, and has {names}{hint}")
+
+
+def _meant(names: Sequence[str]) -> dict[str, str]:
+  """Returns {name: key} of the arrays whose name is almost a key that the file lacks."""
+  lacking = [key for key in (*_NPZ_KEYS, *_OPTIONAL_KEYS) if key not in names]
+  found = {}
+  for name in names:
+    if name in (*_NPZ_KEYS, *_OPTIONAL_KEYS):
+      continue
+    key = _OTHER_NAMES.get(name.lower())
+    close = [key] if key in lacking else difflib.get_close_matches(name.lower(), lacking, 1, 0.8)
+    if close:
+      found[name] = close[0]
+  return found
+
+
+def _on_other_arrays(path: str, names: Sequence[str]) -> tuple[list[str], list[str]]:
+  """Returns remarks and warnings on arrays that aren't used."""
+  meant = _meant(names)
+  others = [n for n in names if n not in (*_NPZ_KEYS, *_OPTIONAL_KEYS, *meant)]
+  remarks = [f"Other arrays in {path} are ignored: {', '.join(others)}."] if others else []
+  warnings = [
+    f"The file {path} has {name}, which is ignored: rename the array to {key} if that is meant."
+    for name, key in meant.items()
+  ]
+  return remarks, warnings
+
+
+def _require_classes(
+  path: str, labels: Mapping[str, np.ndarray], class_names: Sequence[str]
+) -> None:
+  """Rejects labels of which nothing can be learned, and those that are never trained on."""
+  for part, found in labels.items():
+    if unknown := np.setdiff1d(found, labels["train"]).tolist():
+      _reject(
+        path,
+        f"has no training images of {_classes(unknown, class_names)} that {part}_labels "
+        f"{'has' if len(unknown) == 1 else 'have'}",
+      )
+  trained = np.unique(labels["train"])
+  if len(trained) == 1:
+    _reject(
+      path,
+      f"has training images of one class only, {class_names[trained[0]]}; a classifier needs at "
+      f"least two",
+    )
+
+
+def _classes(numbers: Sequence[int], class_names: Sequence[str]) -> str:
+  """Returns e.g. 'class 2 (cat)' or '2 classes (2: cat, 5: dog)'."""
+  if len(numbers) == 1:
+    return f"class {numbers[0]} ({class_names[numbers[0]]})"
+  shown = ", ".join(f"{n}: {class_names[n]}" for n in numbers[:_SHOWN])
+  return f"{len(numbers)} classes ({shown}{', ...' if len(numbers) > _SHOWN else ''})"
+
+
+def _reject(path: str, fault: str) -> NoReturn:
+  raise errors.UserError(f"The file {path} {fault}.")
+
+
+def _open(path: str) -> zipfile.ZipFile:
+  try:
+    return zipfile.ZipFile(paths.named(path))
+  except FileNotFoundError:
+    raise errors.UserError(f"There is no file {path}.") from None
+  except OSError as e:
+    raise errors.UserError(f"The file {path} can't be read: {e.strerror}.") from None
+  except zipfile.BadZipFile:
+    _reject(path, "is no npz file (or was cut short); write it with np.savez or savez_compressed")
+
+
+def _member(archive: zipfile.ZipFile, key: str) -> IO[bytes]:
+  names = archive.namelist()
+  return archive.open(f"{key}.npy" if f"{key}.npy" in names else key)
+
+
+def _read(path: str, archive: zipfile.ZipFile, key: str) -> np.ndarray:
+  """Reads one array, refusing pickled ones: unpickling a stranger's file runs their code."""
+  try:
+    with _member(archive, key) as file:
+      return np.lib.format.read_array(file, allow_pickle=False)
+  except _UNREADABLE as e:
+    _reject(path, f"holds a {key} that can't be read, because it is damaged or pickled ({e})")
+
+
+def _read_header(path: str, archive: zipfile.ZipFile, key: str) -> tuple[tuple[int, ...], np.dtype]:
+  """Returns the shape and dtype of one array without reading it."""
+  try:
+    with _member(archive, key) as file:
+      version = np.lib.format.read_magic(file)
+      read = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+      }.get(version)
+      if read is None:
+        raise ValueError(f"its format version is {version}")
+      shape, _, dtype = read(file)
+  except _UNREADABLE as e:
+    _reject(path, f"holds a {key} that can't be read, because it is damaged ({e})")
+  return shape, dtype
+
+
+def _read_labels(path: str, archive: zipfile.ZipFile, part: str) -> np.ndarray:
+  """Returns the labels of a part, [N] int32."""
+  key = f"{part}_labels"
+  labels = _read(path, archive, key)
+  if labels.ndim == 2 and labels.shape[1] == 1:  # as MedMNIST has them
+    labels = labels[:, 0]
+  if labels.dtype == bool:
+    labels = labels.astype(np.int32)
+  if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
+    hint = ""
+    if labels.ndim == 2:
+      hint = (
+        " (of one-hot labels, np.argmax(labels, axis=1); several labels an image can't be used)"
+      )
+    elif labels.dtype.kind in "US":
+      hint = " (of names, np.unique(names, return_inverse=True): class_names and labels)"
+    elif labels.dtype.kind == "f":
+      hint = " (of whole numbers, labels.astype(int))"
+    form = _form(labels.shape, labels.dtype)
+    _reject(path, f"has {key} of {form}; it takes [N] or [N, 1] integers{hint}")
+  if not len(labels):
+    _reject(path, f"has an empty {key}; each part needs at least one image")
+  if labels.min() < 0:
+    _reject(path, f"has a negative label, {labels.min()}, in {key}; labels count from 0")
+  if labels.max() > np.iinfo(np.int32).max:
+    _reject(path, f"has a label {labels.max()} in {key}, more than any set has classes")
+  return labels.astype(np.int32)
+
+
+def _check_images(
+  path: str, archive: zipfile.ZipFile, part: str, num_labels: int
+) -> tuple[int, int]:
+  """Checks the form of a part's images by their header, and returns their (height, width)."""
+  key = f"{part}_images"
+  shape, dtype = _read_header(path, archive, key)
+  colour = len(shape) == 4 and shape[3] in (1, 3)
+  if dtype != np.uint8 or not (colour or len(shape) == 3) or 0 in shape[1:]:
+    first = len(shape) == 4 and shape[1] in (1, 3) and not colour  # as PyTorch has them
+    _reject(
+      path,
+      f"has {key} of {_form(shape, dtype)}; it takes [N, H, W, 3] or [N, H, W] uint8, 0 to 255"
+      + (" (of channels first, images.transpose(0, 2, 3, 1))" if first else ""),
+    )
+  if shape[0] != num_labels:
+    _reject(path, f"has {shape[0]} {key} but {num_labels} {part}_labels")
+  return shape[1], shape[2]
+
+
+def _class_names(path: str, stored: np.ndarray | None, labels: np.ndarray) -> tuple[str, ...]:
+  """Returns the stored names, checked against all labels; without any, the numbers."""
+  largest = int(labels.max())
+  if stored is None:
+    present = np.unique(labels)
+    if len(present) <= largest:
+      gap = int(np.flatnonzero(present != np.arange(len(present)))[0])
+      _reject(
+        path,
+        f"has labels up to {largest} but none that is {gap}; number the classes from 0 without "
+        f"gaps, or add class_names",
+      )
+    return tuple(str(label) for label in present)
+  if stored.ndim != 1 or stored.dtype.kind not in "US":
+    _reject(path, f"has class_names of {_form(stored.shape, stored.dtype)}; it takes [C] strings")
+  if largest >= len(stored):
+    _reject(
+      path, f"has a label {largest}, but only {len(stored)} class_names (labels count from 0)"
+    )
+  try:
+    names = tuple(n.decode() if isinstance(n, bytes) else n for n in stored.tolist())
+  except UnicodeDecodeError:
+    _reject(path, "has class_names that are not UTF-8")
+  if fault := class_naming.fault(names):
+    _reject(path, f"has class_names that must be changed: {fault}")
+  return names
+
+
+def _form(shape: tuple[int, ...], dtype: np.dtype) -> str:
+  return f"{list(shape)} {dtype}"

@@ -1,0 +1,329 @@
+"""How a user's folder is read: which folders are parts, which are classes, and what fits neither.
+
+A class folder holds images. A folder is a part by its name only where the layout agrees: it holds
+class folders, and another part lies beside it or the name says nothing else. A
+layout with two readings is a fault. A reading other than `<part>/<class>/<image>` or
+`<class>/<image>` is reported.
+"""
+
+import dataclasses
+import pathlib
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from bit_jax.data.sources import part_names, scan, tree
+
+_SHOWN = 5  # classes whose subfolders are named
+
+
+class _Part(NamedTuple):
+  """A folder that is read as a part, and the folder below it, or itself, that holds the classes."""
+
+  folder: tree.Folder
+  part: str
+  inside: tree.Folder
+
+  @property
+  def classes(self) -> frozenset[str]:
+    """Names of the class folders that hold images."""
+    return frozenset(f.name for f in self.inside.full)
+
+  @property
+  def rest(self) -> tuple[str, ...]:
+    """What the name says beside the part."""
+    found = part_names.match(self.folder.name)
+    return found.rest if found else ()
+
+
+@dataclasses.dataclass
+class _Reading:
+  """What has been read; the fields are those of `scan.Scan`.
+
+  Attributes:
+    root: The user's folder.
+    classes: (class folder, its part), with images.
+  """
+
+  root: pathlib.Path
+  classes: list[tuple[tree.Folder, str]] = dataclasses.field(default_factory=list)
+  empty: list[str] = dataclasses.field(default_factory=list)
+  faults: list[str] = dataclasses.field(default_factory=list)
+  notes: list[str] = dataclasses.field(default_factory=list)
+  warnings: list[str] = dataclasses.field(default_factory=list)
+
+
+def read(root: pathlib.Path) -> scan.Scan:
+  """Returns what lies in a folder of `<part>/<class>/*` or `<class>/*`.
+
+  Raises:
+    UserError: A folder can't be read.
+  """
+  top = tree.read(root)
+  reading = _Reading(root)
+  base = top
+  while not (parts := _parts(base)) and (inner := _wrapped(base)):
+    base = inner
+  meant = part_names.settled(p.folder.name for p in parts)
+  parts = [p._replace(part=meant[p.folder.name]) for p in parts]
+  parts.sort(key=lambda p: ("train", "val", "test").index(p.part))
+  if base is not top:
+    reading.notes.append(
+      f"Of {root}, the folder {base.path} is read; no other folder holds images."
+    )
+  if parts:
+    _read_parts(reading, base, parts)
+  else:
+    _read_classes(reading, base)
+  _look_below(reading)
+  entries = [
+    scan.Entry(path, folder.name, part)
+    for folder, part in reading.classes
+    for path in folder.all_images()
+  ]
+  classified = {e.path for e in entries}
+  return scan.Scan(
+    root=root,
+    entries=tuple(entries[i] for i in scan.by_digest(e.path for e in entries)),
+    empty=tuple(reading.empty),
+    unclassified=tuple(p for p in top.all_images() if p not in classified),
+    ignored=tuple(top.all_ignored()),
+    faults=tuple(reading.faults),
+    notes=tuple(reading.notes),
+    warnings=tuple(reading.warnings),
+  )
+
+
+def _parts(base: tree.Folder) -> list[_Part]:
+  """Returns the folders that are parts, or [] where that reading doesn't fit."""
+  if len(base.full) == 1 and len({p.part for p in _parts(_end(base.full[0]))}) > 1:
+    return []  # it holds a folder around the parts, whatever its name
+  named = [
+    _Part(folder, found.part, _inside(folder, found.part))
+    for folder in base.folders
+    if (found := part_names.match(folder.name))
+  ]
+  plain = [p for p in named if not p.rest]
+  if any(p.classes or (not base.count and p.folder.folders) for p in plain):
+    return plain + _agreeing(plain, [p for p in named if p.rest])
+  groups = [[p for p in named if p.rest == rest] for rest in sorted({p.rest for p in named})]
+  complete = [g for g in groups if len({p.part for p in g}) > 1 and any(p.classes for p in g)]
+  if len(complete) == 1:
+    return complete[0]
+  trains = [p for p in named if p.part == "train" and p.classes]
+  others = _agreeing(trains, named) if len(trains) == 1 and not complete else []
+  return trains + others if others else []
+
+
+def _agreeing(parts: list[_Part], candidates: list[_Part]) -> list[_Part]:
+  """Returns the candidates for a part that is lacking, which hold the same classes."""
+  classes = frozenset[str]().union(*(p.classes for p in parts))
+  present = {p.part for p in parts}
+  return [p for p in candidates if p.part not in present and p.classes & classes]
+
+
+def _inside(folder: tree.Folder, part: str) -> tree.Folder:
+  """Reads through seg_train/seg_train, train/images and the like."""
+  while not folder.images and len(folder.full) == 1:
+    only = folder.full[0]
+    found = part_names.match(only.name)
+    doubled = only.name.lower() == folder.name.lower() or (
+      found is not None and found.part == part and (not found.rest or not only.images)
+    )
+    if not (doubled or part_names.generic(only.name)):
+      break
+    folder = only
+  return folder
+
+
+def _wrapped(base: tree.Folder) -> tree.Folder | None:
+  """Returns the only folder with images if it holds the classes or parts and isn't a class."""
+  if len(base.full) != 1 or any(not f.count and not f.all_ignored() for f in base.folders):
+    return None  # an empty folder is an empty class
+  inner = base.full[0]
+  end = _end(inner)
+  return inner if _parts(end) or (len(end.full) > 1 and not end.images) else None
+
+
+def _read_parts(reading: _Reading, base: tree.Folder, parts: list[_Part]) -> None:
+  root = reading.root / base.path
+  for p in parts:
+    _add_classes(reading, p.inside, p.part)
+    if not p.folder.folders and not p.folder.images:
+      reading.empty.append(p.folder.path)
+  if flat := [p.folder.path for p in parts if p.inside.images and not p.inside.full]:
+    reading.faults.append(_no_classes(reading.root, flat))
+  for part in sorted({p.part for p in parts}):
+    same = [p.folder.name for p in parts if p.part == part]
+    if len(same) > 1:
+      reading.faults.append(
+        f"The folder {root} holds {' and '.join(same)}, which mean the same part: keep one."
+      )
+  taken = {p.folder.path for p in parts}
+  for beside in (f for f in base.full if f.path not in taken):
+    _read_beside(reading, beside, parts)
+  if any(p.folder is not p.inside or not _is_called(p.folder, p.part) for p in parts):
+    read_as = ", ".join(f"{p.inside.path} as {p.part}" for p in parts)
+    reading.notes.append(f"Folders that are read as parts: {read_as}.")
+
+
+def _read_beside(reading: _Reading, beside: tree.Folder, parts: list[_Part]) -> None:
+  """Deals with a folder of images that lies beside the parts."""
+  found = part_names.match(beside.name)
+  inside = _inside(beside, found.part if found else "")
+  complete = len({p.part for p in parts}) > 1
+  unlabelled = part_names.unlabelled(beside.name) or (found is not None and complete)
+  holds = scan.counted(beside.count, "image")
+  if unlabelled and not inside.full:
+    reading.warnings.append(f"{beside.path} holds {holds} but no class folders: it is left out.")
+    return
+  reading.faults.append(
+    f"The folder {reading.root} holds parts ({', '.join(p.folder.path for p in parts)}) and beside "
+    f"them {beside.path}, with {holds}: move it out, or rename the parts if they are classes."
+  )
+
+
+def _read_classes(reading: _Reading, base: tree.Folder) -> None:
+  root = reading.root / base.path
+  _add_classes(reading, base, "")
+  if not base.folders:
+    reading.faults.append(
+      f"The folder {root} holds no class folders: put the images into one folder a class, "
+      f"<class>/<image>, or list them in a CSV with the columns path and label."
+    )
+  if len(base.full) == 1 and base.full[0].images and len(base.full[0].full) > 1:
+    only = base.full[0]
+    reading.faults.append(
+      f"All images in {root} lie in {only.path}, which holds images and folders "
+      f"({scan.some([f.name for f in only.full])}): if these are the classes, give "
+      f"path={reading.root / only.path}."
+    )
+  named = list(filter(_is_called_part, base.full))
+  like = [f for f in base.full if part_names.match(f.name)]
+  if _several_parts(like):
+    named = like
+  if named:
+    (reading.warnings if len(named) > 1 else reading.notes).append(
+      f"Read as {'classes' if len(named) > 1 else 'a class'}, although named like parts of a data "
+      f"set: {scan.some([f.name for f in named])}."
+    )
+
+
+def _add_classes(reading: _Reading, base: tree.Folder, part: str) -> None:
+  """Takes the folders in `base` for classes; images right in it are of no class."""
+  reading.classes += [(folder, part) for folder in base.full]
+  reading.empty += [folder.path for folder in base.folders if not folder.count]
+  divided = [folder for folder in base.full if _divided(folder)]
+  names = {folder.name for folder in base.full}
+  for folder in divided:
+    if len(again := [f.name for f in _end(folder).full if f.name in names]) > 1:
+      reading.faults.append(
+        f"In {reading.root}, {folder.path} lies beside the classes and holds folders of the same "
+        f"names ({scan.some(again)}): move it out, or rename these if they belong to a class."
+      )
+  sure = sum(map(_holds_images, base.full))  # beside many such, few may be divided
+  if not divided or len(divided) < sure or any(map(_parts_below, divided)):
+    return
+  shown = [f.path for folder in divided for f in folder.all() if f.images]
+  reading.faults.append(
+    f"In {reading.root}, {scan.some([f.path for f in divided])} "
+    f"{'holds' if len(divided) == 1 else 'hold'} only folders ({scan.some(shown)}) and can't be "
+    f"read as {'a class' if len(divided) == 1 else 'classes'} or parts: give the path of one data "
+    f"set, such as path={reading.root / divided[0].path}, or put the images of a class right into "
+    f"<class>/ or <part>/<class>/, with parts such as train and test."
+  )
+
+
+def _end(folder: tree.Folder) -> tree.Folder:
+  """Returns the first folder, downward from this one, that holds images or several folders."""
+  while not folder.images and len(folder.full) == 1:
+    folder = folder.full[0]
+  return folder
+
+
+def _divided(folder: tree.Folder) -> bool:
+  """Whether a folder holds several folders and no images, directly or in its only folder."""
+  return not _end(folder).images
+
+
+def _holds_images(folder: tree.Folder) -> bool:
+  """Whether a folder holds images, directly or as in n01443537/images."""
+  end = _end(folder)
+  return bool(end.images) and (end is folder or part_names.generic(end.name))
+
+
+def _look_below(reading: _Reading) -> None:
+  """Looks at the class folders: are they parts themselves, and what lies deeper in them?"""
+  folders = [folder for folder, _ in reading.classes]
+  like = all(part_names.match(f.name) and not _divided(f) for f in folders)
+  if folders and like and (_several_parts(folders) or all(map(_is_called_part, folders))):
+    reading.faults.insert(0, _no_classes(reading.root, [f.path for f in folders]))
+  if parted := sorted({path for folder in folders for path in _parts_below(folder)}):
+    one = len(parted) == 1
+    reading.faults.append(
+      f"In {reading.root}, {scan.some(parted)} {'is' if one else 'are'} inside a class folder, but "
+      f"parts lie above the classes, <part>/<class>/<image>: give the path of the folder that has "
+      f"the parts, or give {'this folder' if one else 'these folders'} another name."
+    )
+  if not reading.faults:
+    _say_what_is_pooled(reading)
+
+
+def _is_called(folder: tree.Folder, part: str) -> bool:
+  return part_names.PARTS.get(folder.name.lower()) == part
+
+
+def _is_called_part(folder: tree.Folder) -> bool:
+  return folder.name.lower() in part_names.PARTS
+
+
+def _several_parts(folders: Iterable[tree.Folder]) -> bool:
+  """Whether names mean train and another part and have nothing else that differs."""
+  found = [m for f in folders if (m := part_names.match(f.name))]
+  trains = {m.rest for m in found if m.part == "train"}
+  return any(m.rest in trains for m in found if m.part != "train")
+
+
+def _parts_below(folder: tree.Folder) -> list[str]:
+  """Returns the folders with images below a class folder that are named like parts."""
+  paths = []
+  for inner in folder.all():
+    several = _several_parts(inner.full)
+    paths += [
+      f.path for f in inner.full if _is_called_part(f) or (several and part_names.match(f.name))
+    ]
+  return paths
+
+
+def _say_what_is_pooled(reading: _Reading) -> None:
+  pooled = {}
+  for folder, part in reading.classes:
+    below = [f.path[len(folder.path) + 1 :] for f in folder.all() if f.images and f is not folder]
+    if below:
+      pooled[folder.path] = (folder, part, below)
+  if not pooled:
+    return
+  names = {below[0] for _, _, below in pooled.values()}
+  alike = len(names) == 1 and all(
+    len(below) == 1 and not folder.images for folder, _, below in pooled.values()
+  )
+  if alike and len(pooled) == len(reading.classes):
+    reading.notes.append(f"The images of each class lie in its subfolder {names.pop()}.")
+    return
+  sentences = [
+    f"Class {folder.name} pools {scan.counted(len(below), 'subfolder')}"
+    f"{f' in {part}' if part else ''} ({scan.some(below)})."
+    for folder, part, below in pooled.values()
+  ]
+  more = len(sentences) - _SHOWN
+  reading.warnings.append(
+    " ".join(sentences[:_SHOWN])
+    + (f" {scan.counted(more, 'more class folder')} likewise." if more > 0 else "")
+  )
+
+
+def _no_classes(root: pathlib.Path, flat: list[str]) -> str:
+  return (
+    f"In {root}, {scan.some(flat) if len(flat) > 2 else ' and '.join(flat)} "
+    f"{'holds' if len(flat) == 1 else 'hold'} images but no class folders: sort the images into "
+    f"<class>/<image> folders, or move the folder out if its images have no labels."
+  )

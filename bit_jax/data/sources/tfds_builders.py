@@ -1,0 +1,93 @@
+"""The builders of tensorflow-datasets: of the version that it would prepare, or that is there.
+
+Importing this imports TensorFlow (some 8 s). Nothing here waits on the network.
+"""
+
+import contextlib
+import pathlib
+from collections.abc import Iterator
+
+from absl import logging
+from google.protobuf import json_format
+
+from bit_jax.runtime import errors, paths, tensorflow_import
+
+tf = tensorflow_import.tensorflow()  # before tfds imports it with its own settings
+import tensorflow_datasets as tfds  # noqa: E402
+
+logging.set_verbosity(logging.ERROR)  # tfds warns of every folder that isn't there
+
+
+def find_current(tfds_name: str, data_dir: str | None = None) -> tfds.core.DatasetBuilder:
+  """Returns the builder of the version that the installed tfds prepares, prepared or not.
+
+  Args:
+    tfds_name: With its config where there is one, such as 'eurosat/rgb'.
+    data_dir: Where the prepared sets lie; None stands for `$TFDS_DATA_DIR`, and without it for
+      tfds' own default, `~/tensorflow_datasets`.
+
+  Raises:
+    UserError: There is no such set, the directory is a file, or what describes the prepared set is
+      damaged.
+  """
+  if data_dir is not None:
+    require_folder(data_dir)
+    data_dir = str(paths.named(data_dir).absolute())
+  with _faults_told(tfds_name, data_dir or tfds.core.constants.DATA_DIR):
+    return tfds.builder(tfds_name, data_dir=data_dir, try_gcs=False)
+
+
+def find(tfds_name: str, data_dir: str | None = None) -> tfds.core.DatasetBuilder:
+  """Does what `find_current` does, but takes what was prepared once by another version of tfds.
+
+  If the current version isn't there and others are, the builder is that of the newest of them.
+
+  Raises:
+    UserError: As `find_current` does.
+  """
+  builder = find_current(tfds_name, data_dir)
+  with _faults_told(tfds_name, builder.data_dir_root):
+    if builder.is_prepared():
+      return builder
+    descriptions = pathlib.Path(builder.data_dir).parent.glob("*/dataset_info.json")
+    prepared = [d.parent for d in descriptions if tfds.core.Version.is_valid(d.parent.name)]
+  if not prepared:
+    return builder
+  newest = max(prepared, key=lambda folder: tfds.core.Version(folder.name))
+  with _faults_told(tfds_name, newest):
+    return tfds.builder_from_directory(str(newest))
+
+
+def has_folder(data_dir: str | None) -> bool:
+  """Returns whether it is known where prepared sets go: without a home folder tfds has no default.
+
+  Args:
+    data_dir: As `find_current` takes it.
+  """
+  return data_dir is not None or not paths.expanded(tfds.core.constants.DATA_DIR).startswith("~")
+
+
+def require_folder(data_dir: str | None) -> None:
+  """Raises a `UserError` if the data directory is a file; one that isn't there yet will do."""
+  if data_dir is not None and paths.named(data_dir).is_file():
+    raise errors.UserError(f"The data directory {data_dir} is a file: give a folder.")
+
+
+@contextlib.contextmanager
+def _faults_told(tfds_name: str, place: str | pathlib.Path) -> Iterator[None]:
+  """Turns what tfds raises on unknown sets and damaged descriptions into a `UserError`."""
+  try:
+    yield
+  except tfds.core.registered.DatasetNotFoundError:
+    raise errors.UserError(f"tensorflow-datasets has no data set {tfds_name!r}.") from None
+  except PermissionError as e:
+    raise errors.UserError(
+      f"The data directory {place} can't be read ({e.strerror}): give another --data_dir, or set "
+      f"TFDS_DATA_DIR."
+    ) from e
+  except (json_format.ParseError, ValueError, RuntimeError, FileNotFoundError) as e:
+    reason = (str(e).splitlines() or [type(e).__name__])[0]
+    raise errors.UserError(
+      f"The prepared copy of {tfds_name} in {place} is damaged ({reason.rstrip('.')}): delete that "
+      f"copy and prepare the set again."
+    ) from e

@@ -1,0 +1,246 @@
+"""tensorflow-datasets in, decoded images out: a whole split at once, or any image of it.
+
+Importing this imports TensorFlow (some 8 s), so `loading` does it only for a tfds set. Nothing
+here downloads or waits on the network.
+"""
+
+import functools
+import hashlib
+import io
+import pathlib
+import shlex
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import tqdm
+from PIL import Image, UnidentifiedImageError
+
+from bit_jax.data import datasets, labels, resizing
+from bit_jax.data.sources import arrays, tfds_builders, tfrecords
+from bit_jax.data.sources.tfds_builders import tf, tfds
+from bit_jax.runtime import errors
+
+_READ_BATCH = 256  # images a progress tick; of no consequence for the result
+_DAMAGED = (
+  tf.errors.NotFoundError,
+  tf.errors.DataLossError,
+  tf.errors.InvalidArgumentError,
+  tf.errors.FailedPreconditionError,  # fewer records than the metadata say
+)
+
+
+class Split:
+  """A split of a prepared set; a `stream.Source`."""
+
+  def __init__(self, spec: datasets.DatasetSpec, split: str, data_dir: str | None = None):
+    """Finds the split; reads no example.
+
+    Args:
+      spec: From `datasets.find`, with source 'tfds'.
+      split: In tfds' notation, such as 'train[:98%]'.
+      data_dir: As `builders.find` takes it.
+
+    Raises:
+      UserError: The set isn't prepared or has no such split, or its examples have no image or not
+        the label that `spec` names.
+    """
+    assert spec.tfds_name is not None
+    self._spec, self._split = spec, split
+    self._builder = _find_prepared(spec, data_dir)
+    features = dict(self._builder.info.features.items())
+    image = features.get("image")
+    self._derivation = labels.DERIVATIONS[spec.label]
+    missing = [name for name in self._derivation.features if name not in features]
+    if not isinstance(image, tfds.features.Image) or missing:
+      lacking = missing[0] if missing else "image"
+      raise errors.UserError(f"The examples of {spec.tfds_name} have no feature {lacking!r}.")
+    self.class_names = spec.class_names or tuple(features["label"].names)
+    self.version = f"{spec.tfds_name} {self._builder.version}"
+    self.shuffled = not self._builder.info.disable_shuffling
+    try:
+      self._instructions = self._builder.info.splits[split].file_instructions
+    except ValueError as e:
+      reason = str(e).splitlines()[0]
+      raise errors.UserError(f"{spec.tfds_name} has no split {split!r}: {reason}") from None
+    self._records = tfrecords.Records([_stretch(i) for i in self._instructions])
+    partial = tfds.decode.PartialDecoding({"image": True, **self._derivation.features})
+    self._features = partial.extract_features(self._builder.info.features)
+    self._parse = tf.function(self._deserialize, [tf.TensorSpec((), tf.string)])
+
+  def __len__(self) -> int:
+    """Returns the number of examples."""
+    return len(self._records)
+
+  def read(self, index: int) -> tuple[np.ndarray, int]:
+    """Returns the image, [h, w, 3] uint8, and the label of a record.
+
+    Raises:
+      UserError: The file is missing or damaged.
+    """
+    record = self._records.read(index)
+    try:
+      image, label = self._parse(record)
+    except _DAMAGED as e:
+      raise self._damaged(e) from None
+    return image.numpy(), self._checked(label.numpy())
+
+  def read_labels(self) -> np.ndarray:
+    """Returns all labels, [N] int32, without decoding an image.
+
+    Raises:
+      UserError: A file is missing or damaged, or a label is none of the classes.
+    """
+    dataset = self._dataset(self._derivation.features).map(self._label, tf.data.AUTOTUNE)
+    found = np.empty(len(self), np.int32)
+    for start, batch in self._batches(dataset, "labels"):
+      found[start : start + len(batch)] = batch
+    return self._checked(found)
+
+  def read_sizes(self) -> np.ndarray:
+    """Returns height and width of every image in pixels, [N, 2] int32, from the images' headers.
+
+    Raises:
+      UserError: A file is missing or damaged.
+    """
+    dataset = self._dataset({"image": True}, {"image": tfds.decode.SkipDecoding()})
+    found = np.empty((len(self), 2), np.int32)
+    for start, batch in self._batches(dataset.map(lambda e: e["image"]), "sizes"):
+      for offset, encoded in enumerate(batch):
+        try:
+          found[start + offset] = Image.open(io.BytesIO(encoded)).size[::-1]
+        except UnidentifiedImageError:
+          raise self._damaged(f"image {start + offset} of {self._split} is none") from None
+    return found
+
+  def load(self, size: int | None) -> arrays.Examples:
+    """Returns the whole split in memory, decoded once.
+
+    Args:
+      size: Side in pixels of the square that images are resized to; None keeps the size that `spec`
+        states.
+
+    Raises:
+      UserError: A file is missing or damaged, a label is none of the classes, or an image that is
+        to keep its size has another.
+    """
+    height, width = self._spec.image_size if size is None else (size, size)
+
+    def prepare(example: dict[str, Any]) -> tuple[Any, Any]:
+      image = self._image(example)
+      if size is not None:
+        resize = functools.partial(resizing.resize, size=size)
+        image = tf.numpy_function(resize, [image], tf.uint8, stateful=False)
+      return tf.ensure_shape(image, (height, width, 3)), self._label(example)
+
+    images = np.empty((len(self), height, width, 3), np.uint8)
+    found = np.empty(len(self), np.int32)
+    dataset = self._dataset({"image": True, **self._derivation.features})
+    for start, batch in self._batches(dataset.map(prepare, tf.data.AUTOTUNE), "images"):
+      stop = start + len(batch[1])
+      images[start:stop], found[start:stop] = batch
+    return arrays.Examples(images, self._checked(found), self.class_names)
+
+  def fingerprint(self) -> str:
+    """Returns what identifies images and labels: a sha256 of their files' names and times, too.
+
+    Raises:
+      UserError: A file is missing.
+    """
+    parts = [self.version, self._split, self._spec.label, str(self._spec.pixel_scale)]
+    for path in sorted({i.filename for i in self._instructions}):
+      try:
+        state = pathlib.Path(path).stat()
+      except OSError as e:
+        raise self._damaged(e) from None
+      parts.append(f"{path} {state.st_size} {state.st_mtime_ns}")
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+  def _deserialize(self, record: Any) -> tuple[Any, Any]:
+    example = self._features.deserialize_example(record)
+    return self._image(example), self._label(example)
+
+  def _image(self, example: Mapping[str, Any]) -> Any:
+    image = example["image"]
+    if image.shape[-1] == 1:
+      image = tf.repeat(image, 3, axis=-1)
+    return image * self._spec.pixel_scale if self._spec.pixel_scale != 1 else image
+
+  def _label(self, example: Mapping[str, Any]) -> Any:
+    if self._spec.label == "label":
+      return tf.cast(example["label"], tf.int32)
+    needed = {name: example[name] for name in self._derivation.features}
+
+    def derive(*values: Any) -> np.int32:
+      return np.int32(self._derivation.derive(tf.nest.pack_sequence_as(needed, values)))
+
+    label = tf.numpy_function(derive, tf.nest.flatten(needed), tf.int32, stateful=False)
+    return tf.ensure_shape(label, ())
+
+  def _dataset(self, features: Mapping[str, Any], decoders: Any = None) -> Any:
+    return self._builder.as_dataset(
+      split=self._split,
+      decoders=tfds.decode.PartialDecoding(features, decoders=decoders),
+      shuffle_files=False,
+      read_config=tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False),
+    )
+
+  def _batches(self, dataset: Any, what: str) -> Iterator[tuple[int, Any]]:
+    """Yields (index of the first example, batch) through a whole dataset, and shows progress."""
+    done = 0
+    with tqdm.tqdm(
+      total=len(self),
+      desc=f"Reading {what} of {self._spec.name} {self._split}",
+      unit=" images",
+      disable=not sys.stderr.isatty(),
+    ) as progress:
+      try:
+        for batch in dataset.batch(_READ_BATCH).as_numpy_iterator():
+          yield done, batch
+          count = len(batch[1] if isinstance(batch, tuple) else batch)
+          done += count
+          progress.update(count)
+      except _DAMAGED as e:
+        raise self._damaged(e) from None
+    if done != len(self):
+      raise self._damaged(f"{done} examples in {self._split} where its metadata say {len(self)}")
+
+  def _checked(self, label: Any) -> Any:
+    """Returns a label or an array of them, all of which must be classes."""
+    low, high = np.min(label, initial=0), np.max(label, initial=0)
+    if low < 0 or high >= len(self.class_names):
+      raise errors.UserError(
+        f"{self._spec.name} has a label {low if low < 0 else high} in {self._split}, where there "
+        f"are {len(self.class_names)} classes: it is another version, or damaged."
+      )
+    return label if isinstance(label, np.ndarray) and label.ndim else int(label)
+
+  def _damaged(self, reason: object) -> errors.UserError:
+    return errors.UserError(
+      f"The prepared copy of {self._builder.name} in {self._builder.data_dir} is incomplete or "
+      f"damaged; prepare it again ({str(reason).splitlines()[0]})."
+    )
+
+
+def _find_prepared(spec: datasets.DatasetSpec, data_dir: str | None) -> tfds.core.DatasetBuilder:
+  assert spec.tfds_name is not None
+  builder = tfds_builders.find(spec.tfds_name, data_dir)
+  if not builder.is_prepared():
+    folder = f" --data_dir={shlex.quote(data_dir)}" if data_dir else ""
+    raise errors.UserError(
+      f"The data set {spec.tfds_name} {builder.version} is not prepared: there is nothing in "
+      f"{builder.data_dir}. Point TFDS_DATA_DIR at a prepared copy, or prepare it: python -m "
+      f"bit_jax.data doctor {spec.name} --download{folder} fetches what can be fetched, and says "
+      f"what is to be done by hand."
+    )
+  return builder
+
+
+def _stretch(instruction: Any) -> tfrecords.Stretch:
+  take = (
+    instruction.take
+    if instruction.take >= 0
+    else (instruction.examples_in_shard - instruction.skip)
+  )
+  return tfrecords.Stretch(str(instruction.filename), instruction.skip, take)

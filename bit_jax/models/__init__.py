@@ -1,0 +1,1 @@
+"""The networks: their shapes as data, and ResNetV2 in Flax."""

@@ -1,0 +1,173 @@
+"""What a run can say of single classes: their accuracy, and what they are taken for."""
+
+import pathlib
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+
+from bit_jax.data.sources import scan
+from bit_jax.runs import pictures, run_folder
+from bit_jax.runtime import files
+
+PER_CLASS, CONFUSION, PICTURE = "per_class.csv", "confusion.csv", "confusion.png"
+LARGEST_MATRIX = 1000  # classes; above, only the most frequent confusions are listed
+_MOST_PAIRS = 1000
+_PAIRS = ("class", "predicted", "count", "share")  # share: of the images of the class
+_IMBALANCED = 3  # times as many images in the largest class as in the smallest
+
+
+def confusion(labels: np.ndarray, predictions: np.ndarray, num_classes: int) -> np.ndarray:
+  """Returns how many examples of each class (rows) were taken for which class (columns).
+
+  Args:
+    labels: [N] integer, 0 to C - 1.
+    predictions: [N] integer, 0 to C - 1.
+    num_classes: C.
+
+  Returns:
+    [C, C] int64.
+  """
+  pairs = labels.astype(np.int64) * num_classes + predictions
+  return np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)
+
+
+def largest_confusions(labels: np.ndarray, predictions: np.ndarray, most: int) -> np.ndarray:
+  """Returns the pairs of different classes that examples were confused between most often.
+
+  Args:
+    labels: [N] integer, at least 0.
+    predictions: [N] integer, at least 0.
+    most: Pairs to return at most.
+
+  Returns:
+    [K, 3] int64: class, predicted class, examples. The most frequent pair comes first; of equal
+    ones that of the lower class, then of the lower predicted class.
+  """
+  wrong = labels != predictions
+  pairs, counts = np.unique(
+    np.stack([labels[wrong], predictions[wrong]], axis=1), axis=0, return_counts=True
+  )
+  first = np.argsort(-counts, kind="stable")[:most]
+  return np.column_stack([pairs[first], counts[first]]).astype(np.int64)
+
+
+def balance(labels: np.ndarray, class_names: Sequence[str]) -> str:
+  """Returns a sentence on how many training images the classes have."""
+  counts = np.bincount(labels, minlength=len(class_names))
+  low, high = int(counts.argmin()), int(counts.argmax())
+  if counts[low] == counts[high]:
+    return f"Every class has {scan.counted(int(counts[low]), 'training image')}."
+  text = (
+    f"Classes have {counts[low]:,} ({class_names[low]}) to {counts[high]:,} ({class_names[high]}) "
+    f"training images"
+  )
+  if counts[high] < _IMBALANCED * counts[low]:
+    return f"{text}."
+  return f"{text}: they are imbalanced, so look at the accuracy of each in {PER_CLASS}."
+
+
+def write(
+  folder: pathlib.Path,
+  class_names: Sequence[str],
+  labels: np.ndarray,
+  predictions: np.ndarray,
+  training_labels: np.ndarray | None,
+  tell: Callable[[str], None],
+) -> None:
+  """Writes `per_class.csv` and `confusion.csv`; what can't be written costs a warning.
+
+  `confusion.csv` is a matrix of up to `LARGEST_MATRIX` classes, and of more a list of the most
+  frequent confusions.
+
+  Args:
+    folder: The run folder.
+    class_names: C names.
+    labels: [N] int32, of the evaluated images.
+    predictions: [N] int32.
+    training_labels: [M] int32; None where they are not known.
+    tell: Gets warnings and remarks on the files.
+  """
+  with files.optional(PER_CLASS, tell):
+    _write_csv(folder / PER_CLASS, _per_class(class_names, labels, predictions, training_labels))
+  with files.optional(CONFUSION, tell):
+    if len(class_names) <= LARGEST_MATRIX:
+      rows = _matrix(class_names, labels, predictions)
+    else:
+      rows = _list(class_names, labels, predictions)
+      tell(
+        f"With more than {LARGEST_MATRIX:,} classes {CONFUSION} lists the {_MOST_PAIRS:,} most "
+        f"frequent confusions, and {PICTURE} is not drawn."
+      )
+    _write_csv(folder / CONFUSION, rows)
+
+
+def draw(
+  folder: pathlib.Path,
+  class_names: Sequence[str],
+  labels: np.ndarray,
+  predictions: np.ndarray,
+  title: str,
+) -> None:
+  """Draws `confusion.png`, unless there are more than `LARGEST_MATRIX` classes.
+
+  Args:
+    folder: The run folder.
+    class_names: C names.
+    labels: [N] int32, of the evaluated images.
+    predictions: [N] int32.
+    title: Above the picture.
+  """
+  if len(class_names) > LARGEST_MATRIX:
+    return
+  matrix = confusion(labels, predictions, len(class_names))
+  shares = matrix / np.maximum(matrix.sum(axis=1), 1)[:, None]
+  pictures.confusion(shares, class_names, folder / PICTURE, title)
+
+
+def has_list(folder: pathlib.Path) -> bool:
+  """Returns whether a run's `confusion.csv` lists the most frequent confusions."""
+  try:
+    with (folder / CONFUSION).open(encoding="utf-8", errors="replace") as file:
+      return file.readline().strip() == ",".join(_PAIRS)
+  except OSError:
+    return False
+
+
+def _per_class(
+  class_names: Sequence[str],
+  labels: np.ndarray,
+  predictions: np.ndarray,
+  training_labels: np.ndarray | None,
+) -> Iterable[Sequence[object]]:
+  count = len(class_names)
+  totals = np.bincount(labels, minlength=count).tolist()
+  right = np.bincount(labels[labels == predictions], minlength=count).tolist()
+  trained: Sequence[object] = [""] * count
+  if training_labels is not None:
+    trained = np.bincount(training_labels, minlength=count).tolist()
+  yield ("class", "training_images", "evaluated_images", "top1")
+  for name, images, total, hits in zip(class_names, trained, totals, right, strict=True):
+    yield name, images, total, f"{hits / total:.4f}" if total else ""
+
+
+def _matrix(
+  class_names: Sequence[str], labels: np.ndarray, predictions: np.ndarray
+) -> Iterable[Sequence[object]]:
+  yield ("class \\ predicted", *class_names)
+  matrix = confusion(labels, predictions, len(class_names))
+  for name, row in zip(class_names, matrix, strict=True):
+    yield (name, *row.tolist())
+
+
+def _list(
+  class_names: Sequence[str], labels: np.ndarray, predictions: np.ndarray
+) -> Iterable[Sequence[object]]:
+  yield _PAIRS
+  totals = np.bincount(labels, minlength=len(class_names))
+  for true, predicted, count in largest_confusions(labels, predictions, _MOST_PAIRS).tolist():
+    yield class_names[true], class_names[predicted], count, f"{count / totals[true]:.4f}"
+
+
+def _write_csv(path: pathlib.Path, rows: Iterable[Sequence[object]]) -> None:
+  with files.replacing(path) as temporary:
+    run_folder.write_csv(temporary, rows)

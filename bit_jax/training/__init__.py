@@ -1,0 +1,1 @@
+"""One run: the training loop, its step, its memory, and how it is resumed."""

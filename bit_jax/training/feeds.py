@@ -1,0 +1,124 @@
+"""The examples of each step, brought to the devices: a resident set's once, a streamed one's anew.
+
+Both come in the order of `bit_jax.data.order`, so that a run doesn't depend on which it is.
+"""
+
+import itertools
+from collections.abc import Callable, Generator, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+
+from bit_jax.data import loading, order, stream
+from bit_jax.models import resnet_v2
+from bit_jax.training import metrics, parallel
+
+
+class Feed:
+  """A part of the data of a run, as its steps take it.
+
+  Attributes:
+    part: The part.
+    streamed: Whether its examples are sent step by step; otherwise they lie on the devices.
+  """
+
+  def __init__(self, part: loading.Part):
+    """Places the examples on the devices, unless they are to be streamed."""
+    self.part, self.streamed = part, part.examples is None
+    self._resident: parallel.ResidentSet | None = None
+    if part.examples is not None:
+      self._resident = parallel.ResidentSet(part.examples.images, part.examples.labels)
+
+  def training(
+    self, config: Any, layout: np.ndarray, first: int
+  ) -> Generator[parallel.Examples, None, None]:
+    """Yields the examples of each step from `first` on, on the devices.
+
+    Args:
+      config: Resolved.
+      layout: [local devices, b] positions in the global batch.
+      first: Steps done before; a stream reads nothing of what they were given.
+    """
+    rows = (
+      order.batch(config.seed, step, config.batch_size, len(self.part), self.part.window)
+      for step in range(first, config.total_steps)
+    )
+    if self._resident is not None:
+      for row in rows:
+        yield self._resident.take(row[layout])
+      return
+    ours = (row[layout].ravel() for row in rows)
+    for images, labels in stream.batches(self.part.source, ours, self.part.size):
+      yield parallel.send(
+        parallel.Examples(_split(images, len(layout)), _split(labels, len(layout)))
+      )
+
+  def evaluate(
+    self,
+    model: resnet_v2.ResNetV2,
+    size: int,
+    params: Any,
+    batch_size: int,
+    tell: Callable[[int], object] = lambda _: None,
+  ) -> tuple[dict[str, float], np.ndarray, np.ndarray]:
+    """Evaluates every example once.
+
+    Args:
+      model: The network.
+      size: Side of the square that images are resized to, in pixels.
+      params: Parameter tree, replicated.
+      batch_size: Images in a step over all devices; of no consequence for the result.
+      tell: Called with the images of each batch when it has been sent.
+
+    Returns:
+      The means of the metrics, [N] int32 predictions and [N] int32 labels.
+    """
+    step = parallel.eval_function(model, size)
+    variables = parallel.standardize(params, model.dtype)
+    found = np.zeros((2, len(self.part)), np.int32)
+    parts, pending = [], []
+    batches = order.eval_batches(len(self.part), batch_size, jax.device_count())
+    for indices, mask, examples in self._evaluation(batches):
+      part, predicted = step(variables, examples, parallel.send(parallel.local_rows(mask)))
+      parts.append(part)
+      pending.append((indices[mask], mask, predicted))
+      if len(pending) > 1:  # or batches would pile up on the devices
+        jax.block_until_ready(pending[-2])
+      tell(int(mask.sum()))
+    for rows, mask, predicted in pending:
+      found[:, rows] = np.stack(predicted)[:, mask]
+    return metrics.merge(parts), found[0], found[1]
+
+  def _evaluation(
+    self, batches: Iterator[tuple[np.ndarray, np.ndarray]]
+  ) -> Iterator[tuple[np.ndarray, np.ndarray, parallel.Examples]]:
+    """Yields each batch of `order.eval_batches` with the examples for this process."""
+    if self._resident is not None:
+      for indices, mask in batches:
+        yield indices, mask, self._resident.take(parallel.local_rows(indices))
+      return
+    batches, again = itertools.tee(batches)
+    ours = (_real(parallel.local_rows(i), parallel.local_rows(m)) for i, m in again)
+    streamed = stream.batches(self.part.source, ours, self.part.size)
+    for indices, mask in batches:
+      images, labels = next(streamed)
+      yield indices, mask, parallel.send(_padded(images, labels, parallel.local_rows(mask)))
+
+
+def _split(array: np.ndarray, num_devices: int) -> np.ndarray:
+  return array.reshape(num_devices, -1, *array.shape[1:])
+
+
+def _real(indices: np.ndarray, mask: np.ndarray) -> np.ndarray:
+  """Returns the indices that are no padding, flat; one that is where there are no others."""
+  return indices[mask] if mask.any() else indices.ravel()[:1]
+
+
+def _padded(images: np.ndarray, labels: np.ndarray, mask: np.ndarray) -> parallel.Examples:
+  """Returns examples of [devices, b], those that there are where the mask is True."""
+  padded = np.zeros((*mask.shape, *images.shape[1:]), np.uint8)
+  padded[mask] = images[: mask.sum()]
+  filled = np.zeros(mask.shape, np.int32)
+  filled[mask] = labels[: mask.sum()]
+  return parallel.Examples(padded, filled)

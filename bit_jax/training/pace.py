@@ -1,0 +1,108 @@
+"""How long a run will take, and the settings that make a long one short."""
+
+from typing import Any
+
+from bit_jax import hyperrule
+from bit_jax.models import architectures
+from bit_jax.runtime import clock
+
+_LONG = 3600.0  # seconds
+_SHORT, _FEWEST = 600.0, 100  # seconds and steps that a first try should have
+_SIZES = ((160, 128), (80, 64), (40, 32))  # resize and crop; the rule's for small images is first
+_BATCH = 128  # that of the preset readme_128
+_SMALLEST = "R14x0.5"
+
+
+SLOW = 10.0  # seconds; what was measured for so long is enough
+
+
+class FirstStep:
+  """Estimates how long a step takes while the first one, which may take minutes, is computed."""
+
+  def __init__(self) -> None:
+    """Starts with nothing measured."""
+    self._began: float | None = None
+
+  def part_done(self, done: int, parts: int, now: float) -> float | None:
+    """Returns the seconds of a whole step, or None as long as they are not known.
+
+    Args:
+      done: Micro-batches that are computed, from 1 on.
+      parts: Micro-batches of a step.
+      now: Seconds of any clock.
+    """
+    if self._began is None:
+      self._began = now  # the first micro-batch was compiled, which is not to be timed
+      return None
+    taken = now - self._began
+    return taken / (done - 1) * parts if taken >= SLOW else None
+
+
+def report(seconds_a_step: float, done: int, config: Any) -> list[str]:
+  """Returns lines on the time that a run will take, with advice if it takes hours.
+
+  Args:
+    seconds_a_step: As measured.
+    done: Steps taken, fewer than all.
+    config: Resolved.
+  """
+  every, total = config.eval_every, config.total_steps
+  left, evaluations = total - done, total // every - done // every + bool(total % every)
+  seconds = seconds_a_step * left
+  steps = "last step takes" if left == 1 else f"{left:,} steps left take"
+  number = "1 evaluation" if evaluations == 1 else f"{evaluations:,} evaluations"
+  time = clock.format_seconds(max(1.0, seconds))
+  lines = [
+    f"About {_pace(seconds_a_step)} a step: the {steps} about {time}, {number} not included."
+  ]
+  if seconds >= _LONG:
+    flags, seconds = shorter(seconds_a_step, config)
+    smaller = "" if _is_smallest(config) else f" A smaller model takes less time, too: {_SMALLEST}."
+    lines.append(
+      f"For a first result in about {clock.format_seconds(seconds)} on this machine, at a cost in "
+      f"accuracy: {' '.join(flags)}.{smaller}"
+    )
+  return lines
+
+
+def shorter(seconds_a_step: float, config: Any) -> tuple[list[str], float]:
+  """Returns flags that make a run short, and the seconds that its steps take then, roughly.
+
+  The batch is cut to that of the preset 'readme_128', then the images as far as need be, and last
+  the number of steps. A step is taken to cost as many operations as it has pixels. A warm-up or a
+  micro-batch that would not fit the shorter run is changed as well.
+
+  Args:
+    seconds_a_step: As measured with the config.
+    config: Resolved.
+  """
+  batch_flags = []
+  if config.batch_size > _BATCH:
+    batch_flags = ["--config.preset=readme_128", f"--config.batch_size={_BATCH}"]
+    if config.microbatch != hyperrule.AUTO:  # its number needn't divide the smaller batch
+      batch_flags.append(f"--config.microbatch={hyperrule.AUTO}")
+  cost = seconds_a_step * min(1.0, _BATCH / config.batch_size)
+  size_flags: list[str] = []
+  crop = config.crop
+  for smaller, its_crop in _SIZES:
+    if cost * min(_FEWEST, config.total_steps) <= _SHORT:
+      break
+    if its_crop < crop:
+      size_flags = [f"--config.resize={smaller}", f"--config.crop={its_crop}"]
+      cost, crop = cost * (its_crop / crop) ** 2, its_crop
+  steps = max(1, min(config.total_steps, int(_SHORT / cost)))
+  step_flags = [f"--config.total_steps={steps}"]
+  if config.warmup_steps > steps:  # one that the user set stays, and would be refused
+    warmup = config.warmup_steps * steps // config.total_steps
+    step_flags.append(f"--config.warmup_steps={warmup}")
+  return [*step_flags, *batch_flags, *size_flags], steps * cost
+
+
+def _pace(seconds: float) -> str:
+  if seconds >= 99.5:
+    return clock.format_seconds(seconds)
+  return f"{seconds:.2g} s" if seconds >= 0.01 else f"{1000 * seconds:.2g} ms"
+
+
+def _is_smallest(config: Any) -> bool:
+  return architectures.find(config.model) == architectures.find(_SMALLEST)

@@ -1,0 +1,173 @@
+"""One step of training and of evaluation on one device: pure functions, no pmap and no I/O."""
+
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from bit_jax.data import augmentation
+from bit_jax.models import resnet_v2
+
+
+class TrainState(flax.struct.PyTreeNode):
+  """What a step changes.
+
+  Attributes:
+    step: [] int32: steps done.
+    params: Parameter tree of `models.ResNetV2`, float32.
+    opt_state: State of the optimiser, shaped like `params`.
+  """
+
+  step: Any
+  params: Any
+  opt_state: Any
+
+
+def create_state(params: Any, optimizer: optax.GradientTransformation) -> TrainState:
+  """Returns the state before the first step, on the host, for an optimiser that starts at zero."""
+  # Not by `init` itself, which would compile a program for each shape, and fill the first device.
+  shapes = jax.eval_shape(optimizer.init, params)
+  opt_state = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
+  return TrainState(np.zeros((), np.int32), params, opt_state)
+
+
+def example_metrics(logits: jax.Array, labels: jax.Array) -> dict[str, jax.Array]:
+  """Returns the metrics of each example.
+
+  Args:
+    logits: [B, C] float32.
+    labels: [B] integer in [0, C).
+
+  Returns:
+    'loss', 'top1' and 'top5': [B] float32 each; the last two are 0 or 1. Of equal logits the first
+    class counts as the highest, as in argmax, and NaN is never right.
+  """
+  loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+  own = jnp.take_along_axis(logits, labels[:, None], axis=1)
+  earlier = jnp.arange(logits.shape[1]) < labels[:, None]
+  ahead = jnp.sum(~(logits <= own) | ((logits == own) & earlier), axis=1)
+  return {
+    "loss": loss,
+    "top1": (ahead < 1).astype(jnp.float32),
+    "top5": (ahead < 5).astype(jnp.float32),
+  }
+
+
+def train_step(
+  state: TrainState,
+  images: jax.Array,
+  labels: jax.Array,
+  lam: jax.Array | float,
+  learning_rate: jax.Array | float,
+  *,
+  model: resnet_v2.ResNetV2,
+  optimizer: optax.GradientTransformationExtraArgs,
+  axis_name: str | None = None,
+) -> tuple[TrainState, dict[str, jax.Array]]:
+  """Mixes a batch, and takes one step of SGD on its mean softmax cross-entropy.
+
+  Args:
+    state: Before the step.
+    images: [B, H, W, 3] float32 in [-1, 1]; this device's share of the batch.
+    labels: [B] int32.
+    lam: [] MixUp factor of the step in [0, 1]; 1 leaves the batch as it is.
+    learning_rate: [] of the step.
+    model: The network.
+    optimizer: From `optimizer.sgd`.
+    axis_name: The axis over which gradients are averaged; None on one device.
+
+  Returns:
+    The state after the step, and the metrics of each example ([B] each, see `example_metrics`):
+    the loss is that of the mixed batch; accuracy is counted against the label of the image itself.
+  """
+  variables = resnet_v2.standardize_params(state.params)
+  gradients, metrics = micro_batch_gradients(variables, images, labels, lam, model=model)
+  state = update(state, gradients, learning_rate, optimizer=optimizer, axis_name=axis_name)
+  return state, metrics
+
+
+def micro_batch_gradients(
+  variables: Any,
+  images: jax.Array,
+  labels: jax.Array,
+  lam: jax.Array | float,
+  *,
+  model: resnet_v2.ResNetV2,
+) -> tuple[Any, dict[str, jax.Array]]:
+  """Mixes a batch, or a part of one that holds MixUp's partners, and differentiates its mean loss.
+
+  Args:
+    variables: Standardised kernels and other parameters (see `models.standardize_params`).
+    images: [B, H, W, 3] float32 in [-1, 1].
+    labels: [B] int32.
+    lam: [] MixUp factor in [0, 1].
+    model: The network.
+
+  Returns:
+    The gradient with respect to the variables, of their dtypes, and the metrics of each example, as
+    in `train_step`.
+  """
+  one_hot = jax.nn.one_hot(labels, model.num_classes)
+  images, one_hot = augmentation.mixup(images, one_hot, lam)
+
+  def loss_fn(variables: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
+    logits, _ = model.apply(variables, images)
+    loss = optax.softmax_cross_entropy(logits, one_hot)
+    return loss.mean(), {**example_metrics(logits, labels), "loss": loss}
+
+  gradients, metrics = jax.grad(loss_fn, has_aux=True)(variables)
+  return gradients, metrics
+
+
+def update(
+  state: TrainState,
+  gradients: Any,
+  learning_rate: jax.Array | float,
+  *,
+  optimizer: optax.GradientTransformationExtraArgs,
+  axis_name: str | None = None,
+) -> TrainState:
+  """Takes a step of SGD, given the gradient with respect to the standardised variables.
+
+  Args:
+    state: Before the step.
+    gradients: Shaped like `models.standardize_params(state.params)`, float32; the mean over this
+      device's share of the batch.
+    learning_rate: [] of the step.
+    optimizer: From `optimizer.sgd`.
+    axis_name: The axis over which gradients are averaged; None on one device.
+  """
+  if axis_name is not None:
+    gradients = jax.lax.pmean(gradients, axis_name)
+  # Linear in the gradient, so that it may follow the sum over micro-batches and devices.
+  _, pull_back = jax.vjp(resnet_v2.standardize_params, state.params)
+  (gradients,) = pull_back(gradients)
+  updates, opt_state = optimizer.update(
+    gradients, state.opt_state, state.params, learning_rate=learning_rate
+  )
+  params = optax.apply_updates(state.params, updates)
+  return TrainState(state.step + 1, params, opt_state)
+
+
+def eval_step(
+  variables: Any, images: jax.Array, labels: jax.Array, *, model: resnet_v2.ResNetV2
+) -> dict[str, jax.Array]:
+  """Returns the metrics of each example ([B] each, see `example_metrics`), and 'prediction'.
+
+  Args:
+    variables: What the model is applied with, from `models.standardize_params`.
+    images: [B, H, W, 3] float32 in [-1, 1].
+    labels: [B] int32.
+    model: The network.
+  """
+  logits, _ = model.apply(variables, images)
+  prediction = jnp.argmax(logits, axis=1).astype(jnp.int32)
+  return {**example_metrics(logits, labels), "prediction": prediction}
+
+
+def is_finite(params: Any) -> bool:
+  """Returns whether every parameter is finite; on the host, where a checkpoint brings them."""
+  return all(np.isfinite(x).all() for x in jax.tree.leaves(jax.device_get(params)))

@@ -1,0 +1,245 @@
+"""The command line: runs in processes of their own, which are interrupted, starved or many."""
+
+import json
+import re
+import signal
+import socket
+import sys
+
+import numpy as np
+import pytest
+import running
+from PIL import Image
+
+from bit_jax import train
+from bit_jax.runtime import errors, platforms
+from bit_jax.training import optimizer
+
+pytestmark = pytest.mark.slow
+
+
+def run(tmp_path_factory, *flags, **changes):
+  return running.finish(running.start(running.command(*flags, **changes), tmp_path_factory))
+
+
+def sentence(err):
+  """Returns the only line of the program's own on stderr; libraries may have logged before."""
+  assert "Traceback" not in err
+  return err.splitlines()[-1]
+
+
+def test_a_signal_stops_the_run_and_the_same_command_goes_on(tmp_path, tmp_path_factory):
+  endless = {"total_steps": 100_000, "eval_every": 10**6, "checkpoint_every": 10**6}
+  line = running.command("--workdir", str(tmp_path / "run"), **endless)
+  process = running.start(line, tmp_path_factory)
+  for text in process.stdout:
+    if text.startswith("step      2/"):
+      break
+  process.send_signal(signal.SIGINT)
+  status, out, err = running.finish(process)
+  assert status == 130
+  said = sentence(err)
+  assert said.startswith("Stopped after step ")
+  assert " of 100000; the same command goes on from there. Run folder: /" in said
+  step = int(said.split()[3])
+  assert step >= 2
+  kept = [p.name for p in (tmp_path / "run" / "checkpoints").iterdir() if p.name.isdigit()]
+  assert kept == [str(step)]
+  assert not (tmp_path / "run" / "result.json").exists()
+
+  process = running.start(line, tmp_path_factory)
+  for text in process.stdout:
+    out += text
+    if text.startswith("step") and "loss" in text:
+      break
+  process.send_signal(signal.SIGTERM)
+  assert running.finish(process)[0] == 130
+  assert f"Resuming after step {step}.\n" in out
+  steps = [r["step"] for r in running.rows(tmp_path / "run")]
+  assert steps == sorted(set(steps))  # each once, and
+  assert set(range(2, steps[-1] + 1, 2)) <= set(steps)  # a stop adds those since the last log
+
+
+HIDE = """
+import runpy, sys
+from importlib.machinery import PathFinder
+
+class Others(PathFinder):
+  @classmethod
+  def find_spec(cls, name, path=None, target=None):
+    hidden = name.partition(".")[0] in ("tensorflow", "tensorboard", "tensorflow_datasets")
+    return None if hidden else PathFinder.find_spec(name, path, target)
+
+sys.meta_path[sys.meta_path.index(PathFinder)] = Others
+sys.argv = ["train", *sys.argv[1:]]
+runpy.run_module("bit_jax.train", run_name="__main__")
+"""
+
+
+def test_without_tensorflow_all_else_works(tmp_path, tmp_path_factory):
+  arguments = running.command("--workdir", str(tmp_path))[3:]
+  line = [sys.executable, "-c", HIDE, *arguments]
+  status, out, err = running.finish(running.start(line, tmp_path_factory))
+  assert (status, "Traceback" in err) == (0, False)
+  said = [text for text in out.splitlines() if text.startswith("Without")]
+  assert said == ["Without TensorBoard events and profiles: No module named 'tensorflow'."]
+  assert [r["step"] for r in running.rows(tmp_path, "train")] == [2, 4, 6]
+  assert (tmp_path / "curves.png").exists()
+  assert not list(tmp_path.glob("events.*"))
+  result = json.loads((tmp_path / "result.json").read_text())
+  assert f"Top-1 accuracy {result['top1']:.2%} on 159 images (95% interval " in out
+  for name in ("model.npz", "curves.png", "augmented.png", "predictions.png", "metrics.jsonl"):
+    assert f"\n  {name} " in out
+
+
+IMPORTS = """
+import sys
+from bit_jax import train
+train.main(["train", *sys.argv[1:]])
+print("imported:", "tensorflow_datasets" in sys.modules)
+"""
+
+
+def test_digits_never_import_tfds_nor_tensorflow_before_the_first_step(tmp_path, tmp_path_factory):
+  arguments = running.command("--workdir", str(tmp_path), total_steps=1)[3:]
+  line = [sys.executable, "-c", IMPORTS, *arguments]
+  # As in a notebook: Keras imports matplotlib, which would raise for want of that package.
+  process = running.start(line, tmp_path_factory, MPLBACKEND="module://nowhere.backend_inline")
+  status, out, _ = running.finish(process)
+  assert "Without TensorBoard" not in out
+  assert (status, out.splitlines()[-1]) == (0, "imported: False")
+  assert out.index("\nstep 1/1  loss ") < out.index("\nImporting TensorFlow")
+
+
+@pytest.mark.parametrize(
+  ("flags", "said"),
+  [
+    (["--config.dataset=digit"], "There is no data set 'digit'"),
+    (["--config.batch_size=12"], "4 devices can't share a batch of 12"),
+    (["--workdir=README.md/sub"], "can't be written"),
+  ],
+)
+def test_mistakes_end_in_one_sentence(tmp_path, tmp_path_factory, flags, said):
+  status, _, err = run(tmp_path_factory, "--workdir", str(tmp_path), *flags)
+  assert status == 2
+  assert sentence(err).startswith("error: ")
+  assert said in sentence(err)
+
+
+def test_a_dry_run_prints_the_resolved_config_and_writes_nothing(tmp_path, capsys, monkeypatch):
+  monkeypatch.chdir(running.ROOT)
+  train.main(running.command("--workdir", str(tmp_path / "run"), "--dry_run")[2:])
+  out = capsys.readouterr().out
+  config = json.loads(out[out.index("\n{\n") :])
+  assert config == {**config, "batch_size": 16, "decay_steps": [2, 4, 5], "base_lr": 0.003}
+  assert "(4 on each of 4 devices)" in out
+  assert not (tmp_path / "run").exists()
+
+
+def test_a_dry_run_says_how_images_are_read_and_what_may_be_wrong(tmp_path, capsys, monkeypatch):
+  monkeypatch.chdir(running.ROOT)
+  for name in ("cat", "dog", "dog/old"):
+    (tmp_path / name).mkdir(parents=True)
+    for i in range(2):
+      Image.new("RGB", (8, 8)).save(tmp_path / name / f"{i}.png")
+  config = f"--config=configs/folder.py:model=R14x0.5,path={tmp_path}"
+  train.main(["train", config, "--config.keep_best=True", "--config.batch_size=8", "--dry_run"])
+  rule, config = capsys.readouterr().out.split("\n{\n")
+  pooled, chosen, origin = rule.splitlines()[-3:]
+  assert pooled == "warning: Class dog pools 1 subfolder (old)."
+  assert chosen.startswith("warning: keep_best chooses on the images that are reported")
+  assert origin.startswith("There are no train and test: ")
+  assert json.loads("{" + config)["keep_best"] is True
+
+
+def test_a_second_platform_that_is_not_there_stops_before_anything_asks_jax(
+  tmp_path, capsys, monkeypatch
+):
+  def absent():
+    raise errors.UserError("JAX_PLATFORMS=cpu,tpu can't be used here")
+
+  monkeypatch.chdir(running.ROOT)
+  monkeypatch.setattr(platforms, "require", absent)
+  with pytest.raises(errors.UserError, match="cpu,tpu"):
+    train.main(running.command("--workdir", str(tmp_path / "run"), "--dry_run")[2:])
+  assert capsys.readouterr().out == ""
+
+
+# The best evaluation is that of step 4, before rates that spoil everything.
+RATES = [0.0, *[0.03] * 3, *[1.0] * 8]
+
+STOPPED_AND_RESUMED = f"""
+import sys
+import numpy as np
+from bit_jax import interruption, optimizer, train
+
+class StopRequest:
+  requested = True
+  __enter__ = lambda self: self
+  __exit__ = lambda *_: None
+
+optimizer.learning_rates = lambda *_: np.array({RATES}, np.float32)
+earlier, interruption.StopRequest = interruption.StopRequest, StopRequest
+try:
+  train.main(["train", *sys.argv[1:]])
+except interruption.Interrupted as e:
+  print(e, file=sys.stderr)
+  interruption.StopRequest = earlier
+  train.main(["train", *(a for a in sys.argv[1:] if a != "--distributed")])  # they have met
+"""
+
+
+# What Gloo's threads write, each of them in pieces that may stand among those of another.
+GLOO = re.compile(
+  r"\[Gloo\] Rank|is connected to|peer ranks\.|Expected number of connected peer ranks is :|\d+"
+)
+
+
+def test_two_processes_that_stream_and_are_resumed_equal_one_that_does_not(
+  tmp_path, tmp_path_factory, monkeypatch
+):
+  """Two processes of two devices each, stopped after step 5 of 12, against this one's four.
+
+  Patience ends the run after step 6, which only those know that know the evaluations before 5.
+  """
+  arguments = "shots=3,protocol=select"
+  fields = {"total_steps": 12, "eval_every": 1, "log_every": 5, "patience": 2, "keep_best": True}
+  with running.compilation_cache(tmp_path_factory), monkeypatch.context() as patch:
+    patch.setattr(optimizer, "learning_rates", lambda *_: np.array(RATES, np.float32))
+    expected = running.train(tmp_path / "one", arguments, **fields)
+  assert (expected["best_step"], expected["steps"]) == (4, 6)
+  with socket.socket() as free:
+    free.bind(("127.0.0.1", 0))
+    port = free.getsockname()[1]
+  common = {
+    "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}",
+    "JAX_NUM_PROCESSES": "2",
+    "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+  }
+  flags = ("--workdir", str(tmp_path / "two"), "--distributed")
+  line = running.command(*flags, arguments=arguments, **fields, resident_share=0.0)
+  line[1:3] = ["-c", STOPPED_AND_RESUMED]
+  processes = [
+    running.start(line, tmp_path_factory, JAX_PROCESS_ID=str(i), **common) for i in range(2)
+  ]
+  try:
+    (status, out, err), (other_status, other_out, other_err) = map(running.finish, processes)
+  finally:
+    for process in processes:
+      process.kill()
+  assert (status, other_status) == (0, 0), err + other_err
+  for text in (err, other_err):
+    assert "Stopped after step 5 of 12" in text
+  assert "The training and test images are read as they are needed" in out
+  result = json.loads((tmp_path / "two" / "result.json").read_text())
+  for name in ("num_test", "steps", "best_step", "top1"):
+    assert result[name] == expected[name], name
+  assert result["loss"] == pytest.approx(expected["loss"], abs=1e-4)
+  one, two = running.arrays(tmp_path / "one"), running.arrays(tmp_path / "two")
+  for key, value in one.items():
+    np.testing.assert_allclose(two[key], value, atol=1e-5)
+  environment = json.loads((tmp_path / "two" / "environment.json").read_text())
+  assert (environment["num_processes"], environment["num_devices"]) == (2, 4)
+  assert "Top-1 accuracy" in out
+  # All that is said comes from the first process.
+  assert not GLOO.sub("", other_out).strip()

@@ -1,0 +1,440 @@
+"""Tests of bit_jax.data.loading."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from bit_jax import run_config
+from bit_jax.data import datasets, fewshot, loading, opening, resizing
+from bit_jax.data.sources import arrays
+from bit_jax.runtime import cache, errors
+from configs import folder, npz, quickstart
+
+FIELDS = {"resize": 12, "crop": 8, "batch_size": 4}
+TRAIN_BYTES, TEST_BYTES = 24 * 12 * 12 * 3, 6 * 8 * 8 * 3  # of `folder_path`, decoded
+
+
+def resolved(config, **changes):
+  config.update({**FIELDS, **changes})
+  return run_config.resolve(config)
+
+
+@pytest.fixture
+def folder_path(tmp_path):
+  """24 images to train on and 6 to score, of three classes and many sizes."""
+  random = np.random.default_rng(1)
+  for part, count in (("train", 8), ("test", 2)):
+    for name in ("ant", "bee", "cat"):
+      directory = tmp_path / "set" / part / name
+      directory.mkdir(parents=True)
+      for i in range(count):
+        pixels = random.integers(0, 256, (20 + i, 30 + 5 * i, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(directory / f"{i}.png")
+  return tmp_path / "set"
+
+
+def load_folder(path, arguments="", memory=float("inf"), **changes):
+  config, spec = resolved(folder.get_config(f"{arguments}path={path}"), **changes)
+  return loading.load(spec, config, memory)
+
+
+def spoil(path):
+  path.write_bytes(path.read_bytes()[:60])  # its header stays
+
+
+def everything(part):
+  return part.some(np.arange(len(part)))
+
+
+def assert_same(part, other):
+  assert len(part) == len(other)
+  for a, b in zip(everything(part), everything(other), strict=True):
+    np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("protocol", datasets.PROTOCOLS)
+@pytest.mark.parametrize("name", ["digits", "npz"])
+def test_arrays_are_taken_as_they_are(name, protocol, npz_path):
+  config = (
+    quickstart.get_config(f"protocol={protocol}")
+    if name == "digits"
+    else npz.get_config(f"protocol={protocol},path={npz_path}")
+  )
+  config.shots = None
+  config, spec = resolved(config)
+  data = loading.load(spec, config)
+  assert (len(data.train), len(data.test)) == (spec.num_train, spec.num_test)
+  for part in (data.train, data.test):
+    assert part.size is None  # the device resizes them, in float32
+    assert part.examples.images.shape == (len(part), *spec.image_size, 3)
+    np.testing.assert_array_equal(part.labels, part.examples.labels)
+  assert (data.chosen, data.left_out, data.warnings, data.origin) == (None, {}, [], None)
+
+
+@pytest.mark.parametrize(
+  ("changes", "random_crop", "sizes"),
+  [
+    ({}, True, (12, 8)),
+    ({}, False, (8, 8)),
+    ({"test_size": 10}, True, (12, 10)),
+    ({"fixed_size": True, "image_size": (12, 12)}, True, (None, 8)),
+    ({"fixed_size": True, "image_size": (8, 8)}, True, (None, None)),
+    ({"fixed_size": True, "image_size": (13, 12)}, True, (12, 8)),
+    ({"fixed_size": True, "image_size": (4, 30)}, True, (None, 8)),
+  ],
+)
+def test_sizes_on_the_host(folder_path, changes, random_crop, sizes):
+  test_size = {k: v for k, v in changes.items() if k == "test_size"}
+  described = {k: v for k, v in changes.items() if k != "test_size"}
+  config, spec = resolved(
+    folder.get_config(f"path={folder_path}"), random_crop=random_crop, **test_size
+  )
+  assert loading.host_sizes(dataclasses.replace(spec, **described), config) == sizes
+
+
+def test_images_of_a_folder_are_decoded_and_resized(folder_path):
+  data = load_folder(folder_path)
+  assert (data.train.size, data.test.size) == (12, 8)
+  assert data.train.class_names == ("ant", "bee", "cat")
+  images, labels = data.train.examples.images, data.train.labels
+  assert images.shape == (24, 12, 12, 3)
+  found = {(labels[i], images[i].tobytes()) for i in range(24)}
+  expected = {
+    (k, resizing.resize(np.array(Image.open(path)), 12).tobytes())
+    for k, name in enumerate(("ant", "bee", "cat"))
+    for path in (folder_path / "train" / name).iterdir()
+  }
+  assert found == expected
+  assert "As the data has it" in data.origin
+  assert data.version.startswith("set, sha256 ")
+
+
+@pytest.mark.parametrize("memory", [float("inf"), TEST_BYTES, TEST_BYTES - 1])
+def test_what_is_scored_can_be_loaded_alone(folder_path, memory):
+  whole = load_folder(folder_path)
+  config, spec = resolved(folder.get_config(f"path={folder_path}"))
+  alone = loading.load_test(spec, config, memory)
+  assert (alone.part.examples is None) == (memory < TEST_BYTES)
+  assert (alone.version, alone.left_out, alone.warnings) == (whole.version, {}, [])
+  assert_same(alone.part, whole.test)
+
+
+def test_what_is_scored_has_its_own_remarks(folder_path):
+  config, spec = resolved(folder.get_config(f"path={folder_path}"), min_side=21)
+  spec = dataclasses.replace(spec, num_train=9_999, num_test=7)
+  alone = loading.load_test(spec, config)
+  assert alone.left_out == {"test images of odd size": 3}
+  assert len(alone.part) == 3
+  (warning,) = alone.warnings  # none of the training images
+  assert "holds 6 test images where 7 were expected" in warning
+  with pytest.raises(errors.UserError, match="holds 3 classes where 4 were expected"):
+    loading.load_test(dataclasses.replace(spec, num_classes=4), config)
+
+
+def test_an_unreadable_image_of_those_that_are_scored(folder_path):
+  config, spec = resolved(folder.get_config(f"path={folder_path}"))
+  spoil(folder_path / "train/ant/0.png")
+  assert len(loading.load_test(spec, config).part) == 6  # the others aren't read
+  spoil(folder_path / "test/ant/0.png")
+  with pytest.raises(errors.UserError, match=r"1 of 6 images can't be read"):
+    loading.load_test(spec, config)
+
+
+@pytest.mark.parametrize(
+  ("memory", "resident"),
+  [
+    (TRAIN_BYTES + TEST_BYTES, (True, True)),
+    (TRAIN_BYTES + TEST_BYTES - 1, (True, False)),
+    (TRAIN_BYTES, (True, False)),
+    (TRAIN_BYTES - 1, (False, True)),
+    (TEST_BYTES - 1, (False, False)),
+    (0, (False, False)),
+  ],
+)
+def test_a_part_lives_in_memory_if_there_is_room_after_the_one_before(
+  folder_path, memory, resident
+):
+  data = load_folder(folder_path, memory=memory)
+  assert (data.train.examples is not None, data.test.examples is not None) == resident
+  for part in (data.train, data.test):
+    np.testing.assert_array_equal(part.labels, everything(part)[1])
+
+
+@pytest.mark.parametrize("arguments", ["", "shots=3,seed=5,", "crop=False,"])
+@pytest.mark.parametrize("cached", [False, True])
+def test_what_is_streamed_is_what_is_resident(folder_path, arguments, cached):
+  resident = load_folder(folder_path, arguments)
+  streamed = load_folder(folder_path, arguments, memory=0, decoded_cache=cached)
+  assert streamed.train.examples is None
+  for _ in range(2):  # from the files, and from the cache where there is one
+    assert_same(streamed.train, resident.train)
+    assert_same(streamed.test, resident.test)
+  np.testing.assert_array_equal(everything(resident.train)[0], resident.train.examples.images)
+  np.testing.assert_array_equal(everything(resident.train)[1], resident.train.labels)
+
+
+def test_arrays_that_are_streamed_are_those_that_are_resident(npz_path):
+  config, spec = resolved(npz.get_config(f"shots=4,path={npz_path}"))
+  resident, streamed = (loading.load(spec, config, memory) for memory in (1e9, 0))
+  assert streamed.train.examples is None
+  assert len(streamed.train) == 8
+  assert_same(streamed.train, resident.train)
+  assert_same(streamed.test, resident.test)
+
+
+def test_few_shot_indices_are_into_the_whole_part(folder_path):
+  whole, some = load_folder(folder_path), load_folder(folder_path, "shots=3,seed=5,")
+  expected = fewshot.select(whole.train.labels, 3, 5, ("ant", "bee", "cat"))
+  np.testing.assert_array_equal(some.chosen, expected)
+  assert some.chosen.dtype == np.int64
+  np.testing.assert_array_equal(some.train.examples.images, whole.train.examples.images[expected])
+  assert np.bincount(some.train.labels).tolist() == [3, 3, 3]
+  assert_same(some.test, whole.test)
+
+
+def test_more_shots_than_a_class_has_are_refused_with_its_name(folder_path):
+  (folder_path / "train" / "bee" / "0.png").unlink()
+  with pytest.raises(errors.UserError, match="bee"):
+    load_folder(folder_path, "shots=8,")
+
+
+def test_a_filter_leaves_out_and_counts_in_both_parts(folder_path):
+  whole = load_folder(folder_path)
+  data = load_folder(folder_path, min_side=21, max_aspect=2.2)
+  # Sizes are 20 + i by 30 + 5 i: i = 0 is too small, i from 6 on is too long.
+  assert (len(data.train), len(data.test)) == (15, 3)
+  assert data.left_out == {"training images of odd size": 9, "test images of odd size": 3}
+  kept = {image.tobytes() for image in data.train.examples.images}
+  assert kept < {image.tobytes() for image in whole.train.examples.images}
+
+
+@pytest.mark.parametrize("memory", [1e9, 0])
+def test_unreadable_images_of_both_parts_stop_a_run_with_their_list(folder_path, memory):
+  for name in ("train/ant/3.png", "train/cat/0.png", "test/bee/1.png"):
+    spoil(folder_path / name)
+  with pytest.raises(errors.UserError, match="3 of 30 images can't be read") as caught:
+    load_folder(folder_path, memory=memory)
+  for name in ("train/ant/3.png", "train/cat/0.png", "test/bee/1.png"):
+    assert f"  The image {folder_path / name} is cut short" in str(caught.value)
+
+
+@pytest.mark.parametrize("memory", [1e9, 0])
+def test_or_are_left_out_and_counted(folder_path, memory):
+  whole = load_folder(folder_path)
+  for name in ("train/ant/3.png", "train/cat/0.png", "test/bee/1.png"):
+    spoil(folder_path / name)
+  data = load_folder(folder_path, "on_bad_image=skip,", memory)
+  assert data.left_out == {"unreadable training images": 2, "unreadable test images": 1}
+  assert (len(data.train), len(data.test)) == (22, 5)
+  assert np.bincount(everything(data.train)[1]).tolist() == [7, 8, 7]
+  kept = {image.tobytes() for image in everything(data.train)[0]}
+  assert kept < {image.tobytes() for image in whole.train.examples.images}
+  assert data.warnings == []  # it is told as left out
+
+
+@pytest.mark.parametrize("memory", [1e9, 0])
+def test_an_unreadable_image_that_is_not_used_does_no_harm(folder_path, memory):
+  spoil(folder_path / "train" / "ant" / "0.png")  # by its header, 20 x 30
+  data = load_folder(folder_path, memory=memory, min_side=21)
+  assert data.left_out == {"training images of odd size": 3, "test images of odd size": 3}
+
+
+@pytest.mark.parametrize("memory", [1e9, 0])
+def test_the_decoded_cache_is_filled_and_read(folder_path, monkeypatch, memory):
+  plain = load_folder(folder_path)
+  data = load_folder(folder_path, memory=memory, decoded_cache=True)
+  assert_same(data.train, plain.train)
+  assert_same(data.test, plain.test)
+  sizes = sorted(p.name.rsplit("-", 1)[1] for p in cache.directory().glob("decoded/*"))
+  assert sizes == ["12x12", "8x8"]
+  again = load_folder(folder_path, memory=memory, decoded_cache=True)
+  monkeypatch.setattr(loading.opening.folder.images, "decode", lambda _: pytest.fail("decoded"))
+  assert_same(again.train, plain.train)
+  assert_same(again.test, plain.test)
+
+
+def test_images_that_keep_their_size_are_cached_where_they_are_streamed(tmp_path, monkeypatch):
+  random = np.random.default_rng(2)
+  for name in ("ant", "bee"):
+    (tmp_path / "wide" / name).mkdir(parents=True)
+    for i in range(10):
+      pixels = random.integers(0, 256, (5, 9, 3), dtype=np.uint8)
+      Image.fromarray(pixels).save(tmp_path / "wide" / name / f"{i}.png")
+  resident = load_folder(tmp_path / "wide", decoded_cache=True)
+  assert resident.train.size is None
+  assert not (cache.directory() / "decoded").exists()
+  for _ in range(2):
+    streamed = load_folder(tmp_path / "wide", memory=0, decoded_cache=True)
+    assert everything(streamed.train)[0].shape == (16, 5, 9, 3)
+    assert_same(streamed.train, resident.train)
+    assert_same(streamed.test, resident.test)
+    monkeypatch.setattr(loading.opening.folder.images, "decode", lambda _: pytest.fail("decoded"))
+  assert {p.name.rsplit("-", 1)[1] for p in cache.directory().glob("decoded/*")} == {"5x9"}
+
+
+@pytest.mark.parametrize("memory", [1e9, 0])
+def test_links_to_nowhere_are_listed_or_left_out(folder_path, memory):
+  for name in ("train/ant/gone.png", "test/bee/gone.png"):
+    (folder_path / name).symlink_to(folder_path / "nowhere.png")
+  with pytest.raises(errors.UserError, match="2 of 32 images can't be read") as caught:
+    load_folder(folder_path, memory=memory)
+  assert str(folder_path / "train/ant/gone.png") in str(caught.value)
+  data = load_folder(folder_path, "on_bad_image=skip,", memory)
+  assert (len(data.train), len(data.test)) == (24, 6)
+  assert data.left_out == {"unreadable training images": 1, "unreadable test images": 1}
+
+
+@pytest.mark.parametrize("arguments", ["", "shots=1,"])
+def test_a_class_that_is_left_out_as_a_whole_stops_a_run(folder_path, arguments):
+  for path in (folder_path / "train" / "bee").iterdir():
+    spoil(path)
+  with pytest.raises(errors.UserError, match="No training image is left of bee"):
+    load_folder(folder_path, arguments + "on_bad_image=skip,")
+
+
+def test_a_class_of_which_no_test_image_is_left_does_no_harm(folder_path):
+  for path in (folder_path / "test" / "bee").iterdir():
+    spoil(path)
+  assert len(load_folder(folder_path, "on_bad_image=skip,").test) == 4
+
+
+@pytest.mark.parametrize("memory", [1e9, 0])
+def test_the_listing_tells_what_is_left_out(folder_path, memory):
+  whole = load_folder(folder_path).listing
+  assert {(path.split("/")[1], path.split("/")[0]) for path, _, _ in whole} == {
+    row[1:] for row in whole
+  }
+  spoiled = {"train/ant/3.png", "test/bee/1.png"}
+  for name in spoiled:
+    spoil(folder_path / name)
+  data = load_folder(folder_path, "on_bad_image=skip,", memory, min_side=21)
+  small = {p for p, _, _ in whole if p.endswith("/0.png")}
+  expected = tuple(
+    (path, name, "left out" if path in spoiled | small else part) for path, name, part in whole
+  )
+  assert data.listing == expected
+  few = load_folder(folder_path, "on_bad_image=skip,shots=2,", memory, min_side=21)
+  assert [row[2] for row in few.listing].count("train") == 2 * len(few.train.class_names)
+  for i, (before, after) in enumerate(zip(expected, few.listing, strict=True)):
+    skipped = before[2] == "train" and i not in few.chosen
+    assert after == (*before[:2], "not chosen" if skipped else before[2])
+
+
+@pytest.fixture
+def three_parts(folder_path):
+  """`folder_path` with six more images to choose on, of sizes of their own."""
+  for name in ("ant", "bee", "cat"):
+    (folder_path / "val" / name).mkdir(parents=True)
+    for i in range(2):
+      picture = np.full((30 + i, 100, 3), 10 * i, np.uint8)
+      Image.fromarray(picture).save(folder_path / "val" / name / f"{i}.png")
+  return folder_path
+
+
+@pytest.mark.parametrize("memory", [1e9, 0])
+def test_val_is_apart_where_weights_are_chosen_on_it(three_parts, memory):
+  pooled = load_folder(three_parts, memory=memory)
+  assert (len(pooled.train), pooled.validation, pooled.chosen_on) == (30, None, None)
+  assert pooled.during is pooled.test
+  for fields in ({"keep_best": True}, {"patience": 2}):
+    data = load_folder(three_parts, memory=memory, **fields)
+    assert [len(p) for p in (data.train, data.validation, data.test)] == [24, 6, 6]
+    assert (data.during, data.validation.size) == (data.validation, 8)
+    assert (data.validation.examples is None) == (memory == 0)
+    assert sorted(data.validation.labels.tolist()) == [0, 0, 1, 1, 2, 2]
+    assert data.version == pooled.version
+    assert data.chosen_on.startswith("val, sha256 ")
+    assert {(path.split("/")[0], part) for path, _, part in data.listing} == {
+      ("train", "train"),
+      ("val", "val"),
+      ("test", "test"),
+    }
+    assert_same(data.test, pooled.test)
+  select = load_folder(three_parts, "protocol=select,", memory, keep_best=True)
+  assert (len(select.train), len(select.test), select.validation) == (24, 6, None)
+
+
+@pytest.mark.parametrize("memory", [1e9, 0])
+def test_val_is_filtered_and_counted_and_no_shots_are_drawn_from_it(three_parts, memory):
+  spoil(three_parts / "val/ant/1.png")
+  with pytest.raises(errors.UserError, match="1 of 36 images can't be read"):
+    load_folder(three_parts, memory=memory, keep_best=True)
+  data = load_folder(three_parts, "on_bad_image=skip,", memory, keep_best=True, min_side=21)
+  assert data.left_out == {
+    "training images of odd size": 3,
+    "test images of odd size": 3,
+    "unreadable validation images": 1,
+  }
+  assert [len(p) for p in (data.train, data.validation, data.test)] == [21, 5, 3]
+  marked = {path: part for path, _, part in data.listing}
+  assert (marked["val/ant/1.png"], marked["val/ant/0.png"]) == ("left out", "val")
+  few = load_folder(three_parts, "on_bad_image=skip,shots=2,", memory, keep_best=True)
+  assert (len(few.train), len(few.validation)) == (6, 5)
+  assert {few.listing[i][0].split("/")[0] for i in few.chosen} == {"train"}
+  parts = [part for _, _, part in few.listing]
+  assert [parts.count(p) for p in ("train", "val", "test", "not chosen")] == [6, 5, 6, 18]
+  with pytest.raises(errors.UserError, match="All 6 validation images are left out"):
+    load_folder(three_parts, "on_bad_image=skip,", memory, keep_best=True, max_aspect=3.0)
+
+
+def test_arrays_need_no_cache(npz_path):
+  config, spec = resolved(npz.get_config(f"path={npz_path}"), decoded_cache=True)
+  loading.load(spec, config, 0)
+  assert not (cache.directory() / "decoded").exists()
+
+
+@pytest.mark.parametrize(
+  ("change", "said"),
+  [
+    ({"num_train": 798}, "digits holds 797 training images where 798 were expected"),
+    ({"num_test": 9_999}, "digits holds 1,000 test images where 9,999 were expected"),
+  ],
+)
+def test_other_counts_are_a_warning(change, said):
+  config, spec = resolved(quickstart.get_config("weights=none"))
+  data = loading.load(dataclasses.replace(spec, **change), config)
+  (warning,) = data.warnings
+  assert said in warning
+  assert "another version, or incomplete" in warning
+
+
+def test_other_classes_are_an_error():
+  config, spec = resolved(quickstart.get_config("weights=none"))
+  with pytest.raises(errors.UserError, match="holds 10 classes where 11 were expected"):
+    loading.load(dataclasses.replace(spec, num_classes=11), config)
+
+
+def test_some_examples_come_in_the_order_asked_for(folder_path):
+  for memory in (1e9, 0):
+    part = load_folder(folder_path, memory=memory).train
+    images, labels = everything(part)
+    some = part.some(np.array([7, 2, 2]))
+    np.testing.assert_array_equal(some[0], images[[7, 2, 2]])
+    np.testing.assert_array_equal(some[1], labels[[7, 2, 2]])
+
+
+def test_examples_at_hand_are_not_copied():
+  config, spec = resolved(quickstart.get_config("weights=none"))
+  config.shots = None
+  data = loading.load(spec, config)
+  assert isinstance(data.test.source, arrays.Examples)
+  assert data.test.source is data.test.examples
+
+
+@pytest.mark.parametrize(
+  ("shuffled", "shots", "windows"), [(False, None, False), (True, None, True), (True, 2, False)]
+)
+@pytest.mark.parametrize("memory", [0, float("inf")])
+def test_only_a_whole_set_that_tfds_shuffled_is_permuted_in_windows(
+  monkeypatch, npz_path, shuffled, shots, windows, memory
+):
+  open_set = opening.open_set
+  monkeypatch.setattr(
+    opening, "open_set", lambda *a: dataclasses.replace(open_set(*a), shuffled=shuffled)
+  )
+  config, spec = resolved(npz.get_config(f"path={npz_path}"), shots=shots, shuffle_window=7)
+  data = loading.load(spec, config, memory)
+  assert (data.train.examples is None) == (memory == 0)
+  assert data.train.window == (7 if windows else None)

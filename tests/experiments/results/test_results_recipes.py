@@ -1,0 +1,139 @@
+"""What makes two runs ones of the same recipe, and how that differs from the rule."""
+
+import pytest
+import run_folders
+
+from bit_jax import run_config
+from configs import vtab
+from experiments.results import recipes
+
+
+def recipe(config, dtype="float32"):
+  _, spec = run_config.resolve(config)
+  facts = recipes.Facts(
+    run_config.num_examples(config, spec),
+    spec.image_size,
+    spec.crop_safe,
+    spec.flip_safe,
+    spec.resolution,
+  )
+  return recipes.recipe_of(config, facts, dtype)
+
+
+@pytest.mark.parametrize("preset", ["code", "paper", "readme_128", "scaled"])
+@pytest.mark.parametrize("shots", ["", ",shots=10"])
+def test_the_rule_itself_departs_in_nothing(preset, shots):
+  found, sentence = recipe(run_folders.config(f"model=R14x0.5,preset={preset}{shots}"))
+  assert found.follows_rule
+  assert sentence == "as the rule"
+  assert str(found) == f"preset {preset}, as the rule"
+
+
+def test_few_and_all_examples_by_the_reduced_rule_have_the_same_recipe():
+  few, of_few = recipe(run_folders.reduced("model=R14x0.5,shots=5"))
+  full, of_full = recipe(run_folders.reduced())
+  assert few == full
+  assert dict(few.departures) == {
+    "batch_size": "64",
+    "crop": "48",
+    "resize": "56",
+    "total_steps": "0.2 of the rule's",
+  }
+  start = "resize 56 (rule: 160), crop 48 (rule: 128), batch_size 64 (rule: 512), "
+  assert of_few == f"{start}total_steps 100 (rule: 500)"
+  assert of_full == f"{start}total_steps 2000 (rule: 10000)"
+
+
+def test_mixup_is_a_departure_where_the_rule_says_otherwise():
+  few = {m: recipe(run_folders.config("model=R14x0.5,shots=5", mixup_alpha=m)) for m in (0.0, 0.1)}
+  full = {m: recipe(run_folders.config("model=R14x0.5", mixup_alpha=m)) for m in (0.0, 0.1)}
+  assert few[0.0][0] == full[0.1][0]
+  assert few[0.1][1] == "mixup_alpha 0.1 (rule: 0)"
+  assert full[0.0][1] == "mixup_alpha 0 (rule: 0.1)"
+
+
+def test_another_length_is_another_recipe():
+  found = {recipe(run_folders.config(length=n))[0] for n in (0.1, 0.2, 1)}
+  assert len(found) == 3
+
+
+def test_vtab_tasks_share_a_recipe_whatever_their_labels_survive():
+  tasks = ("svhn", "clevr-count", "dsprites-xpos", "caltech101")
+  configs = [vtab.get_config(f"task={task},model=BiT-M-R50x1") for task in tasks]
+  found = {recipe(run_config.resolve(c)[0]) for c in configs}
+  assert len(found) == 1
+  other = vtab.get_config("task=clevr-count,model=BiT-M-R50x1,crop=True")
+  assert recipe(run_config.resolve(other)[0])[1] == "random_crop on (rule: off)"
+  other = vtab.get_config("task=svhn,model=BiT-M-R50x1,resolution=code")
+  assert recipe(run_config.resolve(other)[0])[1] == "resolution code (rule: paper)"
+
+
+@pytest.mark.parametrize(
+  ("fields", "sentence"),
+  [
+    ({"random_flip": False}, "random_flip off (rule: on)"),
+    ({"momentum": 0.8}, "momentum 0.8 (rule: 0.9)"),
+    ({"head": "keep"}, "head keep (rule: zero)"),
+    ({"decay_steps": (1, 2)}, "decay_steps 1/2 (rule: 3000/6000/9000)"),
+    ({"test_size": 160}, "test_size 160 (rule: 128)"),
+    ({"keep_best": True}, "eval_every 2000 (rule: unknown), keep_best on (rule: off)"),
+    ({"eval_every": 7}, "as the rule"),
+    ({"microbatch": 3}, "as the rule"),
+    ({"name": "mine"}, "as the rule"),
+  ],
+)
+def test_fields_that_tell(fields, sentence):
+  assert recipe(run_folders.config(**fields))[1] == sentence
+
+
+def test_what_it_computed_in_tells_recipes_apart_and_is_no_departure():
+  config = run_folders.config()
+  assert recipe(config, "float32")[0] != recipe(config, "bfloat16")[0]
+  assert recipe(config, "bfloat16")[0].follows_rule
+
+
+def test_a_field_that_this_version_does_not_have_tells_too():
+  config = run_folders.config().copy_and_resolve_references()
+  with config.unlocked():
+    config.sharpness = 0.5
+  assert recipe(config)[1] == "sharpness 0.5 (rule: unknown)"
+
+
+SAFE = {"crop_safe": True, "flip_safe": True}
+
+
+@pytest.mark.parametrize(
+  ("resize", "crop", "kind"), [(160, 128, "smaller than"), (512, 480, "of at least")]
+)
+def test_images_of_unknown_size_at_a_size_of_the_rule(resize, crop, kind):
+  config = run_folders.config(resize=resize, crop=crop)
+  found, sentence = recipes.recipe_of(config, recipes.Facts(50_000, **SAFE), None)
+  assert found.follows_rule
+  assert sentence == f"unknown (if the images are {kind} 96 x 96 pixels, which isn't on record)"
+
+
+def test_images_of_unknown_size_at_another():
+  config = run_folders.reduced("model=R14x0.5,shots=5")
+  found, sentence = recipes.recipe_of(config, recipes.Facts(50, **SAFE), None)
+  assert found == recipes.Recipe("code", None, recipe(config)[0].departures)
+  assert sentence == (
+    "resize 56 (rule: unknown), crop 48 (rule: unknown), batch_size 64 (rule: 512), "
+    "total_steps 100 (rule: 500); the size of the images isn't on record"
+  )
+
+
+def test_nothing_known_is_told_as_such():
+  found, sentence = recipes.recipe_of(run_folders.config(), recipes.Facts(), None)
+  assert dict(found.departures)["total_steps"] == "10000"
+  assert dict(found.departures)["random_crop"] == "on"
+  assert sentence.endswith("; the number of examples isn't on record")
+
+
+def test_a_preset_that_is_none():
+  config = run_folders.config().copy_and_resolve_references()
+  config.preset = "mine"
+  assert "preset='mine' is not known" in recipe_of_anything(config)
+
+
+def recipe_of_anything(config):
+  return recipes.recipe_of(config, recipes.Facts(10, (32, 32), True, True), None)[1]

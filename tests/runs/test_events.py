@@ -1,0 +1,136 @@
+"""Whatever TensorBoard's side raises costs the events, in one line, and never the run."""
+
+import sys
+import types
+
+import pytest
+
+from bit_jax.data import __main__ as data_main
+from bit_jax.data import datasets, opening
+from bit_jax.runs import events
+from bit_jax.runtime import errors, tensorflow_import
+
+RAISED = [
+  TypeError("Descriptors cannot be created directly.\nIf this call came from a _pb2.py file,"),
+  AttributeError("module 'ml_dtypes' has no attribute 'float8_e3m4'"),
+  RuntimeError("module compiled against ABI version 0x1000009"),
+  OSError("libcudart.so.12: cannot open shared object file"),
+  ImportError("DLL load failed"),
+  SystemError("initialization failed"),
+  SystemExit(1),
+  AssertionError(),
+]
+
+
+class Broken(types.ModuleType):
+  """A module whose attributes raise, as one that fails while it is imported."""
+
+  def __init__(self, error):
+    super().__init__("tensorflow")
+    self.__dict__.update(error=error, __path__=[])
+
+  def __getattr__(self, name):
+    if name.startswith("__"):
+      raise AttributeError(name)
+    raise self.error
+
+
+@pytest.fixture(params=RAISED, ids=lambda e: type(e).__name__)
+def broken(request, monkeypatch):
+  """TensorFlow that raises something; returns what."""
+  monkeypatch.setitem(sys.modules, "tensorflow", Broken(request.param))
+  for name in ("host", "builders", "doctor", "preparing"):  # so that they are imported anew
+    monkeypatch.delitem(sys.modules, f"bit_jax.data.{name}", raising=False)
+    monkeypatch.delattr(f"bit_jax.data.{name}", raising=False)
+  return request.param
+
+
+class Writer:
+  """Stands for `clu.metric_writers.SummaryWriter`; one of its methods fails."""
+
+  failing = ""
+
+  def __init__(self, folder):
+    self.fail("open")
+
+  def fail(self, what):
+    if self.failing == what:
+      raise PermissionError(28, "No space left on device")
+
+  def write_scalars(self, step, scalars):
+    self.fail("write")
+
+  def flush(self):
+    self.fail("flush")
+
+  def close(self):
+    self.fail("close")
+
+
+def open_events(folder, say, profiled=None):
+  return events.Events(folder, total_steps=4, log_every=1, profiled=profiled, say=say)
+
+
+def go_through(folder, profiled=None):
+  """Returns what is said in a run's course."""
+  said: list[str] = []
+  opened = open_events(folder, said.append, profiled)
+  for step in range(1, 4):
+    with opened.waiting_for_input():
+      pass
+    opened.step(step)
+    opened.write(step, {"train/loss": 0.5})
+  opened.close()
+  return [line for line in said if not line.startswith("Importing")]
+
+
+def test_a_broken_tensorflow_costs_the_events(tmp_path, broken):
+  (line,) = go_through(tmp_path)
+  assert line.startswith("Without TensorBoard events and profiles: ")
+  assert "\n" not in line
+  assert type(broken).__name__ in line
+  assert str(broken).partition("\n")[0] in line
+
+
+def test_a_set_that_needs_a_broken_tensorflow_says_so(broken, capsys):
+  with pytest.raises(errors.UserError, match="can't be imported") as e:
+    opening.open_set(datasets.find("cifar10", "final"))
+  assert type(broken).__name__ in str(e.value)
+  assert data_main.main(["doctor", "cifar10"]) == 2
+  assert type(broken).__name__ in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("failing", ["open", "write", "flush", "close"])
+def test_a_writer_that_fails_costs_the_events(tmp_path, monkeypatch, capfd, failing):
+  pytest.importorskip("tensorflow")
+  from clu import metric_writers
+
+  monkeypatch.setattr(Writer, "failing", failing)
+  monkeypatch.setattr(metric_writers, "SummaryWriter", Writer)
+  (line,) = go_through(tmp_path)
+  assert line == (
+    "No more TensorBoard events (PermissionError: No space left on device); the run goes on."
+  )
+  assert capfd.readouterr() == ("", "")  # no traceback of the thread that writes
+
+
+@pytest.mark.parametrize("failing", ["ReportProgress", "Profile"])
+def test_an_action_that_fails_costs_the_events(tmp_path, monkeypatch, failing):
+  pytest.importorskip("tensorflow")
+  from clu import metric_writers, periodic_actions
+
+  def fail(self, step):
+    raise RuntimeError("Cannot start a profile twice")
+
+  monkeypatch.setattr(metric_writers, "SummaryWriter", Writer)
+  monkeypatch.setattr(getattr(periodic_actions, failing), "__call__", fail)
+  (line,) = go_through(tmp_path, profiled=1)
+  assert "RuntimeError: Cannot start a profile twice" in line
+
+
+def test_explained_names_what_is_missing():
+  with (
+    pytest.raises(ImportError, match="No module named 'nowhere'"),
+    tensorflow_import.explained(),
+  ):
+    import nowhere  # noqa: F401

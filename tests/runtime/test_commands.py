@@ -1,0 +1,268 @@
+"""Tests of bit_jax.runtime.commands, and of how the training command treats mistakes."""
+
+import errno
+import os
+import signal
+
+import pytest
+from absl import flags
+
+from bit_jax import train
+from bit_jax.runtime import commands, errors, signals
+from configs import base, quickstart
+
+FOLDER = base.__file__.rpartition("/")[0]
+CIFAR10 = f"--config={FOLDER}/cifar10.py"
+
+
+def run(capsys, *argv):
+  status = commands.run(train.main, ["train", *argv])
+  out, err = capsys.readouterr()
+  return status, out, err
+
+
+@pytest.mark.parametrize(
+  ("argv", "facts"),
+  [
+    ([], ["Which config?", "--config=configs/quickstart.py"]),
+    (["--config=nowhere.py"], ["There is no config file 'nowhere.py'"]),
+    (["--config", "nowhere.py"], ["There is no config file 'nowhere.py'"]),
+    (["--config=nowhere.py:shots=5"], ["There is no config file 'nowhere.py'"]),
+    ([f"--config={FOLDER}"], ["There is no config file"]),
+    ([f"--config={FOLDER}/base.py"], ["names no data set", "cifar10"]),
+    ([CIFAR10, "--config.batchsize=3"], ["no field 'batchsize'", "did you mean batch_size?"]),
+    ([CIFAR10, "--config.learning_rate=0.1"], ["no field 'learning_rate': did you mean base_lr?"]),
+    ([CIFAR10, "--config.epochs=3"], ["no field 'epochs': did you mean total_steps?"]),
+    ([CIFAR10, "--config.image_size=64"], ["did you mean resize and crop?"]),
+    ([CIFAR10, "--shots=5"], ["write --config=FILE:shots=... or --config.shots=..."]),
+    ([CIFAR10, "--lr=5"], ["no flag --lr: write --config.base_lr=..."]),
+    ([CIFAR10, "--crop=False"], ["no flag --crop: write --config=FILE:crop=...\n"]),
+    ([CIFAR10, "--batch_size", "5"], ["no flag --batch_size: write --config.batch_size=..."]),
+    (["--path=x"], ["no flag --path: write --config=FILE:path=...\n"]),
+    ([f"{CIFAR10}:model=bit-m-r50x1"], ["'bit-m-r50x1' (did you mean BiT-M-R50x1?)"]),
+    ([f"{CIFAR10}:model=r50x1"], ["'r50x1' (did you mean R50x1?)"]),
+    ([f"{CIFAR10}:model=R14x05"], ["(did you mean R14x0.5?)"]),
+    (["--config=configs/foldr.py:path=x"], ["did you mean configs/folder.py?"]),
+    (["--config=configs/folder:path=x"], ["did you mean configs/folder.py?"]),
+    (["--config=cifar10"], ["did you mean configs/cifar10.py?"]),
+    (
+      [CIFAR10, "/"],
+      ["'/' is no flag: to train on your own images, write --config=configs/folder.py:path=/."],
+    ),
+    (["--config=/"], ["no config file '/'", "write --config=configs/folder.py:path=/."]),
+    ([CIFAR10, "--config.zzz=3"], ["no field 'zzz'", "total_steps"]),
+    ([CIFAR10, "--config.batch_size=abc"], ["batch_size", "abc"]),
+    ([CIFAR10, "--config.batch_size=1.5"], ["batch_size", "1.5"]),
+    ([CIFAR10, "--config.base_lr=fast"], ["base_lr", "fast"]),
+    ([CIFAR10, "--config.random_flip=maybe"], ["random_flip takes true or false, not 'maybe'"]),
+    ([CIFAR10, "--config.crop=False"], ["crop takes a whole number, not 'False'"]),
+    ([CIFAR10, "--config.decay_steps=(1,"], ["decay_steps"]),
+    ([CIFAR10, "--bogus"], ["bogus"]),
+    ([CIFAR10, "--bogus=3"], ["bogus"]),
+    ([CIFAR10, "--dry_run=perhaps"], ["dry_run", "perhaps"]),
+    ([CIFAR10, "--workdir", "--dry_run"], ["--workdir needs a folder, not '--dry_run'"]),
+    ([CIFAR10, "--flagfile=nowhere"], ["Unable to open flagfile", "nowhere"]),
+    ([CIFAR10, "stray"], ["What is 'stray'?", "two dashes"]),
+    ([f"{CIFAR10}:shotz=5"], ["no config argument 'shotz'", "did you mean shots?"]),
+    ([f"{CIFAR10}:shots=0"], ["shots=0 can't be used", "at least 1"]),
+    ([f"{CIFAR10}:shots=five"], ["shots=five can't be used", "whole number"]),
+    ([f"{CIFAR10}:preset=blog"], ["preset=blog", "code, paper, readme_128, scaled"]),
+    ([f"{CIFAR10}:model=BiT-L-R50x1"], ["BiT-L-R50x1 was never released"]),
+    ([f"{CIFAR10}:model=R50x7"], ["There is no model 'R50x7'", "BiT-M-R50x1"]),
+    ([CIFAR10, "--config.model=BiT-L-R152x4"], ["BiT-L-R152x4 was never released"]),
+    ([CIFAR10, "--config.shots=0"], ["shots must be at least 1, not 0"]),
+    ([CIFAR10, "--config.preset=blog"], ["preset='blog'", "readme_128"]),
+    ([CIFAR10, "--config.protocol=test"], ["no protocol 'test'", "final, select"]),
+    ([CIFAR10, "--config.dataset=mnist"], ["no data set 'mnist'", "cifar100"]),
+    ([CIFAR10, "--config.crop=500", "--config.resize=160"], ["crop of 500", "resized to 160"]),
+    ([f"--config={FOLDER}/npz.py"], ["path"]),
+    ([f"--config={FOLDER}/npz.py:path=nowhere.npz"], ["nowhere.npz"]),
+  ],
+)
+def test_a_mistake_ends_in_a_sentence(capsys, argv, facts):
+  status, out, err = run(capsys, *argv)
+  assert status == 2
+  assert out == ""
+  assert err.startswith("error: ")
+  assert err.count("\n") == 1
+  assert len(err) < 900
+  assert "Traceback" not in err
+  assert all(fact in err for fact in facts)
+
+
+NO_FUNCTION = "has no function get_config(): begin with a copy of a file such as configs/cifar10.py"
+
+
+@pytest.mark.parametrize(
+  ("text", "arguments", "fact"),
+  [
+    ("", "", NO_FUNCTION),
+    ("", ":shots=5", NO_FUNCTION),
+    ("batch_size: 3", "", NO_FUNCTION),  # YAML that is Python as well
+    ("get_config = 3", "", NO_FUNCTION),
+    ("- a\n- b:\n  c", "", "config.py fails in line 2: SyntaxError: invalid syntax"),
+    ("def get_config(:", "", "config.py fails in line 1: SyntaxError: invalid syntax"),
+    ("\0", "", "config.py fails: SyntaxError: source code string cannot contain null bytes"),
+    ("import nosuch", "", "fails in line 1: ModuleNotFoundError: No module named 'nosuch'"),
+    ("\nraise RuntimeError('x\\ny')", "", "config.py fails in line 2: RuntimeError: x."),
+    ("import sys\nsys.exit(0)", "", "config.py fails in line 2: SystemExit: 0."),
+    ("def get_config(): pass", "", "config.py returns a NoneType, and must return a ConfigDict"),
+    ("def get_config(): return {}", "", "config.py returns a dict, and must return a ConfigDict"),
+    (
+      "import ml_collections\ndef get_config(): return ml_collections.FrozenConfigDict()",
+      "",
+      "config.py returns a FrozenConfigDict, and must return a ConfigDict",
+    ),
+    ("def get_config(): return 1 / 0", "", "config.py fails in line 1: ZeroDivisionError: "),
+    (
+      "def get_config(): open('/no/x')",
+      "",
+      "fails in line 1: FileNotFoundError: [Errno 2] No such",
+    ),
+    ("def get_config(): pass", ":shots=5", "can't be called with arguments after a colon: "),
+    ("def get_config(a): pass", "", "can't be called without arguments after a colon: missing a"),
+    (
+      "from ml_collections import ConfigDict as C\ndef get_config(): return C({'seed': 3})",
+      "",
+      "The config has no base_lr, batch_size, checkpoint_every, crop, data_dir and 37 more: begin",
+    ),
+    (
+      "from configs import base\ndef get_config():\n  c = base.get_config()\n  c.batchsize = 3",
+      "",
+      "fails in line 4: AttributeError: the config has no field 'batchsize' (did you mean 'batch_s",
+    ),
+    (
+      "from configs import base\ndef get_config():\n  c = base.get_config()\n  c.crop = 2.5",
+      "",
+      "config.py fails in line 4: TypeError: Could not override field 'crop'",
+    ),
+  ],
+)
+def test_what_is_wrong_with_a_config_file_is_told_with_its_line(
+  tmp_path, capsys, text, arguments, fact
+):
+  path = tmp_path / "config.py"
+  path.write_text(text)
+  status, out, err = run(capsys, f"--config={path}{arguments}", "--config.seed=1")
+  assert (status, out, err.count("\n")) == (2, "", 1)
+  assert err.startswith("error: ")
+  assert str(path) in err or "The config has no" in err
+  assert fact in err
+
+
+def test_a_dry_run_refuses_what_a_run_would(capsys):
+  status, out, err = run(capsys, f"{CIFAR10}:shots=5", "--config.microbatch=3", "--dry_run")
+  assert (status, '"total_steps"' in out) == (2, False)
+  assert "microbatch=3 doesn't divide the 128 images" in err
+
+
+def test_a_dry_run_prints_the_rule(capsys):
+  status, out, err = run(capsys, f"{CIFAR10}:shots=5", "--config.batch_size=64", "--dry_run")
+  assert (status, err) == (0, "")
+  words = " ".join(out.split())
+  for fact in (
+    "cifar10: BiT-M-R50x1",
+    "examples 50 ",
+    "160 -> 128",
+    "64 (16 on each of 4 devices)",
+    "memory 0.188 GB for weights and momentum, at most ",
+  ):
+    assert fact in words
+  assert '"total_steps": 500' in out
+
+
+def test_a_deterministic_run_sets_the_option_of_xla_itself(capsys, monkeypatch):
+  monkeypatch.setenv("XLA_FLAGS", flags := os.environ.get("XLA_FLAGS", ""))
+  assert run(capsys, CIFAR10, "--dry_run")[0] == 0
+  assert os.environ["XLA_FLAGS"] == flags
+  assert run(capsys, CIFAR10, "--config.deterministic=True", "--dry_run")[0] == 0
+  assert os.environ["XLA_FLAGS"] == f"{flags} --xla_gpu_deterministic_ops=true".strip()
+
+
+@pytest.mark.parametrize("flag", ["--help", "-h", "--helpfull"])
+def test_help(capsys, flag):
+  status, out, err = run(capsys, flag)
+  assert (status, err) == (0, "")
+  assert "--config=FILE" in out
+
+
+def test_exit_statuses(capsys):
+  def raising(error):
+    def main(argv):
+      assert argv == ["x", "y"]
+      raise error
+
+    return main
+
+  assert commands.run(lambda argv: None, ["x"]) == 0
+  assert commands.run(raising(errors.UserError("Say it so.")), ["x", "y"]) == 2
+  assert capsys.readouterr().err == "error: Say it so.\n"
+  assert commands.run(raising(KeyboardInterrupt()), ["x", "y"]) == 128 + signal.SIGINT
+  assert commands.run(raising(signals.Interrupted("Saved.")), ["x", "y"]) == 130
+  assert capsys.readouterr().err == "Interrupted; what was not saved before is lost.\nSaved.\n"
+  for defect in (
+    ZeroDivisionError(),
+    FileNotFoundError(errno.ENOENT, "No such file", "x"),
+    OSError(),
+  ):
+    with pytest.raises(type(defect)) as e:  # a defect keeps its traceback
+      commands.run(raising(defect), ["x", "y"])
+    (note,) = e.value.__notes__
+    assert "please report it with the lines above" in note
+  assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+  ("error", "beginning"),
+  [
+    (
+      OSError(errno.ENOSPC, "No space left on device", "runs/x/model.npz"),
+      "runs/x/model.npz: No sp",
+    ),
+    (OSError(errno.ENOSPC, "No space left on device"), "No space left on device. Fix this"),
+    (OSError(errno.EDQUOT, "Disk quota exceeded", b"r\xe9"), "r\udce9: Disk quota exceeded. Fix"),
+    (PermissionError(errno.EACCES, "Permission denied", "a", None, "b"), "a: Permission denied. F"),
+    (OSError(errno.ESTALE, "Stale file handle", 3), "Stale file handle. Fix this"),
+    (OSError(errno.EMFILE, "Too many open files", "f"), "f: Too many open files. Fix this"),
+    (
+      ValueError(
+        'RESOURCE_EXHAUSTED: Error writing "opt_state" in OCDBT database at local file "/r/d/": '
+        "Failed to write 3158016 bytes to file 7: No space left on device [os_error_code='28']"
+      ),
+      "/r/d/: No space left on device. Fix this",
+    ),
+  ],
+)
+def test_trouble_of_the_machine_is_a_sentence_that_says_how_to_go_on(error, beginning):
+  sentence = commands.machine_trouble(error)
+  assert sentence.startswith(beginning)
+  assert sentence.endswith("Fix this, then run the same command again.")
+
+
+@pytest.mark.parametrize(
+  ("name", "line"),
+  [
+    ("totl_steps", "the config has no field 'totl_steps' (did you mean 'total_steps'?)"),
+    ("qqqqqqq", "the config has no field 'qqqqqqq'"),
+  ],
+)
+def test_an_unknown_field_is_one_short_line(name, line):
+  with pytest.raises(AttributeError) as e:
+    setattr(quickstart.get_config(), name, 3)
+  assert commands.one_line(e.value) == line
+
+
+@pytest.mark.parametrize(
+  ("error", "line"),
+  [(ValueError("It is so.\nAnd more."), "It is so"), (KeyError(), "KeyError")],
+)
+def test_of_an_error_the_first_line_is_told(error, line):
+  assert commands.one_line(error) == line
+
+
+@pytest.mark.parametrize("field", ["dataset.x", "seed[0]", "decay_steps.x"])
+def test_part_of_a_field_can_not_be_set(field):
+  argv = ["train", CIFAR10, f"--config.{field}=1"]
+  plain = field.split("[")[0].split(".")[0]
+  with pytest.raises(errors.UserError, match=rf"set a whole field, as in --config\.{plain}=VALUE"):
+    commands.parse(flags.FlagValues(), argv)

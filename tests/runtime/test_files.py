@@ -1,0 +1,157 @@
+"""Files are replaced in one step or stay as they were."""
+
+import errno
+import fcntl
+import os
+import subprocess
+import sys
+
+import pytest
+
+from bit_jax.runtime import files
+
+
+def test_what_was_there_is_replaced_at_the_end(tmp_path):
+  path = tmp_path / "file"
+  path.write_text("old")
+  with files.replacing(path) as temporary:
+    temporary.write_text("new")
+    assert path.read_text() == "old"
+  assert path.read_text() == "new"
+  assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_was_there_stays_if_writing_fails(tmp_path):
+  path = tmp_path / "file"
+  path.write_text("old")
+
+  def fail():
+    with files.replacing(path) as temporary:
+      temporary.write_text("ne")
+      raise OSError("full")
+
+  with pytest.raises(OSError, match="full"):
+    fail()
+  assert path.read_text() == "old"
+  assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_content_is_on_the_disk_before_the_name(tmp_path, monkeypatch):
+  path = tmp_path / "file"
+  path.write_text("old")
+  synced = []
+
+  def fsync(number):
+    synced.append((os.pread(number, 10, 0), path.read_text()))
+
+  monkeypatch.setattr(os, "fsync", fsync)
+  with files.replacing(path) as temporary:
+    temporary.write_text("new")
+  assert synced == [(b"new", "old")]
+
+
+def raising(number):
+  def call(*_):
+    raise OSError(number, os.strerror(number))
+
+  return call
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_file_system_that_cannot_sync_is_no_fault(number, tmp_path, monkeypatch):
+  monkeypatch.setattr(os, "fsync", raising(number))
+  with files.replacing(tmp_path / "file") as temporary:
+    temporary.write_text("new")
+  assert (tmp_path / "file").read_text() == "new"
+  assert files.can_lock_and_sync(tmp_path) == (True, False)
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC, errno.EDQUOT])
+def test_content_that_did_not_reach_the_disk_is_an_error(number, tmp_path, monkeypatch):
+  path = tmp_path / "file"
+  path.write_text("old")
+
+  def replace():
+    with files.replacing(path) as temporary:
+      temporary.write_text("new")
+
+  monkeypatch.setattr(os, "fsync", raising(number))
+  with pytest.raises(OSError, match=os.strerror(number)):
+    replace()
+  assert path.read_text() == "old"
+
+
+def refuse():
+  raise RuntimeError("busy")
+
+
+def test_one_process_at_a_time_is_let_in(tmp_path):
+  path = tmp_path / "lock"
+  code = "import fcntl, sys; fcntl.flock(open(sys.argv[1], 'w'), fcntl.LOCK_EX | fcntl.LOCK_NB)"
+  other = [sys.executable, "-c", code, path]
+  with files.exclusive(path, refuse):
+    assert subprocess.run(other, stderr=subprocess.DEVNULL).returncode == 1
+    with pytest.raises(RuntimeError, match="busy"), files.exclusive(path, refuse):
+      pass
+  assert subprocess.run(other).returncode == 0
+
+
+@pytest.mark.parametrize("number", [errno.EWOULDBLOCK, errno.EACCES])
+def test_a_lock_that_is_held_is_waited_for(number, tmp_path, monkeypatch, capsys):
+  answers, waited, told = [number, number], [], []
+  lock = fcntl.flock
+
+  def flock(descriptor, operation):
+    if answers:
+      raising(answers.pop())()
+    lock(descriptor, operation)
+
+  monkeypatch.setattr(fcntl, "flock", flock)
+  monkeypatch.setattr(files.time, "sleep", waited.append)
+  with files.exclusive(tmp_path / "lock", lambda: told.append("busy")):
+    assert (len(told), len(waited)) == (1, 1)
+  assert capsys.readouterr().err == ""
+
+
+NO_LOCKS = ["ENOLCK", "ENOSYS", "EOPNOTSUPP", "ENOTSUP", "EINVAL", "EIO"]
+
+
+@pytest.mark.parametrize("name", NO_LOCKS)
+def test_a_file_system_without_locks_is_told_once(name, tmp_path, monkeypatch, capsys):
+  monkeypatch.setattr(fcntl, "flock", raising(getattr(errno, name)))
+  inside = []
+  for path in (tmp_path / "a", tmp_path / "b"):
+    with files.exclusive(path, refuse):
+      inside.append(path)
+  assert len(inside) == 2
+  (line,) = capsys.readouterr().err.splitlines()
+  assert line.startswith(f"warning: The file system of {tmp_path} has no file locks (")
+  assert files.can_lock_and_sync(tmp_path) == (False, True)
+  assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "b"]
+
+
+def test_an_error_inside_is_not_taken_for_a_file_system_without_locks(tmp_path, capsys):
+  with pytest.raises(OSError, match="full"), files.exclusive(tmp_path / "lock", refuse):
+    raise OSError(errno.ENOSPC, "full")
+  assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+  ("fault", "reason"),
+  [
+    (OSError(errno.ENOSPC, "No space left on device", "/x"), "OSError: No space left on device"),
+    (MemoryError(), "MemoryError"),
+    (ValueError("two\n lines"), "ValueError: two lines"),
+    (ValueError("x" * 400), "ValueError: " + "x" * 300),
+  ],
+)
+def test_what_fails_in_an_optional_file_is_told_in_one_line(fault, reason):
+  told = []
+  with files.optional("a.png", told.append):
+    raise fault
+  assert told == [f"warning: a.png was not written ({reason})."]
+
+
+def test_a_request_to_stop_ends_an_optional_file():
+  with pytest.raises(KeyboardInterrupt), files.optional("a.png", pytest.fail):
+    raise KeyboardInterrupt

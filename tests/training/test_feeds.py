@@ -1,0 +1,208 @@
+"""Streamed and resident sets give every step the same, wherever it begins and whoever takes it."""
+
+import math
+from typing import Any
+
+import flax.linen as nn
+import jax
+import ml_collections
+import numpy as np
+import pytest
+
+from bit_jax.data import loading, order, stream
+from bit_jax.data.sources import arrays
+from bit_jax.training import feeds, parallel
+
+N, BATCH, STEPS = 13, 8, 10  # 80 examples: more than six epochs, which end within batches
+
+
+class Numbered:
+  """A source whose labels are indices, with images of many sizes; counts what is read of it."""
+
+  def __init__(self, n=N):
+    self._n = n
+    self.reads = []
+
+  def __len__(self):
+    return self._n
+
+  def read(self, index):
+    self.reads.append(index)
+    random = np.random.default_rng(index)
+    shape = (*random.integers(2, 7, 2), 3)
+    return random.integers(0, 256, shape, dtype=np.uint8), index
+
+
+def part(streamed, n=N, source=None, window=None):
+  source = source or Numbered(n)
+  names = tuple(map(str, range(n)))
+  if streamed:
+    return loading.Part(source, 4, names, None, None, window)
+  images, labels, _ = stream.gather(source, 4, "")
+  examples = arrays.Examples(images, labels, names)
+  return loading.Part(examples, 4, names, examples, labels, window)
+
+
+def config(**changes):
+  fields = {"seed": 3, "batch_size": BATCH, "total_steps": STEPS}
+  return ml_collections.ConfigDict({**fields, **changes})
+
+
+def layouts(processes):
+  """Returns the share of each process of four devices."""
+  return np.split(order.device_layout(BATCH, 4), processes)
+
+
+def training(monkeypatch, streamed, layout, first=0, window=None):
+  """Returns the images and labels of each step from `first` on, for a process of these devices."""
+  monkeypatch.setattr(jax, "local_devices", lambda: jax.devices()[: len(layout)])
+  given = feeds.Feed(part(streamed, window=window)).training(config(), layout, first)
+  return [(np.asarray(images), np.asarray(labels)) for images, labels in given]
+
+
+@pytest.fixture(scope="module")
+def resident():
+  return feeds.Feed(part(streamed=False))
+
+
+@pytest.mark.parametrize("first", [0, 4, STEPS])
+@pytest.mark.parametrize("window", [None, 5], ids=["permuted", "windows"])
+@pytest.mark.parametrize("processes", [1, 2])
+def test_streamed_and_resident_sets_give_the_same(monkeypatch, processes, window, first):
+  for layout in layouts(processes):
+    streamed = training(monkeypatch, True, layout, first, window)
+    placed = training(monkeypatch, False, layout, first, window)
+    assert len(streamed) == len(placed) == STEPS - first
+    for ours, theirs in zip(streamed, placed, strict=True):
+      for a, b in zip(ours, theirs, strict=True):
+        assert (a.dtype, a.shape) == (b.dtype, b.shape)
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("window", [None, 5], ids=["permuted", "windows"])
+def test_two_processes_together_take_the_order_s_batches(monkeypatch, window):
+  given = [training(monkeypatch, True, share, 0, window) for share in layouts(2)]
+  whole = []
+  for step, parts in enumerate(zip(*given, strict=True)):
+    batch = np.full(BATCH, -1)
+    batch[order.device_layout(BATCH, 4)] = np.concatenate([labels for _, labels in parts])
+    np.testing.assert_array_equal(batch, order.batch(3, step, BATCH, N, window))
+    whole += batch.tolist()
+  for start in range(0, len(whole), N):
+    epoch = whole[start : start + N]
+    assert len(set(epoch)) == len(epoch)  # every image once
+
+
+def test_a_stream_from_the_middle_reads_nothing_of_what_came_before():
+  n, first = 1_000, 6  # all ten steps lie within one epoch
+  source = Numbered(n)
+  given = feeds.Feed(part(True, n, source)).training(config(), layouts(1)[0], first)
+  assert source.reads == []
+  examples = next(given)
+  given.close()
+  batch = order.batch(3, first, BATCH, n)
+  assert sorted(np.ravel(examples.labels)) == sorted(batch)
+  ahead = [order.batch(3, first + i, BATCH, n) for i in range(4)]
+  assert set(batch) <= set(source.reads) <= set(np.concatenate(ahead))
+  assert len(source.reads) == len(set(source.reads))
+
+
+CLASSES, SHOTS = 1_000, 100
+
+
+def distinct_classes(batch_size):
+  """Returns mean and standard deviation of the number of classes in a random batch of the set."""
+  n = CLASSES * SHOTS
+
+  def absent(classes):  # the probability that none of these classes occurs
+    outside = n - classes * SHOTS
+    terms = (math.lgamma(k + 1) for k in (outside, n - batch_size, outside - batch_size, n))
+    a, b, c, d = terms
+    return math.exp(a + b - c - d)
+
+  one, two = absent(1), absent(2)
+  variance = CLASSES * one * (1 - one) + CLASSES * (CLASSES - 1) * (two - one**2)
+  return CLASSES * (1 - one), math.sqrt(variance)
+
+
+class Sorted(Numbered):
+  """A source of one pixel for each example, sorted by class."""
+
+  def read(self, index):
+    return np.zeros((1, 1, 3), np.uint8), index // SHOTS
+
+
+def test_the_batches_of_a_sorted_set_hold_as_many_classes_as_random_ones():
+  n, batch_size = CLASSES * SHOTS, 512
+  layout = order.device_layout(batch_size, 4)
+  labels = np.repeat(np.arange(CLASSES, dtype=np.int32), SHOTS)
+  names = tuple(map(str, range(CLASSES)))
+  examples = arrays.Examples(np.zeros((n, 1, 1, 3), np.uint8), labels, names)
+  resident = feeds.Feed(loading.Part(examples, None, names, examples, labels))
+  steps = n // batch_size  # 195, an epoch
+  settings = config(batch_size=batch_size, total_steps=steps)
+  batches = [np.asarray(given.labels) for given in resident.training(settings, layout, 0)]
+  mean, deviation = distinct_classes(batch_size)
+  counts = [len(np.unique(batch)) for batch in batches]
+  assert len(counts) == steps
+  assert max(abs(count - mean) for count in counts) < 4 * deviation
+  streamed = feeds.Feed(loading.Part(Sorted(n), None, names, None, None))
+  first = steps - 8  # where windows held a few of the classes
+  given = streamed.training(settings, layout, first)
+  for batch, other in zip(batches[first:], given, strict=True):
+    np.testing.assert_array_equal(batch, np.asarray(other.labels))
+
+
+class Linear(nn.Module):
+  """The smallest model of the network's form."""
+
+  num_classes: int
+  dtype: Any = np.float32
+
+  @nn.compact
+  def __call__(self, images):
+    pixels = images.reshape(len(images), -1)
+    weights = self.param("w", nn.initializers.normal(), (pixels.shape[1], self.num_classes))
+    return pixels @ weights, {}
+
+
+@pytest.mark.parametrize("batch_size", [5, 12, 50])
+def test_evaluation_scores_every_example_once(resident, batch_size):
+  model = Linear(N)
+  params = model.init(jax.random.key(0), np.zeros((1, 3, 3, 3)))["params"]
+  replicated = parallel.replicate(params)
+  told = []
+  means, predictions, labels = resident.evaluate(model, 3, replicated, batch_size, told.append)
+  assert (sum(told), len(told) > 1) == (N, batch_size < N)
+  streamed = feeds.Feed(part(streamed=True)).evaluate(model, 3, replicated, batch_size)
+  assert streamed[0] == means
+  np.testing.assert_array_equal(streamed[1], predictions)
+  np.testing.assert_array_equal(streamed[2], labels)
+  np.testing.assert_array_equal(labels, np.arange(N))
+  assert len(set(predictions)) > 3
+  assert means["top1"] == pytest.approx(np.mean(predictions == np.arange(N)), abs=1e-7)
+
+
+@pytest.mark.parametrize("n", [3, 8, 9, 13, 16])
+def test_every_process_streams_its_rows_of_an_evaluation(monkeypatch, n):
+  """Of 3 and of 9 images, the second process has nothing but padding in the last batch."""
+  monkeypatch.setattr(jax, "local_device_count", lambda: 2)
+  monkeypatch.setattr(jax, "local_devices", lambda: jax.devices()[:2])
+  found = [[], []]
+  for process, own in enumerate(found):
+    monkeypatch.setattr(jax, "process_index", lambda process=process: process)
+    source = Numbered(n)
+    feed = feeds.Feed(part(True, n, source))
+    for indices, mask, examples in feed._evaluation(order.eval_batches(n, 8, 4)):
+      ours, real = parallel.local_rows(indices), parallel.local_rows(mask)
+      examples = parallel.Examples(*map(np.asarray, examples))
+      assert examples.images.shape == (2, 2, 4, 4, 3)
+      assert (examples.images.dtype, examples.labels.dtype) == (np.uint8, np.int32)
+      np.testing.assert_array_equal(examples.labels, ours)  # 0 where padded
+      assert not examples.images[~real].any()
+      for image, index in zip(examples.images[real], ours[real], strict=True):
+        np.testing.assert_array_equal(image, part(True, n).some(np.array([index]))[0][0])
+      own += ours[real].tolist()
+    filler = [0] if process == 1 and n in (3, 9) else []
+    assert sorted(source.reads) == sorted(own + filler)
+  assert sorted(found[0] + found[1]) == list(range(n))
