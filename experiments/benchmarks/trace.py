@@ -54,7 +54,7 @@ KINDS = (
   Kind("main thread", "waits for the step before", "block_until_ready", "#d9d9d9"),
   Kind("main thread", "sends the next batch", "$feeds.py training", "#e08214"),
   Kind("main thread", "sends the step", "PjitFunction(_fun)", "#2166ac"),
-  Kind("main thread", "writes a log", "$trainer.py _write_due_log", "#c51b7d"),
+  Kind("main thread", "writes a log", "$loop.py _write_due_log", "#c51b7d"),
   Kind("device", "computes", "ThunkExecutor::Execute (wait for completion)", "#5aae61"),
   Kind("image threads", "read, decode and resize an image", "$stream.py fill", "#8073ac"),
 )

@@ -17,7 +17,8 @@ _VISIBLE = {
 # A TPU chip that is shown alone is a machine of one chip (libtpu).
 _MORE = {"tpu": {"TPU_CHIPS_PER_PROCESS_BOUNDS": "1,1,1", "TPU_PROCESS_BOUNDS": "1,1,1"}}
 _QUESTION = (
-  "import jax; from bit_jax import platforms; platforms.require(); d = jax.local_devices(); "
+  "import jax; from bit_jax.runtime import platforms; platforms.require(); "
+  "d = jax.local_devices(); "
   "print(len(d), d[0].platform, ' '.join(d[0].client.platform_version.split()))"
 )
 

@@ -144,10 +144,10 @@ def test_an_interrupted_download_ends_at_once(tmp_path):
   code = (
     # A process started in the background ignores the signal unless it is told otherwise.
     "import runpy, signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler);"
-    "from bit_jax.data import doctor;"
+    "from bit_jax.data.doctor import readiness;"
     "import concurrent.futures, time;"
     "pool = concurrent.futures.ThreadPoolExecutor();"
-    "doctor.download = lambda *_: pool.submit("
+    "readiness.download = lambda *_: pool.submit("
     "  lambda: (print('ready', flush=True), time.sleep(600))).result();"
     "sys.argv = ['data', 'doctor', 'svhn', '--download'];"
     "runpy.run_module('bit_jax.data', run_name='__main__')"

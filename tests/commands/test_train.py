@@ -171,7 +171,9 @@ RATES = [0.0, *[0.03] * 3, *[1.0] * 8]
 STOPPED_AND_RESUMED = f"""
 import sys
 import numpy as np
-from bit_jax import interruption, optimizer, train
+from bit_jax import train
+from bit_jax.runtime import signals
+from bit_jax.training import optimizer
 
 class StopRequest:
   requested = True
@@ -179,12 +181,12 @@ class StopRequest:
   __exit__ = lambda *_: None
 
 optimizer.learning_rates = lambda *_: np.array({RATES}, np.float32)
-earlier, interruption.StopRequest = interruption.StopRequest, StopRequest
+earlier, signals.StopRequest = signals.StopRequest, StopRequest
 try:
   train.main(["train", *sys.argv[1:]])
-except interruption.Interrupted as e:
+except signals.Interrupted as e:
   print(e, file=sys.stderr)
-  interruption.StopRequest = earlier
+  signals.StopRequest = earlier
   train.main(["train", *(a for a in sys.argv[1:] if a != "--distributed")])  # they have met
 """
 

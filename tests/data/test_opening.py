@@ -174,8 +174,8 @@ def test_without_tensorflow_all_else_is_opened_and_a_tfds_set_says_what_is_missi
   code = f"""
 import sys
 sys.modules["tensorflow"] = sys.modules["tensorflow_datasets"] = None
-from bit_jax import errors
-from bit_jax.data import datasets, device, fewshot, loading, opening, order
+from bit_jax.runtime import errors
+from bit_jax.data import augmentation, datasets, fewshot, loading, opening, order
 for name, path in {paths!r}.items():
   opened = opening.open_set(datasets.find(name, "final", path))
   print(name, len(opened.train), len(opened.test))

@@ -58,8 +58,8 @@ def found(root, tmp_path):
 
 
 def test_nothing_wrong(root, tmp_path):
-  report, problems = found(root, tmp_path)
-  assert problems == []
+  report, listed = found(root, tmp_path)
+  assert listed == []
   assert not report.stops
   assert report.counts == {"train": {"a": 4, "b": 8}, "test": {"a": 2, "b": 2}}
   assert (report.image_size, report.size_range) == ((60, 80), ((60, 80), (60, 80)))
@@ -86,8 +86,8 @@ def test_nothing_wrong(root, tmp_path):
 def test_what_cannot_be_decoded_stops(root, tmp_path, data, kind, detail):
   path = root / "train" / "a" / "1.png"
   path.write_bytes(path.read_bytes()[:-5000] if data is None else data)
-  report, problems = found(root, tmp_path)
-  assert problems == [(kind, "train/a/1.png", detail)]
+  report, listed = found(root, tmp_path)
+  assert listed == [(kind, "train/a/1.png", detail)]
   assert report.stops
   assert "on_bad_image=skip" in problems.render(report)
 
@@ -95,8 +95,8 @@ def test_what_cannot_be_decoded_stops(root, tmp_path, data, kind, detail):
 def test_empty_classes_stop_and_the_rest_is_still_told(root, tmp_path):
   (root / "train" / "c").mkdir()
   shutil.copy(root / "train" / "a" / "0.png", root / "test" / "a" / "x.png")
-  report, problems = found(root, tmp_path)
-  assert problems == [
+  report, listed = found(root, tmp_path)
+  assert listed == [
     ("empty class", "train/c", ""),
     ("leak", "test/a/x.png", "is byte for byte train/a/0.png"),
   ]
@@ -109,8 +109,8 @@ def test_copies(root, tmp_path):
   image.save(root / "train" / "a" / "same.bmp")
   image.save(root / "train" / "b" / "other.png")
   image.save(root / "test" / "b" / "leak.bmp")
-  report, problems = found(root, tmp_path)
-  assert problems == [
+  report, listed = found(root, tmp_path)
+  assert listed == [
     ("leak", "test/b/leak.bmp", "is pixel for pixel train/a/0.png"),
     ("contradiction", "test/b/leak.bmp", "is b, but a as train/a/0.png"),
     ("contradiction", "train/b/other.png", "is b, but a as train/a/0.png"),
@@ -185,16 +185,16 @@ def test_a_tenth_of_the_median_is_small(tmp_path):
 def test_what_is_left_out_is_listed(root, tmp_path):
   noise().save(root / "cover.png")
   (root / "README.md").write_text("x")
-  report, problems = found(root, tmp_path)
-  assert problems == [("no class", "cover.png", ""), ("ignored", "README.md", "")]
+  report, listed = found(root, tmp_path)
+  assert listed == [("no class", "cover.png", ""), ("ignored", "README.md", "")]
   assert not report.stops
 
 
 def test_files_that_a_csv_names_in_vain(root, tmp_path):
   rows = [f"train/{c}/{i}.png,{c}" for c in "ab" for i in range(3)]
   (root / "list.csv").write_text("\n".join([*rows, "none.png,a"]))
-  report, problems = found(root / "list.csv", tmp_path)
-  assert problems == [("missing", "none.png", "line 7")]
+  report, listed = found(root / "list.csv", tmp_path)
+  assert listed == [("missing", "none.png", "line 7")]
   shown = problems.render(report)
   assert shown.startswith(f"{root}/list.csv: 6 images in 2 classes")
   assert report.stops
@@ -204,8 +204,8 @@ def test_files_that_a_csv_names_in_vain(root, tmp_path):
 
 def test_a_csv_none_of_whose_files_is_there(root, tmp_path):
   (root / "list.csv").write_text("none.png,a\nnor/this.png,b\n")
-  report, problems = found(root / "list.csv", tmp_path)
-  assert problems == [("missing", "none.png", "line 1"), ("missing", "nor/this.png", "line 2")]
+  report, listed = found(root / "list.csv", tmp_path)
+  assert listed == [("missing", "none.png", "line 1"), ("missing", "nor/this.png", "line 2")]
   assert report.stops
   assert report.faults == ()
 
@@ -234,8 +234,8 @@ def test_how_folders_are_read_is_said(tmp_path, folders, said, nothing_wrong):
 def test_warnings_of_a_csv_are_said(root, tmp_path):
   rows = [f"train/{c}/{i}.png,{c},{i}" for c in "ab" for i in range(3)]
   (root / "list.csv").write_text("\n".join(["path,label,fold", *rows]))
-  report, problems = found(root / "list.csv", tmp_path)
-  assert problems == []
+  report, listed = found(root / "list.csv", tmp_path)
+  assert listed == []
   text = problems.render(report)
   assert (
     "Nothing stops a run, but look at these:\n  The column fold of list.csv may be a split" in text

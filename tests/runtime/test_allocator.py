@@ -10,7 +10,7 @@ from bit_jax.runtime import allocator
 
 FAULTS = """
 import resource, sys
-from bit_jax import allocator
+from bit_jax.runtime import allocator
 if sys.argv[1] == "kept" and not allocator.keep_freed({"JAX_PLATFORMS": "cpu"}):
   sys.exit("not glibc")
 for _ in range(2):
@@ -51,7 +51,7 @@ def test_nothing_is_set_where_there_may_be_an_accelerator(monkeypatch):
 
 HELD = """
 import psutil
-from bit_jax import allocator
+from bit_jax.runtime import allocator
 if not allocator.keep_freed({"JAX_PLATFORMS": "cpu"}):
   raise SystemExit("not glibc")
 blocks = [bytearray(b"x" * 1_000_000) for _ in range(100)]

@@ -35,7 +35,7 @@ def machine(monkeypatch, tmp_path):
 def test_cores_that_this_process_may_not_use_do_not_count(printed_by):
   assert cores.bound() == sorted(os.sched_getaffinity(0))
   bound = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); "
-  assert printed_by(f"{bound}from bit_jax import cores; print(cores.usable())") == "1\n"
+  assert printed_by(f"{bound}from bit_jax.runtime import cores; print(cores.usable())") == "1\n"
 
 
 def test_where_binding_is_unknown_all_cores_count(machine, monkeypatch):

@@ -26,7 +26,7 @@ def printed(code, folder=running.ROOT, **environment):
 )
 def test_a_backend_that_is_not_there_does_not_matter(backend, applied):
   code = (
-    "import os; from bit_jax import matplotlib_import;"
+    "import os; from bit_jax.runtime import matplotlib_import;"
     "found = matplotlib_import.matplotlib().get_backend(auto_select=False);"
     "print(os.environ['MPLBACKEND'], found)"
   )
@@ -35,7 +35,9 @@ def test_a_backend_that_is_not_there_does_not_matter(backend, applied):
 
 def test_a_home_that_cannot_be_written_to_is_no_message(tmp_path):
   (tmp_path / "file").touch()
-  code = "from bit_jax import matplotlib_import; print(matplotlib_import.matplotlib().__name__)"
+  code = (
+    "from bit_jax.runtime import matplotlib_import; print(matplotlib_import.matplotlib().__name__)"
+  )
   no_folder = str(tmp_path / "file" / "below")
   assert printed(code, HOME=no_folder, MPLCONFIGDIR=no_folder) == "matplotlib\n"
 
@@ -44,7 +46,7 @@ def test_broken_settings_are_an_import_error_here_and_for_other_packages(tmp_pat
   (tmp_path / "matplotlibrc").write_bytes(b"\xff")
   code = """
 import logging, sys
-from bit_jax import matplotlib_import
+from bit_jax.runtime import matplotlib_import
 logging.getLogger().setLevel(logging.ERROR)  # as absl does
 for name in ("ours", "others"):
   try:

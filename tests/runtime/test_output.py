@@ -107,7 +107,7 @@ def test_what_an_encoding_lacks_is_escaped(monkeypatch, encoding):
 
 def test_closed_streams_end_no_command(tmp_path):
   code = (
-    "import os, sys; from bit_jax import commands, output\n"
+    "import os, sys; from bit_jax.runtime import commands, output\n"
     "def main(argv):\n"
     "  print('lost'); print('lost', file=sys.stderr)\n"
     "  with open(argv[1], 'w') as file: os.write(1, b'lost'); file.write(str(file.fileno() > 2))\n"

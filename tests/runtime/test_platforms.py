@@ -11,7 +11,7 @@ ASKED = """
 import io, json, sys
 import jax
 from jax.extend import backend
-from bit_jax import commands, platforms
+from bit_jax.runtime import commands, platforms
 
 said = {}
 for name in sys.argv[1].split():

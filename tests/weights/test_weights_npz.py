@@ -337,7 +337,8 @@ def test_no_jax_and_no_tensorflow():
 # VmHWM and not ru_maxrss, which a new process takes over from the one that started it.
 PEAK = """
 import os, re, sys
-from bit_jax import architectures, weights
+from bit_jax import weights
+from bit_jax.models import architectures
 def peak():
   with open("/proc/self/status") as status:
     return 1024 * int(re.search(r"VmHWM:\\s+(\\d+) kB", status.read())[1])

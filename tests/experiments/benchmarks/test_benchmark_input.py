@@ -96,7 +96,7 @@ def test_a_set_that_is_not_there_is_told(monkeypatch):
 def test_events_of_a_trace_are_told_by_their_names():
   labels = {
     "$feeds.py:32 training": "sends the next batch",
-    "$trainer.py:368 _write_due_log": "writes a log",
+    "$loop.py:368 _write_due_log": "writes a log",
     "$api.py:2479 block_until_ready": "waits for the step before",
     "ThunkExecutor::Execute (wait for completion)": "computes",
     "$other.py:32 training": None,
