@@ -149,7 +149,7 @@ def later_fields() -> dict[str, Any]:
 def _defaults() -> Any:
   """Returns the config of `configs/base.py`; an empty one where there is none of this project."""
   try:
-    from configs import base  # above this package, and not a part of its installation
+    from bit_jax.configs import base
 
     config = base.get_config()
     ours = set(config) >= _FIRST

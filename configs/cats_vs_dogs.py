@@ -15,8 +15,8 @@ recognition. `--config.min_side=0 --config.max_aspect=0` keeps them.
 import ml_collections
 
 from bit_jax import hyperrule
+from bit_jax.configs import base
 from bit_jax.runtime import arguments
-from configs import base
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:

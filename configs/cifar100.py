@@ -9,7 +9,7 @@ Published for BiT-M-R50x1 with preset=readme_128 (official README, JAX):
 
 import ml_collections
 
-from configs import base
+from bit_jax.configs import base
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:

@@ -24,8 +24,8 @@ import re
 import ml_collections
 
 from bit_jax import hyperrule
+from bit_jax.configs import base
 from bit_jax.runtime import arguments, paths
-from configs import base
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:

@@ -11,7 +11,7 @@ BiT-M-R152x4 with preset=paper (paper, table 2): 85.39 % on all images.
 
 import ml_collections
 
-from configs import base
+from bit_jax.configs import base
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:

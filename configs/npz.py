@@ -12,7 +12,7 @@ Set `--config.random_flip=False` where a mirrored image is another class,
 
 import ml_collections
 
-from configs import base
+from bit_jax.configs import base
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:

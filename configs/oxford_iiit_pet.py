@@ -8,7 +8,7 @@ Published for BiT-M-R152x4 with preset=paper (paper, table 2): 94.46 % on all im
 
 import ml_collections
 
-from configs import base
+from bit_jax.configs import base
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:

@@ -11,7 +11,7 @@ upstream schedule in 3.3, at another length), images of 48 pixels. Its accuracy 
 
 import ml_collections
 
-from configs import base
+from bit_jax.configs import base
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:

@@ -11,7 +11,7 @@ number of steps (500; warm-up and decays keep their place in it). The rest is th
 
 import ml_collections
 
-from configs import base
+from bit_jax.configs import base
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:

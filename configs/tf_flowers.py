@@ -14,7 +14,7 @@ TF-Hub's modules take [0, 1]. Published: a curve, no number.
 
 import ml_collections
 
-from configs import base
+from bit_jax.configs import base
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:

@@ -19,9 +19,9 @@ where the paper leaves them out, since the label doesn't survive them:
 
 import ml_collections
 
+from bit_jax.configs import base
 from bit_jax.data import vtab
 from bit_jax.runtime import arguments, errors
-from configs import base
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:

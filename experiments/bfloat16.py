@@ -17,11 +17,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from bit_jax import run_config, weights
+from bit_jax.configs import quickstart
 from bit_jax.data import augmentation, loading
 from bit_jax.models import architectures, resnet_v2
 from bit_jax.runtime import commands, numerics
 from bit_jax.training import loop
-from configs import quickstart
 
 SEEDS = range(3)
 _DTYPES = ("float32", "bfloat16")

@@ -18,11 +18,11 @@ import tqdm
 from PIL import Image
 
 from bit_jax import hyperrule, run_config
+from bit_jax.configs import base
 from bit_jax.data import datasets, loading, stream
 from bit_jax.models import architectures, resnet_v2
 from bit_jax.runtime import clock, errors, numerics
 from bit_jax.training import feeds, memory, parallel, planning
-from configs import base
 
 _EVERY = 60.0  # seconds between two lines of progress where there is no terminal
 _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}

@@ -12,7 +12,7 @@ CIFAR-100 35.2, 64.8 and 86.4 % (JAX, medians).
 
 from collections.abc import Iterator
 
-from configs import cifar10, cifar100, imagenet2012, oxford_flowers102, oxford_iiit_pet
+from bit_jax.configs import cifar10, cifar100, imagenet2012, oxford_flowers102, oxford_iiit_pet
 from experiments.sweeping import grid
 
 MODELS = ("BiT-M-R50x1", "BiT-M-R101x3")

@@ -12,7 +12,7 @@ appendix A).
 
 from collections.abc import Iterator
 
-from configs import vtab
+from bit_jax.configs import vtab
 from experiments.sweeping import grid
 
 MODEL = "BiT-M-R50x1"

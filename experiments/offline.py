@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from bit_jax import hyperrule
-from configs import cifar10, pretrain_mini, vtab
+from bit_jax.configs import cifar10, pretrain_mini, vtab
 from experiments import reduced
 from experiments.sweeping import grid
 

@@ -9,7 +9,7 @@ by the same recipe, from random initialisation: 10 runs of a minute or so on two
 
 from collections.abc import Iterator
 
-from configs import quickstart
+from bit_jax.configs import quickstart
 from experiments.sweeping import grid
 
 SUBSETS = range(5)

@@ -10,7 +10,7 @@ on ImageNet-21k) by the setting of the official README: on all of CIFAR-100 it h
 
 from collections.abc import Iterator
 
-from configs import cifar10, cifar100
+from bit_jax.configs import cifar10, cifar100
 from experiments.sweeping import grid
 
 ARCHITECTURES = ("R50x1", "R101x1", "R50x3", "R101x3", "R152x2", "R152x4")

@@ -26,7 +26,7 @@ the trainer doesn't know. So its accuracy can't be compared with a published one
 from collections.abc import Iterator
 from typing import Any
 
-from configs import cifar10, cifar100
+from bit_jax.configs import cifar10, cifar100
 from experiments.sweeping import grid
 
 MODEL = "R50x1"

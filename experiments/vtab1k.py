@@ -10,8 +10,8 @@ BiT-M-R152x4 73.51 % (official README, at a preset and resolution it doesn't nam
 
 from collections.abc import Iterator
 
+from bit_jax.configs import vtab as config_file
 from bit_jax.data import vtab
-from configs import vtab as config_file
 from experiments.sweeping import grid
 
 MODELS = ("BiT-M-R50x1", "BiT-M-R101x3", "BiT-M-R152x4")

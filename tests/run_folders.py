@@ -3,7 +3,7 @@
 import json
 
 from bit_jax import run_config
-from configs import base
+from bit_jax.configs import base
 from experiments import reduced as rule
 from experiments.results import collect
 

@@ -13,8 +13,8 @@ import sys
 import jax
 import numpy as np
 
+from bit_jax.configs import quickstart
 from bit_jax.training import loop
-from configs import quickstart
 
 ROOT = pathlib.Path(__file__).parent.parent
 ARGUMENTS = "weights=none,shots=3,protocol=select"  # 30 images; 159 to evaluate, an odd number

@@ -13,11 +13,11 @@ from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
 from bit_jax import run_config
+from bit_jax.configs import base, npz
 from bit_jax.data import loading
 from bit_jax.runs import run_folder
 from bit_jax.runtime import commands, errors
 from bit_jax.training import loop
-from configs import base, npz
 from experiments.results import collect, recipes
 from experiments.sweeping import grid
 

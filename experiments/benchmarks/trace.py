@@ -105,8 +105,8 @@ def main(argv: Sequence[str]) -> None:
 def record(folder: pathlib.Path, originals: pathlib.Path | None, streamed: bool) -> pathlib.Path:
   """Trains on photographs, some steps of it traced; returns the run folder."""
   os.environ["BIT_JAX_CACHE"] = str(folder / "cache")
+  from bit_jax.configs import folder as folder_config
   from bit_jax.training import loop
-  from configs import folder as folder_config
 
   photographs.prepare(folder / "set", _PHOTOGRAPHS, originals)
   config = folder_config.get_config(f"model=R14x0.5,weights=none,path={folder / 'set'}")

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from bit_jax import hyperrule, run_config
+from bit_jax.configs import base
 from bit_jax.runtime import errors
-from configs import base
 from experiments.results import fields
 
 # What a run has besides its recipe: its data, its network, its seed; and names.

@@ -2,7 +2,7 @@
 
 A sweep file is a Python file with a function that yields runs:
 
-    from configs import cifar10
+    from bit_jax.configs import cifar10
     from experiments.sweeping import grid
 
     def get_runs():

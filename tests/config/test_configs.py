@@ -7,11 +7,11 @@ import pytest
 from absl import flags
 
 from bit_jax import hyperrule, run_config
+from bit_jax.configs import base
 from bit_jax.data import datasets, vtab
 from bit_jax.models import architectures
 from bit_jax.runtime import commands, errors
 from bit_jax.training import optimizer
-from configs import base
 
 FOLDER = pathlib.Path(base.__file__).parent
 NAMES = sorted(p.stem for p in FOLDER.glob("*.py") if p.stem != "__init__")

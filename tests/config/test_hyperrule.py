@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bit_jax import hyperrule
+from bit_jax.configs import base
 from bit_jax.runtime import errors
-from configs import base
 
 THRESHOLDS = (1000, 19_999, 20_000, 50_000, 499_999, 500_000, 1_281_167)
 SMALL, LARGE = (32, 32), (224, 224)

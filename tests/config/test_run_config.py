@@ -6,10 +6,9 @@ import types
 import ml_collections
 import pytest
 
-import configs
-from bit_jax import run_config
+from bit_jax import configs, run_config
+from bit_jax.configs import base, cifar10, npz, quickstart
 from bit_jax.runtime import errors
-from configs import base, cifar10, npz, quickstart
 
 
 def test_digits():

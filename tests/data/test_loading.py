@@ -7,10 +7,10 @@ import pytest
 from PIL import Image
 
 from bit_jax import run_config
+from bit_jax.configs import folder, npz, quickstart
 from bit_jax.data import datasets, fewshot, loading, opening, resizing
 from bit_jax.data.sources import arrays
 from bit_jax.runtime import cache, errors
-from configs import folder, npz, quickstart
 
 FIELDS = {"resize": 12, "crop": 8, "batch_size": 4}
 TRAIN_BYTES, TEST_BYTES = 24 * 12 * 12 * 3, 6 * 8 * 8 * 3  # of `folder_path`, decoded

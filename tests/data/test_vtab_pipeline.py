@@ -11,11 +11,11 @@ import pytest
 import running
 
 from bit_jax import run_config
+from bit_jax.configs import vtab as vtab_config
 from bit_jax.data import loading, resizing, vtab
 from bit_jax.models import architectures
 from bit_jax.runs import outcome
 from bit_jax.training import loop
-from configs import vtab as vtab_config
 
 pytestmark = pytest.mark.slow
 

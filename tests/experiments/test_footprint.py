@@ -8,8 +8,8 @@ import running
 from hypothesis import strategies as st
 
 from bit_jax import run_config
+from bit_jax.configs import cifar10
 from bit_jax.models import architectures
-from configs import cifar10
 from experiments import footprint
 
 

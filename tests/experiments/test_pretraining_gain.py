@@ -6,7 +6,7 @@ import statistics
 import running
 
 from bit_jax import run_config
-from configs import quickstart
+from bit_jax.configs import quickstart
 from experiments import pretraining_gain
 from experiments.sweeping import grid
 

@@ -8,8 +8,8 @@ import pytest
 from absl import flags
 
 from bit_jax import train
+from bit_jax.configs import base, quickstart
 from bit_jax.runtime import commands, errors, signals
-from configs import base, quickstart
 
 FOLDER = base.__file__.rpartition("/")[0]
 CIFAR10 = f"--config={FOLDER}/cifar10.py"

@@ -3,8 +3,8 @@
 import pytest
 
 from bit_jax import run_config
+from bit_jax.configs import cifar10
 from bit_jax.training import pace
-from configs import cifar10
 
 
 def resolved(**fields):

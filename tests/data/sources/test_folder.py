@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from bit_jax.configs import folder as folder_config
 from bit_jax.data import images
 from bit_jax.data.sources import folder, scan
 from bit_jax.runtime import errors
-from configs import folder as folder_config
 
 
 def put(path, height=6, width=8, colour=0):

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from bit_jax import run_config
+from bit_jax.configs import cifar10
 from bit_jax.data import datasets, loading, resizing
 from bit_jax.runtime import errors
-from configs import cifar10
 
 pytestmark = pytest.mark.slow
 

@@ -4,7 +4,7 @@ import pytest
 import run_folders
 
 from bit_jax import run_config
-from configs import vtab
+from bit_jax.configs import vtab
 from experiments.results import recipes
 
 

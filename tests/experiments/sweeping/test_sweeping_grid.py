@@ -9,15 +9,15 @@ import textwrap
 import pytest
 
 from bit_jax import hyperrule, run_config
+from bit_jax.configs import cifar10, quickstart
 from bit_jax.data import vtab
 from bit_jax.runtime import errors
-from configs import cifar10, quickstart
 from experiments import reduced
 from experiments.sweeping import grid, jobs
 
 FOLDER = pathlib.Path(grid.__file__).parents[1]
 HEAD = """
-from configs import cifar10, quickstart
+from bit_jax.configs import cifar10, quickstart
 from experiments.sweeping import grid
 
 def digits(arguments="", **fields):

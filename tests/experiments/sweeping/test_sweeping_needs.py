@@ -3,7 +3,7 @@
 import pytest
 
 from bit_jax import run_config
-from configs import cifar10, quickstart
+from bit_jax.configs import cifar10, quickstart
 from experiments.sweeping import grid, needs
 
 

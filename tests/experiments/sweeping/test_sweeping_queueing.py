@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bit_jax import run_config
-from configs import quickstart
+from bit_jax.configs import quickstart
 from experiments import footprint, ledger
 from experiments.sweeping import grid, progress, queueing, table
 
