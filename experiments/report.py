@@ -6,8 +6,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-from bit_jax.data.sources import scan
-from bit_jax.runtime import commands, errors, paths
+from bit_jax.runtime import commands, errors, paths, phrases
 from experiments.results import collect, fields, pages, sections, table
 
 
@@ -77,9 +76,9 @@ def write(root: pathlib.Path, out: pathlib.Path, given: str) -> collect.Collecti
     raise errors.UserError(f"The report can't be written to {out} ({e.strerror}).") from e
   others = len(found.failed) + len(found.unfinished)
   print(
-    f"{scan.counted(len(found.runs), 'finished run')}, {others} failed or unfinished, "
-    f"{scan.counted(len(found.duplicates), 'duplicate')}, "
-    f"{scan.counted(len(found.left_out), 'folder')} left out: {fields.plain(out / 'report.md')}"
+    f"{phrases.counted(len(found.runs), 'finished run')}, {others} failed or unfinished, "
+    f"{phrases.counted(len(found.duplicates), 'duplicate')}, "
+    f"{phrases.counted(len(found.left_out), 'folder')} left out: {fields.plain(out / 'report.md')}"
   )
   return found
 

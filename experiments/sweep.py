@@ -7,8 +7,7 @@ import shlex
 import sys
 from collections.abc import Iterator, Sequence
 
-from bit_jax.data.sources import scan
-from bit_jax.runtime import arguments, commands, errors, files, paths, signals
+from bit_jax.runtime import arguments, commands, errors, files, paths, phrases, signals
 from experiments.sweeping import (
   grid,
   local,
@@ -109,7 +108,7 @@ def _report(queue: queueing.Queue, folder: pathlib.Path) -> None:
 
 
 def _counted(queue: queueing.Queue) -> str:
-  return scan.counted(len(queue), "run")
+  return phrases.counted(len(queue), "run")
 
 
 @contextlib.contextmanager

@@ -5,9 +5,8 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from bit_jax.data.sources import scan
 from bit_jax.runs import pictures, run_folder
-from bit_jax.runtime import files
+from bit_jax.runtime import files, phrases
 
 PER_CLASS, CONFUSION, PICTURE = "per_class.csv", "confusion.csv", "confusion.png"
 LARGEST_MATRIX = 1000  # classes; above, only the most frequent confusions are listed
@@ -56,7 +55,7 @@ def balance(labels: np.ndarray, class_names: Sequence[str]) -> str:
   counts = np.bincount(labels, minlength=len(class_names))
   low, high = int(counts.argmin()), int(counts.argmax())
   if counts[low] == counts[high]:
-    return f"Every class has {scan.counted(int(counts[low]), 'training image')}."
+    return f"Every class has {phrases.counted(int(counts[low]), 'training image')}."
   text = (
     f"Classes have {counts[low]:,} ({class_names[low]}) to {counts[high]:,} ({class_names[high]}) "
     f"training images"

@@ -14,9 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from bit_jax.data import augmentation, loading, order
-from bit_jax.data.sources import scan
 from bit_jax.runs import classwise, pictures, reporting, run_folder
-from bit_jax.runtime import files, plots
+from bit_jax.runtime import files, phrases, plots
 
 _SHOWN = 16  # images in a picture
 _MANY = 1000  # evaluated images, from which on the accuracy is printed without an interval
@@ -114,7 +113,7 @@ def draw(
   with files.optional(_PREDICTIONS, tell):
     _draw_predictions(folder, test, predictions, title)
   with files.optional(classwise.PICTURE, tell):
-    heading = f"{config.name}: top-1 {top1:.2%} on {scan.counted(len(labels), 'image')}"
+    heading = f"{config.name}: top-1 {top1:.2%} on {phrases.counted(len(labels), 'image')}"
     classwise.draw(folder, test.class_names, labels, predictions, heading)
 
 

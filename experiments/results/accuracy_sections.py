@@ -8,9 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 from bit_jax.data import vtab
-from bit_jax.data.sources import scan
 from bit_jax.models import architectures
-from bit_jax.runtime import files
+from bit_jax.runtime import files, phrases
 from experiments.results import (
   curves,
   figures,
@@ -121,7 +120,7 @@ def _vtab_means(scores: Sequence[vtab_means.Score]) -> pages.Table:
 def _of_seeds(means: Sequence[float]) -> str:
   if len(means) < 2:
     return ""
-  return f"{wording.span((min(means), max(means)))}, {scan.counted(len(means), 'seed')}"
+  return f"{wording.span((min(means), max(means)))}, {phrases.counted(len(means), 'seed')}"
 
 
 def _mean(mean: vtab_means.Mean) -> str:
@@ -176,7 +175,7 @@ def sizes(found: Sequence[reading.Run], gallery: galleries.Gallery) -> Iterator[
 
 
 def _size(size: model_sizes.Size) -> tuple[str, ...]:
-  count = scan.counted(size.count, "seed")
+  count = phrases.counted(size.count, "seed")
   spread = f" ({wording.span((size.low, size.high))})" if size.count > 1 else ""
   accuracy = f"{size.value:.1f}{spread}, {count}"
   return f"{size.parameters / 1e6:,.1f}", accuracy, f"{size.seconds:,.0f}"

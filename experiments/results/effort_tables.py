@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from bit_jax.data.sources import scan
+from bit_jax.runtime import phrases
 from experiments.results import effort, intervals, pages, wording
 
 
@@ -49,4 +49,4 @@ def startups(found: Sequence[effort.Startup]) -> Iterator[pages.Block]:
 
 def _seconds(of: intervals.Summary) -> str:
   spread = f" ({wording.span((of.low, of.high))})" if of.count > 1 else ""
-  return f"{of.median:.1f}{spread}, {scan.counted(of.count, 'run')}"
+  return f"{of.median:.1f}{spread}, {phrases.counted(of.count, 'run')}"

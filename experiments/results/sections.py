@@ -4,8 +4,7 @@ import pathlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
-from bit_jax.data.sources import scan
-from bit_jax.runtime import clock
+from bit_jax.runtime import clock, phrases
 from experiments.results import (
   accuracy_sections,
   collect,
@@ -63,13 +62,13 @@ def _introduction(found: collect.Collection, given: str) -> Iterator[pages.Block
   others = (
     (found.failed, f"{len(found.failed):,} failed"),
     (found.unfinished, f"{len(found.unfinished):,} unfinished"),
-    (found.duplicates, scan.counted(len(found.duplicates), "duplicate")),
+    (found.duplicates, phrases.counted(len(found.duplicates), "duplicate")),
     (found.left_out, f"{len(found.left_out):,} left out"),
   )
   listed = [text for there, text in others if there]
   remaining = f"; {', '.join(listed)}, all listed below" if listed else ""
   yield pages.Paragraph(
-    f"{scan.counted(len(found.runs), 'finished run')}{remaining}. Made from the run folders by "
+    f"{phrases.counted(len(found.runs), 'finished run')}{remaining}. Made from the run folders by "
     f"python -m experiments.report {given}; every number of every run is in results.csv."
   )
   if found.runs:
@@ -83,7 +82,7 @@ def _time(found: Sequence[reading.Run]) -> str:
   if not timed:
     return ""
   took = clock.format_seconds(sum(timed))
-  return f" {scan.counted(len(timed), 'run')} took {took} in all, from start to end."
+  return f" {phrases.counted(len(timed), 'run')} took {took} in all, from start to end."
 
 
 def _others(

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
-from bit_jax.data.sources import scan
+from bit_jax.runtime import phrases
 from experiments.results import pages, reading, verdicts, vtab_means, wording
 
 
@@ -59,7 +59,7 @@ def _theirs(row: verdicts.Row) -> str:
 def _ours(one: verdicts.Comparison) -> str:
   if one.spread is None:
     return f"{one.ours:.1f}"
-  seeds = scan.counted(one.count, "seed")
+  seeds = phrases.counted(one.count, "seed")
   if one.count == 1:
     return f"{one.ours:.1f}, {seeds}"
   return f"{one.ours:.1f} ({wording.span(one.spread)}), {seeds}"

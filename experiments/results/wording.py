@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from bit_jax.data.sources import scan
+from bit_jax.runtime import phrases
 from experiments.results import intervals, reading
 
 
@@ -18,7 +18,7 @@ def run_on(found: Sequence[reading.Run]) -> str:
   when = "at a time that isn't on record" if not days else days[0]
   if len(days) > 1:
     when = f"{days[0]} to {days[-1]}"
-  return f"{scan.counted(len(found), 'run')} on {places(found)}, {when}{_speed(found)}."
+  return f"{phrases.counted(len(found), 'run')} on {places(found)}, {when}{_speed(found)}."
 
 
 def _speed(found: Sequence[reading.Run]) -> str:
@@ -60,7 +60,7 @@ def described(title: str, *marks: str) -> str:
 
 def summary(of: intervals.Summary) -> str:
   """Returns the median of seeds, with what there is of lowest, highest and interval."""
-  seeds = scan.counted(of.count, "seed")
+  seeds = phrases.counted(of.count, "seed")
   if of.count == 1:
     return f"{of.median:.1f}, {seeds}"
   narrower = of.interval is not None and of.interval != (of.low, of.high)

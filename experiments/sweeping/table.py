@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from bit_jax import run_config
 from bit_jax.data import datasets
-from bit_jax.data.sources import scan
+from bit_jax.runtime import phrases
 from experiments import footprint, ledger
 from experiments.sweeping import grid, needs
 
@@ -78,7 +78,7 @@ def _totals(planned: Sequence[grid.Planned], takes: Mapping[str, _Takes]) -> Ite
     sum(column) for column in zip(_Takes(0, 0, 0), *takes.values(), strict=True)
   )
   yield (
-    f"{scan.counted(len(planned), 'run')}: {images:,} images, {flops / 1e15:,.2f} PFLOP, "
+    f"{phrases.counted(len(planned), 'run')}: {images:,} images, {flops / 1e15:,.2f} PFLOP, "
     f"{disk / 1e9:,.2f} GB of disk."
   )
   if repeated := sum(one.listed - 1 for one in planned):

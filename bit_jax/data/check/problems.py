@@ -17,7 +17,7 @@ from bit_jax import hyperrule
 from bit_jax.data import images, stream
 from bit_jax.data.check import contact_sheet
 from bit_jax.data.sources import class_naming, folder, scan
-from bit_jax.runtime import errors, files, paths
+from bit_jax.runtime import errors, files, paths, phrases
 
 PROBLEMS = "problems.csv"
 CONTACT_SHEET = "contact_sheet.png"
@@ -182,8 +182,8 @@ def render(report: Report) -> str:
   total = sum(sum(c.values()) for c in report.counts.values())
   classes = {label for c in report.counts.values() for label in c}
   lines = [
-    f"{report.source}: {scan.counted(total, 'image')} in "
-    f"{scan.counted(len(classes), 'class', 'classes')}"
+    f"{report.source}: {phrases.counted(total, 'image')} in "
+    f"{phrases.counted(len(classes), 'class', 'classes')}"
   ]
   if total:
     lines += ["", *_table(report), "", *_facts(report)]

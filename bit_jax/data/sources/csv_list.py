@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 
 from bit_jax.data import images
 from bit_jax.data.sources import csv_split, csv_table, part_names, scan
-from bit_jax.runtime import errors, paths
+from bit_jax.runtime import errors, paths, phrases
 
 # Names of columns, in the order in which they are looked for: of the first group that occurs in a
 # header, its first column counts. Case, blanks, hyphens and underscores don't matter.
@@ -258,5 +258,5 @@ def _repeated(file: pathlib.Path, listed: list[str]) -> tuple[str, ...]:
   repeated = dict.fromkeys(p for p in listed if p in seen or seen.add(p))  # type: ignore[func-returns-value]
   if not repeated:
     return ()
-  files = scan.counted(len(repeated), "file")
-  return (f"The CSV {file} lists {files} more than once: {scan.some(list(repeated))}.",)
+  files = phrases.counted(len(repeated), "file")
+  return (f"The CSV {file} lists {files} more than once: {phrases.some(list(repeated))}.",)

@@ -8,8 +8,8 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple
 
-from bit_jax.data.sources import csv_table, part_names, scan
-from bit_jax.runtime import errors
+from bit_jax.data.sources import csv_table, part_names
+from bit_jax.runtime import errors, phrases
 
 _SPLIT_NAMES = frozenset({"part", "mode", "dataset", "purpose", "stage"})
 _SPLIT_WORDS = frozenset(
@@ -81,8 +81,8 @@ def find(table: csv_table.Table) -> Split:
     if (column.suspected and column.others) or {"train"} < column.parts:
       warnings.append(
         f"The column {table.named(column.number)} of {table.file.name} may be a split, but not all "
-        f"its values name parts ({scan.some(table.values(column.number))}): it is not used. If it "
-        f"is the split, write train, val and test there."
+        f"its values name parts ({phrases.some(table.values(column.number))}): it is not used. If "
+        f"it is the split, write train, val and test there."
       )
   return Split(lambda row: "", (), tuple(warnings))
 

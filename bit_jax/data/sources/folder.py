@@ -21,7 +21,7 @@ import tqdm
 
 from bit_jax.data import images
 from bit_jax.data.sources import arrays, class_naming, csv_list, layouts, scan
-from bit_jax.runtime import errors, paths
+from bit_jax.runtime import errors, paths, phrases
 
 _READERS = 8  # threads that read headers
 
@@ -262,12 +262,12 @@ def faults(found: scan.Scan) -> list[str]:
   root = found.root
   if found.missing:
     sentences.append(
-      f"The CSV {found.source} names {scan.counted(len(found.missing), 'file')} that "
+      f"The CSV {found.source} names {phrases.counted(len(found.missing), 'file')} that "
       f"{'is' if len(found.missing) == 1 else 'are'} not there: {found.missing_with_line()}."
     )
   if found.empty:
     sentences.append(
-      f"In {root}, these folders hold no images: {scan.some(found.empty)}. Fill or remove them; "
+      f"In {root}, these folders hold no images: {phrases.some(found.empty)}. Fill or remove them; "
       f"images are files that end in {', '.join(sorted(images.EXTENSIONS))}."
     )
   if sentences:  # what follows would only repeat them
@@ -342,7 +342,7 @@ def _class_fault(found: scan.Scan) -> str | None:
   unprintable = [n for n in names if not class_naming.printable(n)]
   if unprintable:
     return (
-      f"{scan.counted(len(unprintable), 'class name')} in {found.source} can't be printed, "
+      f"{phrases.counted(len(unprintable), 'class name')} in {found.source} can't be printed, "
       f"{unprintable[0]!r} for one: {_renaming(unprintable[0])}."
     )
   if fault := class_naming.fault(_in_order(set(names))):
@@ -366,10 +366,10 @@ def _part_fault(found: scan.Scan) -> str | None:
   trained = {e.label for e in found.entries if e.part == "train"}
   unknown = sorted({e.label for e in found.entries} - trained)
   if unknown:
-    classes = scan.counted(len(unknown), "class", "classes")
+    classes = phrases.counted(len(unknown), "class", "classes")
     return (
       f"In {found.source}, the train part lacks {classes} that another part has: "
-      f"{scan.some(unknown)}."
+      f"{phrases.some(unknown)}."
     )
   if len(trained) == 1:
     return f"All training images in {found.source} are of one class, {trained.pop()}."
@@ -456,11 +456,11 @@ def _left_out(found: scan.Scan) -> str:
     if left:
       verb = "is" if len(left) == 1 else "are"
       sentences.append(
-        f" {scan.counted(len(left), noun)} {why} {verb} left out: {scan.some(left)}."
+        f" {phrases.counted(len(left), noun)} {why} {verb} left out: {phrases.some(left)}."
       )
   return "".join(sentences)
 
 
 def _untested(test: tuple[scan.Entry, ...], class_names: tuple[str, ...]) -> str:
   untested = sorted(set(class_names) - {e.label for e in test})
-  return f" No image to score is of {scan.some(untested)}." if untested else ""
+  return f" No image to score is of {phrases.some(untested)}." if untested else ""

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from bit_jax.data.sources import part_names, scan, tree
+from bit_jax.runtime import phrases
 
 _SHOWN = 5  # classes whose subfolders are named
 
@@ -172,7 +173,7 @@ def _read_beside(reading: _Reading, beside: tree.Folder, parts: list[_Part]) -> 
   inside = _inside(beside, found.part if found else "")
   complete = len({p.part for p in parts}) > 1
   unlabelled = part_names.unlabelled(beside.name) or (found is not None and complete)
-  holds = scan.counted(beside.count, "image")
+  holds = phrases.counted(beside.count, "image")
   if unlabelled and not inside.full:
     reading.warnings.append(f"{beside.path} holds {holds} but no class folders: it is left out.")
     return
@@ -194,7 +195,7 @@ def _read_classes(reading: _Reading, base: tree.Folder) -> None:
     only = base.full[0]
     reading.faults.append(
       f"All images in {root} lie in {only.path}, which holds images and folders "
-      f"({scan.some([f.name for f in only.full])}): if these are the classes, give "
+      f"({phrases.some([f.name for f in only.full])}): if these are the classes, give "
       f"path={reading.root / only.path}."
     )
   named = list(filter(_is_called_part, base.full))
@@ -204,7 +205,7 @@ def _read_classes(reading: _Reading, base: tree.Folder) -> None:
   if named:
     (reading.warnings if len(named) > 1 else reading.notes).append(
       f"Read as {'classes' if len(named) > 1 else 'a class'}, although named like parts of a data "
-      f"set: {scan.some([f.name for f in named])}."
+      f"set: {phrases.some([f.name for f in named])}."
     )
 
 
@@ -218,15 +219,15 @@ def _add_classes(reading: _Reading, base: tree.Folder, part: str) -> None:
     if len(again := [f.name for f in _end(folder).full if f.name in names]) > 1:
       reading.faults.append(
         f"In {reading.root}, {folder.path} lies beside the classes and holds folders of the same "
-        f"names ({scan.some(again)}): move it out, or rename these if they belong to a class."
+        f"names ({phrases.some(again)}): move it out, or rename these if they belong to a class."
       )
   sure = sum(map(_holds_images, base.full))  # beside many such, few may be divided
   if not divided or len(divided) < sure or any(map(_parts_below, divided)):
     return
   shown = [f.path for folder in divided for f in folder.all() if f.images]
   reading.faults.append(
-    f"In {reading.root}, {scan.some([f.path for f in divided])} "
-    f"{'holds' if len(divided) == 1 else 'hold'} only folders ({scan.some(shown)}) and can't be "
+    f"In {reading.root}, {phrases.some([f.path for f in divided])} "
+    f"{'holds' if len(divided) == 1 else 'hold'} only folders ({phrases.some(shown)}) and can't be "
     f"read as {'a class' if len(divided) == 1 else 'classes'} or parts: give the path of one data "
     f"set, such as path={reading.root / divided[0].path}, or put the images of a class right into "
     f"<class>/ or <part>/<class>/, with parts such as train and test."
@@ -260,9 +261,9 @@ def _look_below(reading: _Reading) -> None:
   if parted := sorted({path for folder in folders for path in _parts_below(folder)}):
     one = len(parted) == 1
     reading.faults.append(
-      f"In {reading.root}, {scan.some(parted)} {'is' if one else 'are'} inside a class folder, but "
-      f"parts lie above the classes, <part>/<class>/<image>: give the path of the folder that has "
-      f"the parts, or give {'this folder' if one else 'these folders'} another name."
+      f"In {reading.root}, {phrases.some(parted)} {'is' if one else 'are'} inside a class folder, "
+      f"but parts lie above the classes, <part>/<class>/<image>: give the path of the folder "
+      f"that has the parts, or give {'this folder' if one else 'these folders'} another name."
     )
   if not reading.faults:
     _say_what_is_pooled(reading)
@@ -310,20 +311,20 @@ def _say_what_is_pooled(reading: _Reading) -> None:
     reading.notes.append(f"The images of each class lie in its subfolder {names.pop()}.")
     return
   sentences = [
-    f"Class {folder.name} pools {scan.counted(len(below), 'subfolder')}"
-    f"{f' in {part}' if part else ''} ({scan.some(below)})."
+    f"Class {folder.name} pools {phrases.counted(len(below), 'subfolder')}"
+    f"{f' in {part}' if part else ''} ({phrases.some(below)})."
     for folder, part, below in pooled.values()
   ]
   more = len(sentences) - _SHOWN
   reading.warnings.append(
     " ".join(sentences[:_SHOWN])
-    + (f" {scan.counted(more, 'more class folder')} likewise." if more > 0 else "")
+    + (f" {phrases.counted(more, 'more class folder')} likewise." if more > 0 else "")
   )
 
 
 def _no_classes(root: pathlib.Path, flat: list[str]) -> str:
   return (
-    f"In {root}, {scan.some(flat) if len(flat) > 2 else ' and '.join(flat)} "
+    f"In {root}, {phrases.some(flat) if len(flat) > 2 else ' and '.join(flat)} "
     f"{'holds' if len(flat) == 1 else 'hold'} images but no class folders: sort the images into "
     f"<class>/<image> folders, or move the folder out if its images have no labels."
   )

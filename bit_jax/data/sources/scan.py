@@ -8,10 +8,10 @@ the first.
 import dataclasses
 import hashlib
 import pathlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-_SHOWN = 5  # names in a message
+from bit_jax.runtime import phrases
 
 
 class Entry(NamedTuple):
@@ -64,7 +64,7 @@ class Scan:
   def missing_with_line(self) -> str:
     """Returns the first of the missing files, and the line of the CSV that names the first."""
     first = "line" if len(self.missing) == 1 else "the first in line"
-    return f"{some(self.missing)} ({first} {self.lines[self.missing[0]]})"
+    return f"{phrases.some(self.missing)} ({first} {self.lines[self.missing[0]]})"
 
 
 def by_digest(paths: Iterable[str], salt: str = "") -> list[int]:
@@ -78,14 +78,3 @@ def by_digest(paths: Iterable[str], salt: str = "") -> list[int]:
     for p in paths
   ]
   return sorted(range(len(digests)), key=digests.__getitem__)
-
-
-def some(names: Sequence[str]) -> str:
-  """Returns the first of the names, comma-separated, and how many more there are."""
-  more = len(names) - _SHOWN
-  return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
-
-
-def counted(n: int, singular: str, plural: str = "") -> str:
-  """Returns e.g. '1 file' or '2 files'; the plural is given where it takes more than an s."""
-  return f"{n:,} {singular if n == 1 else plural or singular + 's'}"

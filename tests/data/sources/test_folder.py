@@ -712,11 +712,6 @@ def test_by_digest_is_an_order_of_its_own_for_each_salt():
   assert first != second
 
 
-def test_names_are_cut_after_five():
-  assert scan.some(list("abcde")) == "a, b, c, d, e"
-  assert scan.some(list("abcdefg")) == "a, b, c, d, e and 2 more"
-
-
 @pytest.mark.parametrize(
   ("path", "name"),
   [

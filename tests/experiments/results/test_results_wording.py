@@ -3,16 +3,8 @@
 import pytest
 import run_folders
 
-from bit_jax.data.sources import scan
 from experiments import reduced
 from experiments.results import intervals, wording
-
-
-@pytest.mark.parametrize(
-  ("count", "said"), [(0, "0 runs"), (1, "1 run"), (2, "2 runs"), (1234, "1,234 runs")]
-)
-def test_numbers(count, said):
-  assert scan.counted(count, "run") == said
 
 
 @pytest.mark.parametrize(
