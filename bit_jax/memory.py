@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from bit_jax import hyperrule
 from bit_jax.models import resnet_v2
-from bit_jax.runtime import commands, errors, numerics
+from bit_jax.runtime import errors, exits, numerics
 from bit_jax.training import memory as step_memory
 
 _FORM = "python -m bit_jax.memory MODEL CROP IMAGES BYTES [float32]"
@@ -81,4 +81,4 @@ def _whole(name: str, text: str, maximum: int) -> int:
 
 
 if __name__ == "__main__":
-  commands.leave(commands.run(main, sys.argv))
+  exits.leave(exits.run(main, sys.argv))

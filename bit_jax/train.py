@@ -15,10 +15,11 @@ from bit_jax.models import resnet_v2
 from bit_jax.runs import description, outcome
 from bit_jax.runtime import (
   allocator,
-  commands,
   compile_cache,
+  config_flags,
   determinism,
   errors,
+  exits,
   numerics,
   platforms,
 )
@@ -48,11 +49,11 @@ def main(argv: Sequence[str]) -> None:
     print(_HELP)
     return
   values = flags.FlagValues()
-  config_flag = commands.define_config(values, argv)
+  config_flag = config_flags.define(values, argv)
   workdir = flags.DEFINE_string("workdir", None, "run folder", flag_values=values)
   dry_run = flags.DEFINE_bool("dry_run", False, "print the rule and stop", flag_values=values)
   distributed = flags.DEFINE_bool("distributed", False, "many processes", flag_values=values)
-  commands.parse(values, argv)
+  config_flags.parse(values, argv)
   if config_flag.value is None:
     raise errors.UserError("Which config? Give one, such as --config=configs/quickstart.py.")
   if workdir.value and workdir.value.startswith("--"):  # the next flag was read as its value
@@ -118,4 +119,4 @@ def _report(folder: str, name: str, result: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-  commands.leave(commands.run(main, sys.argv, needs_reader=False))
+  exits.leave(exits.run(main, sys.argv, needs_reader=False))

@@ -20,7 +20,7 @@ from bit_jax import run_config, weights
 from bit_jax.configs import quickstart
 from bit_jax.data import augmentation, loading
 from bit_jax.models import architectures, resnet_v2
-from bit_jax.runtime import commands, numerics
+from bit_jax.runtime import exits, numerics
 from bit_jax.training import loop
 
 SEEDS = range(3)
@@ -120,4 +120,4 @@ def _logits(model: resnet_v2.ResNetV2, params: Any, images: np.ndarray, config: 
 
 
 if __name__ == "__main__":
-  sys.exit(commands.run(main, sys.argv, needs_reader=False))
+  sys.exit(exits.run(main, sys.argv, needs_reader=False))

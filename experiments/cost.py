@@ -11,7 +11,7 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
-from bit_jax.runtime import commands, errors, paths
+from bit_jax.runtime import errors, exits, paths
 from experiments import cost_check_tables, cost_checks, cost_tables, throughput
 
 _TABLE = pathlib.Path(__file__).with_suffix(".md")
@@ -63,4 +63,4 @@ def _check(known: Sequence[throughput.Measured], paths: Sequence[pathlib.Path]) 
 
 
 if __name__ == "__main__":
-  sys.exit(commands.run(main, sys.argv))
+  sys.exit(exits.run(main, sys.argv))

@@ -17,7 +17,7 @@ import numpy as np
 from bit_jax import weights
 from bit_jax.models import architectures
 from bit_jax.runs import run_folder
-from bit_jax.runtime import commands, errors
+from bit_jax.runtime import errors, exits
 from experiments import evaluation
 
 MODEL = "R14x0.5"
@@ -92,4 +92,4 @@ def _card(
 
 
 if __name__ == "__main__":
-  sys.exit(commands.run(main, sys.argv, needs_reader=False))
+  sys.exit(exits.run(main, sys.argv, needs_reader=False))

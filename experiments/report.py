@@ -6,7 +6,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-from bit_jax.runtime import commands, errors, paths, phrases
+from bit_jax.runtime import errors, exits, paths, phrases
 from experiments.results import collect, fields, pages, sections, table
 
 
@@ -84,4 +84,4 @@ def write(root: pathlib.Path, out: pathlib.Path, given: str) -> collect.Collecti
 
 
 if __name__ == "__main__":
-  sys.exit(commands.run(main, sys.argv, needs_reader=False))
+  sys.exit(exits.run(main, sys.argv, needs_reader=False))

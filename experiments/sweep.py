@@ -7,7 +7,7 @@ import shlex
 import sys
 from collections.abc import Iterator, Sequence
 
-from bit_jax.runtime import arguments, commands, errors, files, paths, phrases, signals
+from bit_jax.runtime import arguments, errors, exits, files, paths, phrases
 from experiments.sweeping import (
   grid,
   local,
@@ -43,7 +43,7 @@ def main(argv: Sequence[str]) -> None:
   if args.dry_run:
     print(table.describe(planned, folder))
     return
-  with _locked(folder) as lock, signals.StopRequest() as stop:
+  with _locked(folder) as lock, exits.StopRequest() as stop:
     if cluster is None:  # whoever held the lock may have submitted some
       slurm_cluster.require_no_jobs(folder / "slurm")
     queue = queueing.Queue(planned, folder)
@@ -128,4 +128,4 @@ def _locked(folder: pathlib.Path) -> Iterator[int]:
 
 
 if __name__ == "__main__":
-  commands.leave(commands.run(main, sys.argv, needs_reader=False))
+  exits.leave(exits.run(main, sys.argv, needs_reader=False))

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 
 from bit_jax import hyperrule, weights
 from bit_jax.models import architectures
-from bit_jax.runtime import commands, errors, numerics, paths
+from bit_jax.runtime import errors, exits, numerics, paths
 from bit_jax.training import parallel
 from bit_jax.weights import fetch
 from experiments import evaluation, released, verification
@@ -139,4 +139,4 @@ def _rows(check: released.Check, options: argparse.Namespace) -> list[verificati
 
 
 if __name__ == "__main__":
-  commands.leave(commands.run(main, sys.argv, needs_reader=False))
+  exits.leave(exits.run(main, sys.argv, needs_reader=False))

@@ -16,7 +16,7 @@ from bit_jax import run_config
 from bit_jax.configs import base, npz
 from bit_jax.data import loading
 from bit_jax.runs import run_folder
-from bit_jax.runtime import commands, errors
+from bit_jax.runtime import config_flags, errors
 from bit_jax.training import loop
 from experiments.results import collect, recipes
 from experiments.sweeping import grid
@@ -78,8 +78,8 @@ def resolved(line):
   """Returns the resolved config of a command line."""
   values = flags.FlagValues()
   argv = ["train", *f"--config=configs/{line}".split()]
-  holder = commands.define_config(values, argv)
-  commands.parse(values, argv)
+  holder = config_flags.define(values, argv)
+  config_flags.parse(values, argv)
   return run_config.resolve(holder.value)[0]
 
 

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from bit_jax.data import datasets, vtab
-from bit_jax.runtime import commands, errors, signals, tensorflow_import
+from bit_jax.runtime import errors, exits, tensorflow_import
 
 _DOCTOR = """\
 Lists data sets: prepared or not, versions, sizes of splits, a hash of the 1000 chosen examples,
@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   """
   args = _parser().parse_args(argv)
   needs_reader = args.command == "check" or not args.download
-  return commands.run(lambda _: _run(args), [], needs_reader=needs_reader)
+  return exits.run(lambda _: _run(args), [], needs_reader=needs_reader)
 
 
 def select(names: Sequence[str]) -> tuple[str, ...]:
@@ -86,7 +86,7 @@ def _run(args: argparse.Namespace) -> int:
   try:
     return _doctor(args) if args.command == "doctor" else _check(args)
   except KeyboardInterrupt:
-    raise signals.Interrupted("interrupted") from None
+    raise exits.Interrupted("interrupted") from None
 
 
 def _doctor(args: argparse.Namespace) -> int:
@@ -110,7 +110,7 @@ def _doctor(args: argparse.Namespace) -> int:
     print(f"\n{len(names) - len(failed)} of {len(names)} sets are prepared.")
   for name, reason in failed.items():
     print(f"failed: {name}: {reason}")
-  return commands.MISTAKE if failed else 0
+  return exits.USER_ERROR if failed else 0
 
 
 def _check(args: argparse.Namespace) -> int:
@@ -122,4 +122,4 @@ def _check(args: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-  commands.leave(main())
+  exits.leave(main())

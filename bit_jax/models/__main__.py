@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 
 from bit_jax.models import architectures
-from bit_jax.runtime import commands, errors
+from bit_jax.runtime import errors, exits
 
 
 def parameter_table() -> str:
@@ -37,4 +37,4 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-  commands.leave(commands.run(main, sys.argv))
+  exits.leave(exits.run(main, sys.argv))

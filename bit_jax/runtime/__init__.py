@@ -1,1 +1,1 @@
-"""The bottom of the house: machine, devices, files, signals, and how commands end."""
+"""The lowest room: machine, devices, files, flags, and how commands end; imports nothing above."""

@@ -16,7 +16,7 @@ from bit_jax import hyperrule, run_config, weights
 from bit_jax.data import datasets, loading, opening, order
 from bit_jax.models import architectures, resnet_v2
 from bit_jax.runs import description, outcome, reporting, run_folder
-from bit_jax.runtime import clock, determinism, errors, numerics, output, platforms, signals
+from bit_jax.runtime import clock, determinism, errors, exits, numerics, output, platforms
 from bit_jax.training import (
   early_stopping,
   feeds,
@@ -207,7 +207,7 @@ def _train(run: _Run) -> dict[str, Any]:
   state = steps.create_state(params, optimizer.sgd(c.momentum, c.momentum_dtype))
   del params  # so that no second copy stays in memory
   with (
-    signals.StopRequest() as stop,
+    exits.StopRequest() as stop,
     resuming.Checkpoints(run.folder / run_folder.CHECKPOINTS) as checkpoints,
   ):
     first, step_clock = checkpoints.latest_step(), clock.StepClock()
@@ -326,9 +326,9 @@ class _Loop:
     self._under_way = 0  # the step that is computed, counted from 1
     self._first_step = pace.FirstStep()
     self._first = 0  # steps done when this part of the run began
-    self._stop: signals.StopRequest | None = None
+    self._stop: exits.StopRequest | None = None
 
-  def run(self, first: int, stop: signals.StopRequest) -> int:
+  def run(self, first: int, stop: exits.StopRequest) -> int:
     """Takes the steps from `first` on, with logs, evaluations and checkpoints on their way.
 
     Returns:
@@ -392,7 +392,7 @@ class _Loop:
   def _part_of_first_step_done(self, done: int, parts: int) -> None:
     # Several processes must stop at the same place, so they stop after the step.
     if self._stop is not None and self._stop.requested and jax.process_count() == 1:
-      raise signals.Interrupted(
+      raise exits.Interrupted(
         f"Stopped in step {self._under_way} of {self._run.config.total_steps}, the first since the "
         f"start: the same command begins there again. Run folder: {self._run.folder}"
       )
@@ -409,7 +409,7 @@ class _Loop:
     if done % c.checkpoint_every == 0 or last or stopping:
       self._save(done)
     if stopping and not last:
-      raise signals.Interrupted(
+      raise exits.Interrupted(
         f"Stopped after step {done} of {c.total_steps}; the same command goes on from there. "
         f"Run folder: {self._run.folder}"
       )
@@ -428,7 +428,7 @@ class _Loop:
       )
     return exhausted
 
-  def _agree_to_stop(self, done: int, stop: signals.StopRequest) -> bool:
+  def _agree_to_stop(self, done: int, stop: exits.StopRequest) -> bool:
     """Returns whether to stop after this step: several processes must all do so at the same one."""
     if jax.process_count() == 1:
       return stop.requested

@@ -5,14 +5,14 @@ import sys
 from collections.abc import Sequence
 
 from bit_jax.models import architectures
-from bit_jax.runtime import commands, errors, signals
+from bit_jax.runtime import errors, exits
 from bit_jax.weights import catalogue, checkpoints, fetch, tables
 
 
 def main(argv: Sequence[str] | None = None) -> int:
   """Runs one command; returns the exit status: 0, 2 after a user's mistake, 130 after Ctrl-C."""
   args = _parser().parse_args(argv)
-  return commands.run(lambda _: _run(args), [], needs_reader=args.command != "download")
+  return exits.run(lambda _: _run(args), [], needs_reader=args.command != "download")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -37,9 +37,9 @@ def _run(args: argparse.Namespace) -> int:
       _run_one(args, name)
     except errors.UserError as e:
       print(f"error: {e}", file=sys.stderr)
-      status = commands.MISTAKE
+      status = exits.USER_ERROR
     except KeyboardInterrupt:
-      raise signals.Interrupted("interrupted") from None
+      raise exits.Interrupted("interrupted") from None
   return status
 
 
@@ -74,4 +74,4 @@ def _verify(name: str) -> None:
 
 
 if __name__ == "__main__":
-  commands.leave(main())
+  exits.leave(main())

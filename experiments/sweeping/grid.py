@@ -23,7 +23,7 @@ from typing import Any
 
 from bit_jax import run_config
 from bit_jax.data import datasets
-from bit_jax.runtime import commands, errors
+from bit_jax.runtime import errors, user_files
 
 _MODEL = "model.npz"
 _FEW_STEPS = 100
@@ -132,18 +132,18 @@ def _yielded(path: str) -> list[Run]:
     raise errors.UserError(
       f"There is no sweep file {path!r}: give its path, such as --config=experiments/fewshot.py."
     )
-  commands.show_neighbours(path)
+  user_files.add_to_import_path(path)
   try:
     get_runs = runpy.run_path(path).get("get_runs")
     if get_runs is None:
       raise errors.UserError("it has no function get_runs() that yields runs.")
     runs: list[Run] = list(get_runs() or ())
   except errors.UserError as e:
-    line = commands.line_in(path, e)
+    line = user_files.line_in(path, e)
     where = "" if line is None else f" (line {line})"
     raise errors.UserError(f"The sweep file {path} can't be used{where}: {e}") from e
   except (Exception, SystemExit) as e:
-    raise commands.failure("sweep file", path, e) from e
+    raise user_files.failure("sweep file", path, e) from e
   for run in runs:
     if not isinstance(run, Run):
       raise errors.UserError(
@@ -170,7 +170,7 @@ def _plan(run: Run, names: dict[int, str], path: str) -> Planned:
   except errors.UserError as e:
     return _mistaken(config, labels, after, str(e))
   except Exception as e:  # of whatever type its fields are; the other runs go on
-    mistake = f"Its config can't be used: {type(e).__name__}: {commands.one_line(e)}."
+    mistake = f"Its config can't be used: {type(e).__name__}: {errors.first_line(e)}."
     return _mistaken(config, labels, after, mistake)
   return Planned(name, resolved, spec, labels, after, None)
 

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 
-from bit_jax.runtime import signals
+from bit_jax.runtime import exits
 from experiments.sweeping import grid, jobs, placement, progress, queueing, worker
 
 _LOOK = 1.0  # seconds between two looks at the progress of runs
@@ -103,7 +103,7 @@ class Pool:
     self._workers: dict[int, _Worker] = {}  # by the number of the place
     self._selector = selectors.DefaultSelector()
 
-  def run(self, stop: signals.StopRequest) -> None:
+  def run(self, stop: exits.StopRequest) -> None:
     """Makes all runs.
 
     Raises:
@@ -113,7 +113,7 @@ class Pool:
       while self._queue.left:
         if stop.requested:
           self._save()
-          raise signals.Interrupted(
+          raise exits.Interrupted(
             f"Stopped with {self._queue.left} of {len(self._queue)} runs to go; the same command "
             f"goes on."
           )

@@ -12,7 +12,7 @@ import dataclasses
 import pathlib
 import time
 
-from bit_jax.runtime import errors, signals
+from bit_jax.runtime import errors, exits
 from experiments import ledger
 from experiments.sweeping import jobs, progress, queueing, slurm_cluster
 
@@ -74,7 +74,7 @@ class Watch:
     self._fruitless: collections.Counter[str] = collections.Counter()
     self._troubles: dict[str, str] = {}  # by program, what it said since it last did as asked
 
-  def run(self, stop: signals.StopRequest) -> None:
+  def run(self, stop: exits.StopRequest) -> None:
     """Makes all runs.
 
     Raises:
@@ -85,7 +85,7 @@ class Watch:
       self._adopt(shown)
       while self._queue.left:
         if stop.requested:
-          raise signals.Interrupted(self._farewell())
+          raise exits.Interrupted(self._farewell())
         self._look(shown)
         self._submit(stop, shown)
         if self._queue.left:
@@ -107,7 +107,7 @@ class Watch:
     if self._jobs:
       shown.say(f"Slurm's queue has {len(self._jobs)} of them already: {self._numbers()}.")
 
-  def _submit(self, stop: signals.StopRequest, shown: progress.Progress) -> None:
+  def _submit(self, stop: exits.StopRequest, shown: progress.Progress) -> None:
     """Submits the runs that can be made."""
     while not stop.requested and (self._most is None or len(self._jobs) < self._most):
       one = self._queue.take()
@@ -218,7 +218,7 @@ class Watch:
     return " ".join(sorted((watched.number for watched in self._jobs.values()), key=int))
 
 
-def _wait(stop: signals.StopRequest) -> None:
+def _wait(stop: exits.StopRequest) -> None:
   """Waits until it is time to look again, or to stop."""
   end = time.monotonic() + _LOOK
   while not stop.requested and (rest := end - time.monotonic()) > 0:

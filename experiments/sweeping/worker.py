@@ -22,7 +22,7 @@ from typing import IO
 
 import ml_collections
 
-from bit_jax.runtime import allocator, compile_cache, errors, output, signals
+from bit_jax.runtime import allocator, compile_cache, errors, exits, output
 from bit_jax.training import loop
 from experiments import ledger
 
@@ -54,7 +54,7 @@ def perform(job: Job) -> ledger.Outcome:
   outcome: ledger.Outcome = "finished"
   try:
     loop.train_and_evaluate(_config(job.config), job.folder, job.weights)
-  except (signals.Interrupted, KeyboardInterrupt) as e:
+  except (exits.Interrupted, KeyboardInterrupt) as e:
     print(e, flush=True)
     outcome = "interrupted"
   except errors.UserError as e:
@@ -84,7 +84,7 @@ def main() -> None:
   signal.signal(signal.SIGTERM, stop_at_once)  # until the trainer listens
   with (
     output.surviving("stdout", "stderr"),  # a log that can't be written ends no run
-    contextlib.suppress(signals.Interrupted),  # between two runs: there is nothing to save
+    contextlib.suppress(exits.Interrupted),  # between two runs: there is nothing to save
   ):
     _make_all(replies)
 
@@ -98,7 +98,7 @@ def _make_all(replies: IO[str]) -> None:
       return
     outcome: ledger.Outcome = "interrupted"
     # Where it is asked to stop as the run begins or ends, that is no error.
-    with contextlib.suppress(signals.Interrupted), output_into(pathlib.Path(job.folder)):
+    with contextlib.suppress(exits.Interrupted), output_into(pathlib.Path(job.folder)):
       outcome = perform(job)
     at_work.clear()
     with contextlib.suppress(BrokenPipeError):  # whoever gave the job is gone
@@ -114,7 +114,7 @@ def _config(fields: dict) -> ml_collections.ConfigDict:
 
 def stop_at_once(number: int, frame: FrameType | None) -> None:
   """Handles SIGTERM where the trainer doesn't listen: there is nothing to be saved."""
-  raise signals.Interrupted("Stopped before the first step.")
+  raise exits.Interrupted("Stopped before the first step.")
 
 
 def _jobs(lines: IO[str], at_work: threading.Event, ended: threading.Event) -> Iterator[Job]:

@@ -10,7 +10,7 @@ from bit_jax import hyperrule, run_config
 from bit_jax.configs import base
 from bit_jax.data import datasets, vtab
 from bit_jax.models import architectures
-from bit_jax.runtime import commands, errors
+from bit_jax.runtime import config_flags, errors
 from bit_jax.training import optimizer
 
 FOLDER = pathlib.Path(base.__file__).parent
@@ -47,8 +47,8 @@ PLACEHOLDERS = {
 def read(file, *overrides):
   values = flags.FlagValues()
   argv = ["train", f"--config={FOLDER}/{file}", *overrides]
-  holder = commands.define_config(values, argv)
-  commands.parse(values, argv)
+  holder = config_flags.define(values, argv)
+  config_flags.parse(values, argv)
   return holder.value
 
 

@@ -3,14 +3,14 @@
 import run_folders
 import running
 
-from bit_jax.runtime import commands
+from bit_jax.runtime import exits
 from experiments import cost, cost_check_tables, cost_checks, cost_tables, throughput
 
 
 def test_the_committed_tables_are_those_that_would_be_written(tmp_path, monkeypatch, capsys):
   committed = cost._TABLE.read_text(encoding="utf-8")
   monkeypatch.setattr(cost, "_TABLE", tmp_path / "cost.md")
-  assert commands.run(cost.main, ["cost"]) == 0
+  assert exits.run(cost.main, ["cost"]) == 0
   written = (tmp_path / "cost.md").read_text(encoding="utf-8")
   assert written == committed, "python -m experiments.cost writes it anew"
   assert capsys.readouterr().out == committed
@@ -20,7 +20,7 @@ def test_checks_are_printed_and_what_holds_no_run_is_named(tmp_path, capsys):
   run_folders.write(tmp_path / "run", run_folders.reduced(), 0.5, sweep="mine")
   (tmp_path / "empty").mkdir()
   folders = [str(tmp_path / name) for name in ("empty", "run", "nowhere")]
-  assert commands.run(cost.main, ["cost", "--check", *folders]) == 0
+  assert exits.run(cost.main, ["cost", "--check", *folders]) == 0
   header, _, row, _, total, *left_out = capsys.readouterr().out.splitlines()
   assert header.startswith("| run | network, pixels, batch |")
   assert row.startswith("| run | R14x0.5 48 px batch 64 | ")
@@ -32,7 +32,7 @@ def test_checks_are_printed_and_what_holds_no_run_is_named(tmp_path, capsys):
 
 
 def test_folders_without_a_run(tmp_path, capsys):
-  assert commands.run(cost.main, ["cost", "--check", str(tmp_path)]) == commands.MISTAKE
+  assert exits.run(cost.main, ["cost", "--check", str(tmp_path)]) == exits.USER_ERROR
   printed = capsys.readouterr()
   assert printed.out == f"Left out: {tmp_path}: holds no run\n"
   assert printed.err == "error: There is no finished run in what --check names.\n"

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
 from bit_jax.data import vtab
-from bit_jax.runtime import commands, errors
+from bit_jax.runtime import errors, exits
 from experiments import reduced, report
 
 
@@ -269,7 +269,7 @@ def test_runs_in_folders_whose_names_look_alike_are_all_shown(tmp_path, without_
 )
 def test_mistakes_end_in_a_sentence(tmp_path, monkeypatch, capsys, arguments, said):
   monkeypatch.chdir(tmp_path)
-  assert commands.run(report.main, ["report", *arguments]) == commands.MISTAKE
+  assert exits.run(report.main, ["report", *arguments]) == exits.USER_ERROR
   error = capsys.readouterr().err
   assert said in error
   assert error.count("\n") == 1

@@ -17,7 +17,7 @@ import pytest
 import running
 
 from bit_jax import run_config
-from bit_jax.runtime import commands
+from bit_jax.runtime import exits
 from experiments import ledger, sweep
 from experiments.sweeping import queueing
 
@@ -89,7 +89,7 @@ def until(process, condition, seconds=200):
 )
 def test_mistakes_end_in_a_sentence(argv, facts, capsys, monkeypatch):
   monkeypatch.chdir(running.ROOT)
-  assert commands.run(sweep.main, ["sweep", *argv]) == commands.MISTAKE
+  assert exits.run(sweep.main, ["sweep", *argv]) == exits.USER_ERROR
   error = capsys.readouterr().err
   assert error.count("\n") == 1
   for fact in facts:
@@ -103,7 +103,7 @@ def test_a_dry_run_lists_the_runs_and_makes_nothing(file, tmp_path, capsys):
       yield grid.Run(running.config(dtype="floaty"))
   """)
   out = tmp_path / "out"
-  assert commands.run(sweep.main, ["sweep", f"--config={path}", f"--out={out}", "--dry_run"]) == 0
+  assert exits.run(sweep.main, ["sweep", f"--config={path}", f"--out={out}", "--dry_run"]) == 0
   text = capsys.readouterr().out
   assert "quickstart-R14x0.5-3shot-s0-" in text
   assert "can't be made: dtype='floaty' is not known" in text
@@ -121,7 +121,7 @@ def test_a_sweep_begins_on_a_file_system_without_locks(file, tmp_path, monkeypat
       yield grid.Run(running.config(dtype="floaty"))
   """)
   out = tmp_path / "out"
-  assert commands.run(sweep.main, ["sweep", f"--config={path}", f"--out={out}"]) == 2
+  assert exits.run(sweep.main, ["sweep", f"--config={path}", f"--out={out}"]) == 2
   error = capsys.readouterr().err
   assert f"The file system of {out} has no file locks (Function not implemented)" in error
   assert "1 of 1 runs failed" in error
@@ -146,7 +146,7 @@ def test_a_poisoned_run_is_on_record_and_the_others_are_made_once(file, tmp_path
   """)
   out = tmp_path / "out"
   status, text, error = running.finish(start(tmp_path_factory, path, out))
-  assert status == commands.MISTAKE
+  assert status == exits.USER_ERROR
   assert "error: 2 of 4 runs failed, 2 finished" in error
   assert "The loss is not finite" in error
   assert "[4/4]" in text
@@ -163,7 +163,7 @@ def test_a_poisoned_run_is_on_record_and_the_others_are_made_once(file, tmp_path
 
   written = {name: (out / name / "result.json").stat().st_mtime_ns for name in results}
   status, text, _ = running.finish(start(tmp_path_factory, path, out))
-  assert status == commands.MISTAKE
+  assert status == exits.USER_ERROR
   assert "4 runs in" in text
   assert ", 2 finished." in text
   for name, when in written.items():
@@ -203,7 +203,7 @@ def test_what_was_stopped_killed_or_moved_goes_on_and_comes_to_the_same(
   process = begun(1)
   process.send_signal(signal.SIGINT)
   status, _, error = running.finish(process)
-  assert status == commands.INTERRUPTED
+  assert status == exits.INTERRUPTED
   assert "Stopped with 1 of 2 runs to go; the same command goes on." in error
   elsewhere.parent.mkdir()
   out = out.rename(elsewhere)
@@ -213,7 +213,7 @@ def test_what_was_stopped_killed_or_moved_goes_on_and_comes_to_the_same(
   process = begun(3)
   os.kill(worker_of(process), signal.SIGKILL)  # as the system does where memory is short
   status, _, error = running.finish(process)
-  assert status == commands.MISTAKE
+  assert status == exits.USER_ERROR
   assert "error: 1 of 2 runs failed, 1 finished" in error
   assert "killed, most likely for want of memory" in error
   status, text, error = running.finish(start(tmp_path_factory, path, out))

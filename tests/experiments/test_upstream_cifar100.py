@@ -6,7 +6,7 @@ import pytest
 import running
 
 from bit_jax import hyperrule
-from bit_jax.runtime import commands
+from bit_jax.runtime import exits
 from experiments import sweep, upstream_cifar100
 from experiments.sweeping import grid
 
@@ -63,7 +63,7 @@ def test_half_of_it_starts_from_the_pretraining(planned):
 
 def test_what_it_takes_is_what_it_says(capsys, tmp_path):
   argv = ["sweep", f"--config={FILE}", f"--out={tmp_path / 'out'}", "--dry_run"]
-  assert commands.run(sweep.main, argv) == 0
+  assert exits.run(sweep.main, argv) == 0
   lines = capsys.readouterr().out.splitlines()
   assert "13 runs: 17,299,968 images, 139.02 PFLOP, 3.68 GB of disk." in lines
   says = " ".join(upstream_cifar100.__doc__.split())

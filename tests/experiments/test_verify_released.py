@@ -14,13 +14,13 @@ from bit_jax import weights
 from bit_jax.data import augmentation
 from bit_jax.data.sources import arrays
 from bit_jax.models import architectures, resnet_v2
-from bit_jax.runtime import cache, commands
+from bit_jax.runtime import cache, exits
 from bit_jax.weights import catalogue
 from experiments import evaluation, verify_released
 
 
 def run(*arguments):
-  return commands.run(verify_released.main, ["verify_released", *map(str, arguments)])
+  return exits.run(verify_released.main, ["verify_released", *map(str, arguments)])
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -71,7 +71,7 @@ def test_a_file_of_ones_own_against_its_card(own, accuracy, tmp_path, capsys):
   assert row["source"] == "model card own.md"
 
   write_card(own, accuracy + 0.2)
-  assert run(f"--weights={own}") == commands.MISTAKE
+  assert run(f"--weights={own}") == exits.USER_ERROR
   printed = capsys.readouterr()
   assert "-0.20 !" in printed.out
   assert "1 figures are off by more than 0.1 points and their rounding: own." in printed.err
@@ -79,7 +79,7 @@ def test_a_file_of_ones_own_against_its_card(own, accuracy, tmp_path, capsys):
 
 def test_what_is_missing_is_told_exactly(tmp_path, capsys):
   out = tmp_path / "rows.json"
-  assert run("BiT-M-R50x1-CIFAR10", f"--out={out}") == commands.MISTAKE
+  assert run("BiT-M-R50x1-CIFAR10", f"--out={out}") == exits.USER_ERROR
   printed = capsys.readouterr()
   told, base, rest, empty, header, line, *others = printed.out.splitlines()
   assert told == (
@@ -101,7 +101,7 @@ def test_what_is_missing_is_told_exactly(tmp_path, capsys):
 
 def test_a_missing_file_is_one_short_line_however_often_it_would_be_evaluated(tmp_path, capsys):
   out = tmp_path / "rows.json"
-  assert run("BiT-M-R152x4-run*-smallnorb-*", "run0-dtd", f"--out={out}") == commands.MISTAKE
+  assert run("BiT-M-R152x4-run*-smallnorb-*", "run0-dtd", f"--out={out}") == exits.USER_ERROR
   lines = [line for line in capsys.readouterr().out.splitlines() if "missing: " in line]
   assert len(lines) == len({line.split()[0] for line in lines}) == 3 * 2 + 5
   assert all(len(line) <= 100 for line in lines)
@@ -110,7 +110,7 @@ def test_a_missing_file_is_one_short_line_however_often_it_would_be_evaluated(tm
 
 
 def test_where_all_is_at_hand_nothing_is_said_of_what_is_missing(tmp_path, capsys):
-  assert run("R14x0.5-CIFAR100", f"--data_dir={tmp_path}") == commands.MISTAKE
+  assert run("R14x0.5-CIFAR100", f"--data_dir={tmp_path}") == exits.USER_ERROR
   assert capsys.readouterr().out.startswith("checkpoint  ")
 
 
@@ -118,7 +118,7 @@ def test_missing_data_are_told_and_the_others_evaluated(own, tmp_path, monkeypat
   monkeypatch.setattr(
     verify_released.released, "names", lambda: ["R14x0.5-CIFAR100", "BiT-M-R50x1-CIFAR10"]
   )
-  assert run(f"--data_dir={tmp_path}", f"--out={tmp_path / 'rows.csv'}") == commands.MISTAKE
+  assert run(f"--data_dir={tmp_path}", f"--out={tmp_path / 'rows.csv'}") == exits.USER_ERROR
   first, second, empty, reason = capsys.readouterr().out.splitlines()[-4:]
   assert first.split()[-3:] == ["not", "evaluated", "[1]"]
   assert second.endswith("missing: BiT-M-R50x1-CIFAR10.npz")
@@ -172,7 +172,7 @@ def test_patterns_choose_names(patterns, names, monkeypatch, capsys):
   ],
 )
 def test_mistakes_are_told(arguments, said, capsys):
-  assert run(*arguments) == commands.MISTAKE
+  assert run(*arguments) == exits.USER_ERROR
   printed = capsys.readouterr()
   assert said in printed.err
   assert printed.out == ""
@@ -180,14 +180,14 @@ def test_mistakes_are_told(arguments, said, capsys):
 
 def test_a_damaged_file_stops_no_other(own, tmp_path, capsys):
   own.write_bytes(own.read_bytes()[:1000])
-  assert run(f"--weights={own}", "--dataset=digits", "--size=16") == commands.MISTAKE
+  assert run(f"--weights={own}", "--dataset=digits", "--size=16") == exits.USER_ERROR
   assert "not evaluated [1]" in (out := capsys.readouterr().out)
   assert "truncated" in out
 
 
 def test_a_head_of_another_size(own, capsys):
   weights_of_ten = f"--weights={own}"
-  assert run(weights_of_ten, "--dataset=cifar100", "--data_dir=/nowhere") == commands.MISTAKE
+  assert run(weights_of_ten, "--dataset=cifar100", "--data_dir=/nowhere") == exits.USER_ERROR
   assert "is not prepared" in capsys.readouterr().out
 
 
@@ -205,7 +205,7 @@ def test_ctrl_c_keeps_what_is_done(own, tmp_path, monkeypatch, capsys):
 
   monkeypatch.setattr(evaluation, "evaluate", evaluate)
   out = tmp_path / "rows.json"
-  assert run(f"--out={out}") == commands.INTERRUPTED
+  assert run(f"--out={out}") == exits.INTERRUPTED
   assert [row["measured"] for row in json.loads(out.read_text())] == [25.0]
   assert "25.00 %" in capsys.readouterr().out
 

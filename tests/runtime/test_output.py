@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from bit_jax.runtime import commands, errors, output
+from bit_jax.runtime import errors, exits, output
 
 
 @contextlib.contextmanager
@@ -34,7 +34,7 @@ def test_what_writes_files_goes_on_without_a_reader(monkeypatch):
   with without_reader() as out, without_reader() as err:
     monkeypatch.setattr(sys, "stdout", out)
     monkeypatch.setattr(sys, "stderr", err)
-    assert commands.run(main, [], needs_reader=False) == 0
+    assert exits.run(main, [], needs_reader=False) == 0
     assert (sys.stdout, sys.stderr, done) == (out, err, [True])
     monkeypatch.undo()
 
@@ -48,7 +48,7 @@ def test_what_is_read_ends_quietly_without_a_reader(monkeypatch, capfd):
 
   with without_reader() as out:
     monkeypatch.setattr(sys, "stdout", out)
-    assert commands.run(main, []) == 0
+    assert exits.run(main, []) == 0
     monkeypatch.undo()
   assert done == []
   assert capfd.readouterr() == ("", "")
@@ -85,7 +85,7 @@ def test_a_mistake_has_its_status_without_anybody_to_read_of_it(monkeypatch):
 
   with without_reader() as err:
     monkeypatch.setattr(sys, "stderr", err)
-    assert commands.run(main, []) == commands.MISTAKE
+    assert exits.run(main, []) == exits.USER_ERROR
     monkeypatch.undo()
 
 
@@ -98,7 +98,7 @@ def test_what_an_encoding_lacks_is_escaped(monkeypatch, encoding):
     raw = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding=encoding, errors="strict"))
     if of_a_command:
-      assert commands.run(lambda argv: print(printed, end=""), []) == 0
+      assert exits.run(lambda argv: print(printed, end=""), []) == 0
     else:
       with output.surviving("stdout"):
         print(printed, end="")
@@ -107,11 +107,11 @@ def test_what_an_encoding_lacks_is_escaped(monkeypatch, encoding):
 
 def test_closed_streams_end_no_command(tmp_path):
   code = (
-    "import os, sys; from bit_jax.runtime import commands, output\n"
+    "import os, sys; from bit_jax.runtime import exits\n"
     "def main(argv):\n"
     "  print('lost'); print('lost', file=sys.stderr)\n"
     "  with open(argv[1], 'w') as file: os.write(1, b'lost'); file.write(str(file.fileno() > 2))\n"
-    "commands.leave(commands.run(main, sys.argv, needs_reader=False))"
+    "exits.leave(exits.run(main, sys.argv, needs_reader=False))"
   )
   script = f'"{sys.executable}" -c "$0" "$1" <&- >&- 2>&-'
   done = subprocess.run(["sh", "-c", script, code, str(tmp_path / "file")], timeout=60)

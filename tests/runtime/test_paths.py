@@ -13,7 +13,7 @@ from bit_jax import weights
 from bit_jax.data import __main__ as data_main
 from bit_jax.data.sources import arrays, folder
 from bit_jax.runs import run_folder
-from bit_jax.runtime import commands, errors, paths
+from bit_jax.runtime import errors, exits, paths
 from experiments import report, sweep
 
 NOBODY = "no-such-user"
@@ -79,8 +79,8 @@ def test_a_path_of_nobody_is_refused(use, tmp_path, monkeypatch):
 def test_an_argument_that_names_nobody_is_a_mistake(main, arguments, tmp_path, capsys, monkeypatch):
   monkeypatch.chdir(running.ROOT)
   argv = [a.replace("{tmp}", str(tmp_path)) for a in arguments]
-  status = main(argv) if main is data_main.main else commands.run(main, ["command", *argv])
-  assert status == commands.MISTAKE
+  status = main(argv) if main is data_main.main else exits.run(main, ["command", *argv])
+  assert status == exits.USER_ERROR
   (line,) = capsys.readouterr().err.splitlines()
   assert f"there is no user '{NOBODY}' with a home folder" in line
   assert not (running.ROOT / f"~{NOBODY}").exists()

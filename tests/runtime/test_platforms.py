@@ -11,14 +11,14 @@ ASKED = """
 import io, json, sys
 import jax
 from jax.extend import backend
-from bit_jax.runtime import commands, platforms
+from bit_jax.runtime import exits, platforms
 
 said = {}
 for name in sys.argv[1].split():
   setting, _, value = name.partition("=")
   jax.config.update(setting, value)
   sys.stderr = io.StringIO()
-  status = commands.run(lambda _: print(jax.numpy.zeros(1).device.platform, file=sys.stderr), [])
+  status = exits.run(lambda _: print(jax.numpy.zeros(1).device.platform, file=sys.stderr), [])
   said[name] = status, sys.stderr.getvalue()
   jax.config.update(setting, None)
   backend.clear_backends()

@@ -19,7 +19,7 @@ from bit_jax.data import augmentation, datasets, fewshot, loading, opening, orde
 from bit_jax.data.sources import arrays
 from bit_jax.models import architectures, resnet_v2
 from bit_jax.runs import classwise, pictures, reporting, run_folder
-from bit_jax.runtime import errors, numerics, signals
+from bit_jax.runtime import errors, exits, numerics
 from bit_jax.training import loop, optimizer, parallel, planning, resuming, steps
 from bit_jax.weights import download
 
@@ -230,8 +230,8 @@ def interrupted(step, folder, *arguments, asked_within=0, **changes):
   total_steps = {**running.FIELDS, **changes}["total_steps"]
   said = f"Stopped after step {step} of {total_steps}; the same command goes on from there"
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(signals, "StopRequest", lambda: StopAfter(asked_within + step))
-    with pytest.raises(signals.Interrupted, match=said):
+    patch.setattr(exits, "StopRequest", lambda: StopAfter(asked_within + step))
+    with pytest.raises(exits.Interrupted, match=said):
       running.train(folder, *arguments, **changes)
 
 
@@ -684,8 +684,8 @@ def little_memory(monkeypatch):
 @pytest.mark.usefixtures("no_pictures", "little_memory")
 def test_a_run_of_what_does_not_fit_at_once_is_the_same(finished, tmp_path, capsys):
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(signals, "StopRequest", lambda: StopAfter(1))
-    with pytest.raises(signals.Interrupted, match="Stopped in step 1 of 6, the first since"):
+    patch.setattr(exits, "StopRequest", lambda: StopAfter(1))
+    with pytest.raises(exits.Interrupted, match="Stopped in step 1 of 6, the first since"):
       running.train(tmp_path)
   interrupted(2, tmp_path, asked_within=1)
   said = "Micro-batches of 2 images: 4 would need 0.0012 GB of the 0.000996 GB available."

@@ -18,7 +18,7 @@ import running
 import submitit  # here, since it sets up logging: within a test, that closes what pytest captures
 
 from bit_jax import run_config
-from bit_jax.runtime import commands, errors, signals
+from bit_jax.runtime import errors, exits
 from bit_jax.training import loop
 from experiments import ledger, sweep
 from experiments.sweeping import (
@@ -133,7 +133,7 @@ class Sweep:
   """A sweep whose jobs do what a story tells."""
 
   def __init__(self, out, monkeypatch):
-    self.out, self.stop, self._monkeypatch = out, signals.StopRequest(), monkeypatch
+    self.out, self.stop, self._monkeypatch = out, exits.StopRequest(), monkeypatch
     self.queue = None
 
   def watch(self, *runs, story, most=None, options=""):
@@ -391,7 +391,7 @@ def test_jobs_of_an_earlier_sweep_are_watched_and_not_submitted_again(stub, mine
     mine.stop.requested = True
     yield
 
-  with pytest.raises(signals.Interrupted) as stopped:
+  with pytest.raises(exits.Interrupted) as stopped:
     mine.watch(*runs, story=first, most=2)
   assert "3 of 4 runs to go, of which 2 stay in Slurm's queue" in str(stopped.value)
   assert str(stopped.value).endswith("scancel 2 3")
@@ -641,7 +641,7 @@ def test_every_option_is_one_of_submitit(stub, tmp_path):
   ],
 )
 def test_mistakes_end_in_a_sentence(stub, tmp_path, flags, facts, capsys):
-  assert command(tmp_path, *flags) == commands.MISTAKE
+  assert command(tmp_path, *flags) == exits.USER_ERROR
   error = capsys.readouterr().err
   assert error.count("\n") == 1
   for fact in facts:
@@ -653,7 +653,7 @@ def test_mistakes_end_in_a_sentence(stub, tmp_path, flags, facts, capsys):
 def test_without_slurm_a_sentence_says_where_to_go(stub, tmp_path, program, monkeypatch, capsys):
   (tmp_path / "bin" / program).unlink()
   monkeypatch.setenv("PATH", str(tmp_path / "bin"))
-  assert command(tmp_path, "--executor=slurm") == commands.MISTAKE
+  assert command(tmp_path, "--executor=slurm") == exits.USER_ERROR
   assert f"needs {program}, which isn't on this machine's PATH" in capsys.readouterr().err
 
 
@@ -662,7 +662,7 @@ def test_without_submitit_a_sentence_says_what_to_install(stub, tmp_path, monkey
   monkeypatch.setattr(
     slurm_cluster.importlib.util, "find_spec", lambda n: None if n == "submitit" else find(n)
   )
-  assert command(tmp_path, "--executor=slurm") == commands.MISTAKE
+  assert command(tmp_path, "--executor=slurm") == exits.USER_ERROR
   assert "pip install submitit" in capsys.readouterr().err
 
 
@@ -671,12 +671,12 @@ def test_runs_are_not_made_here_while_slurm_has_them(stub, mine, tmp_path, capsy
     mine.stop.requested = True
     yield
 
-  with pytest.raises(signals.Interrupted):
+  with pytest.raises(exits.Interrupted):
     mine.watch(planned("a"), story=story)
-  assert command(tmp_path) == commands.MISTAKE
+  assert command(tmp_path) == exits.USER_ERROR
   assert "go on with --executor=slurm, or cancel them first: scancel 1" in capsys.readouterr().err
   (stub.folder / "silent").touch()  # then nobody knows
-  assert command(tmp_path) == commands.MISTAKE
+  assert command(tmp_path) == exits.USER_ERROR
   assert "Slurm's queue can't be read: squeue says: no controller." in capsys.readouterr().err
   slurm_cluster.require_no_jobs(tmp_path / "other" / "slurm")  # which has never had any
   (stub.folder / "silent").unlink()
@@ -694,7 +694,7 @@ def test_whether_slurm_has_runs_is_asked_once_no_other_sweep_is_at_work(
     yield 0
 
   monkeypatch.setattr(sweep, "_locked", locked)
-  assert command(tmp_path) == commands.MISTAKE
+  assert command(tmp_path) == exits.USER_ERROR
   assert "cancel them first: scancel 1" in capsys.readouterr().err
 
 
@@ -702,11 +702,11 @@ def test_whether_slurm_has_runs_is_asked_once_no_other_sweep_is_at_work(
 @pytest.mark.parametrize("listening", [False, True])
 def test_slurm_asks_a_job_to_stop(tmp_path, number, listening, monkeypatch):
   def train_and_evaluate(config, workdir, weights_at):
-    with signals.StopRequest() if listening else contextlib.nullcontext() as stop:
+    with exits.StopRequest() if listening else contextlib.nullcontext() as stop:
       signal.raise_signal(number)
       assert listening, "It was to end at once."
       assert stop.requested
-      raise signals.Interrupted("Stopped after step 1 of 2.")
+      raise exits.Interrupted("Stopped after step 1 of 2.")
 
   monkeypatch.setattr(loop, "train_and_evaluate", train_and_evaluate)
   monkeypatch.setattr(worker, "prepare", lambda: None)
@@ -728,7 +728,7 @@ def command(tmp_path, *flags):
   path = tmp_path / "mine.py"
   body = "import running\nfrom experiments.sweeping import grid\n"
   path.write_text(body + "def get_runs():\n  yield grid.Run(running.config())\n")
-  return commands.run(sweep.main, ["sweep", f"--config={path}", f"--out={tmp_path}/out", *flags])
+  return exits.run(sweep.main, ["sweep", f"--config={path}", f"--out={tmp_path}/out", *flags])
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ import pytest
 import running
 
 from bit_jax import run_config
-from bit_jax.runtime import errors, signals
+from bit_jax.runtime import errors, exits
 from bit_jax.training import loop
 from experiments import ledger
 from experiments.sweeping import worker
@@ -66,7 +66,7 @@ def test_whatever_goes_wrong_in_a_run_is_noted_with_its_traceback(tmp_path, monk
 
 
 def test_a_stopped_run_has_no_error(tmp_path, monkeypatch):
-  raising(monkeypatch, signals.Interrupted("Stopped after step 3."))
+  raising(monkeypatch, exits.Interrupted("Stopped after step 3."))
   assert worker.perform(job(tmp_path)) == "interrupted"
   assert ledger.failure(tmp_path) is None
   assert outcomes(tmp_path) == ["interrupted"]
