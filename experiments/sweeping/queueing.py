@@ -4,7 +4,8 @@ import pathlib
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from experiments import footprint, ledger
+from experiments import ledger
+from experiments.cost import footprint
 from experiments.sweeping import grid
 
 

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 from bit_jax import run_config
 from bit_jax.data import datasets
 from bit_jax.runtime import phrases
-from experiments import footprint, ledger
+from experiments import ledger
+from experiments.cost import footprint
 from experiments.sweeping import grid, needs
 
 _HEADER = (

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from bit_jax import run_config
 from bit_jax.configs import quickstart
-from experiments import footprint, ledger
+from experiments import ledger
+from experiments.cost import footprint
 from experiments.sweeping import grid, progress, queueing, table
 
 

@@ -1,4 +1,4 @@
-"""Tests of experiments.footprint."""
+"""Tests of experiments.cost.footprint."""
 
 import dataclasses
 
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from bit_jax import run_config
 from bit_jax.configs import cifar10
 from bit_jax.models import architectures
-from experiments import footprint
+from experiments.cost import footprint
 
 
 def test_flops_of_a_run_are_those_of_its_images():

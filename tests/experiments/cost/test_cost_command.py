@@ -1,10 +1,11 @@
-"""Tests of experiments.cost."""
+"""Tests of experiments.cost as a command."""
 
 import run_folders
 import running
 
 from bit_jax.runtime import exits
-from experiments import cost, cost_check_tables, cost_checks, cost_tables, throughput
+from experiments.cost import __main__ as cost
+from experiments.cost import checks, tables, throughput
 
 
 def test_the_committed_tables_are_those_that_would_be_written(tmp_path, monkeypatch, capsys):
@@ -22,8 +23,8 @@ def test_checks_are_printed_and_what_holds_no_run_is_named(tmp_path, capsys):
   folders = [str(tmp_path / name) for name in ("empty", "run", "nowhere")]
   assert exits.run(cost.main, ["cost", "--check", *folders]) == 0
   header, _, row, _, total, *left_out = capsys.readouterr().out.splitlines()
-  assert header.startswith("| run | network, pixels, batch |")
-  assert row.startswith("| run | R14x0.5 48 px batch 64 | ")
+  assert header.startswith("| run | machine | network, pixels, batch | steps |")
+  assert row.startswith("| run | Linux x86_64, 2 cores | R14x0.5 48 px batch 64 | ")
   assert total.startswith("The run of which both times are known, in all: ")
   assert left_out == [
     f"Left out: {tmp_path / 'empty'}: holds no run",
@@ -35,12 +36,12 @@ def test_folders_without_a_run(tmp_path, capsys):
   assert exits.run(cost.main, ["cost", "--check", str(tmp_path)]) == exits.USER_ERROR
   printed = capsys.readouterr()
   assert printed.out == f"Left out: {tmp_path}: holds no run\n"
-  assert printed.err == "error: There is no finished run in what --check names.\n"
+  assert "--check found no finished run" in printed.err
 
 
 def test_the_readme_has_what_would_be_printed():
   known = throughput.measurements()
-  table = "\n".join(cost_tables.summary(known))
+  table = "\n".join(tables.summary(known))
   readme = (running.ROOT / "README.md").read_text(encoding="utf-8")
   assert f"\n\n{table}\n\n" in readme
-  assert f"\n> {cost_check_tables.in_all(cost_checks.committed(known))}\n" in readme
+  assert f"\n> {checks.total_time(checks.committed(known))}\n" in readme

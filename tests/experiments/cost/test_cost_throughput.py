@@ -1,4 +1,4 @@
-"""Tests of experiments.throughput."""
+"""Tests of experiments.cost.throughput."""
 
 import json
 from dataclasses import replace
@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from bit_jax.models import architectures
-from experiments import throughput
 from experiments.benchmarks import roofline
+from experiments.cost import throughput
 
 KNOWN = [
   throughput.Measured("R50x1", 128, 16, 8.0),
@@ -104,16 +104,16 @@ def test_what_was_measured_on_cards(tmp_path):
     throughput.Measured("R50x1", 128, 512, 5000.0, card) for card in ("H200", "A100", "L4")
   ]
   assert throughput.measured_cards(known) == ["A100", "H200", "L4"]
-  assert throughput.on_cpu(known, "R50x1", 128) is None
+  assert throughput.predict(known, throughput.CPU, "R50x1", 128, 8) is None
 
 
 def test_what_was_measured_is_taken_as_it_is():
-  found = throughput.on_cpu(KNOWN, "R50x1", 128)
+  found = throughput.predict(KNOWN, throughput.CPU, "R50x1", 128, 8)
   assert (found.rate, found.measured, found.bound) == (pytest.approx(7.5), True, False)
 
 
 def test_another_size_goes_by_its_operations():
-  found = throughput.on_cpu(KNOWN, "R50x1", 384)  # 480 is nearer than 128
+  found = throughput.predict(KNOWN, throughput.CPU, "R50x1", 384, 8)  # 480 is nearer than 128
   ratio = throughput.training_flops("R50x1", 480) / throughput.training_flops("R50x1", 384)
   assert found.rate == pytest.approx(0.5 * ratio)
   assert (found.measured, found.basis) == (False, "FLOP/s of R50x1 at 480 pixels")
@@ -132,43 +132,43 @@ def test_another_size_goes_by_its_operations():
 def test_another_network_goes_by_the_one_most_like_it(architecture, like):
   known = [throughput.Measured("R50x1", 128, 8, 8.0), throughput.Measured("R101x3", 480, 8, 0.5)]
   (m,) = [m for m in known if m.architecture == like]
-  found = throughput.on_cpu(known, architecture, 128)
+  found = throughput.predict(known, throughput.CPU, architecture, 128, 8)
   flops = [throughput.training_flops(*case) for case in ((like, m.size), (architecture, 128))]
   assert found.rate == pytest.approx(m.rate * flops[0] / flops[1])
   assert found.basis == f"FLOP/s of {like} at {m.size} pixels"
 
 
 def test_nothing_is_known_where_nothing_was_measured():
-  assert throughput.on_cpu([], "R50x1", 128) is None
-  assert throughput.on_cpu(CARDS, "R50x1", 128) is None
-  assert throughput.on_card(KNOWN, "L4", "R50x1", 128, 512) is None
+  assert throughput.predict([], throughput.CPU, "R50x1", 128, 8) is None
+  assert throughput.predict(CARDS, throughput.CPU, "R50x1", 128, 8) is None
+  assert throughput.predict(KNOWN, "L4", "R50x1", 128, 512) is None
 
 
 def test_a_card_of_which_nothing_was_measured_has_its_roofline():
-  found = throughput.on_card(KNOWN, "H200", "R50x1", 128, 512)
+  found = throughput.predict(KNOWN, "H200", "R50x1", 128, 512)
   assert found.rate == pytest.approx(bound("H200", "R50x1", 128, 512))
   assert (found.measured, found.bound, found.basis) == (False, True, "roofline of H200")
 
 
 def test_what_was_measured_on_a_card_replaces_its_roofline():
-  found = throughput.on_card(CARDS, "H200", "R50x1", 128, 512)
+  found = throughput.predict(CARDS, "H200", "R50x1", 128, 512)
   assert (found.rate, found.measured, found.bound) == (pytest.approx(5000), True, False)
-  assert throughput.on_card(CARDS, "L4", "R50x1", 128, 512).rate == pytest.approx(300)
-  assert throughput.on_card(CARDS, "A100", "R50x1", 128, 512).bound
+  assert throughput.predict(CARDS, "L4", "R50x1", 128, 512).rate == pytest.approx(300)
+  assert throughput.predict(CARDS, "A100", "R50x1", 128, 512).bound
 
 
 def test_of_several_batches_the_largest_counts():
-  assert throughput.on_card(CARDS[:2], "H200", "R50x1", 128, 512).rate == pytest.approx(5000)
-  assert throughput.on_card(CARDS[1::-1], "H200", "R50x1", 128, 512).rate == pytest.approx(5000)
+  assert throughput.predict(CARDS[:2], "H200", "R50x1", 128, 512).rate == pytest.approx(5000)
+  assert throughput.predict(CARDS[1::-1], "H200", "R50x1", 128, 512).rate == pytest.approx(5000)
 
 
 def test_an_estimate_stays_below_the_roofline():
   slow = [throughput.Measured("R50x1", 128, 512, 100.0, "H200")]
   ratio = throughput.training_flops("R50x1", 128) / throughput.training_flops("R101x1", 128)
-  found = throughput.on_card(slow, "H200", "R101x1", 128, 512)
+  found = throughput.predict(slow, "H200", "R101x1", 128, 512)
   assert (found.rate, found.measured, found.bound) == (pytest.approx(100 * ratio), False, False)
   fast = [throughput.Measured("R50x1", 128, 512, 1e6, "H200")]
-  found = throughput.on_card(fast, "H200", "R101x1", 128, 512)
+  found = throughput.predict(fast, "H200", "R101x1", 128, 512)
   assert (found.rate, found.bound) == (pytest.approx(bound("H200", "R101x1", 128, 512)), True)
 
 

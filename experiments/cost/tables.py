@@ -1,0 +1,160 @@
+"""Tables of `cost.md`: operations, device memory and time of each network and regime."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+
+import jax.numpy as jnp
+
+from bit_jax import hyperrule
+from bit_jax.models import architectures, resnet_v2
+from bit_jax.training import memory
+from experiments.benchmarks import results, roofline
+from experiments.cost import throughput
+
+_NETWORKS = ("R14x0.5", "R50x1", "R101x1", "R50x3", "R101x3", "R152x2", "R152x4")
+_RESIZE = {  # the rule's crop and the image that it is cut from, sides in pixels
+  crop: resize
+  for image, source in (((32, 32), "code"), ((512, 512), "paper"), ((512, 512), "code"))
+  for resize, crop in [hyperrule.resolution(image, "R50x1", source)]
+}
+_CASES = [(name, size) for name in _NETWORKS for size in _RESIZE]
+_SUMMARY_SIZES = (128, 480)
+_BATCHES = (8, 32, 128, 512)
+_REGIMES = {
+  name: regime.total_steps
+  for name, regime in zip(("small", "medium", "large"), hyperrule.REGIMES, strict=True)
+}
+_CLASSES = 1000  # they matter little, except for the smallest network's memory
+_ABOUT_OPERATIONS = (
+  "Operations of convolutions and head; a multiplication and its addition count as two. Training "
+  f"takes {architectures.TRAINING_FACTOR} times the forward pass."
+)
+_ABOUT_MEMORY = (
+  "GB (1e9 bytes) on a GPU or TPU, an upper bound by the arithmetic of `bit_jax.memory`: weights "
+  "and momentum, and the total with this many images at once on a device. The program takes about "
+  "1 GB more. A larger batch is split into micro-batches that fit."
+)
+_PREFIXES = ("", "K", "M", "G", "T", "P", "E")
+
+
+def document(known: Sequence[throughput.Measured]) -> Iterator[str]:
+  """Yields the lines of `cost.md` up to the section on predictions.
+
+  Args:
+    known: The measurements.
+  """
+  lengths = ", ".join(f"{name} {steps:,}" for name, steps in _REGIMES.items())
+  yield "# Cost of runs"
+  yield ""
+  yield (
+    f"Written by `python -m experiments.cost`. Steps of {hyperrule.RULE_BATCH_SIZE} images by the "
+    f"rule: {lengths}. Evaluations are not included."
+  )
+  operations = [{**_case(*case), **_operations(*case)} for case in _CASES]
+  yield from ("", "## Operations of training", "", _ABOUT_OPERATIONS, "", *markdown(operations))
+  memories = [
+    {**_case(*case), **_memory(*case, dtype)}
+    for case in _CASES
+    for dtype in ("float32", "bfloat16")
+  ]
+  yield from ("", "## Device memory", "", _ABOUT_MEMORY, "", *markdown(memories))
+  devices = list(
+    dict.fromkeys([throughput.CPU, *throughput.CARDS, *throughput.measured_cards(known)])
+  )
+  times = [{**_case(*case), **{d: _times(known, d, *case) for d in devices}} for case in _CASES]
+  yield from ("", "## Time of training", "", _about_time(known), "", *markdown(times), "")
+  for card in devices:
+    if (a := roofline.ACCELERATORS.get(card)) is not None:
+      yield f"- {card}: {a.flops / 1e12:g} TFLOP/s, {a.bandwidth / 1e12:g} TB/s ({a.source})"
+
+
+def summary(known: Sequence[throughput.Measured]) -> Iterator[str]:
+  """Yields the lines of one summary table.
+
+  Args:
+    known: The measurements.
+  """
+  regimes = " / ".join(_REGIMES)
+  rows = []
+  for case in _CASES:
+    if case[1] in _SUMMARY_SIZES:
+      operations, memories = _operations(*case), _memory(*case, "bfloat16")
+      row = {
+        **_case(*case),
+        f"training: {regimes}": " / ".join(operations[regime] for regime in _REGIMES),
+        **{f"GB for {n} images at once": memories[f"{n} at once"] for n in (32, 512)},
+        f"{throughput.CPU}: small": _times(known, throughput.CPU, *case).partition(" / ")[0],
+        f"H200: {regimes}": _times(known, "H200", *case),
+      }
+      rows.append(row)
+  return markdown(rows)
+
+
+def _case(name: str, size: int) -> dict[str, str]:
+  return {"network": name, "pixels": str(size)}
+
+
+def _operations(name: str, size: int) -> dict[str, str]:
+  """Returns operations by column."""
+  forward = architectures.forward_flops(architectures.find(name), _CLASSES, size)
+  step = architectures.TRAINING_FACTOR * forward * hyperrule.RULE_BATCH_SIZE
+  totals = {regime: _flop(step * steps) for regime, steps in _REGIMES.items()}
+  return {"forward, per image": _flop(forward), **totals}
+
+
+def _flop(number: float) -> str:
+  """Returns e.g. '2.67 GFLOP' or '4.1 PFLOP'."""
+  power = min(6, int(math.log10(number) // 3))
+  return f"{number / 1000**power:.3g} {_PREFIXES[power]}FLOP"
+
+
+def _memory(name: str, size: int, dtype: str) -> dict[str, str]:
+  """Returns gigabytes by column."""
+  resize = _RESIZE[size]
+  model = resnet_v2.create(name, _CLASSES, jnp.dtype(dtype))
+  task = memory.Task(model, resize, size, (resize, resize), platform="gpu")
+  need = memory.bound(task)
+  totals = {n: (task.state_bytes + need.of(n)) / 1e9 for n in _BATCHES}
+  return {
+    "dtype": dtype,
+    "weights, momentum": f"{task.state_bytes / 1e9:.3g}",
+    **{f"{n} at once": results.number(total) for n, total in totals.items()},
+  }
+
+
+def _times(known: Sequence[throughput.Measured], device: str, name: str, size: int) -> str:
+  """Returns the time of each regime, marked by its source; '' without a prediction."""
+  batch = hyperrule.RULE_BATCH_SIZE
+  prediction = throughput.predict(known, device, name, size, batch)
+  if prediction is None:
+    return ""
+  mark = "m" if prediction.measured else ">=" if prediction.bound else "~"
+  return f"{mark} {' / '.join(duration(n * batch / prediction.rate) for n in _REGIMES.values())}"
+
+
+def _about_time(known: Sequence[throughput.Measured]) -> str:
+  cards = throughput.measured_cards(known)
+  where = f"measurements exist for {', '.join(cards)}" if cards else "nothing was measured yet"
+  return (
+    f"Small / medium / large regime. On {throughput.CPU} in float32: `m` is computed from measured "
+    "images per second, in smaller batches; `~` is an estimate at the FLOP/s of the most similar "
+    f"measured case. On cards in bfloat16: {where}; `>=` is a lower bound from the data sheet "
+    "(`experiments/benchmarks/roofline.py`), and a run takes longer."
+  )
+
+
+def duration(seconds: float) -> str:
+  """Returns e.g. '40 s', '12 min', '3.5 h' or '26 d'."""
+  for unit, length, most in (("s", 1, 120), ("min", 60, 120), ("h", 3600, 48)):
+    number = seconds / length
+    if number < most:
+      return f"{number:.1f} {unit}" if number < 10 else f"{number:.0f} {unit}"
+  return f"{seconds / 86400:,.0f} d"
+
+
+def markdown(rows: Sequence[Mapping[str, str]]) -> Iterator[str]:
+  """Yields the lines of a Markdown table; rows are {title: cell}, all with the same titles."""
+  yield f"| {' | '.join(rows[0])} |"
+  yield "|---" * len(rows[0]) + "|"
+  for row in rows:
+    yield f"| {' | '.join(row.values())} |"

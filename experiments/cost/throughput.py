@@ -1,0 +1,224 @@
+"""Images per second in training: measurements, and predictions for other networks and sizes.
+
+`benchmarks/results.jsonl` holds the measurements: in float32 on two CPU cores, in bfloat16 on a
+GPU. A case that wasn't measured on a device is predicted at the FLOP/s of the most similar case
+that was: the same network, else the nearest in width and then in depth, at the nearest size. For
+GPUs, data sheets bound the speed in bfloat16 (`benchmarks/roofline.py`).
+"""
+
+import dataclasses
+import json
+import math
+import pathlib
+import re
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+from bit_jax.models import architectures
+from experiments.benchmarks import inputs, results, roofline, scaling
+
+CPU = "two CPU cores"
+CARDS = ("A100", "H100", "H200")
+_CASE = re.compile(r"(\S+) (\d+) px batch (\d+) (float32|bfloat16)")
+_SCALED = re.compile(r"(\S+), [\d,]+ pixels of an image \((\d+) x \d+\)")
+_MACHINE = re.compile(r".*, (\d+) cores?")
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+  """One measurement.
+
+  Attributes:
+    architecture: Short name of the network.
+    size: Side of the images in pixels.
+    batch: Images per step.
+    rate: Images per second in training; float32 on CPU, bfloat16 on a card.
+    device: `CPU`, one of `roofline.ACCELERATORS`, or another card's name.
+  """
+
+  architecture: str
+  size: int
+  batch: int
+  rate: float
+  device: str = CPU
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+  """What a run computes, and where.
+
+  Attributes:
+    architecture: Short name of the network.
+    size: Side of the training images in pixels.
+    batch: Images per step over all devices.
+    dtype: Of the computation.
+    devices: Kind of the devices: 'cpu', or such as 'NVIDIA H200'; several where the run was resumed
+      on another kind.
+    num_devices: How many, or None.
+    machines: Such as 'Linux x86_64, 2 cores'; several where the run was resumed on another machine.
+  """
+
+  architecture: str
+  size: int
+  batch: int
+  dtype: str
+  devices: tuple[str, ...]
+  num_devices: int | None
+  machines: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+  """A predicted speed.
+
+  Attributes:
+    rate: Images per second in training.
+    basis: Where it comes from.
+    measured: Whether it is the measurement itself.
+    bound: Whether it is an upper bound rather than an estimate.
+  """
+
+  rate: float
+  basis: str
+  measured: bool = False
+  bound: bool = False
+
+
+def training_flops(architecture: str, size: int) -> int:
+  """Returns the operations of a training step per image (`architectures.forward_flops`)."""
+  found = architectures.find(architecture)
+  return architectures.TRAINING_FACTOR * architectures.forward_flops(
+    found, inputs.NUM_CLASSES, size
+  )
+
+
+def measurements(path: pathlib.Path = results.PATH) -> list[Measured]:
+  """Returns the measurements of `benchmarks/results.jsonl` on two CPU cores or a GPU."""
+  records = [json.loads(line) for line in path.read_text().splitlines()]
+  found = [m for record in records if (m := _measured(record)) is not None]
+  return list(dict.fromkeys(found))  # a case is recorded once for each peer
+
+
+def measured_cards(known: Sequence[Measured]) -> list[str]:
+  """Returns the names of the cards with measurements."""
+  return sorted({m.device for m in known} - {CPU})
+
+
+def predict(
+  known: Sequence[Measured], device: str, architecture: str, size: int, batch: int
+) -> Prediction | None:
+  """Returns the speed of a device: measured, estimated, or bounded by its data sheet.
+
+  An estimate above the bound of the data sheet is replaced by the bound.
+
+  Args:
+    known: From `measurements`.
+    device: `CPU`, one of `roofline.ACCELERATORS`, or of `measured_cards`.
+    architecture: Short name of the network.
+    size: Side of the images in pixels.
+    batch: Images per step; only the bound of a data sheet depends on it.
+
+  Returns:
+    The prediction; None for a device with neither measurements nor a known data sheet.
+  """
+  found = _from_measured([m for m in known if m.device == device], architecture, size)
+  accelerator = roofline.ACCELERATORS.get(device)
+  if accelerator is None or (found is not None and found.measured):
+    return found
+  rate = roofline.images_per_second(
+    accelerator, architectures.find(architecture), size, batch, training=True
+  )
+  if found is not None and found.rate <= rate:
+    return found
+  return Prediction(rate, f"roofline of {device}", bound=True)
+
+
+def of_run(known: Sequence[Measured], setting: Setting) -> Prediction | None:
+  """Returns the predicted speed of a run on its devices.
+
+  One CPU core counts as half of two; several cards as a multiple of one.
+
+  Args:
+    known: From `measurements`.
+    setting: Of the run.
+
+  Returns:
+    The prediction; None for devices without one, and for a run that was resumed elsewhere, as the
+    steps of each part are not recorded.
+  """
+  if len(setting.devices) != 1 or len(setting.machines) > 1:
+    return None
+  device, dtype = CPU, "float32"
+  if setting.devices == ("cpu",):
+    machine = _MACHINE.fullmatch(setting.machines[0]) if setting.machines else None
+    cores = machine[1] if machine else None
+    factor, basis = {"1": (0.5, "half of two cores: "), "2": (1, "")}.get(cores or "", (0, ""))
+  else:
+    device, dtype = _card(setting.devices[0]), "bfloat16"
+    factor, basis = setting.num_devices or 0, f"{setting.num_devices} x "
+  if not factor or setting.dtype != dtype:
+    return None
+  batch = int(setting.batch // factor)
+  one = predict(known, device, setting.architecture, setting.size, batch)
+  if one is None or factor == 1:
+    return one
+  return Prediction(factor * one.rate, basis + one.basis, bound=one.bound)
+
+
+def _from_measured(here: Sequence[Measured], architecture: str, size: int) -> Prediction | None:
+  """Returns the measurement of a case, or else an estimate from the most similar one.
+
+  Args:
+    here: Measurements of one device. Of several batches the largest counts.
+    architecture: Short name of the network.
+    size: Side of the images in pixels.
+  """
+  if not here:
+    return None
+  wanted = architectures.find(architecture)
+
+  def distance(m: Measured) -> tuple[float, ...]:
+    other = architectures.find(m.architecture)
+    return (
+      abs(math.log(other.width / wanted.width)),
+      abs(math.log(sum(other.depths) / sum(wanted.depths))),
+      abs(math.log(m.size / size)),
+      -m.batch,
+    )
+
+  nearest = min(here, key=distance)
+  case = (nearest.architecture, nearest.size)
+  rates = [m.rate for m in here if (m.architecture, m.size, m.batch) == (*case, nearest.batch)]
+  speed = statistics.median(rates) * training_flops(*case)
+  measured = case == (architecture, size)
+  basis = f"FLOP/s of {case[0]} at {case[1]} pixels"
+  if measured:
+    basis = f"measured, median of {len(rates)}"
+  return Prediction(speed / training_flops(architecture, size), basis, measured=measured)
+
+
+def _card(device: str) -> str:
+  """Returns the short name of a device such as 'NVIDIA H200'."""
+  known = (name for name in roofline.ACCELERATORS if name in device)
+  return next(known, device.removeprefix("NVIDIA "))
+
+
+def _measured(record: dict[str, Any]) -> Measured | None:
+  """Returns the measurement in a line of the results file, None if it holds none."""
+  ours, text = record["ours"], record["configuration"]
+  *gpus, _, cores = record["machine"].split(", ")  # `machine.Machine`
+  on_two_cores = not gpus and cores == "2 cores"
+  if ours is None:
+    return None
+  if record["benchmark"] == "train_step" and record["quantity"] == "training":
+    case = _CASE.fullmatch(text)
+    if case and case[4] == "float32" and on_two_cores:
+      return Measured(case[1], int(case[2]), int(case[3]), ours)
+    if case and case[4] == "bfloat16" and gpus:  # the benchmark uses the first of several
+      return Measured(case[1], int(case[2]), int(case[3]), ours, _card(gpus[0]))
+  if record["benchmark"] == "scaling" and record["unit"] == "s" and on_two_cores:
+    case = _SCALED.fullmatch(text)
+    batch = next(axis.spec["batch"] for axis in scaling.AXES if axis.field == "size")
+    return Measured(case[1], int(case[2]), batch, batch / ours) if case else None
+  return None
