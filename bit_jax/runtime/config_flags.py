@@ -109,7 +109,7 @@ class _ConfigFileParser(flags.ArgumentParser[ml_collections.ConfigDict]):
       UserError: The file isn't found, isn't Python, fails, or returns no config.
     """
     file, *arguments = argument.split(":", 1)
-    _require_config_file(file)
+    file = _find_config_file(file)
     user_files.add_to_import_path(file)
     try:
       config = _call_get_config(file, arguments)
@@ -153,21 +153,30 @@ def _call_get_config(file: str, arguments: Sequence[str]) -> Any:
   return get_config(*arguments)
 
 
-def _require_config_file(path: str) -> None:
-  """Raises a `UserError` if a file doesn't exist or holds data; the message says what to write."""
-  if not os.path.isfile(path):
-    advice = _advice_on_data(path) or _advice_on_config(path)
-    raise errors.UserError(f"Config file {path!r} not found: {advice}")
-  if path.lower().endswith(_DATA_FILES):
-    raise errors.UserError(f"{path!r} is not a config file: {_advice_on_data(path)}")
+def _find_config_file(path: str) -> str:
+  """Returns the path of a config file; configs/NAME.py that doesn't exist is the package's.
+
+  Raises:
+    UserError: The file isn't found, or holds data; the message says what to write.
+  """
+  if os.path.isfile(path):
+    if path.lower().endswith(_DATA_FILES):
+      raise errors.UserError(f"{path!r} is not a config file: {_advice_on_data(path)}")
+    return path
+  folder, name = os.path.split(os.path.normpath(path))
+  packaged = user_files.CONFIGS / name
+  if folder in ("configs", "bit_jax/configs") and packaged.is_file():
+    return str(packaged)
+  advice = _advice_on_data(path) or _advice_on_config(path)
+  raise errors.UserError(f"Config file {path!r} not found: {advice}")
 
 
 def _advice_on_config(path: str) -> str:
   """Returns what to write instead of the path of a config file that doesn't exist."""
-  names = {os.path.basename(f)[: -len(".py")]: f for f in sorted(glob.glob("configs/[!_]*.py"))}
+  names = sorted(f.stem for f in user_files.CONFIGS.glob("[!_]*.py"))
   name = os.path.basename(path).lower().removesuffix(".py")
   if close := difflib.get_close_matches(name, names, n=1):
-    return f"did you mean {names[close[0]]}?"
+    return f"did you mean configs/{close[0]}.py?"
   return "give its path, such as --config=configs/cifar10.py."
 
 

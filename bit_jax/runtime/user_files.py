@@ -1,17 +1,34 @@
 """Python files that users write, configs and sweeps: their imports, and errors raised in them."""
 
+import importlib
+import importlib.util
 import os
+import pathlib
 import sys
 import traceback
 
 from bit_jax.runtime import errors
 
 
+# The configs of the package; importing it here would be an import upwards.
+CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
+
+
 def add_to_import_path(path: str) -> None:
-  """Lets a Python file import its neighbours as `configs.base`, whatever the current folder is."""
+  """Lets a Python file import its neighbours as `configs.base`, whatever the current folder is.
+
+  Where no package `configs` is found, or a folder without `__init__.py`, the name means
+  `bit_jax.configs`, with the files of such a folder beside it.
+  """
   folder = os.path.dirname(os.path.abspath(path))
-  if os.path.isfile(os.path.join(folder, "__init__.py")):
+  packaged = os.path.realpath(folder) == os.path.realpath(CONFIGS)
+  if not packaged and os.path.isfile(os.path.join(folder, "__init__.py")):
     sys.path.append(os.path.dirname(folder))
+  spec = importlib.util.find_spec("configs")
+  if spec is None or spec.origin is None:
+    package = importlib.import_module("bit_jax.configs")
+    package.__path__.extend(spec.submodule_search_locations or () if spec else ())
+    sys.modules["configs"] = package
 
 
 def line_in(path: str, error: BaseException) -> int | None:
