@@ -9,7 +9,6 @@ import traceback
 
 from bit_jax.runtime import errors
 
-
 # The configs of the package; importing it here would be an import upwards.
 CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
 
