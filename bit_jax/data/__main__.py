@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from bit_jax.data import datasets, vtab
-from bit_jax.runtime import errors, exits, tensorflow_import
+from bit_jax.runtime import errors, exits, imports
 
 _DOCTOR = """\
 Lists data sets: prepared or not, versions, sizes of splits, a hash of the 1000 chosen examples,
@@ -93,7 +93,7 @@ def _doctor(args: argparse.Namespace) -> int:
   names = select(args.names)
   print("Importing TensorFlow (some 8 s) ...", file=sys.stderr, flush=True)
   try:
-    with tensorflow_import.explained():
+    with imports.explained():
       from bit_jax.data.doctor import readiness
   except ImportError as e:
     raise errors.UserError(

@@ -10,7 +10,7 @@ import numpy as np
 
 from bit_jax.data import datasets, stream
 from bit_jax.data.sources import arrays, class_naming, folder
-from bit_jax.runtime import cache, errors, paths, tensorflow_import
+from bit_jax.runtime import cache, errors, imports, paths
 
 
 class Source(stream.Source, Protocol):
@@ -135,7 +135,7 @@ def _version_of_file(name: str) -> str:
 
 def _open_tfds(spec: datasets.DatasetSpec, data_dir: str | None) -> Opened:
   try:
-    with tensorflow_import.explained():
+    with imports.explained():
       from bit_jax.data.sources import tfds_reader  # imports TensorFlow
   except ImportError as e:
     raise errors.UserError(

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from bit_jax.runtime import errors, tensorflow_import
+from bit_jax.runtime import errors, imports
 
 
 class Events:
@@ -41,8 +41,8 @@ class Events:
     if "tensorflow" not in sys.modules:
       say("Importing TensorFlow, for TensorBoard's events (some 8 s).")
     try:
-      with tensorflow_import.explained():
-        tensorflow_import.tensorflow()  # before clu imports it with its own settings
+      with imports.explained():
+        imports.tensorflow()  # before clu imports it with its own settings
         from clu import metric_writers, periodic_actions
     except ImportError as e:
       say(f"Without TensorBoard events and profiles: {e}.")

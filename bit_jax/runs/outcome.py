@@ -60,7 +60,7 @@ def draw_augmented(
     augmented = augment(images, keys, flip=config.random_flip, random_crop=config.random_crop)
     captions = [train.class_names[c] for c in labels]
     title = "Training images as they are augmented"
-    pictures.sheet(np.asarray(augmented), captions, folder / _AUGMENTED, title)
+    plots.sheet(np.asarray(augmented), captions, folder / _AUGMENTED, title)
 
 
 def write(
@@ -127,7 +127,7 @@ def _draw_predictions(
     names[p] if p == label else f"!{names[p]} ({names[label]})"
     for p, label in zip(predictions[indices], labels, strict=True)
   ]
-  pictures.sheet(
+  plots.sheet(
     images,
     captions,
     folder / _PREDICTIONS,

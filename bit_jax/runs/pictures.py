@@ -13,15 +13,9 @@ from bit_jax.runtime import plots
 if TYPE_CHECKING:
   from matplotlib.axes import Axes
 
-# Blue and orange can be told apart whatever the reader's colour vision (Okabe and Ito).
-_TRAIN, _EVAL, _VAL = "#0072B2", "#D55E00", "#009E73"
 _NAMED_CLASSES = 40
 _NUMBERED_CLASSES = 15  # classes whose cells have room for a number
-_CAPTION_WIDTH = 18  # characters that fit above an image
-_PER_INCH = 10  # characters of a title
-_TITLE_SIZE, _LINES = 11, 3  # points; lines that a line of a title may become
 _RATES = 15  # learning rates that have room on their axis
-_LEAST_WIDTH = 6.0  # inches that a sheet's title needs
 _NAME_WIDTH = 24  # characters of a class name that leave room for the matrix beside it
 
 
@@ -39,11 +33,11 @@ def curves(metrics: pathlib.Path, picture: pathlib.Path, title: str, evaluated: 
     loss, accuracy, rate = figure.subplots(1, 3)
     has_val = any(row["kind"] == "val" for row in rows)
     kinds: list[tuple[str, str, dict[str, Any]]] = [
-      ("train", "training, as augmented", {"color": _TRAIN, "marker": ".", "markersize": 3}),
-      ("eval", evaluated, {"color": _EVAL, "marker": "o"}),
+      ("train", "training, as augmented", {"color": plots.BLUE, "marker": ".", "markersize": 3}),
+      ("eval", evaluated, {"color": plots.ORANGE, "marker": "o"}),
     ]
     if has_val:
-      kinds.insert(1, ("val", "validation images", {"color": _VAL, "marker": "s"}))
+      kinds.insert(1, ("val", "validation images", {"color": plots.GREEN, "marker": "s"}))
     for kind, label, style in kinds:
       loss.plot(*_series(rows, kind, "loss"), label=label, **style)
       steps, top1 = _series(rows, kind, "top1")
@@ -57,7 +51,7 @@ def curves(metrics: pathlib.Path, picture: pathlib.Path, title: str, evaluated: 
       axes.grid(alpha=0.3)
     handles, labels = loss.get_legend_handles_labels()
     plots.legend(figure, handles, labels, loc="outside lower center", ncols=len(kinds))
-    figure.suptitle(plots.wrapped(title, 12 * _PER_INCH, _LINES), fontsize=_TITLE_SIZE)
+    plots.set_title(figure, title)
 
 
 def _draw_rates(axes: "Axes", steps: Sequence[int], rates: Sequence[float]) -> None:
@@ -65,7 +59,7 @@ def _draw_rates(axes: "Axes", steps: Sequence[int], rates: Sequence[float]) -> N
   drawn = np.array(rates, float)
   if (drawn > 0).any():
     drawn[drawn <= 0] = np.nan  # or a line would leave the picture at its lower edge
-  axes.plot(steps, drawn, color=_TRAIN, marker=".", markersize=3, drawstyle="steps-pre")
+  axes.plot(steps, drawn, color=plots.BLUE, marker=".", markersize=3, drawstyle="steps-pre")
   axes.set_ylabel("learning rate")
   positive = Counter(r for r in rates if r > 0)
   if not positive:
@@ -81,36 +75,6 @@ def _draw_rates(axes: "Axes", steps: Sequence[int], rates: Sequence[float]) -> N
     if len(positive) == 1 or (len(shown) > 1 and gaps.min() > decades / _RATES):
       axes.set_yticks(shown)
       break
-
-
-def sheet(
-  images: np.ndarray, captions: Sequence[str], picture: pathlib.Path, title: str, columns: int = 8
-) -> None:
-  """Draws images in rows with a caption above each.
-
-  Args:
-    images: [N, H, W, 3], uint8 or float32 in [-1, 1].
-    captions: N texts; one that starts with '!' is drawn in the colour of a mistake, without it.
-      What doesn't fit on two lines is cut.
-    picture: The PNG file to write.
-    title: Above the picture.
-    columns: Images in a row.
-  """
-  if images.dtype != np.uint8:
-    images = np.clip((images + 1) / 2, 0, 1)
-  rows = -(-len(images) // columns)
-  width = max(1.5 * columns, _LEAST_WIDTH)
-  heading = plots.wrapped(title, int(width * _PER_INCH), _LINES)
-  size = (width, 1.75 * rows + 0.2 + 0.2 * len(heading.splitlines()))
-  with plots.figure(picture, size, dpi=110) as figure:
-    for axes in figure.subplots(rows, columns, squeeze=False).flat:
-      axes.set_axis_off()
-    for axes, image, caption in zip(figure.axes, images, captions, strict=False):
-      axes.imshow(image)
-      colour = _EVAL if caption.startswith("!") else "black"
-      text = plots.wrapped(plots.line(caption.removeprefix("!")), _CAPTION_WIDTH, lines=2)
-      axes.set_title(text, fontsize=9, color=colour)
-    figure.suptitle(heading, fontsize=_TITLE_SIZE)
 
 
 def confusion(
@@ -144,8 +108,7 @@ def confusion(
     axes.set_xlabel("predicted class")
     axes.set_ylabel("class")
     figure.colorbar(drawn, ax=axes, label="% of the images of a class")
-    heading = plots.wrapped(title, int((side + 1) * _PER_INCH), _LINES)
-    figure.suptitle(heading, fontsize=_TITLE_SIZE)
+    plots.set_title(figure, title)
 
 
 def _write_shares(axes: "Axes", shares: np.ndarray) -> None:

@@ -1,11 +1,12 @@
-"""Figures as PNG files that look alike on every machine, with any text drawn as it is.
+"""Figures as PNG files that look alike on every machine and draw any text literally.
 
-Names of classes, files and data sets are the user's: they may hold dollar signs, which are no
-mathematics here, and letters that the font lacks.
+Names of classes, files and data sets come from users: dollar signs in them are not mathematics, and
+the font may lack their characters.
 """
 
 import contextlib
 import functools
+import logging
 import pathlib
 import textwrap
 import unicodedata
@@ -13,18 +14,26 @@ import warnings
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from bit_jax.runtime import files, matplotlib_import
+import numpy as np
+
+from bit_jax.runtime import files, imports
 
 if TYPE_CHECKING:
   from matplotlib.axes import Axes
   from matplotlib.figure import Figure
 
+# Colours of Okabe and Ito, distinguishable with any colour vision.
+BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"
 _STYLE = {
   "text.parse_math": False,
   "axes.formatter.useoffset": False,
 }
 _FONT = "DejaVu Sans"  # comes with matplotlib
 _NO_FONT = "Last Resort"  # matplotlib's font of boxes, beginning of its name
+_PER_INCH = 10  # characters of a title
+_TITLE_SIZE, _TITLE_LINES = 11, 3  # points; lines that a line of a title may become
+_CAPTION_WIDTH = 18  # characters that fit above an image of a sheet
+_LEAST_WIDTH = 6.0  # inches that a sheet's title needs
 _ESCAPED = ("Cc", "Cs")  # Unicode categories: control characters; bytes that are not UTF-8
 
 
@@ -42,10 +51,8 @@ def figure(picture: pathlib.Path, size: tuple[float, float], dpi: int) -> Iterat
   Raises:
     ImportError: matplotlib can't be imported.
   """
-  matplotlib_import.matplotlib()
-  with matplotlib_import.quiet(), warnings.catch_warnings():
-    for message in ("Glyph .* missing from", "Matplotlib currently does not support"):
-      warnings.filterwarnings("ignore", message=message)
+  imports.matplotlib()
+  with _without_warnings():
     from matplotlib import style
     from matplotlib.backends import backend_agg
     from matplotlib.figure import Figure
@@ -57,6 +64,62 @@ def figure(picture: pathlib.Path, size: tuple[float, float], dpi: int) -> Iterat
       _choose_fonts(drawn)
       with files.replacing(picture) as temporary:
         drawn.savefig(temporary, format="png", dpi=dpi, metadata={"Software": None})
+
+
+@contextlib.contextmanager
+def _without_warnings() -> Iterator[None]:
+  """Silences warnings of missing characters, and what matplotlib logs, e.g. of a read-only home."""
+  logger = logging.getLogger("matplotlib")
+  level = logger.level
+  logger.setLevel(logging.ERROR)
+  try:
+    with warnings.catch_warnings():
+      for message in ("Glyph .* missing from", "Matplotlib currently does not support"):
+        warnings.filterwarnings("ignore", message=message)
+      yield
+  finally:
+    logger.setLevel(level)
+
+
+def sheet(
+  images: np.ndarray, captions: Sequence[str], picture: pathlib.Path, title: str, columns: int = 8
+) -> None:
+  """Draws a contact sheet: images in rows with a caption above each.
+
+  Args:
+    images: [N, H, W, 3], uint8 or float32 in [-1, 1].
+    captions: N texts; one that starts with '!' is drawn in the colour of a mistake, without the
+      '!'. What doesn't fit on two lines is cut.
+    picture: The PNG file to write.
+    title: Above the picture.
+    columns: Images in a row.
+
+  Raises:
+    ImportError: matplotlib can't be imported.
+  """
+  if images.dtype != np.uint8:
+    images = np.clip((images + 1) / 2, 0, 1)
+  rows = -(-len(images) // columns)
+  width = max(1.5 * columns, _LEAST_WIDTH)
+  title_lines = len(_wrapped_title(title, width).splitlines())
+  with figure(picture, (width, 1.75 * rows + 0.2 + 0.2 * title_lines), dpi=110) as drawn:
+    for axes in drawn.subplots(rows, columns, squeeze=False).flat:
+      axes.set_axis_off()
+    for axes, image, caption in zip(drawn.axes, images, captions, strict=False):
+      axes.imshow(image)
+      colour = ORANGE if caption.startswith("!") else "black"
+      text = wrapped(line(caption.removeprefix("!")), _CAPTION_WIDTH, lines=2)
+      axes.set_title(text, fontsize=9, color=colour)
+    set_title(drawn, title)
+
+
+def set_title(figure: "Figure", title: str) -> None:
+  """Sets a figure's title, wrapped to its width."""
+  figure.suptitle(_wrapped_title(title, figure.get_figwidth()), fontsize=_TITLE_SIZE)
+
+
+def _wrapped_title(title: str, inches: float) -> str:
+  return wrapped(title, int(inches * _PER_INCH), _TITLE_LINES)
 
 
 def line(text: str) -> str:

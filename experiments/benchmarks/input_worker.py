@@ -19,7 +19,7 @@ import numpy as np
 from bit_jax.data import augmentation, datasets, decoded, loading, opening, order, stream
 from bit_jax.data.sources import arrays
 from bit_jax.models import architectures, resnet_v2
-from bit_jax.runtime import allocator, matplotlib_import
+from bit_jax.runtime import allocator, imports
 from bit_jax.training import feeds, optimizer, parallel, steps
 from experiments.benchmarks import inputs, workers
 
@@ -43,7 +43,7 @@ def build(spec: dict[str, Any]) -> workers.Workload:
 
 def _plain(spec: dict[str, Any]) -> Callable[[int], int]:
   """tf.data: decode, resize, random crop, flip, scale, batch, prefetch."""
-  with matplotlib_import.settled():  # Keras imports it
+  with imports.matplotlib_or_import_error():  # Keras imports it
     import tensorflow as tf
 
   resize, crop = spec["resize"], spec["crop"]

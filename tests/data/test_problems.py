@@ -10,8 +10,7 @@ import pytest
 from PIL import Image
 
 from bit_jax.data.check import contact_sheet, problems
-from bit_jax.runs import pictures
-from bit_jax.runtime import errors
+from bit_jax.runtime import errors, plots
 
 WRITE = contact_sheet.write
 RANDOM = np.random.Generator(np.random.Philox(3))
@@ -369,7 +368,7 @@ def test_the_sheet_shows_classes_evenly(tmp_path, drawn, num_classes, expected):
 
 def test_the_sheet_pairs_images_with_what_training_makes_of_them(tmp_path, monkeypatch, real_sheet):
   sheets = []
-  monkeypatch.setattr(pictures, "sheet", lambda *args, **kwargs: sheets.append((args, kwargs)))
+  monkeypatch.setattr(plots, "sheet", lambda *args, **kwargs: sheets.append((args, kwargs)))
   image = np.asarray(noise(96, 96))
   real_sheet([image] * 9, list("abcdefghi"), tmp_path / "s.png", title="t", resize=96, crop=80)
   (tiles, captions, _, title), options = sheets[0]

@@ -238,9 +238,9 @@ def test_sun397_subset_and_its_classes():
 @pytest.fixture(scope="module")
 def builder_of(tmp_path_factory):
   """Returns the unprepared builder of a task."""
-  from bit_jax.runtime import tensorflow_import
+  from bit_jax.runtime import imports
 
-  tensorflow_import.tensorflow()
+  imports.tensorflow()
   import tensorflow_datasets as tfds
 
   folder = tmp_path_factory.mktemp("empty")
@@ -292,9 +292,9 @@ def test_labels_come_from_decoded_records(name, objects, label, builder_of):
 
 @pytest.mark.slow
 def test_the_held_out_200_of_cifar100_cover_90_classes(tfds_dir):
-  from bit_jax.runtime import tensorflow_import
+  from bit_jax.runtime import imports
 
-  tensorflow_import.tensorflow()
+  imports.tensorflow()
   import tensorflow_datasets as tfds
 
   def found(split):

@@ -8,7 +8,7 @@ import pytest
 from bit_jax.data import __main__ as data_main
 from bit_jax.data import datasets, opening
 from bit_jax.runs import events
-from bit_jax.runtime import errors, tensorflow_import
+from bit_jax.runtime import errors, imports
 
 RAISED = [
   TypeError("Descriptors cannot be created directly.\nIf this call came from a _pb2.py file,"),
@@ -131,6 +131,6 @@ def test_an_action_that_fails_costs_the_events(tmp_path, monkeypatch, failing):
 def test_explained_names_what_is_missing():
   with (
     pytest.raises(ImportError, match="No module named 'nowhere'"),
-    tensorflow_import.explained(),
+    imports.explained(),
   ):
     import nowhere  # noqa: F401

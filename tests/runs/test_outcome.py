@@ -12,7 +12,8 @@ import running
 from bit_jax import run_config
 from bit_jax.data import augmentation, loading, order
 from bit_jax.data.sources import arrays
-from bit_jax.runs import outcome, pictures, run_folder
+from bit_jax.runs import outcome, run_folder
+from bit_jax.runtime import plots
 
 
 @pytest.fixture
@@ -24,7 +25,7 @@ def config():
 def sheets(monkeypatch):
   """The arguments of every sheet of images that is drawn."""
   drawn = []
-  monkeypatch.setattr(pictures, "sheet", lambda *arguments: drawn.append(arguments))
+  monkeypatch.setattr(plots, "sheet", lambda *arguments: drawn.append(arguments))
   return drawn
 
 
@@ -96,11 +97,10 @@ FAULTS = [
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda e: type(e).__name__)
 def test_no_table_and_no_picture_costs_the_result(tmp_path, config, monkeypatch, fault):
-  def fail(*_):
+  def fail(*_, **__):
     raise fault
 
-  for name in ("curves", "sheet", "confusion"):
-    monkeypatch.setattr(pictures, name, fail)
+  monkeypatch.setattr(plots, "figure", fail)
   monkeypatch.setattr(run_folder, "write_csv", fail)
   test, told = part(6), []
   outcome.draw_augmented(tmp_path, config, test, told.append)

@@ -9,6 +9,7 @@ from matplotlib import image as mpl_image
 from matplotlib.text import Text
 
 from bit_jax.runs import pictures
+from bit_jax.runtime import plots
 from bit_jax.training import optimizer
 
 
@@ -112,7 +113,7 @@ def test_every_picture_takes_any_name(tmp_path, saved_figures):
   names = [t.get_text() for t in saved_figures[0].axes[0].get_xticklabels()]
   assert names == [*shown, "x" * 23 + "…", "", r"\x00"]
   title = " ".join(NAMES)
-  pictures.sheet(np.zeros((10, 8, 8, 3), np.uint8), NAMES, tmp_path / "2.png", title)
+  plots.sheet(np.zeros((10, 8, 8, 3), np.uint8), NAMES, tmp_path / "2.png", title)
   pictures.curves(write_rows(tmp_path / "m.jsonl", ROWS), tmp_path / "3.png", title, "test images")
   captions = [axes.get_title() for axes in saved_figures[1].axes[:10]]
   assert captions == [*shown, "x" * 18 + "\n" + "…", "", r"\x00"]
@@ -120,7 +121,7 @@ def test_every_picture_takes_any_name(tmp_path, saved_figures):
 
 
 def test_a_single_point_is_visible(tmp_path):
-  blue = [round(int(pictures._TRAIN[i : i + 2], 16) / 255, 2) for i in (1, 3, 5)]
+  blue = [round(int(plots.BLUE[i : i + 2], 16) / 255, 2) for i in (1, 3, 5)]
   for n in (0, 1):
     rows = [*[ROWS[0]][:n], ROWS[1]]
     pictures.curves(
@@ -131,45 +132,6 @@ def test_a_single_point_is_visible(tmp_path):
     for n in (0, 1)
   ]
   assert counts[1] > counts[0] + 20
-
-
-@pytest.mark.parametrize("as_float", [False, True])
-def test_a_sheet_shows_every_image_with_its_caption(tmp_path, saved_figures, as_float):
-  colours = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255]], np.uint8)
-  images = np.repeat(colours[:, None, None], 4, 1).repeat(4, 2)
-  if as_float:
-    images = images.astype(np.float32) / 127.5 - 1
-  pictures.sheet(images, ["one", "!two", "three"], tmp_path / "s.png", "title", columns=2)
-  pixels = mpl_image.imread(tmp_path / "s.png")[..., :3]
-  for colour in colours / 255:
-    assert np.all(pixels == colour, axis=2).sum() > 10_000
-  axes = saved_figures[0].axes
-  assert [a.get_title() for a in axes] == ["one", "two", "three", ""]
-  assert [a.title.get_color() for a in axes[:3]] == ["black", pictures._EVAL, "black"]
-
-
-def test_values_out_of_range_are_clipped(tmp_path, saved_figures):
-  images = np.full((1, 2, 2, 3), 1.001, np.float32)
-  pictures.sheet(images, ["a"], tmp_path / "s.png", "")
-  assert saved_figures[0].axes[0].images[0].get_array().max() == 1.0
-
-
-def test_captions_do_not_overlap_whatever_they_hold(tmp_path, saved_figures):
-  names = [
-    "!aquarium_fish (sweet_pepper)",
-    "a$_1 and b$",
-    "WARNING M/W " * 4,
-    "many words " * 9,
-    "",
-  ] * 4
-  pictures.sheet(np.zeros((20, 8, 8, 3), np.uint8), names, tmp_path / "s.png", "title")
-  figure = saved_figures[0]
-  figure.canvas.draw()
-  boxes = [a.title.get_window_extent() for a in figure.axes if a.get_title()]
-  assert len(boxes) == 16
-  for i, a in enumerate(boxes):
-    assert not any(a.overlaps(b) for b in boxes[:i])
-    assert figure.bbox.x0 <= a.x0 <= a.x1 <= figure.bbox.x1
 
 
 def test_a_confusion_matrix_shows_shares_in_percent(tmp_path, saved_figures):

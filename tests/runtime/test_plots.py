@@ -1,6 +1,7 @@
 """Figures: the user's text as it is, and nothing of the user's style."""
 
 import matplotlib as mpl
+import numpy as np
 import pytest
 from matplotlib import font_manager
 from matplotlib import image as mpl_image
@@ -108,3 +109,42 @@ def test_a_text_gets_the_font_that_has_its_letters(tmp_path, saved_figures, monk
     "STIXSizeOneSym",
     *plots._families(frozenset("ж")),
   ]
+
+
+@pytest.mark.parametrize("as_float", [False, True])
+def test_a_sheet_shows_every_image_with_its_caption(tmp_path, saved_figures, as_float):
+  colours = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255]], np.uint8)
+  images = np.repeat(colours[:, None, None], 4, 1).repeat(4, 2)
+  if as_float:
+    images = images.astype(np.float32) / 127.5 - 1
+  plots.sheet(images, ["one", "!two", "three"], tmp_path / "s.png", "title", columns=2)
+  pixels = mpl_image.imread(tmp_path / "s.png")[..., :3]
+  for colour in colours / 255:
+    assert np.all(pixels == colour, axis=2).sum() > 10_000
+  axes = saved_figures[0].axes
+  assert [a.get_title() for a in axes] == ["one", "two", "three", ""]
+  assert [a.title.get_color() for a in axes[:3]] == ["black", plots.ORANGE, "black"]
+
+
+def test_values_out_of_range_are_clipped(tmp_path, saved_figures):
+  images = np.full((1, 2, 2, 3), 1.001, np.float32)
+  plots.sheet(images, ["a"], tmp_path / "s.png", "")
+  assert saved_figures[0].axes[0].images[0].get_array().max() == 1.0
+
+
+def test_captions_do_not_overlap_whatever_they_hold(tmp_path, saved_figures):
+  names = [
+    "!aquarium_fish (sweet_pepper)",
+    "a$_1 and b$",
+    "WARNING M/W " * 4,
+    "many words " * 9,
+    "",
+  ] * 4
+  plots.sheet(np.zeros((20, 8, 8, 3), np.uint8), names, tmp_path / "s.png", "title")
+  figure = saved_figures[0]
+  figure.canvas.draw()
+  boxes = [a.title.get_window_extent() for a in figure.axes if a.get_title()]
+  assert len(boxes) == 16
+  for i, a in enumerate(boxes):
+    assert not any(a.overlaps(b) for b in boxes[:i])
+    assert figure.bbox.x0 <= a.x0 <= a.x1 <= figure.bbox.x1

@@ -18,8 +18,8 @@ from bit_jax import run_config, weights
 from bit_jax.data import augmentation, datasets, fewshot, loading, opening, order
 from bit_jax.data.sources import arrays
 from bit_jax.models import architectures, resnet_v2
-from bit_jax.runs import classwise, pictures, reporting, run_folder
-from bit_jax.runtime import errors, exits, numerics
+from bit_jax.runs import classwise, reporting, run_folder
+from bit_jax.runtime import errors, exits, numerics, plots
 from bit_jax.training import loop, optimizer, parallel, planning, resuming, steps
 from bit_jax.weights import download
 
@@ -47,11 +47,10 @@ def finished(tmp_path_factory):
 def no_pictures(monkeypatch):
   """Makes drawing fail at once: it is half of the time of a run, which can do without."""
 
-  def fail(*_):
+  def fail(*_, **__):
     raise RuntimeError("no pictures")
 
-  for name in ("curves", "sheet", "confusion"):
-    monkeypatch.setattr(pictures, name, fail)
+  monkeypatch.setattr(plots, "figure", fail)
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,6 @@ import numpy as np
 from PIL import Image
 
 from bit_jax.data import augmentation, resizing
-from bit_jax.runs import pictures
 from bit_jax.runtime import numerics, plots
 
 MOST = 16  # images on the sheet
@@ -54,7 +53,7 @@ def write(
       blanks = min(_COLUMNS, len(before)) - len(shown)
       tiles += shown + [np.full_like(shown[0], 255)] * blanks
       captions += [label + suffix for label in labels[row]] + [""] * blanks
-  pictures.sheet(
+  plots.sheet(
     np.stack(tiles),
     captions,
     picture,

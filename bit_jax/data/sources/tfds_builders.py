@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from absl import logging
 from google.protobuf import json_format
 
-from bit_jax.runtime import errors, paths, tensorflow_import
+from bit_jax.runtime import errors, imports, paths
 
-tf = tensorflow_import.tensorflow()  # before tfds imports it with its own settings
+tf = imports.tensorflow()  # before tfds imports it with its own settings
 import tensorflow_datasets as tfds  # noqa: E402
 
 logging.set_verbosity(logging.ERROR)  # tfds warns of every folder that isn't there

@@ -26,8 +26,8 @@ def printed(code, folder=running.ROOT, **environment):
 )
 def test_a_backend_that_is_not_there_does_not_matter(backend, applied):
   code = (
-    "import os; from bit_jax.runtime import matplotlib_import;"
-    "found = matplotlib_import.matplotlib().get_backend(auto_select=False);"
+    "import os; from bit_jax.runtime import imports;"
+    "found = imports.matplotlib().get_backend(auto_select=False);"
     "print(os.environ['MPLBACKEND'], found)"
   )
   assert printed(code, MPLBACKEND=backend) == f"{backend} {applied}\n"
@@ -35,9 +35,7 @@ def test_a_backend_that_is_not_there_does_not_matter(backend, applied):
 
 def test_a_home_that_cannot_be_written_to_is_no_message(tmp_path):
   (tmp_path / "file").touch()
-  code = (
-    "from bit_jax.runtime import matplotlib_import; print(matplotlib_import.matplotlib().__name__)"
-  )
+  code = "from bit_jax.runtime import imports; print(imports.matplotlib().__name__)"
   no_folder = str(tmp_path / "file" / "below")
   assert printed(code, HOME=no_folder, MPLCONFIGDIR=no_folder) == "matplotlib\n"
 
@@ -46,14 +44,14 @@ def test_broken_settings_are_an_import_error_here_and_for_other_packages(tmp_pat
   (tmp_path / "matplotlibrc").write_bytes(b"\xff")
   code = """
 import logging, sys
-from bit_jax.runtime import matplotlib_import
+from bit_jax.runtime import imports
 logging.getLogger().setLevel(logging.ERROR)  # as absl does
 for name in ("ours", "others"):
   try:
     if name == "ours":
-      matplotlib_import.matplotlib()
+      imports.matplotlib()
     else:
-      with matplotlib_import.settled():
+      with imports.matplotlib_or_import_error():
         import matplotlib
   except ImportError as e:
     print(name, e)

@@ -1,0 +1,108 @@
+"""matplotlib and TensorFlow, imported only where they are used, whatever the environment holds.
+
+Jupyter and Colab export an MPLBACKEND whose package need not be installed here; matplotlib then
+raises a ValueError on import, and so does TensorFlow, whose Keras imports matplotlib. TensorFlow
+takes some 8 s to import.
+"""
+
+import contextlib
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from types import ModuleType
+
+from bit_jax.runtime import errors
+
+
+def tensorflow() -> ModuleType:
+  """Returns TensorFlow, silenced and kept off the accelerators, whose memory JAX needs.
+
+  Raises:
+    Exception: The import fails, in any way; `explained` turns that into an `ImportError`.
+  """
+  os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+  os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # else it prints that they are on
+  with matplotlib_or_import_error():  # Keras imports it
+    import tensorflow as tf
+
+  for kind in ("GPU", "TPU"):
+    tf.config.set_visible_devices([], kind)
+  return tf
+
+
+@contextlib.contextmanager
+def explained() -> Iterator[None]:
+  """Turns whatever an import inside raises into an `ImportError` that names it.
+
+  TensorFlow may raise any exception where the installed protobuf or numpy doesn't fit it.
+
+  Raises:
+    ImportError: Something can't be imported.
+  """
+  try:
+    yield
+  except ModuleNotFoundError as e:
+    raise ImportError(str(e)) from e
+  except (Exception, SystemExit) as e:
+    raise ImportError(errors.reason(e).rstrip(".")) from e
+
+
+def matplotlib() -> ModuleType:
+  """Returns matplotlib. MPLBACKEND keeps its value and is applied where matplotlib knows it.
+
+  Raises:
+    ImportError: It isn't installed, or is broken, or one of its settings files can't be read.
+  """
+  logger, logged = logging.getLogger("matplotlib"), _Collector()
+  level = logger.level
+  backend = None if "matplotlib" in sys.modules else os.environ.pop("MPLBACKEND", None)
+  logger.setLevel(logging.WARNING)  # whatever level other packages gave the root
+  logger.addFilter(logged)
+  try:
+    import matplotlib
+
+    if backend:
+      with contextlib.suppress(ValueError, ImportError):
+        matplotlib.rcParams["backend"] = backend
+  except ImportError:
+    raise
+  except Exception as e:
+    reasons = [f"{type(e).__name__}: {e}", *logged.messages[-1:]]  # may name the settings file
+    raise ImportError(f"matplotlib can't be imported ({'; '.join(reasons)})") from e
+  finally:
+    logger.removeFilter(logged)
+    logger.setLevel(level)
+    if backend is not None:
+      os.environ["MPLBACKEND"] = backend
+  return matplotlib
+
+
+@contextlib.contextmanager
+def matplotlib_or_import_error() -> Iterator[None]:
+  """Within this context, an import of matplotlib succeeds or raises an ImportError.
+
+  Packages that can do without matplotlib handle no other exception.
+  """
+  try:
+    matplotlib()
+  except ImportError:
+    sys.modules["matplotlib"] = None  # type: ignore[assignment]  # so that its import fails
+  try:
+    yield
+  finally:
+    if sys.modules.get("matplotlib", "absent") is None:
+      del sys.modules["matplotlib"]
+
+
+class _Collector(logging.Filter):
+  """Collects what a logger logs, in place of printing it."""
+
+  def __init__(self) -> None:
+    super().__init__()
+    self.messages: list[str] = []
+
+  def filter(self, record: logging.LogRecord) -> bool:
+    """Keeps a message, and has it not printed."""
+    self.messages.append(record.getMessage())
+    return False
