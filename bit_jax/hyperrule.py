@@ -213,16 +213,17 @@ def departures(
   """
   resize, crop = resolution(image_size, config.model, config.resolution)
   batch_size = config.batch_size if config.preset == "scaled" else None
-  rule = schedule(config.preset, num_examples, batch_size)
-  placed = stretch(rule, config.total_steps)
+  of_preset = schedule(config.preset, num_examples, batch_size)
+  placed = stretch(of_preset, config.total_steps)
   expected = {
     "resize": resize,
     "crop": crop,
     "test_size": config.crop,
     **dataclasses.asdict(placed),
-    "total_steps": rule.total_steps,
+    "total_steps": of_preset.total_steps,
   }
-  return {n: (config[n], value) for n, value in expected.items() if config[n] != value}
+  values = {name: getattr(config, name) for name in expected}
+  return {n: (values[n], rule) for n, rule in expected.items() if values[n] != rule}
 
 
 def describe(config: Any, num_examples: int, image_size: tuple[int, int], num_devices: int) -> str:

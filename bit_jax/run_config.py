@@ -1,18 +1,29 @@
-"""From a config to a run with nothing left open."""
+"""The config of a run: its fields, how open ones are filled, and the identity of a run.
 
+A config file starts from `request()`: an `ml_collections.ConfigDict` in which a field either has
+its default or is open (a placeholder). `resolve` fills the open fields by the rule and the facts of
+the data set and returns a `RunConfig`.
+"""
+
+import dataclasses
 import hashlib
 import json
 import os
+import types
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeAlias, get_args, get_origin
 
 import ml_collections
+from ml_collections.config_dict import FieldReference, placeholder
 
-from bit_jax import hyperrule, weights
+from bit_jax import hyperrule
 from bit_jax.data import datasets
 from bit_jax.runtime import errors
+from bit_jax.weights import catalogue
 
-# Fields without consequence for the result: they may change between two parts of a run.
+Request: TypeAlias = ml_collections.ConfigDict
+
+# Fields without effect on the result: they may change between two parts of a run.
 _INCIDENTAL = frozenset(
   (
     *("checkpoint_every", "data_dir", "decoded_cache", "eval_batch_size", "log_every"),
@@ -20,7 +31,7 @@ _INCIDENTAL = frozenset(
   )
 )
 # Fields of version 0.1, which enter the hash whatever their value. Never add to this list: a field
-# that is added to `configs/base.py` enters the hash only where it differs from its default.
+# that is added to `RunConfig` enters the hash only where it differs from its default.
 _FIRST = frozenset(
   (
     *("base_lr", "batch_size", "checkpoint_every", "crop", "data_dir", "data_path", "dataset"),
@@ -34,53 +45,185 @@ _FIRST = frozenset(
 )
 
 
-def resolve(config: Any) -> tuple[Any, datasets.DatasetSpec]:
-  """Fills every field that the user left open; needs no data, weights or accelerator.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunConfig:
+  """Every field of a run, resolved.
+
+  A field without a default here is open in a request: the rule (`bit_jax/hyperrule.py`) or the data
+  set sets it unless the user does. The rule never changes what a config file or the command line
+  (`--config.batch_size=128`) sets.
+
+  A field that is added here needs a default and must not be filled by the rule. The names of
+  earlier runs stay as they are: the field enters a run's hash only where it differs from its
+  default, so the default must never change.
+  """
+
+  name: str = "base"  # in the name of the run folder
+
+  # The network. `weights` is a name (python -m bit_jax.weights list), a path, or 'none' for random
+  # initialisation; if left open, it is the checkpoint that the model is named after.
+  model: str = "BiT-M-R50x1"
+  weights: str
+  head: str = "zero"  # 'zero': a new head; 'keep': the checkpoint's own
+
+  # The data. `data_dir` is where tfds keeps prepared sets, by default $TFDS_DATA_DIR or
+  # ~/tensorflow_datasets. 'final' trains on all of train and evaluates the test set; 'select' holds
+  # out a part of train and evaluates that.
+  dataset: str
+  data_path: str | None = None
+  data_dir: str | None = None
+  protocol: str = "final"
+  shots: int | None = None  # images of each class; None: all
+  # Of the subset, the order, crops, flips, MixUp, and random weights: from 0 to 2**32 - 1.
+  seed: int = 0
+
+  # Which images are left out, of training and test alike.
+  min_side: int = 0  # pixels; images with a shorter side are left out
+  max_aspect: float = 0.0  # longer side / shorter side; images above it are left out; 0: no limit
+  on_bad_image: str = "stop"  # unreadable images: 'stop' the run with their list, or 'skip' them
+
+  # The rule, and what it decides.
+  preset: str = "code"  # 'code', 'paper', 'readme_128', 'scaled'
+  resolution: str  # 'code', 'paper'; follows preset and data set unless set
+  resize: int  # pixels; images are resized to this square,
+  crop: int  # pixels; and cropped to this one
+  test_size: int  # pixels; test images are resized to it; if left open: crop
+  batch_size: int  # over all devices
+  total_steps: int  # alone, it stretches warm-up and boundaries with it
+  base_lr: float
+  warmup_steps: int
+  decay_steps: tuple[int, ...]  # a tenth of the rate after each
+  mixup_alpha: float  # 0 turns MixUp off
+  momentum: float = 0.9
+  reason: str = ""  # why fields differ from the rule; printed where they do
+
+  # Turn these off where they change the label: crop for counts and positions, flip for positions
+  # and anything that has a left and a right. If left open, the data set decides.
+  random_crop: bool
+  random_flip: bool
+
+  # By default a run exports its last weights. `keep_best` exports those of the best evaluation, and
+  # `patience` ends the run after that many evaluations without a better one. Where your own images
+  # have train, val and test parts, both choose on val, the run trains on train alone, and the
+  # result is that of test. Other sets have no such part: both choose on the images that the result
+  # is measured on, so choose with protocol=select for an accuracy to report.
+  keep_best: bool = False
+  patience: int | None = None
+
+  # Computation. 'auto' is float32 on CPU and bfloat16 elsewhere; parameters, their updates and norm
+  # statistics are always float32. The same seed gives the same run; on a GPU only with
+  # `deterministic`, which makes XLA choose reproducible kernels at some cost in speed.
+  dtype: str = "auto"
+  deterministic: bool = False
+  eval_batch_size: int = 256  # over all devices; no effect on the result
+
+  # Memory. `microbatch`: images of one forward and backward pass on each device, a number or
+  # 'auto' for as many as fit. Gradients are accumulated over micro-batches, which is the same step
+  # up to rounding. `remat` recomputes activations in the backward pass instead of keeping them, at
+  # a third more computation: True, False, or 'auto' (only where nothing fits without). It has no
+  # effect on CPU. What fits depends on what else is in memory: set a number for the same rounding
+  # in every run. In bfloat16, momentum takes half the memory; updates are a little less exact.
+  microbatch: int | str = "auto"
+  remat: bool | str = "auto"
+  momentum_dtype: str = "float32"
+
+  # A set that takes at most this share of a device's memory is decoded once and kept on the
+  # devices; a larger one is streamed (0: every set is). Each epoch permutes all training examples.
+  # Only a whole set prepared by tfds with more than `shuffle_window` examples is permuted in
+  # windows of that many, whose records are close together on disk.
+  resident_share: float = 0.4
+  shuffle_window: int = 65_536
+  # Keeps what was read and decoded as files below $BIT_JAX_CACHE, for later epochs and runs.
+  decoded_cache: bool = False
+
+  # In steps. If left open: evaluations and checkpoints five times a run, logs twenty times or more.
+  eval_every: int
+  checkpoint_every: int
+  log_every: int
+  profile: bool = False  # trace five steps for TensorBoard's profiler
+
+  def to_dict(self) -> dict[str, Any]:
+    """Returns {field: value}, sorted by name, as `config.json` holds it."""
+    return dict(sorted(dataclasses.asdict(self).items()))
+
+
+def request() -> Request:
+  """Returns the fields of `RunConfig` with their defaults; those without one are open."""
+  config = ml_collections.ConfigDict()
+  for field in dataclasses.fields(RunConfig):
+    value, kind = _default(field), _type_of(field)
+    if value is None:
+      config[field.name] = placeholder(kind)
+    else:  # a field of several types needs a reference, others take the type of their default
+      config[field.name] = FieldReference(value, field_type=kind) if kind is object else value
+  return config
+
+
+def _default(field: "dataclasses.Field[Any]") -> Any:
+  return None if field.default is dataclasses.MISSING else field.default
+
+
+def _type_of(field: "dataclasses.Field[Any]") -> type:
+  """Returns the type of a field's values, None left out; `object` if there are several."""
+  if isinstance(field.type, types.UnionType):
+    kinds = [kind for kind in get_args(field.type) if kind is not types.NoneType]
+    return kinds[0] if len(kinds) == 1 else object
+  kind = get_origin(field.type) or field.type
+  assert isinstance(kind, type)
+  return kind
+
+
+def resolve(config: Request | RunConfig) -> tuple[RunConfig, datasets.DatasetSpec]:
+  """Fills every open field; needs no data, weights or accelerator.
 
   Args:
-    config: A `ml_collections.ConfigDict` with the fields of `configs/base.py`; one that was added
-      since version 0.1 may be absent, and has its default then.
+    config: A request, or a resolved config. A field that was added since version 0.1 may be absent
+      and then has its default.
 
   Returns:
-    The resolved copy, and the data set's description.
+    The resolved config, and the description of its data set.
 
   Raises:
     UserError: A field has a value that can't be used, or names something unknown.
   """
-  _require_fields(config)
+  if isinstance(config, RunConfig):
+    config = ml_collections.ConfigDict(config.to_dict())
+  fields = _checked_fields(config)
   if config.dataset is None:
     raise errors.UserError(
       "The config names no data set: choose a file such as configs/cifar10.py, or set dataset to "
       f"one of {', '.join(datasets.NAMES)}."
     )
-  config = _with_later_fields(config)
+  config = request()
+  with config.ignore_type():
+    config.update(fields)
   spec = datasets.find(config.dataset, config.protocol, config.data_path, val_apart=chooses(config))
   if config.shots is not None:
     hyperrule.at_least("shots", config.shots, 1)
   if config.resolution is None and spec.resolution is not None:
-    config = config.copy_and_resolve_references()
     config.resolution = spec.resolution
   resolved = hyperrule.resolve(config, num_examples(config, spec), spec.image_size)
   if resolved.weights is None:
-    resolved.weights = weights.default_for(resolved.model)
+    resolved.weights = catalogue.default_for(resolved.model)
   if resolved.random_crop is None:
     resolved.random_crop = spec.crop_safe
   if resolved.random_flip is None:
     resolved.random_flip = spec.flip_safe
-  return resolved, spec
+  resolved.decay_steps = tuple(resolved.decay_steps)
+  return RunConfig(**resolved.to_dict()), spec
 
 
-def num_examples(config: Any, spec: datasets.DatasetSpec) -> int:
-  """Returns how many labelled examples are trained on: few-shot, `shots` of each class."""
+def num_examples(config: Request | RunConfig, spec: datasets.DatasetSpec) -> int:
+  """Returns the number of labelled training examples: few-shot, `shots` of each class."""
   return spec.num_train if config.shots is None else config.shots * spec.num_classes
 
 
-def chooses(config: Any) -> bool:
+def chooses(config: Request | RunConfig) -> bool:
   """Returns whether a run chooses its weights, or its end, by its evaluations."""
-  return config.keep_best or config.patience is not None
+  return bool(config.keep_best) or config.patience is not None
 
 
-def choice_warnings(config: Any, spec: datasets.DatasetSpec) -> list[str]:
+def choice_warnings(config: RunConfig, spec: datasets.DatasetSpec) -> list[str]:
   """Returns a sentence if the reported accuracy is that of images that the choice was made on.
 
   Args:
@@ -99,7 +242,7 @@ def choice_warnings(config: Any, spec: datasets.DatasetSpec) -> list[str]:
   ]
 
 
-def regime_warnings(config: Any, spec: datasets.DatasetSpec, num_used: int) -> list[str]:
+def regime_warnings(config: RunConfig, spec: datasets.DatasetSpec, num_used: int) -> list[str]:
   """Returns a sentence if the images that were left out would have changed what the rule says.
 
   Args:
@@ -120,94 +263,64 @@ def regime_warnings(config: Any, spec: datasets.DatasetSpec, num_used: int) -> l
   ]
 
 
-def identity(config: Mapping[str, Any]) -> dict[str, Any]:
-  """Returns the fields of a resolved config that make it this run and no other.
+def identity(config: RunConfig | Request | Mapping[str, Any]) -> dict[str, Any]:
+  """Returns the fields of a resolved config that tell this run from any other.
 
-  A field that was added since version 0.1 is left out where it has its default: runs that were
-  begun before keep their names, and can be resumed.
+  A field that was added since version 0.1 is left out where it has its default: earlier runs keep
+  their names, and can be resumed.
 
   Args:
-    config: A `ml_collections.ConfigDict`, or what `config.json` holds.
+    config: Resolved, or what `config.json` holds.
   """
-  plain = config.to_dict() if isinstance(config, ml_collections.ConfigDict) else config
-  fields = {k: v for k, v in plain.items() if k not in _INCIDENTAL}
-  if fields.keys() <= _FIRST:
-    return fields
+  plain = config if isinstance(config, Mapping) else config.to_dict()
   later = later_fields()
-  return {k: v for k, v in fields.items() if k not in later or not _same(v, later[k])}
+  return {
+    name: value
+    for name, value in plain.items()
+    if name not in _INCIDENTAL and not (name in later and _same(value, later[name]))
+  }
 
 
 def later_fields() -> dict[str, Any]:
-  """Returns {field: default} of the fields that `configs/base.py` has gained since version 0.1.
-
-  A default must not change: it stands for the field in the runs that were begun without it. The
-  rule must not fill such a field either, as its name would then depend on what was filled.
-  """
-  return {k: v for k, v in _defaults().items() if k not in _FIRST}
+  """Returns {field: default} of the fields that `RunConfig` has gained since version 0.1."""
+  return {f.name: f.default for f in dataclasses.fields(RunConfig) if f.name not in _FIRST}
 
 
-def _defaults() -> Any:
-  """Returns the config of `configs/base.py`; an empty one where there is none of this project."""
-  try:
-    from bit_jax.configs import base
-
-    config = base.get_config()
-    ours = set(config) >= _FIRST
-  except (ImportError, AttributeError, TypeError):
-    ours = False
-  return config if ours else ml_collections.ConfigDict()
-
-
-def _require_fields(config: Any) -> None:
-  """Raises a `UserError` if a field isn't there, is of another type, or can't be written down.
-
-  Fields that were added since version 0.1 may be absent, as in a config of an earlier run.
-  """
-  if lacking := sorted(name for name in _FIRST if name not in config):
-    more = f" and {len(lacking) - 5} more" if len(lacking) > 5 else ""
+def _checked_fields(config: Request) -> dict[str, Any]:
+  """Returns the fields, or raises a `UserError` if one is missing, unknown, or of another type."""
+  fields: dict[str, Any] = config.to_dict()
+  if missing := sorted(_FIRST - fields.keys()):
+    more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
     raise errors.UserError(
-      f"The config has no {', '.join(lacking[:5])}{more}: begin with that of a file such as "
+      f"The config has no {', '.join(missing[:5])}{more}: start from that of a file such as "
       f"configs/cifar10.py."
     )
-  fields, defaults = config.to_dict(), _defaults()
-  for name, default in defaults.items():
-    kind, value = defaults.get_type(name), fields.get(name, default)
+  known = {field.name: field for field in dataclasses.fields(RunConfig)}
+  if unknown := sorted(map(str, fields.keys() - known.keys())):
+    raise errors.UserError(
+      f"The config has unknown fields ({', '.join(unknown)}): remove them. "
+      f"The fields are {', '.join(sorted(known))}."
+    )
+  for name, value in fields.items():
+    kind, default = _type_of(known[name]), _default(known[name])
     accepted = {float: (float, int), tuple: (tuple, list)}.get(kind, kind)
     if not (value is None and default is None) and not isinstance(value, accepted):
       raise errors.UserError(f"{name}={value!r} can't be used: it must be of type {kind.__name__}.")
-  for name, value in fields.items():
-    try:
-      json.dumps(value)
-    except (TypeError, ValueError) as e:
-      raise errors.UserError(
-        f"{name}={value!r} can't be written as JSON: fields are texts, numbers, True, False, None, "
-        f"or tuples of them."
-      ) from e
-
-
-def _with_later_fields(config: Any) -> Any:
-  """Returns the config, or a copy with the later fields that it lacks."""
-  lacking = {k: v for k, v in later_fields().items() if k not in config}
-  if not lacking:
-    return config
-  config = config.copy_and_resolve_references()
-  with config.unlocked():
-    config.update(lacking)
-  return config
+  return fields
 
 
 def _same(value: Any, default: Any) -> bool:
-  """Returns whether two values are the same in `config.json`, which knows no tuples."""
-  return json.loads(json.dumps(value)) == json.loads(json.dumps(default))
+  """Returns whether two values are equal in `config.json`, which has no tuples."""
+  return bool(json.loads(json.dumps(value)) == json.loads(json.dumps(default)))
 
 
-def config_hash(config: Any) -> str:
-  """Returns eight hexadecimal digits that stand for the identity of a resolved config."""
+def config_hash(config: RunConfig | Request) -> str:
+  """Returns eight hexadecimal digits of a hash of a resolved config's identity."""
   text = json.dumps(identity(config), sort_keys=True)
   return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
-def default_workdir(config: Any) -> str:
+def default_workdir(config: RunConfig | Request) -> str:
   """Returns the run folder of a resolved config: the same command finds it again.
 
   `runs/<config>-<model>-<shots>-s<seed>-<hash>`, where the hash covers its identity.

@@ -30,7 +30,7 @@ _HELP = """Fine-tunes a BiT network by BiT-HyperRule.
   python -m bit_jax.train --config=FILE[:key=value,...] [--config.field=value ...] [flags]
 
   --config=configs/cifar10.py:model=BiT-M-R101x3,shots=5,seed=1   a config file and its arguments
-  --config.batch_size=128    any field of configs/base.py
+  --config.batch_size=128    any field of RunConfig in bit_jax/run_config.py
   --workdir=DIR              the run folder; default: runs/<config>-<model>-<shots>-s<seed>-<hash>
   --dry_run                  print the resolved rule and stop
   --distributed              one of several processes: finds the others through the cluster's

@@ -1,5 +1,6 @@
 """What earlier versions left: their run folders and names are found, resumed and reported."""
 
+import dataclasses
 import json
 import pathlib
 import shutil
@@ -10,10 +11,9 @@ import pytest
 import running
 from absl import flags
 from ml_collections import ConfigDict
-from ml_collections.config_dict import placeholder
 
 from bit_jax import run_config
-from bit_jax.configs import base, npz
+from bit_jax.configs import npz
 from bit_jax.data import loading
 from bit_jax.runs import run_folder
 from bit_jax.runtime import config_flags, errors
@@ -161,16 +161,16 @@ def test_runs_of_version_0_1_are_reported(earlier):
 
 @pytest.fixture
 def later_fields(monkeypatch):
-  """Three fields that `configs/base.py` gains, of every kind of default."""
-  before = base._add_computation
-
-  def add(config, values):
-    before(config, values)
-    config.shuffle_blocks = 1_024
-    config.stages = (1, 2)
-    config.teacher = placeholder(str)
-
-  monkeypatch.setattr(base, "_add_computation", add)
+  """Three fields that `RunConfig` gains, of every kind of default."""
+  later = [
+    ("shuffle_blocks", int, 1_024),
+    ("stages", tuple[int, ...], (1, 2)),
+    ("teacher", str | None, None),
+  ]
+  kinds = dataclasses.make_dataclass(
+    "Later", later, bases=(run_config.RunConfig,), frozen=True, kw_only=True
+  )
+  monkeypatch.setattr(run_config, "RunConfig", kinds)
   recipes._defaults.cache_clear()
   yield
   recipes._defaults.cache_clear()

@@ -113,10 +113,10 @@ def _by_rule(config: Any, facts: Facts) -> tuple[dict[str, tuple[Any, Any]], str
         unknown = f"if the images are {kind} 96 x 96 pixels, which isn't on record"
         return hyperrule.departures(config, facts.num_examples, size), unknown
     differing = hyperrule.departures(config, facts.num_examples, _SIZES["of at least"])
-    sizes = {n: (config[n], _UNKNOWN) for n in ("resize", "crop")}
+    sizes = {n: (getattr(config, n), _UNKNOWN) for n in ("resize", "crop")}
     return {**differing, **sizes}, "the size of the images isn't on record"
   except errors.UserError as e:
-    return {n: (config[n], _UNKNOWN) for n in sorted(_BY_RULE)}, str(e).rstrip(".")
+    return {n: (getattr(config, n), _UNKNOWN) for n in sorted(_BY_RULE)}, str(e).rstrip(".")
 
 
 def _others(config: Any, facts: Facts) -> dict[str, tuple[Any, Any]]:

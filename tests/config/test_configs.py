@@ -72,7 +72,7 @@ def test_every_file_has_the_fields_of_base(name):
 @pytest.mark.parametrize("name", sorted({*DATA_NAMES} - {"npz", "folder"}))
 def test_every_file_can_be_resolved(name):
   config, spec = run_config.resolve(read(file_of(name)))
-  left_open = {k for k, v in config.items() if v is None}
+  left_open = {k for k, v in config.to_dict().items() if v is None}
   assert left_open <= {"data_path", "data_dir", "shots", "patience"}
   assert spec.name == config.dataset
 

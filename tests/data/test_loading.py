@@ -417,8 +417,7 @@ def test_some_examples_come_in_the_order_asked_for(folder_path):
 
 def test_examples_at_hand_are_not_copied():
   config, spec = resolved(quickstart.get_config("weights=none"))
-  config.shots = None
-  data = loading.load(spec, config)
+  data = loading.load(spec, dataclasses.replace(config, shots=None))
   assert isinstance(data.test.source, arrays.Examples)
   assert data.test.source is data.test.examples
 

@@ -1,5 +1,7 @@
 """How long a run takes is told, and where that is hours, flags that make it minutes."""
 
+import dataclasses
+
 import pytest
 
 from bit_jax import run_config
@@ -44,7 +46,7 @@ def test_a_run_of_hours_has_flags_that_make_it_minutes(seconds, flags):
   assert " in about 9m 59s on this machine" in advice or " in about 10m 00s" in advice
   for text in flags.split():
     field, value = text.removeprefix("--config.").split("=")
-    config[field] = int(value) if value.isdigit() else value
+    config = dataclasses.replace(config, **{field: int(value) if value.isdigit() else value})
   run_config.resolve(config)
 
 

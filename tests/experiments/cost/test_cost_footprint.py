@@ -25,8 +25,7 @@ def test_the_last_evaluation_counts_once():
   config, spec = run_config.resolve(cifar10.get_config("shots=10"))
 
   def flops(every):
-    config.eval_every = every
-    return footprint.flops(config, spec)
+    return footprint.flops(dataclasses.replace(config, eval_every=every), spec)
 
   one = flops(250) - flops(500)
   assert one == pytest.approx(
@@ -39,18 +38,15 @@ def test_the_last_evaluation_counts_once():
 @hypothesis.given(steps=st.integers(1, 10**5), batch=st.integers(1, 4096))
 def test_flops_grow_with_the_images(steps, batch):
   config, spec = run_config.resolve(cifar10.get_config("shots=10"))
-  config.eval_every = config.total_steps = steps
-  config.batch_size = batch
-  before = footprint.flops(config, spec)
-  config.batch_size += 1
-  assert footprint.flops(config, spec) > before
+  lengths = {"eval_every": steps, "total_steps": steps}
+  before, after = (dataclasses.replace(config, batch_size=b, **lengths) for b in (batch, batch + 1))
+  assert footprint.flops(after, spec) > footprint.flops(before, spec)
 
 
 def test_test_images_count_at_their_own_size():
   config, spec = run_config.resolve(cifar10.get_config("shots=10"))
   before = footprint.flops(config, spec)
-  config.test_size = 256
-  grown = footprint.flops(config, spec) - before
+  grown = footprint.flops(dataclasses.replace(config, test_size=256), spec) - before
   a = architectures.find("R50x1")
   forward = [architectures.forward_flops(a, 10, size) for size in (128, 256)]
   assert grown == pytest.approx(5 * 10_000 * (forward[1] - forward[0]))
@@ -68,9 +64,9 @@ def test_bytes_of_a_real_run_folder(tmp_path, tmp_path_factory):
 def test_velocity_in_bfloat16_saves_a_sixth_of_the_numbers():
   config, spec = run_config.resolve(cifar10.get_config())
   full = footprint.disk_bytes(config, spec)
-  config.momentum_dtype = "bfloat16"
+  half = footprint.disk_bytes(dataclasses.replace(config, momentum_dtype="bfloat16"), spec)
   count = architectures.num_parameters(architectures.find("R50x1"), 10)
-  assert full - footprint.disk_bytes(config, spec) == pytest.approx(2 * count)
+  assert full - half == pytest.approx(2 * count)
 
 
 def test_the_test_images_are_evaluated_once_where_weights_are_chosen_on_others():

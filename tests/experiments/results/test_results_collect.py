@@ -1,5 +1,6 @@
 """From folders to runs that count, each once, and reasons for all the others."""
 
+import dataclasses
 import json
 import shutil
 
@@ -48,7 +49,7 @@ def test_a_copy_counts_once(tmp_path):
 def test_the_earlier_of_two_counts_and_they_disagree(tmp_path):
   config = run_folders.config("model=R14x0.5,seed=4")
   run_folders.write(tmp_path / "a", config, 0.5, environment={"started": "2026-11-23T00:00:00"})
-  config.name = "another"  # of no consequence, but in the hash
+  config = dataclasses.replace(config, name="another")  # of no consequence, but in the hash
   run_folders.write(tmp_path / "b", config, 0.61, environment={"started": "2026-11-22T00:00:00"})
   found = run_folders.collected(tmp_path)
   assert [run.name for run in found.runs] == ["b"]

@@ -1,11 +1,16 @@
 """What makes two runs ones of the same recipe, and how that differs from the rule."""
 
+import dataclasses
+
+import ml_collections
 import pytest
 import run_folders
 
 from bit_jax import run_config
 from bit_jax.configs import vtab
 from experiments.results import recipes
+
+SAFE = {"crop_safe": True, "flip_safe": True}
 
 
 def recipe(config, dtype="float32"):
@@ -93,13 +98,9 @@ def test_what_it_computed_in_tells_recipes_apart_and_is_no_departure():
 
 
 def test_a_field_that_this_version_does_not_have_tells_too():
-  config = run_folders.config().copy_and_resolve_references()
-  with config.unlocked():
-    config.sharpness = 0.5
-  assert recipe(config)[1] == "sharpness 0.5 (rule: unknown)"
-
-
-SAFE = {"crop_safe": True, "flip_safe": True}
+  config = ml_collections.ConfigDict({**run_folders.config().to_dict(), "sharpness": 0.5})
+  facts = recipes.Facts(50_000, (32, 32), **SAFE)
+  assert recipes.recipe_of(config, facts, "float32")[1] == "sharpness 0.5 (rule: unknown)"
 
 
 @pytest.mark.parametrize(
@@ -130,8 +131,7 @@ def test_nothing_known_is_told_as_such():
 
 
 def test_a_preset_that_is_none():
-  config = run_folders.config().copy_and_resolve_references()
-  config.preset = "mine"
+  config = dataclasses.replace(run_folders.config(), preset="mine")
   assert "preset='mine' is not known" in recipe_of_anything(config)
 
 

@@ -5,6 +5,7 @@ Slurm and the jobs would have done between two looks; in the last one, jobs run 
 """
 
 import contextlib
+import dataclasses
 import json
 import os
 import signal
@@ -585,7 +586,7 @@ def test_a_deterministic_run_adds_its_option_on_the_node(stub, mine, monkeypatch
     yield
 
   one = planned("a")
-  one.config.deterministic = True
+  one = dataclasses.replace(one, config=dataclasses.replace(one.config, deterministic=True))
   mine.watch(one, story=story, options="setup=export XLA_FLAGS=--mine")
   script = (stub.folder / "script-1").read_text()
   assert "--of_the_login_node" not in script
