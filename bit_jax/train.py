@@ -12,7 +12,7 @@ from absl import flags
 from bit_jax import hyperrule, run_config
 from bit_jax.data import datasets, loading, order
 from bit_jax.models import resnet_v2
-from bit_jax.runs import description, outcome
+from bit_jax.runs import description, results
 from bit_jax.runtime import (
   allocator,
   compile_cache,
@@ -109,7 +109,7 @@ def _join_processes() -> None:
 
 
 def _report(folder: str, name: str, result: dict[str, Any]) -> None:
-  print(f"\n{outcome.summary(folder, result)}")
+  print(f"\n{results.summary(folder, result)}")
   if name == "quickstart":
     python = os.path.relpath(sys.executable) if sys.prefix != sys.base_prefix else "python"
     print(

@@ -6,7 +6,7 @@ from typing import Any
 
 from bit_jax import run_config, weights
 from bit_jax.data import datasets, loading, opening, order
-from bit_jax.runs import classwise, run_folder
+from bit_jax.runs import per_class, run_folder
 
 _EMBEDDED_MODEL = "R14x0.5"
 _EMBEDDED_SETS = ("cifar100", "vtab/cifar100")
@@ -100,7 +100,7 @@ def _remarks(data: loading.Loaded) -> Iterator[str]:
     )
   yield from data.caches
   if data.train.labels is not None:
-    yield classwise.balance(data.train.labels, data.train.class_names)
+    yield per_class.balance(data.train.labels, data.train.class_names)
   parts = (("training", data.train), ("validation", data.validation), ("test", data.test))
   streamed = [name for name, part in parts if part is not None and part.examples is None]
   if streamed:

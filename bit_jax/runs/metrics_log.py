@@ -8,9 +8,18 @@ import dataclasses
 import json
 import math
 import pathlib
-from collections.abc import Iterable
-from typing import Any
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from bit_jax.runtime import plots
+
+if TYPE_CHECKING:
+  from matplotlib.axes import Axes
+
+_RATES = 15  # learning rates that have room on their axis
 _START = b'{"step"'  # of every row
 
 
@@ -69,3 +78,66 @@ def _are_finite(values: Iterable[Any]) -> bool:
     return all(type(v) in (int, float) and math.isfinite(v) for v in values)
   except OverflowError:  # an integer of hundreds of digits
     return False
+
+
+def draw(metrics: pathlib.Path, picture: pathlib.Path, title: str, evaluated: str) -> None:
+  """Draws loss, accuracy and learning rate against steps.
+
+  Args:
+    metrics: The run's `metrics.jsonl`.
+    picture: The PNG file to write.
+    title: Above the picture.
+    evaluated: What the images are that are evaluated, such as 'test images'.
+  """
+  rows = sorted((row for _, row in read(metrics).rows), key=lambda row: row["step"])
+  with plots.figure(picture, (12, 3.6), dpi=120) as figure:
+    loss, accuracy, rate = figure.subplots(1, 3)
+    has_val = any(row["kind"] == "val" for row in rows)
+    kinds: list[tuple[str, str, dict[str, Any]]] = [
+      ("train", "training, as augmented", {"color": plots.BLUE, "marker": ".", "markersize": 3}),
+      ("eval", evaluated, {"color": plots.ORANGE, "marker": "o"}),
+    ]
+    if has_val:
+      kinds.insert(1, ("val", "validation images", {"color": plots.GREEN, "marker": "s"}))
+    for kind, label, style in kinds:
+      loss.plot(*_series(rows, kind, "loss"), label=label, **style)
+      steps, top1 = _series(rows, kind, "top1")
+      accuracy.plot(steps, [100 * v for v in top1], label=label, **style)
+    _draw_rates(rate, *_series(rows, "train", "learning_rate"))
+    for axes, name in ((loss, "cross-entropy"), (accuracy, "top-1 accuracy in %")):
+      axes.set_ylabel(name)
+    for axes in (loss, accuracy, rate):
+      axes.set_xlabel("step")
+      axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+      axes.grid(alpha=0.3)
+    handles, labels = loss.get_legend_handles_labels()
+    plots.legend(figure, handles, labels, loc="outside lower center", ncols=len(kinds))
+    plots.set_title(figure, title)
+
+
+def _draw_rates(axes: "Axes", steps: Sequence[int], rates: Sequence[float]) -> None:
+  """Draws learning rates on a logarithmic axis, which has no place for a rate of 0."""
+  drawn = np.array(rates, float)
+  if (drawn > 0).any():
+    drawn[drawn <= 0] = np.nan  # or a line would leave the picture at its lower edge
+  axes.plot(steps, drawn, color=plots.BLUE, marker=".", markersize=3, drawstyle="steps-pre")
+  axes.set_ylabel("learning rate")
+  positive = Counter(r for r in rates if r > 0)
+  if not positive:
+    return
+  low, high = min(positive) / 2, 2 * max(positive)
+  decades = np.log10(high / low)
+  plots.set_log_scale(axes, "y", (1, 2, 5) if decades < 2 else (1, 3) if decades < 5 else (1,))
+  axes.set_ylim(low, high)
+  # All rates if they are few, or else those that were kept for a while and the last.
+  kept = {r for r, times in positive.items() if times > 1 or r == rates[-1]}
+  for shown in map(sorted, (positive, kept)):
+    gaps = np.diff(np.log10(shown))
+    if len(positive) == 1 or (len(shown) > 1 and gaps.min() > decades / _RATES):
+      axes.set_yticks(shown)
+      break
+
+
+def _series(rows: list[dict[str, Any]], kind: str, name: str) -> tuple[list[int], list[float]]:
+  chosen = [r for r in rows if r["kind"] == kind and name in r]
+  return [r["step"] for r in chosen], [r[name] for r in chosen]

@@ -14,7 +14,7 @@ import jax
 import tqdm
 from clu import parameter_overview as parameter_overview_lib
 
-from bit_jax.runs import events, metrics_log
+from bit_jax.runs import metrics_log, tensorboard
 from bit_jax.runtime import clock, files
 
 METRICS = "metrics.jsonl"
@@ -62,7 +62,7 @@ class Reporter:
     self._clock = step_clock
     self._window = (step_clock.seconds, step_clock.steps)
     self._waited = 0.0
-    self._events: events.Events | None = None  # until they are open
+    self._events: tensorboard.Events | None = None  # until they are open
     self._said = time.monotonic()
     self._stack = contextlib.ExitStack()
     self._chooses_on = chooses_on
@@ -75,7 +75,7 @@ class Reporter:
       return
     self._metrics = self._stack.enter_context(_rewrite(folder / METRICS, rows))
     self._open_events = functools.partial(
-      events.Events,
+      tensorboard.Events,
       folder,
       total_steps=total_steps,
       log_every=log_every,
@@ -98,7 +98,7 @@ class Reporter:
         f"be read is kept."
       )
 
-  def _require_events(self) -> events.Events:
+  def _require_events(self) -> tensorboard.Events:
     """Opens TensorBoard's events if need be: after the first step, which needn't wait for it."""
     if self._events is None:
       with self._clock.paused():

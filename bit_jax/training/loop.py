@@ -15,7 +15,7 @@ from jax.experimental import multihost_utils
 from bit_jax import hyperrule, run_config, weights
 from bit_jax.data import datasets, loading, opening, order
 from bit_jax.models import architectures, resnet_v2
-from bit_jax.runs import description, outcome, reporting, run_folder
+from bit_jax.runs import description, reporting, results, run_folder
 from bit_jax.runtime import clock, determinism, errors, exits, numerics, output, platforms
 from bit_jax.training import (
   early_stopping,
@@ -365,7 +365,7 @@ class _Loop:
     self._settle()
     if self._run.is_first:
       with self._clock.paused():
-        outcome.draw_augmented(
+        results.draw_augmented(
           self._run.folder, self._run.config, self._run.data.train, self._reporter.say
         )
 
@@ -579,10 +579,10 @@ class _Loop:
       found = evaluation.predictions, evaluation.labels
       with memory.explained(planning.after_training(run.folder)):
         weights.save(run.folder / "model.npz", jax.device_get(self._state.params))
-        outcome.write(run.folder, run.data, result, *found, self._reporter.say)
+        results.write(run.folder, run.data, result, *found, self._reporter.say)
       early_stopping.discard(run.folder)
       top1 = evaluation.means["top1"]
-      outcome.draw(run.folder, c, run.data.test, top1, *found, self._reporter.say)
+      results.draw(run.folder, c, run.data.test, top1, *found, self._reporter.say)
     return result
 
   def _taken(self, done: int) -> dict[str, Any]:

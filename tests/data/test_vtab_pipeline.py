@@ -14,7 +14,7 @@ from bit_jax import run_config
 from bit_jax.configs import vtab as vtab_config
 from bit_jax.data import loading, resizing, vtab
 from bit_jax.models import architectures
-from bit_jax.runs import outcome
+from bit_jax.runs import results
 from bit_jax.training import loop
 
 pytestmark = pytest.mark.slow
@@ -35,7 +35,7 @@ def _quick_runs(tmp_path_factory):
   with running.compilation_cache(tmp_path_factory), pytest.MonkeyPatch.context() as patch:
     patch.setitem(architectures.ARCHITECTURES, "R14x0.5", shallow)
     for name in ("draw_augmented", "draw"):
-      patch.setattr(outcome, name, lambda *_: None)
+      patch.setattr(results, name, lambda *_: None)
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", False)

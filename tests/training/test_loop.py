@@ -18,7 +18,7 @@ from bit_jax import run_config, weights
 from bit_jax.data import augmentation, datasets, fewshot, loading, opening, order
 from bit_jax.data.sources import arrays
 from bit_jax.models import architectures, resnet_v2
-from bit_jax.runs import classwise, reporting, run_folder
+from bit_jax.runs import per_class, reporting, run_folder
 from bit_jax.runtime import errors, exits, numerics, plots
 from bit_jax.training import loop, optimizer, parallel, planning, resuming, steps
 from bit_jax.weights import download
@@ -326,7 +326,7 @@ def test_a_patient_run_is_resumed(patient, tmp_path, monkeypatch, capsys):
   interrupted(6, tmp_path, PRETRAINED, **PATIENT)
   assert list(tmp_path.glob("best-*.npz"))
   with monkeypatch.context() as patch:
-    patch.setattr(loop.outcome, "write", lambda *_: exit("killed"))
+    patch.setattr(loop.results, "write", lambda *_: exit("killed"))
     with pytest.raises(SystemExit):
       running.train(tmp_path, PRETRAINED, **PATIENT)
   said = "above that of step 4 in 2 evaluations: training ends after step 8.\n"
@@ -471,7 +471,7 @@ def test_a_run_that_chooses_on_val_is_resumed(chosen_on_val, parted, tmp_path, m
   fields = on_parts(parted)
   interrupted(6, tmp_path, "protocol=final", **fields)
   with monkeypatch.context() as patch:
-    patch.setattr(loop.outcome, "write", lambda *_: exit("killed"))
+    patch.setattr(loop.results, "write", lambda *_: exit("killed"))
     with pytest.raises(SystemExit):
       running.train(tmp_path, "protocol=final", **fields)
   assert len(running.rows(tmp_path, "eval")) == 1
@@ -539,7 +539,7 @@ def test_broken_images_are_left_out_and_classes_told_one_by_one(
   test = files_of(tree / "test")
   top1, _, predictions = score(tmp_path / "run", test)
   assert result["top1"] == pytest.approx(top1, abs=1e-7)
-  matrix = classwise.confusion(test.labels, predictions, 10)
+  matrix = per_class.confusion(test.labels, predictions, 10)
   with (tmp_path / "run/confusion.csv").open() as file:
     _, *rows = csv.reader(file)
   assert [[int(v) for v in r[1:]] for r in rows] == matrix.tolist()

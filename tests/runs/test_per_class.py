@@ -2,13 +2,14 @@
 
 import csv
 
+import matplotlib as mpl
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib import image as mpl_image
 
-from bit_jax.runs import classwise
+from bit_jax.runs import per_class
 
 LABELS = np.array([0, 0, 0, 1, 1, 3], np.int32)
 PREDICTIONS = np.array([0, 0, 1, 1, 3, 0], np.int32)
@@ -21,7 +22,7 @@ def read(path):
 
 
 def test_rows_are_classes_and_columns_what_they_were_taken_for():
-  matrix = classwise.confusion(LABELS, PREDICTIONS, 4)
+  matrix = per_class.confusion(LABELS, PREDICTIONS, 4)
   assert matrix.tolist() == MATRIX
   assert matrix.dtype == np.int64
 
@@ -32,7 +33,7 @@ def test_every_example_is_counted_once(pairs):
   for label, prediction in pairs:
     expected[label, prediction] += 1
   labels, predictions = np.array(pairs, np.int32).reshape(-1, 2).T
-  assert classwise.confusion(labels, predictions, 5).tolist() == expected.tolist()
+  assert per_class.confusion(labels, predictions, 5).tolist() == expected.tolist()
 
 
 @pytest.mark.parametrize(
@@ -55,18 +56,18 @@ def test_every_example_is_counted_once(pairs):
 )
 def test_balance(counts, said):
   labels = np.repeat(np.arange(2, dtype=np.int32), counts)
-  assert classwise.balance(labels, ("a", "b")) == said
+  assert per_class.balance(labels, ("a", "b")) == said
 
 
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4))), st.integers(1, 30))
 def test_the_largest_confusions_are_those_of_the_matrix(pairs, most):
   labels, predictions = np.array(pairs, np.int32).reshape(-1, 2).T
-  matrix = classwise.confusion(labels, predictions, 5)
+  matrix = per_class.confusion(labels, predictions, 5)
   expected = [
     (i, j, matrix[i, j]) for i in range(5) for j in range(5) if i != j and matrix[i, j] > 0
   ]
   expected.sort(key=lambda entry: -entry[2])
-  found = classwise.largest_confusions(labels, predictions, most)
+  found = per_class.largest_confusions(labels, predictions, most)
   assert found.dtype == np.int64
   assert [tuple(row) for row in found.tolist()] == expected[:most]
 
@@ -78,8 +79,8 @@ def quiet(text):
 def test_files(tmp_path):
   names = ("a", 'b, "B"', "c", "d é")
   training = np.array([0, 1, 1, 3, 3, 3], np.int32)
-  classwise.write(tmp_path, names, LABELS, PREDICTIONS, training, quiet)
-  classwise.draw(tmp_path, names, LABELS, PREDICTIONS, "")
+  per_class.write(tmp_path, names, LABELS, PREDICTIONS, training, quiet)
+  per_class.draw(tmp_path, names, LABELS, PREDICTIONS, "")
   assert read(tmp_path / "per_class.csv") == [
     ["class", "training_images", "evaluated_images", "top1"],
     ["a", "1", "3", "0.6667"],
@@ -91,31 +92,31 @@ def test_files(tmp_path):
   assert header == ["class \\ predicted", *names]
   assert rows == [[n, *map(str, r)] for n, r in zip(names, MATRIX, strict=True)]
   assert np.ptp(mpl_image.imread(tmp_path / "confusion.png")[..., :3]) > 0.9
-  assert not classwise.has_list(tmp_path)
+  assert not per_class.has_list(tmp_path)
 
 
 def test_labels_that_were_not_read_leave_their_column_empty(tmp_path):
-  classwise.write(tmp_path, tuple("abcd"), LABELS, PREDICTIONS, None, quiet)
+  per_class.write(tmp_path, tuple("abcd"), LABELS, PREDICTIONS, None, quiet)
   assert [r[1] for r in read(tmp_path / "per_class.csv")[1:]] == [""] * 4
 
 
 def test_of_many_classes_the_largest_confusions_are_listed(tmp_path, monkeypatch):
   """A matrix of ImageNet-21k's would take 4 GB."""
-  monkeypatch.setattr(classwise, "confusion", lambda *_: pytest.fail("a matrix was made"))
+  monkeypatch.setattr(per_class, "confusion", lambda *_: pytest.fail("a matrix was made"))
   names = tuple(f"class {i}" for i in range(21_843))
   labels = np.arange(40_000, dtype=np.int32) % 21_843  # two images of the first 18,157 classes
   predictions = labels.copy()
   predictions[5_000:8_000] = 21_842
   predictions[21_843 + 7_000] = 21_842
   told = []
-  classwise.write(tmp_path, names, labels, predictions, labels[:7], told.append)
-  classwise.draw(tmp_path, names, labels, predictions, "")
+  per_class.write(tmp_path, names, labels, predictions, labels[:7], told.append)
+  per_class.draw(tmp_path, names, labels, predictions, "")
   assert told == [
     "With more than 1,000 classes confusion.csv lists the 1,000 most frequent confusions, and "
     "confusion.png is not drawn."
   ]
   assert {p.name for p in tmp_path.iterdir()} == {"per_class.csv", "confusion.csv"}
-  assert classwise.has_list(tmp_path)
+  assert per_class.has_list(tmp_path)
   header, *rows = read(tmp_path / "confusion.csv")
   assert header == ["class", "predicted", "count", "share"]
   assert len(rows) == 1_000
@@ -130,6 +131,39 @@ def test_of_many_classes_the_largest_confusions_are_listed(tmp_path, monkeypatch
 def test_a_table_that_cannot_be_written_costs_a_warning(tmp_path):
   (tmp_path / "per_class.csv").mkdir()
   told = []
-  classwise.write(tmp_path, tuple("abcd"), LABELS, PREDICTIONS, None, told.append)
+  per_class.write(tmp_path, tuple("abcd"), LABELS, PREDICTIONS, None, told.append)
   assert told == ["warning: per_class.csv was not written (IsADirectoryError: Is a directory)."]
   assert len(read(tmp_path / "confusion.csv")) == 5
+
+
+def test_a_confusion_matrix_shows_shares_in_percent(tmp_path, saved_figures):
+  labels, predictions = np.array([0, 0, 0, 0, 1]), np.array([0, 0, 0, 1, 1])
+  per_class.draw(tmp_path, ["b$_1", "cat"], labels, predictions, "run: top-1 80%")
+  axes, colours = saved_figures[0].axes
+  np.testing.assert_array_equal(axes.images[0].get_array(), [[75, 25], [0, 100]])
+  assert axes.images[0].get_clim() == (0, 100)
+  for labels in (axes.get_xticklabels(), axes.get_yticklabels()):
+    assert [t.get_text() for t in labels] == ["b$_1", "cat"]
+  assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted class", "class")
+  assert colours.get_ylabel() == "% of the images of a class"
+  written = {t.get_position(): (t.get_text(), t.get_color()) for t in axes.texts}
+  assert written == {(0, 0): ("75", "black"), (1, 0): ("25", "white"), (1, 1): ("100", "black")}
+  assert saved_figures[0].get_suptitle() == "run: top-1 80%"
+  pixels = mpl_image.imread(tmp_path / "confusion.png")[..., :3]
+  for value in (0, 25, 75, 100):  # each cell is there in its colour
+    colour = np.array(mpl.colormaps["cividis"](value / 100)[:3])
+    assert np.all(np.abs(pixels - colour) < 0.01, axis=2).sum() > 1_000
+
+
+@pytest.mark.parametrize(("count", "width"), [(2, 200), (40, 30), (41, 200), (1_000, 5)])
+def test_a_confusion_matrix_has_room_whatever_the_names(tmp_path, saved_figures, count, width):
+  names = [f"{i:>04} ".ljust(width, "x") for i in range(count)]
+  per_class.draw(tmp_path, names, np.arange(count), np.arange(count), "")
+  axes = saved_figures[0].axes[0]
+  assert axes.get_window_extent().width > 100
+  ticks = [t.get_text() for t in axes.get_yticklabels()]
+  if count <= 40:
+    assert len(ticks) == count
+    assert all(t.endswith("…") and n.startswith(t[:-1]) for t, n in zip(ticks, names, strict=True))
+  else:
+    assert not any("x" in t for t in ticks)

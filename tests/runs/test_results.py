@@ -8,11 +8,12 @@ import jax
 import numpy as np
 import pytest
 import running
+from matplotlib.text import Text
 
 from bit_jax import run_config
 from bit_jax.data import augmentation, loading, order
 from bit_jax.data.sources import arrays
-from bit_jax.runs import outcome, run_folder
+from bit_jax.runs import metrics_log, per_class, results, run_folder
 from bit_jax.runtime import plots
 
 
@@ -39,7 +40,7 @@ def part(n):
 
 def test_the_augmented_images_are_those_of_the_first_step(tmp_path, config, sheets):
   train = part(30)
-  outcome.draw_augmented(tmp_path, config, train, pytest.fail)
+  results.draw_augmented(tmp_path, config, train, pytest.fail)
   ((images, captions, path, _),) = sheets
   indices = order.batch(config.seed, 0, 16, 30)
   keys = augmentation.example_keys(jax.random.key(config.seed), 0, np.arange(16))
@@ -58,7 +59,7 @@ def test_predictions_are_shown_with_their_images(tmp_path, config, sheets, n, sh
   predictions[2] = 0  # a z
   row = {"step": 1, "kind": "eval", "loss": 1.0, "top1": 0.75}
   (tmp_path / "metrics.jsonl").write_text(json.dumps(row) + "\n")
-  outcome.draw(tmp_path, config, test, 0.75, predictions, test.labels, pytest.fail)
+  results.draw(tmp_path, config, test, 0.75, predictions, test.labels, pytest.fail)
   ((images, captions, path, title),) = sheets
   np.testing.assert_array_equal(images, test.examples.images[list(shown)])
   expected = ["xyz"[i % 3] for i in shown]
@@ -81,7 +82,7 @@ def test_the_result_comes_before_every_picture_and_after_every_table(tmp_path, m
   monkeypatch.setattr(
     run_folder, "write_json", lambda *a: (written.extend(tmp_path.iterdir()), write_json(*a))
   )
-  outcome.write(tmp_path, loaded(test), {"top1": 0.5}, test.labels, test.labels, pytest.fail)
+  results.write(tmp_path, loaded(test), {"top1": 0.5}, test.labels, test.labels, pytest.fail)
   assert {p.name for p in written} == {"per_class.csv", "confusion.csv"}
   assert run_folder.finished(tmp_path) == {"top1": 0.5}
 
@@ -103,9 +104,9 @@ def test_no_table_and_no_picture_costs_the_result(tmp_path, config, monkeypatch,
   monkeypatch.setattr(plots, "figure", fail)
   monkeypatch.setattr(run_folder, "write_csv", fail)
   test, told = part(6), []
-  outcome.draw_augmented(tmp_path, config, test, told.append)
-  outcome.write(tmp_path, loaded(test), {"top1": 0.5}, test.labels, test.labels, told.append)
-  outcome.draw(tmp_path, config, test, 0.5, test.labels, test.labels, told.append)
+  results.draw_augmented(tmp_path, config, test, told.append)
+  results.write(tmp_path, loaded(test), {"top1": 0.5}, test.labels, test.labels, told.append)
+  results.draw(tmp_path, config, test, 0.5, test.labels, test.labels, told.append)
   assert [p.name for p in tmp_path.iterdir()] == ["result.json"]
   names = ["augmented.png", "per_class.csv", "confusion.csv"]
   names += ["curves.png", "predictions.png", "confusion.png"]
@@ -127,7 +128,7 @@ def finished_folder(tmp_path):
 
 def test_summary(finished_folder):
   (finished_folder / "classes.txt").write_text("a")
-  first, folder, *files = outcome.summary(str(finished_folder), RESULT).splitlines()
+  first, folder, *files = results.summary(str(finished_folder), RESULT).splitlines()
   assert first == "Top-1 accuracy 98.77% on 1,234 images after 5,000 steps."
   assert folder == f"{finished_folder}:"
   assert files[0] == "  model.npz        the fine-tuned weights, in the official naming"
@@ -145,7 +146,7 @@ def test_summary(finished_folder):
   ],
 )
 def test_few_images_get_an_interval(top1, number, interval):
-  first, *_ = outcome.summary("run", RESULT | {"top1": top1, "num_test": number}).splitlines()
+  first, *_ = results.summary("run", RESULT | {"top1": top1, "num_test": number}).splitlines()
   assert first == f"Top-1 accuracy {top1:.2%} on {number:,} images{interval} after 5,000 steps."
 
 
@@ -157,7 +158,7 @@ def test_the_summary_lists_what_is_there(finished_folder):
   (finished_folder / "confusion.csv").write_text("class,predicted,count,share\n")
   for name in ("confusion.png", "curves.png", "per_class.csv"):
     (finished_folder / name).unlink()
-  _, _, *files, last = outcome.summary(str(finished_folder), RESULT).splitlines()
+  _, _, *files, last = results.summary(str(finished_folder), RESULT).splitlines()
   assert names(files) == [
     *("model.npz", "augmented.png", "predictions.png", "metrics.jsonl", "confusion.csv")
   ]
@@ -165,13 +166,13 @@ def test_the_summary_lists_what_is_there(finished_folder):
   assert last == "Missing (not written, or removed since): curves.png, per_class.csv."
   (finished_folder / "checkpoints" / "5000").mkdir(parents=True)
   again = " To get them, delete result.json and repeat the command: it evaluates again."
-  assert outcome.summary(str(finished_folder), RESULT).endswith(last + again)
-  assert outcome.summary(str(finished_folder), RESULT | {"best_step": 3000}).endswith(last)
+  assert results.summary(str(finished_folder), RESULT).endswith(last + again)
+  assert results.summary(str(finished_folder), RESULT | {"best_step": 3000}).endswith(last)
 
 
 def test_the_summary_of_weights_that_were_chosen_on_val():
   chosen = {"best_step": 3000, "num_val": 100, "val_top1": 0.5}
-  first, *_ = outcome.summary("run", RESULT | chosen).splitlines()
+  first, *_ = results.summary("run", RESULT | chosen).splitlines()
   assert first == (
     "Top-1 accuracy 98.77% on 1,234 test images after step 3,000, the best evaluation of 5,000 "
     "steps (top-1 on the 100 validation images: 50.00%)."
@@ -180,6 +181,35 @@ def test_the_summary_of_weights_that_were_chosen_on_val():
 
 def test_the_summary_tells_what_is_special():
   special = {"best_step": 3000, "left_out": {"small images": 1500}, "warnings": ["It is old."]}
-  first, left_out, warning, *_ = outcome.summary("run", RESULT | special).splitlines()
+  first, left_out, warning, *_ = results.summary("run", RESULT | special).splitlines()
   assert first.endswith("after step 3,000, the best evaluation of 5,000 steps.")
   assert (left_out, warning) == ("Left out: 1,500 small images.", "warning: It is old.")
+
+
+NAMES = [
+  "price_$5_to_$9",
+  "$$",
+  "_x",
+  "猫",
+  "\ud83d",
+  "a\nb",
+  "%d {x} \\frac{",
+  "x" * 90,
+  "",
+  "\x00",
+]
+
+
+def test_every_picture_takes_any_name(tmp_path, saved_figures):
+  shown = ["price_$5_to_$9", "$$", "_x", "猫", r"\ud83d", "a b", r"%d {x} \frac{"]
+  per_class.draw(tmp_path, NAMES, np.arange(10), np.arange(10), "")
+  names = [t.get_text() for t in saved_figures[0].axes[0].get_xticklabels()]
+  assert names == [*shown, "x" * 23 + "…", "", r"\x00"]
+  title = " ".join(NAMES)
+  plots.sheet(np.zeros((10, 8, 8, 3), np.uint8), NAMES, tmp_path / "2.png", title)
+  row = {"step": 1, "kind": "eval", "loss": 2.5, "top1": 0.125}
+  (tmp_path / "m.jsonl").write_text(json.dumps(row) + "\n")
+  metrics_log.draw(tmp_path / "m.jsonl", tmp_path / "3.png", title, "test images")
+  captions = [axes.get_title() for axes in saved_figures[1].axes[:10]]
+  assert captions == [*shown, "x" * 18 + "\n" + "…", "", r"\x00"]
+  assert not any(t.get_parse_math() for f in saved_figures for t in f.findobj(Text))

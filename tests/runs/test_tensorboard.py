@@ -7,7 +7,7 @@ import pytest
 
 from bit_jax.data import __main__ as data_main
 from bit_jax.data import datasets, opening
-from bit_jax.runs import events
+from bit_jax.runs import tensorboard
 from bit_jax.runtime import errors, imports
 
 RAISED = [
@@ -68,7 +68,7 @@ class Writer:
 
 
 def open_events(folder, say, profiled=None):
-  return events.Events(folder, total_steps=4, log_every=1, profiled=profiled, say=say)
+  return tensorboard.Events(folder, total_steps=4, log_every=1, profiled=profiled, say=say)
 
 
 def go_through(folder, profiled=None):

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bit_jax.data import augmentation, loading, order
-from bit_jax.runs import classwise, pictures, reporting, run_folder
+from bit_jax.runs import metrics_log, per_class, reporting, run_folder
 from bit_jax.runtime import files, phrases, plots
 
 _SHOWN = 16  # images in a picture
@@ -27,8 +27,8 @@ _FILES = {
   _CURVES: "loss, accuracy and learning rate",
   _AUGMENTED: "training images as they are augmented",
   _PREDICTIONS: "test images and what they were predicted as",
-  classwise.PER_CLASS: "accuracy of each class",
-  classwise.PICTURE: "which classes are predicted as which (numbers: confusion.csv)",
+  per_class.PER_CLASS: "accuracy of each class",
+  per_class.PICTURE: "which classes are predicted as which (numbers: confusion.csv)",
   reporting.METRICS: "all logged numbers",
   run_folder.RESULT: "the result",
   "classes.txt": "the names of the classes",
@@ -81,7 +81,7 @@ def write(
     labels: [N] int32, their labels.
     tell: Gets warnings.
   """
-  classwise.write(folder, data.test.class_names, labels, predictions, data.train.labels, tell)
+  per_class.write(folder, data.test.class_names, labels, predictions, data.train.labels, tell)
   run_folder.write_json(folder / run_folder.RESULT, result)  # before the pictures, which may fail
 
 
@@ -109,12 +109,12 @@ def draw(
   title = plots.line(f"{config.name}: {config.model} from {origin}, top-1 {top1:.2%}")
   with files.optional(_CURVES, tell):
     evaluated = "held-out images" if config.protocol == "select" else "test images"
-    pictures.curves(folder / reporting.METRICS, folder / _CURVES, title, evaluated)
+    metrics_log.draw(folder / reporting.METRICS, folder / _CURVES, title, evaluated)
   with files.optional(_PREDICTIONS, tell):
     _draw_predictions(folder, test, predictions, title)
-  with files.optional(classwise.PICTURE, tell):
+  with files.optional(per_class.PICTURE, tell):
     heading = f"{config.name}: top-1 {top1:.2%} on {phrases.counted(len(labels), 'image')}"
-    classwise.draw(folder, test.class_names, labels, predictions, heading)
+    per_class.draw(folder, test.class_names, labels, predictions, heading)
 
 
 def _draw_predictions(
@@ -155,9 +155,9 @@ def summary(folder: str, result: dict[str, Any]) -> str:
   lines += [f"warning: {warning}" for warning in result["warnings"]]
   there = run_folder.open_folder(folder, create=False)
   described = dict(_FILES)
-  if classwise.has_list(there):
-    del described[classwise.PICTURE]
-    described[classwise.CONFUSION] = "the most frequent confusions"
+  if per_class.has_list(there):
+    del described[per_class.PICTURE]
+    described[per_class.CONFUSION] = "the most frequent confusions"
   absent = [file for file in described if not (there / file).exists()]
   listed = {file: what for file, what in described.items() if file not in absent}
   width = max(map(len, described))

@@ -2,16 +2,23 @@
 
 import pathlib
 from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bit_jax.runs import pictures, run_folder
-from bit_jax.runtime import files, phrases
+from bit_jax.runs import run_folder
+from bit_jax.runtime import files, phrases, plots
+
+if TYPE_CHECKING:
+  from matplotlib.axes import Axes
 
 PER_CLASS, CONFUSION, PICTURE = "per_class.csv", "confusion.csv", "confusion.png"
 LARGEST_MATRIX = 1000  # classes; above, only the most frequent confusions are listed
 _MOST_PAIRS = 1000
 _PAIRS = ("class", "predicted", "count", "share")  # share: of the images of the class
+_NAMED_CLASSES = 40
+_NUMBERED_CLASSES = 15  # classes whose cells have room for a number
+_NAME_WIDTH = 24  # characters of a class name that leave room for the matrix beside it
 _IMBALANCED = 3  # times as many images in the largest class as in the smallest
 
 
@@ -120,7 +127,7 @@ def draw(
     return
   matrix = confusion(labels, predictions, len(class_names))
   shares = matrix / np.maximum(matrix.sum(axis=1), 1)[:, None]
-  pictures.confusion(shares, class_names, folder / PICTURE, title)
+  _draw_matrix(shares, class_names, folder / PICTURE, title)
 
 
 def has_list(folder: pathlib.Path) -> bool:
@@ -170,3 +177,46 @@ def _list(
 def _write_csv(path: pathlib.Path, rows: Iterable[Sequence[object]]) -> None:
   with files.replacing(path) as temporary:
     run_folder.write_csv(temporary, rows)
+
+
+def _draw_matrix(
+  shares: np.ndarray, class_names: Sequence[str], picture: pathlib.Path, title: str
+) -> None:
+  """Draws a confusion matrix.
+
+  Args:
+    shares: [C, C] in [0, 1]: of each class (row), the share that was taken for each class (column).
+    class_names: C names; they are written beside up to 40 classes, their beginnings if they are
+      long, and numbers beside more.
+    picture: The PNG file to write.
+    title: Above the picture.
+  """
+  count = len(class_names)
+  named = count <= _NAMED_CLASSES
+  cell = 0.4 if count <= _NUMBERED_CLASSES else 0.3
+  side = max(4.0, cell * count + 1.5) if named else 9.0
+  with plots.figure(picture, (side + 1, side), dpi=110) as figure:
+    axes = figure.subplots()
+    drawn = axes.imshow(100 * shares, cmap="cividis", vmin=0, vmax=100)
+    if named:
+      names = [plots.cut(name, _NAME_WIDTH) for name in class_names]
+      axes.set_xticks(range(count), names, rotation=90, fontsize=8)
+      axes.set_yticks(range(count), names, fontsize=8)
+      edges = np.arange(1, count) - 0.5
+      axes.hlines(edges, -0.5, count - 0.5, color="white", linewidth=0.6)
+      axes.vlines(edges, -0.5, count - 0.5, color="white", linewidth=0.6)
+    if count <= _NUMBERED_CLASSES:
+      _write_shares(axes, shares)
+    axes.set_xlabel("predicted class")
+    axes.set_ylabel("class")
+    figure.colorbar(drawn, ax=axes, label="% of the images of a class")
+    plots.set_title(figure, title)
+
+
+def _write_shares(axes: "Axes", shares: np.ndarray) -> None:
+  """Writes the percentages into the cells that have any."""
+  for row, column in zip(*np.nonzero(shares), strict=True):
+    share = shares[row, column]
+    text = f"{100 * share:.0f}" if share >= 0.005 else "<1"
+    colour = "black" if share > 0.5 else "white"  # on yellow, on blue
+    axes.text(column, row, text, ha="center", va="center", fontsize=8, color=colour)
