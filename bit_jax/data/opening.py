@@ -156,14 +156,13 @@ def _described_folder(spec: datasets.DatasetSpec) -> folder.Folder:
 
 def _open_folder(spec: datasets.DatasetSpec) -> Opened:
   contents = _described_folder(spec)
-  test, pool = folder.Files(contents, contents.test), folder.Files(contents, contents.pool)
-  val = None if contents.val is None else folder.Files(contents, contents.val)
-  digest = hashlib.sha256((pool.identity() + test.identity()).encode()).hexdigest()
+  test, val = contents.test, contents.val
+  digest = hashlib.sha256((contents.pool.identity() + test.identity()).encode()).hexdigest()
   parts = [("train", contents.train), ("test", contents.test)]
-  if contents.val is not None:
-    parts.append(("val", contents.val))
+  if val is not None:
+    parts.append(("val", val))
   return Opened(
-    train=folder.Files(contents, contents.train),
+    train=contents.train,
     test=test,
     version=f"{contents.root.name}, sha256 {digest[:16]}",
     origin=contents.origin,

@@ -249,7 +249,7 @@ def test_warnings_of_a_csv_are_said(root, tmp_path):
     ({}, "holds no class folders"),
     ({"a": 3}, "of one class, a"),
     ({"a": 1, "b": 1}, "No class in"),
-    ({"train/a": 3, "train/b": 3, "test/c": 1}, "lacks 1 class that another part has: c"),
+    ({"train/a": 3, "train/b": 3, "test/c": 1}, "lacks 1 class of another part: c"),
   ],
 )
 def test_what_stops_a_run_is_reported_not_raised(tmp_path, counts, message):

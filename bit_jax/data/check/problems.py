@@ -218,7 +218,7 @@ def _parts(found: scan.Scan) -> tuple[list[str], tuple[str, ...], str, int]:
   if found.missing and not found.entries:
     return told, (), " ".join(found.notes), 0
   whole = dataclasses.replace(found, empty=(), missing=())  # these two are listed as problems
-  faults = folder.faults(whole)
+  faults = scan.faults(whole)
   if faults:
     return told, tuple(faults), " ".join(found.notes), 0
   try:

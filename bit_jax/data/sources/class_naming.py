@@ -60,3 +60,11 @@ def differ_in_case(names: Iterable[str]) -> str | None:
     if len(name) > 1:
       spellings.setdefault(name.casefold(), []).append(name)
   return ", ".join(n for same in spellings.values() if len(same) > 1 for n in same) or None
+
+
+def in_order(names: Iterable[str]) -> tuple[str, ...]:
+  """Returns names sorted, as numbers if all are."""
+  names = list(names)
+  if all(name.isdecimal() for name in names):
+    return tuple(sorted(names, key=lambda name: (int(name), name)))
+  return tuple(sorted(names))

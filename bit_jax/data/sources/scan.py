@@ -1,24 +1,28 @@
-"""Which image files a user's folder or CSV names, with which class and in which part.
+"""Image files that a user's folder or CSV lists: path, class and part of each, and what is wrong.
 
-Folders are read by `layouts`, CSVs by `csv_list`. What is wrong is collected rather than raised
-where the rest can still be reported, so that `check` can list all of it and `folder` can stop at
-the first.
+`layouts` reads folders, `csv_list` reads CSV files. Faults are collected instead of raised, so that
+`check` can list all of them and `folder` can stop at the first.
 """
 
 import dataclasses
 import hashlib
 import pathlib
+import sys
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
+from bit_jax.data import images
+from bit_jax.data.sources import class_naming
 from bit_jax.runtime import phrases
 
 
 class Entry(NamedTuple):
-  """One labelled image file: its path below the root, its class's name, and its part.
+  """A labelled image file.
 
-  The path is posix and relative to the root; from a CSV it may be absolute. The part is 'train',
-  'test', 'val', or '' where nothing tells.
+  Attributes:
+    path: Posix, relative to the root; from a CSV it may be absolute.
+    label: The name of its class.
+    part: 'train', 'test', 'val', or '' where the data has no parts.
   """
 
   path: str
@@ -28,20 +32,20 @@ class Entry(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Scan:
-  """What was found.
+  """The content of a folder or CSV.
 
   Attributes:
     root: The folder that paths are relative to.
     entries: The labelled images, in the fixed order of `by_digest`.
     empty: Class folders and parts without an image.
-    unclassified: Images that lie in no class folder.
-    ignored: Files that are no images by their extension, or hidden.
-    missing: Files that the CSV names and that aren't there.
-    csv: The CSV, None where a folder was read.
-    lines: {file: first line of the CSV that names it} of those in `missing`.
+    unclassified: Images outside the class folders.
+    ignored: Files without an image's extension, or hidden.
+    missing: Files that the CSV lists and that don't exist.
     faults: Sentences, each on something that stops a run.
-    notes: Sentences on how folders or columns were read where that isn't plain.
-    warnings: Sentences, each on something that doesn't stop a run but may be a mistake.
+    notes: Sentences on how folders or columns were read where that isn't obvious.
+    warnings: Sentences, each on a possible mistake that doesn't stop a run.
+    csv: The CSV; None where a folder was read.
+    lines: {file: first line of the CSV that lists it} of those in `missing`.
   """
 
   root: pathlib.Path
@@ -61,20 +65,81 @@ class Scan:
     """The folder or CSV that was read."""
     return self.csv or self.root
 
-  def missing_with_line(self) -> str:
-    """Returns the first of the missing files, and the line of the CSV that names the first."""
-    first = "line" if len(self.missing) == 1 else "the first in line"
-    return f"{phrases.some(self.missing)} ({first} {self.lines[self.missing[0]]})"
-
 
 def by_digest(paths: Iterable[str], salt: str = "") -> list[int]:
   """Returns the indices of `paths` in the order of the md5 of `salt` + path.
 
-  An order that looks random, is the same on every machine, and in which the files that were there
-  before keep their order when others are added.
+  The order looks random, is the same on every machine, and adding files doesn't change the order of
+  the others.
   """
   digests = [
     hashlib.md5((salt + p).encode("utf-8", "surrogateescape"), usedforsecurity=False).digest()
     for p in paths
   ]
   return sorted(range(len(digests)), key=digests.__getitem__)
+
+
+def faults(found: Scan) -> list[str]:
+  """Returns a sentence on each thing that stops a run under any protocol."""
+  sentences = list(found.faults)
+  if found.missing:
+    first = "line" if len(found.missing) == 1 else "first in line"
+    sentences.append(
+      f"The CSV {found.source} lists {phrases.counted(len(found.missing), 'file')} that can't be "
+      f"found: {phrases.some(found.missing)} ({first} {found.lines[found.missing[0]]})."
+    )
+  if found.empty:
+    sentences.append(
+      f"Folders without images in {found.root}: {phrases.some(found.empty)}. Add images or remove "
+      f"the folders; image files end in {', '.join(sorted(images.EXTENSIONS))}."
+    )
+  if sentences:  # further faults would only repeat these
+    return sentences
+  return [s for s in (_class_fault(found), _part_fault(found)) if s]
+
+
+def _class_fault(found: Scan) -> str | None:
+  names = {e.label for e in found.entries}
+  if unprintable := sorted(n for n in names if not class_naming.printable(n)):
+    return (
+      f"{phrases.counted(len(unprintable), 'class name')} in {found.source} can't be printed, for "
+      f"example {unprintable[0]!r}: {_renaming(unprintable[0])}."
+    )
+  if fault := class_naming.fault(class_naming.in_order(names)):
+    return f"In {found.source}, {fault}: rename or merge the classes."
+  if not names:
+    return f"No images found in {found.root}: put images into its class folders."
+  if len(names) == 1:
+    return (
+      f"All images in {found.source} are of one class, {names.pop()}. A classifier needs at least "
+      f"two classes" + ("." if found.csv else ": one folder per class, <class>/<image>.")
+    )
+  return None
+
+
+def _renaming(name: str) -> str:
+  if class_naming.decoded(name):
+    return (
+      "it has a line end, a tab or another control character. Rename the folder, or the label in "
+      "the CSV"
+    )
+  if sys.getfilesystemencoding().lower() not in ("utf-8", "utf8"):
+    return "set PYTHONUTF8=1, so that Python reads names as UTF-8"
+  return "rename the folder (in UTF-8), or the label in the CSV"
+
+
+def _part_fault(found: Scan) -> str | None:
+  parts = {e.part for e in found.entries}
+  if parts in (set(), {""}, {"train"}):
+    return None
+  if "train" not in parts:
+    return f"{found.source} has a {' and a '.join(sorted(parts))} part but no train part."
+  trained = {e.label for e in found.entries if e.part == "train"}
+  if unknown := sorted({e.label for e in found.entries} - trained):
+    return (
+      f"In {found.source}, the train part lacks {phrases.counted(len(unknown), 'class', 'classes')}"
+      f" of another part: {phrases.some(unknown)}."
+    )
+  if len(trained) == 1:
+    return f"All training images in {found.source} are of one class, {trained.pop()}."
+  return None

@@ -81,34 +81,36 @@ class Folder:
 
 
 def read(root: pathlib.Path) -> Folder:
-  """Returns what lies below a root; links are followed, but those that lead in a circle are left.
+  """Returns the tree below a root. Links are followed, except those that lead back up.
 
   Raises:
     UserError: A folder can't be read.
   """
-  return _read(root, "", frozenset())
+  return _read(str(root), "", frozenset())
 
 
-def _read(root: pathlib.Path, path: str, above: frozenset[str]) -> Folder:
+def _read(root: str, path: str, above: frozenset[str]) -> Folder:
   folders, found, ignored = [], [], []
-  above |= {os.path.realpath(root / path)}
+  here = os.path.join(root, path) if path else root
+  above |= {os.path.realpath(here)}
   try:
-    with os.scandir(root / path) as contents:
-      children = sorted(contents, key=lambda c: c.name)
+    with os.scandir(here) as contents:
+      children = sorted((c.name, _is_folder(c)) for c in contents)
   except OSError as e:
     raise errors.UserError(
-      f"The folder {root / path} can't be read: {e.strerror}. Make it readable or move it out."
+      f"The folder {here} can't be read: {e.strerror}. Make it readable or move it out."
     ) from None
-  for child in children:
-    inside = f"{path}/{child.name}" if path else child.name
-    hidden = child.name.startswith(".")
-    if _is_folder(child):
-      if not (hidden or _is_housekeeping(child.name) or os.path.realpath(root / inside) in above):
-        folders.append(_read(root, inside, above))
-    elif not hidden and os.path.splitext(child.name)[1].lower() in images.EXTENSIONS:
-      found.append(inside)
+  prefix = f"{path}/" if path else ""
+  for name, is_folder in children:
+    hidden = name.startswith(".")
+    if is_folder:
+      circular = os.path.realpath(os.path.join(here, name)) in above
+      if not (hidden or _is_housekeeping(name) or circular):
+        folders.append(_read(root, prefix + name, above))
+    elif not hidden and name[name.rfind(".") :].lower() in images.EXTENSIONS:
+      found.append(prefix + name)
     else:
-      ignored.append(inside)
+      ignored.append(prefix + name)
   count = len(found) + sum(f.count for f in folders)
   return Folder(path, tuple(found), tuple(ignored), tuple(folders), count)
 
