@@ -1,29 +1,47 @@
-"""What a run can say of single classes: their accuracy, and what they are taken for."""
+"""Results per class: accuracies, their means, and the confusion matrix as table and picture."""
 
 import pathlib
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bit_jax.runs import run_folder
 from bit_jax.runtime import files, phrases, plots
 
-if TYPE_CHECKING:
-  from matplotlib.axes import Axes
-
 PER_CLASS, CONFUSION, PICTURE = "per_class.csv", "confusion.csv", "confusion.png"
 LARGEST_MATRIX = 1000  # classes; above, only the most frequent confusions are listed
 _MOST_PAIRS = 1000
 _PAIRS = ("class", "predicted", "count", "share")  # share: of the images of the class
+_IMBALANCED = 3  # times as many images in the largest class as in the smallest
 _NAMED_CLASSES = 40
 _NUMBERED_CLASSES = 15  # classes whose cells have room for a number
 _NAME_WIDTH = 24  # characters of a class name that leave room for the matrix beside it
-_IMBALANCED = 3  # times as many images in the largest class as in the smallest
+
+
+def means(labels: np.ndarray, predictions: np.ndarray) -> dict[str, float]:
+  """Returns two accuracies that count every class equally, however many images it has.
+
+  As scikit-learn's `balanced_accuracy_score` and `f1_score(average="macro")` define them, with an
+  F1 of 0 for a class that is predicted and has no images.
+
+  Args:
+    labels: [N] integer, N at least 1.
+    predictions: [N] integer.
+
+  Returns:
+    'balanced_accuracy', the mean recall of the classes that occur in `labels`, and 'macro_f1', the
+    mean F1 of the classes that occur in `labels` or `predictions`; both in [0, 1].
+  """
+  from sklearn import metrics  # about a second
+
+  _, recall, f1, images = metrics.precision_recall_fscore_support(
+    labels, predictions, zero_division=0.0
+  )
+  return {"balanced_accuracy": float(recall[images > 0].mean()), "macro_f1": float(f1.mean())}
 
 
 def confusion(labels: np.ndarray, predictions: np.ndarray, num_classes: int) -> np.ndarray:
-  """Returns how many examples of each class (rows) were taken for which class (columns).
+  """Returns how many examples of each class (rows) were predicted as each class (columns).
 
   Args:
     labels: [N] integer, 0 to C - 1.
@@ -38,16 +56,16 @@ def confusion(labels: np.ndarray, predictions: np.ndarray, num_classes: int) -> 
 
 
 def largest_confusions(labels: np.ndarray, predictions: np.ndarray, most: int) -> np.ndarray:
-  """Returns the pairs of different classes that examples were confused between most often.
+  """Returns the most frequent confusions of two classes.
 
   Args:
     labels: [N] integer, at least 0.
     predictions: [N] integer, at least 0.
-    most: Pairs to return at most.
+    most: Confusions to return at most.
 
   Returns:
-    [K, 3] int64: class, predicted class, examples. The most frequent pair comes first; of equal
-    ones that of the lower class, then of the lower predicted class.
+    [K, 3] int64: class, predicted class, examples. The most frequent pair comes first; ties are
+    sorted by class, then by predicted class.
   """
   wrong = labels != predictions
   pairs, counts = np.unique(
@@ -58,7 +76,7 @@ def largest_confusions(labels: np.ndarray, predictions: np.ndarray, most: int) -
 
 
 def balance(labels: np.ndarray, class_names: Sequence[str]) -> str:
-  """Returns a sentence on how many training images the classes have."""
+  """Returns a sentence on the number of training images per class."""
   counts = np.bincount(labels, minlength=len(class_names))
   low, high = int(counts.argmin()), int(counts.argmax())
   if counts[low] == counts[high]:
@@ -69,7 +87,7 @@ def balance(labels: np.ndarray, class_names: Sequence[str]) -> str:
   )
   if counts[high] < _IMBALANCED * counts[low]:
     return f"{text}."
-  return f"{text}: they are imbalanced, so look at the accuracy of each in {PER_CLASS}."
+  return f"{text}. They are imbalanced: see the accuracy of each class in {PER_CLASS}."
 
 
 def write(
@@ -78,12 +96,12 @@ def write(
   labels: np.ndarray,
   predictions: np.ndarray,
   training_labels: np.ndarray | None,
-  tell: Callable[[str], None],
+  say: Callable[[str], None],
 ) -> None:
-  """Writes `per_class.csv` and `confusion.csv`; what can't be written costs a warning.
+  """Writes `per_class.csv` and `confusion.csv`; if one can't be written, warns.
 
-  `confusion.csv` is a matrix of up to `LARGEST_MATRIX` classes, and of more a list of the most
-  frequent confusions.
+  `confusion.csv` is a matrix for up to `LARGEST_MATRIX` classes, and a list of the most frequent
+  confusions for more.
 
   Args:
     folder: The run folder.
@@ -91,43 +109,20 @@ def write(
     labels: [N] int32, of the evaluated images.
     predictions: [N] int32.
     training_labels: [M] int32; None where they are not known.
-    tell: Gets warnings and remarks on the files.
+    say: Gets warnings and remarks on the files.
   """
-  with files.optional(PER_CLASS, tell):
-    _write_csv(folder / PER_CLASS, _per_class(class_names, labels, predictions, training_labels))
-  with files.optional(CONFUSION, tell):
+  with files.optional(PER_CLASS, say), files.replacing(folder / PER_CLASS) as temporary:
+    rows = _per_class(class_names, labels, predictions, training_labels)
+    run_folder.write_csv(temporary, rows)
+  with files.optional(CONFUSION, say), files.replacing(folder / CONFUSION) as temporary:
     if len(class_names) <= LARGEST_MATRIX:
-      rows = _matrix(class_names, labels, predictions)
+      run_folder.write_csv(temporary, _matrix(class_names, labels, predictions))
     else:
-      rows = _list(class_names, labels, predictions)
-      tell(
-        f"With more than {LARGEST_MATRIX:,} classes {CONFUSION} lists the {_MOST_PAIRS:,} most "
+      run_folder.write_csv(temporary, _list(class_names, labels, predictions))
+      say(
+        f"With more than {LARGEST_MATRIX:,} classes, {CONFUSION} lists the {_MOST_PAIRS:,} most "
         f"frequent confusions, and {PICTURE} is not drawn."
       )
-    _write_csv(folder / CONFUSION, rows)
-
-
-def draw(
-  folder: pathlib.Path,
-  class_names: Sequence[str],
-  labels: np.ndarray,
-  predictions: np.ndarray,
-  title: str,
-) -> None:
-  """Draws `confusion.png`, unless there are more than `LARGEST_MATRIX` classes.
-
-  Args:
-    folder: The run folder.
-    class_names: C names.
-    labels: [N] int32, of the evaluated images.
-    predictions: [N] int32.
-    title: Above the picture.
-  """
-  if len(class_names) > LARGEST_MATRIX:
-    return
-  matrix = confusion(labels, predictions, len(class_names))
-  shares = matrix / np.maximum(matrix.sum(axis=1), 1)[:, None]
-  _draw_matrix(shares, class_names, folder / PICTURE, title)
 
 
 def has_list(folder: pathlib.Path) -> bool:
@@ -174,28 +169,32 @@ def _list(
     yield class_names[true], class_names[predicted], count, f"{count / totals[true]:.4f}"
 
 
-def _write_csv(path: pathlib.Path, rows: Iterable[Sequence[object]]) -> None:
-  with files.replacing(path) as temporary:
-    run_folder.write_csv(temporary, rows)
-
-
-def _draw_matrix(
-  shares: np.ndarray, class_names: Sequence[str], picture: pathlib.Path, title: str
+def draw(
+  folder: pathlib.Path,
+  class_names: Sequence[str],
+  labels: np.ndarray,
+  predictions: np.ndarray,
+  title: str,
 ) -> None:
-  """Draws a confusion matrix.
+  """Draws the confusion matrix, `confusion.png`, unless there are over `LARGEST_MATRIX` classes.
 
   Args:
-    shares: [C, C] in [0, 1]: of each class (row), the share that was taken for each class (column).
-    class_names: C names; they are written beside up to 40 classes, their beginnings if they are
-      long, and numbers beside more.
-    picture: The PNG file to write.
+    folder: The run folder.
+    class_names: C names. Up to 40 classes have theirs beside the matrix, shortened if it is long;
+      more have numbers.
+    labels: [N] int32, of the evaluated images.
+    predictions: [N] int32.
     title: Above the picture.
   """
   count = len(class_names)
+  if count > LARGEST_MATRIX:
+    return
+  matrix = confusion(labels, predictions, count)
+  shares = matrix / np.maximum(matrix.sum(axis=1), 1)[:, None]
   named = count <= _NAMED_CLASSES
   cell = 0.4 if count <= _NUMBERED_CLASSES else 0.3
   side = max(4.0, cell * count + 1.5) if named else 9.0
-  with plots.figure(picture, (side + 1, side), dpi=110) as figure:
+  with plots.figure(folder / PICTURE, (side + 1, side), dpi=110) as figure:
     axes = figure.subplots()
     drawn = axes.imshow(100 * shares, cmap="cividis", vmin=0, vmax=100)
     if named:
@@ -206,17 +205,12 @@ def _draw_matrix(
       axes.hlines(edges, -0.5, count - 0.5, color="white", linewidth=0.6)
       axes.vlines(edges, -0.5, count - 0.5, color="white", linewidth=0.6)
     if count <= _NUMBERED_CLASSES:
-      _write_shares(axes, shares)
+      for row, column in zip(*np.nonzero(shares), strict=True):
+        share = shares[row, column]
+        text = f"{100 * share:.0f}" if share >= 0.005 else "<1"
+        colour = "black" if share > 0.5 else "white"  # on yellow, on blue
+        axes.text(column, row, text, ha="center", va="center", fontsize=8, color=colour)
     axes.set_xlabel("predicted class")
     axes.set_ylabel("class")
     figure.colorbar(drawn, ax=axes, label="% of the images of a class")
     plots.set_title(figure, title)
-
-
-def _write_shares(axes: "Axes", shares: np.ndarray) -> None:
-  """Writes the percentages into the cells that have any."""
-  for row, column in zip(*np.nonzero(shares), strict=True):
-    share = shares[row, column]
-    text = f"{100 * share:.0f}" if share >= 0.005 else "<1"
-    colour = "black" if share > 0.5 else "white"  # on yellow, on blue
-    axes.text(column, row, text, ha="center", va="center", fontsize=8, color=colour)

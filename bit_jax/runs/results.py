@@ -1,4 +1,4 @@
-"""What a run leaves behind: a picture of its input; at the end its result, tables and pictures.
+"""The end of a run: `result.json`, tables, pictures and the printed summary.
 
 A table or picture that can't be written costs a warning, not the run.
 """
@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bit_jax.data import augmentation, loading, order
+from bit_jax.run_config import RunConfig
 from bit_jax.runs import metrics_log, per_class, reporting, run_folder
 from bit_jax.runtime import files, phrases, plots
 
@@ -21,34 +22,33 @@ _SHOWN = 16  # images in a picture
 _MANY = 1000  # evaluated images, from which on the accuracy is printed without an interval
 _Z = 1.96  # standard deviations of the normal distribution on each side of a 95 % interval
 _AUGMENTED, _CURVES, _PREDICTIONS = "augmented.png", "curves.png", "predictions.png"
-_AGAIN = f" To get them, delete {run_folder.RESULT} and repeat the command: it evaluates again."
 _FILES = {
   "model.npz": "the fine-tuned weights, in the official naming",
   _CURVES: "loss, accuracy and learning rate",
-  _AUGMENTED: "training images as they are augmented",
-  _PREDICTIONS: "test images and what they were predicted as",
+  _AUGMENTED: "training images after augmentation",
+  _PREDICTIONS: "test images with their predictions",
   per_class.PER_CLASS: "accuracy of each class",
-  per_class.PICTURE: "which classes are predicted as which (numbers: confusion.csv)",
-  reporting.METRICS: "all logged numbers",
+  per_class.PICTURE: "confusion matrix (numbers: confusion.csv)",
+  reporting.METRICS: "all logged metrics",
   run_folder.RESULT: "the result",
   "classes.txt": "the names of the classes",
-  "split.csv": "how your own images were split",
+  "split.csv": "the split of your own images",
 }
 _UNLESS_ABSENT = (run_folder.RESULT, "classes.txt", "split.csv")  # listed where they exist
 
 
 def draw_augmented(
-  folder: pathlib.Path, config: Any, train: loading.Part, tell: Callable[[str], None]
+  folder: pathlib.Path, config: RunConfig, train: loading.Part, say: Callable[[str], None]
 ) -> None:
-  """Draws the first images of the first step as it sees them (before MixUp).
+  """Draws the first images of the first step after augmentation, before MixUp.
 
   Args:
     folder: The run folder.
-    config: Resolved.
-    train: What is trained on.
-    tell: Gets a warning if the picture can't be drawn.
+    config: The config of the run.
+    train: The training part.
+    say: Gets a warning if the picture can't be drawn.
   """
-  with files.optional(_AUGMENTED, tell):
+  with files.optional(_AUGMENTED, say):
     indices = order.batch(config.seed, 0, config.batch_size, len(train), train.window)
     images, labels = train.some(indices[:_SHOWN])
     keys = augmentation.example_keys(
@@ -59,7 +59,7 @@ def draw_augmented(
     )
     augmented = augment(images, keys, flip=config.random_flip, random_crop=config.random_crop)
     captions = [train.class_names[c] for c in labels]
-    title = "Training images as they are augmented"
+    title = "Training images after augmentation"
     plots.sheet(np.asarray(augmented), captions, folder / _AUGMENTED, title)
 
 
@@ -69,104 +69,107 @@ def write(
   result: dict[str, Any],
   predictions: np.ndarray,
   labels: np.ndarray,
-  tell: Callable[[str], None],
+  say: Callable[[str], None],
 ) -> None:
-  """Writes the tables of each class, as far as they can be written, and then `result.json`.
+  """Writes the tables per class, as far as they can be written, and then `result.json`.
 
   Args:
     folder: The run folder.
-    data: Of the run.
-    result: What `result.json` is to hold.
+    data: The data of the run.
+    result: The content of `result.json`.
     predictions: [N] int32, of the test images.
     labels: [N] int32, their labels.
-    tell: Gets warnings.
+    say: Gets warnings.
   """
-  per_class.write(folder, data.test.class_names, labels, predictions, data.train.labels, tell)
+  per_class.write(folder, data.test.class_names, labels, predictions, data.train.labels, say)
   run_folder.write_json(folder / run_folder.RESULT, result)  # before the pictures, which may fail
 
 
 def draw(
   folder: pathlib.Path,
-  config: Any,
+  config: RunConfig,
   test: loading.Part,
   top1: float,
   predictions: np.ndarray,
   labels: np.ndarray,
-  tell: Callable[[str], None],
+  say: Callable[[str], None],
 ) -> None:
-  """Draws curves, predictions and confusions; a picture that can't be drawn costs a warning.
+  """Draws curves, predictions and the confusion matrix; warns if one can't be drawn.
 
   Args:
     folder: The run folder, with its metrics.
-    config: Resolved.
-    test: What was evaluated.
+    config: The config of the run.
+    test: The evaluated part.
     top1: Accuracy in [0, 1].
     predictions: [N] int32.
     labels: [N] int32.
-    tell: Gets warnings.
+    say: Gets warnings.
   """
-  origin = "random initialisation" if config.weights == "none" else _base(config.weights)
+  start = pathlib.Path(config.weights).name
+  origin = "random initialisation" if config.weights == "none" else start
   title = plots.line(f"{config.name}: {config.model} from {origin}, top-1 {top1:.2%}")
-  with files.optional(_CURVES, tell):
+  with files.optional(_CURVES, say):
     evaluated = "held-out images" if config.protocol == "select" else "test images"
     metrics_log.draw(folder / reporting.METRICS, folder / _CURVES, title, evaluated)
-  with files.optional(_PREDICTIONS, tell):
-    _draw_predictions(folder, test, predictions, title)
-  with files.optional(per_class.PICTURE, tell):
+  with files.optional(_PREDICTIONS, say):
+    indices = np.linspace(0, len(test) - 1, min(_SHOWN, len(test))).astype(int)
+    images, truth = test.some(indices)
+    names = test.class_names
+    captions = [
+      names[p] if p == label else f"!{names[p]} ({names[label]})"
+      for p, label in zip(predictions[indices], truth, strict=True)
+    ]
+    heading = f"Predictions (with the label where it differs): {title}"
+    plots.sheet(images, captions, folder / _PREDICTIONS, heading)
+  with files.optional(per_class.PICTURE, say):
     heading = f"{config.name}: top-1 {top1:.2%} on {phrases.counted(len(labels), 'image')}"
     per_class.draw(folder, test.class_names, labels, predictions, heading)
 
 
-def _draw_predictions(
-  folder: pathlib.Path, test: loading.Part, predictions: np.ndarray, title: str
-) -> None:
-  indices = np.linspace(0, len(test) - 1, min(_SHOWN, len(test))).astype(int)
-  images, labels = test.some(indices)
-  names = test.class_names
-  captions = [
-    names[p] if p == label else f"!{names[p]} ({names[label]})"
-    for p, label in zip(predictions[indices], labels, strict=True)
-  ]
-  plots.sheet(
-    images,
-    captions,
-    folder / _PREDICTIONS,
-    f"Predictions (and the label, where they differ): {title}",
-  )
-
-
 def summary(folder: str, result: dict[str, Any]) -> str:
-  """Returns what a finished run says: its accuracy, what to know of it, and its files.
+  """Returns the summary of a finished run: its accuracy, warnings, and the run's files.
 
   Args:
-    folder: The run folder, as the user named it.
-    result: What `result.json` holds.
+    folder: The run folder, as the user wrote it.
+    result: The content of `result.json`; results of earlier versions lack the means over classes.
   """
   steps = f"{result['steps']:,} steps"
   if "best_step" in result:
     steps = f"step {result['best_step']:,}, the best evaluation of {steps}"
-  chosen = ""
+  part, chosen = "images", ""
   if "num_val" in result:
+    part = "test images"
     chosen = f" (top-1 on the {result['num_val']:,} validation images: {result['val_top1']:.2%})"
-  part = "test images" if chosen else "images"
   where = f"on {result['num_test']:,} {part}{_interval(result['top1'], result['num_test'])}"
   lines = [f"Top-1 accuracy {result['top1']:.2%} {where} after {steps}{chosen}."]
+  if "balanced_accuracy" in result and "macro_f1" in result:
+    lines.append(
+      f"Balanced accuracy {result['balanced_accuracy']:.2%}, macro F1 {result['macro_f1']:.4f}."
+    )
   lines += [f"Left out: {number:,} {why}." for why, number in result["left_out"].items()]
   lines += [f"warning: {warning}" for warning in result["warnings"]]
-  there = run_folder.open_folder(folder, create=False)
+  return "\n".join([*lines, *_listing(folder, result)])
+
+
+def _listing(folder: str, result: dict[str, Any]) -> list[str]:
+  """Returns a line for each file of a finished run, and one on files that are missing."""
+  path = run_folder.open_folder(folder, create=False)
   described = dict(_FILES)
-  if per_class.has_list(there):
+  if per_class.has_list(path):
     del described[per_class.PICTURE]
     described[per_class.CONFUSION] = "the most frequent confusions"
-  absent = [file for file in described if not (there / file).exists()]
-  listed = {file: what for file, what in described.items() if file not in absent}
+  present = {file: what for file, what in described.items() if (path / file).exists()}
   width = max(map(len, described))
-  lines.append(f"{folder}:" if listed else f"{folder} holds none of the run's files.")
-  lines += [f"  {file:<{width}}  {what}" for file, what in listed.items()]
-  if missing := [file for file in absent if file not in _UNLESS_ABSENT]:
-    again = _AGAIN if _can_end_again(there, result) and missing != [_AUGMENTED] else ""
-    lines.append(f"Missing (not written, or removed since): {', '.join(missing)}.{again}")
-  return "\n".join(lines)
+  lines = [f"{folder}:" if present else f"{folder} holds none of the run's files."]
+  lines += [f"  {file:<{width}}  {what}" for file, what in present.items()]
+  if missing := [f for f in described if f not in present and f not in _UNLESS_ABSENT]:
+    text = f"Missing (not written, or deleted since): {', '.join(missing)}."
+    # Of a best evaluation, the weights are only in model.npz.
+    last = path / run_folder.CHECKPOINTS / str(result["steps"])
+    if "best_step" not in result and last.exists() and missing != [_AUGMENTED]:
+      text += f" To write them, delete {run_folder.RESULT} and run the same command again."
+    lines.append(text)
+  return lines
 
 
 def _interval(share: float, number: int) -> str:
@@ -177,13 +180,3 @@ def _interval(share: float, number: int) -> str:
   centre = (share + _Z**2 / (2 * number)) / scale
   half = _Z * math.sqrt(share * (1 - share) / number + (_Z / (2 * number)) ** 2) / scale
   return f" (95% interval {max(0.0, centre - half):.0%} to {min(1.0, centre + half):.0%})"
-
-
-def _can_end_again(folder: pathlib.Path, result: dict[str, Any]) -> bool:
-  """Returns whether a run without its result would only evaluate and write it."""
-  whole = "best_step" not in result  # whose weights are only in model.npz
-  return whole and (folder / run_folder.CHECKPOINTS / str(result["steps"])).exists()
-
-
-def _base(weights: str) -> str:
-  return pathlib.Path(weights).name

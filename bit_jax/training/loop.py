@@ -15,7 +15,7 @@ from jax.experimental import multihost_utils
 from bit_jax import hyperrule, run_config, weights
 from bit_jax.data import datasets, loading, opening, order
 from bit_jax.models import architectures, resnet_v2
-from bit_jax.runs import description, reporting, results, run_folder
+from bit_jax.runs import description, per_class, reporting, results, run_folder
 from bit_jax.runtime import clock, determinism, errors, exits, numerics, output, platforms
 from bit_jax.training import (
   early_stopping,
@@ -75,8 +75,9 @@ def train_and_evaluate(config: Any, workdir: str, weights_at: str | None = None)
       what the run is, and stays the same when the file moves.
 
   Returns:
-    What `result.json` holds: 'top1', 'loss' (and 'top5') over 'num_test' images, after 'num_train'
-    were trained on for 'steps'; the 'seconds' that the steps took, without the first, which is
+    What `result.json` holds: 'top1', 'balanced_accuracy' (mean recall of the classes), 'macro_f1',
+    'loss' (and 'top5') over 'num_test' images, after 'num_train' were trained on for 'steps'; the
+    'seconds' that the steps took, without the first, which is
     compiled, and 'images_per_second' (None if there was no other); 'startup_seconds' from the call
     to the end of its first step (None if it took none); 'left_out', images by reason, and
     'warnings'. With `keep_best`, 'best_step' is where the weights come from; chosen on a validation
@@ -621,6 +622,7 @@ class _Loop:
     data = self._run.data
     result = {
       **evaluation.means,
+      **per_class.means(evaluation.labels, evaluation.predictions),
       "num_train": len(data.train),
       "num_test": len(data.test),
       **taken,

@@ -150,6 +150,13 @@ def test_few_images_get_an_interval(top1, number, interval):
   assert first == f"Top-1 accuracy {top1:.2%} on {number:,} images{interval} after 5,000 steps."
 
 
+def test_the_summary_has_the_means_over_classes_where_the_result_does():
+  means = {"balanced_accuracy": 0.87654, "macro_f1": 0.76543}
+  _, second, *_ = results.summary("run", RESULT | means).splitlines()
+  assert second == "Balanced accuracy 87.65%, macro F1 0.7654."
+  assert "macro F1" not in results.summary("run", RESULT)  # of an earlier version
+
+
 def names(lines):
   return [line.split()[0] for line in lines]
 
@@ -163,9 +170,9 @@ def test_the_summary_lists_what_is_there(finished_folder):
     *("model.npz", "augmented.png", "predictions.png", "metrics.jsonl", "confusion.csv")
   ]
   assert files[-1].endswith(" the most frequent confusions")
-  assert last == "Missing (not written, or removed since): curves.png, per_class.csv."
+  assert last == "Missing (not written, or deleted since): curves.png, per_class.csv."
   (finished_folder / "checkpoints" / "5000").mkdir(parents=True)
-  again = " To get them, delete result.json and repeat the command: it evaluates again."
+  again = " To write them, delete result.json and run the same command again."
   assert results.summary(str(finished_folder), RESULT).endswith(last + again)
   assert results.summary(str(finished_folder), RESULT | {"best_step": 3000}).endswith(last)
 

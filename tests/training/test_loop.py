@@ -540,6 +540,10 @@ def test_broken_images_are_left_out_and_classes_told_one_by_one(
   top1, _, predictions = score(tmp_path / "run", test)
   assert result["top1"] == pytest.approx(top1, abs=1e-7)
   matrix = per_class.confusion(test.labels, predictions, 10)
+  recalls = matrix.diagonal() / matrix.sum(axis=1)
+  assert result["balanced_accuracy"] == pytest.approx(recalls.mean(), abs=1e-12)
+  f1 = 2 * matrix.diagonal() / (matrix.sum(axis=0) + matrix.sum(axis=1))
+  assert result["macro_f1"] == pytest.approx(f1.mean(), abs=1e-12)
   with (tmp_path / "run/confusion.csv").open() as file:
     _, *rows = csv.reader(file)
   assert [[int(v) for v in r[1:]] for r in rows] == matrix.tolist()
