@@ -6,8 +6,6 @@ import re
 import sys
 from collections.abc import Sequence
 
-import jax.numpy as jnp
-
 from bit_jax import hyperrule
 from bit_jax.models import resnet_v2
 from bit_jax.runtime import errors, exits, numerics
@@ -47,9 +45,9 @@ def main(argv: Sequence[str]) -> None:
   share = _whole("IMAGES", share_text, hyperrule.MAX_BATCH)
   device_bytes = parse_bytes(memory_text)
   hyperrule.one_of("dtype", dtype, ("bfloat16", "float32"))
-  model = resnet_v2.create(name, 1000, jnp.dtype(dtype))
+  model = resnet_v2.create(name, 1000, dtype, "gpu")
   resize = crop * 16 // 15  # as the rule has it for large images
-  task = step_memory.Task(model, resize, crop, (resize, resize), platform="gpu")
+  task = step_memory.Task(model, resize, crop, (resize, resize))
   print(step_memory.table(task, share, device_bytes))
 
 

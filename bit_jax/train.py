@@ -13,17 +13,8 @@ from bit_jax import hyperrule, run_config
 from bit_jax.data import datasets, loading, order
 from bit_jax.models import resnet_v2
 from bit_jax.runs import description, results
-from bit_jax.runtime import (
-  allocator,
-  compile_cache,
-  config_flags,
-  determinism,
-  errors,
-  exits,
-  numerics,
-  platforms,
-)
-from bit_jax.training import loop, memory, parallel, planning
+from bit_jax.runtime import compile_cache, config_flags, devices, errors, exits, machine, numerics
+from bit_jax.training import loop, memory, planning
 
 _HELP = """Fine-tunes a BiT network by BiT-HyperRule.
 
@@ -61,11 +52,11 @@ def main(argv: Sequence[str]) -> None:
 
   config, spec = run_config.resolve(config_flag.value)
   if config.deterministic:
-    os.environ.update(determinism.variables())
-  allocator.keep_freed()
+    os.environ.update(numerics.deterministic_variables())
+  machine.keep_freed_memory()
   if distributed.value:
     _join_processes()
-  platforms.require()  # first: JAX reports a second platform that is absent only once
+  devices.require()  # first: JAX reports a second platform that is absent only once
   folder = workdir.value or run_config.default_workdir(config)
   first = jax.process_index() == 0
   if first:
@@ -73,7 +64,7 @@ def main(argv: Sequence[str]) -> None:
     print(f"{config.name}: {config.model}, weights {config.weights}, head {config.head}")
     rule = hyperrule.describe(config, num_examples, spec.image_size, jax.device_count())
     print(rule, flush=True)
-    if remark := platforms.remark():
+    if remark := devices.remark():
       print(remark, flush=True)
   layout = order.device_layout(config.batch_size, jax.device_count(), config.mixup_alpha > 0)
   planning.require_microbatch(config, layout.shape[1])
@@ -92,7 +83,9 @@ def main(argv: Sequence[str]) -> None:
 
 @numerics.fixed()
 def _memory_estimate(config: Any, spec: datasets.DatasetSpec) -> str:
-  model = resnet_v2.create(config.model, spec.num_classes, parallel.compute_dtype(config.dtype))
+  platform = devices.describe().platform
+  dtype = devices.compute_dtype(config.dtype, platform)
+  model = resnet_v2.create(config.model, spec.num_classes, dtype, platform)
   train_size, _ = loading.image_sizes(spec, config)
   task = planning.task(config, model, train_size)
   return memory.estimate(task, config.batch_size // jax.device_count())

@@ -100,7 +100,10 @@ def _deviation(folder: pathlib.Path, seed: int) -> tuple[float, float]:
   )
   exact, half = (
     _logits(
-      resnet_v2.create(config.model, spec.num_classes, dtype), loaded.params, test.images, config
+      resnet_v2.create(config.model, spec.num_classes, dtype, jax.default_backend()),
+      loaded.params,
+      test.images,
+      config,
     )
     for dtype in (jnp.float32, jnp.bfloat16)
   )

@@ -21,8 +21,8 @@ from bit_jax import hyperrule, run_config
 from bit_jax.configs import base
 from bit_jax.data import datasets, loading, stream
 from bit_jax.models import architectures, resnet_v2
-from bit_jax.runtime import clock, errors, numerics
-from bit_jax.training import feeds, memory, parallel, planning
+from bit_jax.runtime import clock, devices, errors, numerics, parallel
+from bit_jax.training import feeds, memory, out_of_memory, planning
 
 _EVERY = 60.0  # seconds between two lines of progress where there is no terminal
 _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
@@ -126,7 +126,7 @@ def load(
   config.decoded_cache = decoded_cache and view.shorter is None  # it holds squares
   config.resize = config.crop = config.test_size = view.size
   config, spec = run_config.resolve(config)
-  room = config.resident_share * parallel.device_memory()
+  room = config.resident_share * devices.resident_memory(devices.describe())
   if view.shorter is None:
     loaded = loading.load_test(spec, config, room)
     part, image_size = loaded.part, loading.image_sizes(spec, config)[1]
@@ -161,21 +161,23 @@ def evaluate(
   Raises:
     UserError: The devices haven't the memory, or an image can't be read.
   """
-  model = resnet_v2.create(architecture.name, tests.spec.num_classes, dtype)
+  platform = devices.describe().platform
+  model = resnet_v2.create(architecture.name, tests.spec.num_classes, dtype, platform)
   size = tests.view.size
   task = memory.Task(model, size, size, tests.image_size)
   try:
     feed, variables = feeds.Feed(tests.part), parallel.replicate(params)
     jax.block_until_ready(variables)  # it counts as memory in use
-    budget = planning.budget(task)
-    batch = planning.evaluation_batch(task, batch_size, len(tests.part), budget)
+    hardware = devices.describe()
+    budget = planning.budget(task, hardware)
+    batch = planning.evaluation_batch(task, batch_size, len(tests.part), budget, hardware)
     name = f"{architecture.name} on {tests.spec.name} at {tests.view}"
     # float32 is to be float32: a GPU's default, TF32, is off by as much as what is looked for.
     exact = jax.default_matmul_precision("highest")
     with exact, _progress(name, len(tests.part)) as tell:
       return feed.evaluate(model, size, variables, batch, tell)[0]
   except (jax.errors.JaxRuntimeError, MemoryError) as e:
-    if not memory.ran_out(e):
+    if not out_of_memory.is_out_of_memory(e):
       raise
     raise errors.UserError(
       f"A device ran out of memory with {architecture.name} at {size} pixels: give a batch of "

@@ -21,8 +21,7 @@ import jax.numpy as jnp
 
 from bit_jax import hyperrule, weights
 from bit_jax.models import architectures
-from bit_jax.runtime import errors, exits, numerics, paths
-from bit_jax.training import parallel
+from bit_jax.runtime import devices, errors, exits, numerics, paths
 from bit_jax.weights import fetch
 from experiments import evaluation, released, verification
 
@@ -126,7 +125,7 @@ def _rows(check: released.Check, options: argparse.Namespace) -> list[verificati
     )
     architecture = architectures.find(name)
     loaded = weights.load(file, architecture, head="keep", num_classes=tests.spec.num_classes)
-    dtype = parallel.compute_dtype(options.dtype)
+    dtype = devices.compute_dtype(options.dtype, devices.describe().platform)
     means = evaluation.evaluate(
       loaded.params, architecture, tests, batch_size=options.batch, dtype=dtype
     )

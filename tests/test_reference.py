@@ -18,7 +18,8 @@ from flax import traverse_util
 from bit_jax import hyperrule, weights
 from bit_jax.data import order
 from bit_jax.models import resnet_v2
-from bit_jax.training import optimizer, parallel, steps
+from bit_jax.runtime import parallel
+from bit_jax.training import optimizer, steps
 
 COMMITTED = pathlib.Path(__file__).parent / "reference.npz"
 STAGES = ("root", "block1", "block2", "block3", "block4")

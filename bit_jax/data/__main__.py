@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from bit_jax.data import datasets, vtab
-from bit_jax.runtime import errors, exits, imports
+from bit_jax.runtime import devices, errors, exits, imports
 
 _DOCTOR = """\
 Lists data sets: prepared or not, versions, sizes of splits, a hash of the 1000 chosen examples,
@@ -115,9 +115,8 @@ def _doctor(args: argparse.Namespace) -> int:
 
 def _check(args: argparse.Namespace) -> int:
   from bit_jax.data.check import problems
-  from bit_jax.runtime import platforms
 
-  platforms.use_cpu()
+  devices.use_cpu()
   return problems.main(args.path, args.out)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import tqdm
 
 from bit_jax.data import resizing
-from bit_jax.runtime import cores, errors
+from bit_jax.runtime import errors, machine
 
 _BATCHES_AHEAD = 2
 _IMAGES_AT_ONCE = 8
@@ -228,10 +228,10 @@ def _require_shape(image: np.ndarray, images: np.ndarray) -> None:
 def _in_order(function: Callable[[T], R], items: Iterable[T], ahead: int) -> Iterator[R]:
   """Yields `function(item)` in the order of the items, computed in threads, `ahead` of its use."""
   # A thread takes several: waking another one for each image would take a fifth of the time.
-  count = max(1, min(_IMAGES_AT_ONCE, ahead // (4 * cores.usable())))
+  count = max(1, min(_IMAGES_AT_ONCE, ahead // (4 * machine.usable_cores())))
   rest = iter(items)
   chunks = iter(lambda: list(itertools.islice(rest, count)), [])
-  pool = futures.ThreadPoolExecutor(cores.usable(), "images")
+  pool = futures.ThreadPoolExecutor(machine.usable_cores(), "images")
   pending: collections.deque[futures.Future[tuple[list[R], Exception | None]]] = collections.deque()
   try:
     for chunk in chunks:

@@ -16,7 +16,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from bit_jax.runtime import cores, errors, files, numerics, paths
+from bit_jax.runtime import errors, files, machine, numerics, paths
 
 CONFIG, ENVIRONMENT, RESULT = "config.json", "environment.json", "result.json"
 CHECKPOINTS = "checkpoints"
@@ -328,7 +328,7 @@ def _plain(value: Any) -> Any:
 
 
 def _cores() -> str:
-  number = cores.usable()
+  number = machine.usable_cores()
   return f"{number} core" if number == 1 else f"{number} cores"
 
 

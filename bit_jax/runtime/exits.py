@@ -87,10 +87,10 @@ def machine_error(error: Exception) -> str | None:
     return f"{where}{os.strerror(number)}. Fix this, then run the same command again."
   # JAX raises these where it finds no device. It takes seconds to import; most commands don't.
   if isinstance(error, AssertionError | RuntimeError) and "jax" in sys.modules:
-    from bit_jax.runtime import platforms
+    from bit_jax.runtime import devices
 
     try:
-      platforms.require()
+      devices.require()
     except errors.UserError as e:
       return str(e)
   return None

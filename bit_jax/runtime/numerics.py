@@ -1,8 +1,8 @@
-"""Settings of JAX and variables of XLA that a run's numbers depend on, besides its config.
+"""Settings of JAX and XLA that a run's numbers depend on, besides its config.
 
-Settings that change which random numbers are drawn, or types and precision, are fixed while this
-package computes. How programs are compiled is the user's choice: it is recorded, as it changes the
-rounding.
+Settings that change random numbers, types or precision are fixed while this package computes.
+Settings that change how programs are compiled are left to the user and recorded, as they change
+rounding. Computing the same numbers each time needs an option of XLA on GPUs only.
 """
 
 import contextlib
@@ -13,6 +13,10 @@ from typing import Any
 
 import jax
 
+from bit_jax.runtime import errors
+
+_XLA_FLAGS = "XLA_FLAGS"
+_DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
 # Each setting's value, and JAX's context manager for it if there is one.
 _FIXED: dict[str, tuple[Any, Callable[[Any], Any] | None]] = {
   "jax_enable_x64": (False, jax.enable_x64),
@@ -25,7 +29,7 @@ _FIXED: dict[str, tuple[Any, Callable[[Any], Any] | None]] = {
   "jax_allow_f16_reductions": (True, jax.allow_f16_reductions),
   "jax_disable_jit": (False, jax.disable_jit),
 }
-_FLAGS = ("XLA_FLAGS", "LIBTPU_INIT_ARGS")
+_FLAGS = (_XLA_FLAGS, "LIBTPU_INIT_ARGS")
 _RECORDED = (
   *("JAX_COMPILER_ENABLE_REMAT_PASS", "JAX_DISABLE_MOST_OPTIMIZATIONS", "JAX_ENABLE_PGLE"),
   *("JAX_EXEC_TIME_OPTIMIZATION_EFFORT", "JAX_MEMORY_FITTING_EFFORT", "JAX_MEMORY_FITTING_LEVEL"),
@@ -35,8 +39,8 @@ _RECORDED = (
   *("ONEDNN_DEFAULT_FPMATH_MODE", "DNNL_DEFAULT_FPMATH_MODE"),
   *("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"),
 )
-# Flags of XLA that begin like this change no number.
-_WITHOUT_EFFECT = (
+# Prefixes of XLA flags that change no numbers.
+_NO_EFFECT = (
   *("--xla_dump", "--xla_cpu_dump", "--xla_gpu_dump", "--xla_hlo_profile", "--xla_vlog"),
   *("--xla_force_host_platform_device_count", "--xla_gpu_cuda_data_dir"),
   *("--xla_gpu_force_compilation_parallelism", "--xla_gpu_per_fusion_autotune_cache"),
@@ -46,9 +50,9 @@ _WITHOUT_EFFECT = (
 
 @contextlib.contextmanager
 def fixed() -> Iterator[None]:
-  """Fixes the settings that numbers depend on, in this thread; restores the caller's at the end.
+  """Fixes the settings that numbers depend on in this thread, and restores the caller's at the end.
 
-  Also a decorator: `@numerics.fixed()`.
+  Also works as a decorator: `@numerics.fixed()`.
   """
   with contextlib.ExitStack() as stack:
     for name in _others():
@@ -58,7 +62,7 @@ def fixed() -> Iterator[None]:
 
 
 def ignored() -> str | None:
-  """Returns a sentence on the settings of JAX that `fixed` does not follow; None without any."""
+  """Returns a warning about user settings of JAX that `fixed` overrides; None if there are none."""
   others = _others()
   if not others:
     return None
@@ -67,29 +71,51 @@ def ignored() -> str | None:
     f"{name}={value} (used: {_FIXED[option][0]})"
     for name, (option, value) in zip(names, others.items(), strict=True)
   )
-  return f"warning: settings of JAX are ignored, as they would change the numbers: {listed}."
+  return f"warning: these settings of JAX would change results and are ignored: {listed}."
 
 
 def variables(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
-  """Returns the environment variables that may change the rounding: {name: value}.
+  """Returns the environment variables that may change rounding: {name: value}.
 
-  Flags are in a fixed order. Those that have no effect on numbers are left out, such as dumps and
-  the number of host devices.
+  Flags are sorted. Flags that don't change numbers are left out, such as dumps and the number of
+  host devices.
   """
   found = {name: _effective(environment.get(name, "")) for name in _FLAGS}
   found |= {name: environment.get(name, "") for name in _RECORDED}
   return {name: value for name, value in found.items() if value}
 
 
+def deterministic_variables() -> dict[str, str]:
+  """Returns this process's XLA flags with the option for determinism added, as variables.
+
+  Set them before the process first uses XLA, which reads them once.
+  """
+  return {_XLA_FLAGS: f"{os.environ.get(_XLA_FLAGS, '')} {_DETERMINISTIC}".strip()}
+
+
+def deterministic_command() -> str:
+  """Returns a shell command that adds the option for determinism to the flags of that shell."""
+  return f'export {_XLA_FLAGS}="${{{_XLA_FLAGS}:-}} {_DETERMINISTIC}"'
+
+
+def require_deterministic(platform: str) -> None:
+  """Raises a `UserError` if a program on this platform wouldn't compute the same each time."""
+  if platform == "gpu" and _DETERMINISTIC not in os.environ.get(_XLA_FLAGS, ""):
+    raise errors.UserError(
+      f"deterministic=True needs {_XLA_FLAGS}={_DETERMINISTIC} in the environment before the first "
+      f"computation; python -m bit_jax.train sets it."
+    )
+
+
 def _others() -> dict[str, Any]:
-  """Returns {setting: value} of those that are set otherwise in this thread."""
+  """Returns {setting: value} of the settings that differ from `_FIXED` in this thread."""
   current = {name: getattr(jax.config, name, value) for name, (value, _) in _FIXED.items()}
   return {name: value for name, value in current.items() if value != _FIXED[name][0]}
 
 
 @contextlib.contextmanager
 def _updated(name: str, value: Any) -> Iterator[None]:
-  settings: Any = jax.config  # it declares none of its own
+  settings: Any = jax.config  # its settings are not declared
   before = getattr(settings, name)
   settings.update(name, value)
   try:
@@ -99,13 +125,13 @@ def _updated(name: str, value: Any) -> Iterator[None]:
 
 
 def _effective(text: str) -> str:
-  """Returns the flags that may change numbers; if a flag is repeated, the last one counts."""
-  if text.strip() and not text.strip().startswith("-"):  # XLA takes the name of a file, too
+  """Returns the flags that may change numbers; the last one of repeated flags counts."""
+  if text.strip() and not text.strip().startswith("-"):  # XLA also accepts a file name
     with contextlib.suppress(OSError, UnicodeDecodeError):
       text = pathlib.Path(text.strip()).read_text(encoding="utf-8")
   flags: dict[str, str] = {}
   for flag in text.split():
     name, equals, value = flag.partition("=")
-    if not name.startswith(_WITHOUT_EFFECT):
+    if not name.startswith(_NO_EFFECT):
       flags[name] = value if equals else "true"
   return " ".join(f"{name}={flags[name]}" for name in sorted(flags))

@@ -12,7 +12,8 @@ import numpy as np
 
 from bit_jax.data import loading, order, stream
 from bit_jax.models import resnet_v2
-from bit_jax.training import metrics, parallel
+from bit_jax.runtime import parallel
+from bit_jax.training import metrics, programs
 
 
 class Feed:
@@ -26,13 +27,13 @@ class Feed:
   def __init__(self, part: loading.Part):
     """Places the examples on the devices, unless they are to be streamed."""
     self.part, self.streamed = part, part.examples is None
-    self._resident: parallel.ResidentSet | None = None
+    self._resident: programs.ResidentSet | None = None
     if part.examples is not None:
-      self._resident = parallel.ResidentSet(part.examples.images, part.examples.labels)
+      self._resident = programs.ResidentSet(part.examples.images, part.examples.labels)
 
   def training(
     self, config: Any, layout: np.ndarray, first: int
-  ) -> Generator[parallel.Examples, None, None]:
+  ) -> Generator[programs.Examples, None, None]:
     """Yields the examples of each step from `first` on, on the devices.
 
     Args:
@@ -51,7 +52,7 @@ class Feed:
     ours = (row[layout].ravel() for row in rows)
     for images, labels in stream.batches(self.part.source, ours, self.part.size):
       yield parallel.send(
-        parallel.Examples(_split(images, len(layout)), _split(labels, len(layout)))
+        programs.Examples(_split(images, len(layout)), _split(labels, len(layout)))
       )
 
   def evaluate(
@@ -74,8 +75,8 @@ class Feed:
     Returns:
       The means of the metrics, [N] int32 predictions and [N] int32 labels.
     """
-    step = parallel.eval_function(model, size)
-    variables = parallel.standardize(params, model.dtype)
+    step = programs.eval_function(model, size)
+    variables = programs.standardize(params, model.dtype)
     found = np.zeros((2, len(self.part)), np.int32)
     parts, pending = [], []
     batches = order.eval_batches(len(self.part), batch_size, jax.device_count())
@@ -92,7 +93,7 @@ class Feed:
 
   def _evaluation(
     self, batches: Iterator[tuple[np.ndarray, np.ndarray]]
-  ) -> Iterator[tuple[np.ndarray, np.ndarray, parallel.Examples]]:
+  ) -> Iterator[tuple[np.ndarray, np.ndarray, programs.Examples]]:
     """Yields each batch of `order.eval_batches` with the examples for this process."""
     if self._resident is not None:
       for indices, mask in batches:
@@ -115,10 +116,10 @@ def _real(indices: np.ndarray, mask: np.ndarray) -> np.ndarray:
   return indices[mask] if mask.any() else indices.ravel()[:1]
 
 
-def _padded(images: np.ndarray, labels: np.ndarray, mask: np.ndarray) -> parallel.Examples:
+def _padded(images: np.ndarray, labels: np.ndarray, mask: np.ndarray) -> programs.Examples:
   """Returns examples of [devices, b], those that there are where the mask is True."""
   padded = np.zeros((*mask.shape, *images.shape[1:]), np.uint8)
   padded[mask] = images[: mask.sum()]
   filled = np.zeros(mask.shape, np.int32)
   filled[mask] = labels[: mask.sum()]
-  return parallel.Examples(padded, filled)
+  return programs.Examples(padded, filled)

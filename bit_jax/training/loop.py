@@ -16,16 +16,16 @@ from bit_jax import hyperrule, run_config, weights
 from bit_jax.data import datasets, loading, opening, order
 from bit_jax.models import architectures, resnet_v2
 from bit_jax.runs import description, per_class, reporting, results, run_folder
-from bit_jax.runtime import clock, determinism, errors, exits, numerics, output, platforms
+from bit_jax.runtime import clock, devices, errors, exits, numerics, output, parallel
 from bit_jax.training import (
   early_stopping,
   feeds,
-  memory,
   metrics,
   optimizer,
+  out_of_memory,
   pace,
-  parallel,
   planning,
+  programs,
   resuming,
   steps,
 )
@@ -91,7 +91,7 @@ def train_and_evaluate(config: Any, workdir: str, weights_at: str | None = None)
   """
   began = time.monotonic()
   config, spec = run_config.resolve(config)
-  platforms.require()
+  devices.require()
   if (remark := numerics.ignored()) and jax.process_index() == 0:
     print(remark)
   with numerics.fixed():
@@ -102,8 +102,9 @@ def _in_folder(
   config: Any, spec: datasets.DatasetSpec, workdir: str, weights_at: str | None, began: float
 ) -> dict[str, Any]:
   """Runs a resolved config in its folder, or returns the result that is there."""
+  hardware = devices.describe()
   if config.deterministic:
-    determinism.require()
+    numerics.require_deterministic(hardware.platform)
   layout = order.device_layout(config.batch_size, jax.device_count(), config.mixup_alpha > 0)
   planning.require_microbatch(config, layout.shape[1])  # a mistake is told before data is read
   is_first = jax.process_index() == 0
@@ -120,11 +121,12 @@ def _in_folder(
     start = None
     if config.weights != "none":  # before the data, which may take longer to read
       start = weights.resolve(weights_at or config.weights)
-    data = loading.load(spec, config, config.resident_share * parallel.device_memory())
+    data = loading.load(spec, config, config.resident_share * devices.resident_memory(hardware))
     data.warnings.extend(run_config.regime_warnings(config, spec, len(data.train)))
     data.warnings.extend(run_config.choice_warnings(config, spec))
     if jax.process_count() > 1:  # they must find each other within seconds of their first try
       data = _agree_on_streams(data)
+    dtype = devices.compute_dtype(config.dtype, hardware.platform)
     run = _Run(
       config=config,
       folder=folder,
@@ -132,7 +134,7 @@ def _in_folder(
       layout=parallel.local_rows(layout),
       image_sizes=loading.image_sizes(spec, config),
       data=data,
-      model=resnet_v2.create(config.model, spec.num_classes, parallel.compute_dtype(config.dtype)),
+      model=resnet_v2.create(config.model, spec.num_classes, dtype, hardware.platform),
       is_first=is_first,
       began=began,
     )
@@ -229,18 +231,20 @@ def _train(run: _Run) -> dict[str, Any]:
       chooses_on=run.chooses_on,
     )
     with reporter:
-      with _out_of_memory(run, planning.SMALLER_SET):
+      with _out_of_memory(run, out_of_memory.SMALLER_SET):
         state = parallel.replicate(state)  # the host's is gone before memory is planned
         loop = _Loop(run, state, step_clock, reporter, checkpoints)
         del state
-      with _out_of_memory(run, planning.advice(loop.plan, c)):
+      with _out_of_memory(run, out_of_memory.advice(loop.plan, c, run.model.platform)):
         done = loop.run(first, stop)
       return loop.finish(done)
 
 
 def _out_of_memory(run: _Run, advice: str) -> contextlib.AbstractContextManager[None]:
   """Explains that training or an evaluation ran out of memory, with what to try."""
-  return memory.explained(planning.while_computing(run.config, run.layout.shape[1], advice))
+  return out_of_memory.explained(
+    out_of_memory.while_computing(run.config, run.layout.shape[1], advice)
+  )
 
 
 def _plan(run: _Run, tell: Callable[[str], None]) -> tuple[planning.Plan, int]:
@@ -250,10 +254,12 @@ def _plan(run: _Run, tell: Callable[[str], None]) -> tuple[planning.Plan, int]:
   """
   c, (train_size, test_size) = run.config, run.image_sizes
   task = planning.task(c, run.model, train_size)
-  budget = planning.budget(task)
+  hardware = devices.describe()
+  budget = planning.budget(task, hardware)
   plan = planning.plan(
     task,
     run.layout.shape[1],
+    hardware,
     mixup=c.mixup_alpha > 0,
     microbatch=c.microbatch,
     may_remat=c.remat == hyperrule.AUTO,
@@ -262,19 +268,19 @@ def _plan(run: _Run, tell: Callable[[str], None]) -> tuple[planning.Plan, int]:
   )
   tests = dataclasses.replace(task, resize=c.test_size, crop=c.test_size, source=test_size)
   most = max(len(run.data.test), len(run.data.during))  # both share the program
-  eval_batch = planning.evaluation_batch(tests, c.eval_batch_size, most, budget)
+  eval_batch = planning.evaluation_batch(tests, c.eval_batch_size, most, budget, hardware)
   return planning.agreed(plan, eval_batch)
 
 
 def _step_function(
   run: _Run, plan: planning.Plan, part_done: Callable[[int, int], None]
-) -> parallel.Step:
+) -> programs.Step:
   c = run.config
   step = (run.model.clone(remat=plan.remat), c.momentum, c.resize, c.crop, c.momentum_dtype)
   if plan.at_once:
-    return parallel.train_function(*step)
-  functions = parallel.micro_batch_functions(*step)
-  return parallel.train_in_micro_batches(functions, plan.microbatch, part_done)
+    return programs.train_function(*step)
+  functions = programs.micro_batch_functions(*step)
+  return programs.train_in_micro_batches(functions, plan.microbatch, run.model.platform, part_done)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -314,7 +320,7 @@ class _Loop:
     jax.block_until_ready(state)  # it counts as memory in use
     self.plan, self._eval_batch = _plan(run, reporter.say)
     self._reporter.say(self.plan.reason)
-    if c.remat is True and jax.default_backend() == "cpu":
+    if c.remat is True and run.model.platform == "cpu":
       self._reporter.say("warning: remat saves nothing on CPU, where XLA computes nothing twice.")
     self._train = _step_function(run, self.plan, self._part_done)
     self._rates = optimizer.learning_rates(c.base_lr, c.warmup_steps, c.decay_steps, c.total_steps)
@@ -437,11 +443,11 @@ class _Loop:
       return False
     return bool(np.any(multihost_utils.process_allgather(np.bool_(stop.requested))))
 
-  def _step(self, step: int, given: Iterator[parallel.Examples]) -> None:
+  def _step(self, step: int, given: Iterator[programs.Examples]) -> None:
     c, self._under_way = self._run.config, step + 1
     with self._reporter.waiting_for_input():
       examples = next(given)
-    arguments = parallel.StepArguments(
+    arguments = programs.StepArguments(
       key=self._seed_key,
       lam=np.float32(order.mixup_lambda(c.seed, step, c.mixup_alpha)),
       learning_rate=self._rates[step],
@@ -578,7 +584,7 @@ class _Loop:
     result = self._result(evaluation, taken, best_step)
     if run.is_first:
       found = evaluation.predictions, evaluation.labels
-      with memory.explained(planning.after_training(run.folder)):
+      with out_of_memory.explained(out_of_memory.after_training(run.folder)):
         weights.save(run.folder / "model.npz", jax.device_get(self._state.params))
         results.write(run.folder, run.data, result, *found, self._reporter.say)
       early_stopping.discard(run.folder)
@@ -604,7 +610,7 @@ class _Loop:
     """
     known = done in self._reporter.evaluations  # where patience ended the run
     last = None if known else self._evaluate(done)
-    with memory.explained(planning.after_training(self._run.folder)):
+    with out_of_memory.explained(out_of_memory.after_training(self._run.folder)):
       best_step = self._go_back_to_best() if self._run.config.keep_best else None
     exported = done if best_step is None else best_step
     if self._run.chooses_on == reporting.VAL:

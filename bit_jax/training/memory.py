@@ -1,25 +1,21 @@
-"""How much memory a training step takes, by arithmetic: an upper bound."""
+"""The memory of a training step, by arithmetic: an upper bound."""
 
 import collections
-import contextlib
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
-import jax
 import jax.numpy as jnp
 
 from bit_jax.data import order
 from bit_jax.models import architectures, resnet_v2
-from bit_jax.runtime import errors
 
-MARGIN = 0.9  # of an accelerator's memory; what is free need not lie in one piece
+MARGIN = 0.9  # the usable part of an accelerator's memory: free memory may be in several pieces
 _FLOAT32 = 4  # bytes
-_OUT_OF_MEMORY = ("RESOURCE_EXHAUSTED", "Out of memory")  # on an accelerator, on CPU
 
 
 @dataclasses.dataclass(frozen=True)
 class Need:
-  """What a step takes on a device beside the state: a line over the images of a micro-batch.
+  """The memory of a step on a device beside the state: linear in the images of a micro-batch.
 
   Attributes:
     fixed: Bytes, whatever the micro-batch.
@@ -30,8 +26,12 @@ class Need:
   per_image: float
 
   def of(self, images: int) -> float:
-    """Returns the bytes that micro-batches of so many images take."""
+    """Returns the bytes for micro-batches of so many images."""
     return self.fixed + images * self.per_image
+
+  def largest(self, sizes: Sequence[int], budget: float) -> int | None:
+    """Returns the largest of some sizes that fits into so many bytes, or None."""
+    return max((m for m in sizes if self.of(m) <= budget), default=None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,12 +39,11 @@ class Task:
   """What the memory of a step depends on.
 
   Attributes:
-    model: The network; `remat` as it is to be.
+    model: The network, with its `remat` and the platform it is computed on.
     resize: Side of the square that images are resized to, in pixels.
-    crop: Side of the crop of it, in pixels.
-    source: (height, width) of the images as they come, in pixels.
-    momentum_dtype: What the velocity is kept in.
-    platform: Of the devices: 'cpu', 'gpu' or 'tpu'.
+    crop: Side of its crop, in pixels.
+    source: (height, width) of the images that the devices get, in pixels.
+    momentum_dtype: Of the velocity.
   """
 
   model: resnet_v2.ResNetV2
@@ -52,7 +51,11 @@ class Task:
   crop: int
   source: tuple[int, int]
   momentum_dtype: str = "float32"
-  platform: str = dataclasses.field(default_factory=lambda: jax.default_backend())
+
+  @property
+  def on_cpu(self) -> bool:
+    """Whether the step is computed on CPU devices, whose compiler needs more memory."""
+    return self.model.platform == "cpu"
 
   @property
   def num_parameters(self) -> int:
@@ -66,8 +69,8 @@ class Task:
 
   @property
   def programs_at_once(self) -> int:
-    """Programs that hold memory: on CPU the next one takes its own while one is still running."""
-    return 2 if self.platform == "cpu" else 1
+    """Programs that hold memory: on CPU the next one allocates while one is still running."""
+    return 2 if self.on_cpu else 1
 
   def with_remat(self) -> "Task":
     """Returns the task with rematerialisation."""
@@ -75,14 +78,14 @@ class Task:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Size:
-  """Numbers that one image gives rise to in a network, counted from its shapes.
+class Activations:
+  """Numbers of activations of one image, counted from a network's shapes.
 
   Attributes:
-    stem: Leave the first convolution.
-    normed: Enter group norms.
-    entering: Enter units.
-    largest_unit: Enter norms and leave convolutions in the largest unit.
+    stem: Outputs of the first convolution.
+    normed: Inputs of group norms.
+    entering: Inputs of units.
+    largest_unit: Inputs of norms and outputs of convolutions in the largest unit.
   """
 
   stem: int
@@ -91,107 +94,89 @@ class _Size:
   largest_unit: int
 
 
-def count(architecture: architectures.Architecture, crop: int) -> _Size:
+def activations(architecture: architectures.Architecture, crop: int) -> Activations:
   """Counts the activations of one image of `crop` x `crop` pixels."""
   stem, *body = architectures.convolutions(architecture, crop)
-  last = (-(-stem.side_out // 2)) ** 2 * stem.c_out  # leaves the max-pool
+  last = (-(-stem.side_out // 2)) ** 2 * stem.c_out  # output of the max-pool
   normed = entering = 0
   units: collections.Counter[str] = collections.Counter()
   for convolution in body:
-    block, unit, part, then, *_ = convolution.name.split("/")
-    enters = convolution.side_in**2 * convolution.c_in
-    leaves = last = convolution.side_out**2 * convolution.c_out
-    units[f"{block}/{unit}"] += leaves
-    if then != "proj":  # which takes what the unit's first norm gave
-      units[f"{block}/{unit}"] += enters
-      normed += enters
-      entering += enters if part == "a" else 0
+    block, unit, part, scope, *_ = convolution.name.split("/")
+    inputs = convolution.side_in**2 * convolution.c_in
+    outputs = last = convolution.side_out**2 * convolution.c_out
+    units[f"{block}/{unit}"] += outputs
+    if scope != "proj":  # a projection shares the input of the unit's first norm
+      units[f"{block}/{unit}"] += inputs
+      normed += inputs
+      entering += inputs if part == "a" else 0
   largest_unit = max(units.values(), default=0)
-  return _Size(stem.side_out**2 * stem.c_out, normed + last, entering, largest_unit)
+  return Activations(stem.side_out**2 * stem.c_out, normed + last, entering, largest_unit)
 
 
 def bound(task: Task) -> Need:
-  """Returns by arithmetic alone what a step takes at most.
+  """Returns an upper bound of a step's memory.
 
-  Beside the state there are three times the parameters in float32: the standardised variables,
-  sums and a gradient in the passes; sums, their mean over devices and what they say of the
-  parameters at the end. Of an image, the backward pass wants what enters each norm and what leaves
-  its ReLU; with `remat`, only what enters each unit. While the largest unit is gone through, its
-  numbers and their gradients come to that.
+  Beside the state there are three float32 copies of the parameters: during the passes, standardised
+  variables, sums and a gradient; at the end of the step, sums, their mean over devices and the
+  gradient of the parameters. For each image, the backward pass needs the input of each norm and the
+  output of its ReLU; with `remat`, only the input of each unit. The pass through the largest unit
+  needs its activations and their gradients too.
   """
-  size = count(task.model.architecture, task.crop)
-  item = jnp.dtype(task.model.dtype).itemsize
-  if task.platform == "cpu" and item < _FLOAT32:
-    item += _FLOAT32  # convolutions of less than float32 take a copy in float32
-  if task.model.remat and task.platform != "cpu":  # whose compiler computes nothing again
-    kept = size.entering * item
-    passing = 2 * size.largest_unit * (_FLOAT32 + item)
+  count = activations(task.model.architecture, task.crop)
+  item = task.model.dtype.itemsize
+  if task.on_cpu and item < _FLOAT32:
+    item += _FLOAT32  # convolutions of less than float32 copy their input to float32
+  if task.model.remat and not task.on_cpu:  # XLA for CPU recomputes nothing
+    kept = count.entering * item
+    passing = 2 * count.largest_unit * (_FLOAT32 + item)
   else:
-    kept = 2 * size.normed * item
-    if task.platform == "cpu":
-      kept *= 2  # in micro-batches of 128 and more XLA keeps nearly that
-    passing = 2 * size.largest_unit * _FLOAT32
-  per_image = kept + passing + 3 * size.stem * item + _image_bytes(task)
+    kept = 2 * count.normed * item
+    if task.on_cpu:
+      kept *= 2  # XLA keeps nearly that in micro-batches of 128 and more
+    passing = 2 * count.largest_unit * _FLOAT32
+  per_image = kept + passing + 3 * count.stem * item + _image_bytes(task)
   return Need(3 * _FLOAT32 * task.num_parameters, per_image)
 
 
 def _image_bytes(task: Task) -> int:
-  """Returns what an image takes on its way to the network: as it came, resized, cropped, mixed."""
+  """Returns the bytes of an image before the network: as sent, resized, cropped and mixed."""
   height, width = task.source
   resized = max(task.resize, task.crop) * (width + task.resize)
   return 3 * (2 * height * width + _FLOAT32 * (height * width + resized + 3 * task.crop**2))
 
 
-def waiting_bytes(task: Task, share: int) -> int:
-  """Returns what the images of whole batches take on a device while micro-batches are computed.
+def waiting_bytes(task: Task, batch: int) -> int:
+  """Returns the bytes of whole batches on a device while micro-batches are computed.
 
-  The batch itself and the next one; on CPU also the three that a stream has ready.
+  The batch itself and the next one; on CPU also the three that a stream prefetches.
 
   Args:
-    task: What is computed.
-    share: Images of a step on each device.
+    task: The step.
+    batch: Images of a step on each device.
   """
   height, width = task.source
-  return (5 if task.platform == "cpu" else 2) * share * height * width * 3
+  return (5 if task.on_cpu else 2) * batch * height * width * 3
 
 
 def evaluation_bound(task: Task) -> Need:
-  """Returns by arithmetic alone what an evaluation takes at most beside the parameters.
+  """Returns an upper bound of an evaluation's memory beside the parameters.
 
   Args:
-    task: Whose sizes are those of test images.
+    task: With the sizes of test images.
   """
-  size = count(task.model.architecture, task.crop)
-  passing = 2 * size.largest_unit + 3 * size.stem
+  count = activations(task.model.architecture, task.crop)
+  passing = 2 * count.largest_unit + 3 * count.stem
   return Need(_FLOAT32 * task.num_parameters, _FLOAT32 * passing + _image_bytes(task))
 
 
-def largest(need: Need, sizes: Sequence[int], budget: float) -> int | None:
-  """Returns the largest of some rising sizes that fits into so many bytes, or None."""
-  return max((m for m in sizes if need.of(m) <= budget), default=None)
+def whole_step_bytes(task: Task, batch: int) -> float:
+  """Returns an upper bound of the memory of whole steps, beside the state.
 
-
-def ran_out(error: BaseException) -> bool:
-  """Returns whether an error is what JAX or numpy raises where memory is short."""
-  if isinstance(error, jax.errors.JaxRuntimeError):
-    return any(text in str(error) for text in _OUT_OF_MEMORY)
-  return isinstance(error, MemoryError)
-
-
-@contextlib.contextmanager
-def explained(explanation: str) -> Iterator[None]:
-  """Turns what JAX and numpy raise where memory is short into a sentence that ends like this.
-
-  Raises:
-    UserError: The block ran out of memory.
+  Args:
+    task: The step.
+    batch: Images of a step on each device.
   """
-  try:
-    yield
-  except (jax.errors.JaxRuntimeError, MemoryError) as e:
-    if not ran_out(e):
-      raise
-    where = "This machine" if isinstance(e, MemoryError) else "A device"
-    raise errors.UserError(f"{where} ran out of memory {explanation}") from e
+  return task.programs_at_once * bound(task).of(batch)
 
 
 def gigabytes(amount: float) -> str:
@@ -199,53 +184,44 @@ def gigabytes(amount: float) -> str:
   return f"{amount / 1e9:.3g} GB"
 
 
-def whole_step_bytes(task: Task, share: int) -> float:
-  """Returns by arithmetic what whole steps take at most, beside the state.
+def estimate(task: Task, batch: int) -> str:
+  """Returns a step's memory as one line.
 
   Args:
-    task: What is computed.
-    share: Images of a step on each device.
-  """
-  return task.programs_at_once * bound(task).of(share)
-
-
-def estimate(task: Task, share: int) -> str:
-  """Returns the arithmetic for a step as one line.
-
-  Args:
-    task: What is computed.
-    share: Images of a step on each device.
+    task: The step.
+    batch: Images of a step on each device.
   """
   return (
     f"{gigabytes(task.state_bytes)} for weights and momentum, at most "
-    f"{gigabytes(whole_step_bytes(task, share))} for {share} images at once on each device, by "
-    f"arithmetic, besides some 1 GB for the program; microbatch=auto takes fewer if they don't fit"
+    f"{gigabytes(whole_step_bytes(task, batch))} for {batch} images at once on each device "
+    f"(estimated), and about 1 GB for the program; microbatch=auto uses smaller micro-batches if "
+    f"they don't fit"
   )
 
 
-def table(task: Task, share: int, memory: float) -> str:
-  """Returns the arithmetic for a step on one device, as a text.
+def table(task: Task, batch: int, memory: float) -> str:
+  """Returns a step's memory on one device as a table.
 
   Args:
-    task: What is computed.
-    share: Images of a step on the device.
-    memory: Bytes that the device has.
+    task: The step.
+    batch: Images of a step on the device.
+    memory: Bytes of the device.
   """
-  count, dtype = task.num_parameters, jnp.dtype(task.model.dtype).name
+  count = task.num_parameters
   rows = [
-    f"{task.model.architecture.name}, {task.crop} pixels, {share} images, {dtype}: by arithmetic, "
-    f"at most",
+    f"{task.model.architecture.name}, {task.crop} pixels, {batch} images, {task.model.dtype.name}: "
+    f"at most (estimated)",
     f"  {'parameters':<48}{gigabytes(_FLOAT32 * count):>10}   {count:,} in float32",
     f"  {'momentum':<48}{gigabytes(task.state_bytes - _FLOAT32 * count):>10}   "
     f"{task.momentum_dtype}",
     f"  {'sums, standardised kernels and gradients':<48}{gigabytes(bound(task).fixed):>10}",
   ]
-  room, sizes = MARGIN * memory - task.state_bytes, order.micro_batch_sizes(share, mixup=False)
-  for how in (task, task.with_remat()):
-    need = bound(how)
-    size = largest(need, sizes, room)
-    told = f"micro-batches of {size}: {gigabytes(task.state_bytes + need.of(size or 0))} in all"
-    name = f"activations of an image{', computed again (remat)' if how.model.remat else ''}"
-    fit = told if size else f"not even {sizes[0]} fit"
-    rows.append(f"  {name:<48}{gigabytes(need.per_image):>10}   {fit}")
+  budget, sizes = MARGIN * memory - task.state_bytes, order.micro_batch_sizes(batch, mixup=False)
+  for name, form in (("", task), (", recomputed (remat)", task.with_remat())):
+    need = bound(form)
+    if size := need.largest(sizes, budget):
+      fit = f"micro-batches of {size}: {gigabytes(task.state_bytes + need.of(size))} in all"
+    else:
+      fit = f"not even {sizes[0]} fit"
+    rows.append(f"  {f'activations of an image{name}':<48}{gigabytes(need.per_image):>10}   {fit}")
   return "\n".join([*rows, f"  of {gigabytes(memory)}, of which a tenth is left free"])

@@ -19,8 +19,8 @@ import numpy as np
 from bit_jax.data import augmentation, datasets, decoded, loading, opening, order, stream
 from bit_jax.data.sources import arrays
 from bit_jax.models import architectures, resnet_v2
-from bit_jax.runtime import allocator, imports
-from bit_jax.training import feeds, optimizer, parallel, steps
+from bit_jax.runtime import imports, machine, parallel
+from bit_jax.training import feeds, optimizer, programs, steps
 from experiments.benchmarks import inputs, workers
 
 _WARM_UP = 0.1  # of the images of a repetition
@@ -35,7 +35,7 @@ def build(spec: dict[str, Any]) -> workers.Workload:
       'architecture' of a task that trains.
   """
   if spec["task"] != "plain":  # whose threads keep heaps of their own
-    allocator.keep_freed()  # as the training command does, before there are devices
+    machine.keep_freed_memory()  # as the training command does, before there are devices
   passing = _TASKS[spec["task"]](spec)
   passing(max(spec["batch"], int(_WARM_UP * spec["images"])))
   return workers.Workload(lambda: passing(spec["images"]))
@@ -150,7 +150,7 @@ def _behind_cache(part: loading.Part, spec: dict[str, Any], folder: str) -> load
   return loading.Part(cache, part.size, part.class_names, None, None)
 
 
-def _given(feed: feeds.Feed, spec: dict[str, Any], count: int) -> Iterator[parallel.Examples]:
+def _given(feed: feeds.Feed, spec: dict[str, Any], count: int) -> Iterator[programs.Examples]:
   """Yields the examples of each step, in the order of a run of so many images."""
   batch = spec["batch"]
   fields = {"seed": 0, "batch_size": batch, "total_steps": -(-count // batch)}
@@ -176,11 +176,11 @@ def _reading(feed: feeds.Feed, spec: dict[str, Any]) -> Callable[[int], int]:
 
 
 @functools.cache  # a pass that begins anew compiles nothing anew
-def _augmentation(resize: int, crop: int) -> Callable[[parallel.Examples, Any], jax.Array]:
+def _augmentation(resize: int, crop: int) -> Callable[[programs.Examples, Any], jax.Array]:
   key = jax.random.key(0)
 
   @jax.pmap
-  def augment(examples: parallel.Examples, positions: jax.Array) -> jax.Array:
+  def augment(examples: programs.Examples, positions: jax.Array) -> jax.Array:
     keys = augmentation.example_keys(key, jnp.int32(0), positions)
     yes = jnp.bool_(True)
     return augmentation.augment(
@@ -193,13 +193,15 @@ def _augmentation(resize: int, crop: int) -> Callable[[parallel.Examples, Any], 
 def _training(spec: dict[str, Any], fixed: bool) -> Callable[[int], int]:
   """Returns training steps on a resident set, or on one batch that lies on the devices."""
   feed = feeds.Feed(_in_memory(_part(spec)))
-  model = resnet_v2.ResNetV2(architectures.find(spec["architecture"]), inputs.NUM_CLASSES)
+  model = resnet_v2.ResNetV2(
+    architectures.find(spec["architecture"]), inputs.NUM_CLASSES, platform=jax.default_backend()
+  )
   variables = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
   params = jax.device_get(variables["params"])
-  train = parallel.train_function(model, inputs.MOMENTUM, spec["resize"], spec["crop"])
+  train = programs.train_function(model, inputs.MOMENTUM, spec["resize"], spec["crop"])
   layout = order.device_layout(spec["batch"], jax.device_count())
   positions = parallel.send(layout.astype(np.int32))
-  arguments = parallel.StepArguments(
+  arguments = programs.StepArguments(
     key=jax.random.key(0),
     lam=np.float32(1),
     learning_rate=np.float32(inputs.LEARNING_RATE),

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bit_jax.models import architectures, resnet_v2
-from bit_jax.runtime import allocator
+from bit_jax.runtime import machine as host
 from bit_jax.training import optimizer, steps
 from experiments.benchmarks import inputs, machine, plain_flax, workers
 
@@ -48,7 +48,7 @@ def build(spec: dict[str, Any]) -> workers.Workload:
     ("plain", "inference"): plain_inference,
   }[spec["implementation"], spec["task"]]
   if spec["implementation"] == "ours" and spec["device"] == "cpu":
-    allocator.keep_freed()  # as the training command does
+    host.keep_freed_memory()  # as the training command does
   dtype = jnp.dtype(spec["dtype"])
   matmul_flops = _matmul_flops(dtype)
   step = make(
@@ -80,7 +80,9 @@ def build(spec: dict[str, Any]) -> workers.Workload:
 def our_training(problem: Problem) -> Step:
   """Returns our training step: MixUp is in its program, with the factor that changes nothing."""
   momentum = optimizer.sgd(inputs.MOMENTUM)
-  model = resnet_v2.ResNetV2(problem.architecture, inputs.NUM_CLASSES, problem.dtype)
+  model = resnet_v2.ResNetV2(
+    problem.architecture, inputs.NUM_CLASSES, problem.dtype, platform=jax.default_backend()
+  )
   train = jax.jit(
     functools.partial(steps.train_step, model=model, optimizer=momentum), donate_argnums=0
   )
@@ -98,7 +100,9 @@ def our_training(problem: Problem) -> Step:
 
 def our_inference(problem: Problem) -> Step:
   """Returns our classification of a batch, kernels standardised ahead."""
-  model = resnet_v2.ResNetV2(problem.architecture, inputs.NUM_CLASSES, problem.dtype)
+  model = resnet_v2.ResNetV2(
+    problem.architecture, inputs.NUM_CLASSES, problem.dtype, platform=jax.default_backend()
+  )
   standardize = jax.jit(functools.partial(resnet_v2.standardize_params, dtype=problem.dtype))
   variables = standardize(_our_params(problem.arrays))
   predict = jax.jit(lambda variables, images: model.apply(variables, images)[0])

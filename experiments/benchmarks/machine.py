@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
-from bit_jax.runtime import allocator, cores
+from bit_jax.runtime import machine
 
 MATMUL_SIDE = 2048  # of the matrices whose product shows what the processor can do
 
@@ -47,7 +47,7 @@ class Machine:
 
 def describe() -> Machine:
   """Returns this machine."""
-  return Machine(_processor(), cores.usable(), _gpus())
+  return Machine(_processor(), machine.usable_cores(), _gpus())
 
 
 def versions(packages: Sequence[str]) -> dict[str, str]:
@@ -107,7 +107,7 @@ def reset_peak_memory() -> None:
 
   What was freed after use, by a compiler for example, is given back to the system first.
   """
-  allocator.trim()
+  machine.trim_memory()
   with contextlib.suppress(OSError):
     _CLEAR.write_text("5")
 

@@ -12,7 +12,8 @@ import numpy as np
 from bit_jax.data import loading
 from bit_jax.data.sources import arrays
 from bit_jax.models import architectures, resnet_v2
-from bit_jax.training import feeds, optimizer, parallel, steps
+from bit_jax.runtime import parallel
+from bit_jax.training import feeds, optimizer, steps
 from experiments.benchmarks import inputs, workers
 
 
@@ -36,7 +37,7 @@ def _training(
   architecture: architectures.Architecture, spec: dict[str, Any]
 ) -> Callable[[], object]:
   """Returns a training step with `batch` images on each device; it waits for its end."""
-  model = resnet_v2.ResNetV2(architecture, inputs.NUM_CLASSES)
+  model = resnet_v2.ResNetV2(architecture, inputs.NUM_CLASSES, platform=jax.default_backend())
   sgd = optimizer.sgd(inputs.MOMENTUM)
   devices, batch, size = jax.local_device_count(), spec["batch"], spec["size"]
   images = inputs.images(devices * batch, size).reshape(devices, batch, size, size, 3)
@@ -62,7 +63,7 @@ def _evaluation(
   architecture: architectures.Architecture, spec: dict[str, Any]
 ) -> Callable[[], object]:
   """Returns the evaluation of a set of `examples` images that lies on the devices."""
-  model = resnet_v2.ResNetV2(architecture, inputs.NUM_CLASSES)
+  model = resnet_v2.ResNetV2(architecture, inputs.NUM_CLASSES, platform=jax.default_backend())
   count, size = spec["examples"], spec["size"]
   images = np.zeros((count, size, size, 3), np.uint8)
   labels = inputs.labels(count)

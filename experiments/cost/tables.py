@@ -3,8 +3,6 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
-import jax.numpy as jnp
-
 from bit_jax import hyperrule
 from bit_jax.models import architectures, resnet_v2
 from bit_jax.training import memory
@@ -111,8 +109,8 @@ def _flop(number: float) -> str:
 def _memory(name: str, size: int, dtype: str) -> dict[str, str]:
   """Returns gigabytes by column."""
   resize = _RESIZE[size]
-  model = resnet_v2.create(name, _CLASSES, jnp.dtype(dtype))
-  task = memory.Task(model, resize, size, (resize, resize), platform="gpu")
+  model = resnet_v2.create(name, _CLASSES, dtype, "gpu")
+  task = memory.Task(model, resize, size, (resize, resize))
   need = memory.bound(task)
   totals = {n: (task.state_bytes + need.of(n)) / 1e9 for n in _BATCHES}
   return {

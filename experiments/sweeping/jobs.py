@@ -4,7 +4,7 @@ import pathlib
 from typing import Any
 
 from bit_jax.runs import run_folder
-from bit_jax.runtime import determinism
+from bit_jax.runtime import numerics
 from experiments import ledger
 from experiments.sweeping import grid, progress, queueing, worker
 
@@ -17,12 +17,12 @@ def job(one: grid.Planned, out: pathlib.Path, sweep: str) -> worker.Job:
 
 def variables(config: Any) -> dict[str, str]:
   """Returns the environment variables that the process of a run needs besides, started here."""
-  return determinism.variables() if config.deterministic else {}
+  return numerics.deterministic_variables() if config.deterministic else {}
 
 
 def setup(config: Any) -> list[str]:
   """Returns the shell commands by which another machine has what `variables` gives a process."""
-  return [determinism.command()] if config.deterministic else []
+  return [numerics.deterministic_command()] if config.deterministic else []
 
 
 def settle(

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 
-from bit_jax.runtime import cores, errors, free_memory
+from bit_jax.runtime import errors, machine
 
 # Variables that show a process some of the machine's devices only: CUDA's, ROCm's, libtpu's.
 _VISIBLE = {
@@ -17,7 +17,7 @@ _VISIBLE = {
 # A TPU chip that is shown alone is a machine of one chip (libtpu).
 _MORE = {"tpu": {"TPU_CHIPS_PER_PROCESS_BOUNDS": "1,1,1", "TPU_PROCESS_BOUNDS": "1,1,1"}}
 _QUESTION = (
-  "import jax; from bit_jax.runtime import platforms; platforms.require(); "
+  "import jax; from bit_jax.runtime import devices; devices.require(); "
   "d = jax.local_devices(); "
   "print(len(d), d[0].platform, ' '.join(d[0].client.platform_version.split()))"
 )
@@ -100,9 +100,9 @@ def places(
     UserError: There are fewer devices, or on CPU cores, than `jobs`.
   """
   if kind == "cpu":
-    if jobs is not None and jobs > cores.usable():
+    if jobs is not None and jobs > machine.usable_cores():
       raise errors.UserError(
-        f"--jobs={jobs} is more than the {cores.usable()} processor cores here."
+        f"--jobs={jobs} is more than the {machine.usable_cores()} processor cores here."
       )
     return _shares(jobs or 1)
   if jobs is not None and jobs > num_devices:
@@ -123,9 +123,9 @@ def _shares(count: int) -> list[Place]:
   """Returns places that share the machine's memory and cores, whatever their devices are."""
   if count == 1:
     return [Place({})]
-  variables = {free_memory.SHARE: f"{max(0.001, free_memory.share() / count):.3f}"}
-  all_cores = cores.bound()
+  variables = {machine.MEMORY_SHARE: f"{max(0.001, machine.memory_share() / count):.3f}"}
+  all_cores = machine.bound_cores()
   binds = hasattr(os, "sched_setaffinity") and len(all_cores) >= count
-  if not binds or cores.usable() < len(all_cores):  # which a quota of time isn't seen by
-    variables[cores.LIMIT] = str(max(1, cores.usable() // count))
+  if not binds or machine.usable_cores() < len(all_cores):  # which a quota of time isn't seen by
+    variables[machine.CORES] = str(max(1, machine.usable_cores() // count))
   return [Place(variables, frozenset(all_cores[i::count]) if binds else None) for i in range(count)]

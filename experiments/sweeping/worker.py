@@ -22,7 +22,7 @@ from typing import IO
 
 import ml_collections
 
-from bit_jax.runtime import allocator, compile_cache, errors, exits, output
+from bit_jax.runtime import compile_cache, errors, exits, machine, output
 from bit_jax.training import loop
 from experiments import ledger
 
@@ -71,7 +71,7 @@ def perform(job: Job) -> ledger.Outcome:
 def prepare() -> None:
   """Sets this process up for runs, as `python -m bit_jax.train` does; before JAX is used."""
   output.prepare()
-  allocator.keep_freed()
+  machine.keep_freed_memory()
   if remark := compile_cache.keep():
     print(remark)
 

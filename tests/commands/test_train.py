@@ -12,7 +12,7 @@ import running
 from PIL import Image
 
 from bit_jax import train
-from bit_jax.runtime import errors, platforms
+from bit_jax.runtime import devices, errors
 from bit_jax.training import optimizer
 
 pytestmark = pytest.mark.slow
@@ -159,7 +159,7 @@ def test_a_second_platform_that_is_not_there_stops_before_anything_asks_jax(
     raise errors.UserError("JAX_PLATFORMS=cpu,tpu can't be used here")
 
   monkeypatch.chdir(running.ROOT)
-  monkeypatch.setattr(platforms, "require", absent)
+  monkeypatch.setattr(devices, "require", absent)
   with pytest.raises(errors.UserError, match="cpu,tpu"):
     train.main(running.command("--workdir", str(tmp_path / "run"), "--dry_run")[2:])
   assert capsys.readouterr().out == ""

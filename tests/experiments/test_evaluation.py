@@ -143,7 +143,7 @@ def test_accuracy_is_that_of_a_plain_forward_pass(params):
 def test_the_batch_is_what_fits_and_float32_is_exact(params, monkeypatch):
   given = {}
 
-  def batch(task, wanted, count, budget):
+  def batch(task, wanted, count, budget, _):
     given.update(crop=task.crop, source=task.source, wanted=wanted, count=count, budget=budget)
     return 4
 

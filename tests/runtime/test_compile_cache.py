@@ -15,13 +15,13 @@ SMALL = """
 import collections, json, sys
 import jax, numpy as np
 from bit_jax.runtime import compile_cache
-from bit_jax.training import parallel
+from bit_jax.training import programs
 counts = collections.Counter()
 jax.monitoring.register_event_listener(lambda name, **_: counts.update([name.split("/")[-1]]))
 remark = compile_cache.keep()
 images = np.zeros((5, 2, 2, 3), np.uint8)
 for n in (5, 4):  # two programs of the same name
-  parallel.ResidentSet(images[:n], np.arange(n)).take(np.array([[1, 2], [3, 0]]))
+  programs.ResidentSet(images[:n], np.arange(n)).take(np.array([[1, 2], [3, 0]]))
 print(json.dumps({
   "remark": remark,
   "requests": counts["compile_requests_use_cache"],

@@ -1,6 +1,8 @@
 """Settings of JAX don't change the numbers of a run; what may change them is recorded."""
 
 import contextlib
+import os
+import subprocess
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +11,7 @@ import pytest
 import running
 
 from bit_jax.data import augmentation
-from bit_jax.runtime import numerics
+from bit_jax.runtime import errors, numerics
 from bit_jax.training import loop
 
 
@@ -87,7 +89,7 @@ def test_a_run_ignores_the_settings_and_says_so_in_one_line(tmp_path, monkeypatc
     assert (jax.config.jax_enable_x64, jax.config.jax_random_seed_offset) == (True, 3)
   assert [(s["jax_enable_x64"], s["jax_random_seed_offset"]) for s in seen] == [(False, 0)]
   assert capsys.readouterr().out == (
-    "warning: settings of JAX are ignored, as they would change the numbers: "
+    "warning: these settings of JAX would change results and are ignored: "
     "JAX_ENABLE_X64=True (used: False), jax_random_seed_offset=3 (used: 0).\n"
   )
   running.train(tmp_path)
@@ -119,3 +121,41 @@ def test_flags_in_a_file_are_read(tmp_path):
   file.write_text("--xla_a=1\n--xla_dump_to=/x\n")
   assert numerics.variables({"XLA_FLAGS": str(file)}) == {"XLA_FLAGS": "--xla_a=1"}
   assert numerics.variables({"XLA_FLAGS": str(tmp_path / "no")}) != {}
+
+
+@pytest.mark.parametrize(
+  ("before", "after"),
+  [
+    (None, "--xla_gpu_deterministic_ops=true"),
+    ("--xla_other=1", "--xla_other=1 --xla_gpu_deterministic_ops=true"),
+  ],
+)
+def test_the_option_for_determinism_is_added_to_the_flags(before, after, monkeypatch):
+  monkeypatch.delenv("XLA_FLAGS", raising=False)
+  if before is not None:
+    monkeypatch.setenv("XLA_FLAGS", before)
+  with pytest.raises(errors.UserError, match="needs XLA_FLAGS=--xla_gpu_deterministic_ops=true"):
+    numerics.require_deterministic("gpu")
+  assert numerics.deterministic_variables() == {"XLA_FLAGS": after}
+  assert os.environ.get("XLA_FLAGS") == before
+  monkeypatch.setenv("XLA_FLAGS", after)
+  numerics.require_deterministic("gpu")
+
+
+@pytest.mark.parametrize("platform", ["cpu", "tpu"])
+def test_only_gpus_need_the_option(platform, monkeypatch):
+  monkeypatch.delenv("XLA_FLAGS", raising=False)
+  numerics.require_deterministic(platform)
+
+
+@pytest.mark.parametrize(
+  ("before", "after"),
+  [
+    ("unset XLA_FLAGS", "--xla_gpu_deterministic_ops=true"),
+    ("export XLA_FLAGS='--a=1 --b=2'", "--a=1 --b=2 --xla_gpu_deterministic_ops=true"),
+  ],
+)
+def test_the_shell_command_adds_the_option_to_the_flags(before, after):
+  script = f"set -u\n{before}\n{numerics.deterministic_command()}\nprintenv XLA_FLAGS"
+  shown = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True).stdout
+  assert shown.strip() == after

@@ -11,7 +11,8 @@ import pytest
 
 from bit_jax.data import loading, order, stream
 from bit_jax.data.sources import arrays
-from bit_jax.training import feeds, parallel
+from bit_jax.runtime import parallel
+from bit_jax.training import feeds, programs
 
 N, BATCH, STEPS = 13, 8, 10  # 80 examples: more than six epochs, which end within batches
 
@@ -195,7 +196,7 @@ def test_every_process_streams_its_rows_of_an_evaluation(monkeypatch, n):
     feed = feeds.Feed(part(True, n, source))
     for indices, mask, examples in feed._evaluation(order.eval_batches(n, 8, 4)):
       ours, real = parallel.local_rows(indices), parallel.local_rows(mask)
-      examples = parallel.Examples(*map(np.asarray, examples))
+      examples = programs.Examples(*map(np.asarray, examples))
       assert examples.images.shape == (2, 2, 4, 4, 3)
       assert (examples.images.dtype, examples.labels.dtype) == (np.uint8, np.int32)
       np.testing.assert_array_equal(examples.labels, ours)  # 0 where padded

@@ -19,8 +19,8 @@ from bit_jax.data import augmentation, datasets, fewshot, loading, opening, orde
 from bit_jax.data.sources import arrays
 from bit_jax.models import architectures, resnet_v2
 from bit_jax.runs import per_class, reporting, run_folder
-from bit_jax.runtime import errors, exits, numerics, plots
-from bit_jax.training import loop, optimizer, parallel, planning, resuming, steps
+from bit_jax.runtime import errors, exits, numerics, parallel, plots
+from bit_jax.training import loop, optimizer, planning, programs, resuming, steps
 from bit_jax.weights import download
 
 pytestmark = pytest.mark.slow
@@ -36,7 +36,7 @@ def _compilation_cache(tmp_path_factory):
 def finished(tmp_path_factory):
   """The folder and result of an uninterrupted run with MixUp, and how often its step was traced."""
   folder = tmp_path_factory.mktemp("finished") / "run"
-  parallel.train_function.cache_clear()  # else a test before may have traced it already
+  programs.train_function.cache_clear()  # else a test before may have traced it already
   step, traces = steps.train_step, []
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(steps, "train_step", lambda *a, **k: (traces.append(0), step(*a, **k))[1])
@@ -260,7 +260,7 @@ def test_a_run_that_died_before_its_result_only_ends(finished, tmp_path, monkeyp
   monkeypatch.setattr(loop._Loop, "_step", lambda *_: pytest.fail("it took a step"))
   with monkeypatch.context() as patch:
     patch.setattr(loop.weights, "save", lambda *_: (_ for _ in ()).throw(MemoryError))
-    said = r"^This machine ran out of memory when the result .* Training is complete and saved in "
+    said = r"^This machine ran out of memory .* Training is complete and saved in "
     with pytest.raises(errors.UserError, match=said):
       running.train(tmp_path / "run")
   result = running.train(tmp_path / "run")
@@ -619,16 +619,16 @@ def three_steps(monkeypatch, num_devices, train, resident, events):
   state = parallel.replicate(
     steps.create_state(jax.device_get(variables["params"]), optimizer.sgd(0.9))
   )
-  placed = parallel.ResidentSet(train.images, train.labels)
-  step = parallel.train_function(model, 0.9, 40, 32)
+  placed = programs.ResidentSet(train.images, train.labels)
+  step = programs.train_function(model, 0.9, 40, 32)
   layout = order.device_layout(16, num_devices)
   losses, counts = [], []
   for i in range(3):
     indices = order.batch(0, i, 16, len(train))[layout]
-    sent = parallel.Examples(train.images[indices], train.labels[indices].astype(np.int32))
+    sent = programs.Examples(train.images[indices], train.labels[indices].astype(np.int32))
     examples = placed.take(indices) if resident else parallel.send(sent)
     positions = parallel.send(layout.astype(np.int32))
-    arguments = parallel.StepArguments(
+    arguments = programs.StepArguments(
       key=jax.random.key(0),
       lam=np.float32(order.mixup_lambda(0, i, 0.5)),
       learning_rate=np.float32(0.01),
@@ -660,7 +660,7 @@ def test_one_device_and_four_take_the_same_steps_and_compile_once(
   digits, compilations, monkeypatch
 ):
   assert order.mixup_lambda(0, 1, 0.5) < 0.9  # MixUp does mix
-  parallel.train_function.cache_clear()  # a run's compilation is shared, but not its tracing
+  programs.train_function.cache_clear()  # a run's compilation is shared, but not its tracing
   whole, part = digits[0], digits[0].take(np.arange(30))
   four = three_steps(monkeypatch, 4, part, True, compilations)
   streamed = three_steps(monkeypatch, 4, part, False, compilations)
@@ -680,8 +680,8 @@ def test_one_device_and_four_take_the_same_steps_and_compile_once(
 @pytest.fixture
 def little_memory(monkeypatch):
   """Devices with room for two images of a batch, and no more."""
-  monkeypatch.setattr(planning, "budget", lambda _: 1_000_000.0)
-  monkeypatch.setattr(planning, "compiled_bytes", lambda _, images: 800_000 + 100_000 * images)
+  monkeypatch.setattr(planning, "budget", lambda *_: 1_000_000.0)
+  monkeypatch.setattr(planning, "compiled_bytes", lambda _, images, __: 800_000 + 100_000 * images)
 
 
 @pytest.mark.usefixtures("no_pictures", "little_memory")
@@ -691,7 +691,7 @@ def test_a_run_of_what_does_not_fit_at_once_is_the_same(finished, tmp_path, caps
     with pytest.raises(exits.Interrupted, match="Stopped in step 1 of 6, the first since"):
       running.train(tmp_path)
   interrupted(2, tmp_path, asked_within=1)
-  said = "Micro-batches of 2 images: 4 would need 0.0012 GB of the 0.000996 GB available."
+  said = "Micro-batches of 2 images: 4 would need 0.0012 GB of 0.000996 GB available."
   assert said in capsys.readouterr().out
   result = running.train(tmp_path, microbatch=4)  # all of a device's share
   folder, expected, _ = finished

@@ -1,36 +1,44 @@
-"""How a step is cut: the compiler against the arithmetic, and what is decided from both."""
+"""The choice of micro-batch: for described devices, by arithmetic and by the compiler."""
 
 import dataclasses
-import functools
+import types
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from bit_jax.models import architectures, resnet_v2
-from bit_jax.runtime import errors, free_memory
+from bit_jax.runtime import devices, errors, machine
 from bit_jax.training import memory, planning
 
 TINY = architectures.Architecture("tiny", (1, 1, 0, 0), 0.5)
-TASK = memory.Task(resnet_v2.ResNetV2(TINY, 10), 40, 32, (36, 36), platform="cpu")
-NEED = memory.Need(100, 10)
+TASK = memory.Task(resnet_v2.ResNetV2(TINY, 10), 40, 32, (36, 36))
+ON_GPU = dataclasses.replace(TASK, model=TASK.model.clone(platform="gpu"))
+CPU = devices.Description("cpu", "cpu", None, 4, 4)
+H100 = devices.Description("gpu", "NVIDIA H100 80GB HBM3", 84_942_979_072, 8, 8)
+V5E = devices.Description("tpu", "TPU v5 lite", 16 * 2**30, 4, 4)
+WAITING = 311_040  # bytes of five batches of 16 images of 36 x 36
 
 
 @pytest.fixture
-def analysed(monkeypatch):
-  """The compiler's analysis is `NEED`; returns the sizes that it was asked about."""
-  asked = []
-  monkeypatch.setattr(memory, "bound", lambda _: memory.Need(0, 1e6))
-  monkeypatch.setattr(memory, "waiting_bytes", lambda *_: 0)
-  monkeypatch.setattr(planning, "_analyse", lambda _, m: (asked.append(m), NEED.of(m))[1])
-  return asked
+def compiled(monkeypatch):
+  """A compiler for which programs need 1 MB and 0.1 MB an image; returns what it was asked for."""
+  sizes = []
+
+  def compiler(task, images, num_devices):
+    assert num_devices == 4
+    sizes.append(images)
+    return 1e6 + 1e5 * images
+
+  monkeypatch.setattr(planning, "_compile", compiler)
+  return sizes
 
 
-def plan(budget, share=16, mixup=True, microbatch="auto", remat="auto", task=TASK):
+def plan(budget, batch=16, mixup=True, microbatch="auto", remat="auto", task=TASK):
   return planning.plan(
     task.with_remat() if remat is True else task,
-    share,
+    batch,
+    CPU,
     mixup=mixup,
     microbatch=microbatch,
     may_remat=remat == "auto",
@@ -38,194 +46,187 @@ def plan(budget, share=16, mixup=True, microbatch="auto", remat="auto", task=TAS
   )
 
 
-@pytest.mark.slow
-def test_the_compiler_s_numbers_are_below_the_bound():
-  t = TASK
-  need, most = planning.measured(t), memory.bound(t)
-  assert need.of(8) <= most.of(8)
-  whole = planning.compiled_bytes(t, 128)  # twice what the line says
-  assert need.of(128) <= 1.1 * whole <= 1.1 * most.of(128)
-  assert most.of(128) < 3 * whole
-
-
-@pytest.mark.slow
-def test_the_bound_holds_in_bfloat16_on_cpu_too():
-  t = dataclasses.replace(TASK, model=TASK.model.clone(dtype=jnp.bfloat16))
-  assert planning.compiled_bytes(t, 16) <= memory.bound(t).of(16)
-
-
-def test_without_a_home_folder_the_compiler_is_asked_every_time(analysed, no_home):
-  assert [planning.compiled_bytes(TASK, 4) for _ in range(2)] == [140, 140]
-  assert analysed == [4, 4]
-
-
-@pytest.mark.usefixtures("analysed")
-def test_the_plan_says_what_it_chose():
-  assert plan(260).reason == "All 16 images fit at once: 2.6e-07 GB of the 2.6e-07 GB available."
-  split = plan(179)
-  assert (split.microbatch, split.share, split.remat) == (4, 16, False)
-  assert split.reason == (
-    "Micro-batches of 4 images: 16 would need 2.6e-07 GB of the 1.79e-07 GB available."
+@pytest.mark.parametrize(
+  ("name", "size", "batch", "hardware", "fits"),
+  [
+    ("R50x1", 128, 512, H100, True),
+    ("R50x1", 480, 64, H100, True),  # 512 images on 8 of them
+    ("R50x1", 128, 128, V5E, True),
+    ("R50x1", 480, 128, V5E, False),
+    ("R152x4", 480, 64, H100, False),
+  ],
+)
+def test_whole_steps_on_devices_of_published_memory(name, size, batch, hardware, fits, monkeypatch):
+  """Nothing asks JAX for the devices of this machine."""
+  for ask in ("default_backend", "devices", "local_devices", "device_count", "local_device_count"):
+    monkeypatch.setattr(jax, ask, lambda *_: pytest.fail("JAX was asked"))
+  compute = devices.compute_dtype("auto", hardware.platform)
+  model = resnet_v2.create(name, 1000, compute, hardware.platform)
+  resize = size * 16 // 15
+  task = memory.Task(model, resize, size, (resize, resize))
+  budget = planning.budget(task, hardware) - task.state_bytes
+  monkeypatch.setattr(planning, "_compile", lambda _, images, __: 1.2e9 * images)
+  chosen = planning.plan(
+    task, batch, hardware, mixup=True, microbatch="auto", may_remat=True, budget=budget
   )
-  assert plan(115, mixup=False).microbatch == 1
-  nothing = plan(50)
-  assert nothing.microbatch == 2
-  assert "warning: even 2 would need 1.2e-07 GB" in nothing.reason
+  assert chosen.at_once == fits
+  assert (chosen.microbatch == batch) == fits
 
 
-@pytest.mark.usefixtures("analysed")
-def test_it_is_said_before_the_compiler_is_asked(capsys):
-  plan(179)
-  assert capsys.readouterr().out.startswith("Looking for the micro-batch that fits: ")
-  plan(1e9)
+@pytest.mark.slow
+def test_the_chosen_program_fits_and_the_next_larger_does_not():
+  needs = {m: planning.compiled_bytes(TASK, m, CPU) for m in (8, 16)}
+  budget = sum(needs.values()) / 2 + WAITING
+  chosen = plan(budget)
+  assert (chosen.microbatch, chosen.in_parts) == (8, True)
+  assert needs[8] <= budget - WAITING < needs[16]
+
+
+@pytest.mark.usefixtures("compiled")
+def test_the_plan_states_its_reason(capsys):
+  assert plan(1e9).reason.startswith("All 16 images per device fit at once: at most ")
   assert capsys.readouterr().out == ""
-
-
-@pytest.mark.usefixtures("analysed")
-def test_room_is_left_for_whole_batches(monkeypatch):
-  assert plan(260).microbatch == 16
-  monkeypatch.setattr(memory, "waiting_bytes", lambda _, share: 5 * share)
-  assert plan(260).microbatch == 8
-  assert plan(339).microbatch == 8
-  assert plan(340).microbatch == 16
-
-
-def test_what_surely_fits_is_not_analysed(analysed, monkeypatch):
-  assert plan(3.2e7).microbatch == 16
-  assert analysed == []
-  monkeypatch.setattr(memory, "bound", lambda _: memory.Need(0, 1))
-  assert plan(32).reason == (  # two steps at a time on CPU
-    "All 16 images of a device's batch fit at once: at most 3.2e-08 GB of 3.2e-08 GB available."
+  whole = plan(2.6e6 + WAITING)
+  assert whole.reason == "All 16 images fit at once: 0.0026 GB of 0.0026 GB available."
+  assert (whole.in_parts, whole.at_once) == (True, False)
+  assert "Searching for the largest micro-batch" in capsys.readouterr().out
+  split = plan(1.79e6 + WAITING)
+  assert (split.microbatch, split.batch, split.remat) == (4, 16, False)
+  assert split.reason == (
+    "Micro-batches of 4 images: 16 would need 0.0026 GB of 0.00179 GB available."
   )
-  assert plan(31).in_parts
+  assert plan(1.15e6 + WAITING, mixup=False).microbatch == 1
+  nothing = plan(5e5)
+  assert nothing.microbatch == 2
+  assert "warning: even 2 would need 0.0012 GB" in nothing.reason
 
 
-def test_an_analysis_is_remembered(analysed):
-  assert plan(179).microbatch == 4
-  assert plan(179).microbatch == 4
-  assert analysed == [4, 8]  # the two small ones, of which one is what runs
-  assert plan(260).microbatch == 16
-  assert analysed == [4, 8, 16]
+def test_the_analysis_is_cached_for_the_same_task(compiled):
+  assert plan(1.79e6 + WAITING).microbatch == 4
+  assert plan(1.79e6 + WAITING).microbatch == 4
+  assert compiled == [4, 8]  # the two small ones, of which one is the chosen one
+  assert plan(2.6e6 + WAITING).microbatch == 16
+  assert compiled == [4, 8, 16]
   other = dataclasses.replace(TASK, crop=40)
-  other = planning.plan(other, 16, mixup=True, microbatch="auto", may_remat=True, budget=179)
-  assert (other.microbatch, analysed) == (4, [4, 8, 16, 4, 8])
+  assert (plan(1.79e6 + WAITING, task=other).microbatch, compiled[3:]) == (4, [4, 8])
 
 
-def test_a_larger_program_that_takes_more_than_the_line_says_is_not_run(analysed, monkeypatch):
-  """From 32 images up each takes twice as much, as happens on CPU."""
+def test_a_larger_program_that_needs_more_than_the_line_says_is_not_used(compiled, monkeypatch):
+  """From 32 images up each needs twice as much, as happens on CPU."""
 
-  def analyse(_, images):
-    analysed.append(images)
-    return 100 + images * (20 if images >= 32 else 10)
+  def compiler(_, images, __):
+    compiled.append(images)
+    return 1e6 + images * (2e5 if images >= 32 else 1e5)
 
-  monkeypatch.setattr(planning, "_analyse", analyse)
-  split = plan(800, share=64)
+  monkeypatch.setattr(planning, "_compile", compiler)
+  split = plan(8e6 + 4 * WAITING, batch=64)
   assert (split.microbatch, split.in_parts, split.at_once) == (32, True, False)
-  assert analysed == [4, 8, 64, 32]
-  assert "64 would need 1.38e-06 GB of the 8e-07 GB" in split.reason
+  assert compiled == [4, 8, 64, 32]
+  assert "64 would need 0.0138 GB of 0.008 GB" in split.reason
 
 
-def test_a_cache_that_is_damaged_or_cannot_be_written_costs_time_only(
-  analysed, monkeypatch, tmp_path
-):
+def test_a_damaged_or_missing_cache_costs_time_only(compiled, monkeypatch, tmp_path):
   monkeypatch.setenv("BIT_JAX_CACHE", str(tmp_path / "cache"))
-  plan(179)
+  plan(1.79e6 + WAITING)
   records = list((tmp_path / "cache/memory").glob("*.json"))
   assert len(records) == 2
   for record in records:
     record.write_text("{")
-  assert plan(179).microbatch == 4
+  assert plan(1.79e6 + WAITING).microbatch == 4
   (tmp_path / "file").write_text("")
   monkeypatch.setenv("BIT_JAX_CACHE", str(tmp_path / "file"))
-  assert plan(179).microbatch == 4
-  assert analysed == [4, 8, 4, 8, 4, 8, 4]
+  assert plan(1.79e6 + WAITING).microbatch == 4
+  assert compiled == [4, 8, 4, 8, 4, 8, 4]
 
 
-def test_units_are_computed_again_where_nothing_fits_without(monkeypatch):
-  on_gpu = functools.partial(plan, task=dataclasses.replace(TASK, platform="gpu"))
-  monkeypatch.setattr(memory, "bound", lambda _: memory.Need(0, 1e6))
-  monkeypatch.setattr(memory, "waiting_bytes", lambda *_: 0)
-  needs = {False: NEED, True: memory.Need(50, 5)}
-  monkeypatch.setattr(planning, "_analyse", lambda t, m: needs[t.model.remat].of(m))
-  assert not on_gpu(120).remat
-  assert (on_gpu(100).remat, on_gpu(100).microbatch) == (True, 8)
-  assert "computed again in the backward pass" in on_gpu(100).reason
-  assert not on_gpu(100, remat=False).remat
-  assert on_gpu(260, remat=True).remat
+def test_without_a_home_folder_the_program_is_compiled_every_time(compiled, no_home):
+  assert [planning.compiled_bytes(TASK, 4, CPU) for _ in range(2)] == [1.4e6, 1.4e6]
+  assert compiled == [4, 4]
+
+
+def test_activations_are_recomputed_only_if_nothing_fits_otherwise(monkeypatch):
+  def compiler(task, images, _):
+    return 5e5 + 5e4 * images if task.model.remat else 1e6 + 1e5 * images
+
+  monkeypatch.setattr(planning, "_compile", compiler)
+  waiting = memory.waiting_bytes(ON_GPU, 16)
+  assert not plan(1.2e6 + waiting, task=ON_GPU).remat
+  recomputed = plan(1e6 + waiting, task=ON_GPU)
+  assert (recomputed.remat, recomputed.microbatch) == (True, 8)
+  assert "recomputes activations" in recomputed.reason
+  assert not plan(1e6 + waiting, task=ON_GPU, remat=False).remat
+  assert plan(2.6e6 + waiting, task=ON_GPU, remat=True).remat
+  assert not plan(1e6 + WAITING).remat  # XLA for CPU recomputes nothing
 
 
 @pytest.mark.parametrize(
   ("microbatch", "mixup", "size"), [(4, True, 4), (1, False, 1), (16, True, 16), (512, True, 16)]
 )
-def test_a_size_that_was_set_is_taken(microbatch, mixup, size):
+def test_a_micro_batch_that_is_set_is_used(microbatch, mixup, size):
   planned = plan(0, mixup=mixup, microbatch=microbatch)
-  assert planned.microbatch == size
-  whole = f"All 16 images of a device's batch at once, as set (microbatch={microbatch})."
-  assert (planned.reason == whole) == (size == 16)
+  assert (planned.microbatch, planned.at_once) == (size, size == 16)
+  assert f"{size} of 16 images" in planned.reason
+  assert f"microbatch={microbatch}" in planned.reason
 
 
 @pytest.mark.parametrize(
-  ("share", "mixup", "microbatch", "said"),
-  [
-    (16, True, 5, "microbatch=5 .* the 16 images .*: the nearest that do: 4 or 8"),
-    (16, True, 1, "into even parts, as MixUp needs: the nearest that do: 2"),
-    (9, True, 3, "the nearest that do: 9"),
-    (12, False, 5, "each device: the nearest that do: 4 or 6"),
-  ],
+  ("batch", "mixup", "microbatch", "nearest"),
+  [(16, True, 5, "4 or 8"), (16, True, 1, "2"), (9, True, 3, "9"), (12, False, 5, "4 or 6")],
 )
-def test_a_size_that_does_not_divide(share, mixup, microbatch, said):
-  with pytest.raises(errors.UserError, match=said):
-    plan(0, share=share, mixup=mixup, microbatch=microbatch)
+def test_a_micro_batch_that_does_not_divide_the_batch(batch, mixup, microbatch, nearest):
+  config = types.SimpleNamespace(microbatch=microbatch, mixup_alpha=0.1 * mixup)
+  with pytest.raises(errors.UserError, match=f"microbatch={microbatch}.* {nearest}[.]"):
+    planning.require_microbatch(config, batch)
+  with pytest.raises(errors.UserError, match=f"microbatch={microbatch}.* {nearest}[.]"):
+    plan(0, batch=batch, mixup=mixup, microbatch=microbatch)
 
 
-def test_an_evaluation_takes_what_surely_fits(monkeypatch):
-  monkeypatch.setattr(memory, "evaluation_bound", lambda _: NEED)
-  assert planning.evaluation_batch(TASK, 256, 10_000, 1e6) == 256
-  on_gpu = dataclasses.replace(TASK, platform="gpu")
-  assert planning.evaluation_batch(on_gpu, 256, 10_000, 250) == 15 * jax.device_count()
-  # On CPU two batches at a time.
-  assert planning.evaluation_batch(TASK, 256, 10_000, 250) == 7 * jax.device_count()
-  assert planning.evaluation_batch(TASK, 256, 10_000, 0) == jax.device_count()
+def test_an_evaluation_batch_fits_in_memory():
+  need = memory.evaluation_bound(ON_GPU)
+  room = need.fixed + 15.5 * need.per_image
+  assert planning.evaluation_batch(ON_GPU, 256, 10_000, 1e12, CPU) == 256
+  assert planning.evaluation_batch(ON_GPU, 256, 10_000, room, CPU) == 15 * 4
+  assert planning.evaluation_batch(TASK, 256, 10_000, room, CPU) == 7 * 4  # two programs at once
+  assert planning.evaluation_batch(TASK, 256, 10_000, 0, CPU) == 4
+  assert planning.evaluation_batch(ON_GPU, 256, 10_000, room, H100) == 15 * 8
 
 
 @pytest.mark.parametrize(
   ("num_images", "batch"), [(1, 4), (4, 4), (5, 8), (16, 16), (17, 32), (200, 256), (300, 256)]
 )
-def test_a_small_set_is_evaluated_in_a_batch_that_holds_it(num_images, batch, monkeypatch):
-  monkeypatch.setattr(memory, "evaluation_bound", lambda _: NEED)
-  assert jax.device_count() == 4
-  assert planning.evaluation_batch(TASK, 256, num_images, 1e6) == batch
+def test_a_small_set_is_evaluated_in_one_batch(num_images, batch):
+  assert planning.evaluation_batch(TASK, 256, num_images, 1e12, CPU) == batch
 
 
-def test_processes_agree_on_what_the_least_of_them_can_do(monkeypatch):
+def test_processes_agree_on_a_plan_that_fits_on_all(monkeypatch):
   """This one could do 8 images without rematerialisation, the other 4 with it."""
   ours = planning.Plan(8, 16, False, "ours", in_parts=False)
-  assert planning.agreed(ours, 64) == (ours, 64)  # nobody to ask
+  assert planning.agreed(ours, 64) == (ours, 64)  # a single process
   monkeypatch.setattr(jax, "process_count", lambda: 2)
   other = np.array([4, False, False, 32])
   gather = "process_allgather"
   monkeypatch.setattr(planning.multihost_utils, gather, lambda mine: np.stack([mine, other]))
   plan, eval_batch = planning.agreed(ours, 64)
-  assert (plan.microbatch, plan.share, plan.remat, plan.in_parts) == (4, 16, True, True)
-  assert plan.reason == "Micro-batches of 4 images, which is what all processes can do."
+  assert (plan.microbatch, plan.batch, plan.remat, plan.in_parts) == (4, 16, True, True)
+  assert "4 images" in plan.reason
   assert eval_batch == 32
 
 
-def test_what_is_free_on_an_accelerator(monkeypatch):
-  class Device:
-    def __init__(self, in_use):
-      self.in_use = in_use
-
-    def memory_stats(self):
-      return {"bytes_limit": 1000, "bytes_in_use": self.in_use}
-
-  monkeypatch.setattr(jax, "local_devices", lambda: [Device(100), Device(400), Device(300)])
-  assert planning.budget(TASK) == pytest.approx(0.9 * 600)  # of the one with the least left
+def test_several_processes_plan_by_arithmetic(monkeypatch):
+  monkeypatch.setattr(jax, "process_count", lambda: 2)
+  monkeypatch.setattr(planning, "_compile", lambda *_: pytest.fail("a program was compiled"))
+  need = memory.bound(TASK)
+  split = plan(need.of(8) + WAITING)
+  assert (split.microbatch, split.in_parts) == (8, True)
+  assert "estimated" in plan(0).reason
 
 
-def test_devices_of_the_cpu_share_what_the_host_has_left(monkeypatch):
-  t = TASK
-  monkeypatch.setattr(free_memory, "available", lambda: t.state_bytes + 1000)
-  assert planning.budget(t) == pytest.approx(0.8 * 1000 / 4)
-  monkeypatch.setattr(free_memory, "available", lambda: 10)
-  assert planning.budget(t) == 0
+def test_a_tenth_of_an_accelerator_s_memory_is_left_free():
+  assert planning.budget(TASK, H100) == pytest.approx(76_448_681_164.8)
+
+
+def test_cpu_devices_share_the_free_memory_of_the_host(monkeypatch):
+  monkeypatch.setattr(machine, "free_memory", lambda: TASK.state_bytes + 1000)
+  assert planning.budget(TASK, CPU) == pytest.approx(200)  # 0.8 of it for four
+  monkeypatch.setattr(machine, "free_memory", lambda: 10)
+  assert planning.budget(TASK, CPU) == 0

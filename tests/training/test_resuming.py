@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import tensorstore
 
-from bit_jax.runtime import errors
-from bit_jax.training import optimizer, parallel, resuming, steps
+from bit_jax.runtime import errors, parallel
+from bit_jax.training import optimizer, resuming, steps
 
 
 @pytest.fixture(autouse=True)

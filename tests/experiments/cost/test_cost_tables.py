@@ -1,6 +1,5 @@
 """Tests of experiments.cost.tables."""
 
-import jax.numpy as jnp
 import pytest
 
 from bit_jax.models import architectures, resnet_v2
@@ -57,8 +56,8 @@ def test_memory(rows, resize, crop):
   found = table(rows, "dtype")
   assert len(found) == 7 * 3 * 2
   (cells,) = [c for c in found if c[:3] == ["R50x1", str(crop), "bfloat16"]]
-  model = resnet_v2.create("R50x1", 1000, jnp.bfloat16)
-  task = memory.Task(model, resize, crop, (resize, resize), platform="gpu")
+  model = resnet_v2.create("R50x1", 1000, "bfloat16", "gpu")
+  task = memory.Task(model, resize, crop, (resize, resize))
   need = memory.bound(task)
   expected = [task.state_bytes, *(task.state_bytes + need.of(n) for n in (8, 32, 128, 512))]
   assert [float(c) for c in cells[3:]] == pytest.approx([e / 1e9 for e in expected], rel=5e-3)

@@ -3,12 +3,10 @@
 import os
 import types
 
-import jax
 import psutil
 import pytest
 
-from bit_jax.runtime import cores, errors, free_memory
-from bit_jax.training import parallel
+from bit_jax.runtime import devices, errors, machine
 from experiments.sweeping import placement
 
 SHARES = ("BIT_JAX_MEMORY_SHARE", "BIT_JAX_CORES")
@@ -18,7 +16,7 @@ SHARES = ("BIT_JAX_MEMORY_SHARE", "BIT_JAX_CORES")
 def _cores(monkeypatch):
   """A machine of 96 cores, no quota."""
   monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(96)))
-  monkeypatch.setattr(cores, "_quotas", lambda: iter(()))
+  monkeypatch.setattr(machine, "_cgroup_cores", lambda: iter(()))
   for name in SHARES:
     monkeypatch.delenv(name, raising=False)
 
@@ -54,14 +52,10 @@ def test_a_tpu_chip_alone_is_a_machine_of_one_chip():
 
 
 def test_eight_workers_of_80_gb_cards_share_a_host_of_128_gb(monkeypatch):
-  class Card:
-    def memory_stats(self):
-      return {"bytes_limit": 80e9, "bytes_in_use": 0}
-
-  monkeypatch.setattr(jax, "local_devices", lambda: [Card()])
+  card = devices.Description("gpu", "NVIDIA H100 80GB HBM3", int(80e9), 1, 1)
   monkeypatch.setattr(psutil, "virtual_memory", lambda: types.SimpleNamespace(available=int(128e9)))
-  monkeypatch.setattr(free_memory, "_free_in_cgroups", lambda: iter(()))
-  assert parallel.device_memory() == 80e9  # of a run alone
+  monkeypatch.setattr(machine, "_cgroup_memory", lambda: iter(()))
+  assert devices.resident_memory(card) == 80e9  # of a run alone
   places = placement.places("cuda", 8, None, {})
   assert sorted(core for place in places for core in place.cores) == list(range(96))
   for place in places:
@@ -69,16 +63,16 @@ def test_eight_workers_of_80_gb_cards_share_a_host_of_128_gb(monkeypatch):
       for name, value in place.variables.items():
         worker.setenv(name, value)
       worker.setattr(os, "sched_getaffinity", lambda _, own=place.cores: own)
-      assert parallel.device_memory() == 16e9
-      assert cores.usable() == 12
+      assert devices.resident_memory(card) == 16e9
+      assert machine.usable_cores() == 12
 
 
 def test_each_worker_has_its_part_of_a_quota(monkeypatch):
-  monkeypatch.setattr(cores, "_quotas", lambda: iter([16.0]))
+  monkeypatch.setattr(machine, "_cgroup_cores", lambda: iter([16.0]))
   assert {place.variables["BIT_JAX_CORES"] for place in placement.places("cuda", 8, None, {})} == {
     "2"
   }
-  monkeypatch.setattr(cores, "_quotas", lambda: iter([3.5]))
+  monkeypatch.setattr(machine, "_cgroup_cores", lambda: iter([3.5]))
   assert placement.places("cuda", 8, None, {})[7].variables["BIT_JAX_CORES"] == "1"
 
 

@@ -1,18 +1,17 @@
-"""The shares of processes, what devices hold, and what is placed on them."""
+"""Programs over all devices: what is placed on them, and the training step in its two forms."""
 
-import types
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-import psutil
 import pytest
 
 from bit_jax.data import order
 from bit_jax.models import resnet_v2
-from bit_jax.training import optimizer, parallel, steps
+from bit_jax.runtime import parallel
+from bit_jax.training import optimizer, programs, steps
 
 
 def test_each_process_takes_its_rows(monkeypatch):
@@ -22,41 +21,11 @@ def test_each_process_takes_its_rows(monkeypatch):
   assert parallel.local_rows(rows).ravel().tolist() == [4, 5, 6, 7]
 
 
-@pytest.mark.parametrize(
-  ("name", "dtype"), [("auto", "float32"), ("float32", "float32"), ("bfloat16", "bfloat16")]
-)
-def test_compute_dtype_on_cpu(name, dtype):
-  assert parallel.compute_dtype(name).name == dtype
-
-
-def test_auto_is_bfloat16_on_accelerators(monkeypatch):
-  monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-  assert parallel.compute_dtype("auto").name == "bfloat16"
-
-
-def test_the_memory_of_a_device_is_what_it_says_itself(monkeypatch):
-  class Device:
-    def memory_stats(self):
-      return {"bytes_limit": 10_000}
-
-  monkeypatch.setattr(jax, "local_devices", lambda: [Device()])
-  assert parallel.device_memory() == 10_000
-  # The host keeps a copy.
-  monkeypatch.setattr(psutil, "virtual_memory", lambda: types.SimpleNamespace(available=5_000))
-  assert parallel.device_memory() == 5_000
-
-
-def test_cpu_devices_share_the_machine_s_memory_with_the_host(monkeypatch):
-  monkeypatch.setattr(psutil, "virtual_memory", lambda: types.SimpleNamespace(available=5_000))
-  assert jax.local_device_count() == 4
-  assert parallel.device_memory() == 1_000
-
-
 def test_a_resident_set_is_on_every_device_and_gives_each_what_it_asks_for():
   images = np.arange(5 * 4 * 4 * 3, dtype=np.uint8).reshape(5, 4, 4, 3)
   labels = np.array([1, 0, 2, 4, 3], np.int32)
   indices = np.array([[0, 4], [1, 1], [3, 2], [4, 0]])
-  resident = parallel.ResidentSet(images, labels)
+  resident = programs.ResidentSet(images, labels)
   taken = resident.take(indices)
   assert (taken.images.dtype, taken.labels.dtype) == (np.uint8, np.int32)
   np.testing.assert_array_equal(taken.images, images[indices])
@@ -92,7 +61,7 @@ def test_replicated_state_is_not_the_host_s_own():
 def test_standardised_variables_are_the_models_own_on_every_device():
   kernel = np.random.default_rng(0).normal(size=(3, 3, 4, 5)).astype(np.float32)
   params = {"standardized_conv2d": {"kernel": kernel}, "head": {"bias": np.ones(2, np.float32)}}
-  found = parallel.standardize(parallel.replicate(params), jnp.bfloat16)
+  found = programs.standardize(parallel.replicate(params), jnp.bfloat16)
   expected = resnet_v2.standardize_params(params, jnp.bfloat16)
   assert jax.tree.structure(found) == jax.tree.structure(expected)
   for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
@@ -106,10 +75,12 @@ class Small(nn.Module):
 
   num_classes: int = 10
   dtype: Any = jnp.float32
+  platform: str = "cpu"
 
   @nn.compact
   def __call__(self, images):
-    x = resnet_v2.StdConv(32, 3, 2, self.dtype, name="standardized_conv2d")(images)
+    compute = resnet_v2.Compute(self.dtype, self.platform)
+    x = resnet_v2.StdConv(32, 3, 2, compute, name="standardized_conv2d")(images)
     x = resnet_v2.GroupNormRelu(self.dtype, name="group_norm")(x).mean((1, 2))
     return resnet_v2.Head(self.num_classes, name="head")(x), {}
 
@@ -128,10 +99,10 @@ def trained(num_devices, batch, mixup, size=None, **how):
   sgd = optimizer.sgd(0.9, how.get("momentum_dtype", "float32"))
   state = parallel.replicate(steps.create_state(params, sgd))
   if size is None:
-    step = parallel.train_function(model, 0.9, 24, 16, **how)
+    step = programs.train_function(model, 0.9, 24, 16, **how)
   else:
-    functions = parallel.micro_batch_functions(model, 0.9, 24, 16, **how)
-    step = parallel.train_in_micro_batches(functions, size)
+    functions = programs.micro_batch_functions(model, 0.9, 24, 16, **how)
+    step = programs.train_in_micro_batches(functions, size, "cpu")
   layout = order.device_layout(batch, num_devices, mixup)
   positions = parallel.send(layout.astype(np.int32))
   found = []
@@ -140,9 +111,9 @@ def trained(num_devices, batch, mixup, size=None, **how):
     labels = random.integers(0, 10, batch).astype(np.int32)
     state, part = step(
       state,
-      parallel.send(parallel.Examples(images[layout], labels[layout])),
+      parallel.send(programs.Examples(images[layout], labels[layout])),
       positions,
-      parallel.StepArguments(
+      programs.StepArguments(
         key=jax.random.key(1),
         lam=np.float32(order.mixup_lambda(0, i, 0.5 * mixup)),
         learning_rate=np.float32(0.03),
@@ -178,14 +149,14 @@ def test_on_cpu_a_micro_batch_waits_for_the_one_before(monkeypatch):
   """Each is sent with all the memory that it takes: several on their way would not fit."""
   log = []
   monkeypatch.setattr(jax, "block_until_ready", lambda sums: log.append(("ready", sums)))
-  functions = parallel.MicroBatchFunctions(
+  functions = programs.MicroBatchFunctions(
     begin=lambda *_: ("variables", 0),
     take=lambda *_: ("examples", "positions"),
     accumulate=lambda _, sums, *__: (log.append(("sent", sums)), sums + 1)[1],
     finish=lambda _, sums, count, __: (sums, count),
   )
   parts = []
-  step = parallel.train_in_micro_batches(functions, 2, lambda *part: parts.append(part))
+  step = programs.train_in_micro_batches(functions, 2, "cpu", lambda *part: parts.append(part))
   state = steps.TrainState(0, None, None)
   assert step(state, None, np.zeros((4, 6)), None) == (3, 3)
   assert log[0] == ("ready", state)  # the step before is through

@@ -1,17 +1,19 @@
-"""Tests of bit_jax.runtime.platforms: what becomes of a platform that JAX can't use."""
+"""The description of devices, and the error where JAX can't use a platform."""
 
 import json
+import types
 
 import jax
+import psutil
 import pytest
 
-from bit_jax.runtime import errors, platforms
+from bit_jax.runtime import devices, errors
 
 ASKED = """
 import io, json, sys
 import jax
 from jax.extend import backend
-from bit_jax.runtime import exits, platforms
+from bit_jax.runtime import devices, exits
 
 said = {}
 for name in sys.argv[1].split():
@@ -23,7 +25,7 @@ for name in sys.argv[1].split():
   jax.config.update(setting, None)
   backend.clear_backends()
 jax.config.update("jax_platforms", "cuda")
-platforms.use_cpu()
+devices.use_cpu()
 said["cpu"] = jax.default_backend()
 print(json.dumps(said))
 """
@@ -53,7 +55,7 @@ def test_every_platform_that_is_not_there_is_one_sentence(printed_by):
   assert "no NVIDIA GPU is visible" in said["jax_platforms=cuda"][1]
   assert "pip install -e '.[cuda]'" in said["jax_platforms=gpu"][1]
   assert "pip install -e '.[tpu]'" in said["jax_platforms=tpu"][1]
-  assert "there is no platform 'garbage'" in said["jax_platforms=garbage"][1]
+  assert "unknown platform 'garbage'" in said["jax_platforms=garbage"][1]
   assert "(did you mean 'cpu'?)" in said["jax_platforms=CPU"][1]
 
 
@@ -84,11 +86,11 @@ def test_of_a_device_that_fails_jax_s_own_reason_is_given(monkeypatch, asked, te
     raise RuntimeError(text)
 
   monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-  monkeypatch.setattr(platforms, "_settings", lambda: {"jax_platforms": asked})
-  monkeypatch.setattr(platforms, "_available", lambda: "JAX finds cpu here.")
+  monkeypatch.setattr(devices, "_settings", lambda: {"jax_platforms": asked})
+  monkeypatch.setattr(devices, "_available", lambda: "JAX finds cpu here.")
   monkeypatch.setattr(jax, "device_put", fail)
   with pytest.raises(errors.UserError) as e:
-    platforms.require()
+    devices.require()
   assert str(e.value) == sentence
 
 
@@ -103,7 +105,59 @@ def test_of_a_device_that_fails_jax_s_own_reason_is_given(monkeypatch, asked, te
   ],
 )
 def test_a_run_on_the_cpu_where_a_gpu_was_meant_says_so(monkeypatch, asked, plugin, remark):
-  monkeypatch.setattr(platforms, "_settings", lambda: {"jax_platforms": asked})
-  monkeypatch.setattr(platforms, "_has_cuda_plugin", lambda: plugin)
+  monkeypatch.setattr(devices, "_settings", lambda: {"jax_platforms": asked})
+  monkeypatch.setattr(devices, "_has_cuda_plugin", lambda: plugin)
   expected = remark and f"This run uses the CPU: {remark}, but no NVIDIA GPU is visible here."
-  assert platforms.remark() == expected
+  assert devices.remark() == expected
+
+
+class Device:
+  """A device of an accelerator, as JAX has it."""
+
+  platform, device_kind = "gpu", "NVIDIA H100 80GB HBM3"
+
+  def __init__(self, limit, in_use=0, process=0):
+    self._stats = {"bytes_limit": limit, "bytes_in_use": in_use}
+    self.process_index = process
+
+  def memory_stats(self):
+    if self.process_index:  # of another process, or compile-only
+      raise jax.errors.JaxRuntimeError("INVALID_ARGUMENT: MemoryStats is only supported for ...")
+    return self._stats
+
+
+def test_the_cpu_devices_of_this_machine_are_described():
+  found = devices.describe()
+  assert (found.platform, found.bytes, found.count, found.local_count) == ("cpu", None, 4, 4)
+  assert found == devices.describe(jax.devices())
+
+
+def test_free_memory_is_that_of_the_local_device_with_the_least():
+  cards = [Device(1000, 100), Device(1000, 400), Device(1000, 300), Device(10, process=1)]
+  assert devices.describe(cards) == devices.Description("gpu", Device.device_kind, 600, 4, 3)
+
+
+def test_the_memory_of_compile_only_devices_is_unknown(monkeypatch):
+  monkeypatch.setattr(jax, "process_index", lambda: 1)
+  assert devices.describe([Device(1000, process=1)]).bytes is None
+
+
+@pytest.mark.parametrize(
+  ("name", "platform", "dtype"),
+  [
+    ("auto", "cpu", "float32"),
+    ("auto", "gpu", "bfloat16"),
+    ("auto", "tpu", "bfloat16"),
+    ("float32", "gpu", "float32"),
+    ("bfloat16", "cpu", "bfloat16"),
+  ],
+)
+def test_compute_dtype(name, platform, dtype):
+  assert devices.compute_dtype(name, platform).name == dtype
+
+
+def test_a_resident_set_must_fit_on_the_device_and_the_host(monkeypatch):
+  monkeypatch.setattr(psutil, "virtual_memory", lambda: types.SimpleNamespace(available=5_000))
+  for free, room in ((4_000, 4_000), (10_000, 5_000)):  # the host keeps a copy
+    assert devices.resident_memory(devices.describe([Device(free)])) == room
+  assert devices.resident_memory(devices.describe()) == 1_000  # 4 CPU devices and the host

@@ -1,0 +1,228 @@
+"""The devices that JAX computes on: their description, and a clear error if JAX can't use them.
+
+Tracing and memory planning take a `Description` and never ask JAX for its devices. So programs can
+be compiled and planned for devices that this machine doesn't have.
+
+JAX chooses the best platform that it finds, or one that JAX_PLATFORMS names. If a platform fails,
+JAX raises whatever exception occurred, sometimes an empty AssertionError.
+"""
+
+import contextlib
+import dataclasses
+import difflib
+import importlib.util
+import os
+import platform
+import re
+import zlib
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.extend import backend
+
+from bit_jax.runtime import errors, machine
+
+# Settings of JAX that choose a platform; in upper case, the environment variables.
+_SETTINGS = ("jax_platforms", "jax_platform_name", "jax_default_device")
+_NAMES = ("cpu", "cuda", "gpu", "rocm", "tpu")
+_INSTALL = {"cuda": "cuda", "gpu": "cuda", "tpu": "tpu"}  # extras of this package
+_CUDA_PLUGINS = ("jax_cuda13_plugin", "jax_cuda12_plugin")
+_VISIBLE = "CUDA_VISIBLE_DEVICES"
+_ABSENT = re.compile(r"is not in the list of known backends|libtpu\.so: cannot open|Unknown back")
+_ADVICE = re.compile(r" ?\((set JAX_PLATFORMS|you may need to)[^)]*\)")
+
+
+@dataclasses.dataclass(frozen=True)
+class Description:
+  """The devices that a program is for.
+
+  Attributes:
+    platform: 'cpu', 'gpu' or 'tpu'.
+    kind: Such as 'NVIDIA H100 80GB HBM3'.
+    bytes: Free memory of the device that has the least; None if unknown, as on CPU, where devices
+      share the memory of the host.
+    count: Number of devices, of all processes.
+    local_count: Number of devices of this process.
+  """
+
+  platform: str
+  kind: str
+  bytes: int | None
+  count: int
+  local_count: int
+
+
+def describe(devices: Sequence[jax.Device] | None = None) -> Description:
+  """Describes devices as they are now; the one place that asks JAX.
+
+  Args:
+    devices: Real or compile-only devices; default: all of this run.
+  """
+  devices = jax.devices() if devices is None else devices
+  local = [d for d in devices if d.process_index == jax.process_index()]
+  free = [_free_bytes(d) for d in local]
+  known = [f for f in free if f is not None]
+  return Description(
+    platform=devices[0].platform,
+    kind=devices[0].device_kind,
+    bytes=min(known) if known and len(known) == len(free) else None,
+    count=len(devices),
+    local_count=len(local),
+  )
+
+
+def _free_bytes(device: jax.Device) -> int | None:
+  with contextlib.suppress(jax.errors.JaxRuntimeError):  # a compile-only device has no memory
+    stats = device.memory_stats() or {}
+    return stats["bytes_limit"] - stats.get("bytes_in_use", 0) if "bytes_limit" in stats else None
+  return None
+
+
+def compute_dtype(name: str, platform: str) -> np.dtype[Any]:
+  """Returns the dtype of convolutions for a config's 'auto', 'float32' or 'bfloat16'."""
+  if name == "auto":
+    name = "float32" if platform == "cpu" else "bfloat16"
+  return jnp.dtype(name)
+
+
+def resident_memory(description: Description) -> float:
+  """Returns the bytes that a data set may take on each device, and on the host for its copy.
+
+  All processes of a run must call this together.
+  """
+  free = host_memory()
+  if description.bytes is not None:
+    return min(description.bytes, free)
+  return free / (description.local_count + 1)
+
+
+def host_memory() -> float:
+  """Returns the bytes of main memory that this process may still use.
+
+  Processes of the run on the same machine share its free memory; all processes must call this
+  together.
+  """
+  free = machine.free_memory()
+  if jax.process_count() == 1:
+    return free
+  host = np.uint32(zlib.crc32(platform.node().encode()))
+  return free / int((multihost_utils.process_allgather(host) == host).sum())
+
+
+def require() -> None:
+  """Initialises JAX's platform.
+
+  Raises:
+    UserError: JAX can't use the requested platform, or one that it found.
+  """
+  try:
+    jax.block_until_ready(jax.device_put(0))  # a busy device may fail only here
+  except Exception as e:  # RuntimeError or AssertionError from JAX, anything from plugins
+    raise errors.UserError(_sentence(e)) from e
+
+
+def use_cpu() -> None:
+  """Makes JAX compute on the CPU, whatever the environment says; call it before any computation.
+
+  For commands that compute little, so that they take no accelerator memory from a run.
+  """
+  settings: Any = jax.config
+  settings.update("jax_platforms", "cpu")
+  settings.update("jax_platform_name", "cpu")
+  settings.update("jax_default_device", None)
+
+
+def remark() -> str | None:
+  """Returns a warning if JAX uses the CPU although a GPU seems to be expected; else None."""
+  if jax.default_backend() != "cpu":
+    return None
+  requested = _requested()
+  if requested is not None and requested[1][0] == "cuda":
+    why = f"{requested[0].upper()}={','.join(requested[1])} names cuda"
+  elif requested is None and _has_cuda_plugin():
+    why = "JAX's CUDA plugin is installed"
+  else:
+    return None
+  return f"This run uses the CPU: {why}, but no NVIDIA GPU is visible here."
+
+
+def _requested() -> tuple[str, list[str]] | None:
+  """Returns the setting that names platforms, and the platforms; None if JAX may choose."""
+  for name, value in _settings().items():
+    if value:  # a program may also set a device
+      return name, str(getattr(value, "platform", value)).split(",")
+  return None
+
+
+def _settings() -> dict[str, Any]:
+  """Returns JAX's settings; JAX lets one of them be set, but not read."""
+  return {n: getattr(jax.config, n, os.environ.get(n.upper())) for n in _SETTINGS}
+
+
+def _has_cuda_plugin() -> bool:
+  return any(importlib.util.find_spec(name) for name in _CUDA_PLUGINS)
+
+
+def _sentence(error: Exception) -> str:
+  requested = _requested()
+  text = re.sub(_ADVICE, "", " ".join(str(error).split())).rstrip(".")
+  if requested is None:
+    hidden = os.environ.get(_VISIBLE) in ("", "-1")
+    hint = f" ({_VISIBLE}={os.environ[_VISIBLE]} hides every GPU)" if hidden else ""
+    return (
+      f"JAX can't use a device that it found: {text or type(error).__name__}{hint}. Free or repair "
+      f"the device, or set JAX_PLATFORMS=cpu to use the CPU."
+    )
+  variable, names = requested[0].upper(), requested[1]
+  missing = _missing(text, names)
+  install = next((_INSTALL[n] for n in names if missing and n in _INSTALL), None)
+  change = f"Install support with `pip install -e '.[{install}]'`" if install else "Change it"
+  return (
+    f"{variable}={','.join(names)} can't be used here: {missing or text}. {_available()} {change}, "
+    f"or unset {variable} to let JAX choose."
+  )
+
+
+def _missing(text: str, names: list[str]) -> str | None:
+  """Returns what a platform lacks, without a full stop; None if it is installed but fails.
+
+  Args:
+    text: JAX's error message.
+    names: The requested platforms.
+  """
+  if text and not _ABSENT.search(text):
+    return None
+  if unknown := [n for n in names if n not in _NAMES]:
+    close = difflib.get_close_matches(unknown[0].lower(), _NAMES, n=1)
+    hint = f" (did you mean {close[0]!r}?)" if close else ""
+    return f"unknown platform {unknown[0]!r}{hint}; JAX's platforms are {', '.join(_NAMES)}"
+  name = next((n for n in names if n != "cpu"), "cpu")
+  if name not in ("cuda", "gpu"):
+    return f"JAX's support for {name} isn't installed"
+  reasons = [] if "'cuda' is not in the list" in text else ["no NVIDIA GPU is visible"]
+  if not _has_cuda_plugin():
+    reasons.append("JAX's CUDA plugin isn't installed")
+  return ", and ".join(reasons)
+
+
+def _available() -> str:
+  """Returns a sentence on the platform that JAX finds by default; leaves JAX's settings as is."""
+  if jax.distributed.is_initialized():  # looking for devices would wait for the other processes
+    return "Without the setting JAX chooses a platform."
+  settings: Any = jax.config
+  earlier = _settings()
+  try:
+    for name in _SETTINGS:
+      settings.update(name, None)
+    backend.clear_backends()
+    return f"JAX finds {jax.default_backend()} here."
+  except Exception:
+    return "JAX finds nothing else here."
+  finally:
+    for name, value in earlier.items():
+      settings.update(name, value)
+    backend.clear_backends()
