@@ -219,7 +219,7 @@ def section(known: Sequence[throughput.Measured], runs: Sequence[Check]) -> Iter
     "predicted too low: it counts as half of two cores, the least it can be, but so small a "
     "network uses a second core only in part. The speed of two cores is predicted roughly: the "
     "benchmark's steps have 8 images and run without the memory that training keeps "
-    "(`bit_jax/runtime/allocator.py`). Runs of one line differ by a factor of up to "
+    "(`bit_jax/runtime/machine.py`). Runs of one line differ by a factor of up to "
     f"{(rates.max() / rates.min()).max():.1f}."
   )
   yield ""
