@@ -73,7 +73,7 @@ def test_what_may_be_a_mistake_in_a_folder_is_a_warning(folder_path):
   assert warnings() == ()
   (pathlib.Path(folder_path) / "ant" / "more").mkdir()
   Image.new("RGB", (3, 3)).save(pathlib.Path(folder_path) / "ant" / "more" / "0.png")
-  assert warnings() == ("Class ant pools 1 subfolder (more).",)
+  assert warnings() == ("Class ant combines 1 subfolder (more).",)
 
 
 def test_the_version_identifies_the_data(npz_path, folder_path):

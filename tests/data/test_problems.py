@@ -198,7 +198,7 @@ def test_files_that_a_csv_names_in_vain(root, tmp_path):
   assert shown.startswith(f"{root}/list.csv: 6 images in 2 classes")
   assert report.stops
   assert report.num_train == 4
-  assert "no header: the first column holds the paths, the second the labels." in shown
+  assert "no header: the first column is read as paths, the second as labels." in shown
 
 
 def test_a_csv_none_of_whose_files_is_there(root, tmp_path):
@@ -217,10 +217,10 @@ def test_a_csv_none_of_whose_files_is_there(root, tmp_path):
       "training_set as train, test_set as",
       True,
     ),
-    (("2750/a", "2750/b"), "the folder 2750 is read; no other folder holds images", True),
-    (("a", "b", "b/more"), "Class b pools 1 subfolder (more).", False),
-    (("train", "test", "bus"), "Read as classes, although named like parts", False),
-    (("x/a", "x/b", "y/a", "y/b"), "x, y hold only folders (x/a, x/b, y/a, y/b)", False),
+    (("2750/a", "2750/b"), "the folder 2750 is read", True),
+    (("a", "b", "b/more"), "Class b combines 1 subfolder (more).", False),
+    (("train", "test", "bus"), "Read as classes, despite", False),
+    (("x/a", "x/b", "y/a", "y/b"), "x, y have only folders (x/a, x/b, y/a, y/b)", False),
   ],
 )
 def test_how_folders_are_read_is_said(tmp_path, folders, said, nothing_wrong):
@@ -246,7 +246,7 @@ def test_warnings_of_a_csv_are_said(root, tmp_path):
 @pytest.mark.parametrize(
   ("counts", "message"),
   [
-    ({}, "holds no class folders"),
+    ({}, "no class folders"),
     ({"a": 3}, "of one class, a"),
     ({"a": 1, "b": 1}, "No class in"),
     ({"train/a": 3, "train/b": 3, "test/c": 1}, "lacks 1 class of another part: c"),

@@ -1,32 +1,32 @@
-"""Names of classes that files can hold: one line each, and no two that look the same."""
+"""Rules for class names: one line each, and no two that look the same."""
 
 import unicodedata
 from collections.abc import Iterable, Sequence
 
-# Control characters, halves of what isn't UTF-8, and the ends of lines and paragraphs.
+# Control characters, surrogates (bytes that are not UTF-8), and line and paragraph separators.
 _UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")
 
 
 def printable(name: str) -> bool:
-  """Returns whether a name fits on one line, in any encoding of Unicode."""
+  """Returns whether a name can be printed on one line."""
   return not any(unicodedata.category(c) in _UNPRINTABLE for c in name)
 
 
 def decoded(name: str) -> bool:
-  """Returns whether a file's name could be decoded: it has no byte that isn't text."""
+  """Returns whether all bytes of a file's name could be decoded."""
   return not any(unicodedata.category(c) == "Cs" for c in name)
 
 
 def escaped(text: str) -> str:
-  """Returns a text on one line: what `printable` refuses is written as Python writes it."""
+  """Returns a text on one line, with Python's escapes for characters that can't be printed."""
   return "".join(c if printable(c) else c.encode("unicode_escape").decode() for c in text)
 
 
 def fault(names: Sequence[str]) -> str | None:
-  """Returns what is wrong with the first name that can't be used, or None.
+  """Returns the fault of the first unusable name, or None.
 
-  Two names look the same if they differ only in blanks at the ends, in the length of blanks within,
-  in characters without a width, or in how Unicode writes a letter with an accent.
+  Two names look the same if they differ only in white space, in characters without a width, or in
+  the Unicode form of a letter with an accent.
 
   Args:
     names: In the order of their labels.
@@ -51,9 +51,9 @@ def fault(names: Sequence[str]) -> str | None:
 
 
 def differ_in_case(names: Iterable[str]) -> str | None:
-  """Returns names that are the same but for upper and lower case, comma-separated, or None.
+  """Returns names that differ only in upper and lower case, comma-separated, or None.
 
-  Single letters are left alone, since sets of letters have both.
+  Single letters may differ: data sets of letters have both cases.
   """
   spellings: dict[str, list[str]] = {}
   for name in sorted(set(names)):

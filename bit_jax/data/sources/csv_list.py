@@ -1,7 +1,7 @@
-"""A user's images as a CSV lists them: which column holds the paths, which the labels.
+"""The user's images as a CSV lists them: which columns hold the paths, the labels and the parts.
 
-The delimiter and the columns are found by the header and the values, the column of parts by
-`csv_split`.
+The delimiter and the columns are found by the header and the values. A column whose values name
+parts is the split, whatever its name; one that only looks like a split is an error or a warning.
 """
 
 import csv
@@ -10,14 +10,16 @@ import itertools
 import os
 import pathlib
 import re
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 from bit_jax.data import images
-from bit_jax.data.sources import csv_split, csv_table, part_names, scan
+from bit_jax.data.sources import part_names, scan
 from bit_jax.runtime import errors, paths, phrases
 
-# Names of columns, in the order in which they are looked for: of the first group that occurs in a
-# header, its first column counts. Case, blanks, hyphens and underscores don't matter.
+# Names of columns, by priority: of the first group that occurs in a header, the first column is
+# used. Case, blanks, hyphens and underscores don't matter.
 PATH_COLUMNS = (
   ("path", "file", "filename", "image"),
   ("filepath", "imagepath", "imgpath", "relativepath", "relpath", "imagefile", "imagefilename"),
@@ -28,23 +30,41 @@ PATH_COLUMNS = (
 LABEL_COLUMNS = (
   ("label", "class"),
   (
-    "labels",
-    "classname",
-    "classlabel",
-    "labelname",
-    "category",
-    "categoryname",
-    "target",
-    "species",
-    "breed",
-    "diagnosis",
-    "groundtruth",
+    *("labels", "classname", "classlabel", "labelname", "category", "categoryname", "target"),
+    *("species", "breed", "diagnosis", "groundtruth"),
   ),
   ("classid", "labelid", "categoryid", "targetid", "classidx", "labelidx", "classindex"),
 )
+_SPLIT_NAMES = frozenset({"part", "mode", "dataset", "purpose", "stage"})
+_SPLIT_WORDS = frozenset(
+  {"split", "splits", "set", "subset", "partition", "fold", "folds", "kfold", "phase", "usage"}
+  | {"setid", "traintest", "trainvaltest"}
+)
+_TRUE, _FALSE = {"1", "true", "yes", "t", "y", "1.0"}, {"0", "false", "no", "f", "n", "0.0"}
 _ABSENT = frozenset({"NA", "N/A", "#N/A", "<NA>", "NaN", "nan", "NULL", "null"})  # missing values
 _DELIMITERS = ",;\t|"
 _SAMPLE = 100  # rows by which a delimiter is judged
+
+
+class _Row(NamedTuple):
+  """A row that isn't blank: its line in the file, and its cells without blanks around them."""
+
+  line: int
+  cells: list[str]
+
+  def cell(self, column: int) -> str:
+    """Returns a cell; '' where the row is too short."""
+    return self.cells[column] if column < len(self.cells) else ""
+
+
+class _Table(NamedTuple):
+  """A CSV and its columns of paths and labels; `header` is all '' for a CSV without one."""
+
+  file: pathlib.Path
+  header: list[str]
+  rows: list[_Row]
+  path: int
+  label: int
 
 
 def read(file: pathlib.Path) -> scan.Scan:
@@ -53,140 +73,126 @@ def read(file: pathlib.Path) -> scan.Scan:
   Raises:
     UserError: It can't be read or understood.
   """
-  rows = _rows(file)
-  if not rows:
-    raise errors.UserError(f"The CSV {file} is empty; it needs rows of path,label.")
-  table, notes = _table(file, rows)
-  split = csv_split.find(table)
-  entries = [
-    scan.Entry(
-      _relative(file.parent, _required(table, row)), row.cell(table.label), split.part(row)
-    )
-    for row in table.rows
-  ]
-  parts = {e.part for e in entries}
-  if "" in parts and len(parts) > 1:
-    line = next(r.line for r, e in zip(table.rows, entries, strict=True) if not e.part)
+  table, notes = _table(file, _rows(file))
+  parts, more_notes, warnings = _split(table)
+  listed = [_path_and_label(table, row) for row in table.rows]
+  entries = [scan.Entry(*pair, part) for pair, part in zip(listed, parts, strict=True)]
+  if "" in parts and any(parts):
     raise errors.UserError(
-      f"Line {line} of {file} names no split although others do: fill in train, val or test, or "
-      f"leave the column out."
+      f"Line {table.rows[parts.index('')].line} of {file} has no split, but other lines do: add "
+      f"train, val or test, or remove the column."
     )
-  unique = dict.fromkeys(e.path for e in entries)
-  missing = {p for p in unique if not os.path.isfile(file.parent / p)}
+  lines: dict[str, int] = {}
+  for entry, row in zip(entries, table.rows, strict=True):
+    lines.setdefault(entry.path, row.line)
+  missing = {path: n for path, n in lines.items() if not os.path.isfile(file.parent / path)}
+  faults = []
+  if repeated := [path for path, n in Counter(e.path for e in entries).items() if n > 1]:
+    files = phrases.counted(len(repeated), "file")
+    faults = [f"The CSV {file} lists {files} more than once: {phrases.some(repeated)}."]
   ordered = [entries[i] for i in scan.by_digest(e.path for e in entries)]
+  if not any(parts):
+    warnings += _parts_in_paths(table)
   return scan.Scan(
     root=file.parent,
     csv=file,
-    lines={
-      e.path: row.line
-      for row, e in reversed(list(zip(table.rows, entries, strict=True)))
-      if e.path in missing
-    },
+    lines=missing,
     entries=tuple(e for e in ordered if e.path not in missing),
-    missing=tuple(p for p in unique if p in missing),
-    faults=_repeated(file, [e.path for e in entries]),
-    notes=(*notes, *split.notes),
-    warnings=(
-      *split.warnings,
-      *(_parts_in_paths(table) if parts == {""} else ()),
-      *_absent_labels(table),
-    ),
+    missing=tuple(missing),
+    faults=tuple(faults),
+    notes=(*notes, *more_notes),
+    warnings=(*warnings, *_absent_labels(table)),
   )
 
 
-def _rows(file: pathlib.Path) -> list[csv_table.Row]:
+def _rows(file: pathlib.Path) -> list[_Row]:
   try:
-    with file.open(encoding="utf-8-sig", newline="") as opened:
-      text = opened.read()
-    lines = 0
-    delimiter = ""
+    text = file.read_bytes().decode("utf-8-sig")
+    lines, delimiter = 0, ""
     if named := re.match(r"sep=(.)\r?\n", text):  # Excel's
       text, lines, delimiter = text[named.end() :], 1, named[1]
-    return list(_parsed(text, delimiter or _delimiter(file, text), lines))
+    rows = list(_parsed(text, delimiter or _delimiter(file, text), lines))
   except UnicodeDecodeError:
-    raise errors.UserError(f"The CSV {file} is not text in UTF-8: save it as UTF-8.") from None
+    raise errors.UserError(f"The CSV {file} is not UTF-8 text: save it as UTF-8.") from None
   except csv.Error as e:
     raise errors.UserError(f"The CSV {file} can't be read: {e}.") from None
   except OSError as e:
     raise errors.UserError(f"The CSV {file} can't be read: {e.strerror}.") from None
+  if not rows:
+    raise errors.UserError(f"The CSV {file} is empty; it needs rows of path,label.")
+  return rows
 
 
-def _parsed(text: str, delimiter: str, lines: int = 0) -> Iterable[csv_table.Row]:
-  """Yields the rows that aren't blank, after so many lines that aren't in `text`."""
+def _parsed(text: str, delimiter: str, lines: int = 0) -> Iterator[_Row]:
+  """Yields the rows that aren't blank; `lines` counts the lines before `text`."""
   reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
   for row in reader:
     cells = [cell.strip() for cell in row]
     if any(cells):
-      yield csv_table.Row(lines + reader.line_num, cells)
+      yield _Row(lines + reader.line_num, cells)
 
 
 def _delimiter(file: pathlib.Path, text: str) -> str:
-  """Returns the delimiter by which columns are found and, then, rows are of one length."""
+  """Returns the delimiter that gives known columns and, second, rows of one length."""
   first = next((line for line in text.splitlines() if line.strip()), "")
   if file.suffix.lower() == ".tsv" and "\t" in first:
     return "\t"
 
   def fits(delimiter: str) -> tuple[bool, bool]:
     sample = list(itertools.islice(_parsed(text, delimiter), _SAMPLE))
-    if not sample:  # its cells are all empty
+    if not sample:  # all cells are empty
       return False, False
     found = _by_header(sample[0].cells) is not None or _is_headerless(sample[0].cells)
     return found, found and len({len(row.cells) for row in sample}) == 1
 
-  present = [d for d in _DELIMITERS if d in first] or [","]
-  return max(present, key=fits) if first else ","
+  return max([d for d in _DELIMITERS if d in first] or [","], key=fits)
 
 
-def _table(file: pathlib.Path, rows: list[csv_table.Row]) -> tuple[csv_table.Table, list[str]]:
+def _table(file: pathlib.Path, rows: list[_Row]) -> tuple[_Table, list[str]]:
   """Finds the columns by the header; without one, the first two are path and label."""
   first = rows[0].cells
   if columns := _by_header(first):
-    if not rows[1:]:
-      raise errors.UserError(
-        f"The CSV {file} has a header but no rows; it needs rows of path,label."
-      )
     path, labels = columns
-    _require_columns(file, first, rows[1:])
-    if len(labels) > 1 and csv_table.plain(first[labels[0]]) not in LABEL_COLUMNS[0]:
+    table = _Table(file, first, rows[1:], path, labels[0])
+    _require_columns(table)
+    if len(labels) == 1:
+      documented = (first[path], first[labels[0]]) == ("path", "label")
+      note = f"Columns: {first[path]} (paths), {first[labels[0]]} (labels)."
+      return table, [] if documented else [note]
+    if _plain(first[labels[0]]) not in LABEL_COLUMNS[0]:
       raise errors.UserError(
-        f"The CSV {file} has several columns that may hold the labels "
-        f"({', '.join(first[i] for i in labels)}): name the right one label."
+        f"Several columns of the CSV {file} may hold the labels "
+        f"({', '.join(first[i] for i in labels)}): rename the right one to label."
       )
-    table = csv_table.Table(file, first, rows[1:], path, labels[0])
-    return table, _notes_on_columns(table, labels)
+    return table, [f"Label column: {first[labels[0]]}; {first[labels[1]]} is not used."]
   if not _is_headerless(first):
     raise errors.UserError(
       f"The CSV {file} has no columns of paths and labels; its first row is {','.join(first)!r}. "
-      f"Name one column path ({', '.join(PATH_COLUMNS[0][1:])} are fine too) and one label (or "
-      f"class)."
+      f"Name one column path (or {', '.join(PATH_COLUMNS[0][1:])}) and one label (or class)."
     )
   width = max(len(row.cells) for row in rows)
-  note = "The CSV has no header: the first column holds the paths, the second the labels."
-  return csv_table.Table(file, [""] * width, rows, 0, 1), [note]
+  note = "The CSV has no header: the first column is read as paths, the second as labels."
+  return _Table(file, [""] * width, rows, 0, 1), [note]
 
 
-def _require_columns(file: pathlib.Path, header: list[str], rows: Sequence[csv_table.Row]) -> None:
-  """Rejects values without a column, such as half of a label that holds the delimiter."""
-  for row in rows:
-    if any(row.cells[len(header) :]):
+def _require_columns(table: _Table) -> None:
+  """Rejects values without a column, such as half of a label that contains the delimiter."""
+  if not table.rows:
+    raise errors.UserError(
+      f"The CSV {table.file} has a header but no rows; it needs rows of path,label."
+    )
+  for row in table.rows:
+    if any(row.cells[len(table.header) :]):
       raise errors.UserError(
-        f"Line {row.line} of {file} has {len(row.cells)} values, but the header names "
-        f"{len(header)} columns: quote values that hold the delimiter, or name all columns."
+        f"Line {row.line} of {table.file} has {len(row.cells)} values, but the header has "
+        f"{len(table.header)} columns: quote values that contain the delimiter, or name all "
+        f"columns."
       )
 
 
-def _notes_on_columns(table: csv_table.Table, labels: list[int]) -> list[str]:
-  path, label = table.header[table.path], table.header[table.label]
-  if len(labels) > 1:
-    return [f"The column {label} holds the labels; {table.header[labels[1]]} is not used."]
-  if (path, label) == ("path", "label"):  # as documented
-    return []
-  return [f"The column {path} holds the paths, {label} the labels."]
-
-
 def _by_header(header: Sequence[str]) -> tuple[int, list[int]] | None:
-  """Returns the column of paths and those of labels, the first of which counts, or None."""
-  names = [csv_table.plain(cell) for cell in header]
+  """Returns the column of paths and the columns of labels, or None."""
+  names = [_plain(cell) for cell in header]
   found: list[list[int]] = []
   for groups in (PATH_COLUMNS, LABEL_COLUMNS):
     columns = ([i for i, name in enumerate(names) if name in group] for group in groups)
@@ -199,64 +205,179 @@ def _is_headerless(first: Sequence[str]) -> bool:
   return len(first) > 1 and os.path.splitext(first[0])[1].lower() in images.EXTENSIONS
 
 
-def _parts_in_paths(table: csv_table.Table) -> tuple[str, ...]:
+def _plain(name: str) -> str:
+  """Returns a name in lower case, without blanks, hyphens, full stops and underscores."""
+  return re.sub(r"[\s_.-]+", "", name).lower()
+
+
+class _Column:
+  """A column that may be the split.
+
+  Attributes:
+    name: Its name in messages.
+    cells: One of each row.
+    values: The different cells that aren't blank, sorted.
+    parts: The parts that its cells name.
+    called_split: Whether its name is split.
+    suspected: Whether its name is that of a split.
+    flag: The part that a column of true and false marks, such as is_train; None for others.
+  """
+
+  def __init__(self, table: _Table, number: int):
+    """Takes a column, counted from 0."""
+    header = table.header[number]
+    self.name = header or f"{number + 1}"
+    self.cells = [row.cell(number) for row in table.rows]
+    self.values = sorted(set(self.cells) - {""})
+    self.parts = set(filter(None, map(part_names.plain, self.values)))
+    self.called_split = _plain(header) == "split"
+    if not any(table.header) and number == 2:  # path, label and split without a header
+      self.called_split = part_names.plain(self.cells[0]) is not None
+    marked = part_names.plain(re.sub(r"^(is|in|for)[\s_.-]*", "", header, flags=re.IGNORECASE))
+    self.suspected = self.called_split or marked is not None or _sounds_like_split(header)
+    is_flag = {cell.lower() for cell in self.cells} <= _TRUE | _FALSE
+    # A column called valid rather says that a row can be used.
+    self.flag = marked if is_flag and _plain(header) != "valid" else None
+
+  @property
+  def others(self) -> bool:
+    """Whether a cell names something else than a part."""
+    return not all(map(part_names.plain, self.values))
+
+  @property
+  def is_split(self) -> bool:
+    """Whether its cells name parts and nothing else."""
+    return bool(self.parts) and not self.others and (self.suspected or "" not in self.cells)
+
+  def settled(self) -> list[str]:
+    """Returns the part of each row."""
+    meant = part_names.settled(self.values)
+    return [meant.get(cell, "") for cell in self.cells]
+
+
+def _sounds_like_split(header: str) -> bool:
+  words = re.findall(r"[^\W\d_]+", header.lower())
+  return (
+    not _SPLIT_WORDS.isdisjoint(words)
+    or _plain(header) in _SPLIT_NAMES
+    or (len(words) > 1 and all(w in part_names.PARTS or w in ("or", "and", "is") for w in words))
+  )
+
+
+def _split(table: _Table) -> tuple[list[str], list[str], list[str]]:
+  """Returns the part of each row ('' without a split), notes and warnings.
+
+  Raises:
+    UserError: A column named split contains something else, or columns contradict each other.
+  """
+  numbers = [i for i in range(len(table.header)) if i not in (table.path, table.label)]
+  columns = [_Column(table, i) for i in numbers]
+  for column in columns:
+    if column.called_split:
+      _require_parts(table, column)
+  if splits := [c for c in columns if c.is_split]:
+    return _by_parts(table, splits)
+  flags = [c for c in columns if c.flag]
+  if len(flags) > 1:
+    raise errors.UserError(
+      f"The columns {', '.join(c.name for c in flags)} of {table.file} each mark one part: write "
+      f"train, val or test into one column named split."
+    )
+  if flags:
+    name, yes = flags[0].name, flags[0].flag or ""
+    no = "test" if yes == "train" else "train"
+    parts = [yes if cell.lower() in _TRUE else no for cell in flags[0].cells]
+    sentence = f"The column {name} of {table.file.name} is used as the split: true means {yes}, "
+    return parts, [], [f"{sentence}false means {no}."]
+  warnings = []
+  for column in columns:
+    if column.suspected and column.parts:
+      _require_parts(table, column)
+    if (column.suspected and column.others) or {"train"} < column.parts:
+      warnings.append(
+        f"The column {column.name} of {table.file.name} may be a split but is not used: not all "
+        f"its values are names of parts ({phrases.some(column.values)}). If it is the split, write "
+        f"train, val and test there."
+      )
+  return [""] * len(table.rows), [], warnings
+
+
+def _require_parts(table: _Table, column: _Column) -> None:
+  for row, value in zip(table.rows, column.cells, strict=True):
+    if value and not part_names.plain(value):
+      raise errors.UserError(
+        f"Line {row.line} of {table.file} has the unknown split {value!r} (column {column.name}): "
+        f"use one of {', '.join(part_names.PARTS)}."
+      )
+
+
+def _by_parts(table: _Table, splits: Sequence[_Column]) -> tuple[list[str], list[str], list[str]]:
+  """Uses the column named split, or else one whose name suggests it, or else the only one."""
+  called, suspected = [c for c in splits if c.called_split], [c for c in splits if c.suspected]
+  preferred = called or suspected or splits
+  used = preferred[0]
+  parts = used.settled()
+  others = [c for c in splits if c.settled() != parts]
+  if any(c in preferred for c in others):
+    raise errors.UserError(
+      f"The columns {', '.join(c.name for c in preferred)} of {table.file} contain different "
+      f"splits: rename the right one to split."
+    )
+  warnings = [
+    f"The column {c.name} of {table.file.name} contains another split than {used.name}, which is "
+    f"used."
+    for c in others
+  ]
+  return parts, [] if used.called_split else [f"Split column: {used.name}."], warnings
+
+
+def _parts_in_paths(table: _Table) -> list[str]:
   """Warns of a split that only the paths show: train/cat/1.jpg, test/cat/2.jpg."""
   named = set()
   for row in table.rows:
     folders = re.split(r"[/\\]", row.cell(table.path))[:-1]
-    named.add(next(filter(None, map(part_names.plain, folders)), None))
-  if None in named or not {"train"} < named:
-    return ()
-  return (
-    f"The paths in {table.file.name} lie in folders of parts ({', '.join(sorted(map(str, named)))})"
-    f", but no column gives the split, so these folders are mixed: add a column split to keep them "
-    f"apart.",
-  )
+    named.add(next(filter(None, map(part_names.plain, folders)), ""))
+  if "" in named or not {"train"} < named:
+    return []
+  return [
+    f"The paths in {table.file.name} are in folders of parts ({', '.join(sorted(named))}), but no "
+    f"column gives the split, so these parts are mixed. Add a column split to keep them apart."
+  ]
 
 
-def _absent_labels(table: csv_table.Table) -> tuple[str, ...]:
+def _absent_labels(table: _Table) -> list[str]:
   """Warns of labels that R, pandas or a database writes where a value is missing."""
-  found = _ABSENT.intersection(table.values(table.label))
-  return tuple(
+  found = _ABSENT.intersection(row.cell(table.label) for row in table.rows)
+  return [
     f"The label {label} in {table.file.name} is read as a class, but other programs write it for a "
     f"missing value: remove these rows if they have no label."
     for label in sorted(found)
-  )
+  ]
 
 
-def _required(table: csv_table.Table, row: csv_table.Row) -> str:
-  """Returns the path in a row that has both a path and a label."""
+def _path_and_label(table: _Table, row: _Row) -> tuple[str, str]:
+  """Returns the path, as `_relative` does, and the label of a row."""
   path, label = row.cell(table.path), row.cell(table.label)
   if not path or not label:
     raise errors.UserError(f"Line {row.line} of {table.file} has no {'label' if path else 'path'}.")
   if re.match(r"[a-z][a-z\d+.-]+://", path, re.IGNORECASE):
     raise errors.UserError(
-      f"Line {row.line} of {table.file} names a URL, {path}: download the images, and write the "
-      f"paths of their files."
+      f"Line {row.line} of {table.file} has a URL, {path}: download the images and list the paths "
+      f"of the files."
     )
-  return path
+  return _relative(str(table.file.parent), path), label
 
 
-def _relative(root: pathlib.Path, path: str) -> str:
-  """Returns a path relative to the root where it lies below it, otherwise absolute; posix.
+def _relative(root: str, path: str) -> str:
+  """Returns a path relative to the root if it is below it, otherwise absolute; posix.
 
-  A name without extension gets that of the file that is there; backslashes of Windows separate
-  folders unless a file is called so.
+  A name without extension gets the extension of the existing file. Backslashes (Windows) separate
+  folders unless such a file exists.
   """
-  full = os.path.abspath(root / paths.expanded(path))
+  full = os.path.abspath(os.path.join(root, paths.expanded(path)))
   if "\\" in path and not os.path.isfile(full):
-    full = os.path.abspath(root / paths.expanded(path.replace("\\", "/")))
+    full = os.path.abspath(os.path.join(root, paths.expanded(path.replace("\\", "/"))))
   if os.path.splitext(full)[1].lower() not in images.EXTENSIONS and not os.path.isfile(full):
-    there = [full + e for e in sorted(images.EXTENSIONS) if os.path.isfile(full + e)]
-    full = there[0] if len(there) == 1 else full
-  below = pathlib.Path(full).is_relative_to(root)
-  return (pathlib.Path(full).relative_to(root) if below else pathlib.Path(full)).as_posix()
-
-
-def _repeated(file: pathlib.Path, listed: list[str]) -> tuple[str, ...]:
-  seen: set[str] = set()
-  repeated = dict.fromkeys(p for p in listed if p in seen or seen.add(p))  # type: ignore[func-returns-value]
-  if not repeated:
-    return ()
-  files = phrases.counted(len(repeated), "file")
-  return (f"The CSV {file} lists {files} more than once: {phrases.some(list(repeated))}.",)
+    existing = [full + e for e in sorted(images.EXTENSIONS) if os.path.isfile(full + e)]
+    full = existing[0] if len(existing) == 1 else full
+  return full.removeprefix(root.rstrip("/") + "/")

@@ -1,9 +1,9 @@
-"""How a user's folder is read: which folders are parts, which are classes, and what fits neither.
+"""The layout of a user's folder: which folders are parts, which are classes, what fits neither.
 
-A class folder holds images. A folder is a part by its name only where the layout agrees: it holds
-class folders, and another part lies beside it or the name says nothing else. A
-layout with two readings is a fault. A reading other than `<part>/<class>/<image>` or
-`<class>/<image>` is reported.
+A class folder contains images. A folder with the name of a part is one only if the layout agrees:
+it contains class folders, and there is another part next to it or its name has no other words. An
+ambiguous layout is a fault. A layout other than `<part>/<class>/<image>` or `<class>/<image>` is
+noted.
 """
 
 import dataclasses
@@ -14,11 +14,11 @@ from typing import NamedTuple
 from bit_jax.data.sources import part_names, scan, tree
 from bit_jax.runtime import phrases
 
-_SHOWN = 5  # classes whose subfolders are named
+_SHOWN = 5  # classes whose subfolders are listed
 
 
 class _Part(NamedTuple):
-  """A folder that is read as a part, and the folder below it, or itself, that holds the classes."""
+  """A folder that is read as a part, and the folder with its classes: itself or one below it."""
 
   folder: tree.Folder
   part: str
@@ -26,19 +26,19 @@ class _Part(NamedTuple):
 
   @property
   def classes(self) -> frozenset[str]:
-    """Names of the class folders that hold images."""
+    """Names of the class folders with images."""
     return frozenset(f.name for f in self.inside.full)
 
   @property
   def rest(self) -> tuple[str, ...]:
-    """What the name says beside the part."""
+    """The other words of the name."""
     found = part_names.match(self.folder.name)
     return found.rest if found else ()
 
 
 @dataclasses.dataclass
 class _Reading:
-  """What has been read; the fields are those of `scan.Scan`.
+  """The result so far; the fields are those of `scan.Scan`.
 
   Attributes:
     root: The user's folder.
@@ -54,7 +54,7 @@ class _Reading:
 
 
 def read(root: pathlib.Path) -> scan.Scan:
-  """Returns what lies in a folder of `<part>/<class>/*` or `<class>/*`.
+  """Scans a folder of `<part>/<class>/*` or `<class>/*`.
 
   Raises:
     UserError: A folder can't be read.
@@ -69,7 +69,7 @@ def read(root: pathlib.Path) -> scan.Scan:
   parts.sort(key=lambda p: ("train", "val", "test").index(p.part))
   if base is not top:
     reading.notes.append(
-      f"Of {root}, the folder {base.path} is read; no other folder holds images."
+      f"Only the folder {base.path} is read: no other folder in {root} contains images."
     )
   if parts:
     _read_parts(reading, base, parts)
@@ -95,9 +95,9 @@ def read(root: pathlib.Path) -> scan.Scan:
 
 
 def _parts(base: tree.Folder) -> list[_Part]:
-  """Returns the folders that are parts, or [] where that reading doesn't fit."""
+  """Returns the folders that are parts, or [] if the layout has none."""
   if len(base.full) == 1 and len({p.part for p in _parts(_end(base.full[0]))}) > 1:
-    return []  # it holds a folder around the parts, whatever its name
+    return []  # a folder around the parts, whatever its name
   named = [
     _Part(folder, found.part, _inside(folder, found.part))
     for folder in base.folders
@@ -116,14 +116,14 @@ def _parts(base: tree.Folder) -> list[_Part]:
 
 
 def _agreeing(parts: list[_Part], candidates: list[_Part]) -> list[_Part]:
-  """Returns the candidates for a part that is lacking, which hold the same classes."""
+  """Returns the candidates for a missing part that have classes in common with the parts."""
   classes = frozenset[str]().union(*(p.classes for p in parts))
   present = {p.part for p in parts}
   return [p for p in candidates if p.part not in present and p.classes & classes]
 
 
 def _inside(folder: tree.Folder, part: str) -> tree.Folder:
-  """Reads through seg_train/seg_train, train/images and the like."""
+  """Descends through seg_train/seg_train, train/images and the like."""
   while not folder.images and len(folder.full) == 1:
     only = folder.full[0]
     found = part_names.match(only.name)
@@ -137,7 +137,7 @@ def _inside(folder: tree.Folder, part: str) -> tree.Folder:
 
 
 def _wrapped(base: tree.Folder) -> tree.Folder | None:
-  """Returns the only folder with images if it holds the classes or parts and isn't a class."""
+  """Returns the only folder with images if it contains classes or parts and isn't a class."""
   if len(base.full) != 1 or any(not f.count and not f.all_ignored() for f in base.folders):
     return None  # an empty folder is an empty class
   inner = base.full[0]
@@ -157,29 +157,30 @@ def _read_parts(reading: _Reading, base: tree.Folder, parts: list[_Part]) -> Non
     same = [p.folder.name for p in parts if p.part == part]
     if len(same) > 1:
       reading.faults.append(
-        f"The folder {root} holds {' and '.join(same)}, which mean the same part: keep one."
+        f"The folder {root} contains {' and '.join(same)}, names of the same part: keep one."
       )
   taken = {p.folder.path for p in parts}
   for beside in (f for f in base.full if f.path not in taken):
     _read_beside(reading, beside, parts)
   if any(p.folder is not p.inside or not _is_called(p.folder, p.part) for p in parts):
     read_as = ", ".join(f"{p.inside.path} as {p.part}" for p in parts)
-    reading.notes.append(f"Folders that are read as parts: {read_as}.")
+    reading.notes.append(f"Folders read as parts: {read_as}.")
 
 
 def _read_beside(reading: _Reading, beside: tree.Folder, parts: list[_Part]) -> None:
-  """Deals with a folder of images that lies beside the parts."""
+  """Adds a warning or a fault on a folder with images next to the parts."""
   found = part_names.match(beside.name)
   inside = _inside(beside, found.part if found else "")
   complete = len({p.part for p in parts}) > 1
   unlabelled = part_names.unlabelled(beside.name) or (found is not None and complete)
-  holds = phrases.counted(beside.count, "image")
+  count = phrases.counted(beside.count, "image")
   if unlabelled and not inside.full:
-    reading.warnings.append(f"{beside.path} holds {holds} but no class folders: it is left out.")
+    reading.warnings.append(f"{beside.path} has {count} but no class folders: it is left out.")
     return
   reading.faults.append(
-    f"The folder {reading.root} holds parts ({', '.join(p.folder.path for p in parts)}) and beside "
-    f"them {beside.path}, with {holds}: move it out, or rename the parts if they are classes."
+    f"The folder {reading.root} contains parts ({', '.join(p.folder.path for p in parts)}) and "
+    f"another folder, {beside.path}, with {count}: move it out, or rename the parts if they are "
+    f"classes."
   )
 
 
@@ -188,14 +189,14 @@ def _read_classes(reading: _Reading, base: tree.Folder) -> None:
   _add_classes(reading, base, "")
   if not base.folders:
     reading.faults.append(
-      f"The folder {root} holds no class folders: put the images into one folder a class, "
+      f"The folder {root} has no class folders: put the images into one folder per class, "
       f"<class>/<image>, or list them in a CSV with the columns path and label."
     )
   if len(base.full) == 1 and base.full[0].images and len(base.full[0].full) > 1:
     only = base.full[0]
     reading.faults.append(
-      f"All images in {root} lie in {only.path}, which holds images and folders "
-      f"({phrases.some([f.name for f in only.full])}): if these are the classes, give "
+      f"All images in {root} are in {only.path}, which has images and folders "
+      f"({phrases.some([f.name for f in only.full])}). If these folders are the classes, use "
       f"path={reading.root / only.path}."
     )
   named = list(filter(_is_called_part, base.full))
@@ -204,13 +205,13 @@ def _read_classes(reading: _Reading, base: tree.Folder) -> None:
     named = like
   if named:
     (reading.warnings if len(named) > 1 else reading.notes).append(
-      f"Read as {'classes' if len(named) > 1 else 'a class'}, although named like parts of a data "
-      f"set: {phrases.some([f.name for f in named])}."
+      f"Read as {'classes' if len(named) > 1 else 'a class'}, despite the name of a part: "
+      f"{phrases.some([f.name for f in named])}."
     )
 
 
 def _add_classes(reading: _Reading, base: tree.Folder, part: str) -> None:
-  """Takes the folders in `base` for classes; images right in it are of no class."""
+  """Adds the folders in `base` as classes; images directly in it have no class."""
   reading.classes += [(folder, part) for folder in base.full]
   reading.empty += [folder.path for folder in base.folders if not folder.count]
   divided = [folder for folder in base.full if _divided(folder)]
@@ -218,7 +219,7 @@ def _add_classes(reading: _Reading, base: tree.Folder, part: str) -> None:
   for folder in divided:
     if len(again := [f.name for f in _end(folder).full if f.name in names]) > 1:
       reading.faults.append(
-        f"In {reading.root}, {folder.path} lies beside the classes and holds folders of the same "
+        f"In {reading.root}, {folder.path} is next to the classes and has folders of the same "
         f"names ({phrases.some(again)}): move it out, or rename these if they belong to a class."
       )
   sure = sum(map(_holds_images, base.full))  # beside many such, few may be divided
@@ -227,33 +228,33 @@ def _add_classes(reading: _Reading, base: tree.Folder, part: str) -> None:
   shown = [f.path for folder in divided for f in folder.all() if f.images]
   reading.faults.append(
     f"In {reading.root}, {phrases.some([f.path for f in divided])} "
-    f"{'holds' if len(divided) == 1 else 'hold'} only folders ({phrases.some(shown)}) and can't be "
-    f"read as {'a class' if len(divided) == 1 else 'classes'} or parts: give the path of one data "
-    f"set, such as path={reading.root / divided[0].path}, or put the images of a class right into "
-    f"<class>/ or <part>/<class>/, with parts such as train and test."
+    f"{'has' if len(divided) == 1 else 'have'} only folders ({phrases.some(shown)}) and can't be "
+    f"read as {'a class' if len(divided) == 1 else 'classes'} or parts. Use the path of one data "
+    f"set, such as path={reading.root / divided[0].path}, or put the images of a class directly "
+    f"into <class>/ or <part>/<class>/, with parts such as train and test."
   )
 
 
 def _end(folder: tree.Folder) -> tree.Folder:
-  """Returns the first folder, downward from this one, that holds images or several folders."""
+  """Returns the first folder, downward from this one, with images or several folders."""
   while not folder.images and len(folder.full) == 1:
     folder = folder.full[0]
   return folder
 
 
 def _divided(folder: tree.Folder) -> bool:
-  """Whether a folder holds several folders and no images, directly or in its only folder."""
+  """Whether a folder has several folders and no images, directly or in its only folder."""
   return not _end(folder).images
 
 
 def _holds_images(folder: tree.Folder) -> bool:
-  """Whether a folder holds images, directly or as in n01443537/images."""
+  """Whether a folder has images, directly or as in n01443537/images."""
   end = _end(folder)
   return bool(end.images) and (end is folder or part_names.generic(end.name))
 
 
 def _look_below(reading: _Reading) -> None:
-  """Looks at the class folders: are they parts themselves, and what lies deeper in them?"""
+  """Checks whether the class folders are parts or contain parts, and notes their subfolders."""
   folders = [folder for folder, _ in reading.classes]
   like = all(part_names.match(f.name) and not _divided(f) for f in folders)
   if folders and like and (_several_parts(folders) or all(map(_is_called_part, folders))):
@@ -262,11 +263,11 @@ def _look_below(reading: _Reading) -> None:
     one = len(parted) == 1
     reading.faults.append(
       f"In {reading.root}, {phrases.some(parted)} {'is' if one else 'are'} inside a class folder, "
-      f"but parts lie above the classes, <part>/<class>/<image>: give the path of the folder "
-      f"that has the parts, or give {'this folder' if one else 'these folders'} another name."
+      f"but parts must be above the classes, <part>/<class>/<image>. Use the path of the folder "
+      f"with the parts, or rename {'this folder' if one else 'these folders'}."
     )
   if not reading.faults:
-    _say_what_is_pooled(reading)
+    _note_subfolders(reading)
 
 
 def _is_called(folder: tree.Folder, part: str) -> bool:
@@ -278,7 +279,7 @@ def _is_called_part(folder: tree.Folder) -> bool:
 
 
 def _several_parts(folders: Iterable[tree.Folder]) -> bool:
-  """Whether names mean train and another part and have nothing else that differs."""
+  """Whether names mean train and another part, and their other words are the same."""
   found = [m for f in folders if (m := part_names.match(f.name))]
   trains = {m.rest for m in found if m.part == "train"}
   return any(m.rest in trains for m in found if m.part != "train")
@@ -295,7 +296,7 @@ def _parts_below(folder: tree.Folder) -> list[str]:
   return paths
 
 
-def _say_what_is_pooled(reading: _Reading) -> None:
+def _note_subfolders(reading: _Reading) -> None:
   pooled = {}
   for folder, part in reading.classes:
     below = [f.path[len(folder.path) + 1 :] for f in folder.all() if f.images and f is not folder]
@@ -308,23 +309,23 @@ def _say_what_is_pooled(reading: _Reading) -> None:
     len(below) == 1 and not folder.images for folder, _, below in pooled.values()
   )
   if alike and len(pooled) == len(reading.classes):
-    reading.notes.append(f"The images of each class lie in its subfolder {names.pop()}.")
+    reading.notes.append(f"The images of each class are in its subfolder {names.pop()}.")
     return
   sentences = [
-    f"Class {folder.name} pools {phrases.counted(len(below), 'subfolder')}"
+    f"Class {folder.name} combines {phrases.counted(len(below), 'subfolder')}"
     f"{f' in {part}' if part else ''} ({phrases.some(below)})."
     for folder, part, below in pooled.values()
   ]
   more = len(sentences) - _SHOWN
   reading.warnings.append(
     " ".join(sentences[:_SHOWN])
-    + (f" {phrases.counted(more, 'more class folder')} likewise." if more > 0 else "")
+    + (f" The same for {phrases.counted(more, 'more class', 'more classes')}." if more > 0 else "")
   )
 
 
 def _no_classes(root: pathlib.Path, flat: list[str]) -> str:
   return (
     f"In {root}, {phrases.some(flat) if len(flat) > 2 else ' and '.join(flat)} "
-    f"{'holds' if len(flat) == 1 else 'hold'} images but no class folders: sort the images into "
+    f"{'has' if len(flat) == 1 else 'have'} images but no class folders: sort the images into "
     f"<class>/<image> folders, or move the folder out if its images have no labels."
   )

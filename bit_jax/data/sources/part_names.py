@@ -1,4 +1,4 @@
-"""Which names mean the parts of a data set: 'Training', 'seg_test', 'val2017', 'trainset'."""
+"""Names of the parts of a data set: 'Training', 'seg_test', 'val2017', 'trainset'."""
 
 import re
 from collections.abc import Iterable
@@ -18,7 +18,7 @@ PARTS = {
   "evaluation": "val",
 }
 
-# Words that say nothing beside the name of a part: training_set, test-images, valDataset.
+# Words without a meaning of their own: training_set, test-images, valDataset.
 _GENERIC = frozenset(
   {"set", "sets", "data", "dataset", "datasets", "image", "images", "img", "imgs", "jpg", "jpegs"}
   | {"jpeg", "jpegimages", "png", "pngs", "picture", "pictures", "photo", "photos", "pics", "file"}
@@ -45,7 +45,7 @@ class Match(NamedTuple):
 
 
 def match(name: str) -> Match | None:
-  """Returns the part that a name may mean, or None; 'bullet_train' may mean one, too."""
+  """Returns the part that a name may mean, even 'bullet_train', or None."""
   parts, rest = set(), []
   for word in _words(name):
     glued = _GLUED.fullmatch(word)
@@ -53,21 +53,21 @@ def match(name: str) -> Match | None:
       parts.add(part)
     elif word not in _GENERIC:
       rest.append(word)
-  if len(parts) == 2 and "val" in parts:  # train_val is trained on, test-dev is not
+  if len(parts) == 2 and "val" in parts:  # train_val is a train part, test-dev is not
     parts.remove("val")
   return Match(parts.pop(), tuple(rest)) if len(parts) == 1 else None
 
 
 def plain(name: str) -> str | None:
-  """Returns the part that a name means if it says nothing else: 'Training', 'test_images'."""
+  """Returns the part that a name means if it has no other words: 'Training', 'test_images'."""
   found = match(name)
   return found.part if found and not found.rest else None
 
 
 def settled(names: Iterable[str]) -> dict[str, str]:
-  """Returns the part that each of the names means together with the others; leaves out the rest.
+  """Returns {name: part} of the names that mean a part, read together.
 
-  Beside train and val, and without test, eval is the test set; elsewhere it means val.
+  Next to train and val, and without test, eval is the test set; elsewhere it means val.
   """
   parts = {name: found.part for name in names if (found := match(name))}
   evals = {name for name in parts if any(word.startswith("eval") for word in _words(name))}
@@ -77,13 +77,13 @@ def settled(names: Iterable[str]) -> dict[str, str]:
 
 
 def generic(name: str) -> bool:
-  """Whether a name only says that images or data are below: 'images', 'JPEGImages', 'data'."""
+  """Returns whether a name only says images or data: 'images', 'JPEGImages', 'data'."""
   words = _words(name)
   return bool(words) and _GENERIC.issuperset(words)
 
 
 def unlabelled(name: str) -> bool:
-  """Whether a name says that the images below have no labels: 'seg_pred', 'unlabeled'."""
+  """Returns whether a name says that the images have no labels: 'seg_pred', 'unlabeled'."""
   return not _UNLABELLED.isdisjoint(_words(name))
 
 

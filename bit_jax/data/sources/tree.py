@@ -1,4 +1,4 @@
-"""The folders and files below a root, without what operating systems and tools leave there."""
+"""The folder tree below a root, without the folders of operating systems and tools."""
 
 import dataclasses
 import functools
@@ -10,29 +10,12 @@ from collections.abc import Iterator
 from bit_jax.data import images
 from bit_jax.runtime import errors
 
-# Never the user's images: thumbnails, resource forks, bins, snapshots; hidden folders likewise.
+# Never the user's images: thumbnails, resource forks, recycle bins, snapshots; nor hidden folders.
 _HOUSEKEEPING = frozenset(
-  {
-    "__macosx",
-    "__pycache__",
-    "$recycle.bin",
-    "recycler",
-    "$extend",
-    "system volume information",
-    "lost+found",
-    "lost.dir",
-    "#recycle",
-    "#snapshot",
-    "@eadir",
-    "@recycle",
-    "@recently-snapshot",
-    "@tmp",
-    "@__thumb",
-    "~snapshot",
-    "network trash folder",
-    "temporary items",
-    "ipynb_checkpoints",
-  }
+  {"__macosx", "__pycache__", "ipynb_checkpoints", "$recycle.bin", "recycler", "$extend"}
+  | {"system volume information", "lost+found", "lost.dir", "#recycle", "#snapshot", "@eadir"}
+  | {"@recycle", "@recently-snapshot", "@tmp", "@__thumb", "~snapshot", "network trash folder"}
+  | {"temporary items"}
 )
 _RECOVERED = re.compile(r"found\.\d{3}", re.IGNORECASE)  # by chkdsk
 
@@ -42,10 +25,10 @@ class Folder:
   """A folder; paths are posix and relative to the root.
 
   Attributes:
-    path: Its path; '' of the root.
-    images: The files right in it that are images by their extension.
-    ignored: The other files right in it.
-    folders: The folders right in it, sorted by name.
+    path: '' for the root.
+    images: The files directly in it with the extension of an image.
+    ignored: The other files directly in it.
+    folders: The folders directly in it, sorted by name.
     count: Number of images in it, at any depth.
   """
 
@@ -57,16 +40,16 @@ class Folder:
 
   @property
   def name(self) -> str:
-    """Its own name."""
+    """The last part of its path."""
     return self.path.rpartition("/")[2]
 
   @functools.cached_property
   def full(self) -> tuple["Folder", ...]:
-    """Those of its folders that hold an image, at any depth."""
+    """Its folders with an image at any depth."""
     return tuple(f for f in self.folders if f.count)
 
   def all(self) -> Iterator["Folder"]:
-    """Yields it and every folder below it."""
+    """Yields it and all folders below it."""
     yield self
     for folder in self.folders:
       yield from folder.all()
