@@ -14,11 +14,11 @@ _WITH_TORCH = ("train_step", "inference")
 ALL = (*_WITH_TORCH, "load", "input", "startup", "scaling")
 
 
-def main(argv: Sequence[str]) -> int:
-  """Runs them; returns 1 if any of them failed."""
+def main(argv: Sequence[str]) -> str | None:
+  """Runs them; returns a message if any of them failed."""
   parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
   parser.add_argument("--torch_python", default=comparison.default_torch_python())
-  parser.add_argument("--only", default=",".join(ALL), help="which of them")
+  parser.add_argument("--only", default=",".join(ALL), help="names, separated by commas")
   options = parser.parse_args(argv)
   failed = []
   for name in options.only.split(","):
@@ -27,9 +27,7 @@ def main(argv: Sequence[str]) -> int:
       command.append(f"--torch_python={options.torch_python}")
     if subprocess.run(command, check=False).returncode:
       failed.append(name)
-  if failed:
-    print(f"These ended with an error: {', '.join(failed)}.", file=sys.stderr)
-  return 1 if failed else 0
+  return f"error: These benchmarks failed: {', '.join(failed)}." if failed else None
 
 
 if __name__ == "__main__":

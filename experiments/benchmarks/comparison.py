@@ -1,7 +1,7 @@
-"""One network at one size in several implementations: what training and inference benchmarks share.
+"""One network in several implementations: what the training and inference benchmarks share.
 
-Workers in processes of their own (`jax_worker`, `torch_worker`) are given the same weights, images
-and labels, must agree in what they compute, and then take turns.
+Workers in processes of their own (`jax_worker`, `torch_worker`) get the same weights, images and
+labels, must compute the same, and then take turns.
 """
 
 import argparse
@@ -17,14 +17,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from bit_jax.models import architectures
-from bit_jax.runtime import paths
 from experiments.benchmarks import inputs, machine, results, roofline, workers
 
 OURS = "bit_jax"
 PYTORCH, FLAX = "PyTorch (timm)", "plain Flax"
 PEERS = {"torch": PYTORCH, "flax": FLAX}
+_TASKS = {"train_step": "training", "inference": "inference"}
 _TORCH_PYTHON = pathlib.Path(__file__).parents[2] / ".venv-bench/bin/python"  # by `make bench`
-# Relative, of logits and of losses, of which the second step's amplify the rounding of the first's.
+# Relative, of logits and of losses. The second step's loss amplifies the first's rounding errors.
 _TOLERANCE = {
   ("inference", "float32"): 1e-3,
   ("inference", "bfloat16"): 0.1,
@@ -36,7 +36,7 @@ _GIGABYTE = 1e9
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-  """A network, the side of its images in pixels, and how many of them at once."""
+  """A network, the side of its images in pixels, and the number of images in a batch."""
 
   architecture: str
   size: int
@@ -47,7 +47,7 @@ class Case:
     """Returns the case of a text such as 'R50x1@128x16'.
 
     Raises:
-      ArgumentTypeError: It is of another form, or there is no such network.
+      ArgumentTypeError: It has another form, or the network is unknown.
     """
     match = re.fullmatch(r"(.+)@(\d+)x(\d+)", text)
     if not match or match[1] not in architectures.ARCHITECTURES:
@@ -57,69 +57,75 @@ class Case:
     return cls(match[1], int(match[2]), int(match[3]))
 
   def __str__(self) -> str:
-    """Returns what tables call it."""
+    """Returns its name in tables."""
     return f"{self.architecture} {self.size} px batch {self.batch}"
 
 
 def parser(description: str | None, cases: Mapping[str, Sequence[str]]) -> argparse.ArgumentParser:
-  """Returns the command line of such a benchmark.
+  """Returns the command line of a comparison.
 
   Args:
-    description: Of the script.
-    cases: The default ones, by device.
+    description: The script's docstring.
+    cases: The default cases, by device.
   """
   about = "; ".join(f"{device}: {','.join(texts)}" for device, texts in cases.items())
-  p = argparse.ArgumentParser(description=(description or "").partition("\n")[0])
-  p.add_argument("--device", choices=("cpu", "gpu"), help="the GPU where there is one")
-  p.add_argument("--full", action="store_true", help="on CPU too the cases that take minutes each")
+  p = results.parser(description)
+  p.add_argument("--device", choices=("cpu", "gpu"), help="default: the GPU, if there is one")
+  p.add_argument("--full", action="store_true", help="add the CPU cases that take minutes each")
   p.add_argument("--cases", nargs="+", type=Case.parse, help=f"NETWORK@PIXELSxBATCH ... ({about})")
-  p.add_argument("--rounds", type=int, default=5, help="repetitions of each implementation")
-  p.add_argument("--seconds", type=float, default=1.0, help="that a repetition takes, at least")
+  p.add_argument("--seconds", type=float, default=1.0, help="minimum length of a repetition")
   p.add_argument(
     "--torch_python", default=default_torch_python(), help="a Python with torch and timm"
   )
+  p.add_argument("--peers", nargs="*", choices=PEERS, default=list(PEERS), help="none, one or both")
   p.add_argument(
-    "--peers", nargs="*", choices=PEERS, default=list(PEERS), help="both; no name means none"
+    "--eager", action="store_true", help="skip torch.compile, which compiles for minutes"
   )
-  p.add_argument(
-    "--eager", action="store_true", help="without torch.compile, which compiles for minutes"
-  )
-  p.add_argument("--out", type=paths.argument, default=results.PATH, help="file to append to")
   return p
 
 
 def default_torch_python() -> str:
-  """Returns the Python of the environment that `make bench` makes, or ours where it isn't."""
+  """Returns the Python of the environment that `make bench` creates, or this one."""
   return str(_TORCH_PYTHON) if _TORCH_PYTHON.exists() else sys.executable
 
 
-def run(
-  benchmark: str, task: str, options: argparse.Namespace, cases: Mapping[str, Sequence[str]]
+def main(
+  benchmark: str,
+  description: str | None,
+  cases: Mapping[str, Sequence[str]],
+  argv: Sequence[str],
 ) -> None:
-  """Compares the implementations in each case, and prints and records the rows.
+  """Compares the implementations in each case, prints and records the rows.
 
   Args:
-    benchmark: Its name.
-    task: 'training' or 'inference'.
-    options: From `parser`.
-    cases: The default ones, by device.
+    benchmark: 'train_step' or 'inference'.
+    description: The script's docstring.
+    cases: The default cases, by device.
+    argv: The command line's arguments.
   """
+  options = parser(description, cases).parse_args(argv)
   accelerators = machine.describe().accelerators
   if options.device == "gpu" and not accelerators:
-    raise SystemExit("error: there is no GPU here that nvidia-smi lists.")
+    raise SystemExit("error: --device=gpu, but nvidia-smi lists no GPU.")
   device = options.device or ("gpu" if accelerators else "cpu")
-  default = cases["cpu, full" if options.full and device == "cpu" else device]
+  chosen = options.cases or map(
+    Case.parse, cases["cpu, full" if options.full and device == "cpu" else device]
+  )
+  rows = _all_rows(chosen, _TASKS[benchmark], device, options)
   versions = machine.versions_of(options.torch_python, ("torch", "timm"))
-  with (
-    results.Table(benchmark, versions=versions, path=options.out) as table,
-    tempfile.TemporaryDirectory() as folder,
-  ):
-    for case in options.cases or map(Case.parse, default):
+  results.record(benchmark, rows, options.out, versions)
+
+
+def _all_rows(
+  cases: Sequence[Case] | Iterator[Case], task: str, device: str, options: argparse.Namespace
+) -> Iterator[results.Row]:
+  """Yields the rows of each case; a case that fails doesn't stop the others."""
+  with tempfile.TemporaryDirectory() as folder:
+    for case in cases:
       try:
-        for row in compare(case, task, device, options, pathlib.Path(folder)):
-          table.add(row)
+        yield from compare(case, task, device, options, pathlib.Path(folder))
       except workers.WorkerError as e:
-        table.add(results.Row(str(case), task, "images/s", None, note=f"not measured: {e}"))
+        yield results.Row(str(case), task, "images/s", None, note=f"not measured: {e}")
 
 
 def compare(
@@ -132,10 +138,10 @@ def compare(
     task: 'training' or 'inference'.
     device: 'cpu' or 'gpu'.
     options: From `parser`.
-    folder: For the checkpoint; it is kept for further cases of the same network.
+    folder: For the checkpoint, which further cases of the same network use again.
 
   Raises:
-    WorkerError: A worker failed after it had been warmed up, or ours could not be started.
+    WorkerError: A worker failed after its warm-up, or ours could not be started.
   """
   checkpoint = folder / f"{case.architecture}.npz"
   if not checkpoint.exists():
@@ -146,14 +152,14 @@ def compare(
   spec = {**dataclasses.asdict(case), "task": task, "dtype": dtype, "seconds": options.seconds}
   spec |= {"checkpoint": str(checkpoint), "device": device}
   with contextlib.ExitStack() as stack:
-    started, missing = _start(_implementations(options), spec, device, stack)
+    started, missing = _start(spec, device, options, stack)
     if OURS not in started:
-      raise workers.WorkerError(f"{case}: {missing[OURS]}")
-    _check_agreement(started, _TOLERANCE[task, dtype])
-    figures = workers.alternate(list(started.values()), options.rounds)
-    measured = [worker.info["matmul_flops"] for worker in started.values()]
-  limits = _limits(case, task, device, measured)
-  for peer in _peers(options):
+      raise workers.WorkerError(missing[OURS])
+    agree({name: w.ask("check") for name, w in started.items()}, _TOLERANCE[task, dtype])
+    figures = workers.alternate(started, options.rounds)
+    matmul_flops = max(worker.info["matmul_flops"] for worker in started.values())
+  limits = _limits(case, task, device, matmul_flops)
+  for peer in [PEERS[peer] for peer in options.peers] or [""]:
     yield from _rows(f"{case} {dtype}", task, peer, figures, missing, limits)
 
 
@@ -164,7 +170,7 @@ def inference_flops(case: Case) -> int:
 
 
 def training_flops(case: Case) -> int:
-  """Returns the operations that one image takes in training: three times those of inference."""
+  """Returns the operations of training on one image: three times those of inference."""
   return architectures.TRAINING_FACTOR * inference_flops(case)
 
 
@@ -172,42 +178,46 @@ def agree(numbers: Mapping[str, Sequence[float]], tolerance: float) -> None:
   """Checks that implementations compute the same.
 
   Args:
-    numbers: Logits or losses by implementation, the first of which the others are compared with.
+    numbers: Logits or losses by implementation; the others are compared with the first.
     tolerance: Largest norm of the difference, relative to the norm.
 
   Raises:
-    WorkerError: One of them doesn't; its figures would compare something else.
+    WorkerError: One of them computes something else, so that figures can't be compared.
   """
   (first, expected), *others = numbers.items()
   for name, given in others:
     difference = math.dist(given, expected) / math.hypot(*expected)
     if not difference <= tolerance:
       raise workers.WorkerError(
-        f"{name} computes something else than {first}: relative difference {difference:.3g}."
+        f"{name} and {first} compute different results (relative difference {difference:.3g})."
       )
 
 
-def _check_agreement(started: Mapping[str, workers.Worker], tolerance: float) -> None:
-  agree({name: worker.check() for name, worker in started.items()}, tolerance)
-
-
 def _start(
-  implementations: Mapping[str, tuple[Sequence[str], Mapping[str, Any]]],
-  spec: Mapping[str, Any],
-  device: str,
-  stack: contextlib.ExitStack,
+  spec: Mapping[str, Any], device: str, options: argparse.Namespace, stack: contextlib.ExitStack
 ) -> tuple[dict[str, workers.Worker], dict[str, str]]:
-  """Starts what can be started, one after the other; says why the others can't."""
-  # Of the GPU's memory each takes what it needs, not most of it at once.
-  environment = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
-  environment["JAX_COMPILATION_CACHE_DIR"] = workers.compiled_programs()
+  """Returns the workers that could be started, and why the others could not, by name."""
+  jax = ("experiments.benchmarks.jax_worker", sys.executable)
+  torch = ("experiments.benchmarks.torch_worker", options.torch_python)
+  implementations = [(OURS, jax, {"implementation": "ours"})]
+  if "flax" in options.peers:
+    implementations.append((FLAX, jax, {"implementation": "plain"}))
+  if "torch" in options.peers:
+    implementations.append((f"{PYTORCH} eager", torch, {"compiled": False}))
+    if not options.eager:
+      implementations.append((f"{PYTORCH} compiled", torch, {"compiled": True}))
+  # Without preallocation, the implementations share the GPU's memory.
+  environment = {
+    "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+    "JAX_COMPILATION_CACHE_DIR": workers.compiled_programs(),
+  }
   if device == "cpu":
     environment |= {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
   started, missing = {}, {}
-  for name, (command, more) in implementations.items():
+  for name, (module, python), more in implementations:
     start = time.perf_counter()
     try:
-      worker = workers.Worker(name, command, {**spec, **more}, environment=environment)
+      worker = workers.Worker({**spec, **more}, module, python=python, environment=environment)
     except workers.WorkerError as e:
       missing[name] = str(e)
       continue
@@ -216,49 +226,24 @@ def _start(
     if worker.info["device"] == device:
       started[name] = worker
     else:
-      missing[name] = f"it runs on {worker.info['device']}, not on {device}"
+      missing[name] = f"It runs on {worker.info['device']} instead of {device}."
   return started, missing
 
 
-def _implementations(
-  options: argparse.Namespace,
-) -> dict[str, tuple[Sequence[str], Mapping[str, Any]]]:
-  """Returns the command and the part of the spec of each implementation that is asked for."""
-  jax_worker = [sys.executable, "-m", "experiments.benchmarks.jax_worker"]
-  torch_worker = [options.torch_python, "-m", "experiments.benchmarks.torch_worker"]
-  chosen: dict[str, tuple[Sequence[str], Mapping[str, Any]]] = {
-    OURS: (jax_worker, {"implementation": "ours"})
-  }
-  if FLAX in _peers(options):
-    chosen[FLAX] = (jax_worker, {"implementation": "plain"})
-  if PYTORCH in _peers(options):
-    chosen[f"{PYTORCH} eager"] = (torch_worker, {"compiled": False})
-    if not options.eager:
-      chosen[f"{PYTORCH} compiled"] = (torch_worker, {"compiled": True})
-  return chosen
+def _limits(case: Case, task: str, device: str, matmul_flops: float) -> dict[str, float]:
+  """Returns the images per second at a model FLOP utilisation of 1, and the roofline's.
 
-
-def _peers(options: argparse.Namespace) -> list[str]:
-  """Returns what to compare with; [''] for nothing."""
-  return [PEERS[peer] for peer in options.peers] or [""]
-
-
-def _limits(case: Case, task: str, device: str, measured: Sequence[float]) -> dict[str, float]:
-  """Returns the images per second at which model FLOP utilisation would be 1, and the roofline's.
-
-  A GPU's FLOP/s are those of its data sheet; a CPU's, of the best matrix product seen.
+  A GPU's FLOP/s are those of its data sheet; a CPU's, `matmul_flops`.
   """
   training = task == "training"
   flops = training_flops(case) if training else inference_flops(case)
   for name in machine.describe().accelerators if device == "gpu" else ():
-    card = roofline.find(name)
-    if card:
-      architecture = architectures.find(case.architecture)
+    if card := roofline.find(name):
       bound = roofline.images_per_second(
-        card, architecture, case.size, case.batch, training=training
+        card, architectures.find(case.architecture), case.size, case.batch, training=training
       )
       return {"MFU": card.flops / flops, "of roofline": bound}
-  return {"MFU": max(measured) / flops}
+  return {"MFU": matmul_flops / flops}
 
 
 def _rows(
@@ -269,30 +254,28 @@ def _rows(
   missing: Mapping[str, str],
   limits: Mapping[str, float],
 ) -> Iterator[results.Row]:
-  """Yields the rows against one peer, of whose forms the fastest counts.
+  """Yields the rows against one peer ('' for none), of whose variants the fastest counts.
 
   Args:
     configuration: What was run.
-    task: What was done.
-    peer: Its name; '' for none.
-    figures: Those measured, by name of the implementation.
-    missing: Why others weren't.
-    limits: Images per second of which the shares are given.
+    task: 'training' or 'inference'.
+    peer: Its name; variants have names that start with it.
+    figures: The measurements, by implementation.
+    missing: Why other implementations were not measured.
+    limits: Images per second of which the shares are reported.
   """
   ours = figures[OURS]
-  forms = {name: f for name, f in figures.items() if peer and name.startswith(peer)}
-  reasons = [why for name, why in missing.items() if peer and name.startswith(peer)]
-  note = f"not measured: {'; '.join(reasons)}" if reasons and not forms else ""
   more: dict[str, Any] = {name: ours.rate / limit for name, limit in limits.items()}
-  rate = memory = paired = None
-  if forms:
-    peer, best = max(forms.items(), key=lambda item: item[1].rate)
-    rate, memory = best.rate, best.peak_memory / _GIGABYTE
-    paired = workers.speed(ours, best)
-    more = workers.spread(ours, best) | more
-    more |= {f"peer's {name}": rate / limit for name, limit in limits.items()}
-    more |= {f"images/s {name}": f.rate for name, f in forms.items() if name != peer}
-  yield results.Row(configuration, task, "images/s", ours.rate, peer, rate, note, more, paired)
-  yield results.Row(
-    configuration, "peak memory", "GB", ours.peak_memory / _GIGABYTE, peer, memory, note
-  )
+  variants = {name: f for name, f in figures.items() if peer and name.startswith(peer)}
+  if variants:
+    peer, best = max(variants.items(), key=lambda item: item[1].rate)
+    more |= {f"peer's {name}": best.rate / limit for name, limit in limits.items()}
+    more |= {f"images/s {name}": f.rate for name, f in variants.items() if name != peer}
+    yield results.rates(configuration, task, ours, peer, best, more)
+    memory, note = best.peak_memory / _GIGABYTE, ""
+  else:
+    reasons = [why for name, why in missing.items() if peer and name.startswith(peer)]
+    memory, note = None, f"not measured: {'; '.join(reasons)}" if reasons else ""
+    yield results.Row(configuration, task, "images/s", ours.rate, peer, None, note, more)
+  own = ours.peak_memory / _GIGABYTE
+  yield results.Row(configuration, "peak memory", "GB", own, peer, memory, note)

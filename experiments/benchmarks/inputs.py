@@ -1,8 +1,11 @@
-"""What every implementation is given: a checkpoint in the official naming, images and labels.
+"""The data of all benchmarks: a checkpoint in the official naming, images, labels, photographs.
 
-Only numpy and the architectures as data, so that a worker of another environment imports it too.
+Imports only numpy and the tables of architectures, so that workers of other environments can import
+it.
 """
 
+import itertools
+import os
 import pathlib
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -59,22 +62,75 @@ def images(count: int, size: int) -> np.ndarray:
 
 
 def labels(count: int) -> np.ndarray:
-  """Returns labels that take turns: [count] int32 in [0, NUM_CLASSES)."""
+  """Returns all classes in turn: [count] int32 in [0, NUM_CLASSES)."""
   return (np.arange(count) % NUM_CLASSES).astype(np.int32)
 
 
 def compared(outputs: Sequence[np.ndarray]) -> list[float]:
-  """Returns the numbers in which implementations must agree.
+  """Returns the numbers that must agree between implementations.
 
   Args:
-    outputs: Of the first steps: the logits [B, NUM_CLASSES], of which the first two images' count;
-      or the losses, [B] or their mean [].
+    outputs: Of the first steps: logits, [B, NUM_CLASSES], of which those of the first two images
+      are returned; or losses, [B] or their mean [].
   """
   return [float(x) for o in outputs for x in (o[:2].ravel() if o.ndim == 2 else [o.mean()])]
 
 
+def photographs() -> pathlib.Path | None:
+  """Returns the folder of photographs below $BIT_JAX_TEST_DATA; None if it doesn't exist."""
+  folder = pathlib.Path(os.environ.get("BIT_JAX_TEST_DATA", "")) / "data/folders/imagenet_sample"
+  return folder if folder.is_dir() else None
+
+
+def write_photographs(folder: pathlib.Path, count: int, originals: pathlib.Path | None) -> str:
+  """Writes a set of two classes, with train and test parts, for `configs/folder.py`.
+
+  Args:
+    folder: Where to write it.
+    count: Number of training images.
+    originals: A folder with JPEG files, at any depth, which are copied in turn; None generates
+      images.
+
+  Returns:
+    'photographs' or 'generated photographs'.
+  """
+  files = sorted(p for p in originals.rglob("*") if _is_jpeg(p)) if originals else []
+  contents = itertools.cycle([p.read_bytes() for p in files] or [photograph(i) for i in range(20)])
+  for part, size in (("train", count), ("test", 4)):
+    for i in range(size):
+      path = folder / part / f"class{i % 2}" / f"{i:05}.jpg"
+      path.parent.mkdir(parents=True, exist_ok=True)
+      path.write_bytes(next(contents))
+  return "photographs" if files else "generated photographs"
+
+
+def photograph(seed: int) -> bytes:
+  """Returns a JPEG file with the amplitude spectrum of photographs, of ImageNet's usual size.
+
+  Source: 1/f amplitude spectra of natural images (Field 1987, "Relations between the statistics of
+  natural images and the response properties of cortical cells").
+  """
+  import cv2
+
+  random = np.random.default_rng(seed)
+  height, width = size = (375, 500)
+  rows, columns = np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)
+  frequency = np.maximum(np.hypot(rows, columns), 1 / width)
+  brightness = np.fft.irfft2(np.fft.rfft2(random.normal(size=size)) / frequency, size)
+  tint = np.fft.irfft2(np.fft.rfft2(random.normal(size=(3, *size))) / frequency**1.5, size)
+  image = 127 + 50 * brightness[..., None] / brightness.std()
+  image = image + 12 * (tint / tint.std()).transpose(1, 2, 0)
+  quality = [cv2.IMWRITE_JPEG_QUALITY, 92]
+  _, encoded = cv2.imencode(".jpg", np.clip(image, 0, 255).astype(np.uint8), quality)
+  return encoded.tobytes()
+
+
+def _is_jpeg(path: pathlib.Path) -> bool:
+  return path.suffix.lower() in (".jpg", ".jpeg")
+
+
 def _array(random: np.random.Generator, name: str, shape: tuple[int, ...]) -> np.ndarray:
-  """Returns a gain near 1, a shift near 0, or a kernel that keeps its input's scale: float32."""
+  """Returns a gain near 1, a shift near 0, or a kernel that preserves scale: float32."""
   normal = random.standard_normal(shape, np.float32)
   if name.endswith("/kernel"):
     return normal * np.float32(np.prod(shape[:-1]) ** -0.5)

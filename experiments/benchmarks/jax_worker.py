@@ -1,6 +1,6 @@
 """Measures this project's network, or the plain Flax port: a worker, see `workers`.
 
-Needs jax, flax and optax alone.
+Needs only jax, flax and optax.
 """
 
 import functools
@@ -41,53 +41,33 @@ class Problem(NamedTuple):
 
 def build(spec: dict[str, Any]) -> workers.Workload:
   """Returns the workload of a spec (see `comparison.compare`), warmed up."""
-  make = {
-    ("ours", "training"): our_training,
-    ("ours", "inference"): our_inference,
-    ("plain", "training"): plain_training,
-    ("plain", "inference"): plain_inference,
-  }[spec["implementation"], spec["task"]]
   if spec["implementation"] == "ours" and spec["device"] == "cpu":
     host.keep_freed_memory()  # as the training command does
   dtype = jnp.dtype(spec["dtype"])
-  matmul_flops = _matmul_flops(dtype)
-  step = make(
-    Problem(
-      architectures.find(spec["architecture"]),
-      inputs.read_checkpoint(pathlib.Path(spec["checkpoint"])),
-      dtype,
-      jax.device_put(inputs.images(spec["batch"], spec["size"])),
-      jax.device_put(inputs.labels(spec["batch"])),
-    )
+  matrix = jnp.ones((machine.MATMUL_SIDE, machine.MATMUL_SIDE), dtype)
+  multiply = jax.jit(jnp.matmul)
+  matmul_flops = machine.matmul_flops(lambda: multiply(matrix, matrix).block_until_ready())
+  problem = Problem(
+    architectures.find(spec["architecture"]),
+    inputs.read_checkpoint(pathlib.Path(spec["checkpoint"])),
+    dtype,
+    jax.device_put(inputs.images(spec["batch"], spec["size"])),
+    jax.device_put(inputs.labels(spec["batch"])),
   )
-  checked = [np.asarray(step()[0]) for _ in range(2)]  # compiled by the first
-
-  def repeat(count: int) -> int:
-    for _ in range(count):
-      last = step()
-    jax.block_until_ready(last)
-    return count * spec["batch"]
-
-  count = workers.steps_for(spec["seconds"], lambda: repeat(1))
+  step = STEPS[spec["implementation"], spec["task"]](problem)
+  checked = inputs.compared([np.asarray(step()[0]) for _ in range(2)])  # the first compiles it
+  repeat = workers.repetition(step, jax.block_until_ready, spec["batch"], spec["seconds"])
   machine.reset_peak_memory()
-
   info = {"device": jax.default_backend(), "matmul_flops": matmul_flops}
-  return workers.Workload(
-    lambda: repeat(count), info, _peak_memory, lambda: inputs.compared(checked)
-  )
+  return workers.Workload(repeat, info, _peak_memory, lambda: checked)
 
 
 def our_training(problem: Problem) -> Step:
-  """Returns our training step: MixUp is in its program, with the factor that changes nothing."""
-  momentum = optimizer.sgd(inputs.MOMENTUM)
-  model = resnet_v2.ResNetV2(
-    problem.architecture, inputs.NUM_CLASSES, problem.dtype, platform=jax.default_backend()
-  )
-  train = jax.jit(
-    functools.partial(steps.train_step, model=model, optimizer=momentum), donate_argnums=0
-  )
-  state = steps.create_state(_our_params(problem.arrays), momentum)
-  state = jax.device_put(state)
+  """Returns our training step, MixUp included, with the factor that leaves images unchanged."""
+  sgd = optimizer.sgd(inputs.MOMENTUM)
+  train = functools.partial(steps.train_step, model=_our_network(problem), optimizer=sgd)
+  train = jax.jit(train, donate_argnums=0)
+  state = jax.device_put(steps.create_state(_our_params(problem.arrays), sgd))
   lam, rate = jnp.float32(1), jnp.float32(inputs.LEARNING_RATE)
 
   def step() -> tuple[jax.Array, Any]:
@@ -99,20 +79,18 @@ def our_training(problem: Problem) -> Step:
 
 
 def our_inference(problem: Problem) -> Step:
-  """Returns our classification of a batch, kernels standardised ahead."""
-  model = resnet_v2.ResNetV2(
-    problem.architecture, inputs.NUM_CLASSES, problem.dtype, platform=jax.default_backend()
-  )
+  """Returns our classification of a batch, with kernels standardised once."""
   standardize = jax.jit(functools.partial(resnet_v2.standardize_params, dtype=problem.dtype))
   variables = standardize(_our_params(problem.arrays))
+  model = _our_network(problem)
   predict = jax.jit(lambda variables, images: model.apply(variables, images)[0])
   return lambda: (predict(variables, problem.images), None)
 
 
 def plain_training(problem: Problem) -> Step:
   """Returns the plain port's training step."""
-  network = _plain_network(problem)
   params = jax.device_put(plain_flax.from_checkpoint(problem.arrays))
+  network = _plain_network(problem)
   state = plain_flax.create_state(network, params, inputs.LEARNING_RATE, inputs.MOMENTUM)
   train = jax.jit(plain_flax.train_step, donate_argnums=0)
 
@@ -126,10 +104,23 @@ def plain_training(problem: Problem) -> Step:
 
 def plain_inference(problem: Problem) -> Step:
   """Returns the plain port's classification of a batch."""
-  network = _plain_network(problem)
   params = jax.device_put(plain_flax.from_checkpoint(problem.arrays))
-  predict = jax.jit(network.apply)
+  predict = jax.jit(_plain_network(problem).apply)
   return lambda: (predict({"params": params}, problem.images), None)
+
+
+STEPS: Mapping[tuple[str, str], Callable[[Problem], Step]] = {
+  ("ours", "training"): our_training,
+  ("ours", "inference"): our_inference,
+  ("plain", "training"): plain_training,
+  ("plain", "inference"): plain_inference,
+}
+
+
+def _our_network(problem: Problem) -> resnet_v2.ResNetV2:
+  return resnet_v2.ResNetV2(
+    problem.architecture, inputs.NUM_CLASSES, problem.dtype, platform=jax.default_backend()
+  )
 
 
 def _our_params(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
@@ -141,14 +132,8 @@ def _plain_network(problem: Problem) -> plain_flax.ResNet:
   return plain_flax.ResNet(network.depths, network.stem_channels, inputs.NUM_CLASSES, problem.dtype)
 
 
-def _matmul_flops(dtype: Any) -> float:
-  matrix = jnp.ones((machine.MATMUL_SIDE, machine.MATMUL_SIDE), dtype)
-  multiply = jax.jit(jnp.matmul)
-  return machine.matmul_flops(lambda: multiply(matrix, matrix).block_until_ready())
-
-
 def _peak_memory() -> int:
-  """Returns the peak of the device's memory, or of the process's where the device has no record."""
+  """Returns the peak of the device's memory, or of the process's if the device reports none."""
   stats = jax.local_devices()[0].memory_stats()
   return stats["peak_bytes_in_use"] if stats else machine.peak_memory()
 

@@ -1,7 +1,6 @@
-"""What a figure was measured on: processor, accelerator, versions; and the memory of a process.
+"""The machine of a measurement: processor, accelerators, versions, and the memory of a process.
 
-Needs the standard library alone, so that a worker of another environment (PyTorch's) imports it
-too.
+Needs only the standard library, so that workers of other environments (PyTorch) can import it.
 """
 
 import contextlib
@@ -9,6 +8,7 @@ import dataclasses
 import importlib.metadata
 import pathlib
 import platform
+import re
 import resource
 import subprocess
 import sys
@@ -17,12 +17,9 @@ from collections.abc import Callable, Sequence
 
 from bit_jax.runtime import machine
 
-MATMUL_SIDE = 2048  # of the matrices whose product shows what the processor can do
-
-_STATUS = pathlib.Path("/proc/self/status")
-_CLEAR = pathlib.Path("/proc/self/clear_refs")
+MATMUL_SIDE = 2048  # of the matrices whose product measures the processor's speed
 _KIBIBYTE = 1024
-_TRIES = 6  # of the product, of which the first may compile
+_TRIES = 6  # of the product; the first may compile it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +29,7 @@ class Machine:
   Attributes:
     processor: The model of the CPU.
     cores: CPU cores that this process may use.
-    accelerators: Names of the GPUs, without the driver's memory and clocks; empty for none.
+    accelerators: Names of the GPUs.
   """
 
   processor: str
@@ -41,28 +38,26 @@ class Machine:
 
   def __str__(self) -> str:
     """Returns one line."""
-    cpu = f"{self.processor}, {self.cores} cores"
-    return ", ".join((*self.accelerators, cpu))
+    return ", ".join((*self.accelerators, f"{self.processor}, {self.cores} cores"))
 
 
 def describe() -> Machine:
   """Returns this machine."""
-  return Machine(_processor(), machine.usable_cores(), _gpus())
+  processor = _found(r"^model name\s*: (.*)", "/proc/cpuinfo") or platform.processor()
+  gpus = _output("nvidia-smi", "--query-gpu=name", "--format=csv,noheader").splitlines()
+  return Machine(processor or platform.machine(), machine.usable_cores(), tuple(gpus))
 
 
 def versions(packages: Sequence[str]) -> dict[str, str]:
-  """Returns {package: version} of those that are installed here, and of Python."""
-  found = {"python": platform.python_version()}
-  for package in packages:
-    try:
-      found[package] = importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-      continue
-  return found
+  """Returns {package: version} of Python and of those packages that are installed here."""
+  installed = {d.name.lower(): d.version for d in importlib.metadata.distributions()}
+  return {"python": platform.python_version()} | {
+    package: installed[package] for package in packages if package in installed
+  }
 
 
 def versions_of(python: str, packages: Sequence[str]) -> dict[str, str]:
-  """Returns {package: version} of those that another Python has; {} if it can't be run."""
+  """Returns {package: version} of another Python; {} if it can't be run or lacks one of them."""
   source = "import importlib.metadata as m, sys\nfor p in sys.argv[1:]: print(p, m.version(p))"
   listed = _output(python, "-c", source, *packages)
   return dict(line.split() for line in listed.splitlines())
@@ -70,17 +65,16 @@ def versions_of(python: str, packages: Sequence[str]) -> dict[str, str]:
 
 def commit() -> str:
   """Returns the checkout's commit, with '+' if files differ from it; '' without git."""
-  folder = pathlib.Path(__file__).parent
-  described = _output("git", "-C", str(folder), "describe", "--always", "--abbrev=10")
-  changed = _output("git", "-C", str(folder), "status", "--porcelain", "--untracked-files=no")
-  return described + ("+" if changed else "")
+  git = ("git", "-C", str(pathlib.Path(__file__).parent))
+  changed = _output(*git, "status", "--porcelain", "--untracked-files=no")
+  return _output(*git, "describe", "--always", "--abbrev=10") + ("+" if changed else "")
 
 
 def matmul_flops(multiply: Callable[[], object]) -> float:
-  """Returns the FLOP/s of the best of some products of two square matrices.
+  """Returns the FLOP/s of the fastest of several products of two square matrices.
 
   Args:
-    multiply: Multiplies two matrices of `MATMUL_SIDE`, and waits for its end.
+    multiply: Multiplies two matrices of `MATMUL_SIDE`, and waits for the result.
   """
   times = []
   for _ in range(_TRIES):
@@ -91,55 +85,36 @@ def matmul_flops(multiply: Callable[[], object]) -> float:
 
 
 def peak_memory() -> int:
-  """Returns the most bytes of main memory that this process has held at once.
-
-  Linux's own record of it where there is one: what `getrusage` says includes the parent's.
-  """
-  recorded = _status("VmHWM")
-  if recorded is not None:
-    return recorded
+  """Returns the peak of this process's main memory in bytes."""
+  if recorded := _found(r"^VmHWM:\s*(\d+)"):  # `getrusage` on Linux includes the parent's
+    return int(recorded) * _KIBIBYTE
   peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
   return peak if sys.platform == "darwin" else peak * _KIBIBYTE
 
 
 def reset_peak_memory() -> None:
-  """Lets `peak_memory` begin anew at what is in use now; without effect elsewhere than on Linux.
+  """Makes `peak_memory` start again from the memory in use; works on Linux only.
 
-  What was freed after use, by a compiler for example, is given back to the system first.
+  Memory that was freed, by a compiler for example, is returned to the system first.
   """
   machine.trim_memory()
   with contextlib.suppress(OSError):
-    _CLEAR.write_text("5")
+    pathlib.Path("/proc/self/clear_refs").write_text("5")
 
 
 def held_memory() -> int:
-  """Returns the bytes of main memory that this process holds now (not on Linux: its peak)."""
-  held = _status("VmRSS")
-  return peak_memory() if held is None else held
+  """Returns this process's main memory in bytes (its peak, on other systems than Linux)."""
+  held = _found(r"^VmRSS:\s*(\d+)")
+  return int(held) * _KIBIBYTE if held else peak_memory()
 
 
-def _status(field: str) -> int | None:
-  """Returns a field of Linux's record of this process, in bytes; None where there is none."""
-  if not _STATUS.exists():
+def _found(pattern: str, path: str = "/proc/self/status") -> str | None:
+  """Returns the first group of a pattern's first match in a file; None without one."""
+  try:
+    match = re.search(pattern, pathlib.Path(path).read_text(), re.MULTILINE)
+  except OSError:
     return None
-  for line in _STATUS.read_text().splitlines():
-    if line.startswith(f"{field}:"):
-      return int(line.split()[1]) * _KIBIBYTE
-  return None
-
-
-def _processor() -> str:
-  cpuinfo = pathlib.Path("/proc/cpuinfo")
-  if cpuinfo.exists():
-    for line in cpuinfo.read_text().splitlines():
-      if line.startswith("model name"):
-        return line.partition(":")[2].strip()
-  return platform.processor() or platform.machine()
-
-
-def _gpus() -> tuple[str, ...]:
-  names = _output("nvidia-smi", "--query-gpu=name", "--format=csv,noheader")
-  return tuple(names.splitlines())
+  return match[1] if match else None
 
 
 def _output(*command: str) -> str:

@@ -1,8 +1,9 @@
-"""Renders the recorded figures as Markdown tables: the newest of each comparison and machine.
+"""Prints the recorded figures as Markdown tables: the newest of each comparison and machine.
 
 python -m experiments.benchmarks.report [RESULTS.jsonl]
 """
 
+import dataclasses
 import itertools
 import json
 import pathlib
@@ -13,12 +14,16 @@ from typing import Any
 from experiments.benchmarks import results
 
 _SAME = ("benchmark", "machine", "configuration", "quantity", "peer")
+_FIELDS = [field.name for field in dataclasses.fields(results.Row)]
+_TITLES = (
+  "| configuration | quantity | ours | peer | peer's | ratio | |\n|---|---|---|---|---|---|---|"
+)
 
 
 def newest(lines: Iterable[str]) -> list[dict[str, Any]]:
   """Returns the last record of each comparison on each machine, by benchmark, then machine.
 
-  One whose peer was missing takes the place of none whose peer was there.
+  A record without the peer's figure doesn't replace one that has it.
 
   Args:
     lines: Of a results file, in the order in which they were measured.
@@ -30,25 +35,26 @@ def newest(lines: Iterable[str]) -> list[dict[str, Any]]:
     key = tuple(same[name] for name in _SAME)
     if record["theirs"] is not None or last.get(key, record)["theirs"] is None:
       last[key] = record
-  return sorted(last.values(), key=lambda record: (record["benchmark"], record["machine"]))
+  return sorted(last.values(), key=_benchmark_and_machine)
 
 
 def render(records: Sequence[Mapping[str, Any]]) -> str:
-  """Returns a heading, what it was measured on, and a table for each benchmark and machine.
+  """Returns a heading, machine and versions, and a table for each benchmark and machine.
 
   Args:
     records: As from `newest`.
   """
   parts = []
-  for (benchmark, machine), group in itertools.groupby(
-    records, key=lambda record: (record["benchmark"], record["machine"])
-  ):
+  for (benchmark, machine), group in itertools.groupby(records, key=_benchmark_and_machine):
     rows = list(group)
     runs = {f"{r['date']}, commit {r['commit']}" for r in rows}
     versions = {k: v for r in rows for k, v in r["versions"].items()}
     listed = ", ".join(f"{k} {v}" for k, v in versions.items())
-    parts.append(f"### {benchmark}\n\n{machine}; {listed}; {'; '.join(sorted(runs))}\n")
-    parts.append(results.markdown(rows) + "\n")
+    parts.append(f"### {benchmark}\n\n{machine}; {listed}; {'; '.join(sorted(runs))}\n\n{_TITLES}")
+    for record in rows:
+      row = results.Row(**{name: record[name] for name in _FIELDS if name in record})
+      parts.append(f"| {' | '.join(row.cells())} |")
+    parts.append("")
   return "\n".join(parts)
 
 
@@ -56,6 +62,10 @@ def main(argv: Sequence[str]) -> None:
   """Prints the tables of the file named in `argv`, or of the committed one."""
   path = pathlib.Path(argv[1]) if len(argv) > 1 else results.PATH
   print(render(newest(path.read_text().splitlines())))
+
+
+def _benchmark_and_machine(record: Mapping[str, Any]) -> tuple[str, str]:
+  return record["benchmark"], record["machine"]
 
 
 if __name__ == "__main__":

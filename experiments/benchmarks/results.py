@@ -1,24 +1,24 @@
-"""Figures beside their peer's: as a table on the screen, and as lines of a committed file.
+"""Measured figures beside a peer's: printed as a table and appended to a results file.
 
-    with results.Table("load") as table:
-      table.add(results.Row("R50x1", "load", "s", ours=0.21, peer="numpy.load", theirs=0.19))
+    results.record("load", rows)
 
-prints the machine and versions, then a line for each row as it comes, and appends every row with
-all of that to `results.jsonl`. Only the standard library.
+prints the machine and versions, then one line for each `Row` as soon as it is measured, and appends
+each row as a line of JSON to `results.jsonl`. Needs only the standard library.
 """
 
+import argparse
 import dataclasses
 import datetime
 import json
 import pathlib
-import sys
-from collections.abc import Mapping, Sequence
-from typing import Any, TextIO
+from collections.abc import Iterable, Mapping
+from typing import Any
 
-from experiments.benchmarks import machine
+from bit_jax.runtime import paths
+from experiments.benchmarks import machine, workers
 
 PATH = pathlib.Path(__file__).with_name("results.jsonl")
-PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
 _COLUMNS = {"configuration": 34, "quantity": 20, "ours": 14, "peer": 26, "theirs": 14, "ratio": 7}
 
 
@@ -30,13 +30,14 @@ class Row:
     configuration: What was run, such as 'R50x1 128 px batch 16 float32'.
     quantity: What was measured, such as 'training' or 'peak memory'.
     unit: Of both figures, such as 'images/s', 's' or 'GB' (1e9 bytes).
-    ours: Our figure; None if it could not be had.
+    ours: Our figure; None if it could not be measured.
     peer: What it is compared with; '' for nothing.
-    theirs: The peer's figure; None if it could not be had.
-    note: Why a figure is missing, or what else there is to know.
+    theirs: The peer's figure; None if it could not be measured.
+    note: Why a figure is missing, or another remark.
     more: Further figures by name: numbers and texts.
-    paired: Our figure divided by the peer's, where it is known better than from the two: both were
-      measured in turns, and a machine that slows down slows down both.
+    paired: Our figure divided by the peer's, as the median over the rounds in which both took
+      turns. It is more reliable than the quotient of the two figures on a machine whose speed
+      varies.
   """
 
   configuration: str
@@ -51,111 +52,92 @@ class Row:
 
   @property
   def ratio(self) -> float | None:
-    """Our figure divided by the peer's; of rates more is better, of seconds and bytes less."""
+    """Our figure divided by the peer's: more is better for rates, less for seconds and bytes."""
     if self.ours is None or not self.theirs:
       return None
-    if self.paired is not None:
-      return self.paired
-    return self.ours / self.theirs
+    return self.ours / self.theirs if self.paired is None else self.paired
+
+  def cells(self) -> list[str]:
+    """Returns configuration, quantity, ours, peer, the peer's figure, ratio and remarks as text."""
+    remarks = [
+      f"{name} {number(value) if isinstance(value, int | float) else value}"
+      for name, value in self.more.items()
+    ]
+    return [
+      self.configuration,
+      self.quantity,
+      _with_unit(self.ours, self.unit),
+      self.peer,
+      _with_unit(self.theirs, self.unit),
+      "" if self.ratio is None else f"{self.ratio:.2f}",
+      "; ".join([*remarks, self.note] if self.note else remarks),
+    ]
 
 
-class Table:
-  """Rows of one benchmark, printed and recorded as they come; a context manager.
-
-  Attributes:
-    rows: Those so far.
-  """
-
-  def __init__(
-    self,
-    benchmark: str,
-    *,
-    versions: Mapping[str, str] | None = None,
-    path: pathlib.Path | None = PATH,
-    out: TextIO | None = None,
-  ):
-    """Prepares the table of a benchmark.
-
-    Args:
-      benchmark: Its name.
-      versions: Of the peer's packages, beside our own.
-      path: The file to append to; None records nothing.
-      out: Where to print; the standard output by default.
-    """
-    self.rows: list[Row] = []
-    self._benchmark = benchmark
-    self._path = path
-    self._out = out or sys.stdout
-    self._about: dict[str, Any] = {
-      "benchmark": benchmark,
-      "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
-      "machine": str(machine.describe()),
-      "versions": {**machine.versions(PACKAGES), **(versions or {})},
-      "commit": machine.commit(),
-    }
-
-  def __enter__(self) -> "Table":
-    """Prints what the figures are measured on."""
-    versions = ", ".join(f"{k} {v}" for k, v in self._about["versions"].items())
-    self._print(f"{self._benchmark}, {self._about['date']}, commit {self._about['commit']}")
-    self._print(f"{self._about['machine']}; {versions}")
-    self._print("".join(f"{name:<{width}}" for name, width in _COLUMNS.items()).rstrip())
-    return self
-
-  def __exit__(self, *_: object) -> None:
-    """Leaves an empty line."""
-    self._print("")
-
-  def add(self, row: Row) -> None:
-    """Prints a row and records it."""
-    self.rows.append(row)
-    self._print(format_row(row))
-    if self._path:
-      record = {**self._about, **dataclasses.asdict(row), "ratio": row.ratio}
-      with self._path.open("a") as file:
-        file.write(json.dumps(record) + "\n")
-
-  def _print(self, line: str) -> None:
-    print(line, file=self._out, flush=True)
+def rates(
+  configuration: str,
+  quantity: str,
+  ours: workers.Figures,
+  peer: str,
+  theirs: workers.Figures,
+  more: Mapping[str, Any] | None = None,
+) -> Row:
+  """Returns the row that compares the images per second of two workers that took turns."""
+  speeds = ours.relative_to(theirs)
+  spread = {"rounds": f"{min(speeds):.2f} to {max(speeds):.2f}", **(more or {})}
+  paired = workers.median(speeds)
+  return Row(
+    configuration, quantity, "images/s", ours.rate, peer, theirs.rate, more=spread, paired=paired
+  )
 
 
-def format_row(row: Row) -> str:
-  """Returns a row as one line: our figure, the peer's, their ratio, then what else there is."""
-  cells = {
-    "configuration": row.configuration,
-    "quantity": row.quantity,
-    "ours": _with_unit(row.ours, row.unit),
-    "peer": row.peer,
-    "theirs": _with_unit(row.theirs, row.unit),
-    "ratio": "" if row.ratio is None else f"{row.ratio:.2f}",
-  }
-  line = "".join(f"{cells[name]:<{width - 1}} " for name, width in _COLUMNS.items())
-  return (line + "; ".join(filter(None, [*_more(row), row.note]))).rstrip()
-
-
-def markdown(records: Sequence[Mapping[str, Any]]) -> str:
-  """Returns recorded rows of one benchmark as a Markdown table.
+def parser(description: str | None, rounds: int = 5) -> argparse.ArgumentParser:
+  """Returns the command line that all benchmarks share.
 
   Args:
-    records: Lines of the results file.
+    description: The module's docstring; its first line is shown by `--help`.
+    rounds: Default of `--rounds`.
   """
-  lines = [
-    "| configuration | quantity | ours | peer | peer's | ratio | |",
-    "|---|---|---|---|---|---|---|",
-  ]
-  names = {field.name for field in dataclasses.fields(Row)}
-  for record in records:
-    row = Row(**{name: value for name, value in record.items() if name in names})
-    ratio = "" if row.ratio is None else f"{row.ratio:.2f}"
-    ours, theirs = _with_unit(row.ours, row.unit), _with_unit(row.theirs, row.unit)
-    more = "; ".join(filter(None, [*_more(row), row.note]))
-    cells = (row.configuration, row.quantity, ours, row.peer, theirs, ratio, more)
-    lines.append(f"| {' | '.join(cells)} |")
-  return "\n".join(lines)
+  p = argparse.ArgumentParser(description=(description or "").partition("\n")[0])
+  p.add_argument("--rounds", type=int, default=rounds, help="repetitions of each measurement")
+  p.add_argument("--out", type=paths.argument, default=PATH, help="file to append the results to")
+  return p
+
+
+def record(
+  benchmark: str,
+  rows: Iterable[Row],
+  path: pathlib.Path = PATH,
+  versions: Mapping[str, str] | None = None,
+) -> None:
+  """Prints and records rows, each as soon as it is measured.
+
+  Args:
+    benchmark: Its name.
+    rows: From a generator that measures.
+    path: The file to append to.
+    versions: Of the peer's packages, in addition to ours.
+  """
+  about: dict[str, Any] = {
+    "benchmark": benchmark,
+    "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+    "machine": str(machine.describe()),
+    "versions": {**machine.versions(_PACKAGES), **(versions or {})},
+    "commit": machine.commit(),
+  }
+  listed = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
+  print(f"{benchmark}, {about['date']}, commit {about['commit']}\n{about['machine']}; {listed}")
+  print(_line(list(_COLUMNS)), flush=True)
+  for row in rows:
+    print(_line(row.cells()), flush=True)
+    with path.open("a") as file:
+      line = {**about, **dataclasses.asdict(row), "ratio": row.ratio}
+      file.write(json.dumps(line) + "\n")
+  print()
 
 
 def number(value: float) -> str:
-  """Returns three significant digits, without an exponent where there can be one less."""
+  """Returns a number with three significant digits, without an exponent where possible."""
   return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
@@ -163,8 +145,6 @@ def _with_unit(value: float | None, unit: str) -> str:
   return "none" if value is None else f"{number(value)} {unit}"
 
 
-def _more(row: Row) -> list[str]:
-  return [
-    f"{name} {number(value) if isinstance(value, int | float) else value}"
-    for name, value in row.more.items()
-  ]
+def _line(cells: list[str]) -> str:
+  widths = [*_COLUMNS.values(), 1]
+  return "".join(f"{c:<{w - 1}} " for c, w in zip(cells, widths, strict=False)).rstrip()

@@ -1,15 +1,13 @@
 """How the cost of a step grows with images, pixels and devices, and of an evaluation with examples.
 
-A straight line through each, and how far the points lie from it.
+Fits a straight line to each, and reports how far the measurements deviate from it.
 
     python -m experiments.benchmarks.scaling [--architecture R14x1]
 
-The devices are CPU devices that share the machine's cores, each with a batch of its own: with
-twice as many a step has twice the work. On more cores than devices their line would be flatter.
+The devices are CPU devices that share the machine's cores, each with a batch of its own: a step on
+twice as many devices does twice the work. With more cores than devices the line would be flatter.
 """
 
-import argparse
-import contextlib
 import dataclasses
 import os
 import statistics
@@ -18,22 +16,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from bit_jax.models import architectures
-from bit_jax.runtime import paths
 from experiments.benchmarks import results, workers
 
 _FORCED = "--xla_force_host_platform_device_count"
-_COMMAND = (sys.executable, "-m", "experiments.benchmarks.scaling_worker")
 
 
 @dataclasses.dataclass(frozen=True)
 class Axis:
-  """A quantity that grows, and the work that should grow with it.
+  """A quantity that grows.
 
   Attributes:
     name: Of the quantity.
-    field: Of the spec: 'batch', 'size', 'devices' or 'examples'.
+    field: 'batch' (of each device), 'size', 'devices' or 'examples'.
     values: Of the field.
-    spec: The other fields.
+    spec: The other fields, and the task of `run_worker`.
   """
 
   name: str
@@ -42,11 +38,11 @@ class Axis:
   spec: Mapping[str, Any]
 
   def amount(self, value: int) -> int:
-    """Returns what the cost should be a straight line of: the area, of a side."""
+    """Returns the work, in which the cost should be linear: the area for a side, else the value."""
     return value**2 if self.field == "size" else value
 
 
-_STEP = {"task": "training", "batch": 8, "size": 64, "devices": 1}
+_STEP = {"task": "training on one batch", "batch": 8, "size": 64, "devices": 1}
 _SET = {"task": "evaluation", "batch": 64, "size": 32, "devices": 1}
 AXES = (
   Axis("images of a batch", "batch", (4, 8, 16, 32), _STEP),
@@ -61,8 +57,8 @@ class Line:
   """The straight line through some points with the least sum of squares.
 
   Attributes:
-    intercept: Cost of nothing.
-    slope: Cost of one more.
+    intercept: Cost of no work.
+    slope: Cost of one more unit of work.
     deviation: The largest distance of a point from the line, relative to the line.
   """
 
@@ -81,70 +77,66 @@ def fit(amounts: Sequence[float], costs: Sequence[float]) -> Line:
 
 def main(argv: Sequence[str]) -> None:
   """Runs the benchmark."""
-  parser = argparse.ArgumentParser(description="How costs grow.")
+  parser = results.parser(__doc__)
   parser.add_argument("--architecture", default="R14x0.5")
-  parser.add_argument("--rounds", type=int, default=5, help="repetitions of each point")
-  parser.add_argument("--seconds", type=float, default=0.5, help="that one takes, at least")
-  parser.add_argument("--out", type=paths.argument, default=results.PATH, help="file to append to")
+  parser.add_argument("--seconds", type=float, default=0.5, help="minimum length of a repetition")
   options = parser.parse_args(argv)
-  with results.Table("scaling", path=options.out) as table:
-    for axis in AXES:
-      architecture = architectures.find(options.architecture)
-      for row in compare(axis, architecture, options.rounds, options.seconds):
-        table.add(row)
+  name = architectures.find(options.architecture).name
+  rows = (r for axis in AXES for r in compare(axis, name, options.rounds, options.seconds))
+  results.record("scaling", rows, options.out)
 
 
-def compare(
-  axis: Axis, architecture: architectures.Architecture, rounds: int, seconds: float
-) -> Iterator[results.Row]:
-  """Measures the points of an axis, in turns; yields their cost, and how straight their line is.
+def compare(axis: Axis, architecture: str, rounds: int, seconds: float) -> Iterator[results.Row]:
+  """Measures the points of an axis in turns; yields their costs, and the deviation from a line.
 
   Args:
     axis: What grows.
-    architecture: Which network.
+    architecture: Name of the network.
     rounds: Repetitions of each point.
-    seconds: That a repetition takes, at least.
+    seconds: Minimum length of a repetition.
   """
-  with contextlib.ExitStack() as stack:
-    started = [
-      stack.enter_context(_start(axis, value, architecture, seconds)) for value in axis.values
-    ]
-    figures = workers.alternate(started, rounds)
-  costs = [figures[str(value)].seconds for value in axis.values]
+  specs, environments = {}, {}
+  for value in axis.values:
+    fields = {**axis.spec, axis.field: value}
+    batch = fields["batch"] * fields["devices"]
+    specs[str(value)] = {
+      "task": fields["task"],
+      "architecture": architecture,
+      "set": "random",
+      "images": fields.get("examples", batch),  # those of an evaluation, or of a step
+      "batch": batch,
+      "resize": fields["size"],
+      "crop": fields["size"],
+      "seconds": seconds,
+    }
+    environments[str(value)] = _environment(fields["devices"])
+  figures = workers.measure(specs, rounds, environments)
+  costs = [specs[name]["images"] * figures[name].seconds for name in specs]
   line = fit([axis.amount(value) for value in axis.values], costs)
-  task = "step" if axis.spec["task"] == "training" else "set"
+  whole = "set" if axis.spec["task"] == "evaluation" else "step"
   for value, cost in zip(axis.values, costs, strict=True):
-    on_line = line.intercept + line.slope * axis.amount(value)
     sides = f" ({value} x {value})" if axis.field == "size" else ""
     yield results.Row(
-      f"{architecture.name}, {axis.amount(value):,} {axis.name}{sides}",
-      f"seconds of a {task}",
+      f"{architecture}, {axis.amount(value):,} {axis.name}{sides}",
+      f"seconds of a {whole}",
       "s",
       cost,
       "the straight line",
-      on_line,
+      line.intercept + line.slope * axis.amount(value),
     )
+  more = {"cost of none": f"{1e3 * line.intercept:.3g} ms", "of one more": f"{line.slope:.3g} s"}
   yield results.Row(
-    f"{architecture.name}, {axis.name}",
-    "largest deviation",
-    "%",
-    100 * line.deviation,
-    more={"cost of none": f"{1e3 * line.intercept:.3g} ms", "of one more": f"{line.slope:.3g} s"},
+    f"{architecture}, {axis.name}", "largest deviation", "%", 100 * line.deviation, more=more
   )
 
 
-def _start(
-  axis: Axis, value: int, architecture: architectures.Architecture, seconds: float
-) -> workers.Worker:
-  network = dataclasses.astuple(architecture)
-  spec = {**axis.spec, "architecture": network, "seconds": seconds, axis.field: value}
+def _environment(devices: int) -> dict[str, str]:
   others = [f for f in os.environ.get("XLA_FLAGS", "").split() if not f.startswith(_FORCED)]
-  environment = {
+  return {
     "JAX_PLATFORMS": "cpu",
     "JAX_COMPILATION_CACHE_DIR": workers.compiled_programs(),
-    "XLA_FLAGS": " ".join([*others, f"{_FORCED}={spec['devices']}"]),
+    "XLA_FLAGS": " ".join([*others, f"{_FORCED}={devices}"]),
   }
-  return workers.Worker(str(value), _COMMAND, spec, environment=environment)
 
 
 if __name__ == "__main__":

@@ -2,13 +2,12 @@
 
     python -m experiments.benchmarks.train_step [--full] [--torch_python PYTHON]
 
-R152x4 is not among the CPU's cases: weights, gradients and velocities take 11 GB in each
-implementation, and each lies in memory. `--cases R152x4@128x1 --peers flax` runs it where there is
-room.
+R152x4 is not among the CPU cases: weights, gradients and velocities take 11 GB in each
+implementation, and all are in memory at once. `--cases R152x4@128x1 --peers flax` measures it on a
+machine with enough memory.
 """
 
 import sys
-from collections.abc import Sequence
 
 from experiments.benchmarks import comparison
 
@@ -18,12 +17,5 @@ CASES = {
   "gpu": ("R50x1@128x512", "R50x1@480x64", "R101x3@128x128", "R152x4@128x64"),
 }
 
-
-def main(argv: Sequence[str]) -> None:
-  """Runs the benchmark."""
-  options = comparison.parser(__doc__, CASES).parse_args(argv)
-  comparison.run("train_step", "training", options, CASES)
-
-
 if __name__ == "__main__":
-  main(sys.argv[1:])
+  comparison.main("train_step", __doc__, CASES, sys.argv[1:])

@@ -1,17 +1,14 @@
-"""Implementations measured side by side, each in a process and an environment of its own.
+"""Implementations measured in turns, each in its own process and environment.
 
-A worker builds what is to be measured and warms it up; then it does one repetition whenever it is
-told to, and reports. The parent lets the workers take turns, so that a machine that slows down
-slows down all of them. Only the standard library, so that a worker of another environment
-(PyTorch's) imports it too.
+A worker builds its workload and warms it up, then does one repetition per request and reports it.
+The parent lets workers take turns, so that a change of the machine's speed affects all of them.
+Needs only the standard library, so that workers of other environments (PyTorch) can import it.
 
     # in the worker's module, run as `python -m`
     workers.serve(build)  # build(spec) -> workers.Workload
 
     # in the parent
-    with contextlib.ExitStack() as stack:
-      ours = stack.enter_context(workers.Worker("ours", [sys.executable, "-m", module], spec))
-      medians = workers.alternate([ours, theirs], rounds=5)
+    figures = workers.measure({"ours": {...}, "theirs": {...}}, rounds=5)
 """
 
 import contextlib
@@ -28,20 +25,21 @@ import sys
 import tempfile
 import threading
 import time
-import types
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Self
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 from bit_jax.runtime import paths
 from experiments.benchmarks import machine
 
-_ROOT = pathlib.Path(__file__).parents[2]  # of the checkout: modules are found from there
+RUN_WORKER = "experiments.benchmarks.run_worker"
+median = statistics.median
+_ROOT = pathlib.Path(__file__).parents[2]  # the checkout, where modules are found
 _ERROR = re.compile(r"^[\w.]*(Error|Exception|Exit|Interrupt)\b", re.MULTILINE)
 _LONGEST = 300  # characters of a failed worker's message
 
 
 class WorkerError(Exception):
-  """A worker could not be started, or failed; its text says why."""
+  """A worker could not be started, or failed; the text gives the reason."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,11 +47,11 @@ class Workload:
   """What a worker measures, built and warmed up.
 
   Attributes:
-    repeat: Does one repetition and waits for its end; returns how many items (images, mostly) it
-      went through.
-    info: What the parent should know of it: JSON values.
-    peak_memory: The most bytes that it has held at once.
-    check: Returns numbers that all implementations must agree in, such as logits.
+    repeat: Does one repetition and waits for its end; returns the number of items processed
+      (mostly images).
+    info: JSON values for the parent.
+    peak_memory: Returns the peak memory in bytes.
+    check: Returns numbers that must agree between all implementations, such as logits.
   """
 
   repeat: Callable[[], int]
@@ -63,150 +61,95 @@ class Workload:
 
 
 @dataclasses.dataclass(frozen=True)
-class Repetition:
-  """One repetition of a worker.
-
-  Attributes:
-    seconds: How long it took.
-    items: How many items it went through.
-    peak_memory: The most bytes held so far.
-  """
-
-  seconds: float
-  items: int
-  peak_memory: int
-
-
-@dataclasses.dataclass(frozen=True)
 class Figures:
-  """What came of a worker's repetitions.
+  """The measurements of one worker.
 
   Attributes:
-    rate: Median over the repetitions of items per second.
-    seconds: Median seconds of an item.
-    peak_memory: The most bytes held at once.
     rates: Items per second of each repetition.
+    peak_memory: Peak memory in bytes.
   """
 
-  rate: float
-  seconds: float
-  peak_memory: int
   rates: tuple[float, ...]
+  peak_memory: int
 
+  @property
+  def rate(self) -> float:
+    """Median of the items per second."""
+    return median(self.rates)
 
-def summarize(repetitions: Sequence[Repetition]) -> Figures:
-  """Returns the medians and the peak of some repetitions."""
-  rates = tuple(r.items / r.seconds for r in repetitions)
-  rate = statistics.median(rates)
-  return Figures(rate, 1 / rate, max(r.peak_memory for r in repetitions), rates)
+  @property
+  def seconds(self) -> float:
+    """Median seconds of an item."""
+    return 1 / self.rate
 
-
-def speeds(ours: Figures, theirs: Figures) -> list[float]:
-  """Returns how many times as fast one worker was as another it took turns with, by rounds."""
-  return [a / b for a, b in zip(ours.rates, theirs.rates, strict=True)]
-
-
-def speed(ours: Figures, theirs: Figures) -> float:
-  """Returns the median of `speeds`."""
-  return statistics.median(speeds(ours, theirs))
-
-
-def spread(ours: Figures, theirs: Figures) -> dict[str, str]:
-  """Returns the least and the largest of `speeds`, as a further figure of a `results.Row`."""
-  found = speeds(ours, theirs)
-  return {"rounds": f"{min(found):.2f} to {max(found):.2f}"}
+  def relative_to(self, other: "Figures") -> list[float]:
+    """Returns this worker's speed divided by that of one it took turns with, for each round."""
+    return [a / b for a, b in zip(self.rates, other.rates, strict=True)]
 
 
 class Worker:
-  """A process that measures one implementation; a context manager that ends it.
+  """A process that measures one implementation; close it, or use `contextlib.closing`.
 
   Attributes:
-    name: What tables call it.
-    info: What its workload says of itself.
+    info: What its workload reports of itself.
   """
 
   def __init__(
     self,
-    name: str,
-    command: Sequence[str],
     spec: Mapping[str, Any],
+    module: str = RUN_WORKER,
     *,
+    python: str = sys.executable,
     environment: Mapping[str, str] | None = None,
   ):
-    """Starts it, and waits until it is warmed up.
+    """Starts the process and waits until it is warmed up.
 
     Args:
-      name: What tables call it.
-      command: The program and its first arguments; one that calls `serve`.
       spec: What to build, JSON values; becomes the last argument.
-      environment: Variables to add to this process's own.
+      module: A module whose program is `serve`.
+      python: The interpreter to run it with.
+      environment: Variables to add to this process's environment.
 
     Raises:
-      WorkerError: The program isn't there, or it failed.
+      WorkerError: The program doesn't exist, or it failed.
     """
-    self.name = name
+    path = os.pathsep.join([str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     self._messages = tempfile.TemporaryFile("w+")  # noqa: SIM115 (open as long as the worker)
-    paths = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    variables = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), **(environment or {})}
     try:
       self._process = subprocess.Popen(
-        [*command, json.dumps(dict(spec))],
+        [python, "-m", module, json.dumps(dict(spec))],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=self._messages,
-        env=variables,
+        env={**os.environ, "PYTHONPATH": path, **(environment or {})},
         text=True,
       )
     except OSError as e:
       self._messages.close()
-      raise WorkerError(f"{command[0]} can't be run ({e.strerror})") from e
+      raise WorkerError(f"Could not run {python}: {e.strerror}.") from e
     try:
       self.info: dict[str, Any] = self._receive()
     except BaseException:
       self.close()
       raise
 
-  def __enter__(self) -> Self:
-    """Returns itself."""
-    return self
-
-  def __exit__(
-    self,
-    kind: type[BaseException] | None,
-    error: BaseException | None,
-    traceback: types.TracebackType | None,
-  ) -> None:
-    """Ends the process."""
-    self.close()
-
-  def repeat(self) -> Repetition:
-    """Has it do one repetition.
+  def ask(self, request: str) -> Any:
+    """Returns the reply to 'repeat' ([items per second, peak memory]) or 'check' (numbers).
 
     Raises:
-      WorkerError: It failed.
+      WorkerError: The worker failed.
     """
-    return Repetition(**self._ask("repeat"))
-
-  def check(self) -> list[float]:
-    """Returns the numbers in which all implementations must agree.
-
-    Raises:
-      WorkerError: It failed.
-    """
-    return self._ask("check")
+    assert self._process.stdin
+    with contextlib.suppress(BrokenPipeError):  # it has ended: _receive gives the reason
+      self._process.stdin.write(f"{request}\n")
+      self._process.stdin.flush()
+    return self._receive()
 
   def close(self) -> None:
     """Ends the process, whatever it is doing."""
     self._process.kill()
     self._process.communicate()
     self._messages.close()
-
-  def _ask(self, request: str) -> Any:
-    assert self._process.stdin
-    with contextlib.suppress(BrokenPipeError):  # it has ended: _receive says why
-      self._process.stdin.write(f"{request}\n")
-      self._process.stdin.flush()
-    return self._receive()
 
   def _receive(self) -> Any:
     assert self._process.stdout
@@ -215,36 +158,71 @@ class Worker:
       return json.loads(line)
     status = self._process.wait()
     self._messages.seek(0)
-    raise WorkerError(_reason(self._messages.read()) or f"ended with status {status}")
+    messages = self._messages.read()
+    begins = [match.start() for match in _ERROR.finditer(messages)]  # of the last exception
+    reason = " ".join(messages[begins[-1] if begins else -_LONGEST :].split())[:_LONGEST]
+    raise WorkerError(reason or f"The worker ended with exit status {status}.")
 
 
-def compiled_programs() -> str:
-  """Returns the folder that XLA keeps workers' programs in, so that the next run need not wait."""
-  cache = paths.named(os.environ.get("BIT_JAX_CACHE") or "~/.cache/bit_jax")
-  return os.environ.get("JAX_COMPILATION_CACHE_DIR", str(cache / "benchmarks"))
+def measure(
+  specs: Mapping[str, Mapping[str, Any]],
+  rounds: int,
+  environments: Mapping[str, Mapping[str, str]] | None = None,
+) -> dict[str, Figures]:
+  """Starts a worker of `run_worker` for each spec and measures them in turns.
+
+  Args:
+    specs: By name.
+    rounds: Repetitions of each.
+    environments: Variables to set, by name of the spec.
+
+  Raises:
+    WorkerError: A worker could not be started, or failed.
+  """
+  environments = environments or {}
+  with contextlib.ExitStack() as stack:
+    return alternate(
+      {
+        name: stack.enter_context(
+          contextlib.closing(Worker(spec, environment=environments.get(name)))
+        )
+        for name, spec in specs.items()
+      },
+      rounds,
+    )
 
 
-def alternate(workers: Sequence[Worker], rounds: int) -> dict[str, Figures]:
-  """Lets workers take turns, in the other order every other round; returns figures by name.
+def alternate(workers: Mapping[str, Worker], rounds: int) -> dict[str, Figures]:
+  """Lets workers take turns, in reverse order every other round; returns figures by name.
 
   Raises:
     WorkerError: One of them failed.
   """
-  repetitions: dict[str, list[Repetition]] = {worker.name: [] for worker in workers}
+  repetitions: dict[str, list[tuple[float, int]]] = {name: [] for name in workers}
   for i in range(rounds):
-    for worker in workers if i % 2 == 0 else reversed(workers):
-      repetitions[worker.name].append(worker.repeat())
-  return {name: summarize(done) for name, done in repetitions.items()}
+    names: Iterable[str] = workers if i % 2 == 0 else reversed(list(workers))
+    for name in names:
+      repetitions[name].append(tuple(workers[name].ask("repeat")))
+  return {
+    name: Figures(tuple(rate for rate, _ in done), max(peak for _, peak in done))
+    for name, done in repetitions.items()
+  }
+
+
+def compiled_programs() -> str:
+  """Returns the folder in which XLA keeps workers' compiled programs between runs."""
+  cache = paths.named(os.environ.get("BIT_JAX_CACHE") or "~/.cache/bit_jax")
+  return os.environ.get("JAX_COMPILATION_CACHE_DIR", str(cache / "benchmarks"))
 
 
 def serve(build: Callable[[dict[str, Any]], Workload]) -> None:
-  """Is a worker's whole program: builds what the last argument asks for, then does as told.
+  """Runs a worker: builds the workload of the last argument, then answers requests.
 
-  Whatever the implementation prints goes to the standard error; the standard output is the
-  parent's.
+  Whatever the implementation prints goes to the standard error; the standard output carries the
+  replies to the parent.
 
   Args:
-    build: Makes the workload of a spec, warmed up.
+    build: Returns the workload of a spec, warmed up.
   """
   replies = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
   os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
@@ -254,30 +232,40 @@ def serve(build: Callable[[dict[str, Any]], Workload]) -> None:
   print(json.dumps(dict(workload.info)), file=replies)
   while True:
     if requests.get() == "check":
-      reply: Any = [float(x) for x in workload.check()]
+      reply = [float(x) for x in workload.check()]
     else:
       start = time.perf_counter()
       items = workload.repeat()
-      seconds = time.perf_counter() - start
-      reply = dataclasses.asdict(Repetition(seconds, items, workload.peak_memory()))
+      reply = [items / (time.perf_counter() - start), workload.peak_memory()]
     print(json.dumps(reply), file=replies)
 
 
-def _reason(messages: str) -> str:
-  """Returns the last exception of a worker's messages in one line, or how they end."""
-  begins = [match.start() for match in _ERROR.finditer(messages)]
-  return " ".join(messages[begins[-1] if begins else -_LONGEST :].split())[:_LONGEST]
-
-
 def _listen(requests: queue.SimpleQueue[str]) -> None:
-  """Passes on what the parent asks for; without a parent the process ends, whatever it is doing."""
+  """Queues the parent's requests; ends the process at once when the parent has ended."""
   for line in sys.stdin:
     requests.put(line.strip())
   os._exit(1)
 
 
-def steps_for(seconds: float, step: Callable[[], object]) -> int:
-  """Returns how many calls of `step`, which waits for its own end, take about `seconds`."""
+def repetition(
+  step: Callable[[], Any], wait: Callable[[Any], object], items: int, seconds: float
+) -> Callable[[], int]:
+  """Returns a repetition of as many steps as take about `seconds`, for a `Workload`.
+
+  Args:
+    step: Starts a step, which is compiled already.
+    wait: Waits for the end of a step, given what `step` returned.
+    items: Of a step.
+    seconds: Minimum length of a repetition.
+  """
+
+  def repeat(count: int) -> int:
+    for _ in range(count):
+      last = step()
+    wait(last)
+    return count * items
+
   start = time.perf_counter()
-  step()
-  return max(1, math.ceil(seconds / (time.perf_counter() - start)))
+  repeat(1)
+  count = max(1, math.ceil(seconds / (time.perf_counter() - start)))
+  return lambda: repeat(count)
