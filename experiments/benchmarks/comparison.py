@@ -199,6 +199,7 @@ def _start(
   """Returns the workers that could be started, and why the others could not, by name."""
   jax = ("experiments.benchmarks.jax_worker", sys.executable)
   torch = ("experiments.benchmarks.torch_worker", options.torch_python)
+  implementations: list[tuple[str, tuple[str, str], dict[str, Any]]]
   implementations = [(OURS, jax, {"implementation": "ours"})]
   if "flax" in options.peers:
     implementations.append((FLAX, jax, {"implementation": "plain"}))

@@ -82,9 +82,9 @@ def comparisons(folder: str, what: str, images: int, tfds_dir: str | None) -> It
     images: Number of photographs.
     tfds_dir: Where tfds keeps prepared sets; None for its default.
   """
-  cifar = {"set": "cifar10", "path": None, "data_dir": tfds_dir}
-  files = {"set": "folder", "path": f"{folder}/set", "data_dir": None, "cache": folder}
-  files["images"] = images
+  cifar: dict[str, Any] = {"set": "cifar10", "path": None, "data_dir": tfds_dir}
+  files: dict[str, Any] = {**cifar, "set": "folder", "path": f"{folder}/set", "images": images}
+  files["cache"] = folder
   named = f"{images:,} {what}"
   rule, large = {"resize": 160, "crop": 128}, {"resize": 512, "crop": 480}
   small = {"resize": 48, "crop": 48, "batch": 128, "architecture": "R14x0.5"}

@@ -65,8 +65,8 @@ def build(spec: dict[str, Any]) -> workers.Workload:
 def our_training(problem: Problem) -> Step:
   """Returns our training step, MixUp included, with the factor that leaves images unchanged."""
   sgd = optimizer.sgd(inputs.MOMENTUM)
-  train = functools.partial(steps.train_step, model=_our_network(problem), optimizer=sgd)
-  train = jax.jit(train, donate_argnums=0)
+  step_of = functools.partial(steps.train_step, model=_our_network(problem), optimizer=sgd)
+  train = jax.jit(step_of, donate_argnums=0)
   state = jax.device_put(steps.create_state(_our_params(problem.arrays), sgd))
   lam, rate = jnp.float32(1), jnp.float32(inputs.LEARNING_RATE)
 

@@ -54,7 +54,7 @@ class Unit(nn.Module):
     shortcut = x
     y = nn.relu(_norm(dtype, "a/group_norm")(x))
     if self.project:
-      shortcut = _conv(4 * features, 1, strides, dtype, "proj/standardized_conv2d")(y)
+      shortcut = _conv(4 * features, 1, strides, dtype, "a/proj/standardized_conv2d")(y)
     y = _conv(features, 1, (1, 1), dtype, "a/standardized_conv2d")(y)
     y = nn.relu(_norm(dtype, "b/group_norm")(y))
     y = _conv(features, 3, strides, dtype, "b/standardized_conv2d")(y)

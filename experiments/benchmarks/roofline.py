@@ -131,9 +131,9 @@ def _passes_around(c: architectures.Convolution) -> tuple[float, float]:
   if c.name.startswith("root_block"):
     pooled = after / 4
     return after + pooled, 2 * after + pooled
-  part = c.name.split("/")[2]
-  if part == "proj":  # shares the norm of its unit's first convolution; its gradient joins there
+  if "/proj/" in c.name:  # shares the norm of a unit's first convolution; its gradient joins there
     return 0, before
+  part = c.name.split("/")[2]
   forward, backward = before * (2 if part == "a" else 3), before * 5
   if part == "a" and "/unit01/" not in c.name:  # the shortcut's gradient
     backward += before

@@ -185,6 +185,7 @@ def _part(spec: Spec, memory: float = _UNLIMITED) -> loading.Part:
 
 
 def _with_cache(part: loading.Part, folder: str) -> loading.Part:
+  assert part.size is not None  # photographs are resized on the host
   shape = (part.size, part.size)
   cache = decoded.DecodedCache(part.source, shape, pathlib.Path(folder), len(part))
   return loading.Part(cache, part.size, part.class_names, None, None)

@@ -26,7 +26,12 @@ from bit_jax.models import architectures
 from experiments.benchmarks import inputs, results
 
 COMMANDS = (
-  *("bit_jax.models", "bit_jax.weights.__main__", "bit_jax.data.__main__", "bit_jax.train"),
+  *(
+    "bit_jax.models.resnet_v2",
+    "bit_jax.weights.__main__",
+    "bit_jax.data.__main__",
+    "bit_jax.train",
+  ),
   "bit_jax.training.loop",  # `bit_jax.train` imports it once its flags are parsed
 )
 _LIBRARIES = "jax, flax.linen, optax"
@@ -118,8 +123,11 @@ def first_steps(architecture: str, folder: pathlib.Path, name: str) -> tuple[flo
   environment["BIT_JAX_CACHE"] = str(folder / "cache")
   start = time.perf_counter()
   lines, at = [], []
-  pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-  with subprocess.Popen(command, cwd=_ROOT, env=environment, **pipe) as process:
+  out, err = subprocess.PIPE, subprocess.STDOUT
+  with subprocess.Popen(
+    command, cwd=_ROOT, env=environment, stdout=out, stderr=err, text=True
+  ) as process:
+    assert process.stdout
     for line in process.stdout:
       lines.append(line)
       if STEP_LINE.match(line):
