@@ -15,8 +15,6 @@ from collections.abc import Iterator, Mapping
 from importlib import metadata
 from typing import Any
 
-import psutil
-
 from bit_jax.runtime import errors
 
 CORES = "BIT_JAX_CORES"  # the most cores that this process may use
@@ -67,6 +65,8 @@ def free_memory() -> int:
   Raises:
     UserError: `MEMORY_SHARE` is not a number in (0, 1].
   """
+  import psutil  # benchmarks run where it is not installed
+
   free = [psutil.virtual_memory().available, *_cgroup_memory()]
   limit, _ = resource.getrlimit(resource.RLIMIT_AS)
   if limit != resource.RLIM_INFINITY:

@@ -18,9 +18,9 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
-from bit_jax.configs import base
 
 from bit_jax import run_config, weights
+from bit_jax.configs import base
 from bit_jax.data import augmentation, decoded, loading, order, stream
 from bit_jax.data.sources import arrays
 from bit_jax.models import architectures, resnet_v2
@@ -163,7 +163,7 @@ def _gathering(spec: Spec) -> Pass:
   def go_through(count: int) -> int:
     some = stream.Chosen(part.source, np.arange(min(count, len(part))))
     images, labels, _ = stream.gather(some, part.size, "Reading")
-    parallel.ResidentSet(images, labels)
+    programs.ResidentSet(images, labels)
     return len(some)
 
   return go_through
@@ -229,7 +229,6 @@ def _reading(part: loading.Part, spec: Spec) -> Pass:
 def _augmentation(resize: int, crop: int) -> Callable[[programs.Examples, Any], jax.Array]:
   key = jax.random.key(0)
 
-  @jax.pmap
   def augment(examples: programs.Examples, positions: jax.Array) -> jax.Array:
     keys = augmentation.example_keys(key, jnp.int32(0), positions)
     yes = jnp.bool_(True)
@@ -237,7 +236,7 @@ def _augmentation(resize: int, crop: int) -> Callable[[programs.Examples, Any], 
       examples.images, keys, resize=resize, crop=crop, flip=yes, random_crop=yes
     )
 
-  return augment
+  return parallel.over_devices(augment, in_axes=(0, 0))
 
 
 def _training(spec: Spec, *, one_batch: bool) -> Pass:

@@ -106,7 +106,6 @@ def record(folder: pathlib.Path, originals: pathlib.Path | None, streamed: bool)
   """Trains on photographs and traces some of the steps; returns the run folder."""
   os.environ["BIT_JAX_CACHE"] = str(folder / "cache")
   from bit_jax.configs import folder as folder_config
-
   from bit_jax.training import loop
 
   inputs.write_photographs(folder / "set", _PHOTOGRAPHS, originals)

@@ -61,6 +61,7 @@ def test_the_plain_pipeline_goes_through_all_images(folder):
   assert run_worker.build(spec(folder, "plain")).repeat() == 12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["training", "training on one batch", "evaluation"])
 def test_training_and_evaluation_go_through_all_images(task):
   given = {"task": task, "set": "random", "architecture": "R14x0.5", "images": 16, "batch": 8}
