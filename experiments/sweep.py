@@ -118,12 +118,7 @@ def _locked(folder: pathlib.Path) -> Iterator[int]:
   def tell() -> None:
     print(f"Another sweep is at work in {folder}, or saves its runs: waiting for it.", flush=True)
 
-  with contextlib.ExitStack() as held:
-    try:
-      folder.mkdir(parents=True, exist_ok=True)
-      file = held.enter_context(files.exclusive(folder / ".lock", tell))
-    except OSError as e:
-      raise errors.UserError(f"The folder {folder} can't be written ({e.strerror}).") from e
+  with files.exclusive(folder / ".lock", tell, "choose another --out") as file:
     yield file.fileno()
 
 

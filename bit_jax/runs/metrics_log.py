@@ -1,7 +1,7 @@
-"""`metrics.jsonl`, read back as far as it can be.
+"""`metrics.jsonl`: rows read back as far as they are intact, and drawn as curves.
 
 Each line is a row, one JSON object. A power cut may leave zeros, half a line, or half a line
-followed by more.
+followed by further rows.
 """
 
 import dataclasses
@@ -25,12 +25,12 @@ _START = b'{"step"'  # of every row
 
 @dataclasses.dataclass(frozen=True)
 class Read:
-  """What a file holds.
+  """The content of a file.
 
   Attributes:
     rows: Each row as it was written, with its line end, and parsed: 'step' (int), 'kind' (such as
-      'train' or 'eval') and finite numbers by their names.
-    damaged: The number of lines that aren't as they were written. A row at the end of such a line
+      'train' or 'eval') and finite numbers by name.
+    damaged: The number of lines that are not as they were written. A row at the end of such a line
       is among `rows`.
   """
 
@@ -39,9 +39,9 @@ class Read:
 
 
 def read(path: pathlib.Path) -> Read:
-  """Returns the rows of a file; none if it isn't there.
+  """Returns the rows of a file; none if it doesn't exist.
 
-  A last line without its end is what a process was writing when it was killed: it is left out, and
+  A last line without a line end was being written when the process was killed: it is left out, and
   not counted as damaged.
   """
   try:
@@ -50,17 +50,17 @@ def read(path: pathlib.Path) -> Read:
     return Read([], 0)
   rows, damaged = [], 0
   for line in lines:
-    found = parse(line)
-    if found is None:
+    row = _parse(line)
+    if row is None:
       damaged += 1
       line = line[max(0, line.rfind(_START)) :]
-      found = parse(line)
-    if found is not None:
-      rows.append((f"{line.decode()}\n", found))
+      row = _parse(line)
+    if row is not None:
+      rows.append((f"{line.decode()}\n", row))
   return Read(rows, damaged)
 
 
-def parse(line: bytes) -> dict[str, Any] | None:
+def _parse(line: bytes) -> dict[str, Any] | None:
   """Returns the row of a line, None if it is damaged."""
   try:
     row = json.loads(line.decode())
@@ -69,8 +69,8 @@ def parse(line: bytes) -> dict[str, Any] | None:
   if not isinstance(row, dict) or not isinstance(row.get("kind"), str):
     return None
   numbers = [value for name, value in row.items() if name != "kind"]
-  sound = _are_finite(numbers) and type(row.get("step")) is int and {"loss", "top1"} <= row.keys()
-  return row if sound else None
+  intact = _are_finite(numbers) and type(row.get("step")) is int and {"loss", "top1"} <= row.keys()
+  return row if intact else None
 
 
 def _are_finite(values: Iterable[Any]) -> bool:
@@ -87,25 +87,25 @@ def draw(metrics: pathlib.Path, picture: pathlib.Path, title: str, evaluated: st
     metrics: The run's `metrics.jsonl`.
     picture: The PNG file to write.
     title: Above the picture.
-    evaluated: What the images are that are evaluated, such as 'test images'.
+    evaluated: The name of the evaluated images, such as 'test images'.
   """
   rows = sorted((row for _, row in read(metrics).rows), key=lambda row: row["step"])
+  kinds: list[tuple[str, str, dict[str, Any]]] = [
+    ("train", "training, as augmented", {"color": plots.BLUE, "marker": ".", "markersize": 3}),
+    ("val", "validation images", {"color": plots.GREEN, "marker": "s"}),
+    ("eval", evaluated, {"color": plots.ORANGE, "marker": "o"}),
+  ]
+  if not any(row["kind"] == "val" for row in rows):
+    del kinds[1]
   with plots.figure(picture, (12, 3.6), dpi=120) as figure:
     loss, accuracy, rate = figure.subplots(1, 3)
-    has_val = any(row["kind"] == "val" for row in rows)
-    kinds: list[tuple[str, str, dict[str, Any]]] = [
-      ("train", "training, as augmented", {"color": plots.BLUE, "marker": ".", "markersize": 3}),
-      ("eval", evaluated, {"color": plots.ORANGE, "marker": "o"}),
-    ]
-    if has_val:
-      kinds.insert(1, ("val", "validation images", {"color": plots.GREEN, "marker": "s"}))
     for kind, label, style in kinds:
       loss.plot(*_series(rows, kind, "loss"), label=label, **style)
       steps, top1 = _series(rows, kind, "top1")
       accuracy.plot(steps, [100 * v for v in top1], label=label, **style)
     _draw_rates(rate, *_series(rows, "train", "learning_rate"))
-    for axes, name in ((loss, "cross-entropy"), (accuracy, "top-1 accuracy in %")):
-      axes.set_ylabel(name)
+    loss.set_ylabel("cross-entropy")
+    accuracy.set_ylabel("top-1 accuracy in %")
     for axes in (loss, accuracy, rate):
       axes.set_xlabel("step")
       axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
@@ -115,8 +115,13 @@ def draw(metrics: pathlib.Path, picture: pathlib.Path, title: str, evaluated: st
     plots.set_title(figure, title)
 
 
+def _series(rows: list[dict[str, Any]], kind: str, name: str) -> tuple[list[int], list[float]]:
+  chosen = [r for r in rows if r["kind"] == kind and name in r]
+  return [r["step"] for r in chosen], [r[name] for r in chosen]
+
+
 def _draw_rates(axes: "Axes", steps: Sequence[int], rates: Sequence[float]) -> None:
-  """Draws learning rates on a logarithmic axis, which has no place for a rate of 0."""
+  """Draws learning rates on a logarithmic axis, which can't show a rate of 0."""
   drawn = np.array(rates, float)
   if (drawn > 0).any():
     drawn[drawn <= 0] = np.nan  # or a line would leave the picture at its lower edge
@@ -129,15 +134,10 @@ def _draw_rates(axes: "Axes", steps: Sequence[int], rates: Sequence[float]) -> N
   decades = np.log10(high / low)
   plots.set_log_scale(axes, "y", (1, 2, 5) if decades < 2 else (1, 3) if decades < 5 else (1,))
   axes.set_ylim(low, high)
-  # All rates if they are few, or else those that were kept for a while and the last.
+  # All rates if they are few, else the last one and those that were kept for a while.
   kept = {r for r, times in positive.items() if times > 1 or r == rates[-1]}
   for shown in map(sorted, (positive, kept)):
     gaps = np.diff(np.log10(shown))
     if len(positive) == 1 or (len(shown) > 1 and gaps.min() > decades / _RATES):
       axes.set_yticks(shown)
       break
-
-
-def _series(rows: list[dict[str, Any]], kind: str, name: str) -> tuple[list[int], list[float]]:
-  chosen = [r for r in rows if r["kind"] == kind and name in r]
-  return [r["step"] for r in chosen], [r[name] for r in chosen]

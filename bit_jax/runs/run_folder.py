@@ -1,4 +1,4 @@
-"""The run folder: what identifies the run, and whether it may be continued here."""
+"""The run folder: its files, the run that it belongs to, and whether that run can be resumed."""
 
 import contextlib
 import csv
@@ -9,34 +9,35 @@ import pathlib
 import platform
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import metadata
-from typing import Any
+from typing import IO, Any
 
 import jax
 import numpy as np
 
-from bit_jax.runtime import errors, files, machine, numerics, paths
+from bit_jax.runtime import errors, files, machine, numerics, paths, phrases
 
 CONFIG, ENVIRONMENT, RESULT = "config.json", "environment.json", "result.json"
 CHECKPOINTS = "checkpoints"
 _RESULT_FIELDS = ("top1", "loss", "num_train", "num_test", "steps", "left_out", "warnings")
-# What is read of these files must be of these types.
+# The types of the fields that are read from these files.
 _ENVIRONMENT_TYPES = {"order": int, "resumed": list, "packages": dict, "variables": dict}
 _RESULT_TYPES = {"steps": int, "top1": float | int, "left_out": dict, "warnings": list}
-_TEST_IMAGES = "the test images"  # what weights are chosen on without a validation part
-_NO_FIELD = "not set"  # in place of the value of a field or variable that isn't there
-# What may change the numbers, and so is recorded.
+_TEST_IMAGES = "the test images"  # where weights are chosen without a validation part
+_NOT_SET = "not set"  # shown for a field or variable without a value
+_ANOTHER = "choose another --workdir"
+# Packages that may change the numbers, and so are recorded.
 _PACKAGES = ("bit_jax", "jax", "jaxlib", "flax", "optax", "numpy", "clu", "tensorflow-datasets")
-_COMPILERS = ("jax", "jaxlib")  # of them; a resumed run reports other versions of them
+_COMPILERS = ("jax", "jaxlib")  # a resumed run reports other versions of these
 
 
 def open_folder(workdir: str, *, create: bool = True) -> pathlib.Path:
-  """Makes a run folder, unless it is there.
+  """Creates a run folder, unless it exists.
 
   Args:
     workdir: The path; '~' is the user's home.
-    create: Whether this process is the one that writes; the others only learn the path.
+    create: False only returns the path, as all processes but the first need it.
 
   Returns:
     The absolute path.
@@ -48,70 +49,22 @@ def open_folder(workdir: str, *, create: bool = True) -> pathlib.Path:
   folder = paths.named(workdir).absolute()
   if not paths.is_text(folder):
     raise errors.UserError(
-      f"The path of the run folder {folder} is not UTF-8, which checkpoints need: choose another "
-      f"--workdir."
+      f"The path of the run folder {folder} is not UTF-8, which checkpoints need: {_ANOTHER}."
     )
-  if not create:
-    return folder
-  try:
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=folder):
-      pass
-  except OSError as e:
-    raise errors.UserError(
-      f"The run folder {folder} can't be written ({e.strerror}): choose another --workdir."
-    ) from e
+  if create:
+    try:
+      folder.mkdir(parents=True, exist_ok=True)
+      with tempfile.TemporaryFile(dir=folder):
+        pass
+    except OSError as e:
+      raise errors.UserError(
+        f"The run folder {folder} can't be written ({e.strerror}): {_ANOTHER}."
+      ) from e
   return folder
 
 
-def record_config(
-  folder: pathlib.Path,
-  config: Mapping[str, Any],
-  identity: Callable[[Mapping[str, Any]], Mapping[str, Any]],
-) -> None:
-  """Writes `config.json`, or finds that the run there was begun with the same; under `lock`.
-
-  Args:
-    folder: The run folder.
-    config: All fields.
-    identity: Returns, of a config, the fields that a run can't be continued with if they differ.
-
-  Raises:
-    UserError: The folder holds a run of another config, or one that doesn't say which.
-  """
-  _require_record(folder)
-  begun = (folder / ENVIRONMENT).exists()  # else weights or data were at fault, and no step taken
-  earlier = read_json(folder / CONFIG) if begun else None
-  if earlier is None:
-    write_json(folder / CONFIG, config)
-    return
-  now = json.loads(json.dumps(config, default=_plain))
-  begun_with, wanted = identity(earlier), identity(now)
-  different = [k for k in sorted({*begun_with, *wanted}) if begun_with.get(k) != wanted.get(k)]
-  if different:
-    changes = ", ".join(
-      f"{k}: {earlier.get(k, _NO_FIELD)} there, {now.get(k, _NO_FIELD)} now" for k in different
-    )
-    raise errors.UserError(
-      f"The run folder {folder} holds a run of another config ({changes}): choose another "
-      f"--workdir, or delete that run."
-    )
-
-
-def _require_record(folder: pathlib.Path) -> None:
-  """Raises a `UserError` if a run has checkpoints but no record of the config and data it is of."""
-  lacking = [name for name in (CONFIG, ENVIRONMENT) if not (folder / name).exists()]
-  if lacking and any(p.name.isdigit() for p in (folder / CHECKPOINTS).glob("*")):
-    raise errors.UserError(
-      f"The run in {folder} can't be resumed: it has checkpoints but no "
-      f"{' and no '.join(lacking)}, so nothing says which config and data they belong to. Restore "
-      f"the file, or delete the folder to start the run anew."
-    )
-
-
-@contextlib.contextmanager
-def lock(folder: pathlib.Path) -> Iterator[None]:
-  """Keeps other processes on this machine from running in the same folder.
+def lock(folder: pathlib.Path) -> contextlib.AbstractContextManager[IO[str]]:
+  """Keeps other processes on this machine from running in the same folder, within a context.
 
   Raises:
     UserError: Another process runs in it, or its lock file can't be written.
@@ -119,28 +72,60 @@ def lock(folder: pathlib.Path) -> Iterator[None]:
 
   def refuse() -> None:
     raise errors.UserError(
-      f"Another process is running in {folder}: wait for it, or choose another --workdir."
+      f"Another process is running in {folder}: wait until it ends, or {_ANOTHER}."
     )
 
-  with contextlib.ExitStack() as held:
-    try:
-      held.enter_context(files.exclusive(folder / ".lock", refuse))
-    except OSError as e:
-      raise errors.UserError(
-        f"The lock file {folder / '.lock'} can't be written ({e.strerror}): make the folder "
-        f"writable, or choose another --workdir."
-      ) from e
-    yield
+  return files.exclusive(folder / ".lock", refuse, f"make the folder writable, or {_ANOTHER}")
+
+
+def record_config(
+  folder: pathlib.Path,
+  config: Mapping[str, Any],
+  identity: Callable[[Mapping[str, Any]], Mapping[str, Any]],
+) -> None:
+  """Writes `config.json`, or checks that the folder's run has the same config; needs the `lock`.
+
+  Args:
+    folder: The run folder.
+    config: All fields.
+    identity: Returns the fields of a config in which a resumed run must not differ.
+
+  Raises:
+    UserError: The folder holds a run of another config, or one without a record of its config.
+  """
+  lacking = [name for name in (CONFIG, ENVIRONMENT) if not (folder / name).exists()]
+  if lacking and any(p.name.isdigit() for p in (folder / CHECKPOINTS).glob("*")):
+    raise errors.UserError(
+      f"The run in {folder} can't be resumed: it has checkpoints but no "
+      f"{' and no '.join(lacking)}, which record its config and data. Restore the file, or delete "
+      f"the folder to start again."
+    )
+  # Without an environment, the run ended before its first step: weights or data were at fault.
+  earlier = None if lacking else read_json(folder / CONFIG)
+  if earlier is None:
+    write_json(folder / CONFIG, config)
+    return
+  now = json.loads(json.dumps(config, default=_plain))
+  started_with, wanted = identity(earlier), identity(now)
+  different = [k for k in sorted({*started_with, *wanted}) if started_with.get(k) != wanted.get(k)]
+  if different:
+    changes = ", ".join(
+      f"{k}: {earlier.get(k, _NOT_SET)} there, {now.get(k, _NOT_SET)} now" for k in different
+    )
+    raise errors.UserError(
+      f"The run folder {folder} holds a run of another config ({changes}): {_ANOTHER}, or delete "
+      f"that run."
+    )
 
 
 def record_environment(folder: pathlib.Path, environment: Mapping[str, Any]) -> list[str]:
-  """Writes `environment.json`; a resumed run adds to it when it went on.
+  """Writes `environment.json`; a resumed run adds a part to it.
 
   Returns:
     A sentence on each recorded variable or version of JAX that a resumed part changed.
 
   Raises:
-    UserError: The run was begun with other data, weights or dtype.
+    UserError: The run was started with other data, weights or dtype.
   """
   earlier = _read_environment(folder)
   if earlier is None:
@@ -148,18 +133,13 @@ def record_environment(folder: pathlib.Path, environment: Mapping[str, Any]) -> 
     return []
   if earlier.get("order", 1) > environment.get("order", 1):
     raise errors.UserError(
-      f"The run in {folder} was begun by a newer version of bit_jax, with another order of the "
-      f"training examples: go on with that version, or choose another --workdir."
+      f"The run in {folder} was started by a newer version of bit_jax, with another order of the "
+      f"training examples: resume it with that version, or {_ANOTHER}."
     )
   _require_choice(folder, earlier.get("chosen_on"), environment.get("chosen_on"))
   for name in ("data", "weights_sha256", "dtype"):
-    if earlier.get(name) != environment[name]:
-      raise errors.UserError(
-        f"The run in {folder} was begun with {name} {earlier.get(name)}, which is now "
-        f"{environment[name]}: delete the folder to start anew, or choose another --workdir."
-      )
-  kept = ("started", "machine", "device", "num_devices", "commit")
-  part = {k: environment[k] for k in kept}
+    _require_same(folder, name, earlier.get(name), environment[name])
+  part = {k: environment[k] for k in ("started", "machine", "device", "num_devices", "commit")}
   if changed := _changed(earlier, environment):
     part["changed"] = changed
   parts = [*earlier.get("resumed", ()), part]
@@ -168,9 +148,9 @@ def record_environment(folder: pathlib.Path, environment: Mapping[str, Any]) -> 
 
 
 def _changed(earlier: Mapping[str, Any], environment: Mapping[str, Any]) -> dict[str, Any]:
-  """Returns {name: value now} of what may change the rounding and differs from the run's beginning.
+  """Returns {name: value now} of what may change the rounding and differs from the run's start.
 
-  Values that the run did not record at its beginning are not compared.
+  Values that the run did not record at its start are not compared.
   """
   found: dict[str, Any] = {}
   for kind in ("variables", "packages"):
@@ -183,50 +163,54 @@ def _changed(earlier: Mapping[str, Any], environment: Mapping[str, Any]) -> dict
 
 def _changes(earlier: Mapping[str, Any], parts: Iterable[Mapping[str, Any]]) -> list[str]:
   """Returns a sentence on each change of the resumed parts of a run."""
-  begun_with = {**earlier.get("packages", {}), **earlier.get("variables", {})}
+  started_with = {**earlier.get("packages", {}), **earlier.get("variables", {})}
   changes = [change for part in parts for change in part.get("changed", {}).items()]
   return [
-    f"This run was begun with {name} {begun_with.get(name, _NO_FIELD)} and resumed with {name} "
-    f"{_NO_FIELD if value is None else value}: its numbers may differ from those of a run that was "
-    f"not interrupted."
+    f"This run was started with {name} {started_with.get(name, _NOT_SET)} and resumed with {name} "
+    f"{_NOT_SET if value is None else value}: its numbers may differ from those of an "
+    f"uninterrupted run."
     for name, value in dict.fromkeys(changes)
   ]
 
 
 def order_version(folder: pathlib.Path) -> int:
-  """Returns the version of the order (`order.VERSION`) that the run of a folder was begun with."""
+  """Returns the version of the order (`order.VERSION`) that a folder's run was started with."""
   return int((_read_environment(folder) or {}).get("order", 1))  # 1 was not recorded
 
 
 def require_data(folder: pathlib.Path, version: str | None, chosen_on: str | None = None) -> None:
-  """Raises a `UserError` if a run was made with another version of the data; None is not checked.
+  """Raises a `UserError` if a run had another version of the data.
 
-  A finished run's result must not be taken for that of images that have changed since.
+  It keeps a finished run's result from being reported for images that have changed since.
 
   Args:
     folder: The run folder.
-    version: What identifies the data.
-    chosen_on: What identifies its validation part; earlier versions have not recorded it.
+    version: Identifies the data; None is not checked.
+    chosen_on: Identifies the validation part; earlier versions have not recorded it.
   """
   earlier = _read_environment(folder)
   if version is None or earlier is None:
     return
-  if earlier.get("data") != version:
-    raise errors.UserError(
-      f"The run in {folder} was made with data {earlier.get('data')}, which is now {version}: "
-      f"delete the folder to start anew, or choose another --workdir."
-    )
+  _require_same(folder, "data", earlier.get("data"), version)
   if "chosen_on" in earlier:
     _require_choice(folder, earlier["chosen_on"], chosen_on)
+
+
+def _require_same(folder: pathlib.Path, name: str, before: Any, now: Any) -> None:
+  if before != now:
+    raise errors.UserError(
+      f"The run in {folder} was started with {name} {before}, which is now {now}: delete the "
+      f"folder to start again, or {_ANOTHER}."
+    )
 
 
 def _require_choice(folder: pathlib.Path, before: str | None, now: str | None) -> None:
   """Raises a `UserError` if weights were chosen on other images; None means the test images."""
   if before != now:
     raise errors.UserError(
-      f"The run in {folder} was begun with keep_best and patience choosing on "
+      f"The run in {folder} was started with keep_best and patience choosing on "
       f"{before or _TEST_IMAGES}, and would choose on {now or _TEST_IMAGES} now, with other "
-      f"training examples: delete the folder to start anew, or choose another --workdir."
+      f"training examples: delete the folder to start again, or {_ANOTHER}."
     )
 
 
@@ -242,13 +226,15 @@ def require_complete(folder: pathlib.Path, result: Mapping[str, Any]) -> None:
 
 
 def describe_environment(**more: Any) -> dict[str, Any]:
-  """Returns versions, devices and commit, with `more` of the run's own added."""
+  """Returns versions, devices and commit, with the fields of `more` added."""
   device = jax.devices()[0]
   return {
     "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     "python": platform.python_version(),
     "packages": {name: _version(name) for name in _PACKAGES},
-    "machine": f"{platform.system()} {platform.machine()}, {_cores()}",
+    "machine": (
+      f"{platform.system()} {platform.machine()}, {phrases.counted(machine.usable_cores(), 'core')}"
+    ),
     "platform": device.platform,
     "device": device.device_kind,
     "num_devices": jax.device_count(),
@@ -259,18 +245,49 @@ def describe_environment(**more: Any) -> dict[str, Any]:
   }
 
 
+def _version(package: str) -> str | None:
+  try:
+    return metadata.version(package)
+  except metadata.PackageNotFoundError:
+    return None
+
+
+def _commit() -> str | None:
+  """Returns the commit that this code was checked out at; with '+' if files have changed since."""
+  root = pathlib.Path(__file__).parents[2]
+
+  def git(*arguments: str) -> str:
+    command = ["git", "-C", str(root), *arguments]
+    result = subprocess.run(command, capture_output=True, check=True, timeout=10)
+    return os.fsdecode(result.stdout).strip()
+
+  try:
+    if pathlib.Path(git("rev-parse", "--show-toplevel")) != root.resolve():
+      return None  # installed somewhere inside another project's checkout
+    return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain") else "")
+  except (OSError, subprocess.SubprocessError):
+    return None
+
+
 def write_json(path: pathlib.Path, value: Any) -> None:
-  """Writes a JSON file in one step: whoever reads it finds the whole or nothing."""
+  """Writes a JSON file in one step: a reader finds either the whole file or none."""
   with files.replacing(path) as temporary:
     text = json.dumps(value, indent=2, default=_plain) + "\n"
     temporary.write_text(text, encoding="utf-8")
+
+
+def _plain(value: Any) -> Any:
+  """Turns numpy's numbers and arrays into Python's."""
+  if isinstance(value, np.generic | np.ndarray):
+    return value.tolist()
+  raise TypeError(f"{type(value)} can't be written as JSON")
 
 
 def read_json(path: pathlib.Path) -> dict[str, Any] | None:
   """Returns the object that a JSON file holds, or None if it doesn't exist.
 
   Raises:
-    UserError: It holds none.
+    UserError: The file holds no JSON object.
   """
   try:
     found = json.loads(path.read_text(encoding="utf-8"))
@@ -294,7 +311,7 @@ def _read_environment(folder: pathlib.Path) -> dict[str, Any] | None:
 def _require_types(
   path: pathlib.Path, found: dict[str, Any] | None, types: Mapping[str, Any]
 ) -> dict[str, Any] | None:
-  """Returns what a file holds, or raises a `UserError` if one of its fields has another type."""
+  """Returns the content of a file, or raises a `UserError` if a field has another type."""
   for name, wanted in types.items():
     if found and name in found and not isinstance(found[name], wanted):
       raise _damaged(path, f"{name} is {found[name]!r:.40}")
@@ -304,53 +321,17 @@ def _require_types(
 def _damaged(path: pathlib.Path, reason: str) -> errors.UserError:
   repair = "delete it and run the same command again"
   if path.name in (CONFIG, ENVIRONMENT):  # without them, a run can't be resumed
-    repair = "restore it, or delete its folder to start the run anew"
+    repair = "restore it, or delete its folder to start again"
   return errors.UserError(f"{path} is damaged ({reason}): {repair}, or choose another folder.")
 
 
 def write_lines(path: pathlib.Path, lines: Sequence[str]) -> None:
-  """Writes a text file, one item a line."""
+  """Writes a text file with one item per line."""
   text = "".join(f"{line}\n" for line in lines)
   path.write_text(text, encoding="utf-8", errors="surrogateescape")
 
 
 def write_csv(path: pathlib.Path, rows: Iterable[Sequence[Any]]) -> None:
-  """Writes a CSV file, its header being the first row."""
+  """Writes a CSV file whose header is the first row."""
   with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
     csv.writer(file).writerows(rows)
-
-
-def _plain(value: Any) -> Any:
-  """Turns numpy's numbers and arrays into Python's."""
-  if isinstance(value, np.generic | np.ndarray):
-    return value.tolist()
-  raise TypeError(f"{type(value)} can't be written as JSON")
-
-
-def _cores() -> str:
-  number = machine.usable_cores()
-  return f"{number} core" if number == 1 else f"{number} cores"
-
-
-def _version(package: str) -> str | None:
-  try:
-    return metadata.version(package)
-  except metadata.PackageNotFoundError:
-    return None
-
-
-def _commit() -> str | None:
-  """Returns the commit that this code was checked out at; '+' if anything was changed since."""
-  root = pathlib.Path(__file__).parents[2]
-
-  def git(*arguments: str) -> str:
-    command = ["git", "-C", str(root), *arguments]
-    result = subprocess.run(command, capture_output=True, check=True, timeout=10)
-    return os.fsdecode(result.stdout).strip()
-
-  try:
-    if pathlib.Path(git("rev-parse", "--show-toplevel")) != root.resolve():
-      return None  # installed somewhere inside another project's checkout
-    return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain") else "")
-  except (OSError, subprocess.SubprocessError):
-    return None

@@ -53,7 +53,7 @@ def define(flag_values: flags.FlagValues, argv: Sequence[str]) -> flags.FlagHold
     UserError: A file of flags can't be opened.
   """
   try:
-    holder = ml_config_flags.DEFINE_config_file(
+    holder: flags.FlagHolder[Any] = ml_config_flags.DEFINE_config_file(
       "config",
       None,
       "the config file, with arguments after a colon",

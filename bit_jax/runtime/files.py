@@ -1,4 +1,4 @@
-"""Files that are there as a whole or not at all, and locks that one process at a time holds."""
+"""Files that are replaced in one step, and locks that one process at a time holds."""
 
 import contextlib
 import errno
@@ -15,17 +15,17 @@ from typing import IO, Any
 
 from bit_jax.runtime import errors
 
-_LOOK = 0.5  # seconds between two tries of a lock that another process holds
+_POLL = 0.5  # seconds between two tries of a lock that another process holds
 _HELD = (errno.EAGAIN, errno.EACCES)  # EACCES: on some network file systems
 _NO_SYNC = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 
 
 @contextlib.contextmanager
 def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
-  """Yields a path to write to, whose file takes the place of the one at `path` in one step.
+  """Yields a temporary path; the file written there replaces the one at `path` in one step.
 
-  Where the block raises, what was at `path` stays as it was; after a power cut one of the two is
-  there.
+  If the block raises, the file at `path` stays unchanged; after a power cut either the old or the
+  new file exists.
   """
   temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
   try:
@@ -38,17 +38,17 @@ def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 @contextlib.contextmanager
-def optional(name: str, tell: Callable[[str], None]) -> Iterator[None]:
-  """Turns whatever the block raises into a warning of one line.
+def optional(name: str, say: Callable[[str], None]) -> Iterator[None]:
+  """Turns any exception of the block into a warning of one line.
 
   Args:
     name: The file that the block writes, and that a run can do without.
-    tell: Gets the warning.
+    say: Gets the warning.
   """
   try:
     yield
   except Exception as e:
-    tell(f"warning: {name} was not written ({errors.reason(e)}).")
+    say(f"warning: {name} was not written ({errors.reason(e)}).")
 
 
 def sync(file: IO[Any]) -> bool:
@@ -61,27 +61,36 @@ def sync(file: IO[Any]) -> bool:
 
 
 @contextlib.contextmanager
-def exclusive(path: pathlib.Path, busy: Callable[[], None]) -> Iterator[IO[str]]:
-  """Lets one process at a time into the block; the lock of a process that dies is free again.
+def exclusive(
+  path: pathlib.Path, busy: Callable[[], None], advice: str = "make its folder writable"
+) -> Iterator[IO[str]]:
+  """Lets one process at a time into the block; the lock of a process that dies is released.
 
   On a file system without locks the block runs without one, after one warning per folder.
 
   Args:
-    path: The lock file, which is created in an existing folder and stays there.
+    path: The lock file. It and its folder are created if needed, and the file is not deleted.
     busy: Called once if another process holds the lock. If it returns, this process waits.
+    advice: What the user can do where the lock file can't be written.
 
   Yields:
     The open lock file. A process that inherits it holds the lock too.
 
   Raises:
-    OSError: The lock file can't be opened for writing.
+    UserError: The lock file can't be written.
   """
-  with path.open("w") as file:
+  try:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = path.open("w")
+  except OSError as e:
+    reason = e.strerror or str(e)
+    raise errors.UserError(f"The lock file {path} can't be written ({reason}): {advice}.") from e
+  with file:
     try:
       if not _lock(file.fileno()):
         busy()
         while not _lock(file.fileno()):
-          time.sleep(_LOOK)
+          time.sleep(_POLL)
     except OSError as e:
       _warn_without_locks(path.parent, e.strerror or str(e))
     yield file

@@ -1,4 +1,4 @@
-"""Paths as users write them, in which `~` and `~user` stand for home folders."""
+"""Paths that users write, in which `~` and `~user` stand for home folders."""
 
 import argparse
 import os
@@ -9,17 +9,17 @@ from bit_jax.runtime import errors
 
 
 def home() -> str | None:
-  """Returns this user's home folder, None where neither HOME nor the list of users names one."""
+  """Returns this user's home folder, None where neither HOME nor the user database has one."""
   if folder := os.environ.get("HOME"):
     return folder
   try:
     return pwd.getpwuid(os.getuid()).pw_dir or None
-  except KeyError:  # in a container that is run as any user
+  except KeyError:  # in a container that runs as an arbitrary user
     return None
 
 
 def expanded(text: str) -> str:
-  """Returns a path with the home folder for `~` or `~user`; as it is where there is no such user.
+  """Returns a path with `~` or `~user` replaced by the home folder; unchanged without such a user.
 
   A file named `~b.jpg` keeps its path.
   """
@@ -31,10 +31,10 @@ def expanded(text: str) -> str:
 
 
 def named(text: str) -> pathlib.Path:
-  """Returns the path that an argument names, `expanded`.
+  """Returns the path that a user's text names, `expanded`.
 
   Raises:
-    UserError: It begins with `~`, which stands for no home folder, and nothing is there.
+    UserError: It begins with a `~` that stands for no home folder, and no such path exists.
   """
   path = expanded(text)
   if not path.startswith("~") or os.path.lexists(path):
@@ -52,7 +52,7 @@ def named(text: str) -> pathlib.Path:
 
 
 def is_text(path: pathlib.Path) -> bool:
-  """Returns whether a path is UTF-8, which file systems don't ask for but libraries in C++ do."""
+  """Returns whether a path is UTF-8, which C++ libraries require and file systems don't."""
   try:
     str(path).encode()
   except UnicodeEncodeError:
@@ -61,7 +61,7 @@ def is_text(path: pathlib.Path) -> bool:
 
 
 def argument(text: str) -> pathlib.Path:
-  """Returns the path that an argument names, for the `type` of argparse's arguments.
+  """Returns `named(text)`, for the `type` of argparse's arguments.
 
   Raises:
     argparse.ArgumentTypeError: Where `named` raises a `UserError`.

@@ -1,4 +1,4 @@
-"""Which proxy stands between this machine and a server, and what goes wrong on the way."""
+"""The HTTP proxy between this machine and a server, and the reasons of failed connections."""
 
 import importlib.util
 import os
@@ -18,7 +18,7 @@ class Proxy(NamedTuple):
 
   Attributes:
     url: As it is set, with its password.
-    variable: The environment variable that names it.
+    variable: The environment variable that sets it.
     host: The server that it is used for.
   """
 
@@ -38,7 +38,7 @@ class Proxy(NamedTuple):
 
   @property
   def fault(self) -> str | None:
-    """A clause on why it can't be used as it is set; None if that shows only when it is."""
+    """A clause on why its setting can't be used; None if only a connection can show that."""
     try:
       scheme, host, _ = self._parts()
     except ValueError:
@@ -50,12 +50,12 @@ class Proxy(NamedTuple):
           f"{self.variable}"
         )
     elif scheme not in ("http", "https") or not host:
-      return f"{self} is no valid proxy URL, such as http://host:port: {self.remedy}"
+      return f"{self} is not a valid proxy URL, such as http://host:port: {self.remedy}"
     return None
 
   @property
   def address(self) -> tuple[str, int]:
-    """Host and port, of a proxy without `fault`."""
+    """Host and port of a proxy without `fault`."""
     scheme, host, port = self._parts()
     return host, port or _PORTS.get(scheme, 1080)
 
@@ -67,13 +67,13 @@ class Proxy(NamedTuple):
 
 def find(url: str) -> Proxy | None:
   """Returns the proxy that `requests` uses for a URL, by the environment; None without one."""
-  host = urllib.parse.urlsplit(url).hostname or ""
+  parts = urllib.parse.urlsplit(url)
   used = requests.utils.select_proxy(url, requests.utils.get_environ_proxies(url))
   if not used:
     return None
-  wanted = (f"{urllib.parse.urlsplit(url).scheme}_proxy", "all_proxy")
-  set_to = [name for name in os.environ if name.lower() in wanted and os.environ[name] == used]
-  return Proxy(used, set_to[0] if set_to else "the system's settings", host)
+  names = (f"{parts.scheme}_proxy", "all_proxy")
+  variables = [v for v in os.environ if v.lower() in names and os.environ[v] == used]
+  return Proxy(used, variables[0] if variables else "the system's settings", parts.hostname or "")
 
 
 def without_password(url: str) -> str:
@@ -86,7 +86,7 @@ def without_password(url: str) -> str:
 
 
 def reason(error: BaseException) -> str:
-  """Returns what the system, or a proxy, said first of a connection that failed."""
+  """Returns the message of the system or the proxy that caused a failed connection."""
   seen = [error]
   while deeper := _causes(seen[-1], seen):
     seen.append(deeper[0])
@@ -96,7 +96,7 @@ def reason(error: BaseException) -> str:
 
 
 def _causes(error: BaseException, seen: list[BaseException]) -> list[BaseException]:
-  """Returns what led to an error; urllib3 keeps it in one of several places."""
+  """Returns the causes of an error; urllib3 keeps them in one of several places."""
   places = (getattr(error, "reason", None), getattr(error, "original_error", None))
   found = (*places, *reversed(error.args), error.__cause__, error.__context__)
   return [e for e in found if isinstance(e, BaseException) and e not in seen]

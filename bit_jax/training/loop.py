@@ -220,7 +220,7 @@ def _train(run: _Run) -> dict[str, Any]:
       if run.is_first:
         print(f"Resuming after step {first}.")
     reporter = reporting.Reporter(
-      run.folder,
+      folder=run.folder,
       first_step=first,
       total_steps=c.total_steps,
       batch_size=c.batch_size,

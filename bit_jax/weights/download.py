@@ -1,15 +1,14 @@
-"""One file over HTTP: resumed where it was cut, retried, checked for its length.
+"""HTTP download of one file: resumed after a cut, retried, checked for its length.
 
-The bytes go to a `.part` file that stays behind when a download fails, with what identifies the
-server's version of the file (its ETag or date) beside it, so that a later download goes on from
-there and never joins two versions. HTTP: RFC 9110, sections 13.1.5 (If-Range) and 14 (ranges).
+The bytes go to a `.part` file, which stays when a download fails. A file beside it records the
+server's version (its ETag or date), so that a later download resumes and never joins two versions.
+HTTP: RFC 9110, sections 13.1.5 (If-Range) and 14 (ranges).
 """
 
 import pathlib
 import re
 import shutil
 import time
-from collections.abc import Sequence
 
 import requests
 import tqdm
@@ -17,8 +16,8 @@ import tqdm
 from bit_jax.runtime import proxies
 
 TIMEOUT = (10, 60)  # seconds to connect, and between two packets
-RETRY_DELAYS = (0.5, 1.0, 2.0, 4.0)  # seconds before each new attempt that follows no progress
-_CHUNK_BYTES = 1 << 16  # what a connection that is reset can lose
+RETRY_DELAYS = (0.5, 1.0, 2.0, 4.0)  # seconds before each attempt that follows no progress
+_CHUNK_BYTES = 1 << 16  # the most that a connection reset can lose
 
 
 class DownloadError(Exception):
@@ -29,53 +28,43 @@ class _Cut(Exception):  # noqa: N818
   """A connection that broke off, worth another attempt."""
 
 
-def download(
-  url: str,
-  part: pathlib.Path,
-  *,
-  progress: bool = True,
-  retry_delays: Sequence[float] | None = None,
-) -> None:
-  """Downloads `url` to `part`, going on from what `part` already holds.
+def download(url: str, part: pathlib.Path) -> None:
+  """Downloads `url` to `part`, resuming after the bytes that `part` holds; shows a progress bar.
 
   Args:
-    url: Where from.
-    part: Where to; its folder exists.
-    progress: Whether to show a progress bar on stderr.
-    retry_delays: Seconds to wait before each attempt after a failed one that brought nothing new;
-      None for `RETRY_DELAYS`.
+    url: The source.
+    part: The file to write; its folder exists.
 
   Raises:
     DownloadError: The server refuses, can't be reached, keeps breaking off, or the disk is full.
   """
-  delays = list(RETRY_DELAYS if retry_delays is None else retry_delays)
   most, failures = _size(part), 0
   with requests.Session() as session:
     while True:
       try:
-        return _attempt(session, url, part, progress=progress)
+        return _attempt(session, url, part)
       except _Cut as e:
         if _size(part) > most:
           most, failures = _size(part), 0
-        if failures == len(delays):
+        if failures == len(RETRY_DELAYS):
           raise DownloadError(str(e)) from e
-        time.sleep(delays[failures])
+        time.sleep(RETRY_DELAYS[failures])
         failures += 1
 
 
 def discard(part: pathlib.Path) -> None:
-  """Deletes a partial file and what is kept beside it, as far as they exist."""
+  """Deletes a partial file and its version file, as far as they exist."""
   part.unlink(missing_ok=True)
-  _validator_file(part).unlink(missing_ok=True)
+  _version_file(part).unlink(missing_ok=True)
 
 
-def _attempt(session: requests.Session, url: str, part: pathlib.Path, *, progress: bool) -> None:
+def _attempt(session: requests.Session, url: str, part: pathlib.Path) -> None:
   offset = _size(part)
   headers = {"Accept-Encoding": "identity"}  # lengths and ranges count the file's own bytes
   if offset:
     headers["Range"] = f"bytes={offset}-"
-    if _validator_file(part).is_file():
-      headers["If-Range"] = _validator_file(part).read_text(encoding="utf-8")
+    if _version_file(part).is_file():
+      headers["If-Range"] = _version_file(part).read_text(encoding="utf-8")
   proxy = _usable_proxy(url)
   through = f" through {proxy}" if proxy else ""
   try:
@@ -84,8 +73,7 @@ def _attempt(session: requests.Session, url: str, part: pathlib.Path, *, progres
         return _finish_or_restart(response, part, offset)
       if proxy and response.status_code == requests.codes.proxy_authentication_required:
         raise DownloadError(_unauthorised(proxy))
-      start = _start(response, offset, through)
-      _receive(response, part, start, progress=progress)
+      _receive(response, part, _start(response, offset, through))
   except requests.ConnectTimeout as e:
     raise DownloadError(f"the server doesn't answer{through}") from e
   except requests.exceptions.SSLError as e:
@@ -93,9 +81,9 @@ def _attempt(session: requests.Session, url: str, part: pathlib.Path, *, progres
   except requests.exceptions.ProxyError as e:
     raise _proxy_failure(proxy, e) from e
   except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema) as e:
-    raise DownloadError("the server redirects to what is not an http:// or https:// URL") from e
+    raise DownloadError("the server redirects to something else than http:// or https://") from e
   except requests.TooManyRedirects as e:
-    raise DownloadError(f"the server redirects without end{through}") from e
+    raise DownloadError(f"the server redirects in a loop{through}") from e
   except (requests.ConnectionError, requests.Timeout) as e:
     failed = f"the connection{through} failed after {_size(part):,} bytes ({proxies.reason(e)})"
     raise _Cut(f"{failed}: {proxy.remedy}" if proxy else failed) from e
@@ -109,7 +97,7 @@ def _usable_proxy(url: str) -> proxies.Proxy | None:
   """Returns the proxy for a URL, if there is one.
 
   Raises:
-    DownloadError: The URL or the proxy is none that can be used.
+    DownloadError: The URL or the proxy can't be used.
   """
   if not url.lower().startswith(("http://", "https://")):
     raise DownloadError("not a valid URL" if "://" not in url else "not an http:// or https:// URL")
@@ -137,10 +125,10 @@ def _get(session: requests.Session, url: str, headers: dict[str, str]) -> reques
 def _untrusted(error: requests.exceptions.SSLError) -> str:
   why = proxies.reason(error)
   if "certificate" not in str(error).lower():
-    return f"the server can't be reached by TLS ({why})"
+    return f"the TLS connection to the server failed ({why})"
   return (
-    f"the server's certificate can't be verified ({why}): if your network has certificates of its "
-    f"own, set REQUESTS_CA_BUNDLE to the file that holds them"
+    f"the server's certificate can't be verified ({why}): if your network uses its own "
+    f"certificates, set REQUESTS_CA_BUNDLE to the file that holds them"
   )
 
 
@@ -159,13 +147,13 @@ def _proxy_failure(
 
 def _unauthorised(proxy: proxies.Proxy) -> str:
   return (
-    f"{proxy} asks for another user and password (407): set {proxy.variable} to "
+    f"{proxy} needs another user and password (407): set {proxy.variable} to "
     f"http://USER:PASSWORD@HOST:PORT"
   )
 
 
 def _finish_or_restart(response: requests.Response, part: pathlib.Path, offset: int) -> None:
-  """Handles 416: the part is the whole file already, or has nothing to do with it."""
+  """Handles 416: the part is the whole file already, or belongs to another file."""
   total = re.fullmatch(r"bytes \*/(\d+)", response.headers.get("Content-Range", ""))
   if not total or int(total[1]) != offset:
     discard(part)
@@ -173,43 +161,36 @@ def _finish_or_restart(response: requests.Response, part: pathlib.Path, offset: 
 
 
 def _start(response: requests.Response, offset: int, through: str) -> int:
-  """Returns from which byte on the response, which came `through` a proxy, carries the file."""
+  """Returns the byte at which the response, which came `through` a proxy, starts."""
   status = response.status_code
   if status == requests.codes.partial_content:
     sent = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
     if not sent or int(sent[1]) != offset:
-      raise DownloadError("the server sends another range than it was asked for")
+      raise DownloadError("the server sends another range than was requested")
     return offset
-  if status == requests.codes.ok:  # ranges are ignored here, or the file has changed
+  if status == requests.codes.ok:  # the server ignores ranges, or the file has changed
     return 0
-  if status >= 500 or status == requests.codes.too_many_requests:
-    raise _Cut(f"the server answers {status} {response.reason}{through}")
-  raise DownloadError(f"the server answers {status} {response.reason}{through}")
+  kind = _Cut if status >= 500 or status == requests.codes.too_many_requests else DownloadError
+  raise kind(f"the server answers {status} {response.reason}{through}")
 
 
-def _receive(
-  response: requests.Response, part: pathlib.Path, start: int, *, progress: bool
-) -> None:
+def _receive(response: requests.Response, part: pathlib.Path, start: int) -> None:
   """Appends the response to the first `start` bytes of `part`."""
   length = response.headers.get("Content-Length")
   total = start + int(length) if length else None
   free = shutil.disk_usage(part.parent).free
   if length and int(length) > free:
     raise DownloadError(
-      f"{int(length) / 1e9:.1f} GB are needed in {part.parent} and {free / 1e9:.1f} GB are free"
+      f"the file needs {int(length) / 1e9:.1f} GB in {part.parent}, and {free / 1e9:.1f} GB are "
+      f"free"
     )
-  _note_validator(response, part)
+  _record_version(response, part)
   # Else urllib3 throws away the bytes before a cut; the length is checked below.
   response.raw.enforce_content_length = False
   with (
     part.open("r+b" if start else "wb") as file,
     tqdm.tqdm(
-      desc=part.name.removesuffix(".part"),
-      total=total,
-      initial=start,
-      unit="B",
-      unit_scale=True,
-      disable=not progress,
+      desc=part.name.removesuffix(".part"), total=total, initial=start, unit="B", unit_scale=True
     ) as bar,
   ):
     file.seek(start)
@@ -218,20 +199,19 @@ def _receive(
       file.write(chunk)
       bar.update(len(chunk))
   if total is not None and _size(part) != total:
-    raise _Cut(f"{_size(part):,} bytes came and {total:,} were announced")
+    raise _Cut(f"received {_size(part):,} of {total:,} bytes")
 
 
-def _note_validator(response: requests.Response, part: pathlib.Path) -> None:
+def _record_version(response: requests.Response, part: pathlib.Path) -> None:
   etag = response.headers.get("ETag", "")
   strong = "" if etag.startswith("W/") else etag  # If-Range compares strongly
-  validator = strong or response.headers.get("Last-Modified", "")
-  if validator:
-    _validator_file(part).write_text(validator, encoding="utf-8")
+  if version := strong or response.headers.get("Last-Modified", ""):
+    _version_file(part).write_text(version, encoding="utf-8")
   else:
-    _validator_file(part).unlink(missing_ok=True)
+    _version_file(part).unlink(missing_ok=True)
 
 
-def _validator_file(part: pathlib.Path) -> pathlib.Path:
+def _version_file(part: pathlib.Path) -> pathlib.Path:
   return part.with_name(f"{part.name}.version")
 
 

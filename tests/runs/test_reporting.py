@@ -21,7 +21,7 @@ def with_clu(request, monkeypatch):
 
 def report(folder, first_step=0, quiet=False, total_steps=4, step_clock=None, **more):
   return reporting.Reporter(
-    folder,
+    folder=folder,
     first_step=first_step,
     total_steps=total_steps,
     batch_size=8,
@@ -141,10 +141,8 @@ def test_a_resumed_run_tells_of_damaged_rows_and_keeps_the_others(tmp_path, caps
     assert reporter.evaluations == {1: 0.125, 3: 0.375}
     reporter.sync()
   assert rows(tmp_path) == [old[0], old[2]]
-  assert capsys.readouterr().out == (
-    "warning: metrics.jsonl had 3 damaged lines, as after a power cut: what could be read is "
-    "kept.\n"
-  )
+  (line,) = capsys.readouterr().out.splitlines()
+  assert line.startswith("warning: metrics.jsonl has 3 damaged lines")
   with report(tmp_path, first_step=3):
     pass
   assert capsys.readouterr().out == ""

@@ -39,8 +39,9 @@ class Broken(types.ModuleType):
 def broken(request, monkeypatch):
   """TensorFlow that raises something; returns what."""
   monkeypatch.setitem(sys.modules, "tensorflow", Broken(request.param))
-  for name in ("host", "builders", "doctor", "preparing"):  # so that they are imported anew
-    monkeypatch.delitem(sys.modules, f"bit_jax.data.{name}", raising=False)
+  modules = ("sources.tfds_builders", "sources.tfds_reader", "doctor.preparing", "doctor.readiness")
+  for name in modules:
+    monkeypatch.delitem(sys.modules, f"bit_jax.data.{name}", raising=False)  # to import them again
     monkeypatch.delattr(f"bit_jax.data.{name}", raising=False)
   return request.param
 

@@ -175,9 +175,7 @@ def test_the_result_of_images_that_have_changed_is_not_returned(tree, tmp_path):
   run_folder.write_json(run / run_folder.RESULT, result)
   assert loop.train_and_evaluate(config, str(run)) == result
   (tmp_path / "set/3/broken.png").unlink()
-  with pytest.raises(
-    errors.UserError, match=r"was made with data set, sha256 .* delete the folder"
-  ):
+  with pytest.raises(errors.UserError, match=r"with data set, sha256 .* delete the folder"):
     loop.train_and_evaluate(config, str(run))
 
 
