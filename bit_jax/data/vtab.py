@@ -1,4 +1,4 @@
-"""The 19 tasks of VTAB-1k as data: splits, sizes, classes, and what their labels survive.
+"""The 19 tasks of VTAB-1k as data: splits, sizes, classes, and which augmentation keeps the label.
 
 Sources, column by column:
   task names: those of BiT's released VTAB checkpoints (official README);
@@ -7,17 +7,18 @@ Sources, column by column:
   splits, numbers of examples, label derivations and scales: google-research/task_adaptation
     @d7630d3, `data/*.py` and their tests;
   image sizes and whether they are fixed: the features of tensorflow-datasets 4.9.10; where a
-    builder fixes none, what its images typically have, for the rule asks on which side of 96 x 96
-    pixels they lie.
+    builder fixes none, a typical size, as the rule only needs to know whether the area is below
+    96 x 96 pixels.
 
 tfds orders a split by the md5 of its examples' keys, so `train[:800]` is the same random subset
-everywhere. Two sets deserve a word: smallNORB's validation part comes from the official test set
-(other toys than in train), and CLEVR's test images have no labels, so its validation split is
+everywhere. Two special cases: the validation part of smallNORB comes from the official test set
+(other toys than in train), and the test images of CLEVR have no labels, so its validation split is
 the test set.
 """
 
 import dataclasses
 import difflib
+from collections.abc import Iterator
 
 from bit_jax.runtime import errors
 
@@ -29,10 +30,10 @@ class Splits:
   """Which examples are used when, in tfds' notation.
 
   Attributes:
-    train: All that may be trained on while settings are chosen.
-    val: What settings are chosen on.
+    train: The training examples while settings are chosen.
+    val: The examples on which settings are chosen.
     trainval: Both.
-    test: What the score is computed on.
+    test: The evaluated examples.
     train800: The first 800 of `train`.
     val200: The first 200 of `val`.
     train800val200: Both: the 1000 examples that give VTAB-1k its name.
@@ -66,7 +67,7 @@ class Task:
     crop_safe: Whether the paper cropped images at random.
     label: Name in `labels.DERIVATIONS`.
     pixel_scale: Grey levels are multiplied by it.
-    class_names: Where the label is derived; None: the builder's own.
+    class_names: Where the label is derived; None: those of the builder.
   """
 
   name: str
@@ -79,11 +80,11 @@ class Task:
   num_classes: int
   image_size: tuple[int, int]
   fixed_size: bool
-  flip_safe: bool = True
-  crop_safe: bool = True
-  label: str = "label"
-  pixel_scale: int = 1
-  class_names: tuple[str, ...] | None = None
+  flip_safe: bool
+  crop_safe: bool
+  label: str
+  pixel_scale: int
+  class_names: tuple[str, ...] | None
 
   @property
   def num_trainval(self) -> int:
@@ -95,22 +96,22 @@ def find(name: str) -> Task:
   """Returns a task.
 
   Raises:
-    UserError: There is no such task; names the closest one, and all.
+    UserError: The name is unknown; the message lists the closest name and all names.
   """
   if name not in _BY_NAME:
     close = difflib.get_close_matches(name, TASKS, n=1)
     hint = f" (did you mean {close[0]}?)" if close else ""
-    raise errors.UserError(f"VTAB has no task {name!r}{hint}; the tasks are {', '.join(TASKS)}.")
+    raise errors.UserError(f"Unknown VTAB task {name!r}{hint}. The tasks are {', '.join(TASKS)}.")
   return _BY_NAME[name]
 
 
 def _held_out(num_train: int) -> Splits:
-  """Returns the splits of a set with a test split of its own, its train cut in two."""
+  """Returns the splits of a set that has a test split; its train split is cut in two."""
   return _cut(num_train, f"train[{num_train}:]", "train", "test")
 
 
 def _all_from_train(num_train: int, num_trainval: int) -> Splits:
-  """Returns the splits of a set that has only train, cut in three."""
+  """Returns the splits of a set that has only a train split, which is cut in three."""
   return _cut(
     num_train,
     f"train[{num_train}:{num_trainval}]",
@@ -150,245 +151,87 @@ _SMALLNORB = Splits(
   val200="test[:200]",
   train800val200="train[:800]+test[:200]",
 )
-# The sets with two tasks.
-_CLEVR_COUNT = Task(
-  name="clevr-count",
-  group=STRUCTURED,
-  tfds_name="clevr",
-  splits=_cut(63_000, "train[63000:]", "train", "validation"),
-  num_train=63_000,
-  num_val=7_000,
-  num_test=15_000,
-  num_classes=8,
-  image_size=(320, 480),
-  fixed_size=False,  # all are of this size, but the builder doesn't say so
-  crop_safe=False,
-  label="clevr-count",
-  class_names=tuple(f"{n} objects" for n in range(3, 11)),
-)
-_DSPRITES_XPOS = Task(
-  name="dsprites-xpos",
-  group=STRUCTURED,
-  tfds_name="dsprites",
-  splits=_all_from_train(589_824, 663_552),
-  num_train=589_824,
-  num_val=73_728,
-  num_test=73_728,
-  num_classes=16,
-  image_size=(64, 64),
-  fixed_size=True,
-  flip_safe=False,
-  crop_safe=False,
-  label="dsprites-xpos",
-  pixel_scale=255,  # tfds stores 0 and 1
-  class_names=tuple(f"positions {i}-{i + 1}" for i in range(0, 32, 2)),
-)
-_SMALLNORB_AZIMUTH = Task(
-  name="smallnorb-azimuth",
-  group=STRUCTURED,
-  tfds_name="smallnorb",
-  splits=_SMALLNORB,
-  num_train=24_300,
-  num_val=12_150,
-  num_test=12_150,
-  num_classes=18,
-  image_size=(96, 96),
-  fixed_size=True,
-  flip_safe=False,
-  label="smallnorb-azimuth",
-  class_names=tuple(f"{a} degrees" for a in range(0, 360, 20)),
-)
-_ORIENTATIONS = tuple(
-  name for i in range(0, 40, 5) for name in (f"angles {i}-{i + 2}", f"angles {i + 3}-{i + 4}")
-)
+_SPLITS = {
+  "official": _OFFICIAL,
+  "caltech101": _held_out(2_754),
+  "cifar100": _held_out(45_000),
+  "pets": _held_out(2_944),
+  "svhn": _held_out(65_931),
+  "eurosat": _all_from_train(16_200, 21_600),
+  "resisc45": _all_from_train(18_900, 25_200),
+  "clevr": _cut(63_000, "train[63000:]", "train", "validation"),
+  "dsprites": _all_from_train(589_824, 663_552),
+  "smallnorb": _SMALLNORB,
+}
+# Of the tasks whose label is derived; a task's name is also that of its derivation in `labels`.
+_CLASS_NAMES = {
+  "clevr-count": tuple(f"{n} objects" for n in range(3, 11)),
+  "clevr-distance": ("<= 8", "8 to 8.5", "8.5 to 9", "9 to 9.5", "9.5 to 10", "> 10"),
+  "dsprites-xpos": tuple(f"positions {i}-{i + 1}" for i in range(0, 32, 2)),
+  "dsprites-orientation": tuple(
+    name for i in range(0, 40, 5) for name in (f"angles {i}-{i + 2}", f"angles {i + 3}-{i + 4}")
+  ),
+  "kitti-distance": ("<= 8 m", "8 to 20 m", "> 20 m", "no vehicle"),
+  "smallnorb-azimuth": tuple(f"{a} degrees" for a in range(0, 360, 20)),
+  "smallnorb-elevation": tuple(f"{e} degrees" for e in range(30, 75, 5)),
+}
+# caltech101 has 101 classes and the background. tfds 4.9.10 leaves out an undecodable image of
+# sun397, which isn't in train800. All images of clevr have this size, but its builder doesn't say
+# so. tfds stores the pixels of dsprites as 0 and 1.
+_TABLE = """
+task                 splits      train   val  test classes     size fixed flip crop scale tfds
+natural
+caltech101           caltech101   2754   306  6084     102  200x300    no  yes  yes     1 caltech101
+cifar100             cifar100    45000  5000 10000     100    32x32   yes  yes  yes     1 cifar100
+dtd                  official     1880  1880  1880      47  480x640    no  yes  yes     1 dtd
+oxford_flowers102    official     1020  1020  6149     102  500x667    no  yes  yes     1 oxford_flowers102
+oxford_iiit_pet      pets         2944   736  3669      37  375x500    no  yes  yes     1 oxford_iiit_pet
+sun397               official    76128 10875 21750     397  300x400    no  yes  yes     1 sun397/tfds
+svhn                 svhn        65931  7326 26032      10    32x32   yes  yes  yes     1 svhn_cropped
+specialized
+patch_camelyon       official   262144 32768 32768       2    96x96   yes  yes  yes     1 patch_camelyon
+eurosat              eurosat     16200  5400  5400      10    64x64   yes  yes  yes     1 eurosat/rgb
+resisc45             resisc45    18900  6300  6300      45  256x256   yes  yes  yes     1 resisc45
+diabetic_retinopathy official    35126 10906 42670       5  540x540    no  yes  yes     1 diabetic_retinopathy_detection/btgraham-300
+structured
+clevr-count          clevr       63000  7000 15000       8  320x480    no  yes   no     1 clevr
+clevr-distance       clevr       63000  7000 15000       6  320x480    no  yes   no     1 clevr
+dmlab                official    65550 22628 22735       6  360x480   yes  yes   no     1 dmlab
+dsprites-xpos        dsprites   589824 73728 73728      16    64x64   yes   no   no   255 dsprites
+dsprites-orientation dsprites   589824 73728 73728      16    64x64   yes   no  yes   255 dsprites
+kitti-distance       official     6347   423   711       4 375x1242    no  yes   no     1 kitti
+smallnorb-azimuth    smallnorb   24300 12150 12150      18    96x96   yes   no  yes     1 smallnorb
+smallnorb-elevation  smallnorb   24300 12150 12150       9    96x96   yes  yes  yes     1 smallnorb
+"""  # noqa: E501
 
-_ALL = (
-  Task(
-    name="caltech101",
-    group=NATURAL,
-    tfds_name="caltech101",
-    splits=_held_out(2_754),
-    num_train=2_754,
-    num_val=306,
-    num_test=6_084,
-    num_classes=102,  # 101 and the background
-    image_size=(200, 300),
-    fixed_size=False,
-  ),
-  Task(
-    name="cifar100",
-    group=NATURAL,
-    tfds_name="cifar100",
-    splits=_held_out(45_000),
-    num_train=45_000,
-    num_val=5_000,
-    num_test=10_000,
-    num_classes=100,
-    image_size=(32, 32),
-    fixed_size=True,
-  ),
-  Task(
-    name="dtd",
-    group=NATURAL,
-    tfds_name="dtd",
-    splits=_OFFICIAL,
-    num_train=1_880,
-    num_val=1_880,
-    num_test=1_880,
-    num_classes=47,
-    image_size=(480, 640),
-    fixed_size=False,
-  ),
-  Task(
-    name="oxford_flowers102",
-    group=NATURAL,
-    tfds_name="oxford_flowers102",
-    splits=_OFFICIAL,
-    num_train=1_020,
-    num_val=1_020,
-    num_test=6_149,
-    num_classes=102,
-    image_size=(500, 667),
-    fixed_size=False,
-  ),
-  Task(
-    name="oxford_iiit_pet",
-    group=NATURAL,
-    tfds_name="oxford_iiit_pet",
-    splits=_held_out(2_944),
-    num_train=2_944,
-    num_val=736,
-    num_test=3_669,
-    num_classes=37,
-    image_size=(375, 500),
-    fixed_size=False,
-  ),
-  Task(
-    name="sun397",
-    group=NATURAL,
-    tfds_name="sun397/tfds",
-    splits=_OFFICIAL,
-    num_train=76_128,  # tfds 4.9.10 leaves one out that can't be decoded; it isn't in train800
-    num_val=10_875,
-    num_test=21_750,
-    num_classes=397,
-    image_size=(300, 400),
-    fixed_size=False,
-  ),
-  Task(
-    name="svhn",
-    group=NATURAL,
-    tfds_name="svhn_cropped",
-    splits=_held_out(65_931),
-    num_train=65_931,
-    num_val=7_326,
-    num_test=26_032,
-    num_classes=10,
-    image_size=(32, 32),
-    fixed_size=True,
-  ),
-  Task(
-    name="patch_camelyon",
-    group=SPECIALIZED,
-    tfds_name="patch_camelyon",
-    splits=_OFFICIAL,
-    num_train=262_144,
-    num_val=32_768,
-    num_test=32_768,
-    num_classes=2,
-    image_size=(96, 96),
-    fixed_size=True,
-  ),
-  Task(
-    name="eurosat",
-    group=SPECIALIZED,
-    tfds_name="eurosat/rgb",
-    splits=_all_from_train(16_200, 21_600),
-    num_train=16_200,
-    num_val=5_400,
-    num_test=5_400,
-    num_classes=10,
-    image_size=(64, 64),
-    fixed_size=True,
-  ),
-  Task(
-    name="resisc45",
-    group=SPECIALIZED,
-    tfds_name="resisc45",
-    splits=_all_from_train(18_900, 25_200),
-    num_train=18_900,
-    num_val=6_300,
-    num_test=6_300,
-    num_classes=45,
-    image_size=(256, 256),
-    fixed_size=True,
-  ),
-  Task(
-    name="diabetic_retinopathy",
-    group=SPECIALIZED,
-    tfds_name="diabetic_retinopathy_detection/btgraham-300",
-    splits=_OFFICIAL,
-    num_train=35_126,
-    num_val=10_906,
-    num_test=42_670,
-    num_classes=5,
-    image_size=(540, 540),
-    fixed_size=False,
-  ),
-  _CLEVR_COUNT,
-  dataclasses.replace(
-    _CLEVR_COUNT,
-    name="clevr-distance",
-    num_classes=6,
-    label="clevr-distance",
-    class_names=("<= 8", "8 to 8.5", "8.5 to 9", "9 to 9.5", "9.5 to 10", "> 10"),
-  ),
-  Task(
-    name="dmlab",
-    group=STRUCTURED,
-    tfds_name="dmlab",
-    splits=_OFFICIAL,
-    num_train=65_550,
-    num_val=22_628,
-    num_test=22_735,
-    num_classes=6,
-    image_size=(360, 480),
-    fixed_size=True,
-    crop_safe=False,
-  ),
-  _DSPRITES_XPOS,
-  dataclasses.replace(
-    _DSPRITES_XPOS,
-    name="dsprites-orientation",
-    crop_safe=True,
-    label="dsprites-orientation",
-    class_names=_ORIENTATIONS,
-  ),
-  Task(
-    name="kitti-distance",
-    group=STRUCTURED,
-    tfds_name="kitti",
-    splits=_OFFICIAL,
-    num_train=6_347,
-    num_val=423,
-    num_test=711,
-    num_classes=4,
-    image_size=(375, 1242),
-    fixed_size=False,
-    crop_safe=False,
-    label="kitti-distance",
-    class_names=("<= 8 m", "8 to 20 m", "> 20 m", "no vehicle"),
-  ),
-  _SMALLNORB_AZIMUTH,
-  dataclasses.replace(
-    _SMALLNORB_AZIMUTH,
-    name="smallnorb-elevation",
-    num_classes=9,
-    flip_safe=True,
-    label="smallnorb-elevation",
-    class_names=tuple(f"{e} degrees" for e in range(30, 75, 5)),
-  ),
-)
 
-_BY_NAME = {task.name: task for task in _ALL}
+def _tasks() -> Iterator[Task]:
+  """Yields the rows of the table."""
+  group = ""
+  for row in map(str.split, _TABLE.strip().splitlines()[1:]):
+    if len(row) == 1:
+      group = row[0]
+      continue
+    name, splits, train, val, test, classes, size, fixed, flip, crop, scale, tfds_name = row
+    height, width = map(int, size.split("x"))
+    yield Task(
+      name=name,
+      group=group,
+      tfds_name=tfds_name,
+      splits=_SPLITS[splits],
+      num_train=int(train),
+      num_val=int(val),
+      num_test=int(test),
+      num_classes=int(classes),
+      image_size=(height, width),
+      fixed_size=fixed == "yes",
+      flip_safe=flip == "yes",
+      crop_safe=crop == "yes",
+      label=name if name in _CLASS_NAMES else "label",
+      pixel_scale=int(scale),
+      class_names=_CLASS_NAMES.get(name),
+    )
+
+
+_BY_NAME = {task.name: task for task in _tasks()}
 TASKS = tuple(_BY_NAME)

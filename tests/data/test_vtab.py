@@ -145,7 +145,7 @@ def test_the_protocols_are_thousand_and_eight_hundred(name):
 )
 def test_a_mistyped_task_is_answered_with_the_close_one_and_all(name, meant):
   hint = rf" \(did you mean {meant}\?\)" if meant else ""
-  with pytest.raises(errors.UserError, match=f"no task '{name}'{hint}; .* caltech101, .* svhn"):
+  with pytest.raises(errors.UserError, match=f"task '{name}'{hint}. .* caltech101, .* svhn"):
     vtab.find(name)
 
 
