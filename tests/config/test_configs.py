@@ -185,7 +185,7 @@ def test_vtab_label_safety_is_the_users_switch():
   [
     ("vtab.py", r"task=svhn; the tasks are caltech101, .*, smallnorb-elevation\."),
     ("vtab.py:shots=5", "needs a task"),
-    ("vtab.py:task=svnh", r"'svnh' \(did you mean svhn\?\); the tasks are caltech101"),
+    ("vtab.py:task=svnh", r"'svnh' \(did you mean svhn\?\). The tasks are caltech101"),
     ("vtab.py:task=", "task ''"),
     ("cifar10.py:task=svhn", "no config argument 'task'"),
   ],

@@ -1,4 +1,4 @@
-"""Labelled images at hand as arrays: scikit-learn's digits, or an `.npz` file of the user's."""
+"""Labelled images as arrays: scikit-learn's digits, or the user's own `.npz` file."""
 
 import dataclasses
 import difflib
@@ -14,29 +14,16 @@ from bit_jax.data import fewshot
 from bit_jax.data.sources import class_naming
 from bit_jax.runtime import errors, paths
 
-SPLIT_SEED = 191211370  # of the splits that nobody published; changing it changes every result
+SPLIT_SEED = 191211370  # of splits that nobody published; changing it changes every result
 _DIGITS_TEST_PER_CLASS = 100
-# RuntimeError: encrypted, or compressed in a way that zipfile doesn't know.
+# RuntimeError: the file is encrypted, or compressed by a method that zipfile doesn't know.
 _UNREADABLE = (ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 _NPZ_KEYS = ("train_images", "train_labels", "test_images", "test_labels")
 _VAL_KEYS = ("val_images", "val_labels")
 _OPTIONAL_KEYS = (*_VAL_KEYS, "class_names")
-# What other programs call an array, {name: key}; names that are spelt almost like a key are found.
-_OTHER_NAMES = {
-  **{f"x_{part}": f"{part}_images" for part in ("train", "val", "test")},
-  **{f"y_{part}": f"{part}_labels" for part in ("train", "val", "test")},
-  **{
-    f"{other}_{what}": f"val_{what}"
-    for other in ("valid", "validation", "dev")
-    for what in ("images", "labels")
-  },
-  **{
-    f"{what}_{part}": f"{part}_{what}"
-    for part in ("train", "val", "test")
-    for what in ("images", "labels")
-  },
-  **dict.fromkeys(("classes", "label_names", "labels_names", "names"), "class_names"),
-}
+# Words of other programs for those of the keys.
+_SYNONYMS = {"x": "images", "y": "labels", "valid": "val", "validation": "val", "dev": "val"}
+_NAMES_OF_CLASSES = ("classes", "label_names", "labels_names", "names")
 _SHOWN = 5  # names in a message
 
 
@@ -81,14 +68,14 @@ class Examples:
 
 @dataclasses.dataclass(frozen=True)
 class NpzContents:
-  """What an npz file holds, its images still unread.
+  """The content of an npz file except the pixels.
 
   Attributes:
-    labels: {'train': [N] int32, 'test': [M] int32}, and 'val' where the file has that part.
+    labels: {'train': [N] int32, 'test': [M] int32}, and 'val' if the file has that part.
     image_size: (height, width) in pixels, of all parts.
     class_names: The names of the classes, in the order of their labels.
-    remarks: Sentences on what is in the file and isn't used as it stands.
-    warnings: Sentences on what may be a mistake.
+    remarks: Sentences on content that is ignored or changed.
+    warnings: Sentences, each on a possible mistake.
   """
 
   labels: Mapping[str, np.ndarray]
@@ -99,7 +86,7 @@ class NpzContents:
 
 
 def as_rgb(images: np.ndarray) -> np.ndarray:
-  """Returns [N, H, W] or [N, H, W, 1] grey images as [N, H, W, 3]; colour ones as they are."""
+  """Returns [N, H, W] or [N, H, W, 1] grey images as [N, H, W, 3], colour images unchanged."""
   if images.ndim == 3:
     images = images[..., None]
   return np.repeat(images, 3, axis=-1) if images.shape[-1] == 1 else images
@@ -118,13 +105,13 @@ def split_for_selection(
     The indices of the kept and of the held-out examples, int64, both ascending.
 
   Raises:
-    UserError: No class has the 3 images that holding one out takes.
+    UserError: No class has 3 images.
   """
   counts = (np.bincount(labels, minlength=len(class_names)) + 2) // 5
   if not counts.any():
     raise errors.UserError(
-      "protocol=select holds out a fifth of each class, but no class has the 3 training images "
-      "that this takes; use protocol=final."
+      "protocol=select holds out a fifth of each class, which needs a class with 3 training "
+      "images: add images, or use protocol=final."
     )
   return fewshot.hold_out(labels, counts, SPLIT_SEED, class_names)
 
@@ -132,10 +119,10 @@ def split_for_selection(
 def load_digits() -> tuple[Examples, Examples]:
   """Returns scikit-learn's 1,797 UCI digits as a training pool of 797 and a test set of 1,000.
 
-  The split is this project's own, class-balanced in the test set. Grey levels 0 to 16 become 0 to
-  255 by exact scaling, rounded, in three equal channels; images are [N, 8, 8, 3].
+  There is no official split; this one has a class-balanced test set. Grey levels 0 to 16 are scaled
+  to 0 to 255 and rounded, in three equal channels; images are [N, 8, 8, 3].
   """
-  from sklearn import datasets  # slow to import, and only this needs it
+  from sklearn import datasets  # slow to import
 
   bunch = datasets.load_digits()
   grey = np.rint(bunch.images * (255 / 16)).astype(np.uint8)
@@ -153,7 +140,7 @@ def load_npz(path: str) -> tuple[Examples, Examples]:
   """Returns the training and the test examples of an npz file in the form of `describe_npz`.
 
   Raises:
-    UserError: The file is not like that.
+    UserError: The file has another form.
   """
   contents = describe_npz(path)
   return read_npz(path, contents, "train"), read_npz(path, contents, "test")
@@ -171,16 +158,16 @@ def read_npz(path: str, contents: NpzContents, part: str) -> Examples:
 
 
 def describe_npz(path: str) -> NpzContents:
-  """Checks an npz file and returns its labels and sizes; of the images only headers are read.
+  """Checks an npz file and returns its labels and image size, without reading the pixels.
 
   Args:
     path: A file as `np.savez` writes it, with `train_images` and `test_images`, [N, H, W, 3] or
       grey [N, H, W] uint8, of one size; `train_labels` and `test_labels`, [N] or [N, 1] integer
-      from 0; `val_images` and `val_labels` of the same form where there is a validation part; and,
-      if the classes have names, `class_names`, [C] strings.
+      from 0; optionally `val_images` and `val_labels` of the same form; and optionally
+      `class_names`, [C] strings.
 
   Raises:
-    UserError: The file is not like that.
+    UserError: The file has another form.
   """
   with _open(path) as archive:
     names = [n.removesuffix(".npy") for n in archive.namelist()]
@@ -191,47 +178,47 @@ def describe_npz(path: str) -> NpzContents:
     stored_names = _read(path, archive, "class_names") if "class_names" in names else None
   for part, size in sizes.items():
     if size != sizes["train"]:
-      _reject(path, f"has train_images of {sizes['train']} pixels and {part}_images of {size}")
+      _reject(path, f"has train_images of {sizes['train']} pixels but {part}_images of {size}")
   class_names = _class_names(path, stored_names, np.concatenate(list(labels.values())))
   stripped = tuple(name.strip() for name in class_names)
   _require_classes(path, labels, stripped)
   remarks, warnings = _on_other_arrays(path, names)
   if stripped != class_names:
-    remarks.append(f"Blanks at the ends of class_names in {path} are left out.")
+    remarks.append(f"Blanks at the ends of class_names in {path} are removed.")
   if untested := np.setdiff1d(labels["train"], labels["test"]).tolist():
-    remarks.append(f"No test image is of {_classes(untested, stripped)}.")
+    remarks.append(f"No test images of {_classes(untested, stripped)}.")
   if untrained := np.setdiff1d(np.arange(len(stripped)), labels["train"]).tolist():
     warnings.append(
-      f"The file {path} names {_classes(untrained, stripped)} of which it has no images: the "
-      f"network can't learn {'it' if len(untrained) == 1 else 'them'}."
+      f"The file {path} has no training images of {_classes(untrained, stripped)}, so the network "
+      f"can't learn {'it' if len(untrained) == 1 else 'them'}."
     )
   if alike := class_naming.differ_in_case(stripped):
-    warnings.append(f"Classes of {path} differ only in upper and lower case: {alike}.")
+    warnings.append(f"Class names in {path} differ only in upper and lower case: {alike}.")
   return NpzContents(labels, sizes["train"], stripped, tuple(remarks), tuple(warnings))
 
 
 def _require_keys(path: str, names: Sequence[str]) -> None:
-  """Rejects a file that lacks an array, or has one of a pair that belong together."""
+  """Rejects a file without a required array, or with only one of val_images and val_labels."""
   missing = [key for key in _NPZ_KEYS if key not in names]
   if any(key in names for key in _VAL_KEYS):
     missing += [key for key in _VAL_KEYS if key not in names]
   if missing:
     meant = [f"{name} to {key}" for name, key in _meant(names).items() if key in missing]
-    hint = f"; rename {', '.join(meant)} if that is meant" if meant else ""
+    hint = f" (rename {', '.join(meant)}?)" if meant else ""
     needed = ", ".join(_NPZ_KEYS + _VAL_KEYS * any(key in missing for key in _VAL_KEYS))
-    _reject(path, f"has no {' and no '.join(missing)}; it needs {needed}, and has {names}{hint}")
+    _reject(path, f"has no {' and no '.join(missing)}. It needs {needed}, and has {names}{hint}")
 
 
 def _meant(names: Sequence[str]) -> dict[str, str]:
-  """Returns {name: key} of the arrays whose name is almost a key that the file lacks."""
+  """Returns {name: key} of the arrays whose name resembles a key that the file lacks."""
   lacking = [key for key in (*_NPZ_KEYS, *_OPTIONAL_KEYS) if key not in names]
   found = {}
-  for name in names:
-    if name in (*_NPZ_KEYS, *_OPTIONAL_KEYS):
-      continue
-    key = _OTHER_NAMES.get(name.lower())
-    close = [key] if key in lacking else difflib.get_close_matches(name.lower(), lacking, 1, 0.8)
-    if close:
+  for name in (n for n in names if n not in (*_NPZ_KEYS, *_OPTIONAL_KEYS)):
+    words = {_SYNONYMS.get(word, word) for word in name.lower().split("_")}
+    same = [key for key in lacking if words == set(key.split("_"))]
+    if name.lower() in _NAMES_OF_CLASSES:
+      same = [key for key in lacking if key == "class_names"]
+    if close := same or difflib.get_close_matches(name.lower(), lacking, 1, 0.8):
       found[name] = close[0]
   return found
 
@@ -242,7 +229,7 @@ def _on_other_arrays(path: str, names: Sequence[str]) -> tuple[list[str], list[s
   others = [n for n in names if n not in (*_NPZ_KEYS, *_OPTIONAL_KEYS, *meant)]
   remarks = [f"Other arrays in {path} are ignored: {', '.join(others)}."] if others else []
   warnings = [
-    f"The file {path} has {name}, which is ignored: rename the array to {key} if that is meant."
+    f"The array {name} in {path} is ignored. If it holds the {key}, rename it to {key}."
     for name, key in meant.items()
   ]
   return remarks, warnings
@@ -251,21 +238,15 @@ def _on_other_arrays(path: str, names: Sequence[str]) -> tuple[list[str], list[s
 def _require_classes(
   path: str, labels: Mapping[str, np.ndarray], class_names: Sequence[str]
 ) -> None:
-  """Rejects labels of which nothing can be learned, and those that are never trained on."""
+  """Rejects labels without training images, and training images of one class only."""
   for part, found in labels.items():
     if unknown := np.setdiff1d(found, labels["train"]).tolist():
-      _reject(
-        path,
-        f"has no training images of {_classes(unknown, class_names)} that {part}_labels "
-        f"{'has' if len(unknown) == 1 else 'have'}",
-      )
+      classes = _classes(unknown, class_names)
+      _reject(path, f"has no training images of {classes}, which {part}_labels contains")
   trained = np.unique(labels["train"])
   if len(trained) == 1:
-    _reject(
-      path,
-      f"has training images of one class only, {class_names[trained[0]]}; a classifier needs at "
-      f"least two",
-    )
+    only = class_names[trained[0]]
+    _reject(path, f"has training images of one class only, {only}; a classifier needs two or more")
 
 
 def _classes(numbers: Sequence[int], class_names: Sequence[str]) -> str:
@@ -284,11 +265,11 @@ def _open(path: str) -> zipfile.ZipFile:
   try:
     return zipfile.ZipFile(paths.named(path))
   except FileNotFoundError:
-    raise errors.UserError(f"There is no file {path}.") from None
+    raise errors.UserError(f"File not found: {path}.") from None
   except OSError as e:
     raise errors.UserError(f"The file {path} can't be read: {e.strerror}.") from None
   except zipfile.BadZipFile:
-    _reject(path, "is no npz file (or was cut short); write it with np.savez or savez_compressed")
+    _reject(path, "is not an npz file, or is truncated: write it with np.savez")
 
 
 def _member(archive: zipfile.ZipFile, key: str) -> IO[bytes]:
@@ -297,12 +278,12 @@ def _member(archive: zipfile.ZipFile, key: str) -> IO[bytes]:
 
 
 def _read(path: str, archive: zipfile.ZipFile, key: str) -> np.ndarray:
-  """Reads one array, refusing pickled ones: unpickling a stranger's file runs their code."""
+  """Reads one array. Pickled arrays are refused: unpickling can run any code."""
   try:
     with _member(archive, key) as file:
       return np.lib.format.read_array(file, allow_pickle=False)
   except _UNREADABLE as e:
-    _reject(path, f"holds a {key} that can't be read, because it is damaged or pickled ({e})")
+    _reject(path, f"has a damaged or pickled array {key} ({e})")
 
 
 def _read_header(path: str, archive: zipfile.ZipFile, key: str) -> tuple[tuple[int, ...], np.dtype]:
@@ -318,7 +299,7 @@ def _read_header(path: str, archive: zipfile.ZipFile, key: str) -> tuple[tuple[i
         raise ValueError(f"its format version is {version}")
       shape, _, dtype = read(file)
   except _UNREADABLE as e:
-    _reject(path, f"holds a {key} that can't be read, because it is damaged ({e})")
+    _reject(path, f"has a damaged array {key} ({e})")
   return shape, dtype
 
 
@@ -333,21 +314,19 @@ def _read_labels(path: str, archive: zipfile.ZipFile, part: str) -> np.ndarray:
   if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
     hint = ""
     if labels.ndim == 2:
-      hint = (
-        " (of one-hot labels, np.argmax(labels, axis=1); several labels an image can't be used)"
-      )
+      hint = ". Convert one-hot labels with np.argmax(labels, axis=1)"
     elif labels.dtype.kind in "US":
-      hint = " (of names, np.unique(names, return_inverse=True): class_names and labels)"
+      hint = ". Convert names with class_names, labels = np.unique(names, return_inverse=True)"
     elif labels.dtype.kind == "f":
-      hint = " (of whole numbers, labels.astype(int))"
+      hint = ". Convert whole numbers with labels.astype(int)"
     form = _form(labels.shape, labels.dtype)
-    _reject(path, f"has {key} of {form}; it takes [N] or [N, 1] integers{hint}")
+    _reject(path, f"has {key} of {form}; they must be [N] or [N, 1] integers{hint}")
   if not len(labels):
-    _reject(path, f"has an empty {key}; each part needs at least one image")
+    _reject(path, f"has empty {key}; each part needs at least one image")
   if labels.min() < 0:
-    _reject(path, f"has a negative label, {labels.min()}, in {key}; labels count from 0")
+    _reject(path, f"has a negative label, {labels.min()}, in {key}; labels start at 0")
   if labels.max() > np.iinfo(np.int32).max:
-    _reject(path, f"has a label {labels.max()} in {key}, more than any set has classes")
+    _reject(path, f"has the label {labels.max()} in {key}, which is too large")
   return labels.astype(np.int32)
 
 
@@ -359,12 +338,10 @@ def _check_images(
   shape, dtype = _read_header(path, archive, key)
   colour = len(shape) == 4 and shape[3] in (1, 3)
   if dtype != np.uint8 or not (colour or len(shape) == 3) or 0 in shape[1:]:
-    first = len(shape) == 4 and shape[1] in (1, 3) and not colour  # as PyTorch has them
-    _reject(
-      path,
-      f"has {key} of {_form(shape, dtype)}; it takes [N, H, W, 3] or [N, H, W] uint8, 0 to 255"
-      + (" (of channels first, images.transpose(0, 2, 3, 1))" if first else ""),
-    )
+    first = len(shape) == 4 and shape[1] in (1, 3) and not colour  # as in PyTorch
+    hint = ". Convert channels first with images.transpose(0, 2, 3, 1)" if first else ""
+    form = f"[N, H, W, 3] or [N, H, W] uint8, 0 to 255{hint}"
+    _reject(path, f"has {key} of {_form(shape, dtype)}; they must be {form}")
   if shape[0] != num_labels:
     _reject(path, f"has {shape[0]} {key} but {num_labels} {part}_labels")
   return shape[1], shape[2]
@@ -377,24 +354,19 @@ def _class_names(path: str, stored: np.ndarray | None, labels: np.ndarray) -> tu
     present = np.unique(labels)
     if len(present) <= largest:
       gap = int(np.flatnonzero(present != np.arange(len(present)))[0])
-      _reject(
-        path,
-        f"has labels up to {largest} but none that is {gap}; number the classes from 0 without "
-        f"gaps, or add class_names",
-      )
+      fix = "number the classes from 0 without gaps, or add class_names"
+      _reject(path, f"has labels up to {largest} but no label {gap}: {fix}")
     return tuple(str(label) for label in present)
   if stored.ndim != 1 or stored.dtype.kind not in "US":
-    _reject(path, f"has class_names of {_form(stored.shape, stored.dtype)}; it takes [C] strings")
+    _reject(path, f"has class_names of {_form(stored.shape, stored.dtype)}; use [C] strings")
   if largest >= len(stored):
-    _reject(
-      path, f"has a label {largest}, but only {len(stored)} class_names (labels count from 0)"
-    )
+    _reject(path, f"has the label {largest} but only {len(stored)} class_names")
   try:
     names = tuple(n.decode() if isinstance(n, bytes) else n for n in stored.tolist())
   except UnicodeDecodeError:
     _reject(path, "has class_names that are not UTF-8")
   if fault := class_naming.fault(names):
-    _reject(path, f"has class_names that must be changed: {fault}")
+    _reject(path, f"has unusable class_names: {fault}")
   return names
 
 

@@ -60,7 +60,7 @@ def test_class_names_are_kept_even_of_classes_without_images(write, names):
   train, _ = arrays.load_npz(path)
   assert train.class_names == ("a", "b", "c", "ü")
   (warning,) = arrays.describe_npz(path).warnings
-  assert "names class 3 (ü) of which it has no images" in warning
+  assert "no training images of class 3 (ü)" in warning
 
 
 @pytest.mark.parametrize(
@@ -113,10 +113,9 @@ def test_a_validation_part_is_read_and_other_arrays_are_named(write):
   val = arrays.read_npz(path, contents, "val")
   assert (val.images.shape, val.images.sum(), val.labels.tolist()) == ((2, 4, 5, 3), 120, [1, 2])
   assert contents.remarks == (f"Other arrays in {path} are ignored: ids, Val_Masks.",)
-  assert contents.warnings == (
-    f"The file {path} has label_names, which is ignored: rename the array to class_names if that "
-    f"is meant.",
-  )
+  (warning,) = contents.warnings
+  assert warning.startswith(f"The array label_names in {path} is ignored.")
+  assert warning.endswith("rename it to class_names.")
 
 
 def test_take_keeps_images_and_labels_together(write):
@@ -129,37 +128,40 @@ def test_take_keeps_images_and_labels_together(write):
 @pytest.mark.parametrize(
   ("changes", "said"),
   [
-    ({"train_images": None}, "no train_images; it needs"),
+    ({"train_images": None}, r"no train_images\. It needs"),
     ({"train_images": None, "test_labels": None}, "no train_images and no test_labels"),
-    ({"train_images": None, "train_image": 0}, "; rename train_image to train_images if"),
+    ({"train_images": None, "train_image": 0}, "rename train_image to train_images"),
     ({"test_labels": None, "y_test": 0}, "y_test to test_labels"),
-    ({"val_images": VAL["val_images"], "val_label": 0}, "no val_labels; .* val_label to val_lab"),
-    ({"val_labels": VAL["val_labels"]}, "no val_images; it needs .*val_images"),
-    ({**VAL, "val_labels": np.array([1, 3])}, r"no training images of class 3 \(3\) .* val_labels"),
+    ({"val_images": VAL["val_images"], "val_label": 0}, r"no val_labels\. .* val_label to val_lab"),
+    ({"val_labels": VAL["val_labels"]}, r"no val_images\. It needs .*val_images"),
+    (
+      {**VAL, "val_labels": np.array([1, 3])},
+      r"no training images of class 3 \(3\), .* val_labels",
+    ),
     ({**VAL, "val_images": np.zeros((2, 4, 4), np.uint8)}, r"\(4, 5\) .* val_images of \(4, 4\)"),
     ({"train_labels": np.zeros(6, int), "test_labels": np.zeros(3, int)}, "of one class only, 0"),
     (
       {"train_labels": np.arange(6) % 2, "test_labels": np.array([2, 3, 2])},
       r"2 classes \(2: 2, 3",
     ),
-    ({"train_labels": np.array(list("abcabc"))}, r"<U1; it takes .* return_inverse"),
-    ({"train_images": np.zeros((6, 4, 5, 3), np.float32)}, r"\[6, 4, 5, 3\] float32; it takes"),
+    ({"train_labels": np.array(list("abcabc"))}, r"<U1; .* return_inverse"),
+    ({"train_images": np.zeros((6, 4, 5, 3), np.float32)}, r"\[6, 4, 5, 3\] float32; .* uint8"),
     ({"train_images": np.zeros((6, 4, 5, 4), np.uint8)}, r"train_images of \[6, 4, 5, 4\] uint8"),
     ({"train_images": np.zeros((6, 20), np.uint8)}, r"train_images of \[6, 20\] uint8"),
     ({"train_images": np.zeros((6, 0, 5, 3), np.uint8)}, r"\[6, 0, 5, 3\]"),
-    ({"train_images": np.zeros((6, 3, 4, 5), np.uint8)}, r"channels first, .*\(0, 2, 3, 1\)"),
+    ({"train_images": np.zeros((6, 3, 4, 5), np.uint8)}, r"channels first .*\(0, 2, 3, 1\)"),
     ({"train_images": np.zeros((5, 4, 5, 3), np.uint8)}, "5 train_images but 6 train_labels"),
     ({"test_images": np.zeros((3, 5, 5, 3), np.uint8)}, r"\(4, 5\) .* \(5, 5\)"),
     ({"test_images": np.array([{}] * 3)}, "test_images of .* object"),
     ({"train_labels": np.array([0.0, 1, 2, 0, 1, 2])}, r"train_labels of \[6\] float64"),
     ({"train_labels": np.eye(6, dtype=int)}, r"train_labels of \[6, 6\]"),
     ({"train_labels": np.array([0, 1, -1, 0, 1, 2])}, "negative label, -1, in train_labels"),
-    ({"train_labels": np.array([0, 1, 2**40, 0, 1, 2])}, "more than any set has classes"),
-    ({"train_labels": np.array([1, 2, 3] * 2), "test_labels": np.array([3, 2, 1])}, "that is 0"),
-    ({"train_labels": np.array([0, 1, 4] * 2)}, "up to 4 but none that is 3"),
+    ({"train_labels": np.array([0, 1, 2**40, 0, 1, 2])}, f"label {2**40} in train_labels"),
+    ({"train_labels": np.array([1, 2, 3] * 2), "test_labels": np.array([3, 2, 1])}, "no label 0"),
+    ({"train_labels": np.array([0, 1, 4] * 2)}, "up to 4 but no label 3"),
     ({"train_labels": np.array([], int)}, "empty train_labels"),
     ({"test_labels": np.array([None] * 3)}, "pickled"),
-    ({"class_names": np.array(["a", "b"])}, "label 2, but only 2 class_names"),
+    ({"class_names": np.array(["a", "b"])}, "label 2 but only 2 class_names"),
     ({"class_names": np.array([["a", "b", "c"]])}, r"class_names of \[1, 3\]"),
     ({"class_names": np.array([1, 2, 3])}, "class_names of .* strings"),
     ({"class_names": np.array(["a", "b", "c"], object)}, "pickled"),
@@ -179,9 +181,9 @@ def test_what_is_no_npz_file_is_refused(tmp_path):
   plain.write_text("hello")
   np.save(array, np.zeros(3))
   for path in (plain, array):
-    with pytest.raises(errors.UserError, match="no npz file"):
+    with pytest.raises(errors.UserError, match="not an npz file"):
       arrays.load_npz(str(path))
-  with pytest.raises(errors.UserError, match="There is no file"):
+  with pytest.raises(errors.UserError, match=r"not found: .*absent\.npz"):
     arrays.load_npz(str(tmp_path / "absent.npz"))
   with pytest.raises(errors.UserError, match="can't be read"):
     arrays.load_npz(str(tmp_path))
@@ -192,7 +194,7 @@ def test_a_damaged_or_cut_npz_is_refused(write, tmp_path):
   (tmp_path / "cut.npz").write_bytes(data[: len(data) // 2])
   data[300] ^= 0xFF  # in the first array's pixels, where only the checksum sees it
   (tmp_path / "flipped.npz").write_bytes(data)
-  for name, said in (("cut", "cut short"), ("flipped", "train_images that can't be read")):
+  for name, said in (("cut", "truncated"), ("flipped", "damaged .* train_images")):
     with pytest.raises(errors.UserError, match=said):
       arrays.load_npz(str(tmp_path / f"{name}.npz"))
 
@@ -250,5 +252,5 @@ def test_class_names_that_differ_in_case_are_warned_of(write):
 
 def test_classes_without_test_images_are_told(write):
   contents = arrays.describe_npz(write(test_labels=np.array([1, 1, 1])))
-  assert contents.remarks == ("No test image is of 2 classes (0: 0, 2: 2).",)
+  assert contents.remarks == ("No test images of 2 classes (0: 0, 2: 2).",)
   assert contents.warnings == ()
