@@ -105,8 +105,7 @@ class Reporter:
   def waiting_for_input(self) -> Iterator[None]:
     """Counts the time inside as spent on waiting for input."""
     started = time.monotonic()
-    with self._events.waiting_for_input() if self._events else contextlib.nullcontext():
-      yield
+    yield
     if self.step_clock.is_running:  # the share is one of the time that it counts
       self._waited += time.monotonic() - started
 

@@ -1,7 +1,7 @@
-"""Standard output and error without which a command goes on.
+"""Standard output and error whose failures don't end a command.
 
-A stream may be closed from the start, lose its reader (`| head`, a terminal that hangs up), lie on
-a full disk, or have an encoding that lacks a character.
+A stream may be closed from the start, lose its reader (`| head`, a terminal that hangs up), be on a
+full disk, or have an encoding that lacks a character.
 """
 
 import contextlib
@@ -9,14 +9,14 @@ import errno
 import io
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 _GONE = (errno.EPIPE, errno.EIO, errno.ENXIO, errno.EBADF, errno.ECONNRESET, errno.ESTALE)
 
 
 def prepare() -> None:
-  """Gives the process both streams, and has them escape what their encoding lacks.
+  """Opens both streams if they are closed, and makes them escape what their encoding lacks.
 
   File names needn't be text, and a terminal needn't show all of Unicode.
   """
@@ -24,11 +24,11 @@ def prepare() -> None:
     try:
       os.fstat(descriptor)
     except OSError:
-      _discard(descriptor)
+      _redirect_to_null(descriptor)
   for name in ("stdout", "stderr"):
     stream = getattr(sys, name)
     if stream is None:
-      setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+      setattr(sys, name, _null())
     elif isinstance(stream, io.TextIOWrapper):
       with contextlib.suppress(OSError):  # it flushes
         stream.reconfigure(errors="backslashreplace")
@@ -36,47 +36,39 @@ def prepare() -> None:
 
 @contextlib.contextmanager
 def surviving(*names: str) -> Iterator[None]:
-  """Lets what is printed inside get lost where it can't be written, instead of raising.
+  """Within this context, text that can't be printed is lost, and nothing is raised.
 
   Once its reader is gone, a stream's descriptor leads to the null device: for libraries and child
-  processes as well, and for what the interpreter flushes at its end.
+  processes as well, and for what the interpreter flushes when it ends.
 
   Args:
     names: 'stdout', 'stderr' or both.
   """
-  with contextlib.ExitStack() as stack:
-    for name in names:
-      stack.enter_context(_replaced(name))
+  replaced = {}
+  for name in names:
+    stream = getattr(sys, name)
+    if not isinstance(stream, _Surviving):
+      replaced[name] = (stream, _Surviving(_null() if stream is None else stream))
+      setattr(sys, name, replaced[name][1])
+  try:
     yield
-
-
-@contextlib.contextmanager
-def _replaced(name: str) -> Iterator[None]:
-  stream = getattr(sys, name)
-  if isinstance(stream, _Surviving):
-    yield
-    return
-  with contextlib.ExitStack() as stack:
-    if (taken := stream) is None:
-      taken = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))
-    survivor = _Surviving(taken)
-    setattr(sys, name, survivor)
-    try:
-      yield
-    finally:
+  finally:
+    for name, (stream, survivor) in replaced.items():
       survivor.flush()
       if getattr(sys, name) is survivor:
         setattr(sys, name, stream)
+      if stream is None:
+        survivor.close()
 
 
 def discard(stream: Any) -> None:
-  """Sends what a stream gets from now on, and what it has not written yet, to the null device."""
+  """Sends a stream's coming and unwritten output to the null device."""
   with contextlib.suppress(OSError, ValueError, AttributeError):  # it has no descriptor
-    _discard(stream.fileno())
+    _redirect_to_null(stream.fileno())
 
 
 def finish() -> None:
-  """Flushes both streams; drops what can't be written, which the interpreter would fail at."""
+  """Flushes both streams; drops what can't be written, which would fail when Python ends."""
   for stream in (sys.stdout, sys.stderr):
     try:
       stream.flush()
@@ -84,7 +76,11 @@ def finish() -> None:
       discard(stream)
 
 
-def _discard(descriptor: int) -> None:
+def _null() -> io.TextIOWrapper:
+  return open(os.devnull, "w", encoding="utf-8")
+
+
+def _redirect_to_null(descriptor: int) -> None:
   null = os.open(os.devnull, os.O_RDWR)
   if null != descriptor:
     os.dup2(null, descriptor)
@@ -92,7 +88,7 @@ def _discard(descriptor: int) -> None:
 
 
 class _Surviving:
-  """A text stream whose writes don't fail; all else is the stream's own."""
+  """A text stream whose writes don't fail; all other attributes are the stream's."""
 
   def __init__(self, stream: Any):
     self._stream = stream
@@ -108,7 +104,7 @@ class _Surviving:
       self._lose(e)
     return len(text)
 
-  def writelines(self, lines: Any) -> None:
+  def writelines(self, lines: Iterable[str]) -> None:
     """Writes one text after the other."""
     for line in lines:
       self.write(line)
@@ -121,7 +117,7 @@ class _Surviving:
       self._lose(e)
 
   def __getattr__(self, name: str) -> Any:
-    """Returns what the stream has of this name."""
+    """Returns an attribute of the stream."""
     return getattr(self._stream, name)
 
   def _lose(self, error: OSError) -> None:

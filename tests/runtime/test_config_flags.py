@@ -122,7 +122,7 @@ NO_FUNCTION = "has no function get_config()"
     (
       "from ml_collections import ConfigDict as C\ndef get_config(): return C({'seed': 3})",
       "",
-      "The config has no base_lr, batch_size, checkpoint_every, crop, data_dir and 37 more: begin",
+      "The config has no base_lr, batch_size, checkpoint_every, crop, data_dir and 37 more",
     ),
     (
       "from configs import base\ndef get_config():\n  c = base.get_config()\n  c.batchsize = 3",
