@@ -1,23 +1,22 @@
-"""What released fine-tuned checkpoints are to be evaluated on, how, and what they should reach.
+"""Released fine-tuned checkpoints: data set, image preparation and expected accuracy of each.
 
-Expected values are looked up, never typed in: in `published_results.csv`, where the setting stands
-as well, and for the checkpoint that comes with the package in its model card.
+Expected values and settings are read from `published_results.csv`, and for the checkpoint in the
+package from its model card.
 """
 
 import dataclasses
+import math
 import pathlib
 import re
-from collections.abc import Iterator
 
 from bit_jax import hyperrule, weights
 from bit_jax.data import datasets, vtab
 from bit_jax.runs import run_folder
 from bit_jax.runtime import errors
-from bit_jax.weights import catalogue
 from experiments import evaluation, published
 
 NUM_RUNS = 3  # of each released VTAB checkpoint
-_DISTILLED = {  # checkpoint: timm's name for it
+_DISTILLED = {  # checkpoint: its name in timm
   "R50x1_224": "resnetv2_50x1_bit.goog_distilled_in1k",
   "R152x2_T_224": "resnetv2_152x2_bit.goog_teacher_in21k_ft_in1k",
   "R152x2_T_384": "resnetv2_152x2_bit.goog_teacher_in21k_ft_in1k_384",
@@ -39,7 +38,7 @@ class Expected:
     value: In per cent.
     rounding: Half a unit of its last digit.
     source: Where it was published.
-    judged: Whether it was obtained as it is measured here, so that a difference tells something.
+    judged: Whether it was measured in the same way as here, so that the two can be compared.
   """
 
   metric: str
@@ -51,14 +50,14 @@ class Expected:
 
 @dataclasses.dataclass(frozen=True)
 class Check:
-  """A checkpoint to be evaluated in one way.
+  """One evaluation of a checkpoint.
 
   Attributes:
     name: Of the checkpoint, or of its file.
     weights: Its name or the path of a file.
     dataset: As in configs.
     view: How test images are prepared.
-    expected: Published values for just that; none for a task of VTAB.
+    expected: Published values for this evaluation; none for a VTAB task.
   """
 
   name: str
@@ -69,27 +68,45 @@ class Check:
 
 
 def names() -> list[str]:
-  """Returns all checkpoints that there is something to check of."""
+  """Returns all checkpoints of the catalogue that can be checked."""
   return [name for name in weights.CATALOGUE if checks(name)]
 
 
 def checks(name: str) -> list[Check]:
-  """Returns how a checkpoint of the catalogue is evaluated; [] where there is nothing to compare.
+  """Returns the evaluations of a checkpoint of the catalogue; [] if there is nothing to compare.
 
-  Nothing is known of pre-trained networks, whose heads tell ImageNet-21k's classes, and of the
-  teachers at 128 pixels no accuracy was published.
+  Pre-trained networks have heads for ImageNet-21k and no published accuracy, nor have the teachers
+  at 128 pixels.
   """
-  return list(_checks(weights.find(name)))
+  checkpoint = weights.find(name)
+  if checkpoint.embedded:
+    card = _from_card(weights.locate(name))
+    if card is None:
+      raise LookupError(f"The model card of {name} states no accuracy.")
+    return [dataclasses.replace(card, name=name)]
+  if name == "BiT-M-R50x1-CIFAR10":
+    return [_cifar(name)]
+  if name.endswith("-ILSVRC2012"):
+    network = checkpoint.architecture.removeprefix("R")
+    return [_by_timm(name, f"resnetv2_{network}_bit.goog_in21k_ft_in1k")]
+  if name in _DISTILLED:
+    return [_by_timm(name, _DISTILLED[name])]
+  if name == _SMALL_STUDENT:
+    return [_small_student()]
+  if run := vtab_run(name):
+    sizes = sorted(set(vtab_sizes(run[2]).values()))
+    return [Check(name, name, f"vtab/{run[2]}", evaluation.View(size)) for size in sizes]
+  return []
 
 
 def vtab_run(name: str) -> tuple[str, int, str] | None:
-  """Returns (architecture, run, task) of a VTAB checkpoint's name, None of another's."""
+  """Returns (architecture, run, task) of a VTAB checkpoint's name, None for other names."""
   match = _VTAB_NAME.fullmatch(name)
   return (match[1], int(match[2]), match[3]) if match else None
 
 
 def vtab_score(architecture: str) -> published.Result | None:
-  """Returns the published mean over the 19 tasks, which two of the networks have."""
+  """Returns the published mean over the 19 tasks, which exists for two of the networks."""
   try:
     return published.find(
       "big_transfer README VTAB-1k", f"BiT-M-{architecture}", "vtab-1k all 19", "top1"
@@ -101,94 +118,69 @@ def vtab_score(architecture: str) -> published.Result | None:
 def vtab_sizes(task: str) -> dict[str, int]:
   """Returns {'paper' or 'code': test size in pixels} of a task.
 
-  No source says at which of the two the released runs were trained.
+  No source states which of the two the released runs were trained at.
   """
   image_size = vtab.find(task).image_size
-  # R50x1 for all: of R152x4 paper and code agree, and 384 is tried nonetheless.
-  sizes = (hyperrule.resolution(image_size, "R50x1", s)[1] for s in hyperrule.RESOLUTIONS)
-  return dict(zip(hyperrule.RESOLUTIONS, sizes, strict=True))
+  # R50x1 stands for all networks: R152x4, whose sizes agree, is evaluated at 384 as well.
+  return {
+    rule: hyperrule.resolution(image_size, "R50x1", rule)[1] for rule in hyperrule.RESOLUTIONS
+  }
 
 
 def of_file(path: str, dataset: str | None, size: int | None) -> list[Check]:
-  """Returns how a file of the user's is evaluated.
+  """Returns the evaluations of a user's file.
 
-  A model card beside it (with `.md` for `.npz`) says on what, at which size, and what to expect; a
-  file that is called as a released one is taken for it. Unless another set or size is asked for. Of
-  a run's weights its `config.json` says on what and at which size.
+  Unless another data set or size is given, they come from the model card beside it (`.md` instead
+  of `.npz`), or from the released checkpoint of the same name. Otherwise the `config.json` of a run
+  beside it gives data set and size.
 
   Args:
     path: The `.npz` file.
-    dataset: On what; None: as its name or its card says.
+    dataset: The data set to evaluate on, or None.
     size: Side of the square that test images are resized to, in pixels; None: as the card or the
-      run says, or the rule.
+      run states, else by the rule.
 
   Raises:
-    UserError: There is no such file, or nothing says on what to evaluate it.
+    UserError: The file doesn't exist, or the data set is unknown.
   """
   file = weights.locate(path)
-  card = _from_card(file, file.stem)
-  known = checks(file.stem) if file.stem in weights.CATALOGUE else []
-  told = [
+  card = _from_card(file)
+  known = [card] if card else checks(file.stem) if file.stem in weights.CATALOGUE else []
+  stated = [
     dataclasses.replace(check, weights=str(file))
-    for check in ([card] if card else known)
+    for check in known
     if dataset in (None, check.dataset) and size in (None, check.view.size)
   ]
-  if told:
-    return told
-  run = run_folder.read_json(file.parent / run_folder.CONFIG)
-  own = run if isinstance(run, dict) and not run.get("data_path") else {}  # that of a named set
-  dataset = dataset or own.get("dataset")
-  if dataset == own.get("dataset"):
-    size = size or own.get("test_size")
+  if stated:
+    return stated
+  run = run_folder.read_json(file.parent / run_folder.CONFIG) or {}
+  if run.get("data_path"):  # a set of the user's own has no name
+    run = {}
+  dataset = dataset or run.get("dataset")
   if dataset is None:
-    raise errors.UserError(f"Nothing says on what {path} is to be evaluated: give --dataset=NAME.")
+    raise errors.UserError(f"The data set of {path} is unknown: name it with --dataset=NAME.")
+  if size is None and dataset == run.get("dataset"):
+    size = run.get("test_size")
   if size is None:
     image_size = datasets.find(dataset, "final").image_size
     size = hyperrule.resolution(image_size, "R50x1", "code")[1]
   return [Check(file.stem, str(file), dataset, evaluation.View(size))]
 
 
-def _checks(checkpoint: catalogue.Checkpoint) -> Iterator[Check]:
-  name = checkpoint.name
-  if checkpoint.embedded:
-    card = _from_card(weights.locate(name), name)
-    if card is None:
-      raise LookupError(f"the model card of {name} states no accuracy")
-    yield card
-  elif name == "BiT-M-R50x1-CIFAR10":
-    yield _cifar(name)
-  elif name.endswith("-ILSVRC2012"):
-    depth, width = checkpoint.architecture.removeprefix("R").split("x")
-    yield _by_timm(name, f"resnetv2_{depth}x{width}_bit.goog_in21k_ft_in1k")
-  elif name in _DISTILLED:
-    yield _by_timm(name, _DISTILLED[name])
-  elif name == _SMALL_STUDENT:
-    yield _small_student(name)
-  elif run := vtab_run(name):
-    for size in sorted(set(vtab_sizes(run[2]).values())):
-      yield Check(name, name, f"vtab/{run[2]}", evaluation.View(size))
-
-
 def _cifar(name: str) -> Check:
   """Returns the check that the official colabs print: test images resized to 128 pixels."""
-  model = f"{name}.npz"
   found = [
-    published.find(f"big_transfer {source}", model, "cifar10", "top1")
+    published.find(f"big_transfer {source}", f"{name}.npz", "cifar10", "top1")
     for source in ("JAX colab output", "PyTorch colab output", "PyTorch colab (printed")
   ]
   size = re.search(r"resize (\d+)", found[0].model)
   assert size is not None
-  return Check(
-    name,
-    name,
-    "cifar10",
-    evaluation.View(int(size[1])),
-    tuple(_expected("top1", result) for result in found),
-  )
+  expected = tuple(_expected("top1", result) for result in found)
+  return Check(name, name, "cifar10", evaluation.View(int(size[1])), expected)
 
 
 def _by_timm(name: str, model: str) -> Check:
-  """Returns the check by timm's table, in the setting that stands there."""
+  """Returns the check by timm's table, with the image preparation that it states."""
   found = {
     metric: published.find("timm results", model, "imagenet2012 val", metric)
     for metric in ("top1", "top5")
@@ -196,40 +188,36 @@ def _by_timm(name: str, model: str) -> Check:
   setting = _TIMM_SETTING.search(found["top1"].model)
   assert setting is not None
   size, share, interpolation = setting.groups()
-  return Check(
-    name,
-    name,
-    "imagenet2012",
-    evaluation.crop_of(int(size), float(share), interpolation),
-    tuple(_expected(metric, result) for metric, result in found.items()),
-  )
+  view = evaluation.View(int(size), math.floor(int(size) / float(share)), interpolation)
+  expected = tuple(_expected(metric, result) for metric, result in found.items())
+  return Check(name, name, "imagenet2012", view, expected)
 
 
-def _small_student(name: str) -> Check:
-  """Returns the check of the student at 160 pixels, of which the paper alone tells.
+def _small_student() -> Check:
+  """Returns the check of the student at 160 pixels, whose accuracy only the paper states.
 
-  It doesn't say from which size the 160 pixels are taken: here in the proportion of its 224 of 256.
+  The paper doesn't state the size before the crop: 182 is in the proportion of its 224 of 256.
   """
-  result = published.find("FunMatch", f"{name}.npz", "imagenet2012", "top1")
-  size = int(name.rpartition("_")[2])
-  view = evaluation.crop_of(size, 224 / 256, "bilinear")
-  return Check(name, name, "imagenet2012", view, (_expected("top1", result, judged=False),))
+  result = published.find("FunMatch", f"{_SMALL_STUDENT}.npz", "imagenet2012", "top1")
+  expected = dataclasses.replace(_expected("top1", result), judged=False)
+  view = evaluation.View(160, 182)
+  return Check(_SMALL_STUDENT, _SMALL_STUDENT, "imagenet2012", view, (expected,))
 
 
-def _expected(metric: str, result: published.Result, *, judged: bool = True) -> Expected:
-  return Expected(metric, result.value, result.rounding, result.source, judged)
+def _expected(metric: str, result: published.Result) -> Expected:
+  return Expected(metric, result.value, result.rounding, result.source)
 
 
-def _from_card(file: pathlib.Path, name: str) -> Check | None:
-  """Returns what the model card beside a file says, None if there is none or it says nothing."""
+def _from_card(file: pathlib.Path) -> Check | None:
+  """Returns the check of the model card beside a file, None without a card or an accuracy."""
   card = file.with_suffix(".md")
   match = _CARD.search(card.read_text(encoding="utf-8")) if card.is_file() else None
   if match is None:
     return None
-  top1, top5, dataset, size = match.groups()
+  *accuracies, dataset, size = match.groups()
   expected = tuple(
     Expected(metric, float(text), published.rounding(text), f"model card {card.name}")
-    for metric, text in (("top1", top1), ("top5", top5))
+    for metric, text in zip(("top1", "top5"), accuracies, strict=True)
   )
-  view = evaluation.View(int(size))
-  return Check(name, str(file), dataset.lower().replace("-", ""), view, expected)
+  name = dataset.lower().replace("-", "")
+  return Check(file.stem, str(file), name, evaluation.View(int(size)), expected)

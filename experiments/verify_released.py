@@ -1,60 +1,135 @@
-"""Evaluates released fine-tuned checkpoints, without training, beside their published accuracies.
+"""Evaluates released fine-tuned checkpoints, without training, and compares published accuracies.
 
     python -m experiments.verify_released [NAME_PATTERN ...]
     python -m experiments.verify_released --weights=FILE.npz --dataset=cifar100 [--size=48]
 
-A pattern is a part of a name, or has wildcards ('BiT-M-*-ILSVRC2012'); without one, all that have
-something to be compared with are evaluated: those on CIFAR-10 and ImageNet, the distilled ones,
-the 285 of VTAB and the one that comes with the package. Each is scored on the whole test split, at
-the size and in the way in which its published value was obtained. Nothing is downloaded unless
-`--download` is given; what isn't there is listed, with what to do about it, and the others are
-evaluated. The exit status is not 0 if nothing could be evaluated or a figure is off.
+A pattern is a part of a name, or has wildcards ('BiT-M-*-ILSVRC2012'). Without a pattern, all
+checkpoints with a published accuracy are evaluated: those on CIFAR-10 and ImageNet, the distilled
+ones, the 285 of VTAB and the one in the package. Each is evaluated on the whole test split, with
+the images prepared as for the published value. Checkpoints are downloaded only with `--download`;
+missing ones are listed, and the others evaluated. The exit status is not 0 if nothing could be
+evaluated or a figure differs.
 """
 
 import argparse
 import dataclasses
 import fnmatch
+import itertools
+import pathlib
+import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import jax.numpy as jnp
 
 from bit_jax import hyperrule, weights
+from bit_jax.data import vtab
 from bit_jax.models import architectures
-from bit_jax.runtime import devices, errors, exits, numerics, paths
-from bit_jax.weights import fetch
-from experiments import evaluation, released, verification
+from bit_jax.runs import run_folder
+from bit_jax.runtime import cache, devices, errors, exits, files, numerics, paths, phrases
+from bit_jax.weights import catalogue, fetch
+from experiments import evaluation, released
+
+# Points, in addition to the rounding of the published value. The official frameworks differ by 0.03
+# on CIFAR-10; the official JAX evaluation drops the last incomplete batch (16 of its 10,000
+# images), and JPEG decoders and number formats change single predictions.
+TOLERANCE = 0.1
+_COLUMNS = {
+  "checkpoint": 40,
+  "data set": 26,
+  "test size": 24,
+  "images": 8,
+  "metric": 7,
+  "expected": 10,
+  "measured": 10,
+  "difference": 12,
+  "source": 1,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+  """One figure, or why there is none.
+
+  Attributes:
+    checkpoint: Name of the checkpoint or of its file.
+    dataset: The data set it was evaluated on.
+    test_size: How test images were prepared.
+    images: Number of images evaluated.
+    dtype: What the network computed in; '' if nothing was measured.
+    metric: 'top1' or 'top5'; '' if nothing was measured.
+    expected: Published value in per cent, or None.
+    rounding: Half a unit of its last digit.
+    source: Where it was published.
+    measured: In per cent, or None.
+    judged: Whether the published value was measured in the same way.
+    remark: Why nothing was measured, or why it isn't judged.
+    missing_file: Path below the cache folder of a missing checkpoint; else ''.
+  """
+
+  checkpoint: str
+  dataset: str
+  test_size: str
+  images: int = 0
+  dtype: str = ""
+  metric: str = ""
+  expected: float | None = None
+  rounding: float = 0.0
+  source: str = ""
+  measured: float | None = None
+  judged: bool = False
+  remark: str = ""
+  missing_file: str = ""
+
+  @property
+  def difference(self) -> float | None:
+    """Measured less expected, in points."""
+    if self.measured is None or self.expected is None:
+      return None
+    return self.measured - self.expected
+
+  @property
+  def verdict(self) -> str:
+    """'missing', 'measured' (nothing to compare with), 'equal' or 'different'."""
+    if self.measured is None:
+      return "missing"
+    if self.difference is None or not self.judged:
+      return "measured"
+    within = abs(self.difference) <= TOLERANCE + self.rounding + 1e-9
+    return "equal" if within else "different"
 
 
 def main(argv: Sequence[str]) -> None:
-  """Evaluates what the command line names, and prints the table.
+  """Evaluates the checkpoints of the command line, and prints the table.
 
   Raises:
-    UserError: Nothing could be evaluated, a figure is off, or the command line can't be used.
+    UserError: Nothing could be evaluated, a figure differs, or the command line is wrong.
   """
   options = _parser().parse_args(argv[1:])
   hyperrule.at_least("--batch", options.batch, 1)
+  if options.size is not None:
+    hyperrule.at_least("--size", options.size, 1)
+  if options.out and options.out.suffix not in (".json", ".csv"):
+    raise errors.UserError(f"--out={options.out} must end in .json or .csv.")
+  if options.out and not options.out.absolute().parent.is_dir():
+    raise errors.UserError(f"--out={options.out}: {options.out.absolute().parent} is no folder.")
   if remark := numerics.ignored():
     print(remark, file=sys.stderr)
-  if options.out:
-    verification.require_suffix(options.out)
-  found: list[verification.Row] = []
-  todo = _checks(options)
+  checks = _checks(options)
   if not (options.weights or options.download):
-    print(verification.missing(list(dict.fromkeys(check.name for check in todo))), end="")
-  print(verification.header(), flush=True)
-  for check in todo:
+    print(missing(list(dict.fromkeys(check.name for check in checks))), end="")
+  print(_line(list(_COLUMNS)), flush=True)
+  found: list[Row] = []
+  for check in checks:
     new = _rows(check, options)
     found += new
-    for text in verification.lines(new, found):
+    for text in lines(new, found):
       print(text, flush=True)
     if options.out:
-      verification.write(options.out, found)
-  print()
-  for text in (*verification.vtab_lines(found), *verification.notes(found)):
-    print(text)
-  sys.stdout.flush()
-  verification.require(found)
+      write(options.out, found)
+  print("", *vtab_lines(found), *notes(found), sep="\n", flush=True)
+  require(found)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -64,36 +139,36 @@ def _parser() -> argparse.ArgumentParser:
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
   parser.add_argument("patterns", nargs="*", metavar="NAME_PATTERN")
-  parser.add_argument("--weights", metavar="PATH", help="a file instead of names")
-  parser.add_argument("--dataset", help="on what to evaluate that file, as in configs")
+  parser.add_argument("--weights", metavar="PATH", help="evaluate a file instead")
+  parser.add_argument("--dataset", help="the data set for that file, named as in configs")
   parser.add_argument("--size", type=int, metavar="PIXELS", help="side of its test images")
   parser.add_argument("--data_dir", help="where tfds keeps prepared sets")
-  parser.add_argument("--download", action="store_true", help="get checkpoints that aren't there")
+  parser.add_argument("--download", action="store_true", help="download missing checkpoints")
   parser.add_argument("--dtype", default="float32", choices=hyperrule.DTYPES)
-  parser.add_argument("--batch", type=int, default=256, help="images at once, or what fits")
+  parser.add_argument("--batch", type=int, default=256, help="images at once, or as many as fit")
   parser.add_argument(
-    "--decoded_cache", action="store_true", help="keep resized images in files, for later"
+    "--decoded_cache", action="store_true", help="keep resized images for later evaluations"
   )
   parser.add_argument(
-    "--out", type=paths.argument, metavar="FILE", help="a .json or .csv of the rows"
+    "--out", type=paths.argument, metavar="FILE", help="write the rows to a .json or .csv file"
   )
   return parser
 
 
 def _checks(options: argparse.Namespace) -> list[released.Check]:
-  """Returns what the command line asks for.
+  """Returns the evaluations of the command line.
 
   Raises:
     UserError: It names nothing, or contradicts itself.
   """
   if options.weights:
     if options.patterns:
-      raise errors.UserError("Give names, or one file by --weights, not both.")
+      raise errors.UserError("Give either names or --weights, not both.")
     return released.of_file(options.weights, options.dataset, options.size)
   if options.dataset or options.size is not None:
     raise errors.UserError(
-      "--dataset and --size are for a file of your own (--weights=PATH); a released checkpoint is "
-      "evaluated as its published value was obtained."
+      "--dataset and --size need a file of your own (--weights=PATH); released checkpoints are "
+      "evaluated in the setting of their published values."
     )
   names = released.names()
   chosen = []
@@ -101,20 +176,20 @@ def _checks(options: argparse.Namespace) -> list[released.Check]:
     wanted = pattern if any(c in pattern for c in "*?[") else f"*{pattern}*"
     matching = [pattern] if pattern in names else fnmatch.filter(names, wanted)
     if not matching:
-      known = [n for n in weights.CATALOGUE if fnmatch.fnmatchcase(n, wanted)]
+      known = fnmatch.filter(weights.CATALOGUE, wanted)
       why = f"{known[0]} has no published accuracy" if known else "no checkpoint has such a name"
       raise errors.UserError(
-        f"There is nothing to verify of {pattern!r}: {why}. Fine-tuned ones are "
-        f"{', '.join(n for n in names if released.vtab_run(n) is None)}, and those of VTAB, such "
-        f"as BiT-M-R50x1-run0-cifar100."
+        f"Nothing to verify for {pattern!r}: {why}. Choose one of "
+        f"{', '.join(n for n in names if released.vtab_run(n) is None)}, or of VTAB, such as "
+        f"BiT-M-R50x1-run0-cifar100."
       )
     chosen += matching
   return [check for name in dict.fromkeys(chosen) for check in released.checks(name)]
 
 
-def _rows(check: released.Check, options: argparse.Namespace) -> list[verification.Row]:
-  """Evaluates a checkpoint; a mistake with it doesn't stop the others."""
-  nothing = verification.Row(check.name, check.dataset, str(check.view))
+def _rows(check: released.Check, options: argparse.Namespace) -> list[Row]:
+  """Evaluates a checkpoint; an error is reported in its row and doesn't stop the others."""
+  nothing = Row(check.name, check.dataset, str(check.view))
   try:
     file = weights.resolve(check.weights) if options.download else weights.locate(check.weights)
     name, _ = weights.infer(file)
@@ -134,7 +209,181 @@ def _rows(check: released.Check, options: argparse.Namespace) -> list[verificati
     return [dataclasses.replace(nothing, remark=str(e), missing_file=file_name)]
   except errors.UserError as e:
     return [dataclasses.replace(nothing, remark=str(e))]
-  return verification.rows(check, means, len(tests.part), jnp.dtype(dtype).name, tests.warnings)
+  return rows(check, means, len(tests.part), jnp.dtype(dtype).name, tests.warnings)
+
+
+def rows(
+  check: released.Check,
+  means: Mapping[str, float],
+  images: int,
+  dtype: str,
+  warnings: Sequence[str],
+) -> list[Row]:
+  """Returns a row for each published value of a checkpoint, or one with its top-1.
+
+  Args:
+    check: What was evaluated, and how.
+    means: 'top1' and so on, in [0, 1].
+    images: Number of images evaluated.
+    dtype: What the network computed in; only float32 is judged.
+    warnings: How the data differ from the set's description; then nothing is judged.
+  """
+  if dtype != "float32":
+    warnings = (*warnings, f"Computed in {dtype}, which changes accuracy about as much.")
+  common = Row(check.name, check.dataset, str(check.view), images, dtype, remark=" ".join(warnings))
+  if not check.expected:
+    return [dataclasses.replace(common, metric="top1", measured=100 * means["top1"])]
+  return [
+    dataclasses.replace(
+      common,
+      metric=e.metric,
+      expected=e.value,
+      rounding=e.rounding,
+      source=e.source,
+      measured=100 * means[e.metric],
+      judged=e.judged and not warnings,
+    )
+    for e in check.expected
+    if e.metric in means
+  ]
+
+
+def missing(names: Sequence[str]) -> str:
+  """Returns how to get the missing ones of some checkpoints, '' if none is missing."""
+  absent = [c for c in map(weights.find, names) if not (c.embedded or fetch.cached(c))]
+  if not absent:
+    return ""
+  size = sum(4 * c.num_parameters for c in absent) / 1e9  # float32
+  return (
+    f"{len(absent)} of {len(names)} checkpoints are missing in {cache.directory()} "
+    f"(${cache.ENVIRONMENT_VARIABLE}).\n"
+    f"Download them from {catalogue.BASE_URL} with --download ({size:,.1f} GB),\n"
+    "or copy them into that folder, each to the path given in its line.\n\n"
+  )
+
+
+def lines(new: Sequence[Row], found: Sequence[Row]) -> Iterator[str]:
+  """Yields the table's lines of a check; a missing file gets one line, the first time.
+
+  Args:
+    new: The rows of the check.
+    found: All rows so far, these last.
+  """
+  file = new[0].missing_file
+  if file and sum(row.missing_file == file for row in found) > 1:
+    return
+  for row in new:
+    cells = [row.checkpoint, row.dataset, row.test_size]
+    if file:
+      yield _line([row.checkpoint]) + f"missing: {file}"
+    elif row.measured is None:
+      yield _line(cells) + f"not evaluated [{_reasons(found).index(row.remark) + 1}]"
+    else:
+      off = "" if row.difference is None else f"{row.difference:+.2f}"
+      marks = {"different": " !", "measured": " *" if off else ""}
+      cells += [f"{row.images:,}", row.metric]
+      cells += ["none" if row.expected is None else f"{row.expected:.2f} %"]
+      cells += [f"{row.measured:.2f} %", off + marks.get(row.verdict, ""), row.source]
+      yield _line(cells).rstrip()
+
+
+def _line(cells: Sequence[str]) -> str:
+  return "".join(f"{c:<{w}}" for c, w in zip(cells, _COLUMNS.values(), strict=False))
+
+
+def _reasons(found: Sequence[Row]) -> list[str]:
+  """Returns why checkpoints that exist weren't evaluated, each reason once."""
+  failed = (row for row in found if row.measured is None and not row.missing_file)
+  return list(dict.fromkeys(row.remark for row in failed))
+
+
+def notes(found: Sequence[Row]) -> Iterator[str]:
+  """Yields the notes below a table."""
+  for number, reason in enumerate(_reasons(found), 1):
+    yield f"[{number}] {reason}"
+  views = " ".join(row.test_size for row in found if row.measured is not None)
+  if "square" in views:
+    yield "square: the image is resized to a square, as in BiT (bilinear, not antialiased)."
+  if " of " in views:
+    yield (
+      "A of B: the shorter side is resized to B pixels (antialiased) and the centre of A x A is "
+      "cropped, as in timm; BiT's own evaluation resizes to a square."
+    )
+  if any(row.difference is not None for row in found):
+    yield (
+      f"!: the difference exceeds {TOLERANCE:g} points plus the rounding of the published value. "
+      "Official frameworks differ by 0.03, and the official JAX code drops the last incomplete "
+      "batch, up to 16 of 10,000 images."
+    )
+  if any(row.difference is not None and not row.judged for row in found):
+    yield "*: not judged, as the published value was measured in another setting."
+  yield from sorted({row.remark for row in found if row.remark and row.measured is not None})
+
+
+def vtab_lines(found: Sequence[Row]) -> Iterator[str]:
+  """Yields the mean accuracy over the tasks of each released VTAB run, at each size.
+
+  Means over all 19 tasks are shown beside the published score, but not judged: its source doesn't
+  state at which size and over which runs it was computed.
+  """
+  measured = {(r.checkpoint, r.test_size): r.measured for r in found if r.measured is not None}
+  runs = sorted({run[:2] for name, _ in measured if (run := released.vtab_run(name))})
+  complete: dict[tuple[str, str], list[float]] = {}
+  for (architecture, number), rule in itertools.product(runs, ("paper", "code")):
+    of_tasks = (
+      measured.get((f"BiT-M-{architecture}-run{number}-{task}", f"{sizes[rule]} square"))
+      for task, sizes in ((task, released.vtab_sizes(task)) for task in vtab.TASKS)
+    )
+    values = [value for value in of_tasks if value is not None]
+    if not values:
+      continue
+    mean, comparison = statistics.mean(values), ""
+    if len(values) == len(vtab.TASKS):
+      complete.setdefault((architecture, rule), []).append(mean)
+      comparison = _beside_score(mean, architecture)
+    yield (
+      f"BiT-M-{architecture} run {number}, sizes of {rule}: {mean:.2f} % over {len(values)} of "
+      f"{len(vtab.TASKS)} tasks{comparison}"
+    )
+  for (architecture, rule), means in complete.items():
+    if len(means) == released.NUM_RUNS:
+      mean = statistics.mean(means)
+      name = f"BiT-M-{architecture} mean of {len(means)} runs, sizes of {rule}"
+      yield f"{name}: {mean:.2f} %{_beside_score(mean, architecture)}"
+
+
+def _beside_score(mean: float, architecture: str) -> str:
+  published = released.vtab_score(architecture)
+  if published is None:
+    return ""
+  off = mean - published.value
+  return f"; expected {published.value:.2f} % ({published.source}), {off:+.2f}"
+
+
+def require(found: Sequence[Row]) -> None:
+  """Raises a `UserError` if nothing could be evaluated, or a difference is too large."""
+  if all(row.verdict == "missing" for row in found):
+    raise errors.UserError("Nothing could be evaluated; the reasons and remedies are listed above.")
+  different = [row.checkpoint for row in found if row.verdict == "different"]
+  if different:
+    figures = phrases.counted(len(different), "figure")
+    raise errors.UserError(
+      f"Measured and published accuracy differ by more than {TOLERANCE:g} points plus rounding in "
+      f"{figures}: {', '.join(sorted(set(different)))}."
+    )
+
+
+def write(path: pathlib.Path, found: Sequence[Row]) -> None:
+  """Writes the rows as JSON or CSV, by the file's suffix, in one step."""
+  records: list[dict[str, Any]] = [
+    {**dataclasses.asdict(row), "difference": row.difference, "verdict": row.verdict}
+    for row in found
+  ]
+  if path.suffix == ".json":
+    run_folder.write_json(path, records)
+  else:
+    with files.replacing(path) as temporary:
+      run_folder.write_csv(temporary, [list(records[0]), *(list(r.values()) for r in records)])
 
 
 if __name__ == "__main__":

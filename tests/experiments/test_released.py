@@ -111,8 +111,8 @@ def file(tmp_path):
   return path
 
 
-def test_a_file_of_ones_own_needs_a_data_set(file):
-  with pytest.raises(errors.UserError, match="give --dataset=NAME"):
+def test_a_user_s_file_needs_a_data_set(file):
+  with pytest.raises(errors.UserError, match="--dataset=NAME"):
     released.of_file(str(file), None, None)
   (check,) = released.of_file(str(file), "cifar10", None)
   assert check == released.Check("mine", str(file), "cifar10", evaluation.View(128))
@@ -122,7 +122,7 @@ def test_a_file_of_ones_own_needs_a_data_set(file):
   assert check.view.size == 99
 
 
-def test_a_run_s_config_says_on_what_its_weights_are_scored_and_at_which_size(file):
+def test_a_run_s_config_gives_data_set_and_size(file):
   config = file.with_name("config.json")
   config.write_text('{"dataset": "digits", "test_size": 48, "data_path": null}')
   for dataset in (None, "digits"):
@@ -131,11 +131,11 @@ def test_a_run_s_config_says_on_what_its_weights_are_scored_and_at_which_size(fi
   assert released.of_file(str(file), "digits", 24)[0].view.size == 24
   assert released.of_file(str(file), "cifar10", None)[0].view.size == 128
   config.write_text('{"dataset": "folder", "test_size": 48, "data_path": "photos"}')
-  with pytest.raises(errors.UserError, match="give --dataset=NAME"):
+  with pytest.raises(errors.UserError, match="--dataset=NAME"):
     released.of_file(str(file), None, None)
 
 
-def test_a_card_beside_a_file_says_what_to_expect(file):
+def test_a_card_beside_a_file_gives_the_expected_accuracy(file):
   text = (
     "| accuracy | 61.5% top-1, 90.25% top-5 on the 1,000 digits test images, resized to 24 pixels |"
   )
@@ -154,11 +154,11 @@ def test_a_card_beside_a_file_says_what_to_expect(file):
 
 def test_a_card_without_accuracy_says_nothing(file):
   file.with_suffix(".md").write_text("# A card\n")
-  with pytest.raises(errors.UserError, match="give --dataset=NAME"):
+  with pytest.raises(errors.UserError, match="--dataset=NAME"):
     released.of_file(str(file), None, None)
 
 
-def test_a_file_called_as_a_released_one_is_taken_for_it(tmp_path):
+def test_a_file_with_a_released_name_is_evaluated_as_the_released_one(tmp_path):
   path = tmp_path / "BiT-M-R50x1-CIFAR10.npz"
   path.touch()
   (check,) = released.of_file(str(path), None, None)

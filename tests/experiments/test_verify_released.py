@@ -1,22 +1,31 @@
 """Tests of experiments.verify_released."""
 
+import csv
+import dataclasses
 import json
 
 import generated_tfds
+import hypothesis
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import running
 import synthetic
+from hypothesis import strategies as st
 
 from bit_jax import weights
-from bit_jax.data import augmentation
+from bit_jax.data import augmentation, vtab
 from bit_jax.data.sources import arrays
 from bit_jax.models import architectures, resnet_v2
-from bit_jax.runtime import cache, exits
+from bit_jax.runtime import cache, errors, exits
 from bit_jax.weights import catalogue
-from experiments import evaluation, verify_released
+from experiments import evaluation, released, verify_released
+
+EXPECTED = released.Expected("top1", 97.64, 0.005, "a colab")
+CHECK = released.Check("some", "some", "cifar10", evaluation.View(128), (EXPECTED,))
+BROKEN = verify_released.Row("some", "cifar10", "128 square", remark="repair it")
+MISSING = dataclasses.replace(BROKEN, remark="get it", missing_file="vtab/some.npz")
 
 
 def run(*arguments):
@@ -58,7 +67,7 @@ def write_card(path, top1):
   path.with_suffix(".md").write_text(text)
 
 
-def test_a_file_of_ones_own_against_its_card(own, accuracy, tmp_path, capsys):
+def test_a_user_s_file_against_its_card(own, accuracy, tmp_path, capsys):
   assert run(f"--weights={own}", "--dataset=digits", "--size=16") == 0
   assert f"none      {accuracy:.2f} %" in capsys.readouterr().out
 
@@ -74,25 +83,19 @@ def test_a_file_of_ones_own_against_its_card(own, accuracy, tmp_path, capsys):
   assert run(f"--weights={own}") == exits.USER_ERROR
   printed = capsys.readouterr()
   assert "-0.20 !" in printed.out
-  assert "1 figures are off by more than 0.1 points and their rounding: own." in printed.err
+  assert "by more than 0.1 points plus rounding in 1 figure: own." in printed.err
 
 
-def test_what_is_missing_is_told_exactly(tmp_path, capsys):
+def test_missing_checkpoints_are_listed(tmp_path, capsys):
   out = tmp_path / "rows.json"
   assert run("BiT-M-R50x1-CIFAR10", f"--out={out}") == exits.USER_ERROR
   printed = capsys.readouterr()
-  told, base, rest, empty, header, line, *others = printed.out.splitlines()
-  assert told == (
-    f"1 of 1 checkpoints are missing; looked for in {cache.directory()} ($BIT_JAX_CACHE)."
-  )
+  summary, table = printed.out.split("\n\n", 1)
   size = 4 * weights.find("BiT-M-R50x1-CIFAR10").num_parameters / 1e9
-  assert base == f"--download gets them from {catalogue.BASE_URL} ({size:.1f} GB),"
-  assert rest == "or put them into that folder, each at the path that stands in its line."
-  assert line.split() == ["BiT-M-R50x1-CIFAR10", "missing:", "BiT-M-R50x1-CIFAR10.npz"]
-  assert (empty, header.split()[0], others) == ("", "checkpoint", [""])
-  assert printed.err == (
-    "error: Nothing could be evaluated: above it says what is missing, and what to do about it.\n"
-  )
+  facts = "1 of 1 checkpoints", cache.directory(), catalogue.BASE_URL, f"{size:.1f} GB"
+  assert all(str(fact) in summary for fact in facts)
+  assert table.split()[-3:] == ["BiT-M-R50x1-CIFAR10", "missing:", "BiT-M-R50x1-CIFAR10.npz"]
+  assert "Nothing could be evaluated" in printed.err
   (row,) = json.loads(out.read_text())
   assert row["verdict"] == "missing"
   assert row["missing_file"] == "BiT-M-R50x1-CIFAR10.npz"
@@ -109,15 +112,13 @@ def test_a_missing_file_is_one_short_line_however_often_it_would_be_evaluated(tm
   assert len(json.loads(out.read_text())) == 2 * (3 * 2 + 5)  # at 384 and at 480 pixels
 
 
-def test_where_all_is_at_hand_nothing_is_said_of_what_is_missing(tmp_path, capsys):
+def test_without_missing_checkpoints_there_is_no_summary_of_them(tmp_path, capsys):
   assert run("R14x0.5-CIFAR100", f"--data_dir={tmp_path}") == exits.USER_ERROR
   assert capsys.readouterr().out.startswith("checkpoint  ")
 
 
-def test_missing_data_are_told_and_the_others_evaluated(own, tmp_path, monkeypatch, capsys):
-  monkeypatch.setattr(
-    verify_released.released, "names", lambda: ["R14x0.5-CIFAR100", "BiT-M-R50x1-CIFAR10"]
-  )
+def test_missing_data_are_reported_and_the_others_evaluated(own, tmp_path, monkeypatch, capsys):
+  monkeypatch.setattr(released, "names", lambda: ["R14x0.5-CIFAR100", "BiT-M-R50x1-CIFAR10"])
   assert run(f"--data_dir={tmp_path}", f"--out={tmp_path / 'rows.csv'}") == exits.USER_ERROR
   first, second, empty, reason = capsys.readouterr().out.splitlines()[-4:]
   assert first.split()[-3:] == ["not", "evaluated", "[1]"]
@@ -152,7 +153,7 @@ def test_patterns_choose_names(patterns, names, monkeypatch, capsys):
 
   def rows(check, options):
     seen.append(check.name)
-    return [verify_released.verification.Row(check.name, "", "", measured=1.0)]
+    return [verify_released.Row(check.name, "", "", measured=1.0)]
 
   monkeypatch.setattr(verify_released, "_rows", rows)
   assert run(*patterns) == 0
@@ -160,21 +161,23 @@ def test_patterns_choose_names(patterns, names, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(
-  ("arguments", "said"),
+  ("arguments", "message"),
   [
-    (["BiT-X"], "nothing to verify of 'BiT-X': no checkpoint has such a name"),
+    (["BiT-X"], "'BiT-X': no checkpoint has such a name"),
     (["BiT-S"], "BiT-S-R50x1 has no published accuracy"),
-    (["--dataset=cifar10"], "--dataset and --size are for a file of your own"),
+    (["--dataset=cifar10"], "--weights=PATH"),
     (["--weights=a.npz", "CIFAR"], "not both"),
     (["--weights=a.npz"], "a.npz doesn't exist"),
     (["--batch=0"], "--batch must be at least 1"),
+    (["--size=0"], "--size must be at least 1"),
     (["--out=a.txt"], "must end in .json or .csv"),
+    (["--out=no/a.csv"], "no is no folder"),
   ],
 )
-def test_mistakes_are_told(arguments, said, capsys):
+def test_mistakes_end_in_a_sentence(arguments, message, capsys):
   assert run(*arguments) == exits.USER_ERROR
   printed = capsys.readouterr()
-  assert said in printed.err
+  assert message in printed.err
   assert printed.out == ""
 
 
@@ -192,9 +195,9 @@ def test_a_head_of_another_size(own, capsys):
 
 
 def test_ctrl_c_keeps_what_is_done(own, tmp_path, monkeypatch, capsys):
-  check = verify_released.released.of_file(str(own), "digits", 16)
+  check = released.of_file(str(own), "digits", 16)
   monkeypatch.setattr(verify_released, "_checks", lambda options: check * 2)
-  monkeypatch.setattr(verify_released.verification, "missing", lambda names: "")
+  monkeypatch.setattr(verify_released, "missing", lambda names: "")
   calls = []
 
   def evaluate(*_, **__):
@@ -261,3 +264,171 @@ def test_the_embedded_checkpoint_reaches_its_card_on_the_real_images(tfds_dir, c
   top1, top5 = capsys.readouterr().out.splitlines()[1:3]
   assert "44.54 %   44.54 %   +0.00 " in top1
   assert "74.83 %   74.83 %   +0.00 " in top5
+
+
+def line_of(row):
+  (line,) = verify_released.lines([row], [row])
+  return line
+
+
+def row(measured, **changes):
+  (found,) = verify_released.rows(
+    CHECK, {"loss": 0.1, "top1": measured / 100}, 10_000, "float32", []
+  )
+  return dataclasses.replace(found, **changes)
+
+
+@pytest.mark.parametrize(
+  ("measured", "verdict"),
+  [
+    (97.64, "equal"),
+    (97.54, "equal"),
+    (97.745, "equal"),  # by the tolerance and the rounding
+    (97.75, "different"),
+    (97.53, "different"),
+  ],
+)
+def test_verdicts(measured, verdict):
+  found = row(measured)
+  assert found.verdict == verdict
+  assert found.difference == pytest.approx(measured - 97.64)
+
+
+@hypothesis.given(st.floats(0, 100))
+def test_a_verdict_is_by_the_size_of_the_difference(measured):
+  off = abs(measured - 97.64)
+  hypothesis.assume(abs(off - 0.105) > 1e-6)
+  assert row(measured).verdict == ("equal" if off < 0.105 else "different")
+
+
+def test_what_was_computed_in_half_precision_is_measured_but_not_judged():
+  (found,) = verify_released.rows(CHECK, {"top1": 0.5}, 10_000, "bfloat16", [])
+  assert (found.dtype, found.verdict) == ("bfloat16", "measured")
+  assert found.remark.startswith("Computed in bfloat16")
+
+
+def test_nothing_is_judged_that_can_not_be_compared():
+  assert row(50.0, judged=False).verdict == "measured"
+  (found,) = verify_released.rows(CHECK, {"top1": 0.5}, 12, "float32", ["The set is incomplete."])
+  assert (found.verdict, found.remark) == ("measured", "The set is incomplete.")
+  assert row(50.0, expected=None).verdict == "measured"
+
+
+def test_a_row_for_each_published_value_that_was_measured():
+  others = (EXPECTED, released.Expected("top5", 99.0, 0.05, "a colab"))
+  check = dataclasses.replace(CHECK, expected=others)
+  found = verify_released.rows(check, {"top1": 0.9, "top5": 0.99}, 10, "float32", [])
+  assert [(r.metric, r.measured) for r in found] == [("top1", 90.0), ("top5", 99.0)]
+  assert len(verify_released.rows(check, {"top1": 0.9}, 10, "float32", [])) == 1  # of few classes
+
+
+def test_lines_have_their_columns_below_the_titles():
+  header = verify_released._line(list(verify_released._COLUMNS))
+  line = line_of(row(97.5))
+  for title, text in (
+    ("checkpoint", "some"),
+    ("data set", "cifar10"),
+    ("test size", "128 square"),
+    ("images", "10,000"),
+    ("metric", "top1"),
+    ("expected", "97.64 %"),
+    ("measured", "97.50 %"),
+    ("difference", "-0.14 !"),
+    ("source", "a colab"),
+  ):
+    assert line[header.index(title) :].startswith(text)
+  assert line_of(row(97.6)).split()[-3:] == ["-0.04", "a", "colab"]
+  assert "-0.14 *" in line_of(row(97.5, judged=False))
+
+
+def test_why_nothing_was_measured_stands_below_the_table_once():
+  other = dataclasses.replace(BROKEN, remark="another")
+  found = [BROKEN, row(97.6), other, BROKEN]
+  lines = [line for one in found for line in verify_released.lines([one], found)]
+  assert [line.rpartition("not evaluated ")[2] for line in lines[::2]] == ["[1]", "[2]"]
+  assert lines[3] == lines[0]
+  assert list(verify_released.notes(found))[:2] == ["[1] repair it", "[2] another"]
+
+
+def test_a_missing_file_is_one_line():
+  (first,) = verify_released.lines([MISSING], [row(97.6), MISSING])
+  assert first.split() == ["some", "missing:", "vtab/some.npz"]
+  assert list(verify_released.lines([MISSING], [MISSING, MISSING])) == []
+
+
+def test_what_is_missing_is_counted():
+  names = ["R14x0.5-CIFAR100", "R50x1_224", "BiT-M-R50x1-CIFAR10"]
+  assert verify_released.missing(names).startswith("2 of 3 checkpoints are missing")
+  assert verify_released.missing(names[:1]) == ""
+
+
+def test_notes_tell_what_the_table_needs():
+  square = list(verify_released.notes([row(97.6)]))
+  assert any(n.startswith("square:") for n in square)
+  assert any("0.1 points" in n for n in square)
+  assert not any(n.startswith("A of B") or "not judged" in n for n in square)
+  other = list(verify_released.notes([row(97.6, test_size="4 of 5, bicubic", judged=False)]))
+  assert any(n.startswith("A of B") for n in other)
+  assert any("not judged" in n for n in other)
+  assert "Odd." in list(verify_released.notes([row(97.6, remark="Odd.")]))
+  assert list(verify_released.notes([MISSING])) == []
+
+
+def scored(architecture, run, tasks, value, rule="paper"):
+  return [
+    verify_released.Row(
+      f"BiT-M-{architecture}-run{run}-{task}",
+      f"vtab/{task}",
+      f"{released.vtab_sizes(task)[rule]} square",
+      measured=value,
+    )
+    for task in tasks
+  ]
+
+
+def test_means_say_over_how_many_tasks():
+  found = scored("R101x3", 1, vtab.TASKS[:3], 80.0) + scored("R101x3", 1, vtab.TASKS[3:4], 60.0)
+  lines = list(verify_released.vtab_lines(found))
+  assert lines[0] == "BiT-M-R101x3 run 1, sizes of paper: 75.00 % over 4 of 19 tasks"
+  assert not any("expected" in line for line in lines)
+
+
+def test_a_whole_run_is_compared_with_the_published_score():
+  found = scored("R101x3", 0, vtab.TASKS, 72.0)
+  paper, *others = verify_released.vtab_lines(found)
+  assert paper.startswith("BiT-M-R101x3 run 0, sizes of paper: 72.00 % over 19 of 19 tasks; ")
+  assert "expected 72.65 % (big_transfer README VTAB-1k table" in paper
+  assert paper.endswith("-0.65")
+  assert [line.endswith("over 5 of 19 tasks") for line in others] == [True]  # 128 is both's
+
+
+def test_three_whole_runs_have_a_mean():
+  found = [r for run in range(3) for r in scored("R50x1", run, vtab.TASKS, 70.0 + run)]
+  assert "BiT-M-R50x1 mean of 3 runs, sizes of paper: 71.00 %" in verify_released.vtab_lines(found)
+
+
+def test_nothing_of_vtab_nothing_of_means():
+  assert list(verify_released.vtab_lines([row(97.6), MISSING])) == []
+
+
+def test_what_ends_in_an_error():
+  verify_released.require([MISSING, row(97.6)])
+  verify_released.require([row(50.0, judged=False)])
+  with pytest.raises(errors.UserError, match="Nothing could be evaluated"):
+    verify_released.require([MISSING, MISSING])
+  with pytest.raises(errors.UserError, match=r"0\.1 .* 1 figure: some"):
+    verify_released.require([MISSING, row(97.6), row(90.0)])
+
+
+def test_rows_are_written(tmp_path):
+  found = [row(97.6), MISSING]
+  verify_released.write(tmp_path / "rows.json", found)
+  verify_released.write(tmp_path / "rows.csv", found)
+  written = json.loads((tmp_path / "rows.json").read_text())
+  assert [r["verdict"] for r in written] == ["equal", "missing"]
+  assert written[0]["difference"] == pytest.approx(-0.04)
+  with (tmp_path / "rows.csv").open(newline="") as file:
+    table = list(csv.DictReader(file))
+  assert [r["checkpoint"] for r in table] == ["some", "some"]
+  assert float(table[0]["measured"]) == pytest.approx(97.6)
+  assert table[1]["measured"] == ""
