@@ -114,10 +114,10 @@ def _doctor(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> int:
-  from bit_jax.data.check import problems
+  from bit_jax.data.check import report
 
   devices.use_cpu()
-  return problems.main(args.path, args.out)
+  return report.main(args.path, args.out)
 
 
 if __name__ == "__main__":

@@ -122,10 +122,10 @@ def test_what_goes_wrong_is_a_sentence(capsys, monkeypatch, error, status, print
 
 def test_check_hands_on_path_and_folder(capsys, monkeypatch):
   calls = []
-  module = types.ModuleType("bit_jax.data.check.problems")
+  module = types.ModuleType("bit_jax.data.check.report")
   module.main = lambda path, out: calls.append((path, out)) or 1
-  monkeypatch.setitem(sys.modules, "bit_jax.data.check.problems", module)
-  monkeypatch.setattr("bit_jax.data.check.problems", module, raising=False)
+  monkeypatch.setitem(sys.modules, "bit_jax.data.check.report", module)
+  monkeypatch.setattr("bit_jax.data.check.report", module, raising=False)
   assert run(capsys, "check", "images", "--out=o")[0] == 1
   run(capsys, "check", "images")
   assert calls == [("images", "o"), ("images", None)]

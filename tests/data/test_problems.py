@@ -1,4 +1,4 @@
-"""Tests of bit_jax.data.check.problems and bit_jax.data.check.contact_sheet."""
+"""Tests of bit_jax.data.check: problems, report and contact_sheet."""
 
 import csv
 import os
@@ -10,6 +10,8 @@ import pytest
 from PIL import Image
 
 from bit_jax.data.check import contact_sheet, problems
+from bit_jax.data.check import report as output
+from bit_jax.data.sources import folder
 from bit_jax.runtime import errors, plots
 
 WRITE = contact_sheet.write
@@ -44,32 +46,32 @@ def drawn(monkeypatch):
   """Takes note of what would be drawn, which takes two seconds."""
   written = []
 
-  def write(images, labels, picture, **options):
-    written.append((list(images), labels, options))
+  def write(report, picture, **options):
+    written.append((contact_sheet.choose(report), options))
 
   monkeypatch.setattr(contact_sheet, "write", write)
   return written
 
 
-def found(root, tmp_path):
-  report = problems.check(str(root), tmp_path / "out")
+def found(root):
+  report = problems.check(folder.find(str(root)))
   return report, [(p.kind, p.path, p.detail) for p in report.problems]
 
 
 def test_nothing_wrong(root, tmp_path):
-  report, listed = found(root, tmp_path)
+  report, listed = found(root)
   assert listed == []
   assert not report.stops
   assert report.counts == {"train": {"a": 4, "b": 8}, "test": {"a": 2, "b": 2}}
-  assert (report.image_size, report.size_range) == ((60, 80), ((60, 80), (60, 80)))
+  assert (report.image_size, set(report.sizes)) == ((60, 80), {(60, 80)})
   assert report.num_train == 12
-  text = problems.render(report)
+  text = output.render(report)
   for expected in (
     "16 images in 2 classes",
     "2 : 1, from b (8) to a (4)",
     "60 x 80 pixels",
-    "12 to train on is the small regime: 500 steps, no MixUp; resize 160 -> crop 128",
-    "Nothing is wrong.",
+    "small regime (12 training images): 500 steps, no MixUp; resize 160 -> crop 128",
+    "No problems found.",
   ):
     assert expected in text
 
@@ -85,19 +87,19 @@ def test_nothing_wrong(root, tmp_path):
 def test_what_cannot_be_decoded_stops(root, tmp_path, data, kind, detail):
   path = root / "train" / "a" / "1.png"
   path.write_bytes(path.read_bytes()[:-5000] if data is None else data)
-  report, listed = found(root, tmp_path)
+  report, listed = found(root)
   assert listed == [(kind, "train/a/1.png", detail)]
   assert report.stops
-  assert "on_bad_image=skip" in problems.render(report)
+  assert "on_bad_image=skip" in output.render(report)
 
 
 def test_empty_classes_stop_and_the_rest_is_still_told(root, tmp_path):
   (root / "train" / "c").mkdir()
   shutil.copy(root / "train" / "a" / "0.png", root / "test" / "a" / "x.png")
-  report, listed = found(root, tmp_path)
+  report, listed = found(root)
   assert listed == [
     ("empty class", "train/c", ""),
-    ("leak", "test/a/x.png", "is byte for byte train/a/0.png"),
+    ("leak", "test/a/x.png", "same bytes as train/a/0.png"),
   ]
   assert report.stops
   assert report.num_train == 12
@@ -108,13 +110,13 @@ def test_copies(root, tmp_path):
   image.save(root / "train" / "a" / "same.bmp")
   image.save(root / "train" / "b" / "other.png")
   image.save(root / "test" / "b" / "leak.bmp")
-  report, listed = found(root, tmp_path)
+  report, listed = found(root)
   assert listed == [
-    ("leak", "test/b/leak.bmp", "is pixel for pixel train/a/0.png"),
-    ("contradiction", "test/b/leak.bmp", "is b, but a as train/a/0.png"),
-    ("contradiction", "train/b/other.png", "is b, but a as train/a/0.png"),
-    ("duplicate", "train/a/same.bmp", "is pixel for pixel train/a/0.png"),
-    ("duplicate", "train/b/other.png", "is byte for byte train/a/0.png"),
+    ("leak", "test/b/leak.bmp", "same pixels as train/a/0.png"),
+    ("contradiction", "test/b/leak.bmp", "b, but train/a/0.png is a"),
+    ("contradiction", "train/b/other.png", "b, but train/a/0.png is a"),
+    ("duplicate", "train/a/same.bmp", "same pixels as train/a/0.png"),
+    ("duplicate", "train/b/other.png", "same bytes as train/a/0.png"),
   ]
   assert not report.stops
 
@@ -124,11 +126,11 @@ def test_of_many_copies_each_is_told_once_of_each_kind(root, tmp_path):
   copies = ("train/a/y0", "train/a/y1", "train/b/y0", "train/b/y1", "test/a/y0", "test/b/y0")
   for name in copies:
     shutil.copy(first, root / f"{name}.png")
-  same, other = "is byte for byte train/a/0.png", "is b, but a as train/a/0.png"
-  assert found(root, tmp_path)[1] == [
+  same, other = "same bytes as train/a/0.png", "b, but train/a/0.png is a"
+  assert found(root)[1] == [
     ("leak", "test/a/y0.png", same),
     ("leak", "test/b/y0.png", same),
-    ("contradiction", "test/a/y0.png", "is a, but b as train/b/y0.png"),
+    ("contradiction", "test/a/y0.png", "a, but train/b/y0.png is b"),
     ("contradiction", "test/b/y0.png", other),
     ("contradiction", "train/b/y0.png", other),
     ("contradiction", "train/b/y1.png", other),
@@ -142,16 +144,16 @@ def test_of_many_copies_each_is_told_once_of_each_kind(root, tmp_path):
 def test_images_of_other_sizes_are_no_copies(root, tmp_path):
   Image.new("RGB", (40, 90)).save(root / "train" / "a" / "x.png")
   Image.new("RGB", (90, 40)).save(root / "train" / "a" / "y.png")
-  assert found(root, tmp_path)[1] == []
+  assert found(root)[1] == []
 
 
 def test_a_split_that_is_drawn_can_leak(tmp_path):
   root = fill(tmp_path / "set", {"a": 5, "b": 5})
-  report, _ = found(root, tmp_path)
+  report, _ = found(root)
   assert report.counts == {"train": {"a": 4, "b": 4}, "test": {"a": 1, "b": 1}}
   for i in range(5):
     shutil.copy(root / "a" / f"{i}.png", root / "a" / f"copy{i}.png")
-  kinds = [kind for kind, _, _ in found(root, tmp_path)[1]]
+  kinds = [kind for kind, _, _ in found(root)[1]]
   assert len(kinds) == 5
   assert "leak" in kinds
 
@@ -161,7 +163,7 @@ def test_odd_sizes(root, tmp_path):
   noise(20, 100).save(root / "train" / "a" / "both.png")
   noise(40, 161).save(root / "train" / "a" / "long.png")
   noise(40, 160).save(root / "train" / "a" / "just.png")
-  assert found(root, tmp_path)[1] == [
+  assert found(root)[1] == [
     ("small", "train/a/both.png", "20 x 100 pixels"),
     ("small", "train/a/tiny.png", "29 x 30 pixels"),
     ("elongated", "train/a/both.png", "20 x 100 pixels"),
@@ -171,20 +173,20 @@ def test_odd_sizes(root, tmp_path):
 
 @pytest.mark.parametrize("size", [(8, 8), (20, 100)])
 def test_sizes_that_are_usual_are_not_odd(tmp_path, size):
-  assert found(fill(tmp_path / "set", {"a": 3, "b": 3}, size), tmp_path)[1] == []
+  assert found(fill(tmp_path / "set", {"a": 3, "b": 3}, size))[1] == []
 
 
 def test_a_tenth_of_the_median_is_small(tmp_path):
   root = fill(tmp_path / "set", {"a": 3, "b": 3}, (400, 400))
   noise(39, 39).save(root / "a" / "x.png")
   noise(40, 40).save(root / "a" / "y.png")
-  assert [p for _, p, _ in found(root, tmp_path)[1]] == ["a/x.png"]
+  assert [p for _, p, _ in found(root)[1]] == ["a/x.png"]
 
 
 def test_what_is_left_out_is_listed(root, tmp_path):
   noise().save(root / "cover.png")
   (root / "README.md").write_text("x")
-  report, listed = found(root, tmp_path)
+  report, listed = found(root)
   assert listed == [("no class", "cover.png", ""), ("ignored", "README.md", "")]
   assert not report.stops
 
@@ -192,9 +194,9 @@ def test_what_is_left_out_is_listed(root, tmp_path):
 def test_files_that_a_csv_names_in_vain(root, tmp_path):
   rows = [f"train/{c}/{i}.png,{c}" for c in "ab" for i in range(3)]
   (root / "list.csv").write_text("\n".join([*rows, "none.png,a"]))
-  report, listed = found(root / "list.csv", tmp_path)
+  report, listed = found(root / "list.csv")
   assert listed == [("missing", "none.png", "line 7")]
-  shown = problems.render(report)
+  shown = output.render(report)
   assert shown.startswith(f"{root}/list.csv: 6 images in 2 classes")
   assert report.stops
   assert report.num_train == 4
@@ -203,7 +205,7 @@ def test_files_that_a_csv_names_in_vain(root, tmp_path):
 
 def test_a_csv_none_of_whose_files_is_there(root, tmp_path):
   (root / "list.csv").write_text("none.png,a\nnor/this.png,b\n")
-  report, listed = found(root / "list.csv", tmp_path)
+  report, listed = found(root / "list.csv")
   assert listed == [("missing", "none.png", "line 1"), ("missing", "nor/this.png", "line 2")]
   assert report.stops
   assert report.faults == ()
@@ -224,22 +226,20 @@ def test_a_csv_none_of_whose_files_is_there(root, tmp_path):
   ],
 )
 def test_how_folders_are_read_is_said(tmp_path, folders, said, nothing_wrong):
-  report, _ = found(fill(tmp_path / "set", dict.fromkeys(folders, 2), (8, 8)), tmp_path)
-  text = problems.render(report)
+  report, _ = found(fill(tmp_path / "set", dict.fromkeys(folders, 2), (8, 8)))
+  text = output.render(report)
   assert said in text
-  assert ("Nothing is wrong." in text) == nothing_wrong
+  assert ("No problems found." in text) == nothing_wrong
 
 
 def test_warnings_of_a_csv_are_said(root, tmp_path):
   rows = [f"train/{c}/{i}.png,{c},{i}" for c in "ab" for i in range(3)]
   (root / "list.csv").write_text("\n".join(["path,label,fold", *rows]))
-  report, listed = found(root / "list.csv", tmp_path)
+  report, listed = found(root / "list.csv")
   assert listed == []
-  text = problems.render(report)
-  assert (
-    "Nothing stops a run, but look at these:\n  The column fold of list.csv may be a split" in text
-  )
-  assert "Nothing is wrong." not in text
+  text = output.render(report)
+  assert "Warnings:\n  The column fold of list.csv may be a split" in text
+  assert "No problems found." not in text
   assert not report.stops
 
 
@@ -254,19 +254,19 @@ def test_warnings_of_a_csv_are_said(root, tmp_path):
 )
 def test_what_stops_a_run_is_reported_not_raised(tmp_path, counts, message):
   (tmp_path / "set").mkdir()
-  report, _ = found(fill(tmp_path / "set", counts), tmp_path)
+  report, _ = found(fill(tmp_path / "set", counts))
   assert any(message in fault for fault in report.faults)
   assert report.stops
-  assert message in problems.render(report)
+  assert message in output.render(report)
 
 
 def test_main_returns_the_status_and_writes_everything(root, tmp_path, capsys):
-  assert problems.main(str(root), str(tmp_path / "out")) == 0
+  assert output.main(str(root), str(tmp_path / "out")) == 0
   command = f"python -m bit_jax.train --config=configs/folder.py:path={root}"
   assert capsys.readouterr().out.splitlines()[-1].strip() == command
   for i in range(15):
     (root / "train" / "a" / f"Löwe {i}.jpg").write_text("x")
-  assert problems.main(str(root), str(tmp_path / "out")) == 1
+  assert output.main(str(root), str(tmp_path / "out")) == 1
   printed = capsys.readouterr().out
   assert "and 5 more in problems.csv" in printed
   assert "bit_jax.train" not in printed
@@ -284,13 +284,13 @@ def test_sentences_are_rows_of_problems_too(root, tmp_path, capsys):
     f"{name},{os.path.basename(os.path.dirname(name))},{i % 5}" for i, name in enumerate(names)
   ]
   listed.write_text("\n".join(["path,label,fold", *rows]))
-  assert problems.main(str(listed), str(tmp_path / "out")) == 0
+  assert output.main(str(listed), str(tmp_path / "out")) == 0
   assert capsys.readouterr().out.endswith(f" '--config=configs/folder.py:path={listed}'\n")
   with open(tmp_path / "out" / "problems.csv", encoding="utf-8", newline="") as file:
     (warning,) = (r for r in csv.DictReader(file) if r["problem"] == "warning")
   assert warning["detail"].startswith("The column fold of list.csv may be a split")
   listed.write_text("\n".join(f"{name},one" for name in names))
-  assert problems.main(str(listed), str(tmp_path / "out")) == 1
+  assert output.main(str(listed), str(tmp_path / "out")) == 1
   with open(tmp_path / "out" / "problems.csv", encoding="utf-8", newline="") as file:
     (fault,) = (r for r in csv.DictReader(file) if r["problem"] == "stops a run")
   assert "are of one class, one" in fault["detail"]
@@ -298,7 +298,7 @@ def test_sentences_are_rows_of_problems_too(root, tmp_path, capsys):
 
 @pytest.mark.slow
 def test_the_picture_is_written(root, tmp_path, capsys, real_sheet):
-  problems.main(str(root), str(tmp_path / "out"))
+  output.main(str(root), str(tmp_path / "out"))
   assert (
     f"Written to {tmp_path / 'out'}: problems.csv and contact_sheet.png" in capsys.readouterr().out
   )
@@ -306,31 +306,31 @@ def test_the_picture_is_written(root, tmp_path, capsys, real_sheet):
     assert picture.width == 1320
   shutil.rmtree(root)
   (root / "a").mkdir(parents=True)
-  problems.main(str(root), str(tmp_path / "out"))
+  output.main(str(root), str(tmp_path / "out"))
   assert not (tmp_path / "out" / "contact_sheet.png").exists()
 
 
 def test_names_that_are_not_text(root, tmp_path, capsys):
   name = os.fsdecode(b"\xff.png")
   (root / "train" / "a" / name).write_text("x")
-  assert problems.main(str(root), str(tmp_path / "out")) == 1
+  assert output.main(str(root), str(tmp_path / "out")) == 1
   assert r"\udcff.png" in capsys.readouterr().out
   assert r"\udcff.png" in (tmp_path / "out" / "problems.csv").read_text()
 
 
 def test_names_with_control_characters_are_escaped(tmp_path, capsys):
   root = fill(tmp_path / "set", {"a\nb": 2, "\x1b[31mc": 2})
-  assert problems.main(str(root), str(tmp_path / "out")) == 1
+  assert output.main(str(root), str(tmp_path / "out")) == 1
   lines = capsys.readouterr().out.splitlines()
   assert [line.split() for line in lines[3:5]] == [["\\x1b[31mc", "2"], ["a\\nb", "2"]]
 
 
 def test_the_default_folder_is_named_after_the_images(root, tmp_path, monkeypatch, capsys):
   monkeypatch.chdir(tmp_path)
-  problems.main("set", None)
+  output.main("set", None)
   (tmp_path / "other").mkdir()
   shutil.copytree(root, tmp_path / "other" / "set")
-  problems.main("other/set", None)
+  output.main("other/set", None)
   folders = sorted(path.parent.name for path in (tmp_path / "runs").glob("*/problems.csv"))
   assert len(folders) == 2  # of one name, and not one over the other
   assert all(re.fullmatch("check-set-[0-9a-f]{8}", name) for name in folders)
@@ -340,24 +340,25 @@ def test_the_default_folder_is_named_after_the_images(root, tmp_path, monkeypatc
 
 def test_a_folder_that_cannot_be_made(root, tmp_path):
   (tmp_path / "file").write_text("")
-  with pytest.raises(errors.UserError, match=r"can't be made: .* Choose another with --out\."):
-    problems.check(str(root), tmp_path / "file")
+  with pytest.raises(errors.UserError, match=r"file can't be created: .* --out"):
+    output.main(str(root), str(tmp_path / "file"))
 
 
 def test_the_table_of_many_classes_shows_the_ends(tmp_path):
   root = fill(tmp_path / "set", {f"class{i:02}": 2 + (i == 7) for i in range(23)}, (8, 8))
-  text = problems.render(found(root, tmp_path)[0])
-  assert "... 3 classes between these ..." in text
+  text = output.render(found(root)[0])
+  assert "... 3 more classes ..." in text
   assert text.index("class07") < text.index("class00")
 
 
 @pytest.mark.parametrize(("num_classes", "expected"), [(2, [8, 8]), (5, [4, 3, 3, 3, 3]), (20, 16)])
 def test_the_sheet_shows_classes_evenly(tmp_path, drawn, num_classes, expected):
   names = [f"c{i:02}" for i in range(num_classes)]
-  found(fill(tmp_path / "set", dict.fromkeys(names, 9), (8, 8)), tmp_path)
-  images, captions, options = drawn[0]
-  assert len(images) == 16
-  assert options == {"title": "set", "resize": 160, "crop": 128}
+  output.main(str(fill(tmp_path / "set", dict.fromkeys(names, 9), (8, 8))), str(tmp_path / "out"))
+  entries, options = drawn[0]
+  captions = [entry.label for entry in entries]
+  assert len({entry.path for entry in entries}) == 16
+  assert options == {"resize": 160, "crop": 128}
   assert captions == sorted(captions)
   if num_classes == 20:
     assert len(set(captions)) == expected
@@ -369,8 +370,10 @@ def test_the_sheet_shows_classes_evenly(tmp_path, drawn, num_classes, expected):
 def test_the_sheet_pairs_images_with_what_training_makes_of_them(tmp_path, monkeypatch, real_sheet):
   sheets = []
   monkeypatch.setattr(plots, "sheet", lambda *args, **kwargs: sheets.append((args, kwargs)))
-  image = np.asarray(noise(96, 96))
-  real_sheet([image] * 9, list("abcdefghi"), tmp_path / "s.png", title="t", resize=96, crop=80)
+  root = fill(tmp_path / "set", dict.fromkeys("abcdefghi", 1), (96, 96))
+  report, _ = found(root)
+  real_sheet(report, tmp_path / "s.png", resize=96, crop=80)
+  image = np.asarray(Image.open(root / "a" / "0.png"))
   (tiles, captions, _, title), options = sheets[0]
   assert options == {"columns": 8}
   assert tiles.shape == (32, 160, 160, 3)

@@ -1,1 +1,1 @@
-"""What is wrong with a user's own images."""
+"""Checks of the user's own images."""
