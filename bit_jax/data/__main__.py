@@ -1,4 +1,4 @@
-"""`python -m bit_jax.data doctor|check`: which data sets are ready, and what a folder holds."""
+"""`python -m bit_jax.data doctor|check`: the state of data sets, problems of your images."""
 
 import argparse
 import difflib
@@ -6,19 +6,19 @@ import sys
 from collections.abc import Sequence
 
 from bit_jax.data import datasets, vtab
-from bit_jax.runtime import devices, errors, exits, imports
+from bit_jax.runtime import errors, exits, imports
 
 _DOCTOR = """\
-Lists data sets: prepared or not, versions, sizes of splits, a hash of the 1000 chosen examples,
-disk space, and the next command or the steps to take by hand. Only --download uses the network."""
+Lists data sets: whether they are prepared, versions, split sizes, a hash of the 1000 chosen
+examples, disk space, and the next command or manual steps. Only --download uses the network."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
   """Runs one command; returns the exit status.
 
   Returns:
-    0; 1 if `check` found what would stop a run; 2 after a user's mistake, or if a set could not be
-    downloaded; 130 after Ctrl-C.
+    0; 1 if `check` found an error that would stop a run; 2 after a user error, or if a set could
+    not be prepared; 130 after Ctrl-C.
   """
   args = _parser().parse_args(argv)
   needs_reader = args.command == "check" or not args.download
@@ -26,14 +26,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def select(names: Sequence[str]) -> tuple[str, ...]:
-  """Returns the sets that the command line names, as in `datasets.NAMES` and each once.
+  """Returns the sets that the command line names, each once and with its name in `datasets.NAMES`.
 
   Args:
-    names: Data sets; 'vtab' stands for its 19 tasks, a task may do without its 'vtab/', and no
-      names at all for every set of tensorflow-datasets.
+    names: Data sets; 'vtab' stands for its 19 tasks, 'vtab/' may be left out before a task, and no
+      names stand for all sets of tensorflow-datasets.
 
   Raises:
-    UserError: There is no such set, or it isn't one of tensorflow-datasets.
+    UserError: A set is unknown, or not one of tensorflow-datasets.
   """
   own = [n for n in datasets.NAMES if n not in ("digits", "npz", "folder")]
   selected: list[str] = []
@@ -51,34 +51,40 @@ def select(names: Sequence[str]) -> tuple[str, ...]:
 
 def _unknown(name: str, own: Sequence[str]) -> str:
   if name == "digits":
-    return "The digits come with scikit-learn: there is nothing to prepare."
+    return "The digits are part of scikit-learn: there is nothing to prepare."
   if name in ("npz", "folder"):
     return (
-      f"{name} stands for files of your own, which nothing has to be prepared for; "
-      f"`python -m bit_jax.data check PATH` looks through a folder or a CSV file."
+      f"{name} stands for your own files, which need no preparation. `python -m bit_jax.data check "
+      f"PATH` checks a folder or a CSV file."
     )
   close = difflib.get_close_matches(name, ["vtab", *own, *vtab.TASKS], n=1)
   hint = f" (did you mean {close[0]}?)" if close else ""
-  return f"There is no data set {name!r}{hint}; there are vtab (all 19 tasks), {', '.join(own)}."
+  return f"Unknown data set {name!r}{hint}. Choose vtab (all 19 tasks), {', '.join(own)}."
 
 
 def _parser() -> argparse.ArgumentParser:
-  parser = argparse.ArgumentParser(prog="python -m bit_jax.data", description="Data sets.")
+  parser = argparse.ArgumentParser(
+    prog="python -m bit_jax.data", description="Data sets and your own images."
+  )
   subparsers = parser.add_subparsers(dest="command", required=True)
   doctor = subparsers.add_parser(
-    "doctor", help="which sets are ready, and what others need", description=_DOCTOR
+    "doctor", help="list which sets are prepared, and what the others need", description=_DOCTOR
   )
   doctor.add_argument("names", nargs="*", metavar="NAME", help="e.g. cifar10, vtab or vtab/svhn")
   doctor.add_argument(
     "--data_dir",
     metavar="DIR",
-    help="where prepared sets lie; $TFDS_DATA_DIR or ~/tensorflow_datasets",
+    help="folder of prepared sets; default $TFDS_DATA_DIR or ~/tensorflow_datasets",
   )
-  doctor.add_argument("--download", action="store_true", help="download and prepare what isn't yet")
+  doctor.add_argument(
+    "--download", action="store_true", help="download and prepare the missing sets"
+  )
   doctor.add_argument("--protocol", choices=datasets.PROTOCOLS, default="final")
-  check = subparsers.add_parser("check", help="look through images of your own")
-  check.add_argument("path", metavar="PATH", help="a folder or a CSV file, as configs/folder.py")
-  check.add_argument("--out", metavar="DIR", help="where the list and the contact sheet go")
+  check = subparsers.add_parser("check", help="check your own images")
+  check.add_argument("path", metavar="PATH", help="a folder or a CSV file, as in configs/folder.py")
+  check.add_argument(
+    "--out", metavar="DIR", help="folder for the list of problems and the contact sheet"
+  )
   return parser
 
 
@@ -91,14 +97,14 @@ def _run(args: argparse.Namespace) -> int:
 
 def _doctor(args: argparse.Namespace) -> int:
   names = select(args.names)
-  print("Importing TensorFlow (some 8 s) ...", file=sys.stderr, flush=True)
+  print("Importing TensorFlow (about 8 s) ...", file=sys.stderr, flush=True)
   try:
     with imports.explained():
       from bit_jax.data.doctor import readiness
   except ImportError as e:
     raise errors.UserError(
-      f"doctor needs tensorflow and tensorflow-datasets, which can't be imported ({e}): install "
-      f"them, or change their versions."
+      f"doctor needs tensorflow and tensorflow-datasets, which can't be imported ({e}). Install "
+      f"them, or other versions of them."
     ) from e
 
   failed = {}
@@ -115,6 +121,7 @@ def _doctor(args: argparse.Namespace) -> int:
 
 def _check(args: argparse.Namespace) -> int:
   from bit_jax.data.check import report
+  from bit_jax.runtime import devices  # imports jax
 
   devices.use_cpu()
   return report.main(args.path, args.out)

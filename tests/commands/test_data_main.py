@@ -35,12 +35,12 @@ def test_names_are_resolved():
 @pytest.mark.parametrize(
   ("name", "sentence"),
   [
-    ("svnh", "There is no data set 'svnh' (did you mean svhn?)"),
+    ("svnh", "data set 'svnh' (did you mean svhn?)"),
     ("vtab/clevr-cuont", "did you mean vtab/clevr-count?"),
     ("vtba", "did you mean vtab?"),
-    ("qqqq", "There is no data set 'qqqq'; there are vtab (all 19 tasks), cifar10, "),
+    ("qqqq", "data set 'qqqq'. Choose vtab (all 19 tasks), cifar10, "),
     ("digits", "nothing to prepare"),
-    ("npz", "files of your own"),
+    ("npz", "your own files"),
     ("folder", "bit_jax.data check PATH"),
   ],
 )
@@ -135,8 +135,8 @@ def test_check_hands_on_path_and_folder(capsys, monkeypatch):
 def test_the_whole_command(tmp_path):
   line = [sys.executable, "-m", "bit_jax.data", "doctor", "eurosat", f"--data_dir={tmp_path}"]
   done = subprocess.run(line, capture_output=True, text=True, check=True)
-  assert done.stderr == "Importing TensorFlow (some 8 s) ...\n"
-  assert f"not prepared, {tmp_path}/eurosat/rgb/2.0.0 is not there" in done.stdout
+  assert done.stderr == "Importing TensorFlow (about 8 s) ...\n"
+  assert f"not prepared, {tmp_path}/eurosat/rgb/2.0.0 doesn't exist" in done.stdout
 
 
 @pytest.mark.slow

@@ -54,7 +54,7 @@ def preparing(doctor):
 
 @pytest.fixture(scope="module")
 def builders(doctor):
-  return doctor.builders
+  return doctor.tfds_builders
 
 
 @pytest.fixture
@@ -238,8 +238,8 @@ def test_differing_sizes_are_named(doctor, fake, named, tmp_path):
   )
   assert "differ" in doctor.table_line(finding, 5)
   lines = list(doctor.detail_lines(finding, None))
-  assert "  differs: train has 20 examples, 21 are expected" in lines
-  assert "  differs: validation isn't there, 10,000 are expected" in lines
+  assert "  differs: train has 20 examples, expected 21" in lines
+  assert "  differs: validation is missing, expected 10,000" in lines
 
 
 def test_a_harmless_difference_is_accepted(doctor, fake, preparing, tmp_path, monkeypatch):
@@ -260,7 +260,7 @@ def test_another_version_is_used_and_told(doctor, fake, named, tmp_path):
   finding = doctor.examine(datasets.find("fake", "final"), str(tmp_path))
   assert (finding.prepared, finding.version, finding.differing) == (True, "1.0.0", ())
   lines = list(doctor.detail_lines(finding, None))
-  assert any("would prepare 1.2.3" in line for line in lines)
+  assert any("prepares 1.2.3" in line for line in lines)
   assert expected_digest(order()[:15], lambda i: i % 2) in lines[2]
 
 
@@ -286,7 +286,7 @@ def test_only_four_builders_want_hands(doctor, preparing, tmp_path):
   for task in (*vtab.TASKS, "imagenet2012"):
     name = f"vtab/{task}" if task in vtab.TASKS else task
     finding = doctor.examine(datasets.find(name, "final"), str(tmp_path))
-    if finding.missing_by_hand:
+    if finding.missing_manual:
       wanting[task] = "\n".join(doctor.detail_lines(finding, None))
   assert set(wanting) == {"sun397", "resisc45", "diabetic_retinopathy", "imagenet2012"}
   assert all(str(manual) in text for text in wanting.values())
@@ -310,7 +310,7 @@ def test_what_is_there_already_by_hand_is_counted(preparing, builders, tmp_path)
     ("sun397/tfds", ("SUN397.tar.gz",)),
   ):
     builder = builders.find_current(tfds_name, str(tmp_path))
-    assert preparing.missing_by_hand(builder) == missing
+    assert preparing.missing_manual(builder) == missing
     with pytest.raises(errors.UserError, match="lacks") as caught:
       preparing.prepare(builder)
     assert missing[0] in str(caught.value)
@@ -327,7 +327,7 @@ def test_tfds_list_of_sun397_is_the_one_its_steps_name(preparing, builders, tmp_
 
 def test_without_a_home_folder_a_place_has_to_be_given(doctor, no_home, monkeypatch):
   monkeypatch.setattr(doctor.tfds.core.constants, "DATA_DIR", "~/tensorflow_datasets")
-  with pytest.raises(errors.UserError, match=r"names no home folder\. Give --data_dir=DIR"):
+  with pytest.raises(errors.UserError, match=r"no home folder .* --data_dir=DIR"):
     doctor.download(["cifar10"], "final", None)
   lines = list(doctor.detail_lines(doctor.examine(datasets.find("cifar10", "final")), None))
   assert "  next: python -m bit_jax.data doctor cifar10 --download --data_dir=DIR" in lines
@@ -341,7 +341,7 @@ def test_download_prepares_a_set_from_its_server(doctor, fake, named, served, tm
   assert finding.builder.info.splits["train"].num_examples == 20
   capsys.readouterr()
   assert doctor.download(["fake"], "final", str(tmp_path)) == {}
-  assert "prepared already" in capsys.readouterr().out
+  assert "already prepared" in capsys.readouterr().out
   assert len(served) == 1
 
 
@@ -349,7 +349,7 @@ def test_a_downloaded_file_is_not_needed_twice(preparing, builders, fake, served
   builder = builders.find_current("doctor_fake", str(tmp_path))
   before = preparing.needed_bytes(builder)
   preparing.prepare(builder)
-  assert [f.at_hand for f in preparing.files(builder)] == [True]
+  assert [f.present for f in preparing.files(builder)] == [True]
   assert preparing.needed_bytes(builder) == before - len(CONTENT)
   shutil.rmtree(builder.data_dir)
   preparing.prepare(builders.find_current("doctor_fake", str(tmp_path)))
@@ -457,7 +457,7 @@ def test_a_missing_package_is_noticed_first(
 def test_a_folder_in_the_way_is_named(preparing, builders, fake, served, tmp_path):
   builder = builders.find_current("doctor_fake", str(tmp_path))
   pathlib.Path(builder.data_dir).mkdir(parents=True)
-  with pytest.raises(errors.UserError, match="is in the way"):
+  with pytest.raises(errors.UserError, match="contains no data set"):
     preparing.prepare(builder)
 
 
@@ -472,7 +472,7 @@ def test_a_damaged_description_leaves_the_other_sets_readable(doctor, tmp_path, 
     ["cifar10", "damaged"],
     ["vtab/dtd", "no"],
   ]
-  assert f"{tmp_path / 'dtd' / '3.0.1'} is there, but holds no set: delete it" in out
+  assert f"{tmp_path / 'dtd' / '3.0.1'} contains no data set: delete it" in out
   assert f"cifar10: The prepared copy of cifar10 in {tmp_path} is damaged" in out
   failed = doctor.download(["cifar10"], "final", str(tmp_path))
   assert "is damaged" in failed["cifar10"]
@@ -481,7 +481,7 @@ def test_a_damaged_description_leaves_the_other_sets_readable(doctor, tmp_path, 
 def test_mistaken_places_and_names(doctor, preparing, builders, tmp_path):
   (tmp_path / "file").touch()
   for function in (doctor.report, doctor.download):
-    with pytest.raises(errors.UserError, match="is a file: give a folder"):
+    with pytest.raises(errors.UserError, match="is a file"):
       function(["cifar10"], "final", str(tmp_path / "file"))
   with pytest.raises(errors.UserError, match="no data set 'cifar1000'"):
     builders.find_current("cifar1000", str(tmp_path))

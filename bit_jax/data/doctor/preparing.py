@@ -1,6 +1,6 @@
-"""What preparing a set with tensorflow-datasets takes: files, disk, network, hands; and doing it.
+"""Preparing a data set with tensorflow-datasets, and what it needs: files, disk space, network.
 
-Importing this imports TensorFlow (some 8 s). Only `prepare` touches the network.
+Importing this imports TensorFlow (about 8 s). Only `prepare` uses the network.
 
 Sources: the builders and checksum lists of tensorflow-datasets 4.9.10, from which the URLs, sizes
 and sha256 are taken at run time; the two archives of ImageNet have their own (image-net.org).
@@ -22,32 +22,32 @@ from tensorflow_datasets.core.download import resource
 from bit_jax.data.sources.tfds_builders import tfds
 from bit_jax.runtime import errors, proxies
 
-CONNECT_SECONDS = 4.0  # to find out whether a server answers at all
+CONNECT_SECONDS = 4.0  # time limit for a server to accept a connection
 _PORTS = {"http": 80, "https": 443, "ftp": 21}
 
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-  """What is particular about preparing one builder.
+  """Preparing one builder: what tensorflow-datasets doesn't say.
 
   Attributes:
-    prepared_bytes: About how large the prepared copy is; None: about as large as the download.
+    prepared_bytes: Approximate size of the prepared copy; None: that of the download.
     unpacks: Whether tfds unpacks the download to disk before it prepares the set.
-    unused: Parts of those URLs in tfds' list that this project's config doesn't fetch.
-    modules: {Python module: package that brings it} that preparing needs.
-    by_hand: {glob pattern: number of files} that must lie in the manual folder first.
-    by_hand_bytes: About how large they are.
-    steps: How they get there, in order; `{manual}` stands for the manual folder.
-    accepted: {split: size} that differs from the expected one and does no harm.
-    notes: What one ought to know about the set's versions and sources.
+    unused: Parts of the URLs in tfds' list that this builder's config doesn't fetch.
+    modules: {Python module: package that provides it} that preparing needs.
+    manual: {glob pattern: number of files} that must be in the manual folder first.
+    manual_bytes: Their approximate size.
+    steps: How to get them, in order; `{manual}` stands for the manual folder.
+    accepted: {split: size} that differs from the expected one without harm.
+    notes: Remarks on the set's versions and sources.
   """
 
   prepared_bytes: int | None = None
   unpacks: bool = True
   unused: tuple[str, ...] = ()
   modules: Mapping[str, str] = dataclasses.field(default_factory=dict)
-  by_hand: Mapping[str, int] = dataclasses.field(default_factory=dict)
-  by_hand_bytes: int = 0
+  manual: Mapping[str, int] = dataclasses.field(default_factory=dict)
+  manual_bytes: int = 0
   steps: tuple[str, ...] = ()
   accepted: Mapping[str, int] = dataclasses.field(default_factory=dict)
   notes: tuple[str, ...] = ()
@@ -60,8 +60,8 @@ _SCIPY = {"scipy": "scipy"}
 _IMAGENET = Source(
   unpacks=False,
   unused=("image-net.org",),  # listed with its checksums, never fetched
-  by_hand={"ILSVRC2012_img_train.tar": 1, "ILSVRC2012_img_val.tar": 1},
-  by_hand_bytes=147_897_477_120 + 6_744_924_160,
+  manual={"ILSVRC2012_img_train.tar": 1, "ILSVRC2012_img_val.tar": 1},
+  manual_bytes=147_897_477_120 + 6_744_924_160,
   steps=(
     "Register at https://image-net.org/download-images.",
     "Put ILSVRC2012_img_train.tar (147.9 GB) and ILSVRC2012_img_val.tar (6.7 GB), as they are, "
@@ -69,8 +69,8 @@ _IMAGENET = Source(
   ),
 )
 _RESISC45 = Source(
-  by_hand={"NWPU-RESISC45/*/*.jpg": 31_500},
-  by_hand_bytes=400_000_000,
+  manual={"NWPU-RESISC45/*/*.jpg": 31_500},
+  manual_bytes=400_000_000,
   steps=(
     "Download the rar archive (about 0.4 GB) at https://1drv.ms/u/s!AmgKYzARBl5ca3HNaHIlzp_IXjs.",
     "Unpack it in {manual}, so that the images are {manual}/NWPU-RESISC45/<class>/*.jpg.",
@@ -79,13 +79,13 @@ _RESISC45 = Source(
 _RETINOPATHY = Source(
   prepared_bytes=5_000_000_000,  # 88,702 JPEG files of at most 540 x 540 pixels
   modules=_CV2,
-  by_hand={
+  manual={
     "train/*.jpeg": 35_126,
     "test/*.jpeg": 10_906 + 42_670,
     "sample/*.jpeg": 1,
     "trainLabels.csv": 1,
   },
-  by_hand_bytes=80_000_000_000,
+  manual_bytes=80_000_000_000,
   steps=(
     "Accept the rules at https://www.kaggle.com/c/diabetic-retinopathy-detection/data and download "
     "all parts of train.zip (the fifth is easily missed) and of test.zip, sample.zip and "
@@ -99,39 +99,38 @@ _SUN397 = Source(
   unpacks=False,
   modules=_CV2,
   steps=(
-    "The set's address, https://vision.princeton.edu/projects/2010/SUN/, is dead (404), so its "
-    "archives must come from elsewhere. Mirrors that people name are OpenDataLab/SUN397 at "
-    "opendatalab.com, with the raw images, and copies on Kaggle, where a 50-50 split under other "
-    "file names is of no use. The archives must be the original ones, byte for byte: tfds checks "
-    "their sha256.",
+    "The official address, https://vision.princeton.edu/projects/2010/SUN/, no longer works (404), "
+    "so get the archives elsewhere. Known mirrors are OpenDataLab/SUN397 at opendatalab.com, with "
+    "the raw images, and copies on Kaggle (not those with a 50-50 split and other file names). The "
+    "archives must be the original files: tfds checks their sha256.",
     "Put SUN397.tar.gz (39,077,296,924 bytes, sha256 "
     "f404130965a7ad77bed5ececc71e720ab50f3cc1e1bb257257610d38f3b928ec) and Partitions.zip "
     "(18,293,705 bytes, sha256 e3311ea5f812d4cc6faef194688343d1111f6cd6f70f2c62f393c2b8d6ba1ec9) "
-    "into {manual}, under these names; tfds takes them from there.",
+    "into {manual}, under these names; tfds reads them there.",
   ),
   accepted={"train": 76_127},
   notes=(
-    "tfds 4.9.10 leaves out an undecodable image, so train has 76,127 images where VTAB counts "
-    "76,128; it is none of the 1000.",
+    "tfds 4.9.10 leaves out an image that can't be decoded, so train has 76,127 images instead of "
+    "VTAB's 76,128; the image is not among the 1000.",
   ),
 )
 _CALTECH101 = Source(
   unused=("drive.google.com",),
   notes=(
     "Which images are in train and in test depends on the order in which a file system lists them, "
-    "so only Google's prepared copy holds the 1000 of the paper.",
+    "so only Google's prepared copy has the 1000 images of the paper.",
   ),
 )
 _KITTI = Source(
   prepared_bytes=7_000_000_000,  # the labelled half of the images
   unpacks=False,
   modules=_CV2,
-  notes=("VTAB asks for 3.1.0; the examples and splits of 3.2.0 and 3.3.0 are the same.",),
+  notes=("VTAB uses 3.1.0; 3.2.0 and 3.3.0 have the same examples and splits.",),
 )
 _PETS = Source(
   notes=(
-    "VTAB asks for 3.*.*, tfds 4.9.10 prepares 4.0.0 alone: the examples and splits are the same, "
-    "and 12 damaged images were encoded anew.",
+    "VTAB uses 3.*.*, tfds 4.9.10 prepares only 4.0.0: the examples and splits are the same, but "
+    "12 damaged images were encoded again.",
   ),
 )
 
@@ -151,7 +150,7 @@ SOURCES: Mapping[str, Source] = {
   "svhn_cropped": Source(
     unpacks=False,
     modules=_SCIPY,
-    notes=("1.3 GB of the download are extra images, which the task doesn't use.",),
+    notes=("1.3 GB of the download are extra images that the task doesn't use.",),
   ),
   "tf_flowers": Source(unpacks=False),
 }
@@ -159,21 +158,21 @@ SOURCES: Mapping[str, Source] = {
 
 @dataclasses.dataclass(frozen=True)
 class File:
-  """One file that tfds fetches.
+  """One file that tfds downloads.
 
   Attributes:
-    url: Where from.
+    url: Its address.
     size: In bytes.
-    at_hand: Whether it lies in tfds' folder of downloads, or in its manual folder, already.
+    present: Whether it already is in tfds' download folder or manual folder.
   """
 
   url: str
   size: int
-  at_hand: bool
+  present: bool
 
 
 def find_source(builder: tfds.core.DatasetBuilder) -> Source:
-  """Returns what is particular about preparing a set."""
+  """Returns what is known about preparing a set."""
   return SOURCES.get(builder.name, Source())
 
 
@@ -183,22 +182,22 @@ def downloads_folder(builder: tfds.core.DatasetBuilder) -> pathlib.Path:
 
 
 def manual_folder(builder: tfds.core.DatasetBuilder) -> pathlib.Path:
-  """Returns the folder in which tfds looks for what was put there by hand."""
+  """Returns the folder in which tfds looks for files that it can't download."""
   return downloads_folder(builder) / "manual"
 
 
 def files(builder: tfds.core.DatasetBuilder) -> tuple[File, ...]:
-  """Returns the files that tfds fetches for a set, from its list of checksums."""
+  """Returns the files that tfds downloads for a set, from its list of checksums."""
   unused = find_source(builder).unused
   return tuple(
-    File(url, int(info.size), _is_at_hand(builder, url, info))
+    File(url, int(info.size), _is_present(builder, url, info))
     for url, info in (builder.url_infos or {}).items()
     if not any(part in url for part in unused)
   )
 
 
-def _is_at_hand(builder: tfds.core.DatasetBuilder, url: str, info: Any) -> bool:
-  """Tells whether tfds would take a file from disk (`DownloadManager._download_or_get_cache`)."""
+def _is_present(builder: tfds.core.DatasetBuilder, url: str, info: Any) -> bool:
+  """Returns whether tfds would read a file from disk (`DownloadManager._download_or_get_cache`)."""
   if info.filename and (manual_folder(builder) / info.filename).is_file():
     return True
   name = resource.get_dl_fname(url, info.checksum)
@@ -207,37 +206,37 @@ def _is_at_hand(builder: tfds.core.DatasetBuilder, url: str, info: Any) -> bool:
   return any(p.is_file() and p.with_name(f"{p.name}.INFO").is_file() for p in cached)
 
 
-def missing_by_hand(builder: tfds.core.DatasetBuilder) -> tuple[str, ...]:
-  """Returns what still has to be put into the manual folder, e.g. '2 of 31500 files a/*.jpg'."""
+def missing_manual(builder: tfds.core.DatasetBuilder) -> tuple[str, ...]:
+  """Returns what the manual folder still lacks, e.g. '2 of 31500 files a/*.jpg'."""
   folder = manual_folder(builder)
   missing = []
-  for pattern, wanted in find_source(builder).by_hand.items():
+  for pattern, wanted in find_source(builder).manual.items():
     found = sum(1 for _ in folder.glob(pattern))
     if found < wanted:
       missing.append(f"{wanted - found:,} of {wanted:,} files {pattern}" if found else pattern)
-  if find_source(builder).steps and not find_source(builder).by_hand:  # the addresses are dead
-    missing += [pathlib.PurePosixPath(f.url).name for f in files(builder) if not f.at_hand]
+  if find_source(builder).steps and not find_source(builder).manual:  # the addresses no longer work
+    missing += [pathlib.PurePosixPath(f.url).name for f in files(builder) if not f.present]
   return tuple(missing)
 
 
 def missing_packages(builder: tfds.core.DatasetBuilder) -> tuple[str, ...]:
-  """Returns the Python packages that preparing needs and that aren't installed."""
+  """Returns the Python packages that preparing needs and that are not installed."""
   modules = find_source(builder).modules
   return tuple(p for m, p in modules.items() if importlib.util.find_spec(m) is None)
 
 
 def download_bytes(builder: tfds.core.DatasetBuilder) -> int:
-  """Returns the size of all a set is made from, whether it is at hand or not."""
-  return sum(f.size for f in files(builder)) + find_source(builder).by_hand_bytes
+  """Returns the size of all source files of a set, present or not."""
+  return sum(f.size for f in files(builder)) + find_source(builder).manual_bytes
 
 
 def needed_bytes(builder: tfds.core.DatasetBuilder) -> int:
-  """Returns about how much more disk preparing takes: to download, unpacked, and prepared."""
+  """Returns the approximate disk space to download, unpack and prepare a set."""
   source, total = find_source(builder), download_bytes(builder)
   fetched = sum(f.size for f in files(builder))
-  absent = sum(f.size for f in files(builder) if not f.at_hand)
-  if source.by_hand and missing_by_hand(builder):
-    absent += source.by_hand_bytes
+  absent = sum(f.size for f in files(builder) if not f.present)
+  if source.manual and missing_manual(builder):
+    absent += source.manual_bytes
   unpacked = fetched if source.unpacks else 0
   return absent + unpacked + (total if source.prepared_bytes is None else source.prepared_bytes)
 
@@ -249,55 +248,55 @@ def free_bytes(folder: pathlib.Path) -> int:
 
 
 def prepare(builder: tfds.core.DatasetBuilder, seconds: float = CONNECT_SECONDS) -> None:
-  """Downloads and prepares a set, after a look at whether that can succeed.
+  """Downloads and prepares a set, after checking what it needs.
 
   Args:
-    builder: From `builders.find_current`; not prepared yet.
-    seconds: How long a server may take to answer.
+    builder: From `tfds_builders.find_current`; not prepared yet.
+    seconds: Time limit for a server to accept a connection.
 
   Raises:
-    UserError: Something must be done by hand first, a package or disk space is missing, a server
-      can't be reached, or tfds gives up.
+    UserError: A manual step, a package or disk space is missing, a server can't be reached, or tfds
+      fails.
   """
-  _require_by_hand(builder)
-  _require_modules(builder)
-  _require_disk(builder)
-  if faults := unreachable((f.url for f in files(builder) if not f.at_hand), seconds):
+  _require_everything(builder)
+  if faults := unreachable((f.url for f in files(builder) if not f.present), seconds):
     raise errors.UserError(f"{builder.info.full_name} can't be downloaded: {'; '.join(faults)}.")
   config = tfds.download.DownloadConfig(try_download_gcs=False)
   try:
     builder.download_and_prepare(download_config=config)
-  except Exception as e:  # whatever a server, an archive or a disk makes tfds raise
+  except Exception as e:  # servers, archives and disks make tfds raise anything
     raise errors.UserError(
       f"tfds could not prepare {builder.info.full_name}: {type(e).__name__}: {_first_line(e)}"
     ) from e
   if not builder.is_prepared():
-    raise errors.UserError(f"{builder.data_dir} is in the way and holds no set: delete it.")
+    raise errors.UserError(
+      f"The folder {builder.data_dir} contains no data set: delete it, then try again."
+    )
 
 
 def unreachable(urls: Iterable[str], seconds: float = CONNECT_SECONDS) -> list[str]:
-  """Returns a clause on each server (or the proxy before it) that doesn't accept a connection.
+  """Returns a clause on each server (or its proxy) that doesn't accept a connection.
 
   Args:
-    urls: Of files; each server is asked once, with nothing sent.
-    seconds: How long each may take.
+    urls: Of files; each server is tried once, and nothing is sent.
+    seconds: Time limit for each.
   """
   faults = []
-  for way in dict.fromkeys(map(_way, urls)):
-    if isinstance(way, str):
-      faults.append(way)
-    elif why := _refusal(*way.address, seconds):
-      faults.append(f"{way.name} can't be reached ({why}){way.remedy}")
+  for host in dict.fromkeys(map(_host, urls)):
+    if isinstance(host, str):
+      faults.append(host)
+    elif why := _refusal(*host.address, seconds):
+      faults.append(f"{host.name} can't be reached ({why}){host.remedy}")
   return faults
 
 
-class _Way(NamedTuple):
-  """What a download connects to first.
+class _Host(NamedTuple):
+  """A server or proxy that a download connects to.
 
   Attributes:
-    name: What a message calls it.
+    name: Its name in messages.
     address: Host and port.
-    remedy: What else to say where it can't be reached.
+    remedy: Advice for when it can't be reached, or ''.
   """
 
   name: str
@@ -305,19 +304,19 @@ class _Way(NamedTuple):
   remedy: str = ""
 
 
-def _way(url: str) -> _Way | str:
+def _host(url: str) -> _Host | str:
   """Returns what a download of `url` connects to, or a clause on why its proxy can't be used."""
   if proxy := proxies.find(url):
-    return proxy.fault or _Way(str(proxy), proxy.address, f": {proxy.remedy}")
+    return proxy.fault or _Host(str(proxy), proxy.address, f": {proxy.remedy}")
   parts = urllib.parse.urlsplit(url)
-  host = parts.hostname or ""
-  return _Way(host, (host, parts.port or _PORTS.get(parts.scheme, 80)))
+  name = parts.hostname or ""
+  return _Host(name, (name, parts.port or _PORTS.get(parts.scheme, 80)))
 
 
 def _refusal(host: str, port: int, seconds: float) -> str | None:
-  """Returns why no connection comes about, or None.
+  """Returns why a connection fails, or None.
 
-  Looking up a name knows no time limit of its own, hence the thread, which nobody waits for.
+  Looking up a name has no time limit, so it runs in a thread that is abandoned after the limit.
   """
   outcome: list[str | None] = []
 
@@ -334,29 +333,22 @@ def _refusal(host: str, port: int, seconds: float) -> str | None:
   return outcome[0] if outcome else f"no answer within {seconds:g} s"
 
 
-def _require_by_hand(builder: tfds.core.DatasetBuilder) -> None:
-  if missing := missing_by_hand(builder):
+def _require_everything(builder: tfds.core.DatasetBuilder) -> None:
+  name, root = builder.info.full_name, pathlib.Path(builder.data_dir_root)
+  if missing := missing_manual(builder):
     raise errors.UserError(
-      f"{builder.info.full_name} can't be downloaded by a program, and {manual_folder(builder)} "
-      f"lacks {', '.join(missing)}."
+      f"{name} can't be downloaded automatically, and {manual_folder(builder)} lacks "
+      f"{', '.join(missing)}."
     )
-
-
-def _require_modules(builder: tfds.core.DatasetBuilder) -> None:
-  if missing := missing_packages(builder):
+  if packages := missing_packages(builder):
     raise errors.UserError(
-      f"Preparing {builder.info.full_name} needs {' and '.join(missing)}: pip install "
-      f"{' '.join(missing)}."
+      f"Preparing {name} needs {' and '.join(packages)}: pip install {' '.join(packages)}."
     )
-
-
-def _require_disk(builder: tfds.core.DatasetBuilder) -> None:
-  root = pathlib.Path(builder.data_dir_root)
   needed, free = needed_bytes(builder), free_bytes(root)
   if free < needed:
     raise errors.UserError(
-      f"{builder.info.full_name} needs about {needed / 1e9:.1f} GB in {root}, where "
-      f"{free / 1e9:.1f} GB are free: free some, or give another --data_dir."
+      f"{name} needs about {needed / 1e9:.1f} GB in {root}, but {free / 1e9:.1f} GB are free: free "
+      f"some disk space, or choose another --data_dir."
     )
 
 

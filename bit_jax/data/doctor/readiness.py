@@ -1,6 +1,6 @@
-"""What `python -m bit_jax.data doctor` finds and says: which sets are ready, and what others need.
+"""Report of `python -m bit_jax.data doctor`: which sets are prepared, and what the others need.
 
-Importing this imports TensorFlow (some 8 s). Nothing here touches the network but `download`.
+Importing this imports TensorFlow (about 8 s). Only `download` uses the network.
 """
 
 import dataclasses
@@ -9,7 +9,6 @@ import pathlib
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from bit_jax.data import datasets, labels, vtab
 from bit_jax.data.doctor import preparing
@@ -23,7 +22,7 @@ _LABEL_BYTES = 8
 
 @dataclasses.dataclass(frozen=True)
 class Size:
-  """Number of examples of a split, as expected and as found; `found` is None if it isn't there."""
+  """Number of examples of a split, expected and found; `found` is None if the split is missing."""
 
   split: str
   expected: int
@@ -32,18 +31,18 @@ class Size:
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-  """What is known of one set without reading its examples.
+  """The state of one set, without reading its examples.
 
   Attributes:
     spec: The set.
-    builder: The builder of the copy that runs read; where none is prepared, `recipe`.
+    builder: The builder of the copy that runs read; if none is prepared, `recipe`.
     recipe: The builder of the version that the installed tfds prepares.
-    prepared: Whether a copy is there.
-    differing: The splits whose sizes aren't the expected ones.
-    download_bytes: Size of what it is made from.
-    needed_bytes: About how much more disk preparing takes.
-    free_bytes: Free disk space where it goes.
-    missing_by_hand: What a person has to fetch.
+    prepared: Whether a copy exists.
+    differing: The splits with another size than expected.
+    download_bytes: Size of its source files.
+    needed_bytes: Approximate disk space that preparing needs.
+    free_bytes: Free disk space in the data directory.
+    missing_manual: Source files that have to be downloaded manually.
   """
 
   spec: datasets.DatasetSpec
@@ -54,28 +53,28 @@ class Finding:
   download_bytes: int
   needed_bytes: int
   free_bytes: int
-  missing_by_hand: tuple[str, ...]
+  missing_manual: tuple[str, ...]
 
   @property
   def folder(self) -> pathlib.Path:
-    """Where the prepared set lies, or would lie."""
+    """The folder of the prepared set, existing or not."""
     return pathlib.Path(self.builder.data_dir)
 
   @property
   def version(self) -> str:
-    """The version that is prepared, or would be."""
+    """The version that is prepared or would be prepared."""
     return str(self.builder.version)
 
 
 def examine(spec: datasets.DatasetSpec, data_dir: str | None = None) -> Finding:
-  """Looks at one tfds set, prepared or not.
+  """Examines one tfds set, prepared or not.
 
   Args:
     spec: The set, under the protocol whose splits are compared.
-    data_dir: As `builders.find_current` takes it.
+    data_dir: As in `tfds_builders.find_current`.
 
   Raises:
-    UserError: The installed tfds has no such set, or the description of the prepared one is
+    UserError: The installed tfds doesn't know the set, or the description of the prepared copy is
       damaged.
   """
   assert spec.tfds_name is not None
@@ -91,18 +90,18 @@ def examine(spec: datasets.DatasetSpec, data_dir: str | None = None) -> Finding:
     download_bytes=preparing.download_bytes(recipe),
     needed_bytes=0 if prepared else preparing.needed_bytes(recipe),
     free_bytes=preparing.free_bytes(pathlib.Path(recipe.data_dir_root)),
-    missing_by_hand=() if prepared else preparing.missing_by_hand(recipe),
+    missing_manual=() if prepared else preparing.missing_manual(recipe),
   )
 
 
 def digest(builder: tfds.core.DatasetBuilder, split: str, label: str) -> str:
-  """Returns a hash by which two copies of a subset can be told apart, as 64 hexadecimal digits.
+  """Returns a hash that identifies a copy of a subset, as 64 hexadecimal digits.
 
   It is the sha256 over, for each of the first 1000 examples of `split` in tfds' order: the bytes of
   the encoded `image` (JPEG or PNG) as they are stored, then the label that the task derives, as a
-  64-bit integer with its lowest byte first. It doesn't depend on the number of shards. Sets whose
-  images tfds itself encodes (CIFAR, SVHN, dSprites and others) can differ in it and hold the same
-  pixels, where another version of the encoder wrote them.
+  little-endian 64-bit integer. It doesn't depend on the number of shards. Where tfds itself encodes
+  the images (CIFAR, SVHN, dSprites and others), another version of the encoder can give another
+  hash for the same pixels.
 
   Args:
     builder: A prepared set.
@@ -136,15 +135,15 @@ def digest(builder: tfds.core.DatasetBuilder, split: str, label: str) -> str:
 
 
 def report(names: Sequence[str], protocol: str, data_dir: str | None) -> None:
-  """Prints a table of sets, line by line, then what there is to say about each.
+  """Prints a table of sets, then details of each.
 
   Args:
     names: Of `datasets.NAMES`, with source 'tfds'.
     protocol: One of `datasets.PROTOCOLS`; the sizes of its splits are compared.
-    data_dir: As `builders.find_current` takes it.
+    data_dir: As in `tfds_builders.find_current`.
 
   Raises:
-    UserError: `data_dir` is no folder.
+    UserError: `data_dir` is not a folder.
   """
   tfds_builders.require_folder(data_dir)
   print(f"tensorflow-datasets {tfds.__version__}, protocol {protocol}")
@@ -156,7 +155,7 @@ def report(names: Sequence[str], protocol: str, data_dir: str | None) -> None:
     try:
       findings.append(examine(datasets.find(name, protocol), data_dir))
       print(table_line(findings[-1], width), flush=True)
-    except errors.UserError as e:  # the others are still looked at
+    except errors.UserError as e:  # the others are still examined
       faults[name] = str(e)
       print(_row(name, "damaged", "-", "-", "", width), flush=True)
   for finding in findings:
@@ -168,7 +167,7 @@ def report(names: Sequence[str], protocol: str, data_dir: str | None) -> None:
 
 
 def table_line(finding: Finding, width: int) -> str:
-  """Returns a set's line of the table; its name takes `width` characters."""
+  """Returns a set's line of the table; its name is padded to `width` characters."""
   prepared = finding.version if finding.prepared else "no"
   sizes = "-" if not finding.prepared else "differ" if finding.differing else "ok"
   needed = "-" if finding.prepared else f"{_gb(finding.needed_bytes)} of"
@@ -178,78 +177,73 @@ def table_line(finding: Finding, width: int) -> str:
 
 
 def detail_lines(finding: Finding, data_dir: str | None) -> Iterator[str]:
-  """Yields what there is to say about a set: its hash, or the way to get it."""
+  """Yields the details of a set: its hash, or how to prepare it."""
   name = finding.spec.name
   if finding.prepared:
     yield f"{name}: {finding.version} in {finding.folder}"
     if str(finding.recipe.version) != finding.version:
       yield (
-        f"  another version: tensorflow-datasets {tfds.__version__} would prepare "
-        f"{finding.recipe.version}"
+        f"  other version: tensorflow-datasets {tfds.__version__} prepares {finding.recipe.version}"
       )
     for size in finding.differing:
-      found = "isn't there" if size.found is None else f"has {size.found:,} examples"
-      yield f"  differs: {size.split} {found}, {size.expected:,} are expected"
+      found = "is missing" if size.found is None else f"has {size.found:,} examples"
+      yield f"  differs: {size.split} {found}, expected {size.expected:,}"
     yield f"  {_digest_line(finding)}"
   else:
-    place = "is there, but holds no set: delete it" if finding.folder.exists() else "is not there"
-    yield f"{name}: not prepared, {finding.folder} {place}"
+    state = "contains no data set: delete it" if finding.folder.exists() else "doesn't exist"
+    yield f"{name}: not prepared, {finding.folder} {state}"
     yield from _way_lines(finding, data_dir)
   for note in preparing.find_source(finding.recipe).notes:
     yield f"  note: {note}"
 
 
 def download(names: Sequence[str], protocol: str, data_dir: str | None) -> dict[str, str]:
-  """Downloads and prepares those sets that aren't prepared, one after the other.
+  """Downloads and prepares all sets that are not prepared, one after the other.
 
   Args:
     names: Of `datasets.NAMES`.
     protocol: One of `datasets.PROTOCOLS`.
-    data_dir: As `builders.find_current` takes it.
+    data_dir: As in `tfds_builders.find_current`.
 
   Returns:
     {name: why} for the sets that could not be prepared.
 
   Raises:
-    UserError: `data_dir` is no folder, or there is no home folder that would do without it.
+    UserError: `data_dir` is not a folder, or it is None and there is no home folder.
   """
   tfds_builders.require_folder(data_dir)
   if not tfds_builders.has_folder(data_dir):
     raise errors.UserError(
-      f"There is no place for prepared sets: {tfds.core.constants.DATA_DIR} names no home folder. "
-      f"Give --data_dir=DIR, or set TFDS_DATA_DIR."
+      f"No folder for prepared sets: there is no home folder for {tfds.core.constants.DATA_DIR}. "
+      f"Use --data_dir=DIR, or set TFDS_DATA_DIR."
     )
-  outcomes: dict[str, str | None] = {}  # by tfds' name: two of ours can stand for one of its sets
+  outcomes: dict[str, str | None] = {}  # by tfds' name, which two names may share
   failed = {}
   for name in names:
     tfds_name = str(datasets.find(name, protocol).tfds_name)
     if tfds_name not in outcomes:
-      outcomes[tfds_name] = _try_download(name, tfds_name, data_dir)
+      outcomes[tfds_name] = _download(name, tfds_name, data_dir)
     if (reason := outcomes[tfds_name]) is not None:
       failed[name] = reason
   return failed
 
 
-def _try_download(name: str, tfds_name: str, data_dir: str | None) -> str | None:
-  """Returns why a set can't be prepared, or None."""
+def _download(name: str, tfds_name: str, data_dir: str | None) -> str | None:
+  """Prepares a set; returns why that failed, or None."""
   try:
-    _download(name, tfds_name, data_dir)
+    recipe = tfds_builders.find_current(tfds_name, data_dir)
+    builder = tfds_builders.find(tfds_name, data_dir)
+    if builder.is_prepared():
+      print(f"{name}: already prepared in {builder.data_dir}", flush=True)
+      return None
+    if not preparing.missing_manual(recipe):
+      size = sum(f.size for f in preparing.files(recipe) if not f.present)
+      print(f"{name}: downloading {_gb(size)} to {recipe.data_dir}", flush=True)
+    preparing.prepare(recipe)
   except errors.UserError as e:
     print(f"error: {e}", file=sys.stderr, flush=True)
     return str(e)
   return None
-
-
-def _download(name: str, tfds_name: str, data_dir: str | None) -> None:
-  recipe = tfds_builders.find_current(tfds_name, data_dir)
-  builder = tfds_builders.find(tfds_name, data_dir)
-  if builder.is_prepared():
-    print(f"{name}: prepared already, in {builder.data_dir}", flush=True)
-    return
-  size = sum(f.size for f in preparing.files(recipe) if not f.at_hand)
-  if not preparing.missing_by_hand(recipe):
-    print(f"{name}: {_gb(size)} to download, into {recipe.data_dir}", flush=True)
-  preparing.prepare(recipe)
 
 
 def _differing(builder: tfds.core.DatasetBuilder, spec: datasets.DatasetSpec) -> tuple[Size, ...]:
@@ -259,7 +253,7 @@ def _differing(builder: tfds.core.DatasetBuilder, spec: datasets.DatasetSpec) ->
 
 
 def _expected(spec: datasets.DatasetSpec) -> dict[str, int]:
-  """Returns {split: number of examples}: those in use, and for a VTAB task the whole parts."""
+  """Returns {split: number of examples} of the splits in use and, for a VTAB task, its parts."""
   sizes = {spec.train_split: spec.num_train, spec.test_split: spec.num_test}
   if spec.name.startswith("vtab/"):
     task = vtab.find(spec.name.removeprefix("vtab/"))
@@ -287,7 +281,7 @@ def _digest_line(finding: Finding) -> str:
 
 
 def _way_lines(finding: Finding, data_dir: str | None) -> Iterator[str]:
-  """Yields the steps to a prepared set: the command alone, or what comes before it."""
+  """Yields the steps to prepare a set; the last is the command."""
   recipe = finding.recipe
   place = "" if data_dir is None else f" --data_dir={shlex.quote(data_dir)}"
   if not tfds_builders.has_folder(data_dir):
@@ -295,22 +289,22 @@ def _way_lines(finding: Finding, data_dir: str | None) -> Iterator[str]:
   command = f"python -m bit_jax.data doctor {finding.spec.name} --download{place}"
   if finding.free_bytes < finding.needed_bytes:
     yield (
-      f"  first: free disk space in {recipe.data_dir_root}, or give another --data_dir: about "
-      f"{_gb(finding.needed_bytes)} are needed, {_gb(finding.free_bytes)} are free"
+      f"  first: free disk space in {recipe.data_dir_root} ({_gb(finding.free_bytes)} free, about "
+      f"{_gb(finding.needed_bytes)} needed), or choose another --data_dir"
     )
   if packages := preparing.missing_packages(recipe):
     yield f"  first: pip install {' '.join(packages)}"
-  if not finding.missing_by_hand:
+  if not finding.missing_manual:
     yield f"  next: {command}"
     return
   manual = preparing.manual_folder(recipe)
-  yield f"  by hand, for {manual} lacks {', '.join(finding.missing_by_hand)}:"
+  yield f"  manual steps, because {manual} lacks {', '.join(finding.missing_manual)}:"
   steps = (s.format(manual=manual) for s in preparing.find_source(recipe).steps)
   for number, step in enumerate((*steps, f"Then: {command}"), start=1):
     yield f"  {number}. {step}"
 
 
-def _row(name: Any, prepared: str, sizes: str, download: str, disk: str, width: int) -> str:
+def _row(name: str, prepared: str, sizes: str, download: str, disk: str, width: int) -> str:
   return f"{name:{width}}  {prepared:8}  {sizes:6}  {download:>9}  {disk}"
 
 

@@ -1,6 +1,6 @@
-"""The builders of tensorflow-datasets: of the version that it would prepare, or that is there.
+"""Builders of tensorflow-datasets, for the version that it prepares or for a prepared one.
 
-Importing this imports TensorFlow (some 8 s). Nothing here waits on the network.
+Importing this imports TensorFlow (about 8 s). Nothing here uses the network.
 """
 
 import contextlib
@@ -15,7 +15,9 @@ from bit_jax.runtime import errors, imports, paths
 tf = imports.tensorflow()  # before tfds imports it with its own settings
 import tensorflow_datasets as tfds  # noqa: E402
 
-logging.set_verbosity(logging.ERROR)  # tfds warns of every folder that isn't there
+logging.set_verbosity(logging.ERROR)  # tfds warns of every missing folder
+
+__all__ = ["find", "find_current", "has_folder", "require_folder", "tf", "tfds"]
 
 
 def find_current(tfds_name: str, data_dir: str | None = None) -> tfds.core.DatasetBuilder:
@@ -23,30 +25,30 @@ def find_current(tfds_name: str, data_dir: str | None = None) -> tfds.core.Datas
 
   Args:
     tfds_name: With its config where there is one, such as 'eurosat/rgb'.
-    data_dir: Where the prepared sets lie; None stands for `$TFDS_DATA_DIR`, and without it for
-      tfds' own default, `~/tensorflow_datasets`.
+    data_dir: Folder of the prepared sets; None stands for `$TFDS_DATA_DIR` or, without it, tfds'
+      default, `~/tensorflow_datasets`.
 
   Raises:
-    UserError: There is no such set, the directory is a file, or what describes the prepared set is
-      damaged.
+    UserError: The set is unknown, the directory is a file, or the description of the prepared set
+      is damaged.
   """
   if data_dir is not None:
     require_folder(data_dir)
     data_dir = str(paths.named(data_dir).absolute())
-  with _faults_told(tfds_name, data_dir or tfds.core.constants.DATA_DIR):
+  with _as_user_errors(tfds_name, data_dir or tfds.core.constants.DATA_DIR):
     return tfds.builder(tfds_name, data_dir=data_dir, try_gcs=False)
 
 
 def find(tfds_name: str, data_dir: str | None = None) -> tfds.core.DatasetBuilder:
-  """Does what `find_current` does, but takes what was prepared once by another version of tfds.
+  """Does what `find_current` does, but also finds copies that another version of tfds prepared.
 
-  If the current version isn't there and others are, the builder is that of the newest of them.
+  If the current version is not prepared and others are, the builder is that of the newest.
 
   Raises:
     UserError: As `find_current` does.
   """
   builder = find_current(tfds_name, data_dir)
-  with _faults_told(tfds_name, builder.data_dir_root):
+  with _as_user_errors(tfds_name, builder.data_dir_root):
     if builder.is_prepared():
       return builder
     descriptions = pathlib.Path(builder.data_dir).parent.glob("*/dataset_info.json")
@@ -54,35 +56,35 @@ def find(tfds_name: str, data_dir: str | None = None) -> tfds.core.DatasetBuilde
   if not prepared:
     return builder
   newest = max(prepared, key=lambda folder: tfds.core.Version(folder.name))
-  with _faults_told(tfds_name, newest):
+  with _as_user_errors(tfds_name, newest):
     return tfds.builder_from_directory(str(newest))
 
 
 def has_folder(data_dir: str | None) -> bool:
-  """Returns whether it is known where prepared sets go: without a home folder tfds has no default.
+  """Returns whether there is a folder for prepared sets: tfds' default needs a home folder.
 
   Args:
-    data_dir: As `find_current` takes it.
+    data_dir: As in `find_current`.
   """
   return data_dir is not None or not paths.expanded(tfds.core.constants.DATA_DIR).startswith("~")
 
 
 def require_folder(data_dir: str | None) -> None:
-  """Raises a `UserError` if the data directory is a file; one that isn't there yet will do."""
+  """Raises a `UserError` if the data directory is a file; it need not exist."""
   if data_dir is not None and paths.named(data_dir).is_file():
-    raise errors.UserError(f"The data directory {data_dir} is a file: give a folder.")
+    raise errors.UserError(f"The data directory {data_dir} is a file: use a folder.")
 
 
 @contextlib.contextmanager
-def _faults_told(tfds_name: str, place: str | pathlib.Path) -> Iterator[None]:
-  """Turns what tfds raises on unknown sets and damaged descriptions into a `UserError`."""
+def _as_user_errors(tfds_name: str, place: str | pathlib.Path) -> Iterator[None]:
+  """Turns tfds' exceptions on unknown sets and damaged descriptions into a `UserError`."""
   try:
     yield
   except tfds.core.registered.DatasetNotFoundError:
     raise errors.UserError(f"tensorflow-datasets has no data set {tfds_name!r}.") from None
   except PermissionError as e:
     raise errors.UserError(
-      f"The data directory {place} can't be read ({e.strerror}): give another --data_dir, or set "
+      f"The data directory {place} can't be read ({e.strerror}): use another --data_dir, or set "
       f"TFDS_DATA_DIR."
     ) from e
   except (json_format.ParseError, ValueError, RuntimeError, FileNotFoundError) as e:

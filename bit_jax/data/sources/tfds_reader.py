@@ -84,7 +84,7 @@ class Split:
       image, label = self._parse(record)
     except _DAMAGED as e:
       raise self._damaged(e) from None
-    return image.numpy(), self._checked(label.numpy())
+    return np.asarray(image), self._checked(label.numpy())
 
   def read_labels(self) -> np.ndarray:
     """Returns all labels, [N] int32, without decoding an image.

@@ -92,7 +92,7 @@ def test_an_unknown_name_is_told(builders, tmp_path):
 
 def test_a_file_is_no_data_directory(builders, tmp_path):
   (tmp_path / "file").touch()
-  with pytest.raises(errors.UserError, match="is a file: give a folder"):
+  with pytest.raises(errors.UserError, match="is a file"):
     builders.find("cifar10", str(tmp_path / "file"))
   builders.require_folder(str(tmp_path / "absent"))
   builders.require_folder(None)
