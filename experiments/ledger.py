@@ -1,4 +1,4 @@
-"""What a sweep notes in the folder of each run, beside what the run itself leaves there."""
+"""Records of a sweep in each run folder: attempts (`sweep.json`), error (`error.json`) and log."""
 
 import datetime
 import json
@@ -16,12 +16,13 @@ SWEEP, ERROR, LOG = "sweep.json", "error.json", "log.txt"  # files of a run fold
 State = Literal["finished", "failed", "begun", "open"]
 Outcome = Literal["finished", "failed", "interrupted"]
 
-_LONGEST = 1e10  # seconds, some 300 years: what is said to have taken longer is damaged
+_SCORES = {"top1": "top-1", "balanced_accuracy": "balanced accuracy", "macro_f1": "macro F1"}
+_LONGEST = 1e10  # seconds, 300 years: a longer duration is damaged
 _TAIL = 1 << 14  # bytes, many times a line of metrics
 
 
 def state(folder: pathlib.Path) -> State:
-  """Returns how far the run of a folder is; one that failed and was begun again is 'begun'."""
+  """Returns the state of the run in a folder; a failed run that was started again is 'begun'."""
   if result(folder) is not None:
     return "finished"
   if (folder / ERROR).exists():
@@ -30,104 +31,116 @@ def state(folder: pathlib.Path) -> State:
 
 
 def under_way(folder: pathlib.Path) -> bool:
-  """Returns whether an attempt was begun that has no end: its process is at it, or was killed."""
+  """Returns whether the last attempt has no recorded end: it is still running or was killed."""
   attempts = _attempts(folder)
   return bool(attempts) and attempts[-1]["outcome"] == "running"
 
 
 def outcome(folder: pathlib.Path, slurm_job: str) -> str | None:
-  """Returns what a Slurm job has noted of its attempt, None if nothing: an `Outcome`, 'running'."""
+  """Returns the recorded outcome of a Slurm job's attempt: an `Outcome`, 'running' or None."""
   attempts = _attempts(folder)
   is_its = attempts and attempts[-1].get("slurm_job") == slurm_job
   return attempts[-1]["outcome"] if is_its else None
 
 
 def seconds(folder: pathlib.Path) -> float | None:
-  """Returns how long a run took, as `total_seconds` does."""
+  """Returns the duration of a run, as `total_seconds` does."""
   return total_seconds(_attempts(folder))
 
 
 def last_step(folder: pathlib.Path) -> int:
-  """Returns the number of steps of which a run has told, 0 if of none."""
+  """Returns the last step that a run has logged, 0 if none."""
   try:
     with (folder / reporting.METRICS).open("rb") as file:
       file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))
-      *whole, _ = file.read().split(b"\n")  # the last may be half-written
-  except OSError:  # the run itself will say what is wrong
+      *lines, _ = file.read().split(b"\n")  # the last may be incomplete
+  except OSError:  # the run itself reports the problem
     return 0
-  return next((step for line in reversed(whole) if (step := _step(line)) is not None), 0)
-
-
-def _step(line: bytes) -> int | None:
-  try:
-    return int(json.loads(line)["step"])
-  except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
-    return None  # damaged, as by a power cut
+  for line in reversed(lines):
+    try:
+      return int(json.loads(line)["step"])
+    except (ValueError, TypeError, KeyError):  # damaged, as by a power cut
+      continue
+  return 0
 
 
 def result(folder: pathlib.Path) -> dict[str, Any] | None:
-  """Returns the result of a finished run, which has a number 'top1'; None if there is none."""
+  """Returns the result of a finished run, with a number 'top1'; None if there is none."""
   try:
     found = run_folder.finished(folder)
-  except (errors.UserError, OSError, RecursionError):
+  except (errors.UserError, OSError):
     return None
-  return found if isinstance(found, dict) and type(found.get("top1")) in (int, float) else None
+  return found if found and type(found.get("top1")) in (int, float) else None
+
+
+def scores(result: dict[str, Any]) -> str:
+  """Returns e.g. 'top-1 97.30%, balanced accuracy 96.10%, macro F1 96.00%'.
+
+  Args:
+    result: Of a finished run; earlier versions recorded top-1 alone.
+  """
+  known = {name: result.get(key) for key, name in _SCORES.items()}
+  return ", ".join(
+    f"{name} {value:.2%}" for name, value in known.items() if isinstance(value, int | float)
+  )
 
 
 def checked(attempts: Any) -> list[dict[str, Any]]:
-  """Returns the attempts of a record; none where any of them is damaged, or they are no list.
+  """Returns the attempts of a record; none if any of them is damaged.
 
-  Each has when it 'started' (as `moment` reads it), its 'seconds' (at least 0; None: not known),
+  Each has its start ('started', as `moment` reads it), its 'seconds' (at least 0; None: unknown),
   and its 'outcome' (an `Outcome`, 'running' or 'killed').
   """
-  sound = isinstance(attempts, list) and all(map(_is_attempt, attempts))
-  return attempts if sound else []
+  valid = isinstance(attempts, list) and all(map(_is_attempt, attempts))
+  return attempts if valid else []
 
 
 def total_seconds(attempts: Any) -> float | None:
-  """Returns the sum of the attempts' seconds; None if any of them isn't on record, or all are 0."""
+  """Returns the sum of the attempts' seconds; None if any is unknown, or all are 0."""
   taken = [attempt["seconds"] for attempt in checked(attempts)]
   return None if None in taken else float(sum(taken)) or None
 
 
 def last_began(attempts: Any) -> datetime.datetime | None:
-  """Returns when the last attempt began, with its time zone; None if that isn't on record."""
-  noted = checked(attempts)
-  return moment(noted[-1]["started"]) if noted else None
+  """Returns the start of the last attempt, with its time zone; None if unknown."""
+  valid = checked(attempts)
+  return moment(valid[-1]["started"]) if valid else None
 
 
 def moment(text: str) -> datetime.datetime:
-  """Returns an ISO 8601 time with its zone: UTC, unless it names another.
+  """Returns an ISO 8601 time with its zone, by default UTC.
 
   Raises:
-    ValueError: It is no time.
-    TypeError: It is no text.
+    ValueError: It isn't a time.
+    TypeError: It isn't a string.
   """
   found = datetime.datetime.fromisoformat(text)
   return found if found.tzinfo else found.replace(tzinfo=datetime.UTC)
 
 
 class Attempt:
-  """One try of a run, noted in its folder from its beginning: `sweep.json`."""
+  """One attempt of a run, recorded in its folder from its start: `sweep.json`."""
 
   def __init__(self, folder: pathlib.Path, sweep: str, labels: dict[str, str]):
-    """Notes the beginning; what was wrong with an earlier attempt isn't any more.
+    """Records the start and removes the error of an earlier attempt.
 
     Args:
       folder: The run folder, which exists.
       sweep: Name of the sweep.
-      labels: What tables and figures are told of the run (`grid.Planned`).
+      labels: Of the run in tables and figures (`grid.Planned`).
     """
     self._folder = folder
     self._began = time.monotonic()
-    attempts = [_closed(attempt, folder / LOG) for attempt in _attempts(folder)]
-    attempts.append({"started": _now(), "seconds": None, "outcome": "running", **_where()})
+    job = os.environ.get("SLURM_JOB_ID")
+    attempt = {"started": _now(), "seconds": None, "outcome": "running"}
+    attempts = [_closed(earlier, folder / LOG) for earlier in _attempts(folder)]
+    attempts.append(attempt if job is None else {**attempt, "slurm_job": job})
     self._record: dict[str, Any] = {"sweep": sweep, "labels": labels, "attempts": attempts}
     run_folder.write_json(folder / SWEEP, self._record)
     (folder / ERROR).unlink(missing_ok=True)
 
   def end(self, outcome: Outcome) -> None:
-    """Notes what came of it, and how many seconds it took; a finished run has no error any more."""
+    """Records outcome and duration; removes the error of a finished run."""
     seconds = round(time.monotonic() - self._began, 1)
     self._record["attempts"][-1] |= {"seconds": seconds, "outcome": outcome}
     run_folder.write_json(self._folder / SWEEP, self._record)
@@ -139,9 +152,9 @@ def note_failure(folder: pathlib.Path, message: str, error: BaseException | None
   """Writes `error.json`.
 
   Args:
-    folder: The run folder; made if it isn't there.
+    folder: The run folder; created if it doesn't exist.
     message: A sentence on what went wrong.
-    error: What was raised, if anything was.
+    error: The exception, if there was one.
   """
   folder.mkdir(parents=True, exist_ok=True)
   details = {
@@ -154,21 +167,20 @@ def note_failure(folder: pathlib.Path, message: str, error: BaseException | None
 
 
 def failure(folder: pathlib.Path) -> str | None:
-  """Returns the sentence on what went wrong in a run, None if nothing did."""
+  """Returns the sentence on what went wrong in a run, None if it has no error."""
   try:
-    noted = run_folder.read_json(folder / ERROR)
-    return None if noted is None else str(noted["message"])
-  except (errors.UserError, OSError, RecursionError, TypeError, KeyError):
+    found = run_folder.read_json(folder / ERROR)
+    return None if found is None else str(found["message"])
+  except (errors.UserError, OSError, KeyError):
     return f"It failed, and {ERROR} is damaged."
 
 
 def _attempts(folder: pathlib.Path) -> list[dict[str, Any]]:
-  """Returns the attempts on record; none where the record is damaged, as by a power cut."""
+  """Returns the recorded attempts; none if the record is damaged, as by a power cut."""
   try:
-    record = run_folder.read_json(folder / SWEEP)
-  except (errors.UserError, OSError, RecursionError):
+    return checked((run_folder.read_json(folder / SWEEP) or {}).get("attempts"))
+  except (errors.UserError, OSError):
     return []
-  return checked(record.get("attempts")) if isinstance(record, dict) else []
 
 
 def _is_attempt(value: Any) -> bool:
@@ -182,21 +194,15 @@ def _is_attempt(value: Any) -> bool:
 
 
 def _closed(attempt: dict[str, Any], log: pathlib.Path) -> dict[str, Any]:
-  """Returns an earlier attempt as it is to stand: one without an end was killed.
+  """Returns an earlier attempt with its end: one without an outcome was killed.
 
-  What it took is known from when it last wrote into the log.
+  It ended when it last wrote to the log.
   """
   if attempt["outcome"] != "running":
     return attempt
   started = moment(attempt["started"]).timestamp()
   seconds = max(0.0, log.stat().st_mtime - started) if log.exists() else None
   return {**attempt, "seconds": seconds, "outcome": "killed"}
-
-
-def _where() -> dict[str, str]:
-  """Returns the number of the Slurm job that this process belongs to, if it does."""
-  number = os.environ.get("SLURM_JOB_ID")
-  return {} if number is None else {"slurm_job": number}
 
 
 def _now() -> str:

@@ -1,60 +1,61 @@
-"""Makes all runs of a sweep: `python -m experiments.sweep --config=experiments/fewshot.py`."""
+"""Runs a sweep: `python -m experiments.sweep --config=experiments/fewshot.py`."""
 
 import argparse
-import contextlib
+import functools
 import pathlib
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from bit_jax.runtime import arguments, errors, exits, files, paths, phrases
-from experiments.sweeping import (
-  grid,
-  local,
-  placement,
-  queueing,
-  slurm,
-  slurm_cluster,
-  table,
-)
+from experiments.sweeping import executor, grid, local, placement, queueing, slurm, slurm_cluster
+from experiments.sweeping import table as run_table
 
 _DESCRIPTION = """\
-Makes all runs of a sweep file, one on each device of this machine at a time, or on a cluster, each
-as a Slurm job. Finished runs are never made again. A run that fails leaves its error in error.json
-of its folder, and the others go on; the same command goes on where it was stopped, and tries failed
-runs again, last."""
+Executes all runs of a sweep file: one at a time on each device of this machine, or each as a Slurm
+job. Finished runs are skipped. A run that fails leaves its error in error.json of its folder, and
+the others go on. Run the same command again to resume; failed runs are tried again, last."""
 
 
 def main(argv: Sequence[str]) -> None:
-  """Parses the command line, and makes the runs.
+  """Parses the command line, and executes the runs.
 
   Raises:
     UserError: The sweep file or the folder can't be used, or runs failed.
-    interruption.Interrupted: It was asked to stop; runs under way are saved.
+    exits.Interrupted: A stop was requested; runs under way are saved.
   """
   args = _parser().parse_args(argv[1:])
   name = pathlib.Path(args.config).stem
   folder = paths.named(args.out or f"runs/{name}").absolute()
   if folder.is_file():
-    raise errors.UserError(f"--out={args.out} is a file: give a folder, which needn't exist.")
-  most = _most(args.jobs)
+    raise errors.UserError(f"--out={args.out} is a file: pass a folder, which need not exist.")
+  jobs = _jobs(args.jobs)
   planned = grid.load(args.config, args.only)
   cluster = _cluster(args, folder / "slurm")
   if args.dry_run:
-    print(table.describe(planned, folder))
+    print(run_table.describe(planned, folder))
     return
-  with _locked(folder) as lock, exits.StopRequest() as stop:
-    if cluster is None:  # whoever held the lock may have submitted some
+  waiting = f"Another sweep is running in {folder}, or saving its runs: waiting for it."
+  busy = functools.partial(print, waiting, flush=True)
+  with (
+    files.exclusive(folder / ".lock", busy, "choose another --out") as lock,
+    exits.StopRequest() as stop,
+  ):
+    if cluster is None:  # the sweep that held the lock may have submitted some
       slurm_cluster.require_no_jobs(folder / "slurm")
-    queue = queueing.Queue(planned, folder)
-    print(f"{_counted(queue)} in {folder}, {len(queue.done)} finished.", flush=True)
+    queue = queueing.Queue(planned, folder, name)
+    counted = phrases.counted(len(queue), "run")
+    print(f"{counted} in {folder}, {len(queue.done)} finished.", flush=True)
     for one, message in queue.failed.items():
-      print(f"{one} can't be made: {message}", flush=True)
-    if queue.left and cluster is not None:
-      slurm.Watch(queue, folder, name, cluster, most).run(stop)
-    elif queue.left:
-      places = placement.places(*placement.local(), most)
-      local.Pool(queue, folder, name, places, lock).run(stop)
+      print(f"{one} can't be run: {message}", flush=True)
+    if queue.left:
+      chosen: executor.Executor
+      if cluster is not None:
+        chosen = slurm.Slurm(queue, stop, jobs, cluster)
+      else:
+        places = placement.places(*placement.local(), jobs)
+        chosen = local.Local(queue, stop, places, lock.fileno())
+      chosen.run()
   _report(queue, folder)
 
 
@@ -63,19 +64,15 @@ def _parser() -> argparse.ArgumentParser:
   add = parser.add_argument
   add("--config", metavar="FILE", required=True, help="such as experiments/fewshot.py")
   add("--out", metavar="DIR", help="folder of the run folders; default: runs/<name of the file>")
-  add("--dry_run", action="store_true", help="print the runs with what they take, and stop")
+  add("--dry_run", action="store_true", help="print the runs with their cost, and stop")
   add("--only", metavar="PATTERN", help="runs whose name matches, such as '*-5shot-*'")
-  add(
-    "--jobs",
-    metavar="N",
-    help="at once, if not as many as there are devices (Slurm: runs)",
-  )
+  add("--jobs", metavar="N", help="most runs at a time; default: one on each device; Slurm: all")
   add("--executor", choices=("local", "slurm"), default="local", help="default: local")
   add("--slurm", metavar="KEY=VALUE,...", help="such as partition=gpu,gpus_per_node=1,mem_gb=32")
   return parser
 
 
-def _most(text: str | None) -> int | None:
+def _jobs(text: str | None) -> int | None:
   try:
     return None if text is None else arguments.integer(None, 1).parse(text)
   except ValueError as e:
@@ -83,43 +80,27 @@ def _most(text: str | None) -> int | None:
 
 
 def _cluster(args: argparse.Namespace, folder: pathlib.Path) -> slurm_cluster.Cluster | None:
-  """Returns the Slurm cluster, None if runs are to be made here, or none are to be made."""
+  """Returns the Slurm cluster, None for a local sweep or a dry run."""
   if args.executor == "slurm" and args.dry_run:
-    slurm_cluster.options(args.slurm)  # a mistake in them is told, wherever the table is made
+    slurm_cluster.options(args.slurm)  # reports a mistake in them on any machine
     return None
   if args.executor == "slurm":
     return slurm_cluster.connect(args.slurm, folder)
   if args.slurm is not None:
-    raise errors.UserError("--slurm goes with --executor=slurm.")
+    raise errors.UserError("--slurm needs --executor=slurm.")
   return None
 
 
 def _report(queue: queueing.Queue, folder: pathlib.Path) -> None:
   if queue.failed:
-    lines = [f"  {name}: {message}" for name, message in queue.failed.items()]
+    lines = "\n".join(f"  {name}: {message}" for name, message in queue.failed.items())
     raise errors.UserError(
-      f"{len(queue.failed)} of {len(queue)} runs failed, {len(queue.done)} finished:\n"
-      + "\n".join(lines)
-      + f"\nWhat they printed is in log.txt, and the error in error.json, of their folders in "
-      f"{folder}. The same command tries them again."
+      f"{len(queue.failed)} of {len(queue)} runs failed, {len(queue.done)} finished:\n{lines}\n"
+      f"Their folders in {folder} hold their output (log.txt) and error (error.json). Run the same "
+      f"command again to retry them."
     )
   report = f"python -m experiments.report {shlex.quote(str(folder))}"
-  print(f"{_counted(queue)} finished, none failed. Next: {report}")
-
-
-def _counted(queue: queueing.Queue) -> str:
-  return phrases.counted(len(queue), "run")
-
-
-@contextlib.contextmanager
-def _locked(folder: pathlib.Path) -> Iterator[int]:
-  """Keeps other sweeps out of the folder; yields the lock, which runs under way hold as well."""
-
-  def tell() -> None:
-    print(f"Another sweep is at work in {folder}, or saves its runs: waiting for it.", flush=True)
-
-  with files.exclusive(folder / ".lock", tell, "choose another --out") as file:
-    yield file.fileno()
+  print(f"{phrases.counted(len(queue), 'run')} finished, none failed. Next: {report}")
 
 
 if __name__ == "__main__":

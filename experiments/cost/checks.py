@@ -6,20 +6,19 @@ FLOP/s of the steps; start-up and figures are not included.
 """
 
 import csv
+import math
 import pathlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-import ml_collections
 import pandas as pd
 
-from bit_jax import hyperrule, run_config
-from bit_jax.data import datasets
+from bit_jax import hyperrule
 from bit_jax.models import architectures
 from bit_jax.runtime import errors
 from experiments.benchmarks import inputs, results
 from experiments.cost import footprint, tables, throughput
-from experiments.results import folders, reading
+from experiments.results import collect, reading, table
 
 COMMITTED = pathlib.Path(__file__).parents[1] / "offline_results/results.csv"
 _KIND = ["machine", "network, pixels, batch", "steps"]
@@ -29,7 +28,7 @@ _TEXTS: dict[str, Callable[[float], str]] = {
   "MB of disk": lambda number: f"{number:,.1f}",
 }
 
-Check = dict[str, Any]  # cells of a run or benchmark by column, as `_check` returns them
+Check = dict[str, Any]  # a benchmark or run: {column: value}, NaN where unknown
 
 
 def benchmarks(known: Sequence[throughput.Measured]) -> Iterator[Check]:
@@ -41,8 +40,13 @@ def benchmarks(known: Sequence[throughput.Measured]) -> Iterator[Check]:
   for m in known:
     case = (m.device, m.architecture, m.size)
     others = [other for other in known if (other.device, other.architecture, other.size) != case]
-    setting = throughput.Setting(m.architecture, m.size, m.batch, "", (), None, (m.device,))
-    yield _check(setting, throughput.predict(others, *case, m.batch), rate=m.rate)
+    prediction = throughput.predict(others, *case, m.batch)
+    yield {
+      "machine": m.device,
+      **_network(m.architecture, m.size, m.batch),
+      **_speed(prediction),
+      "measured images/s": m.rate,
+    }
 
 
 def committed(known: Sequence[throughput.Measured], path: pathlib.Path = COMMITTED) -> list[Check]:
@@ -67,131 +71,89 @@ def of_folders(
     known: From `throughput.measurements`.
     paths: Run folders, or folders that hold such.
   """
-  find_spec = reading.spec_finder()
   finished: list[Check] = []
   left_out: list[tuple[str, str]] = []
   for path in paths:
     try:
-      found, closed = folders.find(path)
+      found = collect.collect(path)
     except errors.UserError:
       left_out.append((str(path), "is a file" if path.exists() else "doesn't exist"))
       continue
-    left_out += [(str(path / name), reason) for name, reason in closed]
-    if not found:
+    others = (*found.left_out, *found.duplicates, *found.failed, *found.unfinished)
+    left_out += [(str(path / name), reason) for name, reason in others]
+    if not (found.runs or others):
       left_out.append((str(path), "holds no run"))
-    for folder in found:
+    for run in found.runs:
       try:
-        finished.append(_of_folder(known, folder, find_spec))
-      except reading.LeftOutError as e:
-        left_out.append((str(folder.path), str(e)))
+        finished.append(_of_run(known, run, path / run.name))
+      except errors.UserError as e:  # an unknown network
+        left_out.append((str(path / run.name), str(e)))
   return finished, left_out
 
 
-def _of_row(known: Sequence[throughput.Measured], row: dict[str, str]) -> Check:
+def _of_run(known: Sequence[throughput.Measured], run: reading.Run, folder: pathlib.Path) -> Check:
+  """Returns a finished run with the size of its folder."""
+  header, row, *_ = table.rows([run])
+  steps = run.config["total_steps"]
+  every = run.config.get("eval_every") or steps
+  check = _of_row(known, dict(zip(header, row, strict=True)), evaluations=-(-steps // every))
+  expected = math.nan
+  momentum = run.config.get("momentum_dtype")
+  if run.num_classes is not None and momentum in hyperrule.MOMENTUM_DTYPES:
+    expected = footprint.disk_bytes(run.model, run.num_classes, momentum)
+  size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+  return check | {
+    "run": folder.resolve().name,
+    "predicted MB of disk": expected / 1e6,
+    "measured MB of disk": size / 1e6,
+  }
+
+
+def _of_row(
+  known: Sequence[throughput.Measured], row: Mapping[str, Any], evaluations: int = 1
+) -> Check:
+  """Returns a run of a results table, whose empty cells are unknown."""
+  steps, size, batch, count, num_test, test_size = (
+    int(row[column] or 0)
+    for column in ("steps", "crop", "batch_size", "num_devices", "num_test", "test_size")
+  )
   devices, machines = (
     tuple(row[column].split(reading.THEN)) if row[column] else ()
     for column in ("device", "machine")
   )
-  steps, size, batch = (int(row[column]) for column in ("steps", "crop", "batch_size"))
-  rate, seconds = (
-    float(row[column]) if row[column] else None for column in ("images_per_second", "wall_seconds")
+  name = architectures.find(row["model"]).name
+  prediction = throughput.of_run(
+    known,
+    throughput.Setting(name, size, batch, row["dtype"], devices, count or None, machines),
   )
   operations = footprint.flops_of_images(
-    row["model"],
+    name,
     inputs.NUM_CLASSES,  # not in the table; a head's operations are few
     trained=(steps * batch, size),
-    evaluated=(int(row["num_test"]), int(row["test_size"])),
+    evaluated=(evaluations * num_test, test_size),
   )
-  count = int(row["num_devices"]) if row["num_devices"] else None
-  name = architectures.find(row["model"]).name
-  setting = throughput.Setting(name, size, batch, row["dtype"], devices, count, machines)
-  prediction = throughput.of_run(known, setting)
-  return _check(setting, prediction, row["run"], steps, rate, operations, seconds)
-
-
-def _of_folder(
-  known: Sequence[throughput.Measured],
-  folder: folders.Folder,
-  find_spec: Callable[..., datasets.DatasetSpec | None],
-) -> Check:
-  """Returns a finished run.
-
-  Raises:
-    LeftOutError: It isn't finished, or its config can't be of a run.
-  """
-  outcome, text = reading.outcome(folder)
-  if outcome != "finished":
-    raise reading.LeftOutError(f"{outcome}: {text}")
-  run = reading.read(folder, find_spec)
-  config = ml_collections.ConfigDict(run.config)
-  if run.architecture not in architectures.ARCHITECTURES:
-    raise reading.LeftOutError(f"unknown network {run.architecture}")
-  for name in ("crop", "test_size", "batch_size", "total_steps"):
-    if config[name] < 1:
-      raise reading.LeftOutError(f"config.json can't be used: {name} is {config[name]}")
-  setting = throughput.Setting(
-    run.architecture,
-    config.crop,
-    config.batch_size,
-    run.recipe.dtype or "",
-    run.devices,
-    run.num_devices,
-    run.machines,
-  )
-  spec = find_spec(config, val_apart=run_config.chooses(config))
-  operations = expected_bytes = None
-  if spec is not None and type(every := config.get("eval_every")) is int and every >= 1:
-    operations = footprint.flops(config, spec)
-  if spec is not None and config.get("momentum_dtype") in hyperrule.MOMENTUM_DTYPES:
-    expected_bytes = footprint.disk_bytes(config, spec)
-  return _check(
-    setting,
-    throughput.of_run(known, setting),
-    folder.path.resolve().name,
-    config.total_steps,
-    run.images_per_second,
-    operations,
-    run.wall_seconds,
-    expected_bytes,
-    sum(file.stat().st_size for file in folder.path.rglob("*") if file.is_file()),
-  )
-
-
-def _check(
-  setting: throughput.Setting,
-  prediction: throughput.Prediction | None,
-  name: str = "",
-  steps: int = 0,
-  rate: float | None = None,
-  operations: float | None = None,
-  wall_seconds: float | None = None,
-  expected_bytes: float | None = None,
-  folder_bytes: float | None = None,
-) -> Check:
-  """Returns the cells of a run or benchmark; unknown numbers are NaN."""
-  place = reading.THEN.join(setting.machines)
-  if setting.devices and setting.devices != ("cpu",):
-    place = f"{setting.num_devices} x {reading.THEN.join(setting.devices)}"
-  expected_seconds = None
-  if prediction is not None and operations is not None:
-    image = throughput.training_flops(setting.architecture, setting.size)
-    expected_seconds = operations / image / prediction.rate
-  numbers = {
-    "predicted images/s": None if prediction is None else prediction.rate,
-    "measured images/s": rate,
-    "predicted time": expected_seconds,
-    "measured time": wall_seconds,
-    "predicted MB of disk": None if expected_bytes is None else expected_bytes / 1e6,
-    "measured MB of disk": None if folder_bytes is None else folder_bytes / 1e6,
-  }
+  speed = _speed(prediction)
+  images = operations / throughput.training_flops(name, size)
   return {
-    "run": name,
-    "machine": place,
-    "network, pixels, batch": f"{setting.architecture} {setting.size} px batch {setting.batch}",
+    "run": row["run"],
+    "machine": row["machine"] if devices == ("cpu",) else f"{count} x {row['device']}",
+    **_network(name, size, batch),
     "steps": steps,
-    "basis": "no prediction for this device" if prediction is None else prediction.basis,
-    **{column: float("nan") if number is None else number for column, number in numbers.items()},
+    **speed,
+    "measured images/s": float(row["images_per_second"] or math.nan),
+    "predicted time": images / speed["predicted images/s"],
+    "measured time": float(row["wall_seconds"] or math.nan),
   }
+
+
+def _network(architecture: str, size: int, batch: int) -> Check:
+  return {"network, pixels, batch": f"{architecture} {size} px batch {batch}"}
+
+
+def _speed(prediction: throughput.Prediction | None) -> Check:
+  if prediction is None:
+    return {"basis": "no prediction for this device", "predicted images/s": math.nan}
+  return {"basis": prediction.basis, "predicted images/s": prediction.rate}
 
 
 def section(known: Sequence[throughput.Measured], runs: Sequence[Check]) -> Iterator[str]:

@@ -5,10 +5,9 @@ its addition count as two, a gradient as twice its product. Recomputation by `re
 as in a model's FLOP utilisation.
 """
 
-from typing import Any
-
 import jax.numpy as jnp
 
+from bit_jax import run_config
 from bit_jax.data import datasets
 from bit_jax.models import architectures
 
@@ -17,7 +16,7 @@ _FLOAT32 = 4  # bytes
 _RECORDS = 4e5
 
 
-def flops(config: Any, spec: datasets.DatasetSpec) -> float:
+def flops(config: run_config.RunConfig, spec: datasets.DatasetSpec) -> float:
   """Returns the operations of a run: its steps, forward and backward, and its evaluations.
 
   Args:
@@ -55,7 +54,7 @@ def flops_of_images(
   return float(architectures.TRAINING_FACTOR * training + evaluation)
 
 
-def disk_bytes(config: Any, spec: datasets.DatasetSpec) -> float:
+def disk_bytes(model: str, num_classes: int, momentum_dtype: str) -> float:
   """Returns the bytes of a finished run's folder, an upper bound within a tenth or so.
 
   It holds one checkpoint of weights and momentum (the newest; compression saves little of trained
@@ -63,8 +62,9 @@ def disk_bytes(config: Any, spec: datasets.DatasetSpec) -> float:
   there as well.
 
   Args:
-    config: Resolved.
-    spec: The data set.
+    model: Name of the network.
+    num_classes: Of its head.
+    momentum_dtype: Of the stored momentum.
   """
-  count = architectures.num_parameters(architectures.find(config.model), spec.num_classes)
-  return float(count * (2 * _FLOAT32 + jnp.dtype(config.momentum_dtype).itemsize) + _RECORDS)
+  count = architectures.num_parameters(architectures.find(model), num_classes)
+  return float(count * (2 * _FLOAT32 + jnp.dtype(momentum_dtype).itemsize) + _RECORDS)

@@ -1,1 +1,1 @@
-"""Many runs as one: what a sweep consists of, and how it is carried out."""
+"""Sweeps: files that yield runs, and the executors that run them locally or on a Slurm cluster."""

@@ -1,4 +1,4 @@
-"""Which device each worker of a sweep has to itself."""
+"""Assigns each worker of a sweep its device, and its share of memory and cores."""
 
 import dataclasses
 import os
@@ -8,15 +8,15 @@ from collections.abc import Mapping
 
 from bit_jax.runtime import errors, machine
 
-# Variables that show a process some of the machine's devices only: CUDA's, ROCm's, libtpu's.
+# Variables that show a process only some of the machine's devices: CUDA's, ROCm's, libtpu's.
 _VISIBLE = {
   "cuda": "CUDA_VISIBLE_DEVICES",
   "rocm": "HIP_VISIBLE_DEVICES",
   "tpu": "TPU_VISIBLE_CHIPS",
 }
-# A TPU chip that is shown alone is a machine of one chip (libtpu).
+# For libtpu, a single visible TPU chip is a machine of one chip.
 _MORE = {"tpu": {"TPU_CHIPS_PER_PROCESS_BOUNDS": "1,1,1", "TPU_PROCESS_BOUNDS": "1,1,1"}}
-_QUESTION = (
+_PROBE = (
   "import jax; from bit_jax.runtime import devices; devices.require(); "
   "d = jax.local_devices(); "
   "print(len(d), d[0].platform, ' '.join(d[0].client.platform_version.split()))"
@@ -28,7 +28,7 @@ class Place:
   """Where a worker runs.
 
   Attributes:
-    variables: Environment variables that show it its device, and its share of memory and cores.
+    variables: Environment variables for its device, and its share of memory and cores.
     cores: Processor cores that it may use; None: all.
   """
 
@@ -39,20 +39,20 @@ class Place:
 def local() -> tuple[str, int]:
   """Returns JAX's platform ('cpu', 'cuda', 'rocm', 'tpu') and its number of local devices.
 
-  Asked in a process of its own, since whoever asks takes the devices.
+  A process of its own finds them, since a process that uses JAX occupies the devices.
 
   Raises:
     UserError: JAX finds no device.
   """
   answer = subprocess.run(
-    [sys.executable, "-c", _QUESTION],
+    [sys.executable, "-c", _PROBE],
     capture_output=True,
     encoding="utf-8",
     errors="replace",
-    start_new_session=True,  # Ctrl-C is for this process alone, which then stops the sweep
+    start_new_session=True,  # Ctrl-C reaches only this process, which then stops the sweep
   )
   if answer.returncode:
-    last = (answer.stderr.strip().splitlines() or ["it gives no reason."])[-1]
+    last = (answer.stderr.strip().splitlines() or ["no reason given."])[-1]
     reason = last.removeprefix(f"{errors.UserError.__module__}.{errors.UserError.__name__}: ")
     raise errors.UserError(f"JAX finds no device: {reason}")
   number, name, version = answer.stdout.strip().splitlines()[-1].split(" ", 2)
@@ -63,8 +63,8 @@ def platform(name: str, version: str) -> str:
   """Returns 'cpu', 'cuda', 'rocm' or 'tpu'.
 
   Args:
-    name: As JAX calls it: 'cpu', 'gpu', 'cuda', 'rocm' or 'tpu'.
-    version: As its client tells of itself, such as 'PJRT C API cuda 13000'.
+    name: JAX's: 'cpu', 'gpu', 'cuda', 'rocm' or 'tpu'.
+    version: Of JAX's client, such as 'PJRT C API cuda 13000'.
 
   Raises:
     UserError: It is another one.
@@ -73,7 +73,7 @@ def platform(name: str, version: str) -> str:
     name = "rocm" if "rocm" in version.lower() else "cuda"
   if name != "cpu" and name not in _VISIBLE:
     raise errors.UserError(
-      f"JAX runs on {name} here, whose devices can't be given out one by one: sweeps run on CPU, "
+      f"JAX runs on {name} here, whose devices can't be assigned one by one: sweeps support CPU, "
       f"{', '.join(_VISIBLE)}."
     )
   return name
@@ -85,29 +85,29 @@ def places(
   jobs: int | None,
   environment: Mapping[str, str] = os.environ,
 ) -> list[Place]:
-  """Returns a place for each of the runs that are to be made at once.
+  """Returns a place for each run at the same time.
 
-  One for each accelerator; on CPU one that has all cores, or `jobs` of them. Places share the
-  machine's memory and cores equally.
+  One for each accelerator; on CPU one with all cores, or `jobs`. Places share the machine's memory
+  and cores equally.
 
   Args:
-    kind: Of `local`.
-    num_devices: Of `local`.
-    jobs: How many at most, if not as many as that.
-    environment: What shows this process its own devices.
+    kind: From `local`.
+    num_devices: From `local`.
+    jobs: How many at most; None: as many as possible.
+    environment: With the variable that shows this process its own devices.
 
   Raises:
-    UserError: There are fewer devices, or on CPU cores, than `jobs`.
+    UserError: There are fewer devices, or on CPU fewer cores, than `jobs`.
   """
   if kind == "cpu":
     if jobs is not None and jobs > machine.usable_cores():
       raise errors.UserError(
-        f"--jobs={jobs} is more than the {machine.usable_cores()} processor cores here."
+        f"--jobs={jobs} is more than the {machine.usable_cores()} processor cores."
       )
     return _shares(jobs or 1)
   if jobs is not None and jobs > num_devices:
     raise errors.UserError(
-      f"--jobs={jobs} is more than the {num_devices} {kind} devices here: each run takes one."
+      f"--jobs={jobs} is more than the {num_devices} {kind} devices: each run takes one."
     )
   name = _VISIBLE[kind]
   own = environment.get(name)
@@ -120,12 +120,14 @@ def places(
 
 
 def _shares(count: int) -> list[Place]:
-  """Returns places that share the machine's memory and cores, whatever their devices are."""
+  """Returns places that share the machine's memory and cores, without devices."""
   if count == 1:
     return [Place({})]
   variables = {machine.MEMORY_SHARE: f"{max(0.001, machine.memory_share() / count):.3f}"}
   all_cores = machine.bound_cores()
   binds = hasattr(os, "sched_setaffinity") and len(all_cores) >= count
-  if not binds or machine.usable_cores() < len(all_cores):  # which a quota of time isn't seen by
+  if not binds or machine.usable_cores() < len(
+    all_cores
+  ):  # binding doesn't show a quota of CPU time
     variables[machine.CORES] = str(max(1, machine.usable_cores() // count))
   return [Place(variables, frozenset(all_cores[i::count]) if binds else None) for i in range(count)]

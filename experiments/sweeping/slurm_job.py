@@ -1,7 +1,7 @@
-"""What a Slurm job does: it makes one run.
+"""The task of a Slurm job: one run. submitit records it by the names of this module and function.
 
-Slurm asks a job to stop before its time is over (SIGUSR2, as submitit has it) and before it is
-preempted or cancelled (SIGTERM). Both stop the run after the step it is at, its state saved.
+Slurm signals a job before its time is over (SIGUSR2, as submitit requests it) and before it is
+preempted or cancelled (SIGTERM). Both stop the run after the current step, with its state saved.
 """
 
 import pathlib
@@ -15,23 +15,23 @@ from experiments.sweeping import worker
 
 
 def make(job: worker.Job) -> ledger.Outcome:
-  """Makes a run; what it prints goes into its folder's log.
+  """Executes a run; its output goes into its folder's log.
 
   Raises:
-    interruption.Interrupted: It was asked to stop before it began.
+    exits.Interrupted: A stop was requested before it began.
   """
-  before_the_end = signal.Signals["SIG" + submitit.JobEnvironment.USR_SIG]
-  signal.signal(signal.SIGTERM, worker.stop_at_once)  # submitit's only tells of it
-  signal.signal(before_the_end, _ask)
+  time_limit = signal.Signals["SIG" + submitit.JobEnvironment.USR_SIG]
+  signal.signal(signal.SIGTERM, worker.stop_at_once)  # submitit's handler only logs it
+  signal.signal(time_limit, _forward)
   try:
     with worker.output_into(pathlib.Path(job.folder)):
       worker.prepare()
       return worker.perform(job)
   finally:
-    for number in (signal.SIGTERM, before_the_end):
-      signal.signal(number, signal.SIG_IGN)  # there is nothing to be stopped any more
+    for number in (signal.SIGTERM, time_limit):
+      signal.signal(number, signal.SIG_IGN)  # the run is over
 
 
-def _ask(number: int, frame: FrameType | None) -> None:
+def _forward(number: int, frame: FrameType | None) -> None:
   """Asks the trainer to stop, if it listens."""
   signal.raise_signal(signal.SIGTERM)

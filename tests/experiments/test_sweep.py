@@ -66,20 +66,20 @@ def until(process, condition, seconds=200):
     (["--config=nowhere.py"], ["no sweep file 'nowhere.py'", "experiments/fewshot.py"]),
     (
       ["--config=experiments/offline.py", "--only=5shot"],
-      ["no run whose name matches '5shot': names are matched whole, so try '*5shot*'"],
+      ["no run with a name that matches '5shot'", "try '*5shot*'"],
     ),
-    (["--config=experiments/offline.py", "--only=*7shot*"], ["name matches '*7shot*'."]),
+    (["--config=experiments/offline.py", "--only=*7shot*"], ["name that matches '*7shot*'."]),
     (["--config=experiments/offline.py", "--jobs=two"], ["at least 1, not 'two'"]),
     (["--config=experiments/offline.py", "--jobs=0"], ["at least 1, not '0'"]),
-    (["--config=experiments/offline.py", "--out=README.md"], ["README.md is a file: give a"]),
+    (["--config=experiments/offline.py", "--out=README.md"], ["README.md is a file"]),
     (
       ["--config=experiments/offline.py", "--out=README.md", "--dry_run"],
-      ["README.md is a file: give a folder"],
+      ["README.md is a file"],
     ),
     (["--config=experiments/offline.py", "--out=/proc/x"], ["can't be written"]),
     (
       ["--config=experiments/offline.py", "--dry_run", "--slurm=partition=gpu"],
-      ["--slurm goes with --executor=slurm"],
+      ["--slurm needs --executor=slurm"],
     ),
     (
       ["--config=experiments/offline.py", "--dry_run", "--executor=slurm", "--slurm=foo"],
@@ -106,7 +106,7 @@ def test_a_dry_run_lists_the_runs_and_makes_nothing(file, tmp_path, capsys):
   assert exits.run(sweep.main, ["sweep", f"--config={path}", f"--out={out}", "--dry_run"]) == 0
   text = capsys.readouterr().out
   assert "quickstart-R14x0.5-3shot-s0-" in text
-  assert "can't be made: dtype='floaty' is not known" in text
+  assert "can't be run: dtype='floaty' is not known" in text
   assert "2 runs: 96 images" in text
   assert not out.exists()
 
@@ -129,7 +129,7 @@ def test_a_sweep_begins_on_a_file_system_without_locks(file, tmp_path, monkeypat
 
 def test_the_next_command_can_be_pasted_into_a_shell(tmp_path, capsys):
   folder = tmp_path / "$a_b$ c"
-  sweep._report(queueing.Queue([], folder), folder)
+  sweep._report(queueing.Queue([], folder, "mine"), folder)
   next_command = capsys.readouterr().out.split("Next: ")[1]
   assert shlex.split(next_command)[-2:] == ["experiments.report", str(folder)]
 
@@ -204,7 +204,7 @@ def test_what_was_stopped_killed_or_moved_goes_on_and_comes_to_the_same(
   process.send_signal(signal.SIGINT)
   status, _, error = running.finish(process)
   assert status == exits.INTERRUPTED
-  assert "Stopped with 1 of 2 runs to go; the same command goes on." in error
+  assert "Stopped: 1 of 2 runs left. Run the same command again to resume." in error
   elsewhere.parent.mkdir()
   out = out.rename(elsewhere)
   process = begun(2)
@@ -215,7 +215,7 @@ def test_what_was_stopped_killed_or_moved_goes_on_and_comes_to_the_same(
   status, _, error = running.finish(process)
   assert status == exits.USER_ERROR
   assert "error: 1 of 2 runs failed, 1 finished" in error
-  assert "killed, most likely for want of memory" in error
+  assert "was killed, most likely because memory ran out" in error
   status, text, error = running.finish(start(tmp_path_factory, path, out))
   assert (status, error) == (0, "")
   assert "2 runs finished, none failed." in text

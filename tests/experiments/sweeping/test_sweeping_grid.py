@@ -13,7 +13,7 @@ from bit_jax.configs import cifar10, quickstart
 from bit_jax.data import vtab
 from bit_jax.runtime import errors
 from experiments import reduced
-from experiments.sweeping import grid, jobs
+from experiments.sweeping import grid
 
 FOLDER = pathlib.Path(grid.__file__).parents[1]
 HEAD = """
@@ -102,10 +102,6 @@ def test_weights_of_an_earlier_run_are_found_in_its_folder_wherever_that_lies(wr
   assert second.after == first.name
   assert second.config.weights == f"{first.name}/model.npz"
   assert pathlib.Path(run_config.default_workdir(second.config)).name == second.name
-  here = pathlib.Path("/here")
-  assert jobs.job(first, here, "mine").weights is None
-  job = jobs.job(second, here, "mine")
-  assert (job.folder, job.weights) == (f"/here/{second.name}", f"/here/{first.name}/model.npz")
 
 
 @pytest.mark.parametrize(("steps", "checkpoint_every"), [(30, 100), (2_000, 100), (10_000, 500)])
@@ -210,7 +206,7 @@ def test_only_takes_what_matches_and_what_that_waits_for(written):
   shots = [one.config.shots for one in grid.load(path, "*-5shot-*")]
   assert shots == [3, 4, 5]
   assert [one.config.shots for one in grid.load(path, "*-6shot-*")] == [6]
-  with pytest.raises(errors.UserError, match="no run whose name matches '7'"):
+  with pytest.raises(errors.UserError, match=r"yields no run .*'7'"):
     grid.load(path, "7")
 
 
@@ -220,7 +216,7 @@ def test_only_takes_what_matches_and_what_that_waits_for(written):
     ("", "it has no function get_runs"),
     ("def get_runs(): return []", r"yields no run\.$"),
     ("def get_runs(): pass", r"yields no run\.$"),
-    ("def get_runs(): yield digits()", "yields a ConfigDict, where each must be a grid.Run"),
+    ("def get_runs(): yield digits()", "yields a ConfigDict: .*grid.Run"),
     ("x = 1 / 0", r"fails in line 10: ZeroDivisionError: division by zero"),
     ("def get_runs():\n  yield grid.Run(digits(crop='wide'))", r"fails in line 7: TypeError"),
     ("def get_runs(:\n  pass", r"fails in line 10: SyntaxError"),
@@ -230,7 +226,7 @@ def test_only_takes_what_matches_and_what_that_waits_for(written):
     ),
     (
       "def get_runs():\n  yield grid.Run(digits(), initialised_from=grid.Run(digits('seed=1')))",
-      "initialised from one that it hasn't yielded",
+      "initialised from a run that it hasn't yielded",
     ),
   ],
 )

@@ -136,7 +136,7 @@ def test_a_platform_whose_devices_cannot_be_given_out_is_told():
 
 def test_ctrl_c_is_not_for_the_process_that_is_asked_for_devices(monkeypatch):
   alone = "int(os.getsid(0) == os.getpid())"
-  monkeypatch.setattr(placement, "_QUESTION", f"import os; print({alone}, 'cpu', 'cpu')")
+  monkeypatch.setattr(placement, "_PROBE", f"import os; print({alone}, 'cpu', 'cpu')")
   assert placement.local() == ("cpu", 1)
 
 

@@ -1,4 +1,4 @@
-"""Tests of experiments.sweeping.queueing and experiments.sweeping.table: folders stand for runs."""
+"""Tests of experiments.sweeping.queueing: folders stand for runs."""
 
 import contextlib
 import dataclasses
@@ -12,7 +12,7 @@ from bit_jax import run_config
 from bit_jax.configs import quickstart
 from experiments import ledger
 from experiments.cost import footprint
-from experiments.sweeping import grid, progress, queueing, table
+from experiments.sweeping import grid, queueing
 
 
 def planned(name, after=None, mistake=None, steps=100):
@@ -30,7 +30,7 @@ def finished(folder):
 def test_finished_runs_are_not_made_again_and_failed_ones_come_last(tmp_path):
   finished(tmp_path / "b")
   ledger.note_failure(tmp_path / "a", "It failed.")
-  queue = queueing.Queue([planned(n) for n in "abcd"], tmp_path)
+  queue = queueing.Queue([planned(n) for n in "abcd"], tmp_path, "mine")
   assert queue.done == {"b"}
   assert not queue.failed
   assert [queue.take().name for _ in range(3)] == ["c", "d", "a"]
@@ -39,7 +39,7 @@ def test_finished_runs_are_not_made_again_and_failed_ones_come_last(tmp_path):
 
 
 def test_a_run_waits_for_the_one_whose_weights_it_needs(tmp_path):
-  queue = queueing.Queue([planned("a"), planned("b", after="a"), planned("c")], tmp_path)
+  queue = queueing.Queue([planned("a"), planned("b", after="a"), planned("c")], tmp_path, "mine")
   assert [queue.take().name, queue.take().name] == ["a", "c"]
   assert queue.take() is None
   queue.finish("a")
@@ -48,7 +48,7 @@ def test_a_run_waits_for_the_one_whose_weights_it_needs(tmp_path):
 
 def test_what_needs_a_failed_run_fails_with_it(tmp_path):
   runs = [planned("a"), planned("b", after="a"), planned("c", after="b"), planned("d")]
-  queue = queueing.Queue(runs, tmp_path)
+  queue = queueing.Queue(runs, tmp_path, "mine")
   assert queue.take().name == "a"
   assert queue.fail("a", "It failed.") == ["b", "c"]
   assert queue.failed["c"] == "It starts from the weights of b, which failed."
@@ -57,14 +57,14 @@ def test_what_needs_a_failed_run_fails_with_it(tmp_path):
 
 
 def test_a_run_that_cannot_be_made_has_failed_before_it_begins(tmp_path):
-  queue = queueing.Queue([planned("a", mistake="No."), planned("b", after="a")], tmp_path)
+  queue = queueing.Queue([planned("a", mistake="No."), planned("b", after="a")], tmp_path, "mine")
   assert queue.failed.keys() == {"a", "b"}
   assert queue.left == 0
   assert ledger.failure(tmp_path / "a") == "No."
 
 
 def test_a_run_that_was_stopped_comes_next(tmp_path):
-  queue = queueing.Queue([planned("a"), planned("b")], tmp_path)
+  queue = queueing.Queue([planned("a"), planned("b")], tmp_path, "mine")
   queue.take()
   queue.put_back("a")
   assert queue.take().name == "a"
@@ -72,7 +72,7 @@ def test_a_run_that_was_stopped_comes_next(tmp_path):
 
 def test_work_counts_operations_and_the_steps_of_runs_under_way(tmp_path):
   runs = [planned("a", steps=100), planned("b", steps=300)]
-  queue = queueing.Queue(runs, tmp_path)
+  queue = queueing.Queue(runs, tmp_path, "mine")
   works = [footprint.flops(one.config, one.spec) for one in runs]
   assert queue.total_work == sum(works)
   assert queue.work().done == 0
@@ -93,47 +93,47 @@ def test_the_speed_of_today_is_known_by_what_was_made_today(tmp_path):
   metrics = tmp_path / "a" / "metrics.jsonl"
   metrics.parent.mkdir()
   metrics.write_text('{"step": 75}\n')  # of an earlier sitting
-  queue = queueing.Queue(runs, tmp_path)
+  queue = queueing.Queue(runs, tmp_path, "mine")
   queue.take()
   assert queue.work() == (pytest.approx(0.75 * work), 0)
   metrics.write_text('{"step": 85}\n')
-  assert queue.work().made == pytest.approx(0.1 * work)
+  assert queue.work().computed == pytest.approx(0.1 * work)
   queue.finish("a")
-  assert queue.work().made == pytest.approx(0.25 * work)
+  assert queue.work().computed == pytest.approx(0.25 * work)
   queue.take()
   queue.fail("b", "It failed.")  # before its first step
-  assert queue.work().made == pytest.approx(0.25 * work)
+  assert queue.work().computed == pytest.approx(0.25 * work)
 
 
 def test_what_was_made_of_runs_that_failed_or_were_stopped_took_its_time_too(tmp_path):
   runs = [planned("a"), planned("b")]
   work = footprint.flops(runs[0].config, runs[0].spec)
-  queue = queueing.Queue(runs, tmp_path)
+  queue = queueing.Queue(runs, tmp_path, "mine")
   for name, step in (("a", 30), ("b", 20)):
     queue.take()
     (tmp_path / name).mkdir()
     (tmp_path / name / "metrics.jsonl").write_text(json.dumps({"step": step}) + "\n")
   queue.put_back("a")
   queue.fail("b", "It failed.")
-  assert queue.work().made == pytest.approx(0.5 * work)
+  assert queue.work().computed == pytest.approx(0.5 * work)
   queue.take()  # it goes on from step 30, or from its last save before
-  assert queue.work().made == pytest.approx(0.5 * work)
+  assert queue.work().computed == pytest.approx(0.5 * work)
   for step, made in ((25, 0.5), (40, 0.6)):
     (tmp_path / "a" / "metrics.jsonl").write_text(json.dumps({"step": step}) + "\n")
-    assert queue.work().made == pytest.approx(made * work)
+    assert queue.work().computed == pytest.approx(made * work)
   queue.finish("a")
-  assert queue.work().made == pytest.approx(1.2 * work)
+  assert queue.work().computed == pytest.approx(1.2 * work)
 
 
 def test_an_update_of_the_progress_looks_at_each_run_once(tmp_path, monkeypatch, capsys):
   looks = []
   monkeypatch.setattr(ledger, "last_step", lambda folder: looks.append(folder.name) or 50)
-  monkeypatch.setattr(progress, "_EVERY", 0.0)
-  queue = queueing.Queue([planned("a"), planned("b"), planned("c")], tmp_path)
+  monkeypatch.setattr(queueing, "_EVERY", 0.0)
+  queue = queueing.Queue([planned("a"), planned("b"), planned("c")], tmp_path, "mine")
   queue.take()
   queue.take()
   looks.clear()
-  with contextlib.closing(progress.Progress(queue)) as shown:
+  with contextlib.closing(queueing.Progress(queue)) as shown:
     shown.update()
   assert sorted(looks) == ["a", "b"]
   assert "0 of 3 runs, 33% of the work" in capsys.readouterr().out
@@ -145,7 +145,7 @@ def test_every_run_ends_once_whatever_becomes_of_it(tmp_path_factory, befores, d
   for i, before in enumerate(befores):
     after = f"r{i - before}" if 0 < before <= i else None
     runs.append(dataclasses.replace(one, name=f"r{i}", after=after))
-  queue = queueing.Queue(runs, tmp_path_factory.mktemp("queue"))
+  queue = queueing.Queue(runs, tmp_path_factory.mktemp("queue"), "mine")
   taken = []
   while (one := queue.take()) is not None:
     taken.append(one.name)
@@ -160,54 +160,8 @@ def test_every_run_ends_once_whatever_becomes_of_it(tmp_path_factory, befores, d
       assert one.name in queue.failed
 
 
-def test_the_table_has_a_line_for_each_run_and_the_sums(tmp_path):
-  runs = [planned("first"), planned("second", steps=200), planned("third", mistake="No.")]
-  text = table.describe(runs, tmp_path)
-  header, first, second, third, _, total, unmakeable, hours = text.splitlines()
-  assert " ".join(header.split()) == (
-    "run starts from examples pixels batch lr steps images TFLOP disk MB state"
-  )
-  work = [footprint.flops(one.config, one.spec) / 1e12 for one in runs[:2]]
-  disk = [footprint.disk_bytes(one.config, one.spec) / 1e6 for one in runs[:2]]
-  expected = [
-    *("first", "R14x0.5-CIFAR100", "50", "48", "64", "0.003", "100", "6,400"),
-    *(f"{work[0]:.1f}", f"{disk[0]:.0f}"),
-  ]
-  assert first.split() == expected
-  assert second.split()[6:9] == ["200", "12,800", f"{work[1]:.1f}"]
-  assert third.endswith("can't be made: No.")
-  assert total.startswith(f"3 runs: 19,200 images, {sum(work) / 1e3:.2f} PFLOP")
-  assert unmakeable.startswith("1 of them")
-  assert hours == "How many hours they take is told once a run is finished here."
-
-
-def test_the_table_tells_the_time_left_at_the_speed_of_finished_runs(tmp_path):
-  runs = [planned("a"), planned("b"), planned("c")]
-  finished(tmp_path / "a")
-  attempt = {"started": "2026-01-01T00:00:00+00:00", "seconds": 7200.0, "outcome": "finished"}
-  record = {"sweep": "mine", "labels": {}, "attempts": [attempt]}
-  (tmp_path / "a" / "sweep.json").write_text(json.dumps(record))
-  text = table.describe(runs, tmp_path)
-  assert text.splitlines()[1].endswith("finished")
-  assert "\n1 is finished, at " in text
-  assert text.endswith("at that speed all take 6.0 hours of one worker, the rest 4.0.")
-
-
-def test_where_no_run_can_be_made_the_table_says_so(tmp_path):
-  text = table.describe([planned("a", mistake="No.")], tmp_path)
-  assert "\n1 run: 0 images, 0.00 PFLOP, 0.00 GB of disk.\n1 of them can't be made" in text
-
-
-def test_runs_that_the_file_yields_again_are_counted(tmp_path):
-  runs = [dataclasses.replace(planned("a"), listed=3), dataclasses.replace(planned("b"), listed=2)]
-  assert "\n3 more that the file yields are the same as one of these" in table.describe(
-    runs, tmp_path
-  )
-  assert "more that" not in table.describe([planned("a")], tmp_path)
-
-
 def test_a_run_that_is_under_way_elsewhere_is_not_taken(tmp_path):
   finished(tmp_path / "b")
-  queue = queueing.Queue([planned("a"), planned("b"), planned("c")], tmp_path)
+  queue = queueing.Queue([planned("a"), planned("b"), planned("c")], tmp_path, "mine")
   assert [queue.resume(name) for name in ("a", "b", "x")] == [True, False, False]
   assert (queue.take().name, queue.take(), queue.left) == ("c", None, 2)

@@ -19,12 +19,11 @@ import running
 import submitit  # here, since it sets up logging: within a test, that closes what pytest captures
 
 from bit_jax import run_config
-from bit_jax.runtime import errors, exits
+from bit_jax.runtime import errors, exits, files
 from bit_jax.training import loop
 from experiments import ledger, sweep
 from experiments.sweeping import (
   grid,
-  jobs,
   queueing,
   slurm,
   slurm_cluster,
@@ -130,26 +129,31 @@ def planned(name, after=None):
   return grid.Planned(name, config, spec, {}, after, None)
 
 
+def job(out):
+  return worker.Job(str(out / "a"), planned("a").config.to_dict(), "mine", {})
+
+
 class Sweep:
   """A sweep whose jobs do what a story tells."""
 
   def __init__(self, out, monkeypatch):
     self.out, self.stop, self._monkeypatch = out, exits.StopRequest(), monkeypatch
-    self.queue = None
+    self.queue = self.watcher = None
 
   def watch(self, *runs, story, most=None, options=""):
     """Watches the runs; each `yield` of the story is a look at the queue."""
-    self.queue = queueing.Queue(runs, self.out)
+    self.queue = queueing.Queue(runs, self.out, "mine")
     told = story()
 
-    def wait(stop):
+    def wait(self):
       if next(told, "over") == "over":
         pytest.fail("The story is over, and the sweep goes on.")
 
-    self._monkeypatch.setattr(slurm, "_wait", wait)
+    self._monkeypatch.setattr(slurm.Slurm, "wait", wait)
     self._monkeypatch.setattr(slurm, "_GONE", 2)
     cluster = slurm_cluster.connect(options, self.out / "slurm")
-    slurm.Watch(self.queue, self.out, "mine", cluster, most).run(self.stop)
+    self.watcher = slurm.Slurm(self.queue, self.stop, most, cluster)
+    self.watcher.run()
     assert next(told, "over") == "over", "The sweep is over, and the story goes on."
 
   @contextlib.contextmanager
@@ -190,7 +194,7 @@ def test_each_run_is_a_job_that_is_told_what_the_local_worker_is(stub, mine):
     for number, name in enumerate("ab", 1):
       path = mine.out / "slurm" / f"{number}_submitted.pkl"
       delayed = submitit.core.utils.DelayedSubmission.load(path)
-      assert delayed.args == (jobs.job(planned(name), mine.out, "mine"),)
+      assert delayed.args == (mine.watcher.job(planned(name)),)
       mine.finish(name, number)
     yield
 
@@ -245,10 +249,10 @@ def test_a_job_that_fails_leaves_its_error_and_the_others_go_on(stub, mine, caps
   ("state", "why"),
   [
     ("CANCELLED", "Its Slurm job 1 was cancelled."),
-    ("OUT_OF_MEMORY", "Its Slurm job 1 took more memory than it had asked for"),
-    ("FAILED", "Its Slurm job 1 ended without a word: killed"),
-    ("COMPLETED", "Its Slurm job 1 ended without a word: killed"),
-    (None, "Its Slurm job 1 ended without a word: killed"),
+    ("OUT_OF_MEMORY", "Its Slurm job 1 exceeded its memory"),
+    ("FAILED", "Its Slurm job 1 was killed"),
+    ("COMPLETED", "Its Slurm job 1 was killed"),
+    (None, "Its Slurm job 1 was killed"),
   ],
 )
 @pytest.mark.parametrize("begun", [False, True])
@@ -282,7 +286,7 @@ def test_the_sentence_says_where_the_job_has_told_more(stub, mine):
     yield
 
   mine.watch(planned("a"), story=story)
-  assert mine.queue.failed["a"].endswith(f"What it said is in {log}.")
+  assert mine.queue.failed["a"].endswith(f"{log}.")
 
 
 def test_a_job_that_is_missing_once_is_not_gone(stub, mine):
@@ -379,7 +383,7 @@ def test_a_run_that_gets_no_further_has_failed(stub, mine):
 
   mine.watch(planned("a"), story=story)
   assert len(stub.submitted()) == 5
-  assert "the last of 3 that were stopped before they took a further step" in mine.failure("a")
+  assert "the last of 3 that were stopped before a further step" in mine.failure("a")
   assert "timeout_min" in mine.failure("a")
 
 
@@ -394,7 +398,7 @@ def test_jobs_of_an_earlier_sweep_are_watched_and_not_submitted_again(stub, mine
 
   with pytest.raises(exits.Interrupted) as stopped:
     mine.watch(*runs, story=first, most=2)
-  assert "3 of 4 runs to go, of which 2 stay in Slurm's queue" in str(stopped.value)
+  assert "3 of 4 runs left. 2 jobs stay in Slurm's queue" in str(stopped.value)
   assert str(stopped.value).endswith("scancel 2 3")
 
   def second():
@@ -408,7 +412,7 @@ def test_jobs_of_an_earlier_sweep_are_watched_and_not_submitted_again(stub, mine
   mine.stop.requested = False
   mine.watch(*runs, story=second)
   assert mine.queue.done == set("abcd")
-  assert "Slurm's queue has 1 of them already: 3." in capsys.readouterr().out
+  assert "1 jobs are already in Slurm's queue: 3." in capsys.readouterr().out
 
 
 def test_jobs_of_other_sweeps_are_left_alone(stub, mine, tmp_path):
@@ -494,7 +498,7 @@ def test_where_slurm_takes_no_more_jobs_for_now_the_others_come_later(stub, mine
     yield
 
   mine.watch(planned("a"), planned("b"), planned("c"), story=story, most=2)
-  assert capsys.readouterr().out.count("takes no further job for now: error: too many jobs.") == 1
+  assert capsys.readouterr().out.count("rejects further jobs for now: error: too many jobs.") == 1
 
 
 def test_where_slurm_takes_none_at_all_a_sentence_says_why(stub, mine):
@@ -517,7 +521,7 @@ def test_a_queue_that_does_not_answer_says_nothing_of_its_jobs_and_is_told_of_ea
     yield
 
   mine.watch(planned("a"), story=story)
-  assert capsys.readouterr().out.count("squeue doesn't answer: no controller.") == outages
+  assert capsys.readouterr().out.count("squeue fails: no controller.") == outages
 
 
 def test_without_a_look_at_the_queue_nothing_is_submitted(stub, mine):
@@ -528,8 +532,8 @@ def test_without_a_look_at_the_queue_nothing_is_submitted(stub, mine):
 
 
 def test_how_many_run_and_how_many_wait_is_told(stub, mine, monkeypatch):
-  told = []
-  monkeypatch.setattr(slurm.progress.Progress, "update", lambda self, more: told.append(more))
+  shown = []
+  monkeypatch.setattr(queueing.Progress, "update", lambda self, status: shown.append(status))
 
   def story():
     stub.set(2, "PENDING", "Resources")
@@ -540,7 +544,7 @@ def test_how_many_run_and_how_many_wait_is_told(stub, mine, monkeypatch):
     yield
 
   mine.watch(planned("a"), planned("b"), planned("c"), story=story)
-  assert told[1] == "jobs: 1 running, 2 waiting (Priority, Resources)"
+  assert shown[1] == "jobs: 1 running, 2 waiting (Priority, Resources)"
 
 
 def test_options_reach_the_job(stub, mine):
@@ -618,7 +622,7 @@ def test_every_option_is_one_of_submitit(stub, tmp_path):
   names = [*slurm_cluster._SHARED, *slurm_cluster._OWN]
   options = {name: values.get(name, "text") for name in names}
   cluster = slurm_cluster.Cluster(tmp_path / "slurm", options)
-  assert cluster.submit("a", jobs.job(planned("a"), tmp_path, "mine"), []) == "1"
+  assert cluster.submit("a", job(tmp_path), []) == "1"
   script = (stub.folder / "script-1").read_text()
   for name in ("partition", "gres", "wckey", "mail_user", "mem_per_cpu"):
     assert f"#SBATCH --{name.replace('_', '-')}=text" in script
@@ -627,7 +631,7 @@ def test_every_option_is_one_of_submitit(stub, tmp_path):
 @pytest.mark.parametrize(
   ("flags", "facts"),
   [
-    (["--slurm=partition=x"], ["--slurm goes with --executor=slurm"]),
+    (["--slurm=partition=x"], ["--slurm needs --executor=slurm"]),
     (["--executor=slurm", "--slurm=partitions=x"], ["mean partition?", "timeout_min", "mem_gb"]),
     (["--executor=slurm", "--slurm=nodes=2"], ["no Slurm option 'nodes'", "gpus_per_node"]),
     (["--executor=slurm", "--slurm=timeout_min=long"], ["timeout_min=long", "whole number"]),
@@ -655,7 +659,7 @@ def test_without_slurm_a_sentence_says_where_to_go(stub, tmp_path, program, monk
   (tmp_path / "bin" / program).unlink()
   monkeypatch.setenv("PATH", str(tmp_path / "bin"))
   assert command(tmp_path, "--executor=slurm") == exits.USER_ERROR
-  assert f"needs {program}, which isn't on this machine's PATH" in capsys.readouterr().err
+  assert f"needs {program}, which is not on this machine's PATH" in capsys.readouterr().err
 
 
 def test_without_submitit_a_sentence_says_what_to_install(stub, tmp_path, monkeypatch, capsys):
@@ -675,7 +679,9 @@ def test_runs_are_not_made_here_while_slurm_has_them(stub, mine, tmp_path, capsy
   with pytest.raises(exits.Interrupted):
     mine.watch(planned("a"), story=story)
   assert command(tmp_path) == exits.USER_ERROR
-  assert "go on with --executor=slurm, or cancel them first: scancel 1" in capsys.readouterr().err
+  assert (
+    "resume it with --executor=slurm, or cancel them first: scancel 1" in capsys.readouterr().err
+  )
   (stub.folder / "silent").touch()  # then nobody knows
   assert command(tmp_path) == exits.USER_ERROR
   assert "Slurm's queue can't be read: squeue says: no controller." in capsys.readouterr().err
@@ -689,12 +695,13 @@ def test_whether_slurm_has_runs_is_asked_once_no_other_sweep_is_at_work(
   stub, tmp_path, monkeypatch, capsys
 ):
   @contextlib.contextmanager
-  def locked(folder):
-    cluster = slurm_cluster.connect(None, folder / "slurm")  # by the sweep that is waited for
-    cluster.submit("a", jobs.job(planned("a"), folder, "mine"), [])
-    yield 0
+  def exclusive(path, *_):
+    cluster = slurm_cluster.connect(None, path.parent / "slurm")  # by the sweep that has the lock
+    cluster.submit("a", job(path.parent), [])
+    with path.open("w") as file:
+      yield file
 
-  monkeypatch.setattr(sweep, "_locked", locked)
+  monkeypatch.setattr(files, "exclusive", exclusive)
   assert command(tmp_path) == exits.USER_ERROR
   assert "cancel them first: scancel 1" in capsys.readouterr().err
 
@@ -714,7 +721,7 @@ def test_slurm_asks_a_job_to_stop(tmp_path, number, listening, monkeypatch):
   monkeypatch.setenv("SLURM_JOB_ID", "7")
   earlier = {n: signal.getsignal(n) for n in (signal.SIGUSR2, signal.SIGTERM)}
   try:
-    assert slurm_job.make(jobs.job(planned("a"), tmp_path, "mine")) == "interrupted"
+    assert slurm_job.make(job(tmp_path)) == "interrupted"
     signal.raise_signal(number)  # what comes late ends nothing
   finally:
     for one, handler in earlier.items():
