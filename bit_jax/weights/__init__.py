@@ -1,4 +1,4 @@
-"""Checkpoints: the released `.npz` files by name, their download, and reading and writing them.
+"""Checkpoints: the released `.npz` files by name, their download, reading and writing.
 
     path = weights.resolve("BiT-M-R50x1")
     loaded = weights.load(path, architectures.find("R50x1"), head="zero", num_classes=10)

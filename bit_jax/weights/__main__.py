@@ -1,40 +1,40 @@
 """`python -m bit_jax.weights list|download|verify|inspect`: checkpoints from a shell."""
 
 import argparse
+import fnmatch
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+
+import numpy as np
 
 from bit_jax.models import architectures
 from bit_jax.runtime import errors, exits
-from bit_jax.weights import catalogue, checkpoints, fetch, tables
+from bit_jax.weights import catalogue, checkpoints, fetch, npz
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-  """Runs one command; returns the exit status: 0, 2 after a user's mistake, 130 after Ctrl-C."""
-  args = _parser().parse_args(argv)
+  """Runs one command; returns the exit status: 0, 2 after a user error, 130 after Ctrl-C."""
+  parser = argparse.ArgumentParser(prog="python -m bit_jax.weights", description="BiT checkpoints.")
+  subparsers = parser.add_subparsers(dest="command", required=True)
+  listing = subparsers.add_parser("list", help="list the released checkpoints")
+  listing.add_argument("names", nargs="*", default=[""], metavar="PATTERN", help="e.g. 'BiT-M-*'")
+  getting = subparsers.add_parser("download", help="download to $BIT_JAX_CACHE or ~/.cache/bit_jax")
+  getting.add_argument("names", nargs="+", metavar="NAME")
+  getting.add_argument("--mirror", action="append", default=[], metavar="URL", help="base URL")
+  for command, text in (("verify", "check a file's whole content"), ("inspect", "list its arrays")):
+    sub = subparsers.add_parser(command, help=text)
+    sub.add_argument("names", nargs="+", metavar="NAME_OR_PATH")
+  args = parser.parse_args(argv)
   return exits.run(lambda _: _run(args), [], needs_reader=args.command != "download")
 
 
-def _parser() -> argparse.ArgumentParser:
-  parser = argparse.ArgumentParser(prog="python -m bit_jax.weights", description="BiT checkpoints.")
-  subparsers = parser.add_subparsers(dest="command", required=True)
-  listing = subparsers.add_parser("list", help="the catalogue of released checkpoints")
-  listing.add_argument("names", nargs="*", default=[""], metavar="PATTERN", help="e.g. 'BiT-M-*'")
-  getting = subparsers.add_parser("download", help="into $BIT_JAX_CACHE or ~/.cache/bit_jax")
-  getting.add_argument("names", nargs="+", metavar="NAME")
-  getting.add_argument("--mirror", action="append", default=[], metavar="URL", help="base URL")
-  for command, text in (("verify", "check all contents"), ("inspect", "show what is in a file")):
-    sub = subparsers.add_parser(command, help=text)
-    sub.add_argument("names", nargs="+", metavar="NAME_OR_PATH")
-  return parser
-
-
 def _run(args: argparse.Namespace) -> int:
-  """Runs the command on one name after another; a mistake in one doesn't stop the others."""
+  """Runs the command for one name after another; an error in one doesn't stop the others."""
   status = 0
   for name in args.names:
     try:
-      _run_one(args, name)
+      for line in _lines(args.command, name, args):
+        print(line)
     except errors.UserError as e:
       print(f"error: {e}", file=sys.stderr)
       status = exits.USER_ERROR
@@ -43,34 +43,81 @@ def _run(args: argparse.Namespace) -> int:
   return status
 
 
-def _run_one(args: argparse.Namespace, name: str) -> None:
-  match args.command:
+def _lines(command: str, name: str, args: argparse.Namespace) -> Iterator[str]:
+  match command:
     case "list":
-      print(*tables.catalogue_lines(name), sep="\n")
+      yield from _catalogue(name)
     case "download":
-      print(fetch.resolve(name, mirrors=args.mirror))
+      yield str(fetch.resolve(name, mirrors=args.mirror))
     case "verify":
-      _verify(name)
+      yield _verified(name)
     case "inspect":
-      for line in tables.content_lines(fetch.locate(name)):
-        print(line)
+      yield from _content(name)
 
 
-def _verify(name: str) -> None:
+def _catalogue(pattern: str) -> Iterator[str]:
+  """Yields a table of the checkpoints whose name or file matches.
+
+  Args:
+    pattern: A shell pattern such as 'BiT-M-*', or a part of a name; '' for all.
+  """
+  wanted = pattern if any(c in pattern for c in "*?[") else f"*{pattern}*"
+  entries = catalogue.CATALOGUE.values()
+  found = [c for c in entries if any(fnmatch.fnmatch(s, wanted) for s in (c.name, c.file))]
+  row = "{:44} {:8} {:>7} {:>13} {:>10} {:9} {}".format
+  yield row("name", "network", "classes", "parameters", "size", "available", "trained on")
+  for c in found:
+    available = "yes" if c.embedded or fetch.cached(c) else "no"
+    size = f"{(2 if c.embedded else 4) * c.num_parameters / 1e6:,.1f} MB"
+    count = f"{c.num_parameters:,}"
+    yield row(c.name, c.architecture, c.num_classes, count, size, available, c.note)
+  yield f"{len(found)} of {len(entries)} checkpoints"
+
+
+def _verified(name: str) -> str:
+  """Checks a checkpoint and returns a line that describes it.
+
+  Raises:
+    UserError: The file is damaged, or isn't the checkpoint that its name says.
+  """
   path = fetch.locate(name)
-  known = catalogue.CATALOGUE.get(path.stem)
-  if known:
+  architecture: str | None
+  if known := catalogue.CATALOGUE.get(path.stem):
     architecture, num_classes = known.architecture, known.num_classes
   else:
-    inferred, num_classes = checkpoints.infer(path)
-    if inferred is None:
-      raise errors.UserError(f"{path} fits no known architecture; inspect shows what it holds.")
-    architecture = inferred
+    architecture, num_classes = checkpoints.infer(path)
+  if architecture is None:
+    raise errors.UserError(f"{path} fits no known architecture; use inspect to list its arrays.")
   digest = checkpoints.verify(path, architecture, num_classes)
-  count = architectures.num_parameters(
-    architectures.ARCHITECTURES[architecture], num_classes or None
-  )
-  print(f"{path}: ok, {architecture}, {num_classes} classes, {count:,} parameters, sha256 {digest}")
+  count = architectures.num_parameters(architectures.find(architecture), num_classes or None)
+  return f"{path}: ok, {architecture}, {num_classes} classes, {count:,} parameters, sha256 {digest}"
+
+
+def _content(name: str) -> Iterator[str]:
+  """Yields the architecture and head of an `.npz` file, and statistics of each array.
+
+  NaNs and foreign arrays are shown, not errors.
+
+  Raises:
+    UserError: The file is damaged or not an `.npz`.
+  """
+  path = fetch.locate(name)
+  architecture, num_classes = checkpoints.infer(path)
+  head = f"head of {num_classes} classes" if num_classes else "no head"
+  yield f"{path}: {architecture or 'no known architecture'}, {head}"
+  row = "{:60} {:18} {:8} {:>11} {:>11}".format
+  yield row("name", "shape", "dtype", "mean", "std")
+  with npz.open_archive(path) as archive:
+    headers = npz.read_headers(archive)
+    for header in headers:
+      mean, std = "-", "-"
+      if header.dtype.kind in "fiu" and header.size:
+        array = npz.read_array(archive, header, check_finite=False)
+        with np.errstate(all="ignore"):  # a NaN is shown without a warning
+          mean, std = f"{array.mean():.5g}", f"{array.std():.5g}"
+      yield row(header.key, str(header.shape), str(header.dtype), mean, std)
+  dtypes = ", ".join(sorted({str(h.dtype) for h in headers}))
+  yield f"{len(headers)} arrays, {sum(h.size for h in headers):,} parameters, {dtypes}"
 
 
 if __name__ == "__main__":

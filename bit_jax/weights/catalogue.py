@@ -1,4 +1,4 @@
-"""Every released BiT checkpoint by name, and the small one that comes with this package.
+"""Every released BiT checkpoint by name, and the small one in this package.
 
 Sources: google-research/big_transfer `README.md` (BiT-S, BiT-M, -ILSVRC2012, VTAB, distilled) and
 its colabs (-CIFAR10); google-research/big_vision `configs/proj/distill/common.py` (the teachers at
@@ -7,6 +7,7 @@ its colabs (-CIFAR10); google-research/big_vision `configs/proj/distill/common.p
 
 import dataclasses
 import difflib
+import itertools
 from collections.abc import Iterator
 
 from bit_jax.models import architectures
@@ -14,7 +15,7 @@ from bit_jax.runtime import errors
 
 BASE_URL = "https://storage.googleapis.com/bit_models/"
 
-VTAB_CLASSES = {
+_VTAB_CLASSES = {
   "caltech101": 102,
   "cifar100": 100,
   "dtd": 47,
@@ -35,7 +36,7 @@ VTAB_CLASSES = {
   "smallnorb-azimuth": 18,
   "smallnorb-elevation": 9,
 }
-DISTILLED = {  # stem: (classes, note)
+_DISTILLED = {  # stem: (classes, note)
   "R50x1_160": (1000, "distilled student, ILSVRC-2012 at 160 pixels"),
   "R50x1_224": (1000, "distilled student, ILSVRC-2012 at 224 pixels"),
   "R152x2_T_224": (1000, "teacher, ILSVRC-2012 at 224 pixels"),
@@ -54,11 +55,11 @@ class Checkpoint:
   """One checkpoint of the catalogue.
 
   Attributes:
-    name: What users call it: the file's name without its folder and `.npz`.
+    name: The file's name without its folder and `.npz`.
     architecture: Short name of the network, a key of `architectures.ARCHITECTURES`.
     num_classes: Outputs of its head.
     file: Path below `BASE_URL` and below the cache directory; if embedded, below the package.
-    note: What it was trained on.
+    note: The data that it was trained on.
     embedded: Whether it comes with this package and is never downloaded.
   """
 
@@ -70,23 +71,14 @@ class Checkpoint:
   embedded: bool = False
 
   @property
-  def shapes(self) -> dict[str, tuple[int, ...]]:
-    """The expected {key: shape}, keys without their leading `resnet/`."""
-    return architectures.parameter_shapes(
-      architectures.ARCHITECTURES[self.architecture], self.num_classes
-    )
-
-  @property
   def num_parameters(self) -> int:
-    """How many numbers it holds, head included."""
-    return architectures.num_parameters(
-      architectures.ARCHITECTURES[self.architecture], self.num_classes
-    )
+    """The number of parameters, head included."""
+    return architectures.num_parameters(architectures.find(self.architecture), self.num_classes)
 
 
 def _checkpoints() -> Iterator[Checkpoint]:
-  for family, classes in architectures.PRETRAINED_CLASSES.items():
-    note = {"BiT-S": "ILSVRC-2012", "BiT-M": "ImageNet-21k"}[family]
+  for family, note in (("BiT-S", "ILSVRC-2012"), ("BiT-M", "ImageNet-21k")):
+    classes = architectures.PRETRAINED_CLASSES[family]
     for arch in _RELEASED:
       yield Checkpoint(f"{family}-{arch}", arch, classes, f"{family}-{arch}.npz", note)
   for arch in _RELEASED:
@@ -94,20 +86,15 @@ def _checkpoints() -> Iterator[Checkpoint]:
     yield Checkpoint(name, arch, 1000, f"{name}.npz", "ImageNet-21k, then ILSVRC-2012")
   name = "BiT-M-R50x1-CIFAR10"
   yield Checkpoint(name, "R50x1", 10, f"{name}.npz", "ImageNet-21k, then CIFAR-10")
-  yield from _vtab_checkpoints()
-  for stem, (classes, note) in DISTILLED.items():
+  for arch, task, run in itertools.product(_RELEASED, _VTAB_CLASSES, range(3)):
+    if arch != "R152x2":
+      name = f"BiT-M-{arch}-run{run}-{task}"
+      note = f"ImageNet-21k, then VTAB-1k {task}, run {run}"
+      yield Checkpoint(name, arch, _VTAB_CLASSES[task], f"vtab/{name}.npz", note)
+  for stem, (classes, note) in _DISTILLED.items():
     yield Checkpoint(stem, stem.split("_")[0], classes, f"distill/{stem}.npz", note)
   note = "CIFAR-100; comes with this package, kernels in float16"
   yield Checkpoint(EMBEDDED, "R14x0.5", 100, f"assets/{EMBEDDED}.npz", note, embedded=True)
-
-
-def _vtab_checkpoints() -> Iterator[Checkpoint]:
-  for arch in (a for a in _RELEASED if a != "R152x2"):
-    for task, classes in VTAB_CLASSES.items():
-      for run in range(3):
-        name = f"BiT-M-{arch}-run{run}-{task}"
-        note = f"ImageNet-21k, then VTAB-1k {task}, run {run}"
-        yield Checkpoint(name, arch, classes, f"vtab/{name}.npz", note)
 
 
 CATALOGUE = {c.name: c for c in _checkpoints()}
@@ -117,7 +104,7 @@ def find(name: str) -> Checkpoint:
   """Returns the checkpoint called `name`.
 
   Raises:
-    UserError: There is none, or it is a BiT-L, which was never released.
+    UserError: There is none of this name, or it is a BiT-L, which was never released.
   """
   if name in CATALOGUE:
     return CATALOGUE[name]
@@ -127,18 +114,15 @@ def find(name: str) -> Checkpoint:
   hint = f"did you mean {' or '.join(close)}? " if close else ""
   raise errors.UserError(
     f"There is no checkpoint {name!r}: {hint}`python -m bit_jax.weights list` shows all "
-    f"{len(CATALOGUE)} names; a file of your own is given as a path that has a slash in it or "
-    f"ends in .npz."
+    f"{len(CATALOGUE)} names. For your own file, give a path that has a slash or ends in .npz."
   )
 
 
 def default_for(model: str) -> str:
-  """Returns the name of the checkpoint that a model name stands for.
-
-  'BiT-M-R50x1' stands for itself and 'R14x0.5' for the embedded checkpoint.
+  """Returns the name of a model's checkpoint: the model's own, or for 'R14x0.5' the embedded one.
 
   Raises:
-    UserError: There is no such model, or it names an architecture that has no weights of its own.
+    UserError: There is no such model, or it is an architecture without released weights.
   """
   architecture = architectures.find(model).name
   if model in CATALOGUE:
@@ -147,6 +131,6 @@ def default_for(model: str) -> str:
     return EMBEDDED
   other = "R14x0.5" if architecture in architectures.SMALL else f"BiT-M-{architecture}"
   raise errors.UserError(
-    f"model={model} names an architecture and no weights: give weights=<name or path>, "
-    f"weights=none for random initialisation, or use model={other}."
+    f"model={model} names an architecture without weights: set weights=<name or path>, "
+    f"weights=none for random initialisation, or model={other}."
   )

@@ -1,7 +1,7 @@
-"""BiT checkpoints in `.npz` files: official key names <-> nested parameters, strictly.
+"""BiT checkpoints in `.npz` files: official key names <-> nested parameters, with strict checks.
 
-Key names: google-research/big_transfer `bit_pytorch/models.py` (`load_from`); the variants that
-some released files have: google-research/big_vision `models/bit.py` and `bit_paper.py`.
+Key names: google-research/big_transfer `bit_pytorch/models.py` (`load_from`); the variants in some
+released files: google-research/big_vision `models/bit.py` and `bit_paper.py`.
 """
 
 import concurrent.futures
@@ -9,7 +9,6 @@ import dataclasses
 import os
 import pathlib
 import re
-import zipfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
@@ -48,17 +47,17 @@ def load(
   head: Literal["zero", "keep"],
   num_classes: int,
 ) -> LoadedCheckpoint:
-  """Loads a checkpoint, checking names, shapes, CRCs and finiteness of all that it reads.
+  """Loads a checkpoint, checking names, shapes, CRCs and finiteness of everything that it reads.
 
   Args:
     path: An `.npz` file with official keys, with or without the leading `resnet/`.
-    architecture: The network that it must hold.
-    head: 'zero' leaves the file's head unread and makes one of zeros; 'keep' takes the file's.
+    architecture: The network that the file must hold.
+    head: 'zero' ignores the file's head and returns one of zeros; 'keep' returns the file's.
     num_classes: Outputs of the head to return.
 
   Raises:
-    UserError: The file is missing, damaged, not this architecture's, has missing, unknown or
-      mis-shaped keys (all named), NaNs or pickled objects, or a head of another size to keep.
+    UserError: The file is missing or damaged, or holds another architecture, has missing, unknown
+      or mis-shaped keys (all named), NaNs or pickled objects, or a head of another size to keep.
   """
   if head not in ("zero", "keep"):
     raise errors.UserError(f"head={head!r} is unknown: use head=zero or head=keep.")
@@ -66,38 +65,32 @@ def load(
   with npz.open_archive(path) as archive:
     headers = npz.read_headers(archive)
     file_classes = _num_classes(headers)
-    by_key = _check(path, headers, architecture, file_classes)
+    by_key = _checked(path, headers, architecture, file_classes)
     if head == "keep" and file_classes != num_classes:
       has = f"a head of {file_classes} classes" if file_classes else "no head"
       raise errors.UserError(
         f"{path} has {has}, and {num_classes} are needed: use head=zero to start with a new head."
       )
-    with concurrent.futures.ThreadPoolExecutor(1) as pool:  # hashing leaves the GIL to us
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:  # hashing releases the GIL
       digest = pool.submit(cache.sha256, path)
-      flat = {k: npz.read_array(archive, h) for k, h in by_key.items() if k not in _HEAD}
-      flat |= _head_arrays(archive, by_key, architecture, head, num_classes)
-      return LoadedCheckpoint(_nest(flat), digest.result(), file_classes)
-
-
-def _head_arrays(
-  archive: zipfile.ZipFile,
-  by_key: Mapping[str, npz.ArrayHeader],
-  architecture: architectures.Architecture,
-  head: str,
-  num_classes: int,
-) -> dict[str, np.ndarray]:
-  if head == "keep":
-    return {k: npz.read_array(archive, by_key[k]) for k in _HEAD}
-  shapes = architectures.parameter_shapes(architecture, num_classes)
-  return {k: np.zeros(shapes[k], np.float32) for k in _HEAD}
+      shapes = architectures.parameter_shapes(architecture, num_classes)
+      params: dict[str, Any] = {}
+      for key, shape in shapes.items():
+        is_new = key in _HEAD and head == "zero"
+        *folders, leaf = key.split("/")
+        node = params
+        for folder in folders:
+          node = node.setdefault(folder, {})
+        node[leaf] = np.zeros(shape, np.float32) if is_new else npz.read_array(archive, by_key[key])
+      return LoadedCheckpoint(params, digest.result(), file_classes)
 
 
 def verify(path: str | os.PathLike[str], architecture: str, num_classes: int) -> str:
-  """Checks all of a file's contents, head included, one array at a time.
+  """Checks a file's whole content, head included, one array at a time.
 
   Args:
     path: An `.npz` file.
-    architecture: Short name of the network that it must hold.
+    architecture: Short name of the network that the file must hold.
     num_classes: Outputs that its head must have, 0 for no head.
 
   Returns:
@@ -109,7 +102,7 @@ def verify(path: str | os.PathLike[str], architecture: str, num_classes: int) ->
   path = pathlib.Path(path)
   with npz.open_archive(path) as archive:
     headers = npz.read_headers(archive)
-    by_key = _check(path, headers, architectures.ARCHITECTURES[architecture], num_classes)
+    by_key = _checked(path, headers, architectures.ARCHITECTURES[architecture], num_classes)
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
       digest = pool.submit(cache.sha256, path)
       for header in by_key.values():
@@ -121,7 +114,7 @@ def infer(path: str | os.PathLike[str]) -> tuple[str | None, int]:
   """Returns (architecture name or None, outputs of the head or 0) from the headers alone.
 
   Raises:
-    UserError: The file is missing, damaged or no `.npz`.
+    UserError: The file is missing, damaged or not an `.npz`.
   """
   with npz.open_archive(pathlib.Path(path)) as archive:
     headers = npz.read_headers(archive)
@@ -134,7 +127,7 @@ def save(
   """Writes parameters as an official file: keys under `resnet/`, uncompressed, in one step.
 
   Args:
-    path: Where to; folders are made.
+    path: The file to write; its folder is created if needed.
     params: Nested dicts of arrays or array-likes, named as `architectures.parameter_shapes`.
     kernel_dtype: Of the standardised kernels, whose scale doesn't matter; the rest is float32.
 
@@ -150,17 +143,25 @@ def save(
   npz.write(pathlib.Path(path), arrays)
 
 
-def normalise(key: str) -> str:
-  """Returns the name, as in `architectures.parameter_shapes`, of an array called `key` in a file.
+def _flatten(nested: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+  for name, value in nested.items():
+    if isinstance(value, Mapping):
+      yield from _flatten(value, f"{prefix}{name}/")
+    else:
+      yield prefix + name, value
 
-  Drops the leading `resnet/` and the number of `standardized_conv2d_<n>`, and gives a unit's
-  projection, whatever its last parts are, its usual ones.
+
+def _normalised(key: str) -> str:
+  """Returns the name in `architectures.parameter_shapes` of an array called `key` in a file.
+
+  Drops the leading `resnet/` and the number of `standardized_conv2d_<n>`, and ends the key of a
+  unit's projection as usual.
   """
   key = re.sub(r"/standardized_conv2d_\d+/", "/standardized_conv2d/", key.removeprefix(_PREFIX))
   return re.sub(r"(block\d+/unit\d+/a/proj)(/.*)?", r"\1/standardized_conv2d/kernel", key)
 
 
-def _check(
+def _checked(
   path: pathlib.Path,
   headers: list[npz.ArrayHeader],
   architecture: architectures.Architecture,
@@ -168,17 +169,17 @@ def _check(
 ) -> dict[str, npz.ArrayHeader]:
   """Returns {normalised key: header}, or raises a UserError that names every difference."""
   expected = architectures.parameter_shapes(architecture, num_classes or None)
-  by_key = {normalise(h.key): h for h in headers}
+  by_key = {_normalised(h.key): h for h in headers}
   problems = list(_problems(headers, by_key, expected))
   if not problems:
     return {k: by_key[k] for k in expected}
   other = _infer_architecture(headers)
   if other not in (None, architecture.name):
     raise errors.UserError(
-      f"{path} holds {other}, not {architecture.name}: give another file, or the model that has "
-      f"this architecture."
+      f"{path} holds {other}, not {architecture.name}: use another file, or the model of this "
+      f"architecture."
     )
-  raise errors.UserError(f"{path} is no {architecture.name} checkpoint: {'; '.join(problems)}.")
+  raise errors.UserError(f"{path} is not an {architecture.name} checkpoint: {'; '.join(problems)}.")
 
 
 def _problems(
@@ -190,8 +191,8 @@ def _problems(
     yield f"missing {', '.join(missing)}"
   if unknown := [h.key for k, h in by_key.items() if k not in expected]:
     yield f"unknown {', '.join(unknown)}"
-  counts = Counter(normalise(h.key) for h in headers)
-  if repeated := [h.key for h in headers if counts[normalise(h.key)] > 1]:
+  counts = Counter(_normalised(h.key) for h in headers)
+  if repeated := [h.key for h in headers if counts[_normalised(h.key)] > 1]:
     yield f"more than one array for the same parameter {', '.join(repeated)}"
   known = [(h, expected[k]) for k, h in by_key.items() if k in expected]
   if wrong := [f"{h.key} is {h.shape} and not {s}" for h, s in known if h.shape != s]:
@@ -201,7 +202,7 @@ def _problems(
 
 
 def _infer_architecture(headers: list[npz.ArrayHeader]) -> str | None:
-  shapes = {normalise(h.key): h.shape for h in headers}
+  shapes = {_normalised(h.key): h.shape for h in headers}
   body = {k: s for k, s in shapes.items() if k not in _HEAD}
   for name, architecture in architectures.ARCHITECTURES.items():
     if body == architectures.parameter_shapes(architecture, None):
@@ -210,24 +211,5 @@ def _infer_architecture(headers: list[npz.ArrayHeader]) -> str | None:
 
 
 def _num_classes(headers: list[npz.ArrayHeader]) -> int:
-  """Returns the outputs of the head as its last axis has them, 0 if there is no head."""
-  return next((h.shape[-1] for h in headers if normalise(h.key) in _HEAD and h.shape), 0)
-
-
-def _nest(flat: Mapping[str, np.ndarray]) -> dict[str, Any]:
-  nested: dict[str, Any] = {}
-  for key, array in flat.items():
-    *folders, leaf = key.split("/")
-    node = nested
-    for folder in folders:
-      node = node.setdefault(folder, {})
-    node[leaf] = array
-  return nested
-
-
-def _flatten(nested: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-  for name, value in nested.items():
-    if isinstance(value, Mapping):
-      yield from _flatten(value, f"{prefix}{name}/")
-    else:
-      yield prefix + name, value
+  """Returns the length of the head's last axis, 0 if there is no head."""
+  return next((h.shape[-1] for h in headers if _normalised(h.key) in _HEAD and h.shape), 0)

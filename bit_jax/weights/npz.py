@@ -1,13 +1,12 @@
 """Reading and writing the `.npz` container: a zip file of `.npy` arrays.
 
 `numpy.load` would unpickle, read everything before a shape can be checked, and hold float16 and
-float32 copies side by side; here headers come first and each array is read once, in chunks that
-stay in the processor's cache while their CRC, their conversion and their finiteness are seen to.
+float32 copies side by side. Here headers come first, and each array is read once, in chunks that
+stay in the processor's cache during the CRC check, conversion and the check for finite numbers.
 """
 
 import contextlib
 import dataclasses
-import io
 import math
 import pathlib
 import tokenize
@@ -27,12 +26,12 @@ _DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSErro
 
 @dataclasses.dataclass(frozen=True)
 class ArrayHeader:
-  """What an array's `.npy` header says.
+  """The `.npy` header of an array.
 
   Attributes:
-    key: Its name in the file, without `.npy`.
-    shape: Its shape.
-    dtype: Its dtype in the file.
+    key: The array's name in the file, without `.npy`.
+    shape: The array's shape.
+    dtype: The dtype in the file.
     fortran_order: Whether its first axis varies fastest.
     data_start: Bytes of the `.npy` file that come before its data.
   """
@@ -45,7 +44,7 @@ class ArrayHeader:
 
   @property
   def size(self) -> int:
-    """How many numbers it holds."""
+    """The number of elements."""
     return math.prod(self.shape)
 
 
@@ -54,8 +53,8 @@ def open_archive(path: pathlib.Path) -> Iterator[zipfile.ZipFile]:
   """Opens the zip file at `path` for reading.
 
   Raises:
-    UserError: There is no such file, or it is not a zip file, truncated or damaged (also where
-      that shows only while it is read inside the `with`).
+    UserError: The file doesn't exist, is not a zip file, is truncated or damaged (also where only
+      reading inside the `with` shows that).
   """
   if not path.is_file():
     what = "is a folder" if path.is_dir() else "doesn't exist"
@@ -70,7 +69,7 @@ def open_archive(path: pathlib.Path) -> Iterator[zipfile.ZipFile]:
 
 
 def _describe_damage(path: pathlib.Path, error: Exception) -> str:
-  remedy = "delete it and get it again."
+  remedy = "delete it and download it again."
   if isinstance(error, OSError):
     return f"{path} can't be read: {error.strerror or error}."
   if zipfile.is_zipfile(path):
@@ -109,8 +108,8 @@ def _read_header(file: IO[bytes], member: str, archive: str | None) -> ArrayHead
     raise errors.UserError(f"{archive}: {member!r} is not a .npy array.") from e
   if dtype.hasobject:
     raise errors.UserError(
-      f"{archive}: {member!r} holds pickled Python objects, which could run code when they are "
-      f"loaded, so it is refused: save it as a plain array."
+      f"{archive}: {member!r} holds pickled Python objects, which could run code when loaded: save "
+      f"it as a plain array."
     )
   return ArrayHeader(member.removesuffix(".npy"), shape, dtype, fortran_order, file.tell())
 
@@ -122,15 +121,15 @@ def read_array(
 
   Args:
     archive: An archive from `open_archive`, still open.
-    header: One of its `read_headers`, of a real dtype.
-    check_finite: Whether to refuse NaN and infinity.
+    header: A header of the archive, of a real dtype.
+    check_finite: Whether NaN and infinity are an error.
 
   Returns:
     [*header.shape] float32.
 
   Raises:
-    UserError: The data is shorter or longer than the header says, or not finite. (Damage comes
-      as the `zipfile` exceptions that `open_archive` turns into a `UserError`.)
+    UserError: The data is shorter or longer than the header says, or not finite. (Damage raises
+      `zipfile` exceptions, which `open_archive` turns into a `UserError`.)
   """
   order: Literal["F", "C"] = "F" if header.fortran_order else "C"
   array = np.empty(header.shape, np.float32, order=order)
@@ -141,43 +140,27 @@ def read_array(
       part = flat[start : start + _CHUNK_ITEMS]
       data = file.read(part.size * header.dtype.itemsize)
       if len(data) != part.size * header.dtype.itemsize:
-        raise errors.UserError(f"{archive.filename}: {header.key} ends before its shape is filled.")
-      with np.errstate(over="ignore"):  # a float64 too large becomes infinite and is refused below
+        raise errors.UserError(f"{archive.filename}: {header.key} is shorter than its shape says.")
+      with np.errstate(over="ignore"):  # too large a float64 becomes infinite
         part[:] = np.frombuffer(data, header.dtype)
       if check_finite and not np.isfinite(part).all():
-        raise errors.UserError(
-          f"{archive.filename}: {header.key} holds NaN or infinite numbers, so it is unusable."
-        )
+        raise errors.UserError(f"{archive.filename}: {header.key} holds NaN or infinite numbers.")
     if file.read(1):
       raise errors.UserError(f"{archive.filename}: {header.key} is longer than its shape says.")
   return array
 
 
 def write(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
-  """Writes `arrays` to `path` uncompressed, replacing it in one step or leaving it as it was.
+  """Writes `arrays` to `path` uncompressed, in one step: if it fails, an earlier file stays.
 
   The same arrays in the same order give the same bytes.
 
   Raises:
-    UserError: The folder can't be made or written.
+    UserError: The folder can't be created or written.
   """
   try:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with (
-      files.replacing(path) as temporary,
-      zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive,
-    ):
-      for key, array in arrays.items():
-        _write_array(archive, key, array)
+    with files.replacing(path) as temporary, temporary.open("wb") as file:
+      np.savez(file, allow_pickle=False, **{k: np.asarray(v, order="C") for k, v in arrays.items()})
   except OSError as e:
     raise errors.UserError(f"{path} can't be written: {e.strerror or e}.") from e
-
-
-def _write_array(archive: zipfile.ZipFile, key: str, array: np.ndarray) -> None:
-  header = io.BytesIO()
-  np.lib.format.write_array_header_1_0(
-    header, {"descr": array.dtype.str, "fortran_order": False, "shape": array.shape}
-  )
-  with archive.open(f"{key}.npy", "w", force_zip64=True) as file:
-    file.write(header.getvalue())
-    file.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)

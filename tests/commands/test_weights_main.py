@@ -44,12 +44,12 @@ def test_list(capsys):
   assert out.splitlines()[-1] == "2 of 313 checkpoints"
 
 
-def test_list_says_what_is_at_hand(capsys):
+def test_list_says_what_is_available(capsys):
   cache.directory().mkdir()
   (cache.directory() / "R50x1_224.npz").touch()
   _, out, _ = run(capsys, "list", "R50x1_*")
-  at_hand = {line.split()[0]: line.split()[6] for line in out.splitlines()[1:-1]}
-  assert at_hand == {"R50x1_160": "no", "R50x1_224": "yes"}
+  available = {line.split()[0]: line.split()[6] for line in out.splitlines()[1:-1]}
+  assert available == {"R50x1_160": "no", "R50x1_224": "yes"}
 
 
 def test_verify(capsys, tmp_path):
@@ -67,7 +67,7 @@ def test_verify_goes_on_after_a_bad_file(capsys, tmp_path):
   assert status == 2
   assert "good.npz: ok" in out
   assert err.startswith(f"error: {bad}: resnet/")
-  assert err.endswith("holds NaN or infinite numbers, so it is unusable.\n")
+  assert err.endswith("holds NaN or infinite numbers.\n")
 
 
 def test_verify_holds_a_file_to_its_name(capsys, tmp_path):
