@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from bit_jax import hyperrule
 from bit_jax.models import resnet_v2
-from bit_jax.runtime import errors, exits, numerics
+from bit_jax.runtime import checks, errors, exits, numerics
 from bit_jax.training import memory as step_memory
 
 _FORM = "python -m bit_jax.memory MODEL CROP IMAGES BYTES [float32]"
@@ -44,7 +44,7 @@ def main(argv: Sequence[str]) -> None:
   crop = _whole("CROP", crop_text, hyperrule.MAX_SIDE)
   share = _whole("IMAGES", share_text, hyperrule.MAX_BATCH)
   device_bytes = parse_bytes(memory_text)
-  hyperrule.one_of("dtype", dtype, ("bfloat16", "float32"))
+  checks.one_of("dtype", dtype, ("bfloat16", "float32"))
   model = resnet_v2.create(name, 1000, dtype, "gpu")
   resize = crop * 16 // 15  # as the rule has it for large images
   task = step_memory.Task(model, resize, crop, (resize, resize))
@@ -74,7 +74,7 @@ def _whole(name: str, text: str, maximum: int) -> int:
     value = int(text)
   except ValueError as e:
     raise errors.UserError(f"{name} must be a whole number, not {text!r}; see {_FORM}.") from e
-  hyperrule.in_range(name, value, 1, maximum)
+  checks.in_range(name, value, 1, maximum)
   return value
 
 

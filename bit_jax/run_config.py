@@ -11,14 +11,15 @@ import json
 import os
 import types
 from collections.abc import Mapping
-from typing import Any, TypeAlias, get_args, get_origin
+from typing import Any, Literal, TypeAlias, get_args, get_origin
 
 import ml_collections
 from ml_collections.config_dict import FieldReference, placeholder
 
 from bit_jax import hyperrule
 from bit_jax.data import datasets
-from bit_jax.runtime import errors
+from bit_jax.models import architectures
+from bit_jax.runtime import checks, errors
 from bit_jax.weights import catalogue
 
 Request: TypeAlias = ml_collections.ConfigDict
@@ -43,6 +44,20 @@ _FIRST = frozenset(
     *("warmup_steps", "weights"),
   )
 )
+_MAX_STEPS, _MAX_INT, _MAX_FLOAT = 10**8, 2**31 - 1, 1e30
+# The least and the largest value of each number.
+_LIMITS: dict[str, tuple[float, float]] = {
+  "total_steps": (1, _MAX_STEPS),  # first, since others follow from it
+  "warmup_steps": (0, _MAX_STEPS),
+  **dict.fromkeys(("resize", "crop", "test_size"), (1, hyperrule.MAX_SIDE)),
+  **dict.fromkeys(("batch_size", "eval_batch_size"), (1, hyperrule.MAX_BATCH)),
+  **dict.fromkeys(("eval_every", "checkpoint_every", "log_every"), (1, _MAX_INT)),
+  **dict.fromkeys(("shots", "patience", "shuffle_window"), (1, _MAX_INT)),
+  "seed": (0, hyperrule.MAX_SEED),
+  "min_side": (0, _MAX_INT),
+  **dict.fromkeys(("base_lr", "mixup_alpha", "momentum", "max_aspect"), (0, _MAX_FLOAT)),
+  "resident_share": (0, 1),
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -64,7 +79,7 @@ class RunConfig:
   # initialisation; if left open, it is the checkpoint that the model is named after.
   model: str = "BiT-M-R50x1"
   weights: str
-  head: str = "zero"  # 'zero': a new head; 'keep': the checkpoint's own
+  head: Literal["zero", "keep"] = "zero"  # 'zero': a new head; 'keep': the checkpoint's own
 
   # The data. `data_dir` is where tfds keeps prepared sets, by default $TFDS_DATA_DIR or
   # ~/tensorflow_datasets. 'final' trains on all of train and evaluates the test set; 'select' holds
@@ -80,7 +95,8 @@ class RunConfig:
   # Which images are left out, of training and test alike.
   min_side: int = 0  # pixels; images with a shorter side are left out
   max_aspect: float = 0.0  # longer side / shorter side; images above it are left out; 0: no limit
-  on_bad_image: str = "stop"  # unreadable images: 'stop' the run with their list, or 'skip' them
+  # Unreadable images 'stop' the run with their list, or are left out ('skip').
+  on_bad_image: Literal["stop", "skip"] = "stop"
 
   # The rule, and what it decides.
   preset: str = "code"  # 'code', 'paper', 'readme_128', 'scaled'
@@ -113,7 +129,7 @@ class RunConfig:
   # Computation. 'auto' is float32 on CPU and bfloat16 elsewhere; parameters, their updates and norm
   # statistics are always float32. The same seed gives the same run; on a GPU only with
   # `deterministic`, which makes XLA choose reproducible kernels at some cost in speed.
-  dtype: str = "auto"
+  dtype: Literal["auto", "float32", "bfloat16"] = "auto"
   deterministic: bool = False
   eval_batch_size: int = 256  # over all devices; no effect on the result
 
@@ -125,7 +141,7 @@ class RunConfig:
   # in every run. In bfloat16, momentum takes half the memory; updates are a little less exact.
   microbatch: int | str = "auto"
   remat: bool | str = "auto"
-  momentum_dtype: str = "float32"
+  momentum_dtype: Literal["float32", "bfloat16"] = "float32"
 
   # A set that takes at most this share of a device's memory is decoded once and kept on the
   # devices; a larger one is streamed (0: every set is). Each epoch permutes all training examples.
@@ -141,6 +157,16 @@ class RunConfig:
   checkpoint_every: int
   log_every: int
   profile: bool = False  # trace five steps for TensorBoard's profiler
+
+  @property
+  def train_size(self) -> int:
+    """Side in pixels of the square that training images are resized to before any crop."""
+    return self.resize if self.random_crop else self.crop
+
+  @property
+  def chooses(self) -> bool:
+    """Whether a run chooses its weights, or its end, by its evaluations."""
+    return self.keep_best or self.patience is not None
 
   def to_dict(self) -> dict[str, Any]:
     """Returns {field: value}, sorted by name, as `config.json` holds it."""
@@ -168,99 +194,104 @@ def _type_of(field: "dataclasses.Field[Any]") -> type:
   if isinstance(field.type, types.UnionType):
     kinds = [kind for kind in get_args(field.type) if kind is not types.NoneType]
     return kinds[0] if len(kinds) == 1 else object
-  kind = get_origin(field.type) or field.type
+  origin = get_origin(field.type)
+  kind = str if origin is Literal else origin or field.type
   assert isinstance(kind, type)
   return kind
 
 
-def resolve(config: Request | RunConfig) -> tuple[RunConfig, datasets.DatasetSpec]:
-  """Fills every open field; needs no data, weights or accelerator.
+def choices(name: str) -> tuple[str, ...]:
+  """Returns the values that a field of `RunConfig` is limited to by its type; () if it isn't."""
+  (hint,) = (field.type for field in dataclasses.fields(RunConfig) if field.name == name)
+  return get_args(hint) if get_origin(hint) is Literal else ()
 
-  Args:
-    config: A request, or a resolved config. A field that was added since version 0.1 may be absent
-      and then has its default.
 
-  Returns:
-    The resolved config, and the description of its data set.
+def data_request(config: Request | RunConfig) -> datasets.Request:
+  """Returns the data set that a config names.
 
   Raises:
-    UserError: A field has a value that can't be used, or names something unknown.
+    UserError: It names none, or a field is missing, unknown or of another type.
   """
-  if isinstance(config, RunConfig):
-    config = ml_collections.ConfigDict(config.to_dict())
   fields = _checked_fields(config)
-  if config.dataset is None:
+  if fields["dataset"] is None:
     raise errors.UserError(
       "The config names no data set: choose a file such as configs/cifar10.py, or set dataset to "
       f"one of {', '.join(datasets.NAMES)}."
     )
-  config = request()
-  with config.ignore_type():
-    config.update(fields)
-  spec = datasets.find(config.dataset, config.protocol, config.data_path, val_apart=chooses(config))
-  if config.shots is not None:
-    hyperrule.at_least("shots", config.shots, 1)
-  if config.resolution is None and spec.resolution is not None:
-    config.resolution = spec.resolution
-  resolved = hyperrule.resolve(config, num_examples(config, spec), spec.image_size)
-  if resolved.weights is None:
-    resolved.weights = catalogue.default_for(resolved.model)
-  if resolved.random_crop is None:
-    resolved.random_crop = spec.crop_safe
-  if resolved.random_flip is None:
-    resolved.random_flip = spec.flip_safe
-  resolved.decay_steps = tuple(resolved.decay_steps)
-  return RunConfig(**resolved.to_dict()), spec
+  return datasets.Request(
+    name=fields["dataset"],
+    protocol=fields["protocol"],
+    path=fields["data_path"],
+    data_dir=fields["data_dir"],
+    val_apart=fields["keep_best"] or fields["patience"] is not None,
+  )
 
 
-def num_examples(config: Request | RunConfig, spec: datasets.DatasetSpec) -> int:
+def resolve(config: Request | RunConfig, spec: datasets.DatasetSpec) -> RunConfig:
+  """Returns the config with every open field set, by the rule and by the facts of the data set.
+
+  A field that the user set stays as it is. Where only `total_steps` was set, warm-up and boundaries
+  keep their place relative to it; of `resize` and `crop`, one alone sets the other in the rule's
+  proportion.
+
+  Args:
+    config: A request, or a resolved config. A field that was added since version 0.1 may be absent
+      and then has its default.
+    spec: The facts of its data set.
+
+  Raises:
+    UserError: A field has a value that can't be used, or names something unknown.
+  """
+  fields = _checked_fields(config)
+  asked = types.SimpleNamespace(**fields)
+
+  def fill(**values: Any) -> None:
+    fields.update({name: value for name, value in values.items() if fields[name] is None})
+
+  architectures.find(asked.model)
+  _check_limits(fields)
+  fill(resolution=spec.resolution or ("paper" if asked.preset == "paper" else "code"))
+  resize, crop = hyperrule.resolution(spec.image_size, asked.model, fields["resolution"])
+  if asked.crop is not None:
+    fill(resize=round(asked.crop * resize / crop))
+  if asked.resize is not None:
+    fill(crop=round(asked.resize * crop / resize))
+  fill(resize=resize, crop=crop)
+  rule = hyperrule.schedule(asked.preset, num_examples(asked, spec), asked.batch_size)
+  if asked.total_steps is not None:
+    rule = hyperrule.stretch(rule, asked.total_steps)
+  fill(**dataclasses.asdict(rule), test_size=fields["crop"])
+  fill(eval_every=max(1, fields["total_steps"] // 5))
+  fill(checkpoint_every=fields["eval_every"])
+  fill(log_every=min(100, max(1, fields["total_steps"] // 20)))
+  if asked.weights is None:
+    fields["weights"] = catalogue.default_for(asked.model)
+  fill(random_crop=spec.crop_safe, random_flip=spec.flip_safe)
+  fields["decay_steps"] = tuple(fields["decay_steps"])
+  _check_limits(fields)
+  resolved = RunConfig(**fields)
+  _check(resolved)
+  return resolved
+
+
+def selection(config: RunConfig) -> datasets.Selection:
+  """Returns what a run takes of its data set."""
+  return datasets.Selection(
+    train_size=config.train_size,
+    test_size=config.test_size,
+    shots=config.shots,
+    seed=config.seed,
+    min_side=config.min_side,
+    max_aspect=config.max_aspect,
+    on_bad_image=config.on_bad_image,
+    decoded_cache=config.decoded_cache,
+    shuffle_window=config.shuffle_window,
+  )
+
+
+def num_examples(config: Any, spec: datasets.DatasetSpec) -> int:
   """Returns the number of labelled training examples: few-shot, `shots` of each class."""
-  return spec.num_train if config.shots is None else config.shots * spec.num_classes
-
-
-def chooses(config: Request | RunConfig) -> bool:
-  """Returns whether a run chooses its weights, or its end, by its evaluations."""
-  return bool(config.keep_best) or config.patience is not None
-
-
-def choice_warnings(config: RunConfig, spec: datasets.DatasetSpec) -> list[str]:
-  """Returns a sentence if the reported accuracy is that of images that the choice was made on.
-
-  Args:
-    config: Resolved.
-    spec: The data set.
-  """
-  if not chooses(config) or spec.num_val or spec.protocol != "final":
-    return []
-  fields = ("keep_best", config.keep_best), ("patience", config.patience is not None)
-  names = " and ".join(name for name, is_set in fields if is_set)
-  verb = "choose" if " and " in names else "chooses"
-  apart = ", or give the data train, val and test parts" if spec.path is not None else ""
-  return [
-    f"{names} {verb} on the images that are reported, so their accuracy can be too high: use "
-    f"protocol=select to choose{apart}."
-  ]
-
-
-def regime_warnings(config: RunConfig, spec: datasets.DatasetSpec, num_used: int) -> list[str]:
-  """Returns a sentence if the images that were left out would have changed what the rule says.
-
-  Args:
-    config: Resolved.
-    spec: The data set.
-    num_used: Training examples that are left.
-  """
-  total = num_examples(config, spec)
-  batch_size = config.batch_size if config.preset == "scaled" else None
-  expected, used = (hyperrule.schedule(config.preset, n, batch_size) for n in (total, num_used))
-  does = (config.total_steps, config.mixup_alpha)
-  if expected == used or does == (used.total_steps, used.mixup_alpha):
-    return []
-  return [
-    f"Of {total:,} training images {num_used:,} are used, for which the rule says "
-    f"{used.total_steps:,} steps and MixUp {used.mixup_alpha:g}, where this run has {does[0]:,} "
-    f"and {does[1]:g}; set total_steps and mixup_alpha to follow it."
-  ]
+  return spec.num_train if config.shots is None else int(config.shots) * spec.num_classes
 
 
 def identity(config: RunConfig | Request | Mapping[str, Any]) -> dict[str, Any]:
@@ -286,27 +317,90 @@ def later_fields() -> dict[str, Any]:
   return {f.name: f.default for f in dataclasses.fields(RunConfig) if f.name not in _FIRST}
 
 
-def _checked_fields(config: Request) -> dict[str, Any]:
+def _checked_fields(config: Request | RunConfig) -> dict[str, Any]:
   """Returns the fields, or raises a `UserError` if one is missing, unknown, or of another type."""
-  fields: dict[str, Any] = config.to_dict()
-  if missing := sorted(_FIRST - fields.keys()):
+  given: dict[str, Any] = config.to_dict()
+  if missing := sorted(_FIRST - given.keys()):
     more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
     raise errors.UserError(
       f"The config has no {', '.join(missing[:5])}{more}: start from that of a file such as "
       f"configs/cifar10.py."
     )
   known = {field.name: field for field in dataclasses.fields(RunConfig)}
-  if unknown := sorted(map(str, fields.keys() - known.keys())):
+  if unknown := sorted(map(str, given.keys() - known.keys())):
     raise errors.UserError(
-      f"The config has unknown fields ({', '.join(unknown)}): remove them. "
-      f"The fields are {', '.join(sorted(known))}."
+      f"The config has unknown fields ({', '.join(unknown)}): remove them. The fields are "
+      f"{', '.join(sorted(known))}."
     )
+  fields = {**later_fields(), **given}
   for name, value in fields.items():
     kind, default = _type_of(known[name]), _default(known[name])
     accepted = {float: (float, int), tuple: (tuple, list)}.get(kind, kind)
-    if not (value is None and default is None) and not isinstance(value, accepted):
+    right = isinstance(value, accepted) and (kind in (bool, object) or type(value) is not bool)
+    if not right and (value is not None or default is not None):
       raise errors.UserError(f"{name}={value!r} can't be used: it must be of type {kind.__name__}.")
   return fields
+
+
+def _check_limits(fields: Mapping[str, Any]) -> None:
+  for name, limits in _LIMITS.items():
+    if fields[name] is not None:
+      checks.in_range(name, fields[name], *limits)
+
+
+def _check(config: RunConfig) -> None:
+  """Raises a `UserError` if a value of a resolved config can't be used."""
+  for field in dataclasses.fields(config):
+    if allowed := choices(field.name):
+      checks.one_of(field.name, getattr(config, field.name), allowed)
+  if config.microbatch != "auto" and (type(config.microbatch) is not int or config.microbatch < 1):
+    raise errors.UserError(
+      f"microbatch must be 'auto' or a whole number of at least 1, not {_short(config.microbatch)}."
+    )
+  if config.remat != "auto" and type(config.remat) is not bool:
+    raise errors.UserError(f"remat must be 'auto', True or False, not {_short(config.remat)}.")
+  if config.momentum >= 1:
+    raise errors.UserError(
+      f"momentum must be below 1, not {config.momentum!r}: at 1 and above, updates only grow."
+    )
+  if 0 < config.max_aspect < 1:
+    raise errors.UserError(
+      f"max_aspect must be at least 1, as the longer side is divided by the shorter one, or 0 for "
+      f"no limit, not {config.max_aspect!r}."
+    )
+  if config.crop > config.resize:
+    raise errors.UserError(
+      f"The crop of {config.crop} pixels is larger than the image, which is resized to "
+      f"{config.resize}: make resize at least as large as crop."
+    )
+  _check_schedule(config)
+  if not config.name.isprintable() or not config.name or "/" in config.name:
+    raise errors.UserError(
+      f"name={config.name!r} can't be a part of the run folder's name: use letters, digits, '-', "
+      f"'_' and '.'."
+    )
+
+
+def _check_schedule(config: RunConfig) -> None:
+  if config.warmup_steps > config.total_steps:
+    raise errors.UserError(
+      f"The warm-up of {config.warmup_steps:,} steps is longer than the run of "
+      f"{config.total_steps:,}: lower warmup_steps or raise total_steps."
+    )
+  boundaries = config.decay_steps
+  if any(type(s) is not int for s in boundaries):
+    raise errors.UserError(
+      f"decay_steps takes whole numbers in brackets, such as (200,300,400), not {boundaries!r}."
+    )
+  for step in boundaries:
+    checks.in_range("decay_steps", step, 0, _MAX_INT)
+  if list(boundaries) != sorted(boundaries):
+    raise errors.UserError(f"decay_steps must increase, not {boundaries}.")
+
+
+def _short(value: Any) -> str:
+  """Returns a value of a field of any type as one line of text."""
+  return " ".join(repr(value).split())
 
 
 def _same(value: Any, default: Any) -> bool:

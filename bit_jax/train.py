@@ -9,9 +9,10 @@ from typing import Any
 import jax
 from absl import flags
 
-from bit_jax import hyperrule, run_config
-from bit_jax.data import datasets, loading, order
+from bit_jax import run_config
+from bit_jax.data import datasets, order
 from bit_jax.models import resnet_v2
+from bit_jax.run_config import RunConfig
 from bit_jax.runs import description, results
 from bit_jax.runtime import compile_cache, config_flags, devices, errors, exits, machine, numerics
 from bit_jax.training import loop, memory, planning
@@ -50,7 +51,7 @@ def main(argv: Sequence[str]) -> None:
   if workdir.value and workdir.value.startswith("--"):  # the next flag was read as its value
     raise errors.UserError(f"--workdir needs a folder, not {workdir.value!r}: --workdir=DIR.")
 
-  config, spec = run_config.resolve(config_flag.value)
+  config, data = description.prepare(config_flag.value)
   if config.deterministic:
     os.environ.update(numerics.deterministic_variables())
   machine.keep_freed_memory()
@@ -60,34 +61,31 @@ def main(argv: Sequence[str]) -> None:
   folder = workdir.value or run_config.default_workdir(config)
   first = jax.process_index() == 0
   if first:
-    num_examples = run_config.num_examples(config, spec)
     print(f"{config.name}: {config.model}, weights {config.weights}, head {config.head}")
-    rule = hyperrule.describe(config, num_examples, spec.image_size, jax.device_count())
-    print(rule, flush=True)
+    print(description.rule(config, data.spec, jax.device_count()), flush=True)
     if remark := devices.remark():
       print(remark, flush=True)
   layout = order.device_layout(config.batch_size, jax.device_count(), config.mixup_alpha > 0)
   planning.require_microbatch(config, layout.shape[1])
   if dry_run.value:
-    print(f"  {'memory':<16}{_memory_estimate(config, spec)}")
-    for line in description.expected(config, spec):
+    print(f"  {'memory':<16}{_memory_estimate(config, data.spec)}")
+    for line in description.expected(config, data):
       print(line)
     print(json.dumps(config.to_dict(), indent=2))
     return
   if (remark := compile_cache.keep()) and first:
     print(remark)
-  result = loop.train_and_evaluate(config, folder)
+  result = loop.run(config, data, folder)
   if first:
     _report(folder, config.name, result)
 
 
 @numerics.fixed()
-def _memory_estimate(config: Any, spec: datasets.DatasetSpec) -> str:
+def _memory_estimate(config: RunConfig, spec: datasets.DatasetSpec) -> str:
   platform = devices.describe().platform
   dtype = devices.compute_dtype(config.dtype, platform)
   model = resnet_v2.create(config.model, spec.num_classes, dtype, platform)
-  train_size, _ = loading.image_sizes(spec, config)
-  task = planning.task(config, model, train_size)
+  task = planning.task(config, model, spec.device_size(config.train_size))
   return memory.estimate(task, config.batch_size // jax.device_count())
 
 

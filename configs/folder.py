@@ -23,13 +23,13 @@ import re
 
 import ml_collections
 
-from bit_jax import hyperrule
+from bit_jax import run_config
 from bit_jax.configs import base
 from bit_jax.runtime import arguments, paths
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
-  on_bad_image = arguments.choice("stop", hyperrule.ON_BAD_IMAGE)
+  on_bad_image = arguments.choice("stop", run_config.choices("on_bad_image"))
   config, _ = base.get_config_with(arg, {"on_bad_image": on_bad_image}, path=True)
   config.name = config.dataset = "folder"
   if config.data_path is not None:

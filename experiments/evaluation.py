@@ -15,8 +15,9 @@ from PIL import Image
 
 from bit_jax import run_config
 from bit_jax.configs import base
-from bit_jax.data import datasets, loading, stream
+from bit_jax.data import datasets, pipeline, stream
 from bit_jax.models import architectures, resnet_v2
+from bit_jax.runs import description
 from bit_jax.runtime import devices, numerics, parallel
 from bit_jax.training import feeds, memory, out_of_memory, planning
 
@@ -86,7 +87,7 @@ class TestSet:
   """
 
   spec: datasets.DatasetSpec
-  part: loading.Part
+  part: pipeline.Part
   view: View
   image_size: tuple[int, int]
   version: str
@@ -108,14 +109,15 @@ def load(
     UserError: The set is unknown, not prepared or faulty.
   """
   square = view.shorter is None
-  config = base.get_config("weights=none")
-  config.dataset, config.data_dir = dataset, data_dir
-  config.decoded_cache = decoded_cache and square
-  config.resize = config.crop = config.test_size = view.size
-  config, spec = run_config.resolve(config)
+  request = base.get_config("weights=none")
+  request.dataset, request.data_dir = dataset, data_dir
+  request.decoded_cache = decoded_cache and square
+  request.resize = request.crop = request.test_size = view.size
+  config, data = description.prepare(request)
+  spec = data.spec
   room = config.resident_share * devices.resident_memory(devices.describe()) if square else 0
-  loaded = loading.load_test(spec, config, room)
-  part, image_size = loaded.part, loading.image_sizes(spec, config)[1]
+  loaded = pipeline.load_test(data, run_config.selection(config), room)
+  part, image_size = loaded.test, spec.device_size(view.size)
   if not square:
     part = dataclasses.replace(part, source=CentreCrops(part.source, view), size=None)
     image_size = (view.size, view.size)

@@ -10,6 +10,7 @@ or 5,120,000.
 from typing import Any
 
 from bit_jax import hyperrule, run_config
+from bit_jax.runs import description
 from experiments.sweeping import grid
 
 RESIZE, CROP, BATCH_SIZE = 56, 48, 64
@@ -25,7 +26,7 @@ def reduce(config: Any) -> Any:
   Args:
     config: With the fields of `configs/base.py`, its data set named; changed in place.
   """
-  spec = run_config.resolve(config)[1]
+  spec = description.prepare(config)[1].spec
   rule = hyperrule.schedule(config.preset, run_config.num_examples(config, spec), BATCH_SIZE)
   config.resize, config.crop = RESIZE, CROP
   config.batch_size = BATCH_SIZE

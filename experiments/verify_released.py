@@ -23,11 +23,12 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from bit_jax import hyperrule, weights
+from bit_jax import run_config, weights
 from bit_jax.data import vtab
 from bit_jax.models import architectures
 from bit_jax.runs import run_folder
 from bit_jax.runtime import cache, devices, errors, exits, files, numerics, paths, phrases
+from bit_jax.runtime.checks import at_least
 from bit_jax.weights import catalogue, fetch
 from experiments import evaluation, released
 
@@ -107,9 +108,9 @@ def main(argv: Sequence[str]) -> None:
     UserError: Nothing could be evaluated, a figure differs, or the command line is wrong.
   """
   options = _parser().parse_args(argv[1:])
-  hyperrule.at_least("--batch", options.batch, 1)
+  at_least("--batch", options.batch, 1)
   if options.size is not None:
-    hyperrule.at_least("--size", options.size, 1)
+    at_least("--size", options.size, 1)
   if options.out and options.out.suffix not in (".json", ".csv"):
     raise errors.UserError(f"--out={options.out} must end in .json or .csv.")
   if options.out and not options.out.absolute().parent.is_dir():
@@ -144,7 +145,7 @@ def _parser() -> argparse.ArgumentParser:
   parser.add_argument("--size", type=int, metavar="PIXELS", help="side of its test images")
   parser.add_argument("--data_dir", help="where tfds keeps prepared sets")
   parser.add_argument("--download", action="store_true", help="download missing checkpoints")
-  parser.add_argument("--dtype", default="float32", choices=hyperrule.DTYPES)
+  parser.add_argument("--dtype", default="float32", choices=run_config.choices("dtype"))
   parser.add_argument("--batch", type=int, default=256, help="images at once, or as many as fit")
   parser.add_argument(
     "--decoded_cache", action="store_true", help="keep resized images for later evaluations"

@@ -2,6 +2,8 @@
 
 import json
 
+import resolving
+
 from bit_jax import run_config
 from bit_jax.configs import base
 from experiments import reduced as rule
@@ -18,8 +20,8 @@ def config(arguments="model=R14x0.5", dataset="cifar10", **fields):
   length = fields.pop("length", None)
   given.update(fields)
   if length is not None:
-    given.total_steps = round(run_config.resolve(given)[0].total_steps * length)
-  return run_config.resolve(given)[0]
+    given.total_steps = round(resolving.resolve(given)[0].total_steps * length)
+  return resolving.resolve(given)[0]
 
 
 def reduced(arguments="model=R14x0.5", dataset="cifar10", **fields):
@@ -52,7 +54,7 @@ def write(
   A field that is set to None there is left out. With a `sweep`, its attempts took `seconds`, and
   all of them `began` at one time.
   """
-  _, spec = run_config.resolve(resolved)
+  _, spec = resolving.resolve(resolved)
   if sha is None and resolved.weights != "none":
     sha = SHA
   dump(folder / "config.json", resolved.to_dict())

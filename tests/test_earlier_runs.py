@@ -8,14 +8,15 @@ import types
 
 import numpy as np
 import pytest
+import resolving
 import running
 from absl import flags
 from ml_collections import ConfigDict
 
 from bit_jax import run_config
 from bit_jax.configs import npz
-from bit_jax.data import loading
-from bit_jax.runs import run_folder
+from bit_jax.data import pipeline
+from bit_jax.runs import description, run_folder
 from bit_jax.runtime import config_flags, errors
 from bit_jax.training import loop
 from experiments.results import collect, recipes
@@ -80,7 +81,7 @@ def resolved(line):
   argv = ["train", *f"--config=configs/{line}".split()]
   holder = config_flags.define(values, argv)
   config_flags.parse(values, argv)
-  return run_config.resolve(holder.value)[0]
+  return resolving.resolve(holder.value)[0]
 
 
 @pytest.mark.parametrize(("line", "name"), NAMES, ids=[line for line, _ in NAMES])
@@ -136,8 +137,8 @@ def test_a_stopped_run_of_version_0_1_goes_on_and_ends_like_the_undisturbed_one(
 
 def test_a_run_of_version_0_1_goes_on_in_its_order(earlier, capsys):
   def in_order(folder, window):
-    config, spec = run_config.resolve(config_of_the_runs(shuffle_window=window))
-    data = loading.load(spec, config)
+    config, opened = description.prepare(config_of_the_runs(shuffle_window=window))
+    data = pipeline.load(opened, run_config.selection(config))
     fields = {"folder": folder, "is_first": True, "config": config, "data": data}
     return loop._in_order_of_begin(types.SimpleNamespace(**fields))
 
@@ -190,9 +191,9 @@ def test_fields_that_come_later_leave_the_names(monkeypatch):
 def test_earlier_runs_are_found_and_resumed_where_later_fields_have_their_defaults(earlier):
   assert run(earlier / "finished")["top1"] == 1.0
   stopped = earlier / "stopped"
-  config, _ = run_config.resolve(config_of_the_runs())
+  config, _ = resolving.resolve(config_of_the_runs())
   run_folder.record_config(stopped, config.to_dict(), run_config.identity)
-  config, _ = run_config.resolve(config_of_the_runs(shuffle_blocks=7))
+  config, _ = resolving.resolve(config_of_the_runs(shuffle_blocks=7))
   with pytest.raises(errors.UserError, match=r"\(shuffle_blocks: not set there, 7 now\)"):
     run_folder.record_config(stopped, config.to_dict(), run_config.identity)
 

@@ -1,15 +1,15 @@
-"""The data sets as data: where each lies, its splits, its sizes, and what its labels survive.
+"""Facts about data sets: where each is read from, its splits and sizes, and safe augmentations.
 
-The sizes stand here because the rule needs them before anything is read: an unprepared tfds
-builder has none. Counts, class counts and image sizes are those of tensorflow-datasets 4.9.10; the
-tasks of VTAB-1k are in `vtab`.
+The rule needs the sizes before anything is read, and an unprepared tfds builder has none, so tables
+hold them. Counts, class counts and image sizes are those of tensorflow-datasets 4.9.10; the tasks
+of VTAB-1k are in `vtab`. The user's own images ('npz', 'folder') are described by `opening`.
 
-Where the held-out part of 'select' comes from: CIFAR and ImageNet as in google-research/
-big_transfer, `bit_jax/input_pipeline_tf2_or_tf1.py` (`train[:98%]`, `train[:99%]`); Pets as in VTAB
-(the last 20 % of train); Flowers has an official validation split, whose images the final run
-trains on too, for they are no part of the test set. tf_flowers is split as in the Keras example
-"Image Classification using BigTransfer (BiT)". No source names a split of cats_vs_dogs: its last
-tenth is the test set here, so that the rule sees more than 20,000 images in either protocol.
+Sources of the held-out parts of 'select': CIFAR and ImageNet as in google-research/big_transfer,
+`bit_jax/input_pipeline_tf2_or_tf1.py` (`train[:98%]`, `train[:99%]`); Pets as in VTAB (the last
+20 % of train); Flowers has an official validation split, which 'final' trains on too, since it is
+not part of the test set. tf_flowers is split as in the Keras example "Image Classification using
+BigTransfer (BiT)". No source names a split of cats_vs_dogs: its last tenth is the test set here, so
+that the rule sees more than 20,000 images in either protocol.
 """
 
 import dataclasses
@@ -21,26 +21,79 @@ from bit_jax.runtime import errors
 
 PROTOCOLS = ("final", "select")
 
-# Splits of 'final' and of 'select' where `sources.arrays` makes them; tfds has its own names.
+# Splits of 'final' and of 'select' that `sources.arrays` defines; tfds has its own names.
 ARRAY_SPLITS = {"final": ("train", "test"), "select": ("train/kept", "train/held_out")}
-_DIGITS_SIZES = {"final": (797, 1_000), "select": (638, 159)}
+OWN = ("npz", "folder")  # the user's own images, which have a path
 
 
 @dataclasses.dataclass(frozen=True)
+class Request:
+  """A data set, before anything is known of it.
+
+  Attributes:
+    name: One of `NAMES`: a plain name, or 'vtab/' and a task of VTAB-1k.
+    protocol: 'final' trains on all of train and evaluates the test set; 'select', for choosing
+      between settings, holds out a part of train and evaluates that. The digits have no official
+      split: a fixed random 100 images of each class are their test set. A VTAB task trains on 1000
+      images, or on 800 of them with the other 200 held out.
+    path: The file of an 'npz' set (its form: `arrays.load_npz`), the folder or CSV file of a
+      'folder' set; None for other sets.
+    data_dir: Where tfds keeps prepared sets; None for its default. Other sets ignore it.
+    val_apart: Whether 'final' keeps the val part of an 'npz' or 'folder' set, where it has one
+      beside its test part, to choose weights on. Otherwise 'final' trains on that of a folder, and
+      doesn't use that of an npz file.
+  """
+
+  name: str
+  protocol: str = "final"
+  path: str | None = None
+  data_dir: str | None = None
+  val_apart: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Selection:
+  """Which examples of a data set a run uses, and how they are prepared on the host.
+
+  Attributes:
+    train_size: Side in pixels of the square that training images are resized to.
+    test_size: The same for evaluated images.
+    shots: Training images of each class; None: all.
+    seed: Of the few-shot subset.
+    min_side: Images with a shorter side, in pixels, are left out.
+    max_aspect: Images of which the longer side is more than this times the shorter one are left
+      out; 0: none.
+    on_bad_image: 'stop' at unreadable images with their list, or 'skip' them.
+    decoded_cache: Whether decoded images are kept as files for later epochs and runs.
+    shuffle_window: Examples of a set that tfds shuffled which are permuted together (`order`).
+  """
+
+  train_size: int
+  test_size: int
+  shots: int | None = None
+  seed: int = 0
+  min_side: int = 0
+  max_aspect: float = 0.0
+  on_bad_image: str = "stop"
+  decoded_cache: bool = False
+  shuffle_window: int = 65_536
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class DatasetSpec:
-  """One data set under one protocol.
+  """The facts of one data set under one protocol.
 
   Attributes:
     name: One of `NAMES`.
-    protocol: 'final' or 'select' (see `find`).
-    source: Who provides it: 'tfds', 'digits' (scikit-learn), 'npz' (a file of arrays) or 'folder'
-      (files of images).
+    protocol: 'final' or 'select' (see `Request`).
+    source: Where it comes from: 'tfds', 'digits' (scikit-learn), 'npz' (a file of arrays) or
+      'folder' (image files).
     tfds_name: The builder's name in tensorflow-datasets, with its config where it has several, such
       as 'eurosat/rgb'; None for other sources.
-    path: Where the user's own set lies ('npz', 'folder'); None for other sources.
-    train_split: Which examples are trained on, in tfds' notation or from `ARRAY_SPLITS`; of a
-      folder, 'train'.
-    test_split: Which examples are evaluated.
+    path: The user's own set ('npz', 'folder'); None for other sources.
+    train_split: The training examples, in tfds' notation or from `ARRAY_SPLITS`; of a folder,
+      'train'.
+    test_split: The evaluated examples.
     num_train: Number of training examples.
     num_test: Number of evaluated examples.
     num_classes: Number of classes; labels are 0 to `num_classes - 1`.
@@ -48,7 +101,7 @@ class DatasetSpec:
     fixed_size: Whether every image has exactly `image_size`.
     flip_safe: Whether a mirrored image keeps its label.
     crop_safe: Whether a random crop keeps its image's label.
-    label: How the label comes from an example of tfds: a name in `labels.DERIVATIONS`.
+    label: How the label follows from an example of tfds: a name in `labels.DERIVATIONS`.
     pixel_scale: Grey levels are multiplied by it to span 0 to 255.
     resolution: What the field `resolution` is where the user leaves it open; None: it follows the
       preset.
@@ -61,8 +114,8 @@ class DatasetSpec:
   name: str
   protocol: str
   source: str
-  tfds_name: str | None
-  path: str | None
+  tfds_name: str | None = None
+  path: str | None = None
   train_split: str
   test_split: str
   num_train: int
@@ -79,6 +132,20 @@ class DatasetSpec:
   val_split: str | None = None
   num_val: int = 0
 
+  def host_size(self, side: int) -> int | None:
+    """Returns the side in pixels to which the host resizes images that are to have `side`.
+
+    None where they keep their size: images of one size that is not larger than the square of `side`
+    are resized on the device, in float32.
+    """
+    height, width = self.image_size
+    return None if self.fixed_size and height * width <= side * side else side
+
+  def device_size(self, side: int) -> tuple[int, int]:
+    """Returns the (height, width) that images which are to have `side` have on the device."""
+    size = self.host_size(side)
+    return self.image_size if size is None else (size, size)
+
 
 @dataclasses.dataclass(frozen=True)
 class _Parts:
@@ -91,23 +158,25 @@ class _Parts:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Tfds:
-  """What doesn't depend on the protocol, and what does."""
+class _Set:
+  """A data set under every protocol."""
 
   num_classes: int
   image_size: tuple[int, int]
   fixed_size: bool
   parts: Mapping[str, _Parts]
+  source: str = "tfds"
+  flip_safe: bool = True
 
 
 _CIFAR_PARTS = {
   "final": _Parts("train", "test", 50_000, 10_000),
   "select": _Parts("train[:98%]", "train[98%:]", 49_000, 1_000),
 }
-_TFDS = {
-  "cifar10": _Tfds(10, (32, 32), True, _CIFAR_PARTS),
-  "cifar100": _Tfds(100, (32, 32), True, _CIFAR_PARTS),
-  "imagenet2012": _Tfds(
+_SETS = {
+  "cifar10": _Set(10, (32, 32), True, _CIFAR_PARTS),
+  "cifar100": _Set(100, (32, 32), True, _CIFAR_PARTS),
+  "imagenet2012": _Set(
     num_classes=1_000,
     image_size=(375, 500),
     fixed_size=False,
@@ -116,7 +185,7 @@ _TFDS = {
       "select": _Parts("train[:99%]", "train[99%:]", 1_268_355, 12_812),
     },
   ),
-  "oxford_iiit_pet": _Tfds(
+  "oxford_iiit_pet": _Set(
     num_classes=37,
     image_size=(375, 500),
     fixed_size=False,
@@ -125,7 +194,7 @@ _TFDS = {
       "select": _Parts("train[:2944]", "train[2944:]", 2_944, 736),
     },
   ),
-  "oxford_flowers102": _Tfds(
+  "oxford_flowers102": _Set(
     num_classes=102,
     image_size=(500, 667),
     fixed_size=False,
@@ -134,7 +203,7 @@ _TFDS = {
       "select": _Parts("train", "validation", 1_020, 1_020),
     },
   ),
-  "tf_flowers": _Tfds(
+  "tf_flowers": _Set(
     num_classes=5,
     image_size=(240, 320),
     fixed_size=False,
@@ -143,7 +212,7 @@ _TFDS = {
       "select": _Parts("train[:70%]", "train[70%:85%]", 2_569, 551),
     },
   ),
-  "cats_vs_dogs": _Tfds(
+  "cats_vs_dogs": _Set(
     num_classes=2,
     image_size=(375, 500),
     fixed_size=False,
@@ -152,75 +221,63 @@ _TFDS = {
       "select": _Parts("train[:87%]", "train[87%:90%]", 20_238, 698),
     },
   ),
+  "digits": _Set(
+    num_classes=10,
+    image_size=(8, 8),
+    fixed_size=True,
+    parts={
+      "final": _Parts(*ARRAY_SPLITS["final"], 797, 1_000),
+      "select": _Parts(*ARRAY_SPLITS["select"], 638, 159),
+    },
+    source="digits",
+    flip_safe=False,  # a mirrored 2 is no 2
+  ),
 }
 
 _VTAB = "vtab/"  # before a task's name
-_WITH_PATH = ("npz", "folder")
-NAMES = (*_TFDS, "digits", *_WITH_PATH, *(f"{_VTAB}{task}" for task in vtab.TASKS))
+NAMES = (*_SETS, *OWN, *(f"{_VTAB}{task}" for task in vtab.TASKS))
 
 
-def find(
-  name: str, protocol: str, path: str | None = None, *, val_apart: bool = False
-) -> DatasetSpec:
-  """Returns the description of a data set.
-
-  Args:
-    name: One of `NAMES`: a plain name, or 'vtab/' and a task of VTAB-1k.
-    protocol: 'final' trains on all of train and evaluates the test set; 'select', for choosing
-      between settings, holds a part of train out and evaluates that. There is no official split
-      of the digits: 100 images of each class, drawn once and for all, are their test set. A VTAB
-      task trains on 1000 images, or on 800 of them with the other 200 held out.
-    path: The file of an 'npz' set (its form: `arrays.load_npz`), the folder or CSV file of a
-      'folder' set.
-    val_apart: Whether 'final' keeps the val part of an 'npz' or 'folder' set, where it has one
-      beside its test part, to choose weights on. Otherwise 'final' trains on that of a folder, and
-      makes no use of that of an npz file.
-
-  Raises:
-    UserError: An unknown name or protocol, a path that is missing or not asked for, or a faulty
-      npz file or folder.
-  """
+def require_known(name: str, protocol: str) -> None:
+  """Raises a `UserError` unless there is such a data set and such a protocol."""
   if name not in NAMES:
     raise errors.UserError(_unknown(name))
   if protocol not in PROTOCOLS:
     raise errors.UserError(
       f"There is no protocol {protocol!r}; the protocols are {', '.join(PROTOCOLS)}."
     )
-  if name == "npz":
-    return _npz(protocol, path, val_apart)
-  if name == "folder":
-    return _folder(protocol, path, val_apart)
-  if path is not None:
-    raise errors.UserError(
-      f"The data set {name} takes no path; only {' and '.join(_WITH_PATH)} do (got {path!r})."
-    )
-  if name == "digits":
-    return _digits(protocol)
-  return _vtab(name, protocol) if name.startswith(_VTAB) else _tfds(name, protocol)
+
+
+def find(name: str, protocol: str) -> DatasetSpec:
+  """Returns the facts of a data set that the tables hold: any but 'npz' and 'folder'.
+
+  Raises:
+    UserError: An unknown name or protocol.
+  """
+  require_known(name, protocol)
+  if name.startswith(_VTAB):
+    return _vtab(name, protocol)
+  described = _SETS[name]
+  return DatasetSpec(
+    name=name,
+    protocol=protocol,
+    source=described.source,
+    tfds_name=name if described.source == "tfds" else None,
+    **dataclasses.asdict(described.parts[protocol]),
+    num_classes=described.num_classes,
+    image_size=described.image_size,
+    fixed_size=described.fixed_size,
+    flip_safe=described.flip_safe,
+  )
 
 
 def _unknown(name: str) -> str:
-  """Returns the message for a name that there isn't; a task's bare name may be meant."""
+  """Returns the message for an unknown name; a task may have been named without its prefix."""
   candidates = {known.removeprefix(_VTAB): known for known in reversed(NAMES)}
   candidates |= {known: known for known in NAMES}
   close = difflib.get_close_matches(name, candidates, n=1)
   hint = f" (did you mean {candidates[close[0]]}?)" if close else ""
   return f"There is no data set {name!r}{hint}; the data sets are {', '.join(NAMES)}."
-
-
-def _tfds(name: str, protocol: str) -> DatasetSpec:
-  described = _TFDS[name]
-  return DatasetSpec(
-    name=name,
-    protocol=protocol,
-    source="tfds",
-    tfds_name=name,
-    path=None,
-    **dataclasses.asdict(described.parts[protocol]),
-    num_classes=described.num_classes,
-    image_size=described.image_size,
-    fixed_size=described.fixed_size,
-  )
 
 
 def _vtab(name: str, protocol: str) -> DatasetSpec:
@@ -235,7 +292,6 @@ def _vtab(name: str, protocol: str) -> DatasetSpec:
     protocol=protocol,
     source="tfds",
     tfds_name=task.tfds_name,
-    path=None,
     **dataclasses.asdict(parts[protocol]),
     num_classes=task.num_classes,
     image_size=task.image_size,
@@ -246,85 +302,4 @@ def _vtab(name: str, protocol: str) -> DatasetSpec:
     pixel_scale=task.pixel_scale,
     resolution="paper",
     class_names=task.class_names,
-  )
-
-
-def _digits(protocol: str) -> DatasetSpec:
-  train_split, test_split = ARRAY_SPLITS[protocol]
-  num_train, num_test = _DIGITS_SIZES[protocol]
-  return DatasetSpec(
-    name="digits",
-    protocol=protocol,
-    source="digits",
-    tfds_name=None,
-    path=None,
-    train_split=train_split,
-    test_split=test_split,
-    num_train=num_train,
-    num_test=num_test,
-    num_classes=10,
-    image_size=(8, 8),
-    fixed_size=True,
-    flip_safe=False,  # a mirrored 2 is no 2
-  )
-
-
-def _npz(protocol: str, path: str | None, val_apart: bool) -> DatasetSpec:
-  if not path:
-    raise errors.UserError("The data set npz needs the path of its file: path=FILE.npz.")
-  from bit_jax.data.sources import arrays  # needs numpy, which nothing else here does
-
-  contents = arrays.describe_npz(path)
-  train_split, test_split = ARRAY_SPLITS[protocol]
-  num_train, num_test = len(contents.labels["train"]), len(contents.labels["test"])
-  num_val = len(contents.labels.get("val", ()))
-  apart = val_apart and protocol == "final" and num_val > 0
-  if protocol == "select" and num_val:
-    train_split, test_split, num_test = "train", "val", num_val
-  elif protocol == "select":
-    kept, held_out = arrays.split_for_selection(contents.labels["train"], contents.class_names)
-    num_train, num_test = len(kept), len(held_out)
-  return DatasetSpec(
-    name="npz",
-    protocol=protocol,
-    source="npz",
-    tfds_name=None,
-    path=path,
-    train_split=train_split,
-    test_split=test_split,
-    num_train=num_train,
-    num_test=num_test,
-    num_classes=len(contents.class_names),
-    image_size=contents.image_size,
-    fixed_size=True,
-    val_split="val" if apart else None,
-    num_val=num_val if apart else 0,
-  )
-
-
-def _folder(protocol: str, path: str | None, val_apart: bool) -> DatasetSpec:
-  if not path:
-    raise errors.UserError(
-      "The data set folder needs the path of its images, a folder or a CSV file: "
-      "--config=configs/folder.py:path=DIR_OR_CSV."
-    )
-  from bit_jax.data.sources import folder  # needs numpy and reads every file's header
-
-  contents = folder.describe(path, protocol, val_apart=val_apart)
-  return DatasetSpec(
-    name="folder",
-    protocol=protocol,
-    source="folder",
-    tfds_name=None,
-    path=path,
-    train_split="train",
-    test_split="test",
-    num_train=contents.num_train,
-    num_test=contents.num_test,
-    num_classes=len(contents.class_names),
-    image_size=contents.image_size,
-    fixed_size=contents.fixed_size,
-    class_names=tuple(contents.class_names),
-    val_split=None if contents.val is None else "val",
-    num_val=0 if contents.val is None else len(contents.val),
   )

@@ -1,5 +1,10 @@
-"""The parts of a data set as sources, whatever it is: arrays, files, or prepared by tfds."""
+"""Opens a data set: its facts at once, from tables or one scan; its sources when they are read.
 
+data = opening.open_set(datasets.Request("folder", path="~/photos"))
+data.spec.num_train, data.sources().train.read(0)
+"""
+
+import abc
 import dataclasses
 import functools
 import hashlib
@@ -12,9 +17,11 @@ from bit_jax.data import datasets, stream
 from bit_jax.data.sources import arrays, class_naming, folder
 from bit_jax.runtime import cache, errors, imports, paths
 
+Listing = tuple[tuple[str, str, str], ...]
+
 
 class Source(stream.Source, Protocol):
-  """What there is of a set before any of it is chosen."""
+  """All examples of a part of a data set, before any are chosen."""
 
   @property
   def class_names(self) -> tuple[str, ...]:
@@ -31,201 +38,241 @@ class Source(stream.Source, Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
-class Opened:
-  """A data set of which nothing has been decoded yet.
+class Sources:
+  """The parts of a data set; no image is decoded yet, except those of arrays.
 
   Attributes:
-    train: What may be trained on.
-    test: What is scored.
+    train: The examples to train on.
+    test: The examples to evaluate.
     version: What identifies the data: the version of the tfds builder or of scikit-learn, or the
       name of a file or folder and the first 16 digits of a sha256.
-    prepared: Whether tfds prepared it: no image is unreadable, but labels take time to read.
-    shuffled: Whether the training examples lie in random order, as tfds writes them. Others may be
-      sorted by class.
-    origin: Sentences on how the user's images were split and on what isn't used; None where there
-      is nothing to say.
-    warnings: Sentences on what may be a mistake in the data.
+    val: The examples on which weights are chosen, apart from both; None without such a part.
+    chosen_on: What identifies `val` within the data; None likewise.
+    prepared: Whether tfds prepared the set: every image is readable, but labels take time to read.
+    shuffled: Whether the training examples are stored in random order, as tfds writes them. Others
+      may be sorted by class.
     listing: (path, class, 'train', 'test' or 'val') of each of the user's images, part by part in
       this order, each in the order of its examples; None for other sets.
-    val: What weights are chosen on, apart from both; None without such a part.
-    chosen_on: What identifies these examples within the data; None likewise.
   """
 
   train: Source
   test: Source
   version: str
-  prepared: bool = False
-  shuffled: bool = False
-  origin: str | None = None
-  warnings: tuple[str, ...] = ()
-  listing: tuple[tuple[str, str, str], ...] | None = None
   val: Source | None = None
   chosen_on: str | None = None
+  prepared: bool = False
+  shuffled: bool = False
+  listing: Listing | None = None
 
 
-def open_set(spec: datasets.DatasetSpec, data_dir: str | None = None) -> Opened:
-  """Opens a data set.
+class Opened(abc.ABC):
+  """A data set whose facts are known.
 
-  Args:
-    spec: From `datasets.find`.
-    data_dir: Where tfds keeps prepared sets; None for its default. Other sources ignore it.
+  Attributes:
+    spec: The facts.
+    origin: Sentences on how the user's images were split and on unused ones; None without any.
+    warnings: Sentences on possible mistakes in the data.
+  """
+
+  spec: datasets.DatasetSpec
+  origin: str | None = None
+  warnings: tuple[str, ...] = ()
+
+  def identity(self) -> tuple[str | None, str | None]:
+    """Returns `Sources.version` and `chosen_on` of the user's own images; None for other sets."""
+    return None, None
+
+  @abc.abstractmethod
+  def sources(self, *, test_only: bool = False) -> Sources:
+    """Returns the parts of the set.
+
+    Args:
+      test_only: Whether only the evaluated examples are needed: the training part may then be
+        anything, and tfds needn't have prepared it.
+
+    Raises:
+      UserError: The set doesn't exist or is faulty, or TensorFlow is needed and not installed.
+    """
+
+
+def open_set(request: datasets.Request) -> Opened:
+  """Opens a data set; of the user's own images, scans the folder or reads the file's headers.
 
   Raises:
-    UserError: The set isn't there or is faulty, or it is a tfds set and TensorFlow isn't installed.
+    UserError: An unknown name or protocol, a missing or unexpected path, or a faulty file or
+      folder.
   """
-  if spec.source == "tfds":
-    return _open_tfds(spec, data_dir)
-  if spec.source == "folder":
-    return _open_folder(spec)
-  return _open_arrays(spec)
-
-
-def reading(spec: datasets.DatasetSpec) -> tuple[tuple[str, ...], str | None]:
-  """Returns the warnings and the origin (`Opened`) of the user's own images; reads none of them.
-
-  Raises:
-    UserError: They are gone or faulty.
-  """
-  if spec.source == "folder":
-    folder_contents = _described_folder(spec)
-    return folder_contents.warnings, folder_contents.origin
-  if spec.source == "npz":
-    assert spec.path is not None
-    contents = arrays.describe_npz(spec.path)
-    return contents.warnings, _npz_origin(spec, contents)
-  return (), None
-
-
-def version_of_path(spec: datasets.DatasetSpec) -> str | None:
-  """Returns the version of the user's own images; None where the set is another.
-
-  Raises:
-    UserError: They are gone or faulty.
-  """
-  if spec.source == "folder":
-    return _open_folder(spec).version
-  if spec.source == "npz":
-    assert spec.path is not None
-    return _version_of_npz(spec)
-  return None
-
-
-def chosen_on(spec: datasets.DatasetSpec) -> str | None:
-  """Returns what identifies the examples that weights are chosen on; None without such a part.
-
-  Raises:
-    UserError: They are gone or faulty.
-  """
-  if spec.source == "folder" and spec.val_split is not None:
-    return _open_folder(spec).chosen_on
-  return spec.val_split
-
-
-def _version_of_npz(spec: datasets.DatasetSpec) -> str:
-  assert spec.path is not None
-  # Earlier versions evaluated a part of train: their results are of other data.
-  evaluated = "; its val is evaluated" if spec.test_split == "val" else ""
-  return f"{_version_of_file(spec.path)}{evaluated}"
-
-
-def _version_of_file(name: str) -> str:
-  path = paths.named(name)
-  return f"{path.name}, sha256 {cache.sha256(path)[:16]}"
-
-
-def _open_tfds(spec: datasets.DatasetSpec, data_dir: str | None) -> Opened:
-  try:
-    with imports.explained():
-      from bit_jax.data.sources import tfds_reader  # imports TensorFlow
-  except ImportError as e:
+  name, path = request.name, request.path
+  datasets.require_known(name, request.protocol)
+  if name not in datasets.OWN:
+    if path is not None:
+      raise errors.UserError(
+        f"The data set {name} takes no path; only {' and '.join(datasets.OWN)} do (got {path!r})."
+      )
+    spec = datasets.find(name, request.protocol)
+    return _Digits(spec) if spec.source == "digits" else _Tfds(spec, request.data_dir)
+  if not path:
     raise errors.UserError(
-      f"The data set {spec.name} is read with tensorflow and tensorflow-datasets, which can't be "
-      f"imported ({e}); install them, or train on digits, a folder or an npz file."
-    ) from e
-  train = tfds_reader.Split(spec, spec.train_split, data_dir)
-  test = tfds_reader.Split(spec, spec.test_split, data_dir)
-  if fault := class_naming.fault(train.class_names):
-    raise errors.UserError(f"The data set {spec.name} has names that can't be listed: {fault}.")
-  return Opened(train, test, train.version, prepared=True, shuffled=train.shuffled)
+      "The data set npz needs the path of its file: path=FILE.npz."
+      if name == "npz"
+      else "The data set folder needs the path of its images, a folder or a CSV file: "
+      "--config=configs/folder.py:path=DIR_OR_CSV."
+    )
+  own = path, request.protocol, request.val_apart
+  return _Npz(*own) if name == "npz" else _Folder(*own)
 
 
-def _described_folder(spec: datasets.DatasetSpec) -> folder.Folder:
-  assert spec.path is not None
-  return folder.describe(spec.path, spec.protocol, val_apart=spec.val_split is not None)
+class _Tfds(Opened):
+  """A set of tensorflow-datasets; opening it needs neither TensorFlow nor the data."""
+
+  def __init__(self, spec: datasets.DatasetSpec, data_dir: str | None):
+    self.spec, self._data_dir = spec, data_dir
+
+  def sources(self, *, test_only: bool = False) -> Sources:
+    spec = self.spec
+    try:
+      with imports.explained():
+        from bit_jax.data.sources import tfds_reader  # imports TensorFlow
+    except ImportError as e:
+      raise errors.UserError(
+        f"The data set {spec.name} is read with tensorflow and tensorflow-datasets, which can't be "
+        f"imported ({e}); install them, or train on digits, a folder or an npz file."
+      ) from e
+    split = functools.partial(tfds_reader.Split, spec, data_dir=self._data_dir)
+    test = split(spec.test_split)
+    train = test if test_only else split(spec.train_split)
+    if fault := class_naming.fault(train.class_names):
+      raise errors.UserError(f"The data set {spec.name} has names that can't be listed: {fault}.")
+    return Sources(train, test, train.version, prepared=True, shuffled=train.shuffled)
 
 
-def _open_folder(spec: datasets.DatasetSpec) -> Opened:
-  contents = _described_folder(spec)
-  test, val = contents.test, contents.val
-  digest = hashlib.sha256((contents.pool.identity() + test.identity()).encode()).hexdigest()
-  parts = [("train", contents.train), ("test", contents.test)]
-  if val is not None:
-    parts.append(("val", val))
-  return Opened(
-    train=contents.train,
-    test=test,
-    version=f"{contents.root.name}, sha256 {digest[:16]}",
-    origin=contents.origin,
-    warnings=contents.warnings,
-    listing=tuple(
-      (path, contents.class_names[label], part)
-      for part, files in parts
-      for path, label in zip(files.paths, files.labels, strict=True)
-    ),
-    val=val,
-    chosen_on=None if val is None else f"val, sha256 {val.identity()[:16]}",
-  )
+class _Digits(Opened):
+  """The handwritten digits of scikit-learn."""
+
+  def __init__(self, spec: datasets.DatasetSpec):
+    self.spec = spec
+
+  def sources(self, *, test_only: bool = False) -> Sources:
+    train, test = _under_protocol(self.spec, *arrays.load_digits())
+    return Sources(train, test, f"digits of scikit-learn {metadata.version('scikit-learn')}")
 
 
-def _open_arrays(spec: datasets.DatasetSpec) -> Opened:
-  if spec.source == "npz":
-    return _open_npz(spec)
-  train, test = arrays.load_digits()
-  version = f"digits of scikit-learn {metadata.version('scikit-learn')}"
-  return Opened(*_under_protocol(spec, train, test), version)
+class _Npz(Opened):
+  """The user's own file of arrays; opening it reads labels and headers, no images."""
+
+  def __init__(self, path: str, protocol: str, val_apart: bool):
+    self._path, self._contents = path, arrays.describe_npz(path)
+    labels, names = self._contents.labels, self._contents.class_names
+    train_split, test_split = datasets.ARRAY_SPLITS[protocol]
+    num_train, num_test = len(labels["train"]), len(labels["test"])
+    num_val = len(labels.get("val", ()))
+    apart = val_apart and protocol == "final" and num_val > 0
+    if protocol == "select" and num_val:
+      train_split, test_split, num_test = "train", "val", num_val
+    elif protocol == "select":
+      num_train, num_test = map(len, arrays.split_for_selection(labels["train"], names))
+    self.spec = datasets.DatasetSpec(
+      name="npz",
+      protocol=protocol,
+      source="npz",
+      path=path,
+      train_split=train_split,
+      test_split=test_split,
+      num_train=num_train,
+      num_test=num_test,
+      num_classes=len(names),
+      image_size=self._contents.image_size,
+      fixed_size=True,
+      val_split="val" if apart else None,
+      num_val=num_val if apart else 0,
+    )
+    sentences = list(self._contents.remarks)
+    if "val" in labels:
+      sentences.insert(0, f"Parts of the file: {_use_of_parts(self.spec)}.")
+    self.origin = " ".join(sentences) or None
+    self.warnings = self._contents.warnings
+
+  def identity(self) -> tuple[str, str | None]:
+    path = paths.named(self._path)
+    # Earlier versions evaluated a part of train: their results are of other data.
+    evaluated = "; its val is evaluated" if self.spec.test_split == "val" else ""
+    return f"{path.name}, sha256 {cache.sha256(path)[:16]}{evaluated}", self.spec.val_split
+
+  def sources(self, *, test_only: bool = False) -> Sources:
+    read = functools.partial(arrays.read_npz, self._path, self._contents)
+    train, val = read("train"), read("val") if self.spec.val_split else None
+    if self.spec.test_split == "val":
+      test = read("val")
+    else:
+      train, test = _under_protocol(self.spec, train, read("test"))
+    version, chosen_on = self.identity()
+    return Sources(train, test, version, val, chosen_on)
 
 
-def _open_npz(spec: datasets.DatasetSpec) -> Opened:
-  assert spec.path is not None
-  contents = arrays.describe_npz(spec.path)
-  read = functools.partial(arrays.read_npz, spec.path, contents)
-  train, val = read("train"), read("val") if spec.val_split else None
-  if spec.test_split == "val":
-    test = read("val")
-  else:
-    train, test = _under_protocol(spec, train, read("test"))
-  return Opened(
-    train=train,
-    test=test,
-    version=_version_of_npz(spec),
-    origin=_npz_origin(spec, contents),
-    warnings=contents.warnings,
-    val=val,
-    chosen_on=spec.val_split,
-  )
+class _Folder(Opened):
+  """The user's own image files; opening it scans the folder or CSV and reads image headers."""
 
+  def __init__(self, path: str, protocol: str, val_apart: bool):
+    self._contents = contents = folder.describe(path, protocol, val_apart=val_apart)
+    self.spec = datasets.DatasetSpec(
+      name="folder",
+      protocol=protocol,
+      source="folder",
+      path=path,
+      train_split="train",
+      test_split="test",
+      num_train=contents.num_train,
+      num_test=contents.num_test,
+      num_classes=len(contents.class_names),
+      image_size=contents.image_size,
+      fixed_size=contents.fixed_size,
+      class_names=contents.class_names,
+      val_split=None if contents.val is None else "val",
+      num_val=0 if contents.val is None else len(contents.val),
+    )
+    self.origin, self.warnings = contents.origin, contents.warnings
 
-def _npz_origin(spec: datasets.DatasetSpec, contents: arrays.NpzContents) -> str | None:
-  sentences = list(contents.remarks)
-  if "val" in contents.labels:
-    sentences.insert(0, f"As the file has it: {_use_of_parts(spec)}.")
-  return " ".join(sentences) or None
+  def identity(self) -> tuple[str, str | None]:
+    contents, val = self._contents, self._contents.val
+    parts = contents.pool.identity() + contents.test.identity()
+    return (
+      f"{contents.root.name}, sha256 {hashlib.sha256(parts.encode()).hexdigest()[:16]}",
+      None if val is None else f"val, sha256 {val.identity()[:16]}",
+    )
+
+  def sources(self, *, test_only: bool = False) -> Sources:
+    contents = self._contents
+    parts = {"train": contents.train, "test": contents.test, "val": contents.val}
+    version, chosen_on = self.identity()
+    return Sources(
+      train=contents.train,
+      test=contents.test,
+      version=version,
+      val=contents.val,
+      chosen_on=chosen_on,
+      listing=tuple(
+        (path, contents.class_names[label], part)
+        for part, files in parts.items()
+        if files is not None
+        for path, label in zip(files.paths, files.labels.tolist(), strict=True)
+      ),
+    )
 
 
 def _use_of_parts(spec: datasets.DatasetSpec) -> str:
   if spec.test_split == "val":
-    return "train to train on, val to evaluate; test is left for protocol=final"
+    return "training on train, evaluating val; test is unused under protocol=select"
   if spec.val_split:
-    return "train to train on, val to choose weights on, test to evaluate"
+    return "training on train, choosing weights on val, evaluating test"
   return (
-    "train to train on, test to evaluate; val is left for protocol=select, keep_best and patience"
+    "training on train, evaluating test; val is used by protocol=select, keep_best and patience"
   )
 
 
 def _under_protocol(
   spec: datasets.DatasetSpec, train: arrays.Examples, test: arrays.Examples
 ) -> tuple[arrays.Examples, arrays.Examples]:
-  """Returns what is trained on and what is evaluated."""
+  """Returns the training and the evaluated examples."""
   if spec.protocol != "select":
     return train, test
   kept, held_out = arrays.split_for_selection(train.labels, train.class_names)

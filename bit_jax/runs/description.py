@@ -1,33 +1,137 @@
-"""What a run is made of: its data, its weights, the machine; recorded and told before it begins."""
+"""A run before its first step: preparing it from a request, and describing what goes into it."""
 
 import pathlib
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from bit_jax import run_config, weights
-from bit_jax.data import datasets, loading, opening, order
+from bit_jax import hyperrule, run_config, weights
+from bit_jax.data import datasets, opening, order, pipeline
+from bit_jax.run_config import RunConfig
 from bit_jax.runs import per_class, run_folder
 
 _EMBEDDED_MODEL = "R14x0.5"
 _EMBEDDED_SETS = ("cifar100", "vtab/cifar100")
 
 
+def prepare(request: run_config.Request | RunConfig) -> tuple[RunConfig, opening.Opened]:
+  """Opens the data set of a request, once, and resolves the request by its facts.
+
+  Needs no accelerator, no weights and no set of tensorflow-datasets; scans the user's own images.
+
+  Raises:
+    UserError: A field has a value that can't be used, or the user's images are missing or faulty.
+  """
+  data = opening.open_set(run_config.data_request(request))
+  return run_config.resolve(request, data.spec), data
+
+
+def rule(config: RunConfig, spec: datasets.DatasetSpec, num_devices: int) -> str:
+  """Returns the resolved rule as a few lines of text, as it is printed before training."""
+  num_examples = run_config.num_examples(config, spec)
+  boundaries = ", ".join(
+    f"{step:,}" if times == 1 else f"{step:,} ({times} times)"
+    for step, times in Counter(config.decay_steps).items()
+  )
+  decays = f"x {hyperrule.DECAY_FACTOR:g} after {boundaries}" if boundaries else "no decay"
+  warm_up = "1 step" if config.warmup_steps == 1 else f"{config.warmup_steps:,} steps"
+  epochs = config.total_steps * config.batch_size / num_examples
+  per_device = config.batch_size / num_devices
+  devices = "device" if num_devices == 1 else "devices"
+  augmentation = [n for n, on in (("crop", config.random_crop), ("flip", config.random_flip)) if on]
+  rows = {
+    "preset": f"{config.preset} (resolution: {config.resolution})",
+    "examples": f"{num_examples:,}",
+    "resize -> crop": f"{config.resize} -> {config.crop} pixels; test images at {config.test_size}",
+    "augmentation": f"random {' and '.join(augmentation)}" if augmentation else "none",
+    "batch": f"{config.batch_size} ({per_device:g} on each of {num_devices} {devices})",
+    "steps": f"{config.total_steps:,} ({_epochs(epochs)})",
+    "learning rate": f"{config.base_lr:g}, warm-up {warm_up}, {decays}",
+    "MixUp": f"alpha {config.mixup_alpha:g}" if config.mixup_alpha else "off",
+  }
+  if differing := hyperrule.departures(config.to_dict(), num_examples, spec.image_size):
+    texts = [f"{name} {value} (the rule: {rule})" for name, (value, rule) in differing.items()]
+    rows["set otherwise"] = ", ".join(texts)
+    if config.reason:
+      rows["why"] = config.reason
+    beyond = ", ".join(f"{s:,}" for s in config.decay_steps if s >= config.total_steps)
+    if "decay_steps" in differing and beyond:
+      rows["warning"] = (
+        f"the run ends after {config.total_steps:,} steps, before the learning rate falls after "
+        f"{beyond}: change decay_steps or total_steps unless this is intended"
+      )
+  return "\n".join(f"  {name:<16}{text}" for name, text in rows.items())
+
+
+def _epochs(number: float) -> str:
+  """Returns a number of epochs as text, without rounding a part of one to 0."""
+  text = f"{number:,.1f}" if number >= 0.1 else f"{number:.1g}"
+  return "1 epoch" if text == "1.0" else f"{text} epochs"
+
+
+def expected(config: RunConfig, data: opening.Opened) -> Iterator[str]:
+  """Yields what is known of the data before it is read: warnings, and how it was split."""
+  more = (*choice_warnings(config, data.spec), *relations(config))
+  yield from (f"warning: {text}" for text in (*data.warnings, *more))
+  if data.origin:
+    yield data.origin
+
+
+def choice_warnings(config: RunConfig, spec: datasets.DatasetSpec) -> list[str]:
+  """Returns a sentence if weights are chosen on the images whose accuracy is reported."""
+  if not config.chooses or spec.num_val or spec.protocol != "final":
+    return []
+  fields = ("keep_best", config.keep_best), ("patience", config.patience is not None)
+  names = " and ".join(name for name, is_set in fields if is_set)
+  verb = "choose" if " and " in names else "chooses"
+  apart = ", or give the data train, val and test parts" if spec.path is not None else ""
+  return [
+    f"{names} {verb} on the images that are reported, so their accuracy can be too high: use "
+    f"protocol=select to choose{apart}."
+  ]
+
+
+def regime_warnings(config: RunConfig, spec: datasets.DatasetSpec, num_used: int) -> list[str]:
+  """Returns a sentence if the rule says otherwise for the `num_used` images that are not left out.
+
+  The rule is resolved before images are left out.
+  """
+  total = run_config.num_examples(config, spec)
+  batch_size = config.batch_size if config.preset == "scaled" else None
+  planned, used = (hyperrule.schedule(config.preset, n, batch_size) for n in (total, num_used))
+  does = (config.total_steps, config.mixup_alpha)
+  if planned == used or does == (used.total_steps, used.mixup_alpha):
+    return []
+  return [
+    f"Of {total:,} training images {num_used:,} are used, for which the rule says "
+    f"{used.total_steps:,} steps and MixUp {used.mixup_alpha:g}, where this run has {does[0]:,} "
+    f"and {does[1]:g}; set total_steps and mixup_alpha to follow it."
+  ]
+
+
+def relations(config: RunConfig) -> Iterator[str]:
+  """Yields a sentence where the network was pre-trained on the data of the run."""
+  embedded = weights.default_for(_EMBEDDED_MODEL)
+  if config.weights == embedded and config.dataset in _EMBEDDED_SETS:
+    yield f"{embedded} was pre-trained on these very images and labels."
+
+
 def record(
-  folder: pathlib.Path, config: Any, data: loading.Loaded, digest: str | None, dtype: str
+  folder: pathlib.Path, config: RunConfig, data: pipeline.Loaded, digest: str | None, dtype: str
 ) -> None:
-  """Writes what a run is made of into its folder, and prints it.
+  """Writes what goes into a run to its folder, and prints it.
 
   Args:
     folder: The run folder.
     config: Resolved.
-    data: What is trained on, and what is scored.
+    data: The training and the evaluated examples.
     digest: SHA-256 of the checkpoint, or None if there is none.
-    dtype: What convolutions compute in.
+    dtype: The type that convolutions compute in.
   """
-  c, names = config, data.train.class_names
+  names = data.train.class_names
   environment = run_folder.describe_environment(
     data=data.version,
-    weights=c.weights,
+    weights=config.weights,
     weights_sha256=digest,
     dtype=dtype,
     order=order.VERSION,
@@ -37,42 +141,25 @@ def record(
   data.warnings.extend(run_folder.record_environment(folder, environment))
   run_folder.write_lines(folder / "classes.txt", names)
   if data.chosen is not None:
-    chosen = {"shots": c.shots, "seed": c.seed, "of": "the training split, in its order"}
-    chosen["indices"] = data.chosen
+    chosen: dict[str, Any] = {"shots": config.shots, "seed": config.seed}
+    chosen |= {"of": "the training split, in its order", "indices": data.chosen}
     if data.listing is not None:
       chosen["paths"] = [data.listing[i][0] for i in data.chosen]
     run_folder.write_json(folder / "fewshot.json", chosen)
   if data.listing is not None:
     run_folder.write_csv(folder / "split.csv", [("path", "class", "split"), *data.listing])
   print(
-    f"Training on {len(data.train):,} images of {len(names):,} classes ({_shown(c, data)}), "
+    f"Training on {len(data.train):,} images of {len(names):,} classes ({_version(config, data)}), "
     f"evaluating {len(data.test):,}; {environment['num_devices']} x {environment['device']}, "
     f"{environment['dtype']}; run folder {folder}"
   )
   for line in _remarks(data):
     print(line)
-  for text in relations(c):
+  for text in relations(config):
     print(f"warning: {text}")
 
 
-def expected(config: Any, spec: datasets.DatasetSpec) -> Iterator[str]:
-  """Yields what the user should know of the data before a run: what is known without reading it.
-
-  Args:
-    config: Resolved.
-    spec: The data set.
-
-  Raises:
-    UserError: The user's own images are gone or faulty.
-  """
-  warnings, origin = opening.reading(spec)
-  more = (*run_config.choice_warnings(config, spec), *relations(config))
-  yield from (f"warning: {text}" for text in (*warnings, *more))
-  if origin:
-    yield origin
-
-
-def _shown(config: Any, data: loading.Loaded) -> str:
+def _version(config: RunConfig, data: pipeline.Loaded) -> str:
   """Returns the data's version as it is printed: with the CSV's name where a CSV was read."""
   name = pathlib.Path(config.data_path or "").name
   if config.dataset != "folder" or not name.lower().endswith((".csv", ".tsv")):
@@ -80,15 +167,8 @@ def _shown(config: Any, data: loading.Loaded) -> str:
   return f"{name}, {data.version.rpartition(', ')[2]}"
 
 
-def relations(config: Any) -> Iterator[str]:
-  """Yields a sentence where the network of a resolved config has seen the data before."""
-  embedded = weights.default_for(_EMBEDDED_MODEL)
-  if config.weights == embedded and config.dataset in _EMBEDDED_SETS:
-    yield f"{embedded} was pre-trained on these very images and labels."
-
-
-def _remarks(data: loading.Loaded) -> Iterator[str]:
-  """Yields what the user should know of the data."""
+def _remarks(data: pipeline.Loaded) -> Iterator[str]:
+  """Yields what the user should know of the loaded data."""
   yield from (f"warning: {text}" for text in data.warnings)
   yield from (f"warning: {n:,} {why} are left out." for why, n in data.left_out.items())
   if data.origin:
@@ -105,6 +185,6 @@ def _remarks(data: loading.Loaded) -> Iterator[str]:
   streamed = [name for name, part in parts if part is not None and part.examples is None]
   if streamed:
     yield (
-      f"The {' and '.join(streamed)} images are read as they are needed: decoded they would take "
-      f"more than the share of memory that sets may have (resident_share)."
+      f"The {' and '.join(streamed)} images are streamed: decoded they would take more than the "
+      f"share of memory that sets may have (resident_share)."
     )

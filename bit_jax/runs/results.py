@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bit_jax.data import augmentation, loading, order
+from bit_jax.data import augmentation, order, pipeline
 from bit_jax.run_config import RunConfig
 from bit_jax.runs import metrics_log, per_class, reporting, run_folder
 from bit_jax.runtime import files, phrases, plots
@@ -38,7 +38,7 @@ _UNLESS_ABSENT = (run_folder.RESULT, "classes.txt", "split.csv")  # listed where
 
 
 def draw_augmented(
-  folder: pathlib.Path, config: RunConfig, train: loading.Part, say: Callable[[str], None]
+  folder: pathlib.Path, config: RunConfig, train: pipeline.Part, say: Callable[[str], None]
 ) -> None:
   """Draws the first images of the first step after augmentation, before MixUp.
 
@@ -65,7 +65,7 @@ def draw_augmented(
 
 def write(
   folder: pathlib.Path,
-  data: loading.Loaded,
+  data: pipeline.Loaded,
   result: dict[str, Any],
   predictions: np.ndarray,
   labels: np.ndarray,
@@ -88,7 +88,7 @@ def write(
 def draw(
   folder: pathlib.Path,
   config: RunConfig,
-  test: loading.Part,
+  test: pipeline.Part,
   top1: float,
   predictions: np.ndarray,
   labels: np.ndarray,

@@ -10,8 +10,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from bit_jax.data import loading, order, stream
+from bit_jax.data import order, pipeline, stream
 from bit_jax.models import resnet_v2
+from bit_jax.run_config import RunConfig
 from bit_jax.runtime import parallel
 from bit_jax.training import metrics, programs
 
@@ -24,7 +25,7 @@ class Feed:
     streamed: Whether its examples are sent step by step; otherwise they lie on the devices.
   """
 
-  def __init__(self, part: loading.Part):
+  def __init__(self, part: pipeline.Part):
     """Places the examples on the devices, unless they are to be streamed."""
     self.part, self.streamed = part, part.examples is None
     self._resident: programs.ResidentSet | None = None
@@ -32,7 +33,7 @@ class Feed:
       self._resident = programs.ResidentSet(part.examples.images, part.examples.labels)
 
   def training(
-    self, config: Any, layout: np.ndarray, first: int
+    self, config: RunConfig, layout: np.ndarray, first: int
   ) -> Generator[programs.Examples, None, None]:
     """Yields the examples of each step from `first` on, on the devices.
 

@@ -13,8 +13,9 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from bit_jax import hyperrule, run_config, weights
-from bit_jax.data import datasets, loading, opening, order
+from bit_jax.data import opening, order, pipeline
 from bit_jax.models import architectures, resnet_v2
+from bit_jax.run_config import RunConfig
 from bit_jax.runs import description, per_class, reporting, results, run_folder
 from bit_jax.runtime import clock, devices, errors, exits, numerics, output, parallel
 from bit_jax.training import (
@@ -47,12 +48,12 @@ class _Run:
     began: When the run was asked for, in seconds of `time.monotonic`.
   """
 
-  config: Any
+  config: RunConfig
   folder: pathlib.Path
   start: pathlib.Path | None
   layout: np.ndarray
   image_sizes: tuple[tuple[int, int], tuple[int, int]]
-  data: loading.Loaded
+  data: pipeline.Loaded
   model: resnet_v2.ResNetV2
   is_first: bool
   began: float
@@ -63,26 +64,36 @@ class _Run:
     return reporting.TEST if self.data.validation is None else reporting.VAL
 
 
+def train_and_evaluate(
+  request: run_config.Request | RunConfig, workdir: str, weights_at: str | None = None
+) -> dict[str, Any]:
+  """Prepares a request and runs it in a folder: see `run`."""
+  config, data = description.prepare(request)
+  return run(config, data, workdir, weights_at)
+
+
 @output.surviving("stdout", "stderr")
-def train_and_evaluate(config: Any, workdir: str, weights_at: str | None = None) -> dict[str, Any]:
-  """Runs a config to its end, from where an earlier call left it.
+def run(
+  config: RunConfig, data: opening.Opened, workdir: str, weights_at: str | None = None
+) -> dict[str, Any]:
+  """Runs a config to its end, from where an earlier call stopped.
 
   Args:
-    config: A `ml_collections.ConfigDict` with the fields of `configs/base.py`; what is left open
-      is resolved.
+    config: Resolved.
+    data: Its data set.
     workdir: The run folder.
-    weights_at: Where the weights lie, if `config.weights` only names them: the name is part of
-      what the run is, and stays the same when the file moves.
+    weights_at: The path of the weights, if `config.weights` only names them: the name is part of
+      the run's identity, and stays the same when the file moves.
 
   Returns:
-    What `result.json` holds: 'top1', 'balanced_accuracy' (mean recall of the classes), 'macro_f1',
-    'loss' (and 'top5') over 'num_test' images, after 'num_train' were trained on for 'steps'; the
-    'seconds' that the steps took, without the first, which is
+    The content of `result.json`: 'top1', 'balanced_accuracy' (mean recall of the classes),
+    'macro_f1', 'loss' (and 'top5') over 'num_test' images, after 'steps' steps on 'num_train'
+    images; the 'seconds' that the steps took, without the first, which is
     compiled, and 'images_per_second' (None if there was no other); 'startup_seconds' from the call
     to the end of its first step (None if it took none); 'left_out', images by reason, and
-    'warnings'. With `keep_best`, 'best_step' is where the weights come from; chosen on a validation
-    part, 'val_top1' is their accuracy on its 'num_val' images. A finished run's
-    result is returned without running again.
+    'warnings'. With `keep_best`, 'best_step' is the step of the exported weights; chosen on a
+    validation part, 'val_top1' is their accuracy on its 'num_val' images. The result of a finished
+    run is returned without running again.
 
   Raises:
     UserError: Something about the config, the data, the weights or the folder can't be used, or the
@@ -90,23 +101,22 @@ def train_and_evaluate(config: Any, workdir: str, weights_at: str | None = None)
     interruption.Interrupted: The process was asked to stop; the state is saved.
   """
   began = time.monotonic()
-  config, spec = run_config.resolve(config)
   devices.require()
   if (remark := numerics.ignored()) and jax.process_index() == 0:
     print(remark)
   with numerics.fixed():
-    return _in_folder(config, spec, workdir, weights_at, began)
+    return _in_folder(config, data, workdir, weights_at, began)
 
 
 def _in_folder(
-  config: Any, spec: datasets.DatasetSpec, workdir: str, weights_at: str | None, began: float
+  config: RunConfig, data: opening.Opened, workdir: str, weights_at: str | None, began: float
 ) -> dict[str, Any]:
-  """Runs a resolved config in its folder, or returns the result that is there."""
+  """Runs a config in its folder, or returns the result that is there."""
   hardware = devices.describe()
   if config.deterministic:
     numerics.require_deterministic(hardware.platform)
   layout = order.device_layout(config.batch_size, jax.device_count(), config.mixup_alpha > 0)
-  planning.require_microbatch(config, layout.shape[1])  # a mistake is told before data is read
+  planning.require_microbatch(config, layout.shape[1])  # a mistake is reported before data is read
   is_first = jax.process_index() == 0
   folder = run_folder.open_folder(workdir, create=is_first)
   with run_folder.lock(folder) if is_first else contextlib.nullcontext():
@@ -114,34 +124,47 @@ def _in_folder(
       run_folder.record_config(folder, config.to_dict(), run_config.identity)
     if result := run_folder.finished(folder):
       run_folder.require_complete(folder, result)
-      run_folder.require_data(folder, opening.version_of_path(spec), opening.chosen_on(spec))
+      run_folder.require_data(folder, *data.identity())
       if is_first:
         print(f"{folder} is finished; this is its result (delete the folder to run it again).")
       return result
-    start = None
-    if config.weights != "none":  # before the data, which may take longer to read
-      start = weights.resolve(weights_at or config.weights)
-    data = loading.load(spec, config, config.resident_share * devices.resident_memory(hardware))
-    data.warnings.extend(run_config.regime_warnings(config, spec, len(data.train)))
-    data.warnings.extend(run_config.choice_warnings(config, spec))
-    if jax.process_count() > 1:  # they must find each other within seconds of their first try
-      data = _agree_on_streams(data)
-    dtype = devices.compute_dtype(config.dtype, hardware.platform)
-    run = _Run(
-      config=config,
-      folder=folder,
-      start=start,
-      layout=parallel.local_rows(layout),
-      image_sizes=loading.image_sizes(spec, config),
-      data=data,
-      model=resnet_v2.create(config.model, spec.num_classes, dtype, hardware.platform),
-      is_first=is_first,
-      began=began,
-    )
-    return _train(run)
+    return _train(_begin(config, data, folder, hardware, layout, weights_at, began))
 
 
-def _agree_on_streams(data: loading.Loaded) -> loading.Loaded:
+def _begin(
+  config: RunConfig,
+  data: opening.Opened,
+  folder: pathlib.Path,
+  hardware: devices.Description,
+  layout: np.ndarray,
+  weights_at: str | None,
+  began: float,
+) -> _Run:
+  """Finds the weights and loads the data of a run."""
+  start, spec = None, data.spec
+  if config.weights != "none":  # before the data, which may take longer to read
+    start = weights.resolve(weights_at or config.weights)
+  room = config.resident_share * devices.resident_memory(hardware)
+  loaded = pipeline.load(data, run_config.selection(config), room)
+  loaded.warnings.extend(description.regime_warnings(config, spec, len(loaded.train)))
+  loaded.warnings.extend(description.choice_warnings(config, spec))
+  if jax.process_count() > 1:  # they must find each other within seconds of their first try
+    loaded = _agree_on_streams(loaded)
+  dtype = devices.compute_dtype(config.dtype, hardware.platform)
+  return _Run(
+    config=config,
+    folder=folder,
+    start=start,
+    layout=parallel.local_rows(layout),
+    image_sizes=(spec.device_size(config.train_size), spec.device_size(config.test_size)),
+    data=loaded,
+    model=resnet_v2.create(config.model, spec.num_classes, dtype, hardware.platform),
+    is_first=jax.process_index() == 0,
+    began=began,
+  )
+
+
+def _agree_on_streams(data: pipeline.Loaded) -> pipeline.Loaded:
   """Returns the data with each part streamed that any process has no room for.
 
   All processes take the same steps, but not all need have the same memory.
@@ -164,7 +187,7 @@ _OLD_ORDER = (
 )
 
 
-def _in_order_of_begin(run: _Run) -> loading.Loaded:
+def _in_order_of_begin(run: _Run) -> pipeline.Loaded:
   """Returns the data, to be trained on in the order that the run was begun with.
 
   Its environment must be recorded; the process that records it sends it to the others.
@@ -184,7 +207,7 @@ def _in_order_of_begin(run: _Run) -> loading.Loaded:
 
 
 def _initial_params(
-  config: Any, start: pathlib.Path | None, num_classes: int
+  config: RunConfig, start: pathlib.Path | None, num_classes: int
 ) -> tuple[Any, str | None]:
   """Returns the parameters before training, and the checkpoint's sha256."""
   architecture = architectures.find(config.model)

@@ -1,9 +1,8 @@
 """How long a run will take, and the settings that make a long one short."""
 
-from typing import Any
-
 from bit_jax import hyperrule
 from bit_jax.models import architectures
+from bit_jax.run_config import RunConfig
 from bit_jax.runtime import clock
 
 _LONG = 3600.0  # seconds
@@ -38,7 +37,7 @@ class FirstStep:
     return taken / (done - 1) * parts if taken >= SLOW else None
 
 
-def report(seconds_a_step: float, done: int, config: Any) -> list[str]:
+def report(seconds_a_step: float, done: int, config: RunConfig) -> list[str]:
   """Returns lines on the time that a run will take, with advice if it takes hours.
 
   Args:
@@ -65,7 +64,7 @@ def report(seconds_a_step: float, done: int, config: Any) -> list[str]:
   return lines
 
 
-def shorter(seconds_a_step: float, config: Any) -> tuple[list[str], float]:
+def shorter(seconds_a_step: float, config: RunConfig) -> tuple[list[str], float]:
   """Returns flags that make a run short, and the seconds that its steps take then, roughly.
 
   The batch is cut to that of the preset 'readme_128', then the images as far as need be, and last
@@ -104,5 +103,5 @@ def _pace(seconds: float) -> str:
   return f"{seconds:.2g} s" if seconds >= 0.01 else f"{1000 * seconds:.2g} ms"
 
 
-def _is_smallest(config: Any) -> bool:
+def _is_smallest(config: RunConfig) -> bool:
   return architectures.find(config.model) == architectures.find(_SMALLEST)

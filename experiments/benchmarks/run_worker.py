@@ -21,9 +21,10 @@ import numpy as np
 
 from bit_jax import run_config, weights
 from bit_jax.configs import base
-from bit_jax.data import augmentation, decoded, loading, order, stream
+from bit_jax.data import augmentation, decoded, order, pipeline, stream
 from bit_jax.data.sources import arrays
 from bit_jax.models import architectures, resnet_v2
+from bit_jax.runs import description
 from bit_jax.runtime import imports, parallel
 from bit_jax.runtime import machine as host
 from bit_jax.training import feeds, optimizer, programs, steps
@@ -169,26 +170,26 @@ def _gathering(spec: Spec) -> Pass:
   return go_through
 
 
-def _part(spec: Spec, memory: float = _UNLIMITED) -> loading.Part:
+def _part(spec: Spec, memory: float = _UNLIMITED) -> pipeline.Part:
   """Returns the training part of a set, in memory if `memory` bytes are enough."""
   if spec["set"] == "random":
     shape = (spec["images"], spec["resize"], spec["resize"], 3)
     images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     names = tuple(map(str, range(inputs.NUM_CLASSES)))
     examples = arrays.Examples(images, inputs.labels(len(images)), names)
-    return loading.Part(examples, None, names, examples, examples.labels)
+    return pipeline.Part(examples, None, names, examples, examples.labels)
   config = base.get_config("model=R14x0.5,weights=none")
   fields = {"dataset": spec["set"], "data_path": spec["path"], "data_dir": spec["data_dir"]}
   config.update({**fields, **{name: spec[name] for name in ("resize", "crop")}})
-  config, described = run_config.resolve(config)
-  return loading.load(described, config, memory).train
+  resolved, data = description.prepare(config)
+  return pipeline.load(data, run_config.selection(resolved), memory).train
 
 
-def _with_cache(part: loading.Part, folder: str) -> loading.Part:
+def _with_cache(part: pipeline.Part, folder: str) -> pipeline.Part:
   assert part.size is not None  # photographs are resized on the host
   shape = (part.size, part.size)
   cache = decoded.DecodedCache(part.source, shape, pathlib.Path(folder), len(part))
-  return loading.Part(cache, part.size, part.class_names, None, None)
+  return pipeline.Part(cache, part.size, part.class_names, None, None)
 
 
 def _batches(feed: feeds.Feed, spec: Spec, count: int) -> Iterator[programs.Examples]:
@@ -213,7 +214,7 @@ def _one_ahead(step: Callable[[Any], Any], batches: Iterator[Any]) -> int:
   return done
 
 
-def _reading(part: loading.Part, spec: Spec) -> Pass:
+def _reading(part: pipeline.Part, spec: Spec) -> Pass:
   """Returns a pass that crops, flips and scales on the devices, as a step does."""
   feed, positions = feeds.Feed(part), parallel.send(_layout(spec))
   augment = _augmentation(spec["resize"], spec["crop"])

@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from bit_jax import hyperrule
+from bit_jax import run_config
 from bit_jax.models import architectures
 from bit_jax.runtime import errors
 from experiments.benchmarks import inputs, results
@@ -99,7 +99,7 @@ def _of_run(known: Sequence[throughput.Measured], run: reading.Run, folder: path
   check = _of_row(known, dict(zip(header, row, strict=True)), evaluations=-(-steps // every))
   expected = math.nan
   momentum = run.config.get("momentum_dtype")
-  if run.num_classes is not None and momentum in hyperrule.MOMENTUM_DTYPES:
+  if run.num_classes is not None and momentum in run_config.choices("momentum_dtype"):
     expected = footprint.disk_bytes(run.model, run.num_classes, momentum)
   size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
   return check | {

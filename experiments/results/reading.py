@@ -9,7 +9,7 @@ from typing import Any
 import ml_collections
 
 from bit_jax import hyperrule, run_config, weights
-from bit_jax.data import datasets
+from bit_jax.data import datasets, opening
 from bit_jax.models import architectures
 from bit_jax.runs import description, run_folder
 from experiments import ledger
@@ -227,7 +227,7 @@ def _is(raw: Mapping[str, Any], name: str, kind: str) -> bool:
 def spec_finder() -> Callable[..., datasets.DatasetSpec | None]:
   """Returns a function from a config to its data set, or None where that can't be found.
 
-  It also takes `val_apart`, whether the run chose on a validation part (`datasets.find`).
+  It also takes `val_apart`, whether the run chose on a validation part (`datasets.Request`).
   """
   known: dict[tuple[Any, ...], datasets.DatasetSpec | None] = {}
 
@@ -236,7 +236,7 @@ def spec_finder() -> Callable[..., datasets.DatasetSpec | None]:
     key = (*described, val_apart)
     if key not in known:
       try:
-        known[key] = datasets.find(*described, val_apart=val_apart)
+        known[key] = opening.open_set(datasets.Request(*described, val_apart=val_apart)).spec
       except (ValueError, OSError, TypeError):  # a mistake, or a path that isn't one here
         known[key] = None
     return known[key]

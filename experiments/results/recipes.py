@@ -104,15 +104,15 @@ def _by_rule(config: Any, facts: Facts) -> tuple[dict[str, tuple[Any, Any]], str
     if facts.num_examples is None:
       raise errors.UserError("the number of examples isn't on record")
     if facts.image_size is not None:
-      return hyperrule.departures(config, facts.num_examples, facts.image_size), None
+      return hyperrule.departures(config.to_dict(), facts.num_examples, facts.image_size), None
     for kind, size in _SIZES.items():
       if hyperrule.resolution(size, config.model, config.resolution) == (
         config.resize,
         config.crop,
       ):
         unknown = f"if the images are {kind} 96 x 96 pixels, which isn't on record"
-        return hyperrule.departures(config, facts.num_examples, size), unknown
-    differing = hyperrule.departures(config, facts.num_examples, _SIZES["of at least"])
+        return hyperrule.departures(config.to_dict(), facts.num_examples, size), unknown
+    differing = hyperrule.departures(config.to_dict(), facts.num_examples, _SIZES["of at least"])
     sizes = {n: (getattr(config, n), _UNKNOWN) for n in ("resize", "crop")}
     return {**differing, **sizes}, "the size of the images isn't on record"
   except errors.UserError as e:

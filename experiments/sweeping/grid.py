@@ -22,6 +22,7 @@ from typing import Any
 
 from bit_jax import run_config
 from bit_jax.data import datasets
+from bit_jax.runs import description
 from bit_jax.runtime import errors, user_files
 
 _MODEL = "model.npz"
@@ -82,7 +83,7 @@ def scored_at_the_end(config: run_config.Request) -> run_config.Request:
   Raises:
     UserError: A field has a value that can't be used.
   """
-  steps = run_config.resolve(config)[0].total_steps
+  steps = description.prepare(config)[0].total_steps
   config.eval_every = steps
   config.checkpoint_every = checkpoint_every(steps)
   return config
@@ -169,14 +170,14 @@ def _plan(run: Run, names: dict[int, str], path: str) -> Planned:
   try:
     if after is not None:
       config.weights = f"{after}/{_MODEL}"  # below the sweep's folder, which may be moved
-    resolved, spec = run_config.resolve(config)
+    resolved, data = description.prepare(config)
     name = os.path.basename(run_config.default_workdir(resolved))
   except errors.UserError as e:
     mistake = str(e)
   except Exception as e:  # of whatever type its fields are; the other runs go on
     mistake = f"Its config can't be used: {type(e).__name__}: {errors.first_line(e)}."
   else:
-    return Planned(name, resolved, spec, labels, after, None)
+    return Planned(name, resolved, data.spec, labels, after, None)
   # Any field may be the mistake, so the name stands for the whole config.
   text = repr(sorted(config.to_dict().items(), key=str))
   digits = hashlib.sha256(text.encode()).hexdigest()[:8]

@@ -35,7 +35,7 @@ def test_cifar10(tmp_path, tmp_path_factory, tfds_dir):
   assert (result["num_test"], result["steps"]) == (10_000, 6)
   assert 0.05 < result["top1"] < 0.4
   record = json.loads((tmp_path / "run" / "fewshot.json").read_text())
-  train = opening.open_set(datasets.find("cifar10", "final"), str(tfds_dir)).train
+  train = opening.open_set(datasets.Request("cifar10", data_dir=str(tfds_dir))).sources().train
   labels = train.read_labels()[record["indices"]]
   np.testing.assert_array_equal(np.bincount(labels), np.full(10, 2))
   assert len(set(record["indices"])) == 20

@@ -232,7 +232,7 @@ def test_two_processes_that_stream_and_are_resumed_equal_one_that_does_not(
   assert (status, other_status) == (0, 0), err + other_err
   for text in (err, other_err):
     assert "Stopped after step 5 of 12" in text
-  assert "The training and test images are read as they are needed" in out
+  assert "The training and test images are streamed" in out
   result = json.loads((tmp_path / "two" / "result.json").read_text())
   for name in ("num_test", "steps", "best_step", "top1"):
     assert result[name] == expected[name], name

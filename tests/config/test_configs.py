@@ -4,12 +4,14 @@ import json
 import pathlib
 
 import pytest
+import resolving
 from absl import flags
 
-from bit_jax import hyperrule, run_config
+from bit_jax import run_config
 from bit_jax.configs import base
 from bit_jax.data import datasets, vtab
 from bit_jax.models import architectures
+from bit_jax.runs import description
 from bit_jax.runtime import config_flags, errors
 from bit_jax.training import optimizer
 
@@ -71,7 +73,7 @@ def test_every_file_has_the_fields_of_base(name):
 
 @pytest.mark.parametrize("name", sorted({*DATA_NAMES} - {"npz", "folder"}))
 def test_every_file_can_be_resolved(name):
-  config, spec = run_config.resolve(read(file_of(name)))
+  config, spec = resolving.resolve(read(file_of(name)))
   left_open = {k for k, v in config.to_dict().items() if v is None}
   assert left_open <= {"data_path", "data_dir", "shots", "patience"}
   assert spec.name == config.dataset
@@ -103,14 +105,13 @@ def test_every_text_is_a_value_of_a_field_or_ends_in_a_sentence(field):
   refused = []
   for text in ANY_TEXTS:
     try:
-      config, spec = run_config.resolve(read("cifar10.py", f"--config.{field}={text}"))
+      config, spec = resolving.resolve(read("cifar10.py", f"--config.{field}={text}"))
     except errors.UserError as e:
       refused.append(str(e))
       continue
     json.dumps(config.to_dict(), allow_nan=False)
     assert run_config.default_workdir(config)
-    examples = run_config.num_examples(config, spec)
-    assert hyperrule.describe(config, examples, spec.image_size, 4)
+    assert description.rule(config, spec, 4)
     optimizer.learning_rates(config.base_lr, config.warmup_steps, config.decay_steps, 1)
   assert not [sentence for sentence in refused if "\n" in sentence or not sentence]
   free = ("data_dir", "reason", "weights")  # which take any text
@@ -152,7 +153,7 @@ def test_only_npz_takes_a_path():
 @pytest.mark.parametrize("protocol", datasets.PROTOCOLS)
 @pytest.mark.parametrize("task", vtab.TASKS)
 def test_every_vtab_task_can_be_resolved(task, protocol):
-  config, spec = run_config.resolve(read(f"vtab.py:task={task},protocol={protocol}"))
+  config, spec = resolving.resolve(read(f"vtab.py:task={task},protocol={protocol}"))
   assert (config.name, config.dataset, spec.name) == (
     f"vtab-{task}",
     f"vtab/{task}",
@@ -168,14 +169,14 @@ def test_every_vtab_task_can_be_resolved(task, protocol):
 
 
 def test_vtab_takes_the_codes_resolution_where_it_is_asked_to():
-  config, _ = run_config.resolve(read("vtab.py:task=dtd,resolution=code"))
+  config, _ = resolving.resolve(read("vtab.py:task=dtd,resolution=code"))
   assert (config.resolution, config.resize, config.crop) == ("code", 512, 480)
-  config, _ = run_config.resolve(read("vtab.py:task=dtd,preset=code"))
+  config, _ = resolving.resolve(read("vtab.py:task=dtd,preset=code"))
   assert (config.resolution, config.warmup_steps) == ("paper", 100)
 
 
 def test_vtab_label_safety_is_the_users_switch():
-  config, _ = run_config.resolve(read("vtab.py:task=dmlab,crop=true,flip=false"))
+  config, _ = resolving.resolve(read("vtab.py:task=dmlab,crop=true,flip=false"))
   assert config.random_crop is True
   assert config.random_flip is False
 
@@ -196,7 +197,7 @@ def test_a_missing_or_mistyped_task_is_told(file, message):
 
 
 def test_the_keras_recipe():
-  c, spec = run_config.resolve(read("tf_flowers.py"))
+  c, spec = resolving.resolve(read("tf_flowers.py"))
   assert (spec.train_split, spec.test_split) == ("train[:85%]", "train[85%:]")
   assert (c.model, c.resize, c.crop, c.test_size) == ("BiT-M-R50x1", 384, 224, 384)
   assert (c.batch_size, c.base_lr, c.total_steps) == (64, 0.000375, 4_000)
@@ -206,7 +207,7 @@ def test_the_keras_recipe():
 
 
 def test_the_qiita_recipe():
-  c, _ = run_config.resolve(read("cats_vs_dogs.py"))
+  c, _ = resolving.resolve(read("cats_vs_dogs.py"))
   assert (c.preset, c.resize, c.crop, c.test_size) == ("scaled", 512, 480, 480)
   assert (c.batch_size, c.base_lr, c.total_steps) == (64, 0.000375, 80_000)
   assert (c.warmup_steps, c.mixup_alpha) == (0, 0.1)
@@ -215,14 +216,14 @@ def test_the_qiita_recipe():
 
 
 def test_the_qiita_recipe_at_few_shots():
-  c, _ = run_config.resolve(read("cats_vs_dogs.py:shots=10"))
+  c, _ = resolving.resolve(read("cats_vs_dogs.py:shots=10"))
   assert (c.total_steps, c.decay_steps) == (4_000, (1_600, 2_400, 3_200))
   assert (c.warmup_steps, c.mixup_alpha) == (0, 0)
 
 
 @pytest.mark.parametrize(("shots", "steps"), [(1, 500), (10, 500), (25, 10_000), (None, 20_000)])
 def test_imagenet_few_shot_follows_the_number_of_images_used(shots, steps):
-  config, _ = run_config.resolve(read(file_of("imagenet2012", f"shots={shots}" if shots else "")))
+  config, _ = resolving.resolve(read(file_of("imagenet2012", f"shots={shots}" if shots else "")))
   assert config.total_steps == steps
 
 

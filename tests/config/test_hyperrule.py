@@ -1,15 +1,11 @@
 """Tests of bit_jax.hyperrule."""
 
-import math
-
-import jax
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bit_jax import hyperrule
-from bit_jax.configs import base
 from bit_jax.runtime import errors
 
 THRESHOLDS = (1000, 19_999, 20_000, 50_000, 499_999, 500_000, 1_281_167)
@@ -21,12 +17,6 @@ def hyperrule_reference(shared):
   """What the official `bit_hyperrule.py` returns."""
   with np.load(shared / "golden" / "hyperrule.npz") as file:
     return dict(file)
-
-
-def resolve(num_examples=50_000, image_size=SMALL, arg=None, **fields):
-  config = base.get_config(arg)
-  config.update(fields)
-  return hyperrule.resolve(config, num_examples, image_size)
 
 
 @pytest.mark.parametrize(
@@ -134,156 +124,6 @@ def test_resolution(image_size, model, source, expected):
   assert hyperrule.resolution(image_size, model, source) == expected
 
 
-def test_resolve_fills_what_is_open():
-  config = base.get_config()
-  c = hyperrule.resolve(config, 50_000, SMALL)
-  assert (c.resolution, c.resize, c.crop, c.test_size) == ("code", 160, 128, 128)
-  assert (c.batch_size, c.total_steps, c.base_lr, c.warmup_steps) == (512, 10_000, 0.003, 500)
-  assert (tuple(c.decay_steps), c.mixup_alpha) == ((3_000, 6_000, 9_000), 0.1)
-  assert (c.eval_every, c.checkpoint_every, c.log_every) == (2_000, 2_000, 100)
-  assert config.total_steps is None  # what came in is as it was
-  assert config.resize is None
-
-
-def test_the_resolution_follows_the_preset_unless_set():
-  assert resolve(image_size=LARGE, arg="preset=paper").crop == 384
-  assert resolve(image_size=LARGE, arg="preset=paper,resolution=code").crop == 480
-  assert resolve(image_size=LARGE, arg="resolution=paper").crop == 384
-  assert resolve(image_size=LARGE).crop == 480
-
-
-@pytest.mark.parametrize(
-  "fields",
-  [
-    {"batch_size": 96},
-    {"total_steps": 7},
-    {"base_lr": 0.5},
-    {"warmup_steps": 0},
-    {"decay_steps": (1, 2)},
-    {"decay_steps": ()},
-    {"mixup_alpha": 0.0},
-    {"mixup_alpha": 1.5},
-    {"resize": 200, "crop": 200},
-    {"test_size": 160},
-    {"eval_every": 1, "checkpoint_every": 2, "log_every": 3},
-    {"total_steps": 40, "warmup_steps": 3, "decay_steps": (9,), "base_lr": 1.0, "batch_size": 2},
-  ],
-)
-@pytest.mark.parametrize("preset", hyperrule.PRESETS)
-def test_what_the_user_set_wins(fields, preset):
-  c = resolve(arg=f"preset={preset}", **fields)
-  assert {k: c[k] for k in fields} == fields
-  assert None not in [c[k] for k in ("total_steps", "warmup_steps", "decay_steps", "base_lr")]
-
-
-def test_test_images_are_as_large_as_the_crop_unless_set():
-  assert resolve(crop=64).test_size == 64
-  c = resolve(1000, test_size=160)
-  assert (c.resize, c.crop, c.test_size) == (160, 128, 160)
-  assert hyperrule.departures(c, 1000, SMALL) == {"test_size": (160, 128)}
-  assert "160 -> 128 pixels; test images at 160\n" in hyperrule.describe(c, 1000, SMALL, 1)
-
-
-def test_the_length_alone_stretches_the_schedule():
-  c = resolve(1000, total_steps=200)
-  assert (c.warmup_steps, tuple(c.decay_steps), c.eval_every) == (40, (80, 120, 160), 40)
-  c = resolve(1000, total_steps=200, warmup_steps=5)
-  assert (c.warmup_steps, tuple(c.decay_steps)) == (5, (80, 120, 160))
-
-
-def test_a_batch_for_the_scaled_preset():
-  c = resolve(1000, arg="preset=scaled", batch_size=128)
-  assert (c.total_steps, c.base_lr, c.warmup_steps) == (2_000, 0.00075, 400)
-
-
-@pytest.mark.parametrize(
-  ("image_size", "fields", "expected"),
-  [
-    (SMALL, {"resize": 80}, (80, 64)),
-    (SMALL, {"crop": 64}, (80, 64)),
-    (LARGE, {"crop": 240}, (256, 240)),
-    (LARGE, {"resize": 256}, (256, 240)),
-    (LARGE, {"resize": 256, "crop": 224}, (256, 224)),
-  ],
-)
-def test_one_size_gives_the_other(image_size, fields, expected):
-  c = resolve(image_size=image_size, **fields)
-  assert (c.resize, c.crop) == expected
-
-
-@pytest.mark.parametrize(
-  ("fields", "facts"),
-  [
-    ({"preset": "blog"}, ("preset='blog'", *hyperrule.PRESETS)),
-    ({"resolution": "blog"}, ("resolution='blog'", "code", "paper")),
-    ({"dtype": "float16"}, ("dtype='float16'", "auto", "float32", "bfloat16")),
-    ({"head": "none"}, ("head='none'", "zero", "keep")),
-    ({"model": "R50x9"}, ("'R50x9'", "R50x1")),
-    ({"batch_size": 0}, ("batch_size must be at least 1, not 0",)),
-    ({"batch_size": -5, "preset": "scaled"}, ("batch_size must be at least 1, not -5",)),
-    ({"eval_batch_size": 0}, ("eval_batch_size must be at least 1, not 0",)),
-    ({"total_steps": 0}, ("total_steps must be at least 1, not 0",)),
-    ({"crop": 0}, ("crop must be at least 1, not 0",)),
-    ({"eval_every": 0}, ("eval_every must be at least 1",)),
-    ({"checkpoint_every": -1}, ("checkpoint_every must be at least 1",)),
-    ({"log_every": 0}, ("log_every must be at least 1",)),
-    ({"test_size": 0}, ("test_size must be at least 1, not 0",)),
-    ({"shuffle_window": 0}, ("shuffle_window must be at least 1, not 0",)),
-    ({"patience": 0}, ("patience must be at least 1, not 0",)),
-    ({"min_side": -1}, ("min_side must be at least 0, not -1",)),
-    ({"max_aspect": -0.5}, ("max_aspect must be at least 0, not -0.5",)),
-    ({"resident_share": -0.1}, ("resident_share must be at least 0, not -0.1",)),
-    ({"resident_share": 1.01}, ("resident_share must be at most 1, not 1.01",)),
-    ({"on_bad_image": "mend"}, ("on_bad_image='mend'", "stop", "skip")),
-    ({"base_lr": -0.1}, ("base_lr must be at least 0, not -0.1",)),
-    ({"base_lr": math.nan}, ("base_lr must be at least 0, not nan",)),
-    ({"warmup_steps": -1}, ("warmup_steps must be at least 0, not -1",)),
-    ({"mixup_alpha": -0.1}, ("mixup_alpha must be at least 0, not -0.1",)),
-    ({"momentum": -0.9}, ("momentum must be at least 0, not -0.9",)),
-    ({"seed": -1}, ("seed must be at least 0, not -1",)),
-    ({"resize": 100, "crop": 101}, ("101 pixels", "resized to 100", "at least as large")),
-    ({"decay_steps": (30, 20)}, ("decay_steps must increase", "(30, 20)")),
-    ({"microbatch": 0}, ("microbatch must be 'auto' or a whole number of at least 1, not 0",)),
-    ({"microbatch": "all"}, ("microbatch must be 'auto'", "not 'all'")),
-    ({"microbatch": True}, ("microbatch must be 'auto'", "not True")),
-    ({"remat": 1}, ("remat must be 'auto', True or False, not 1",)),
-    ({"momentum_dtype": "float16"}, ("momentum_dtype='float16' is not known", "bfloat16")),
-    ({"seed": 2**32}, ("seed must be at most 4,294,967,295, not 4294967296",)),
-    ({"seed": 2**63}, ("seed must be at most 4,294,967,295",)),
-    ({"momentum": 1.0}, ("momentum must be below 1, not 1.0",)),
-    ({"momentum": 2.0}, ("momentum must be below 1, not 2.0",)),
-    ({"momentum": math.nan}, ("momentum must be at least 0, not nan",)),
-    ({"base_lr": math.inf}, ("base_lr must be at most 1e+30, not inf",)),
-    ({"mixup_alpha": math.inf}, ("mixup_alpha must be at most 1e+30, not inf",)),
-    ({"max_aspect": math.inf}, ("max_aspect must be at most 1e+30, not inf",)),
-    ({"max_aspect": 0.5}, ("max_aspect must be at least 1", "or 0 for no limit, not 0.5")),
-    ({"resize": 100_000}, ("resize must be at most 16,384, not 100000",)),
-    ({"test_size": 10**6}, ("test_size must be at most 16,384",)),
-    ({"batch_size": 10**9}, ("batch_size must be at most 1,000,000",)),
-    ({"total_steps": 10**12}, ("total_steps must be at most 100,000,000",)),
-    ({"shots": 10**10}, ("shots must be at most 2,147,483,647",)),
-    (
-      {"total_steps": 100, "warmup_steps": 101},
-      ("warm-up of 101 steps is longer than the run of 100", "lower warmup_steps or raise total_"),
-    ),
-    ({"decay_steps": (1, "a")}, ("decay_steps takes whole numbers in brackets", "not (1, 'a')")),
-    ({"decay_steps": (1.5,)}, ("decay_steps takes whole numbers", "not (1.5,)")),
-    ({"decay_steps": (True,)}, ("decay_steps takes whole numbers", "not (True,)")),
-    ({"decay_steps": ((1,),)}, ("decay_steps takes whole numbers", "not ((1,),)")),
-    ({"decay_steps": (-1, 2)}, ("decay_steps must be at least 0, not -1",)),
-    ({"decay_steps": (1, 2**63)}, ("decay_steps must be at most 2,147,483,647",)),
-    ({"name": "a/b"}, ("name='a/b' can't be a part of the run folder's name",)),
-    ({"name": ""}, ("name='' can't be",)),
-  ],
-)
-def test_mistakes(fields, facts):
-  with pytest.raises(errors.UserError) as e:
-    resolve(**fields)
-  message = str(e.value)
-  assert all(fact in message for fact in facts)
-  assert "\n" not in message
-
-
 def test_no_examples():
   with pytest.raises(errors.UserError, match="at least one training example, not 0"):
     hyperrule.schedule("code", 0)
@@ -294,70 +134,3 @@ def test_no_examples():
 def test_a_batch_of_nothing(preset, batch_size):
   with pytest.raises(errors.UserError, match=f"batch_size must be at least 1, not {batch_size}"):
     hyperrule.schedule(preset, 1000, batch_size)
-
-
-def test_what_differs_from_the_rule():
-  assert hyperrule.departures(resolve(1000), 1000, SMALL) == {}
-  c = resolve(1000, total_steps=200, batch_size=64, crop=120)
-  assert hyperrule.departures(c, 1000, SMALL) == {
-    "resize": (150, 160),
-    "crop": (120, 128),
-    "batch_size": (64, 512),
-    "total_steps": (200, 500),  # warm-up and boundaries keep their places in it
-  }
-  c = resolve(1000, arg="preset=scaled", batch_size=64, decay_steps=(5,))
-  assert hyperrule.departures(c, 1000, SMALL) == {"decay_steps": ((5,), (1_600, 2_400, 3_200))}
-
-
-def test_describe():
-  c = resolve(arg="preset=readme_128", random_crop=True, random_flip=False)
-  text = hyperrule.describe(c, 50_000, SMALL, 4)
-  for fact in (
-    "readme_128 (resolution: code)",
-    "50,000",
-    "160 -> 128 pixels",
-    "random crop\n",
-    "128 (32 on each of 4 devices)",
-    "10,000 (25.6 epochs)",
-    "0.001, warm-up 500 steps, x 0.1 after 3,000, 6,000, 9,000",
-    "alpha 0.1",
-  ):
-    assert fact in text
-  assert "set otherwise" not in text
-  c = resolve(arg="preset=readme_128", batch_size=8, total_steps=3, decay_steps=(1, 1, 2))
-  text = hyperrule.describe(c, 50_000, SMALL, 4)
-  assert "3 (0.0005 epochs)" in text
-  assert "x 0.1 after 1 (2 times), 2\n" in text
-
-
-@pytest.mark.parametrize(
-  ("fields", "beyond"),
-  [
-    ({"decay_steps": (30, 100, 200), "total_steps": 100}, "100, 200"),
-    ({"decay_steps": (30, 99), "total_steps": 100}, None),
-    ({"total_steps": 1}, None),  # the rule's own boundaries are rounded
-  ],
-)
-def test_a_boundary_that_the_run_never_reaches_is_a_warning(fields, beyond):
-  words = " ".join(hyperrule.describe(resolve(1000, **fields), 1000, SMALL, 1).split())
-  steps = fields["total_steps"]
-  warning = f"the run ends after {steps} steps, before the learning rate falls after {beyond}:"
-  assert (warning in words, "warning" in words) == 2 * (beyond is not None,)
-
-
-def test_every_seed_that_is_allowed_gives_its_own_keys():
-  largest = hyperrule.MAX_SEED
-  assert resolve(seed=largest).seed == largest
-  keys = {tuple(map(int, jax.random.key_data(jax.random.key(s)))) for s in (0, 1, largest)}
-  assert len(keys) == 3
-  beyond = jax.random.key_data(jax.random.key(largest + 1))
-  assert tuple(map(int, beyond)) in keys  # the reason for the limit
-  with pytest.raises(errors.UserError, match="seed=4294967296 can't be used: it takes a whole nu"):
-    resolve(arg=f"seed={largest + 1}")
-
-
-def test_describe_what_is_off_or_otherwise():
-  c = resolve(1000, base_lr=0.5, decay_steps=(), random_crop=False, random_flip=False)
-  words = " ".join(hyperrule.describe(c, 1000, SMALL, 1).split())
-  for fact in ("100 steps, no decay", "MixUp off", "augmentation none", "base_lr 0.5 (the rule: 0"):
-    assert fact in words

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import splitting
-from PIL import Image
 
 from bit_jax import hyperrule
 from bit_jax.data import datasets, vtab
@@ -118,37 +117,6 @@ def test_digits_are_not_flipped():
   assert spec.crop_safe
 
 
-def test_npz_sizes_come_from_the_file(tmp_path):
-  path = str(tmp_path / "a.npz")
-  labels = np.repeat(np.arange(3), 10)
-  images = np.zeros((30, 5, 7, 3), np.uint8)
-  np.savez(
-    path, train_images=images, train_labels=labels, test_images=images[:4], test_labels=labels[:4]
-  )
-  final, select = (datasets.find("npz", protocol, path) for protocol in datasets.PROTOCOLS)
-  assert (final.num_train, final.num_test, final.num_classes) == (30, 4, 3)
-  assert final.image_size == (5, 7)
-  assert final.path == path
-  assert (select.num_train, select.num_test) == (24, 6)
-
-
-def test_a_folder_describes_itself(tmp_path):
-  colours = np.random.default_rng(0).integers(0, 256, (24, 3), dtype=np.uint8)
-  for i, colour in enumerate(colours):
-    split, label = ("train" if i < 16 else "test"), ("ant", "bee")[i % 2]
-    path = tmp_path / split / label / f"{i}.png"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    size = (40, 30) if i % 3 else (20, 10)  # width, height
-    Image.new("RGB", size, tuple(colour.tolist())).save(path)
-  spec = datasets.find("folder", "final", str(tmp_path))
-  assert (spec.name, spec.source, spec.tfds_name) == ("folder", "folder", None)
-  assert (spec.path, spec.train_split, spec.test_split) == (str(tmp_path), "train", "test")
-  assert (spec.num_train, spec.num_test, spec.num_classes) == (16, 8, 2)
-  assert (spec.image_size, spec.fixed_size) == ((30, 40), False)
-  assert spec.class_names == ("ant", "bee")
-  assert spec.num_train > datasets.find("folder", "select", str(tmp_path)).num_train
-
-
 @pytest.mark.parametrize(
   ("arguments", "named"),
   [
@@ -157,11 +125,6 @@ def test_a_folder_describes_itself(tmp_path):
     (("vtab/svnh", "final"), r"did you mean vtab/svhn\?"),
     (("mnist-1d", "final"), "no data set 'mnist-1d'; the data sets are"),
     (("cifar10", "finale"), "final, select"),
-    (("npz", "final"), "path=FILE.npz"),
-    (("digits", "final", "a.npz"), "digits takes no path; only npz and folder do"),
-    (("vtab/svhn", "final", "a.npz"), "takes no path"),
-    (("folder", "final"), "configs/folder.py:path=DIR_OR_CSV"),
-    (("folder", "select", ""), "configs/folder.py:path=DIR_OR_CSV"),
   ],
 )
 def test_mistakes_name_what_is_allowed(arguments, named):
@@ -176,23 +139,3 @@ def test_imports_neither_numpy_nor_jax_nor_tensorflow(printed_by):
     "print({'numpy', 'jax', 'tensorflow'} & set(sys.modules))"
   )
   assert printed_by(code).strip() == "set()"
-
-
-def test_the_val_part_of_an_npz_is_chosen_on_or_evaluated_but_never_trained_on(tmp_path):
-  labels = {"train": np.arange(30) % 3, "val": np.arange(9) % 3, "test": np.arange(4) % 3}
-  path = str(tmp_path / "set.npz")
-  np.savez(
-    path,
-    **{f"{n}_labels": found for n, found in labels.items()},
-    **{f"{n}_images": np.zeros((len(found), 4, 4), np.uint8) for n, found in labels.items()},
-  )
-
-  def described(protocol, val_apart):
-    spec = datasets.find("npz", protocol, path, val_apart=val_apart)
-    splits = (spec.train_split, spec.val_split, spec.test_split)
-    return splits, (spec.num_train, spec.num_val, spec.num_test)
-
-  assert described("final", False) == (("train", None, "test"), (30, 0, 4))
-  assert described("final", True) == (("train", "val", "test"), (30, 9, 4))
-  for val_apart in (False, True):
-    assert described("select", val_apart) == (("train", None, "val"), (30, 0, 9))

@@ -10,9 +10,17 @@ import pytest
 import sklearn
 from PIL import Image
 
-from bit_jax.data import datasets, opening
+from bit_jax.data import datasets, images, opening
 from bit_jax.data.sources import arrays
 from bit_jax.runtime import errors
+
+
+def open_set(name, protocol, path=None, **more):
+  return opening.open_set(datasets.Request(name, protocol, path, **more))
+
+
+def facts(*arguments, **more):
+  return open_set(*arguments, **more).spec
 
 
 @pytest.fixture
@@ -34,16 +42,16 @@ def paths(npz_path, folder_path):
 @pytest.mark.parametrize("protocol", datasets.PROTOCOLS)
 @pytest.mark.parametrize("name", ["digits", "npz", "folder"])
 def test_parts_are_as_described_and_as_their_examples_say(name, protocol, paths):
-  spec = datasets.find(name, protocol, paths[name])
-  opened = opening.open_set(spec)
-  for part, size in ((opened.train, spec.num_train), (opened.test, spec.num_test)):
+  opened = open_set(name, protocol, paths[name])
+  spec, sources = opened.spec, opened.sources()
+  for part, size in ((sources.train, spec.num_train), (sources.test, spec.num_test)):
     assert len(part) == size
     assert len(part.class_names) == spec.num_classes
     examples = [part.read(i) for i in range(size)]
     assert part.read_labels().tolist() == [label for _, label in examples]
     assert part.read_sizes().tolist() == [list(image.shape[:2]) for image, _ in examples]
-  assert opened.train.fingerprint() != opened.test.fingerprint()
-  assert not opened.prepared
+  assert sources.train.fingerprint() != sources.test.fingerprint()
+  assert not sources.prepared
   assert (opened.origin is not None) == (name == "folder")
 
 
@@ -52,23 +60,20 @@ def test_select_never_touches_the_test_set(name, paths):
   def contents(part):
     return [image.tobytes() for image, _ in map(part.read, range(len(part)))]
 
-  final, select = (
-    opening.open_set(datasets.find(name, p, paths[name])) for p in ("final", "select")
-  )
+  final, select = (open_set(name, p, paths[name]).sources() for p in ("final", "select"))
   assert sorted(contents(select.train) + contents(select.test)) == sorted(contents(final.train))
 
 
 @pytest.mark.parametrize("name", ["digits", "npz", "folder"])
-def test_how_images_are_read_is_known_without_reading_them(name, paths, monkeypatch):
-  spec = datasets.find(name, "final", paths[name])
-  opened = opening.open_set(spec)
-  monkeypatch.setattr(arrays, "read_npz", None)
-  assert opening.reading(spec) == (opened.warnings, opened.origin)
+def test_opening_decodes_no_image(name, paths, monkeypatch):
+  for module, function in ((arrays, "read_npz"), (arrays, "load_digits"), (images, "decode")):
+    monkeypatch.setattr(module, function, None)
+  assert open_set(name, "final", paths[name]).spec.num_train > 0
 
 
 def test_what_may_be_a_mistake_in_a_folder_is_a_warning(folder_path):
   def warnings():
-    return opening.open_set(datasets.find("folder", "final", folder_path)).warnings
+    return open_set("folder", "final", folder_path).warnings
 
   assert warnings() == ()
   (pathlib.Path(folder_path) / "ant" / "more").mkdir()
@@ -78,7 +83,7 @@ def test_what_may_be_a_mistake_in_a_folder_is_a_warning(folder_path):
 
 def test_the_version_identifies_the_data(npz_path, folder_path):
   def version(name, path=None):
-    return opening.open_set(datasets.find(name, "final", path)).version
+    return open_set(name, "final", path).sources().version
 
   assert version("digits") == f"digits of scikit-learn {sklearn.__version__}"
   digest = hashlib.sha256(pathlib.Path(npz_path).read_bytes()).hexdigest()[:16]
@@ -91,21 +96,21 @@ def test_the_version_identifies_the_data(npz_path, folder_path):
 
 
 def test_the_version_is_found_without_opening_and_is_that_of_a_copy(paths, tmp_path):
-  found = {n: opening.version_of_path(datasets.find(n, "final", p)) for n, p in paths.items()}
-  opened = {n: opening.open_set(datasets.find(n, "final", p)) for n, p in paths.items()}
+  found = {n: open_set(n, "final", p).identity()[0] for n, p in paths.items()}
+  opened = {n: open_set(n, "final", p).sources() for n, p in paths.items()}
   assert found == {**{n: o.version for n, o in opened.items()}, "digits": None}
   copy = shutil.copytree(paths["folder"], tmp_path / "copy" / "set", copy_function=shutil.copy)
   for path in copy.glob("*/*"):
     os.utime(path, (1, 1))
-  copied = opening.open_set(datasets.find("folder", "final", str(copy)))
+  copied = open_set("folder", "final", str(copy)).sources()
   assert copied.version == found["folder"]
   assert copied.train.fingerprint() != opened["folder"].train.fingerprint()
   with pytest.raises(errors.UserError, match=r"not found.*gone"):
-    opening.version_of_path(datasets.find("folder", "final", str(tmp_path / "gone")))
+    open_set("folder", "final", str(tmp_path / "gone"))
 
 
 def test_fingerprints_of_arrays_cover_pixels_and_labels(npz_path):
-  train = opening.open_set(datasets.find("npz", "final", npz_path)).train
+  train = open_set("npz", "final", npz_path).sources().train
   images, labels = train.images.copy(), train.labels.copy()
   images[3, 0, 0, 0] ^= 1
   labels[3] ^= 1
@@ -131,15 +136,18 @@ def test_what_weights_are_chosen_on_is_identified_within_a_version(folder_path, 
           shutil.copy(root / c / f"{i}.png", path / name / c)
 
   def opened(val_apart):
-    spec = datasets.find("folder", "final", str(path), val_apart=val_apart)
-    assert opening.chosen_on(spec) == opening.open_set(spec).chosen_on
-    return opening.open_set(spec)
+    found = open_set("folder", "final", str(path), val_apart=val_apart)
+    sources = found.sources()
+    assert found.identity() == (sources.version, sources.chosen_on)
+    origins.append(found.origin)
+    return sources
 
+  origins = []
   pooled, apart = opened(False), opened(True)
   assert (len(pooled.train), pooled.val, pooled.chosen_on) == (16, None, None)
   assert (len(apart.train), len(apart.val), len(apart.test)) == (12, 4, 4)
   assert apart.version == pooled.version
-  assert "weights" in apart.origin
+  assert "weights" in origins[1]
   if of_csv:
     path.write_text(path.read_text().replace("7.png,bee,val", "7.png,bee,train"))
     changed = opened(True)
@@ -149,11 +157,11 @@ def test_what_weights_are_chosen_on_is_identified_within_a_version(folder_path, 
 
 def test_the_val_part_of_an_npz_is_evaluated_by_select(npz_path):
   arrays = dict(np.load(npz_path))
-  before = opening.open_set(datasets.find("npz", "select", npz_path))
+  before = open_set("npz", "select", npz_path).sources()
   arrays |= {"val_images": arrays["test_images"] // 2, "val_labels": arrays["test_labels"]}
   np.savez(npz_path, **arrays)
   final, select, chosen = (
-    opening.open_set(datasets.find("npz", protocol, npz_path, val_apart=apart))
+    open_set("npz", protocol, npz_path, val_apart=apart).sources()
     for protocol, apart in (("final", False), ("select", True), ("final", True))
   )
   assert [len(o.train) for o in (before, final, select, chosen)] == [16, 20, 20, 20]
@@ -163,8 +171,75 @@ def test_the_val_part_of_an_npz_is_evaluated_by_select(npz_path):
   assert (final.val, select.val, chosen.chosen_on) == (None, None, "val")
   assert final.version == chosen.version
   assert select.version == f"{final.version}; its val is evaluated"  # not a fifth of train
-  assert opening.version_of_path(datasets.find("npz", "select", npz_path)) == select.version
-  assert "val is left for protocol=select, keep_best and patience" in final.origin
+  assert open_set("npz", "select", npz_path).identity() == (select.version, None)
+  origin = open_set("npz", "final", npz_path).origin
+  assert "val is used by protocol=select, keep_best and patience" in origin
+
+
+def test_npz_sizes_come_from_the_file(tmp_path):
+  path = str(tmp_path / "a.npz")
+  labels = np.repeat(np.arange(3), 10)
+  images = np.zeros((30, 5, 7, 3), np.uint8)
+  np.savez(
+    path, train_images=images, train_labels=labels, test_images=images[:4], test_labels=labels[:4]
+  )
+  final, select = (facts("npz", protocol, path) for protocol in datasets.PROTOCOLS)
+  assert (final.num_train, final.num_test, final.num_classes) == (30, 4, 3)
+  assert final.image_size == (5, 7)
+  assert final.path == path
+  assert (select.num_train, select.num_test) == (24, 6)
+
+
+def test_a_folder_describes_itself(tmp_path):
+  colours = np.random.default_rng(0).integers(0, 256, (24, 3), dtype=np.uint8)
+  for i, colour in enumerate(colours):
+    split, label = ("train" if i < 16 else "test"), ("ant", "bee")[i % 2]
+    path = tmp_path / split / label / f"{i}.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    size = (40, 30) if i % 3 else (20, 10)  # width, height
+    Image.new("RGB", size, tuple(colour.tolist())).save(path)
+  spec = facts("folder", "final", str(tmp_path))
+  assert (spec.name, spec.source, spec.tfds_name) == ("folder", "folder", None)
+  assert (spec.path, spec.train_split, spec.test_split) == (str(tmp_path), "train", "test")
+  assert (spec.num_train, spec.num_test, spec.num_classes) == (16, 8, 2)
+  assert (spec.image_size, spec.fixed_size) == ((30, 40), False)
+  assert spec.class_names == ("ant", "bee")
+  assert spec.num_train > facts("folder", "select", str(tmp_path)).num_train
+
+
+def test_the_val_part_of_an_npz_is_chosen_on_or_evaluated_but_never_trained_on(tmp_path):
+  labels = {"train": np.arange(30) % 3, "val": np.arange(9) % 3, "test": np.arange(4) % 3}
+  path = str(tmp_path / "set.npz")
+  np.savez(
+    path,
+    **{f"{n}_labels": found for n, found in labels.items()},
+    **{f"{n}_images": np.zeros((len(found), 4, 4), np.uint8) for n, found in labels.items()},
+  )
+
+  def described(protocol, val_apart):
+    spec = facts("npz", protocol, path, val_apart=val_apart)
+    splits = (spec.train_split, spec.val_split, spec.test_split)
+    return splits, (spec.num_train, spec.num_val, spec.num_test)
+
+  assert described("final", False) == (("train", None, "test"), (30, 0, 4))
+  assert described("final", True) == (("train", "val", "test"), (30, 9, 4))
+  for val_apart in (False, True):
+    assert described("select", val_apart) == (("train", None, "val"), (30, 0, 9))
+
+
+@pytest.mark.parametrize(
+  ("arguments", "named"),
+  [
+    (("npz", "final"), "path=FILE.npz"),
+    (("digits", "final", "a.npz"), "digits takes no path; only npz and folder do"),
+    (("vtab/svhn", "final", "a.npz"), "takes no path"),
+    (("folder", "final"), "configs/folder.py:path=DIR_OR_CSV"),
+    (("folder", "select", ""), "configs/folder.py:path=DIR_OR_CSV"),
+  ],
+)
+def test_a_missing_or_unexpected_path(arguments, named):
+  with pytest.raises(errors.UserError, match=named):
+    open_set(*arguments)
 
 
 @pytest.mark.slow
@@ -175,12 +250,12 @@ def test_without_tensorflow_all_else_is_opened_and_a_tfds_set_says_what_is_missi
 import sys
 sys.modules["tensorflow"] = sys.modules["tensorflow_datasets"] = None
 from bit_jax.runtime import errors
-from bit_jax.data import augmentation, datasets, fewshot, loading, opening, order
+from bit_jax.data import augmentation, datasets, fewshot, opening, order, pipeline
 for name, path in {paths!r}.items():
-  opened = opening.open_set(datasets.find(name, "final", path))
-  print(name, len(opened.train), len(opened.test))
+  sources = opening.open_set(datasets.Request(name, path=path)).sources()
+  print(name, len(sources.train), len(sources.test))
 try:
-  opening.open_set(datasets.find("cifar10", "final"))
+  opening.open_set(datasets.Request("cifar10")).sources()
 except errors.UserError as e:
   print(e)
 """

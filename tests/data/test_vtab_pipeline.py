@@ -8,11 +8,11 @@ import generated_tfds
 import jax
 import numpy as np
 import pytest
+import resolving
 import running
 
-from bit_jax import run_config
 from bit_jax.configs import vtab as vtab_config
-from bit_jax.data import loading, resizing, vtab
+from bit_jax.data import pipeline, resizing, vtab
 from bit_jax.models import architectures
 from bit_jax.runs import results
 from bit_jax.training import loop
@@ -111,8 +111,8 @@ def assert_part(part, task, expression, builders, data_dir):
 def test_final_trains_on_1000_and_scores_the_test_set(
   name, builders, data_dir, tmp_path, monkeypatch
 ):
-  task, loaded, load = vtab.find(name), [], loading.load
-  monkeypatch.setattr(loading, "load", lambda *a: loaded.append(load(*a)) or loaded[-1])
+  task, loaded, load = vtab.find(name), [], pipeline.load
+  monkeypatch.setattr(pipeline, "load", lambda *a: loaded.append(load(*a)) or loaded[-1])
   result = loop.train_and_evaluate(configured(name, "final", data_dir), str(tmp_path / "run"))
   (data,) = loaded
   labels, images = assert_part(data.train, task, task.splits.train800val200, builders, data_dir)
@@ -136,8 +136,7 @@ def test_final_trains_on_1000_and_scores_the_test_set(
 @pytest.mark.parametrize("name", vtab.TASKS)
 def test_select_trains_on_800_and_scores_200(name, builders, data_dir):
   task = vtab.find(name)
-  config, spec = run_config.resolve(configured(name, "select", data_dir))
-  data = loading.load(spec, config)
+  data = resolving.load(configured(name, "select", data_dir))
   assert_part(data.train, task, task.splits.train800, builders, data_dir)
   assert_part(data.test, task, task.splits.val200, builders, data_dir)
   assert (len(data.train), len(data.test)) == (800, 200)
@@ -146,8 +145,8 @@ def test_select_trains_on_800_and_scores_200(name, builders, data_dir):
 
 @pytest.mark.parametrize("name", ["svhn", "dsprites-orientation", "kitti-distance", "dtd"])
 def test_a_task_is_streamed_as_it_is_resident(name, data_dir):
-  config, spec = run_config.resolve(configured(name, "select", data_dir))
-  resident, streamed = (loading.load(spec, config, memory) for memory in (1e12, 0))
+  config = configured(name, "select", data_dir)
+  resident, streamed = (resolving.load(config, memory) for memory in (1e12, 0))
   assert streamed.train.examples is None
   indices = np.random.default_rng(0).permutation(800)[:100]
   images, labels = streamed.train.some(indices)

@@ -12,7 +12,7 @@ import synthetic
 from hypothesis import strategies as st
 from PIL import Image
 
-from bit_jax.data import augmentation, datasets, loading
+from bit_jax.data import augmentation, datasets, pipeline
 from bit_jax.data.sources import arrays
 from bit_jax.models import architectures, resnet_v2
 from bit_jax.runtime import errors
@@ -117,7 +117,7 @@ def params():
 def test_accuracy_is_that_of_a_plain_forward_pass(params):
   tests = evaluation.load("digits", evaluation.View(16))
   examples = arrays.Examples(*tests.part.some(np.arange(70)), tests.part.class_names)
-  part = loading.Part(examples, None, examples.class_names, examples, examples.labels)
+  part = pipeline.Part(examples, None, examples.class_names, examples, examples.labels)
   tests = dataclasses.replace(tests, part=part)
   means = evaluation.evaluate(params, R14, tests, batch_size=16)
 

@@ -3,6 +3,7 @@
 import csv
 import statistics
 
+import resolving
 import running
 
 from bit_jax import run_config
@@ -24,7 +25,7 @@ def test_five_subsets_from_either_start_by_the_recipe_of_the_quickstart():
     for start, weights in pretraining_gain.STARTS.items()
     for seed in range(5)
   ]
-  recipe = run_config.identity(run_config.resolve(quickstart.get_config())[0])
+  recipe = run_config.identity(resolving.resolve(quickstart.get_config())[0])
   varied = {"weights": recipe["weights"], "seed": 0, "eval_every": recipe["eval_every"]}
   for one in found:
     assert one.config.eval_every == one.config.total_steps

@@ -7,11 +7,11 @@ import json
 import jax
 import numpy as np
 import pytest
+import resolving
 import running
 from matplotlib.text import Text
 
-from bit_jax import run_config
-from bit_jax.data import augmentation, loading, order
+from bit_jax.data import augmentation, order, pipeline
 from bit_jax.data.sources import arrays
 from bit_jax.runs import metrics_log, per_class, results, run_folder
 from bit_jax.runtime import plots
@@ -19,7 +19,7 @@ from bit_jax.runtime import plots
 
 @pytest.fixture
 def config():
-  return run_config.resolve(running.config())[0]
+  return resolving.resolve(running.config())[0]
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def part(n):
   labels = np.arange(n, dtype=np.int32) % 3
   images = random.integers(0, 256, (n, 8, 8, 3), dtype=np.uint8)
   examples = arrays.Examples(images, labels, ("x", "y", "z"))
-  return loading.Part(examples, None, examples.class_names, examples, labels)
+  return pipeline.Part(examples, None, examples.class_names, examples, labels)
 
 
 def test_the_augmented_images_are_those_of_the_first_step(tmp_path, config, sheets):
@@ -72,7 +72,7 @@ def test_predictions_are_shown_with_their_images(tmp_path, config, sheets, n, sh
 
 
 def loaded(part):
-  return loading.Loaded(part, part, "v", None, {}, [], None, None, [])
+  return pipeline.Loaded(part, part, "v", {}, [])
 
 
 def test_the_result_comes_before_every_picture_and_after_every_table(tmp_path, monkeypatch):

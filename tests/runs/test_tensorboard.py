@@ -90,7 +90,7 @@ def test_a_broken_tensorflow_costs_the_events(tmp_path, broken):
 
 def test_a_set_that_needs_a_broken_tensorflow_says_so(broken, capsys):
   with pytest.raises(errors.UserError, match="can't be imported") as e:
-    opening.open_set(datasets.find("cifar10", "final"))
+    opening.open_set(datasets.Request("cifar10")).sources()
   assert type(broken).__name__ in str(e.value)
   assert data_main.main(["doctor", "cifar10"]) == 2
   assert type(broken).__name__ in capsys.readouterr().err.splitlines()[-1]

@@ -9,7 +9,7 @@ import ml_collections
 import numpy as np
 import pytest
 
-from bit_jax.data import loading, order, stream
+from bit_jax.data import order, pipeline, stream
 from bit_jax.data.sources import arrays
 from bit_jax.runtime import parallel
 from bit_jax.training import feeds, programs
@@ -38,10 +38,10 @@ def part(streamed, n=N, source=None, window=None):
   source = source or Numbered(n)
   names = tuple(map(str, range(n)))
   if streamed:
-    return loading.Part(source, 4, names, None, None, window)
+    return pipeline.Part(source, 4, names, None, None, window)
   images, labels, _ = stream.gather(source, 4, "")
   examples = arrays.Examples(images, labels, names)
-  return loading.Part(examples, 4, names, examples, labels, window)
+  return pipeline.Part(examples, 4, names, examples, labels, window)
 
 
 def config(**changes):
@@ -139,7 +139,7 @@ def test_the_batches_of_a_sorted_set_hold_as_many_classes_as_random_ones():
   labels = np.repeat(np.arange(CLASSES, dtype=np.int32), SHOTS)
   names = tuple(map(str, range(CLASSES)))
   examples = arrays.Examples(np.zeros((n, 1, 1, 3), np.uint8), labels, names)
-  resident = feeds.Feed(loading.Part(examples, None, names, examples, labels))
+  resident = feeds.Feed(pipeline.Part(examples, None, names, examples, labels))
   steps = n // batch_size  # 195, an epoch
   settings = config(batch_size=batch_size, total_steps=steps)
   batches = [np.asarray(given.labels) for given in resident.training(settings, layout, 0)]
@@ -147,7 +147,7 @@ def test_the_batches_of_a_sorted_set_hold_as_many_classes_as_random_ones():
   counts = [len(np.unique(batch)) for batch in batches]
   assert len(counts) == steps
   assert max(abs(count - mean) for count in counts) < 4 * deviation
-  streamed = feeds.Feed(loading.Part(Sorted(n), None, names, None, None))
+  streamed = feeds.Feed(pipeline.Part(Sorted(n), None, names, None, None))
   first = steps - 8  # where windows held a few of the classes
   given = streamed.training(settings, layout, first)
   for batch, other in zip(batches[first:], given, strict=True):

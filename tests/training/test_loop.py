@@ -15,10 +15,10 @@ from matplotlib import image as mpl_image
 from PIL import Image
 
 from bit_jax import run_config, weights
-from bit_jax.data import augmentation, datasets, fewshot, loading, opening, order
+from bit_jax.data import augmentation, datasets, fewshot, opening, order, pipeline
 from bit_jax.data.sources import arrays
 from bit_jax.models import architectures, resnet_v2
-from bit_jax.runs import per_class, reporting, run_folder
+from bit_jax.runs import description, per_class, reporting, run_folder
 from bit_jax.runtime import errors, exits, numerics, parallel, plots
 from bit_jax.training import loop, optimizer, planning, programs, resuming, steps
 from bit_jax.weights import download
@@ -55,8 +55,8 @@ def no_pictures(monkeypatch):
 
 @pytest.fixture(scope="module")
 def digits():
-  opened = opening.open_set(datasets.find("digits", "select"))
-  return opened.train, opened.test
+  sources = opening.open_set(datasets.Request("digits", "select")).sources()
+  return sources.train, sources.test
 
 
 def test_the_folder_is_complete(finished):
@@ -165,10 +165,10 @@ def test_the_result_of_images_that_have_changed_is_not_returned(tree, tmp_path):
   shutil.copytree(tree / "train", tmp_path / "set")
   config = running.config("weights=none")
   config.update({"dataset": "folder", "data_path": str(tmp_path / "set"), "shots": None})
-  resolved, spec = run_config.resolve(config)
+  resolved, data = description.prepare(config)
   run = run_folder.open_folder(str(tmp_path / "run"))
   run_folder.record_config(run, resolved.to_dict(), run_config.identity)
-  environment = run_folder.describe_environment(data=opening.open_set(spec).version)
+  environment = run_folder.describe_environment(data=data.identity()[0])
   run_folder.record_environment(run, environment)
   numbers = dict.fromkeys(("top1", "loss", "num_train", "num_test", "steps"), 1)
   result = {**numbers, "left_out": {}, "warnings": []}
@@ -208,7 +208,7 @@ def test_an_interrupted_run_ends_as_if_it_had_not_been(
   assert not (tmp_path / "result.json").exists()
   capsys.readouterr()
   result = running.train(tmp_path, resident_share=later_share)
-  told = "The training and test images are read as they are needed" in capsys.readouterr().out
+  told = "The training and test images are streamed" in capsys.readouterr().out
   assert told == (later_share == 0)
   whole, expected, _ = finished
   assert {k: result[k] for k in ("loss", "top1")} == {k: expected[k] for k in ("loss", "top1")}
@@ -523,7 +523,7 @@ def test_broken_images_are_left_out_and_classes_told_one_by_one(
   tree, tmp_path, score, monkeypatch, capsys
 ):
   warning = "The data set is another version."
-  monkeypatch.setattr(loading, "_differences", lambda *_: [warning])
+  monkeypatch.setattr(pipeline, "_differences", lambda *_: [warning])
   result = on_files(tree, tmp_path / "run", on_bad_image="skip")
   left_out = {"unreadable training images": 1, "unreadable test images": 1}
   assert result == {**result, "num_train": 30, "num_test": 159, "left_out": left_out}
@@ -563,8 +563,8 @@ def files_of(folder):
 
 
 def test_processes_stream_what_one_of_them_has_no_room_for(monkeypatch, digits):
-  train, test = (loading.Part(d, None, d.class_names, d, d.labels) for d in digits)
-  data = loading.Loaded(train, test, "v", None, {}, [], None, None, [])
+  train, test = (pipeline.Part(d, None, d.class_names, d, d.labels) for d in digits)
+  data = pipeline.Loaded(train, test, "v", {}, [])
   other = np.array([True, False])  # another process must stream its training images
   gather = loop.multihost_utils
   monkeypatch.setattr(gather, "process_allgather", lambda ours: np.stack([ours, other]))

@@ -3,8 +3,8 @@
 import dataclasses
 
 import pytest
+import resolving
 
-from bit_jax import run_config
 from bit_jax.configs import cifar10
 from bit_jax.training import pace
 
@@ -12,7 +12,7 @@ from bit_jax.training import pace
 def resolved(**fields):
   config = cifar10.get_config("model=R14x0.5")
   config.update(fields)
-  return run_config.resolve(config)[0]
+  return resolving.resolve(config)[0]
 
 
 def test_a_run_of_minutes_is_one_line():
@@ -47,7 +47,7 @@ def test_a_run_of_hours_has_flags_that_make_it_minutes(seconds, flags):
   for text in flags.split():
     field, value = text.removeprefix("--config.").split("=")
     config = dataclasses.replace(config, **{field: int(value) if value.isdigit() else value})
-  run_config.resolve(config)
+  resolving.resolve(config)
 
 
 def test_no_flag_makes_a_run_larger():

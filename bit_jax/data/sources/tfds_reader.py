@@ -1,6 +1,6 @@
 """tensorflow-datasets in, decoded images out: a whole split at once, or any image of it.
 
-Importing this imports TensorFlow (some 8 s), so `loading` does it only for a tfds set. Nothing
+Importing this imports TensorFlow (some 8 s), so `opening` does it only for a tfds set. Nothing
 here downloads or waits on the network.
 """
 

@@ -8,10 +8,10 @@ import socket
 
 import numpy as np
 import pytest
+import resolving
 
-from bit_jax import run_config
 from bit_jax.configs import cifar10
-from bit_jax.data import datasets, loading, resizing
+from bit_jax.data import datasets, resizing
 from bit_jax.runtime import errors
 
 pytestmark = pytest.mark.slow
@@ -324,8 +324,7 @@ def test_cifar10_is_the_official_one(host, tfds_dir):
   def load(protocol):
     config = cifar10.get_config(f"protocol={protocol}")
     config.data_dir = str(tfds_dir)
-    config, spec = run_config.resolve(config)
-    return loading.load(spec, config)
+    return resolving.load(config)
 
   select, final = load("select"), load("final")
   assert select.version.startswith("cifar10 3.")

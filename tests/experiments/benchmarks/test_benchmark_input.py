@@ -42,7 +42,7 @@ def test_originals_are_copied_in_turn(folder, tmp_path):
 
 
 def test_the_photographs_are_a_set(folder):
-  opened = opening.open_set(datasets.find("folder", "final", str(folder)))
+  opened = opening.open_set(datasets.Request("folder", path=str(folder))).sources()
   assert (len(opened.train), opened.train.class_names) == (12, ("class0", "class1"))
 
 

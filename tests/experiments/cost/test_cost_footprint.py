@@ -4,17 +4,17 @@ import dataclasses
 
 import hypothesis
 import pytest
+import resolving
 import running
 from hypothesis import strategies as st
 
-from bit_jax import run_config
 from bit_jax.configs import cifar10
 from bit_jax.models import architectures
 from experiments.cost import footprint
 
 
 def test_flops_of_a_run_are_those_of_its_images():
-  config, spec = run_config.resolve(cifar10.get_config("shots=10"))
+  config, spec = resolving.resolve(cifar10.get_config("shots=10"))
   a = architectures.find("R50x1")
   image = architectures.forward_flops(a, 10, 128)
   trained, tested = 500 * 512, 5 * 10_000  # the rule's, and five evaluations
@@ -22,7 +22,7 @@ def test_flops_of_a_run_are_those_of_its_images():
 
 
 def test_the_last_evaluation_counts_once():
-  config, spec = run_config.resolve(cifar10.get_config("shots=10"))
+  config, spec = resolving.resolve(cifar10.get_config("shots=10"))
 
   def flops(every):
     return footprint.flops(dataclasses.replace(config, eval_every=every), spec)
@@ -37,14 +37,14 @@ def test_the_last_evaluation_counts_once():
 
 @hypothesis.given(steps=st.integers(1, 10**5), batch=st.integers(1, 4096))
 def test_flops_grow_with_the_images(steps, batch):
-  config, spec = run_config.resolve(cifar10.get_config("shots=10"))
+  config, spec = resolving.resolve(cifar10.get_config("shots=10"))
   lengths = {"eval_every": steps, "total_steps": steps}
   before, after = (dataclasses.replace(config, batch_size=b, **lengths) for b in (batch, batch + 1))
   assert footprint.flops(after, spec) > footprint.flops(before, spec)
 
 
 def test_test_images_count_at_their_own_size():
-  config, spec = run_config.resolve(cifar10.get_config("shots=10"))
+  config, spec = resolving.resolve(cifar10.get_config("shots=10"))
   before = footprint.flops(config, spec)
   grown = footprint.flops(dataclasses.replace(config, test_size=256), spec) - before
   a = architectures.find("R50x1")
@@ -66,7 +66,7 @@ def test_momentum_in_bfloat16_saves_a_sixth_of_the_numbers():
 
 
 def test_the_test_images_are_evaluated_once_where_weights_are_chosen_on_others():
-  config, spec = run_config.resolve(cifar10.get_config("shots=10"))
+  config, spec = resolving.resolve(cifar10.get_config("shots=10"))
   apart = dataclasses.replace(spec, val_split="val", num_val=300)
   image = architectures.forward_flops(architectures.find("R50x1"), 10, 128)
   images = 3 * 500 * 512 + 5 * 300 + 10_000

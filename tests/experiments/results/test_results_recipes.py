@@ -4,6 +4,7 @@ import dataclasses
 
 import ml_collections
 import pytest
+import resolving
 import run_folders
 
 from bit_jax import run_config
@@ -14,7 +15,7 @@ SAFE = {"crop_safe": True, "flip_safe": True}
 
 
 def recipe(config, dtype="float32"):
-  _, spec = run_config.resolve(config)
+  _, spec = resolving.resolve(config)
   facts = recipes.Facts(
     run_config.num_examples(config, spec),
     spec.image_size,
@@ -65,12 +66,12 @@ def test_another_length_is_another_recipe():
 def test_vtab_tasks_share_a_recipe_whatever_their_labels_survive():
   tasks = ("svhn", "clevr-count", "dsprites-xpos", "caltech101")
   configs = [vtab.get_config(f"task={task},model=BiT-M-R50x1") for task in tasks]
-  found = {recipe(run_config.resolve(c)[0]) for c in configs}
+  found = {recipe(resolving.resolve(c)[0]) for c in configs}
   assert len(found) == 1
   other = vtab.get_config("task=clevr-count,model=BiT-M-R50x1,crop=True")
-  assert recipe(run_config.resolve(other)[0])[1] == "random_crop on (rule: off)"
+  assert recipe(resolving.resolve(other)[0])[1] == "random_crop on (rule: off)"
   other = vtab.get_config("task=svhn,model=BiT-M-R50x1,resolution=code")
-  assert recipe(run_config.resolve(other)[0])[1] == "resolution code (rule: paper)"
+  assert recipe(resolving.resolve(other)[0])[1] == "resolution code (rule: paper)"
 
 
 @pytest.mark.parametrize(

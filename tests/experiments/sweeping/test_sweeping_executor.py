@@ -5,16 +5,16 @@ import dataclasses
 import json
 
 import pytest
+import resolving
 import running
 
-from bit_jax import run_config
 from bit_jax.runtime import exits
 from experiments import ledger
 from experiments.sweeping import executor, grid, queueing
 
 
 def planned(name, after=None):
-  config, spec = run_config.resolve(running.config(total_steps=100))
+  config, spec = resolving.resolve(running.config(total_steps=100))
   return grid.Planned(name, config, spec, {"start": "in words"}, after, None)
 
 

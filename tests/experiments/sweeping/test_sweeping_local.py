@@ -5,9 +5,9 @@ import os
 import pathlib
 
 import pytest
+import resolving
 import running
 
-from bit_jax import run_config
 from bit_jax.runtime import exits
 from experiments.sweeping import grid, local, placement, queueing
 
@@ -50,7 +50,7 @@ def execute(tmp_path, monkeypatch):
   WORKERS.clear()
 
   def run(*names):
-    config, spec = run_config.resolve(running.config())
+    config, spec = resolving.resolve(running.config())
     planned = [
       grid.Planned(
         name,

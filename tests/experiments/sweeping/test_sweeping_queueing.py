@@ -5,10 +5,10 @@ import dataclasses
 import json
 
 import pytest
+import resolving
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bit_jax import run_config
 from bit_jax.configs import quickstart
 from experiments import ledger
 from experiments.cost import footprint
@@ -18,7 +18,7 @@ from experiments.sweeping import grid, queueing
 def planned(name, after=None, mistake=None, steps=100):
   config = quickstart.get_config()
   config.total_steps = steps
-  resolved, spec = run_config.resolve(config)
+  resolved, spec = resolving.resolve(config)
   return grid.Planned(name, resolved, None if mistake else spec, {}, after, mistake)
 
 

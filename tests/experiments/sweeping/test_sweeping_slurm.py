@@ -15,10 +15,10 @@ import textwrap
 import time
 
 import pytest
+import resolving
 import running
 import submitit  # here, since it sets up logging: within a test, that closes what pytest captures
 
-from bit_jax import run_config
 from bit_jax.runtime import errors, exits, files
 from bit_jax.training import loop
 from experiments import ledger, sweep
@@ -125,7 +125,7 @@ def stub(tmp_path, monkeypatch):
 
 
 def planned(name, after=None):
-  config, spec = run_config.resolve(running.config(total_steps=100))
+  config, spec = resolving.resolve(running.config(total_steps=100))
   return grid.Planned(name, config, spec, {}, after, None)
 
 

@@ -4,8 +4,8 @@ import dataclasses
 import json
 
 import pytest
+import resolving
 
-from bit_jax import run_config
 from bit_jax.configs import cifar10, quickstart
 from experiments.cost import footprint
 from experiments.sweeping import grid, table
@@ -18,7 +18,7 @@ def _nothing_here(tmp_path, monkeypatch):
 
 
 def resolved(config, after=None):
-  resolved, spec = run_config.resolve(config)
+  resolved, spec = resolving.resolve(config)
   return grid.Planned("a", resolved, spec, {}, after, None)
 
 
@@ -87,7 +87,7 @@ def test_more_shots_than_there_are_images():
 def planned(name, after=None, mistake=None, steps=100):
   config = quickstart.get_config()
   config.total_steps = steps
-  resolved, spec = run_config.resolve(config)
+  resolved, spec = resolving.resolve(config)
   return grid.Planned(name, resolved, None if mistake else spec, {}, after, mistake)
 
 

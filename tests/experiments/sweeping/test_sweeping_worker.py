@@ -5,9 +5,9 @@ import json
 import sys
 
 import pytest
+import resolving
 import running
 
-from bit_jax import run_config
 from bit_jax.runtime import errors, exits
 from bit_jax.training import loop
 from experiments import ledger
@@ -21,7 +21,7 @@ def _shared_cache(tmp_path_factory):
 
 
 def job(folder, **changes):
-  resolved, _ = run_config.resolve(running.config(**changes))
+  resolved, _ = resolving.resolve(running.config(**changes))
   return worker.Job(str(folder), resolved.to_dict(), "mine", {"start": "in words"})
 
 

@@ -1,14 +1,15 @@
-"""Tests of bit_jax.data.loading."""
+"""Tests of bit_jax.data.pipeline."""
 
+import collections
 import dataclasses
 
 import numpy as np
 import pytest
+import resolving
 from PIL import Image
 
-from bit_jax import run_config
 from bit_jax.configs import folder, npz, quickstart
-from bit_jax.data import datasets, fewshot, loading, opening, resizing
+from bit_jax.data import datasets, fewshot, opening, pipeline, resizing
 from bit_jax.data.sources import arrays
 from bit_jax.runtime import cache, errors
 
@@ -16,9 +17,9 @@ FIELDS = {"resize": 12, "crop": 8, "batch_size": 4}
 TRAIN_BYTES, TEST_BYTES = 24 * 12 * 12 * 3, 6 * 8 * 8 * 3  # of `folder_path`, decoded
 
 
-def resolved(config, **changes):
+def changed(config, **changes):
   config.update({**FIELDS, **changes})
-  return run_config.resolve(config)
+  return config
 
 
 @pytest.fixture
@@ -36,8 +37,12 @@ def folder_path(tmp_path):
 
 
 def load_folder(path, arguments="", memory=float("inf"), **changes):
-  config, spec = resolved(folder.get_config(f"{arguments}path={path}"), **changes)
-  return loading.load(spec, config, memory)
+  return resolving.load(changed(folder.get_config(f"{arguments}path={path}"), **changes), memory)
+
+
+def load_test(path, memory=float("inf"), *, min_side=0, **facts):
+  config = changed(folder.get_config(f"path={path}"), min_side=min_side)
+  return resolving.load(config, memory, load=pipeline.load_test, **facts)
 
 
 def spoil(path):
@@ -63,8 +68,7 @@ def test_arrays_are_taken_as_they_are(name, protocol, npz_path):
     else npz.get_config(f"protocol={protocol},path={npz_path}")
   )
   config.shots = None
-  config, spec = resolved(config)
-  data = loading.load(spec, config)
+  data, (_, spec) = resolving.load(changed(config)), resolving.resolve(config)
   assert (len(data.train), len(data.test)) == (spec.num_train, spec.num_test)
   for part in (data.train, data.test):
     assert part.size is None  # the device resizes them, in float32
@@ -74,24 +78,26 @@ def test_arrays_are_taken_as_they_are(name, protocol, npz_path):
 
 
 @pytest.mark.parametrize(
-  ("changes", "random_crop", "sizes"),
+  ("fixed", "native", "side", "host", "device"),
   [
-    ({}, True, (12, 8)),
-    ({}, False, (8, 8)),
-    ({"test_size": 10}, True, (12, 10)),
-    ({"fixed_size": True, "image_size": (12, 12)}, True, (None, 8)),
-    ({"fixed_size": True, "image_size": (8, 8)}, True, (None, None)),
-    ({"fixed_size": True, "image_size": (13, 12)}, True, (12, 8)),
-    ({"fixed_size": True, "image_size": (4, 30)}, True, (None, 8)),
+    (False, (8, 8), 12, 12, (12, 12)),
+    (True, (12, 12), 12, None, (12, 12)),
+    (True, (13, 12), 12, 12, (12, 12)),
+    (True, (4, 30), 12, None, (4, 30)),  # 120 of at most 144 pixels
   ],
 )
-def test_sizes_on_the_host(folder_path, changes, random_crop, sizes):
-  test_size = {k: v for k, v in changes.items() if k == "test_size"}
-  described = {k: v for k, v in changes.items() if k != "test_size"}
-  config, spec = resolved(
-    folder.get_config(f"path={folder_path}"), random_crop=random_crop, **test_size
-  )
-  assert loading.host_sizes(dataclasses.replace(spec, **described), config) == sizes
+def test_images_of_one_size_that_need_not_shrink_are_resized_on_the_device(
+  fixed, native, side, host, device
+):
+  cifar = datasets.find("cifar10", "final")
+  spec = dataclasses.replace(cifar, fixed_size=fixed, image_size=native)
+  assert (spec.host_size(side), spec.device_size(side)) == (host, device)
+
+
+def test_training_images_are_only_as_large_as_their_crop_needs(folder_path):
+  assert load_folder(folder_path, "crop=False,").train.size == 8
+  assert load_folder(folder_path).train.size == 12
+  assert load_folder(folder_path, test_size=10).test.size == 10
 
 
 def test_images_of_a_folder_are_decoded_and_resized(folder_path):
@@ -114,32 +120,28 @@ def test_images_of_a_folder_are_decoded_and_resized(folder_path):
 @pytest.mark.parametrize("memory", [float("inf"), TEST_BYTES, TEST_BYTES - 1])
 def test_what_is_scored_can_be_loaded_alone(folder_path, memory):
   whole = load_folder(folder_path)
-  config, spec = resolved(folder.get_config(f"path={folder_path}"))
-  alone = loading.load_test(spec, config, memory)
-  assert (alone.part.examples is None) == (memory < TEST_BYTES)
+  alone = load_test(folder_path, memory)
+  assert (alone.test.examples is None) == (memory < TEST_BYTES)
   assert (alone.version, alone.left_out, alone.warnings) == (whole.version, {}, [])
-  assert_same(alone.part, whole.test)
+  assert_same(alone.test, whole.test)
 
 
 def test_what_is_scored_has_its_own_remarks(folder_path):
-  config, spec = resolved(folder.get_config(f"path={folder_path}"), min_side=21)
-  spec = dataclasses.replace(spec, num_train=9_999, num_test=7)
-  alone = loading.load_test(spec, config)
+  alone = load_test(folder_path, min_side=21, num_train=9_999, num_test=7)
   assert alone.left_out == {"test images of odd size": 3}
-  assert len(alone.part) == 3
+  assert len(alone.test) == 3
   (warning,) = alone.warnings  # none of the training images
   assert "holds 6 test images where 7 were expected" in warning
   with pytest.raises(errors.UserError, match="holds 3 classes where 4 were expected"):
-    loading.load_test(dataclasses.replace(spec, num_classes=4), config)
+    load_test(folder_path, num_classes=4)
 
 
 def test_an_unreadable_image_of_those_that_are_scored(folder_path):
-  config, spec = resolved(folder.get_config(f"path={folder_path}"))
   spoil(folder_path / "train/ant/0.png")
-  assert len(loading.load_test(spec, config).part) == 6  # the others aren't read
+  assert len(load_test(folder_path).test) == 6  # the others aren't read
   spoil(folder_path / "test/ant/0.png")
   with pytest.raises(errors.UserError, match=r"1 of 6 images can't be read"):
-    loading.load_test(spec, config)
+    load_test(folder_path)
 
 
 @pytest.mark.parametrize(
@@ -176,8 +178,8 @@ def test_what_is_streamed_is_what_is_resident(folder_path, arguments, cached):
 
 
 def test_arrays_that_are_streamed_are_those_that_are_resident(npz_path):
-  config, spec = resolved(npz.get_config(f"shots=4,path={npz_path}"))
-  resident, streamed = (loading.load(spec, config, memory) for memory in (1e9, 0))
+  config = changed(npz.get_config(f"shots=4,path={npz_path}"))
+  resident, streamed = (resolving.load(config, memory) for memory in (1e9, 0))
   assert streamed.train.examples is None
   assert len(streamed.train) == 8
   assert_same(streamed.train, resident.train)
@@ -250,7 +252,7 @@ def test_the_decoded_cache_is_filled_and_read(folder_path, monkeypatch, memory):
   sizes = sorted(p.name.rsplit("-", 1)[1] for p in cache.directory().glob("decoded/*"))
   assert sizes == ["12x12", "8x8"]
   again = load_folder(folder_path, memory=memory, decoded_cache=True)
-  monkeypatch.setattr(loading.opening.folder.images, "decode", lambda _: pytest.fail("decoded"))
+  monkeypatch.setattr(opening.folder.images, "decode", lambda _: pytest.fail("decoded"))
   assert_same(again.train, plain.train)
   assert_same(again.test, plain.test)
 
@@ -270,7 +272,7 @@ def test_images_that_keep_their_size_are_cached_where_they_are_streamed(tmp_path
     assert everything(streamed.train)[0].shape == (16, 5, 9, 3)
     assert_same(streamed.train, resident.train)
     assert_same(streamed.test, resident.test)
-    monkeypatch.setattr(loading.opening.folder.images, "decode", lambda _: pytest.fail("decoded"))
+    monkeypatch.setattr(opening.folder.images, "decode", lambda _: pytest.fail("decoded"))
   assert {p.name.rsplit("-", 1)[1] for p in cache.directory().glob("decoded/*")} == {"5x9"}
 
 
@@ -380,8 +382,7 @@ def test_val_is_filtered_and_counted_and_no_shots_are_drawn_from_it(three_parts,
 
 
 def test_arrays_need_no_cache(npz_path):
-  config, spec = resolved(npz.get_config(f"path={npz_path}"), decoded_cache=True)
-  loading.load(spec, config, 0)
+  resolving.load(changed(npz.get_config(f"path={npz_path}"), decoded_cache=True), 0)
   assert not (cache.directory() / "decoded").exists()
 
 
@@ -393,17 +394,15 @@ def test_arrays_need_no_cache(npz_path):
   ],
 )
 def test_other_counts_are_a_warning(change, said):
-  config, spec = resolved(quickstart.get_config("weights=none"))
-  data = loading.load(dataclasses.replace(spec, **change), config)
+  data = resolving.load(quickstart.get_config("weights=none"), **change)
   (warning,) = data.warnings
   assert said in warning
   assert "another version, or incomplete" in warning
 
 
 def test_other_classes_are_an_error():
-  config, spec = resolved(quickstart.get_config("weights=none"))
   with pytest.raises(errors.UserError, match="holds 10 classes where 11 were expected"):
-    loading.load(dataclasses.replace(spec, num_classes=11), config)
+    resolving.load(quickstart.get_config("weights=none"), num_classes=11)
 
 
 def test_some_examples_come_in_the_order_asked_for(folder_path):
@@ -416,8 +415,9 @@ def test_some_examples_come_in_the_order_asked_for(folder_path):
 
 
 def test_examples_at_hand_are_not_copied():
-  config, spec = resolved(quickstart.get_config("weights=none"))
-  data = loading.load(spec, dataclasses.replace(config, shots=None))
+  config = quickstart.get_config("weights=none")
+  config.shots = None
+  data = resolving.load(config)
   assert isinstance(data.test.source, arrays.Examples)
   assert data.test.source is data.test.examples
 
@@ -429,11 +429,193 @@ def test_examples_at_hand_are_not_copied():
 def test_only_a_whole_set_that_tfds_shuffled_is_permuted_in_windows(
   monkeypatch, npz_path, shuffled, shots, windows, memory
 ):
-  open_set = opening.open_set
+  sources = opening._Npz.sources
   monkeypatch.setattr(
-    opening, "open_set", lambda *a: dataclasses.replace(open_set(*a), shuffled=shuffled)
+    opening._Npz, "sources", lambda *a: dataclasses.replace(sources(*a), shuffled=shuffled)
   )
-  config, spec = resolved(npz.get_config(f"path={npz_path}"), shots=shots, shuffle_window=7)
-  data = loading.load(spec, config, memory)
+  config = npz.get_config(f"path={npz_path}")
+  data = resolving.load(changed(config, shots=shots, shuffle_window=7), memory)
   assert (data.train.examples is None) == (memory == 0)
   assert data.train.window == (7 if windows else None)
+
+
+class Pictures:
+  """A set whose images have given sizes, (-1, -1) for an unreadable header; some can't be read."""
+
+  class_names = ("a", "b")
+
+  def __init__(self, sizes, bad=(), fingerprint="0" * 64):
+    self.sizes, self.bad, self._fingerprint = np.array(sizes), set(bad), fingerprint
+    self.asked = collections.Counter()
+
+  def __len__(self):
+    return len(self.sizes)
+
+  def read(self, index):
+    self.asked[index] += 1
+    if index in self.bad:
+      raise errors.UserError(f"The image {index}.png is cut short.")
+    return np.zeros((4, 4, 3), np.uint8), index % 2
+
+  def read_labels(self):
+    return np.arange(len(self)) % 2
+
+  def read_sizes(self):
+    return self.sizes
+
+  def fingerprint(self):
+    return self._fingerprint
+
+
+def selection(**changes):
+  return datasets.Selection(train_size=8, test_size=8, **changes)
+
+
+SIZES = [(10, 10), (9, 40), (40, 10), (10, 39), (-1, -1), (8, 8), (100, 20)]
+
+
+@pytest.mark.parametrize(
+  ("changes", "kept"),
+  [
+    ({}, [0, 1, 2, 3, 4, 5, 6]),
+    ({"min_side": 10}, [0, 2, 3, 4, 6]),
+    ({"max_aspect": 4.0}, [0, 2, 3, 4, 5]),
+    ({"max_aspect": 3.9}, [0, 3, 4, 5]),
+    ({"min_side": 9, "max_aspect": 4.5}, [0, 1, 2, 3, 4]),
+    ({"on_bad_image": "skip"}, [0, 2, 3, 5, 6]),
+    ({"on_bad_image": "skip", "min_side": 10}, [0, 2, 3, 6]),
+  ],
+)
+def test_what_a_config_leaves_out_is_left_out_and_counted(changes, kept):
+  source = Pictures(SIZES, bad=(1, 4))
+  indices, left_out = pipeline.usable(source, "training", selection(**changes), unchecked=True)
+  assert indices.tolist() == kept
+  assert indices.dtype == np.int64
+  assert sum(left_out.values()) == len(SIZES) - len(kept)  # one is not counted for two reasons
+  assert all(left_out.values())
+  if changes == {"on_bad_image": "skip", "min_side": 10}:
+    assert left_out == {"training images of odd size": 2, "unreadable training images": 1}
+
+
+def test_images_that_tfds_prepared_are_not_checked():
+  source = Pictures(SIZES, bad=(1,))
+  indices, left_out = pipeline.usable(
+    source, "test", selection(on_bad_image="skip"), unchecked=False
+  )
+  assert (len(indices), left_out) == (7, {})
+  assert not source.asked
+
+
+def test_a_set_of_which_nothing_is_left_is_refused():
+  source = Pictures([(5, 5), (6, 6), (50, 50)], bad=(2,))
+  with pytest.raises(errors.UserError, match="All 3 test images are left out") as caught:
+    pipeline.usable(source, "test", selection(min_side=20, on_bad_image="skip"), unchecked=True)
+  assert "2 test images of odd size, 1 unreadable test images" in str(caught.value)
+
+
+def test_what_is_unreadable_is_remembered():
+  first, second, changed = (Pictures(SIZES, bad=(1, 4), fingerprint=f * 64) for f in "aab")
+  expected = {i: f"The image {i}.png is cut short." for i in (1, 4)}
+  assert [pipeline.unreadable(s, "test") for s in (first, second, changed)] == [expected] * 3
+  assert first.asked == changed.asked == dict.fromkeys(range(7), 1)
+  assert second.asked == {1: 1, 4: 1}
+
+
+def test_an_image_that_can_be_read_again_is_not_unreadable_any_more():
+  """Such as one whose permissions were mended, which changes neither its size nor its time."""
+  source = Pictures(SIZES, bad=(1, 4, 6))
+  assert list(pipeline.unreadable(source, "test")) == [1, 4, 6]
+  source.bad = {6}
+  assert pipeline.unreadable(source, "test") == {6: "The image 6.png is cut short."}
+  assert source.asked == {**dict.fromkeys(range(7), 1), 1: 2, 4: 2, 6: 2}
+
+
+def test_the_record_of_a_set_without_unreadable_images_is_believed():
+  source = Pictures(SIZES)
+  for _ in range(2):
+    assert pipeline.unreadable(source, "test") == {}
+  assert source.asked == dict.fromkeys(range(7), 1)
+
+
+@pytest.mark.parametrize("content", ["", "{}", "7", '["a"]', "[1", "nonsense"])
+def test_a_damaged_record_is_made_again(content):
+  source = Pictures(SIZES, bad=(1,))
+  expected = pipeline.unreadable(source, "test")
+  (record,) = cache.directory().glob("unreadable/*.json")
+  record.write_text(content)
+  for _ in range(2):
+    assert pipeline.unreadable(source, "test") == expected
+  assert source.asked == {**dict.fromkeys(range(7), 2), 1: 3}  # the one that is bad, by the record
+  assert [p.suffix for p in record.parent.iterdir()] == [".json"]
+
+
+def test_a_record_that_cannot_be_written_costs_time_and_nothing_else(monkeypatch, tmp_path):
+  (tmp_path / "file").touch()
+  monkeypatch.setenv("BIT_JAX_CACHE", str(tmp_path / "file"))
+  source = Pictures(SIZES, bad=(1,))
+  assert list(pipeline.unreadable(source, "test")) == [1]
+  assert list(pipeline.unreadable(source, "test")) == [1]
+
+
+@pytest.fixture
+def many(monkeypatch):
+  """A set whose labels are worth a record, which counts how often they are read."""
+  monkeypatch.setattr(pipeline, "_MANY", 10)
+  source = Pictures([(4, 4)] * 10)
+  source.readings = 0
+
+  def read_labels():
+    source.readings += 1
+    return np.arange(10) % 2
+
+  source.read_labels = read_labels
+  return source
+
+
+def choose(source):
+  return pipeline._labels(source).tolist()
+
+
+def test_many_labels_are_read_once(many):
+  assert choose(many) == choose(many)
+  assert many.readings == 1
+  (record,) = cache.directory().glob("labels/*")
+  np.testing.assert_array_equal(np.load(record), np.arange(10) % 2)
+
+
+@pytest.mark.parametrize(
+  "spoil",
+  [
+    lambda record: record.write_bytes(b""),
+    lambda record: record.write_bytes(record.read_bytes()[:-1]),
+    lambda record: record.write_bytes(b"nonsense"),
+    lambda record: np.save(record, np.zeros(9, np.int64)),
+    lambda record: np.save(record, np.zeros((10, 1), np.int64)),
+  ],
+  ids=["empty", "cut short", "nonsense", "fewer", "another shape"],
+)
+def test_damaged_records_of_labels_are_made_again(many, spoil):
+  expected = choose(many)
+  (record,) = cache.directory().glob("labels/*")
+  spoil(record)
+  for _ in range(2):
+    assert choose(many) == expected
+  assert many.readings == 2
+
+
+def test_a_class_of_which_nothing_is_left_is_named():
+  source = Pictures([(4, 4)] * 5)
+  pipeline._require_all_classes(source, np.array([1, 2]))
+  with pytest.raises(errors.UserError, match=r"No training image is left of a: .*min_side"):
+    pipeline._require_all_classes(source, np.array([1, 3]))
+
+
+def test_the_list_of_unreadable_images_is_short(folder_path):
+  for path in sorted(folder_path.glob("train/*/*.png"))[1:]:
+    spoil(path)
+  with pytest.raises(errors.UserError) as caught:
+    load_folder(folder_path)
+  first, *others = str(caught.value).splitlines()
+  assert first.startswith("23 of 30 images can't be read")
+  assert "--config.on_bad_image=skip" in first
+  assert (len(others), others[-1]) == (21, "  and 3 more")

@@ -1,0 +1,408 @@
+"""From an opened data set to the examples of a run: leave out, choose, decode or stream.
+
+Images that a run doesn't use are left out, the few-shot subset is chosen, and each part is decoded
+into memory if it fits there; otherwise it is streamed. `training.feeds` takes it from there.
+"""
+
+import contextlib
+import dataclasses
+import io
+import itertools
+import json
+import math
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+
+from bit_jax.data import datasets, decoded, fewshot, opening, stream
+from bit_jax.data.sources import arrays
+from bit_jax.runtime import cache, errors
+
+_MANY = 100_000  # labels whose reading takes a while
+_LISTED = 20  # bad images in a message
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+  """The training or the evaluated examples of a run.
+
+  Attributes:
+    source: All of them, one by one.
+    size: Side in pixels of the square that images are resized to on the host; None: they keep
+      their native size, which is the same for all.
+    class_names: The names of the classes, in the order of their labels.
+    examples: All of them, decoded, with images of that size; None if they are streamed.
+    labels: [N] int32; None where they have not been read.
+    window: Examples that an epoch permutes together; None: all of them (`order`).
+  """
+
+  source: stream.Source
+  size: int | None
+  class_names: tuple[str, ...]
+  examples: arrays.Examples | None
+  labels: np.ndarray | None
+  window: int | None = None
+
+  def __len__(self) -> int:
+    """Returns N."""
+    return len(self.source)
+
+  def some(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns a few examples: images, [M, H, W, 3] uint8, and labels, [M] int32.
+
+    Args:
+      indices: [M] integer.
+    """
+    return next(stream.batches(self.source, [indices], self.size))
+
+
+@dataclasses.dataclass(frozen=True)
+class Loaded:
+  """The data of a run.
+
+  Attributes:
+    train: The training examples.
+    test: The evaluated examples.
+    version: What identifies the data (`opening.Sources`).
+    left_out: How many images were left out for which reason.
+    warnings: Sentences on differences from the facts of the data set, and on possible mistakes in
+      the data.
+    chosen: [M] int64 indices of the few-shot subset in the training split; None without one.
+    origin: How the user's images were split (`opening.Opened`).
+    listing: The part of each of the user's images (`opening.Sources`), or 'left out' or, few-shot,
+      'not chosen'.
+    caches: Sentences on the caches of decoded images.
+    validation: The examples on which weights are chosen, apart from both; None without such a part.
+    chosen_on: What identifies it (`opening.Sources`).
+  """
+
+  train: Part
+  test: Part
+  version: str
+  left_out: dict[str, int]
+  warnings: list[str]
+  chosen: np.ndarray | None = None
+  origin: str | None = None
+  listing: opening.Listing | None = None
+  caches: Sequence[str] = ()
+  validation: Part | None = None
+  chosen_on: str | None = None
+
+  @property
+  def during(self) -> Part:
+    """The part evaluated during training: validation, or the test part without one."""
+    return self.test if self.validation is None else self.validation
+
+
+class _Whole(NamedTuple):
+  """A part of a set before anything is left out: name in messages, examples, expected number."""
+
+  name: str
+  source: opening.Source
+  expected: int
+
+
+def load(data: opening.Opened, selection: datasets.Selection, memory: float = math.inf) -> Loaded:
+  """Loads the data of a run.
+
+  Args:
+    data: The data set.
+    selection: Which examples are used, and at which size.
+    memory: Bytes that decoded images may take; a part that takes more is streamed.
+
+  Raises:
+    UserError: The set doesn't exist or is faulty, an image can't be read, a class has too few, or
+      it is a tfds set and TensorFlow isn't installed.
+  """
+  sources, spec = data.sources(), data.spec
+  wholes = [
+    _Whole("training", sources.train, spec.num_train),
+    _Whole("test", sources.test, spec.num_test),
+  ]
+  if sources.val is not None:
+    wholes.append(_Whole("validation", sources.val, spec.num_val))
+  warnings = [*_differences(spec, *wholes), *data.warnings]
+  unchecked = sources.listing is not None  # arrays can be read, and so can what tfds prepared
+  used, left_out = {}, {}
+  for name, source, _ in wholes:
+    used[name], reasons = usable(source, name, selection, unchecked)
+    left_out.update(reasons)
+  if not sources.prepared:
+    _require_all_classes(sources.train, used["training"])
+  listing = _marked(sources.listing, "left out", [used[whole.name] for whole in wholes], wholes)
+  chosen = None
+  if selection.shots is not None:
+    labels = _labels(sources.train)[used["training"]]
+    names = sources.train.class_names
+    chosen = used["training"][fewshot.select(labels, selection.shots, selection.seed, names)]
+    used["training"] = chosen
+    listing = _marked(listing, "not chosen", [chosen], wholes[:1])
+  reader = _Reader(selection, spec.image_size, memory, sources)
+  train_size, test_size = map(spec.host_size, (selection.train_size, selection.test_size))
+  train = reader.read(wholes[0], used["training"], train_size)
+  validation = None
+  if sources.val is not None:  # before the test set: it is evaluated more often
+    validation = reader.read(wholes[2], used["validation"], test_size)
+  test = reader.read(wholes[1], used["test"], test_size)
+  reader.require_readable()
+  if sources.shuffled and chosen is None:  # a subset is in the order of its classes
+    train = dataclasses.replace(train, window=selection.shuffle_window)
+  return Loaded(
+    train=train,
+    test=test,
+    version=sources.version,
+    left_out=left_out,
+    warnings=warnings,
+    chosen=chosen,
+    origin=data.origin,
+    listing=listing,
+    caches=reader.caches,
+    validation=validation,
+    chosen_on=sources.chosen_on,
+  )
+
+
+def load_test(
+  data: opening.Opened, selection: datasets.Selection, memory: float = math.inf
+) -> Loaded:
+  """Loads the evaluated examples alone, as both parts of the data.
+
+  Of a set that tfds prepared, the other splits needn't exist.
+
+  Args:
+    data: The data set.
+    selection: The size of evaluated images, and which are left out.
+    memory: Bytes that decoded images may take; more are streamed.
+
+  Raises:
+    UserError: As `load` does.
+  """
+  sources, spec = data.sources(test_only=True), data.spec
+  whole = _Whole("test", sources.test, spec.num_test)
+  warnings = [*_differences(spec, whole), *data.warnings]
+  kept, left_out = usable(whole.source, "test", selection, sources.listing is not None)
+  reader = _Reader(selection, spec.image_size, memory, sources)
+  part = reader.read(whole, kept, spec.host_size(selection.test_size))
+  reader.require_readable()
+  return Loaded(part, part, sources.version, left_out, warnings)
+
+
+def usable(
+  source: opening.Source, part: str, selection: datasets.Selection, unchecked: bool
+) -> tuple[np.ndarray, dict[str, int]]:
+  """Returns the examples that are not left out.
+
+  Args:
+    source: A part of a data set.
+    part: Its name in messages: 'training' or 'test'.
+    selection: With `min_side`, `max_aspect` and `on_bad_image`.
+    unchecked: Whether images may be unreadable.
+
+  Returns:
+    Their indices, ascending int64, and how many were left out for which reason.
+
+  Raises:
+    UserError: None is left.
+  """
+  keep, reasons = np.ones(len(source), bool), {}
+  if selection.min_side or selection.max_aspect:
+    fits = _fits(source.read_sizes(), selection.min_side, selection.max_aspect)
+    reasons[f"{part} images of odd size"] = int(np.sum(~fits))
+    keep &= fits
+  if unchecked and selection.on_bad_image == "skip":
+    bad = np.zeros(len(source), bool)
+    bad[list(unreadable(source, part))] = True
+    reasons[f"unreadable {part} images"] = int(np.sum(bad & keep))
+    keep &= ~bad
+  if not keep.any():
+    counted = ", ".join(f"{n} {why}" for why, n in reasons.items())
+    raise errors.UserError(
+      f"All {len(source)} {part} images are left out ({counted}): loosen min_side, max_aspect or "
+      f"on_bad_image."
+    )
+  return np.flatnonzero(keep), {why: n for why, n in reasons.items() if n}
+
+
+def _fits(sizes: np.ndarray, min_side: int, max_aspect: float) -> np.ndarray:
+  """Returns which [N, 2] sizes pass; images of unknown size do."""
+  shorter, longer = sizes.min(axis=1), sizes.max(axis=1)
+  fits: np.ndarray = shorter >= min_side
+  if max_aspect:
+    fits &= longer <= max_aspect * shorter
+  return fits | (shorter < 0)
+
+
+def _require_all_classes(source: opening.Source, usable: np.ndarray) -> None:
+  """Raises a `UserError` if all training examples of a class were left out."""
+  labels = source.read_labels()
+  gone = np.setdiff1d(labels, labels[usable])
+  if len(gone):
+    names = ", ".join(source.class_names[c] for c in gone[:_LISTED])
+    raise errors.UserError(
+      f"No training image is left of {names}: repair the images, loosen what leaves them out "
+      f"(min_side, max_aspect, on_bad_image), or remove the class."
+    )
+
+
+def _labels(source: opening.Source) -> np.ndarray:
+  """Returns all labels, [N] int32; those of a large set take minutes to read and are cached."""
+  if len(source) < _MANY:
+    return source.read_labels()
+  record = f"{source.fingerprint()}.npy"
+  with contextlib.suppress(OSError, ValueError, EOFError):
+    labels = np.asarray(np.load(io.BytesIO(cache.recall("labels", record))))
+    if labels.shape == (len(source),):
+      return labels
+  labels = source.read_labels()
+  content = io.BytesIO()
+  np.save(content, labels)
+  cache.remember("labels", record, content.getvalue())
+  return labels
+
+
+def unreadable(source: opening.Source, part: str) -> dict[int, str]:
+  """Returns {index: why} of all unreadable images; decodes each once and caches the outcome.
+
+  Images that were unreadable before are tried again: a permission may have been missing.
+  """
+  record = f"{source.fingerprint()}.json"
+  what = f"Checking the {part} images"
+  with contextlib.suppress(OSError, ValueError, TypeError):
+    before = np.array(json.loads(cache.recall("unreadable", record)), np.int64)
+    again = stream.unreadable(stream.Chosen(source, before), what)
+    return {int(before[i]): why for i, why in again.items()}
+  found = stream.unreadable(source, what)
+  cache.remember("unreadable", record, json.dumps(list(found)).encode())
+  return found
+
+
+@runtime_checkable
+class _Bulk(Protocol):
+  """A source that reads all examples at once faster than one by one."""
+
+  def load(self, size: int | None) -> arrays.Examples:
+    """Returns all examples, resized to a square of `size` pixels, or as they are."""
+
+
+class _Reader:
+  """Decodes parts into memory while there is room.
+
+  Attributes:
+    caches: Sentences on the caches of decoded images.
+  """
+
+  def __init__(
+    self,
+    selection: datasets.Selection,
+    native: tuple[int, int],
+    memory: float,
+    sources: opening.Sources,
+  ):
+    """Takes the (height, width) of native images, the bytes that are free, and the set."""
+    self._cache, self._native, self._memory = selection.decoded_cache, native, memory
+    self._check = sources.listing is not None and selection.on_bad_image == "stop"
+    self._labels_are_quick = not sources.prepared
+    self._unreadable: list[str] = []  # why images can't be read, each with its name
+    self._tried = 0
+    self.caches: list[str] = []
+
+  def read(self, whole: _Whole, indices: np.ndarray, size: int | None) -> Part:
+    """Returns the examples of a set at `indices` as a part, in memory or to be streamed."""
+    name, all_of_it, _ = whole
+    names, self._tried = all_of_it.class_names, self._tried + len(indices)
+    shape = self._native if size is None else (size, size)
+    need = len(indices) * shape[0] * shape[1] * 3
+    streamed = need > self._memory
+    source: stream.Source = all_of_it
+    if self._cache and (streamed or size is not None):
+      source = self._cached(all_of_it, shape, len(indices))
+    if len(indices) < len(all_of_it):
+      source = stream.Chosen(source, indices)
+    if streamed:
+      labels = all_of_it.read_labels()[indices] if self._labels_are_quick else None
+      if self._check:
+        found = unreadable(all_of_it, name)
+        self._unreadable += [found[i] for i in indices.tolist() if i in found]
+      return Part(source, size, names, None, labels)
+    self._memory -= need
+    examples = self._in_memory(source, size, names, name)
+    return Part(examples, size, names, examples, examples.labels)
+
+  def require_readable(self) -> None:
+    """Raises a `UserError` that lists the unreadable images, if there are any."""
+    found = self._unreadable
+    if not found:
+      return
+    more = f"\n  and {len(found) - _LISTED} more" if len(found) > _LISTED else ""
+    listed = "".join(f"\n  {reason}" for reason in found[:_LISTED])
+    raise errors.UserError(
+      f"{len(found)} of {self._tried:,} images can't be read: repair or remove them, or leave them "
+      f"out with --config.on_bad_image=skip. python -m bit_jax.data check lists all problems."
+      f"{listed}{more}"
+    )
+
+  def _in_memory(
+    self, source: stream.Source, size: int | None, names: tuple[str, ...], part: str
+  ) -> arrays.Examples:
+    if isinstance(source, arrays.Examples) and size is None:
+      return source
+    if isinstance(source, _Bulk):
+      return source.load(size)
+    images, labels, unreadable = stream.gather(source, size, f"Reading the {part} images")
+    self._unreadable += unreadable.values()
+    return arrays.Examples(images, labels, names)
+
+  def _cached(self, source: opening.Source, shape: tuple[int, int], count: int) -> stream.Source:
+    """Returns the source behind a cache of decoded images, unless it is in memory already."""
+    if isinstance(source, arrays.Examples):
+      return source
+    size = f"{shape[0]}x{shape[1]}"
+    folder = cache.directory() / "decoded" / f"{source.fingerprint()[:32]}-{size}"
+    cached = decoded.DecodedCache(source, shape, folder, count)
+    self.caches.append(cached.describe())
+    return cached
+
+
+def _marked(
+  listing: opening.Listing | None,
+  why: str,
+  used: Sequence[np.ndarray],
+  wholes: Sequence[_Whole],
+) -> opening.Listing | None:
+  """Returns the listing with a reason in place of the part of unused images.
+
+  Args:
+    listing: As in `opening.Sources`.
+    why: The reason; an earlier one is kept.
+    used: The indices that are used, of each of the parts.
+    wholes: The first parts of the listing, in its order; rows of further parts stay.
+  """
+  if listing is None:
+    return None
+  flags = [np.isin(np.arange(len(w.source)), u) for w, u in zip(wholes, used, strict=True)]
+  is_used = itertools.chain(np.concatenate(flags).tolist(), itertools.repeat(True))
+  return tuple(
+    (path, name, part if flag or part == "left out" else why)
+    for (path, name, part), flag in zip(listing, is_used, strict=False)
+  )
+
+
+def _differences(spec: datasets.DatasetSpec, *parts: _Whole) -> list[str]:
+  """Returns how the data differ from the facts that the rule was given.
+
+  Raises:
+    UserError: The classes are not the expected ones.
+  """
+  found = len(parts[0].source.class_names)
+  if found != spec.num_classes:
+    raise errors.UserError(
+      f"The data set {spec.name} holds {found:,} classes where {spec.num_classes:,} were expected: "
+      f"it is another version, or has changed."
+    )
+  return [
+    f"The data set {spec.name} holds {len(source):,} {part} images where {expected:,} were "
+    f"expected: it is another version, or incomplete, and figures can't be compared with others."
+    for part, source, expected in parts
+    if len(source) != expected
+  ]
