@@ -188,7 +188,7 @@ class _Npz(Opened):
     )
     sentences = list(self._contents.remarks)
     if "val" in labels:
-      sentences.insert(0, f"Parts of the file: {_use_of_parts(self.spec)}.")
+      sentences.insert(0, f"Split of the data: {_use_of_parts(self.spec)}.")
     self.origin = " ".join(sentences) or None
     self.warnings = self._contents.warnings
 
@@ -261,11 +261,12 @@ class _Folder(Opened):
 
 def _use_of_parts(spec: datasets.DatasetSpec) -> str:
   if spec.test_split == "val":
-    return "training on train, evaluating val; test is unused under protocol=select"
+    return "train for training, val for evaluation; test is used by protocol=final"
   if spec.val_split:
-    return "training on train, choosing weights on val, evaluating test"
+    return "train for training, val for choosing weights, test for evaluation"
   return (
-    "training on train, evaluating test; val is used by protocol=select, keep_best and patience"
+    "train for training, test for evaluation; val is used by protocol=select, keep_best and "
+    "patience"
   )
 
 

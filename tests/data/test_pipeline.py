@@ -113,7 +113,7 @@ def test_images_of_a_folder_are_decoded_and_resized(folder_path):
     for path in (folder_path / "train" / name).iterdir()
   }
   assert found == expected
-  assert "As the data has it" in data.origin
+  assert "train for training, test for evaluation" in data.origin
   assert data.version.startswith("set, sha256 ")
 
 
