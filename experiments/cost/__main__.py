@@ -1,6 +1,6 @@
 """Cost of runs: operations, device memory and time.
 
-    python -m experiments.cost                          # prints the tables and writes cost.md
+    python -m experiments.cost                          # updates and prints cost.md
     python -m experiments.cost --check RUN_FOLDER ...   # compares predictions with finished runs
 
 Times come from measured benchmarks or from a card's data sheet (`throughput`).
@@ -18,13 +18,13 @@ _TABLE = pathlib.Path(__file__).parents[1] / "cost.md"
 
 
 def main(argv: Sequence[str]) -> None:
-  """Prints and writes the tables, or compares predictions with runs.
+  """Updates and prints `cost.md`, or compares predictions with runs.
 
   Raises:
     UserError: None of the folders to check holds a finished run.
   """
   parser = argparse.ArgumentParser(
-    prog="python -m experiments.cost", description="Prints the cost of runs as Markdown tables."
+    prog="python -m experiments.cost", description="Updates and prints cost.md, the cost of runs."
   )
   what = parser.add_mutually_exclusive_group()
   what.add_argument(
@@ -43,9 +43,14 @@ def main(argv: Sequence[str]) -> None:
   elif options.check:
     _check(known, options.check)
   else:
-    text = "\n".join((*tables.document(known), "", *checks.section(known, checks.committed(known))))
-    _TABLE.write_text(text + "\n", encoding="utf-8")
-    print(text)
+    text = _TABLE.read_text(encoding="utf-8")
+    found = {**tables.document(known), **checks.document(known, checks.committed(known))}
+    for name, lines in found.items():
+      start, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
+      before, _, rest = text.partition(start)
+      text = "".join((before, start, "\n", "\n".join(lines), "\n\n", end, rest.partition(end)[2]))
+    _TABLE.write_text(text, encoding="utf-8")
+    print(text, end="")
 
 
 def _check(known: Sequence[throughput.Measured], folders: Sequence[pathlib.Path]) -> None:

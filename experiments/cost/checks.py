@@ -1,4 +1,4 @@
-"""Predicted beside measured cost, of benchmarks and of runs: a section of `cost.md`, and `--check`.
+"""Predicted beside measured cost, of benchmarks and of runs: tables of `cost.md`, and `--check`.
 
 Predicted are the images per second of a run's steps, the time of the whole run and the size of its
 folder. The time is that of the operations of its steps and evaluations (`footprint.flops`) at the
@@ -156,38 +156,19 @@ def _speed(prediction: throughput.Prediction | None) -> Check:
   return {"basis": prediction.basis, "predicted images/s": prediction.rate}
 
 
-def section(known: Sequence[throughput.Measured], runs: Sequence[Check]) -> Iterator[str]:
-  """Yields the lines of the section of `cost.md`: benchmarks, then runs.
+def document(
+  known: Sequence[throughput.Measured], runs: Sequence[Check]
+) -> dict[str, Iterable[str]]:
+  """Returns the lines of each table of `cost.md`: benchmarks and runs.
 
   Args:
     known: From `throughput.measurements`.
     runs: The committed ones.
   """
-  places = " and on ".join([throughput.CPU, *throughput.measured_cards(known)])
-  yield "## Predicted and measured"
-  yield ""
-  yield (
-    f"Each case measured on {places} (`experiments/benchmarks/results.jsonl`), predicted from the "
-    "other cases alone. Medians; in brackets the smallest and the largest. For run folders: "
-    "`python -m experiments.cost --check RUN_FOLDER ...`."
-  )
-  yield ""
-  yield from _table(benchmarks(known), _KIND[:2], ["images/s"])
-  rates = pd.DataFrame(runs).groupby(_KIND)["measured images/s"]
-  yield ""
-  yield (
-    "The runs of `experiments/offline_results/results.csv`, predicted from the benchmarks. The "
-    "predicted time covers the steps and one evaluation, not start-up. The speed of one core is "
-    "predicted too low: it counts as half of two cores, the least it can be, but so small a "
-    "network uses a second core only in part. The speed of two cores is predicted roughly: the "
-    "benchmark's steps have 8 images and run without the memory that training keeps "
-    "(`bit_jax/runtime/machine.py`). Runs of one line differ by a factor of up to "
-    f"{(rates.max() / rates.min()).max():.1f}."
-  )
-  yield ""
-  yield from _table(runs, _KIND, ["images/s", "time"])
-  yield ""
-  yield total_time(runs)
+  return {
+    "benchmarks": _table(benchmarks(known), _KIND[:2], ["images/s"]),
+    "runs": [*_table(runs, _KIND, ["images/s", "time"]), "", total_time(runs)],
+  }
 
 
 def single_runs(found: Sequence[Check]) -> Iterator[str]:

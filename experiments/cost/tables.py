@@ -1,7 +1,7 @@
 """Tables of `cost.md`: operations, device memory and time of each network and regime."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from bit_jax import hyperrule
 from bit_jax.models import architectures, resnet_v2
@@ -23,47 +23,30 @@ _REGIMES = {
   for name, regime in zip(("small", "medium", "large"), hyperrule.REGIMES, strict=True)
 }
 _CLASSES = 1000  # they matter little, except for the smallest network's memory
-_ABOUT_OPERATIONS = (
-  "Operations of convolutions and head; a multiplication and its addition count as two. Training "
-  f"takes {architectures.TRAINING_FACTOR} times the forward pass."
-)
-_ABOUT_MEMORY = (
-  "GB (1e9 bytes) on a GPU or TPU, an upper bound by the arithmetic of `bit_jax.memory`: weights "
-  "and momentum, and the total with this many images at once on a device. The program takes about "
-  "1 GB more. A larger batch is split into micro-batches that fit."
-)
 _PREFIXES = ("", "K", "M", "G", "T", "P", "E")
 
 
-def document(known: Sequence[throughput.Measured]) -> Iterator[str]:
-  """Yields the lines of `cost.md` up to the section on predictions.
+def document(known: Sequence[throughput.Measured]) -> dict[str, Iterable[str]]:
+  """Returns the lines of each table of `cost.md`.
 
   Args:
     known: The measurements.
   """
-  lengths = ", ".join(f"{name} {steps:,}" for name, steps in _REGIMES.items())
-  yield "# Cost of runs"
-  yield ""
-  yield (
-    f"Written by `python -m experiments.cost`. Steps of {hyperrule.RULE_BATCH_SIZE} images by the "
-    f"rule: {lengths}. Evaluations are not included."
-  )
-  operations = [{**_case(*case), **_operations(*case)} for case in _CASES]
-  yield from ("", "## Operations of training", "", _ABOUT_OPERATIONS, "", *markdown(operations))
-  memories = [
-    {**_case(*case), **_memory(*case, dtype)}
-    for case in _CASES
-    for dtype in ("float32", "bfloat16")
-  ]
-  yield from ("", "## Device memory", "", _ABOUT_MEMORY, "", *markdown(memories))
-  devices = list(
-    dict.fromkeys([throughput.CPU, *throughput.CARDS, *throughput.measured_cards(known)])
-  )
+  dtypes = ("float32", "bfloat16")
+  devices = [throughput.CPU, *throughput.CARDS, *throughput.measured_cards(known)]
   times = [{**_case(*case), **{d: _times(known, d, *case) for d in devices}} for case in _CASES]
-  yield from ("", "## Time of training", "", _about_time(known), "", *markdown(times), "")
-  for card in devices:
-    if (a := roofline.ACCELERATORS.get(card)) is not None:
-      yield f"- {card}: {a.flops / 1e12:g} TFLOP/s, {a.bandwidth / 1e12:g} TB/s ({a.source})"
+  sheets = {card: roofline.ACCELERATORS[card] for card in devices if card in roofline.ACCELERATORS}
+  return {
+    "operations": markdown([{**_case(*case), **_operations(*case)} for case in _CASES]),
+    "memory": markdown(
+      [{**_case(*case), **_memory(*case, dtype)} for case in _CASES for dtype in dtypes]
+    ),
+    "time": markdown(times),
+    "cards": [
+      f"- {card}: {a.flops / 1e12:g} TFLOP/s, {a.bandwidth / 1e12:g} TB/s ({a.source})"
+      for card, a in sheets.items()
+    ],
+  }
 
 
 def summary(known: Sequence[throughput.Measured]) -> Iterator[str]:
@@ -128,17 +111,6 @@ def _times(known: Sequence[throughput.Measured], device: str, name: str, size: i
     return ""
   mark = "m" if prediction.measured else ">=" if prediction.bound else "~"
   return f"{mark} {' / '.join(duration(n * batch / prediction.rate) for n in _REGIMES.values())}"
-
-
-def _about_time(known: Sequence[throughput.Measured]) -> str:
-  cards = throughput.measured_cards(known)
-  where = f"measurements exist for {', '.join(cards)}" if cards else "nothing was measured yet"
-  return (
-    f"Small / medium / large regime. On {throughput.CPU} in float32: `m` is computed from measured "
-    "images per second, in smaller batches; `~` is an estimate at the FLOP/s of the most similar "
-    f"measured case. On cards in bfloat16: {where}; `>=` is a lower bound from the data sheet "
-    "(`experiments/benchmarks/roofline.py`), and a run takes longer."
-  )
 
 
 def duration(seconds: float) -> str:
