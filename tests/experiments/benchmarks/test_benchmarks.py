@@ -437,6 +437,8 @@ def test_imports_are_timed_by_module():
     startup.import_seconds(("no_such_module",), 1)
 
 
-def test_the_readme_holds_the_roofline():
+def test_the_readme_has_the_roofline_and_the_recorded_figures():
   text = (pathlib.Path(roofline.__file__).parent / "README.md").read_text()
   assert roofline.table(roofline.ACCELERATORS["H200"]) in text
+  recorded = results.PATH.read_text().splitlines()
+  assert report.render(report.newest(recorded)) in text
