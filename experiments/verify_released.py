@@ -48,6 +48,15 @@ _COLUMNS = {
   "source": 1,
 }
 
+_LEGEND = f"""\
+square: the image is resized to a square, as in BiT (bilinear, not antialiased).
+A of B: the shorter side is resized to B pixels (antialiased) and the centre of A x A is cropped, as
+  in timm; BiT's own evaluation resizes to a square.
+!: the difference exceeds {TOLERANCE:g} points plus the rounding of the published value. Official
+  frameworks differ by 0.03, and the official JAX code drops the last incomplete batch, up to 16 of
+  10,000 images.
+*: not judged, as the published value was measured in another setting."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Row:
@@ -299,26 +308,13 @@ def _reasons(found: Sequence[Row]) -> list[str]:
 
 
 def notes(found: Sequence[Row]) -> Iterator[str]:
-  """Yields the notes below a table."""
+  """Yields the notes below a table: reasons, the legend, and remarks on measured figures."""
   for number, reason in enumerate(_reasons(found), 1):
     yield f"[{number}] {reason}"
-  views = " ".join(row.test_size for row in found if row.measured is not None)
-  if "square" in views:
-    yield "square: the image is resized to a square, as in BiT (bilinear, not antialiased)."
-  if " of " in views:
-    yield (
-      "A of B: the shorter side is resized to B pixels (antialiased) and the centre of A x A is "
-      "cropped, as in timm; BiT's own evaluation resizes to a square."
-    )
-  if any(row.difference is not None for row in found):
-    yield (
-      f"!: the difference exceeds {TOLERANCE:g} points plus the rounding of the published value. "
-      "Official frameworks differ by 0.03, and the official JAX code drops the last incomplete "
-      "batch, up to 16 of 10,000 images."
-    )
-  if any(row.difference is not None and not row.judged for row in found):
-    yield "*: not judged, as the published value was measured in another setting."
-  yield from sorted({row.remark for row in found if row.remark and row.measured is not None})
+  measured = [row for row in found if row.measured is not None]
+  if measured:
+    yield _LEGEND
+  yield from sorted({row.remark for row in measured if row.remark})
 
 
 def vtab_lines(found: Sequence[Row]) -> Iterator[str]:

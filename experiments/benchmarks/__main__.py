@@ -17,7 +17,7 @@ ALL = (*_WITH_TORCH, "load", "input", "startup", "scaling")
 def main(argv: Sequence[str]) -> str | None:
   """Runs them; returns a message if any of them failed."""
   parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-  parser.add_argument("--torch_python", default=comparison.default_torch_python())
+  parser.add_argument("--torch_python", default=comparison.TORCH_PYTHON)
   parser.add_argument("--only", default=",".join(ALL), help="names, separated by commas")
   options = parser.parse_args(argv)
   failed = []

@@ -23,14 +23,11 @@ OURS = "bit_jax"
 PYTORCH, FLAX = "PyTorch (timm)", "plain Flax"
 PEERS = {"torch": PYTORCH, "flax": FLAX}
 _TASKS = {"train_step": "training", "inference": "inference"}
-_TORCH_PYTHON = pathlib.Path(__file__).parents[2] / ".venv-bench/bin/python"  # by `make bench`
+_BENCH = pathlib.Path(__file__).parents[2] / ".venv-bench/bin/python"  # created by `make bench`
+TORCH_PYTHON = str(_BENCH) if _BENCH.exists() else sys.executable
 # Relative, of logits and of losses. The second step's loss amplifies the first's rounding errors.
-_TOLERANCE = {
-  ("inference", "float32"): 1e-3,
-  ("inference", "bfloat16"): 0.1,
-  ("training", "float32"): 5e-3,
-  ("training", "bfloat16"): 0.1,
-}
+_TOLERANCE = {"inference": 1e-3, "training": 5e-3}
+_BFLOAT16_TOLERANCE = 0.1
 _GIGABYTE = 1e9
 
 
@@ -74,19 +71,12 @@ def parser(description: str | None, cases: Mapping[str, Sequence[str]]) -> argpa
   p.add_argument("--full", action="store_true", help="add the CPU cases that take minutes each")
   p.add_argument("--cases", nargs="+", type=Case.parse, help=f"NETWORK@PIXELSxBATCH ... ({about})")
   p.add_argument("--seconds", type=float, default=1.0, help="minimum length of a repetition")
-  p.add_argument(
-    "--torch_python", default=default_torch_python(), help="a Python with torch and timm"
-  )
+  p.add_argument("--torch_python", default=TORCH_PYTHON, help="a Python with torch and timm")
   p.add_argument("--peers", nargs="*", choices=PEERS, default=list(PEERS), help="none, one or both")
   p.add_argument(
     "--eager", action="store_true", help="skip torch.compile, which compiles for minutes"
   )
   return p
-
-
-def default_torch_python() -> str:
-  """Returns the Python of the environment that `make bench` creates, or this one."""
-  return str(_TORCH_PYTHON) if _TORCH_PYTHON.exists() else sys.executable
 
 
 def main(
@@ -104,7 +94,7 @@ def main(
     argv: The command line's arguments.
   """
   options = parser(description, cases).parse_args(argv)
-  accelerators = machine.describe().accelerators
+  accelerators = machine.accelerators()
   if options.device == "gpu" and not accelerators:
     raise SystemExit("error: --device=gpu, but nvidia-smi lists no GPU.")
   device = options.device or ("gpu" if accelerators else "cpu")
@@ -155,7 +145,8 @@ def compare(
     started, missing = _start(spec, device, options, stack)
     if OURS not in started:
       raise workers.WorkerError(missing[OURS])
-    agree({name: w.ask("check") for name, w in started.items()}, _TOLERANCE[task, dtype])
+    tolerance = _TOLERANCE[task] if dtype == "float32" else _BFLOAT16_TOLERANCE
+    agree({name: w.ask("check") for name, w in started.items()}, tolerance)
     figures = workers.alternate(started, options.rounds)
     matmul_flops = max(worker.info["matmul_flops"] for worker in started.values())
   limits = _limits(case, task, device, matmul_flops)
@@ -238,7 +229,7 @@ def _limits(case: Case, task: str, device: str, matmul_flops: float) -> dict[str
   """
   training = task == "training"
   flops = training_flops(case) if training else inference_flops(case)
-  for name in machine.describe().accelerators if device == "gpu" else ():
+  for name in machine.accelerators() if device == "gpu" else ():
     if card := roofline.find(name):
       bound = roofline.images_per_second(
         card, architectures.find(case.architecture), case.size, case.batch, training=training

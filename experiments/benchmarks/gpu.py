@@ -11,7 +11,8 @@ import argparse
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from typing import TextIO
 
 from bit_jax.runtime import paths
 from experiments.benchmarks import comparison, machine, roofline
@@ -34,24 +35,22 @@ def main(argv: Sequence[str]) -> None:
   parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
   parser.add_argument("--out", type=paths.argument, required=True, help="folder for the results")
   parser.add_argument("--minutes", type=float, default=10, help="time limit")
-  parser.add_argument("--torch_python", default=comparison.default_torch_python())
+  parser.add_argument("--torch_python", default=comparison.TORCH_PYTHON)
   options = parser.parse_args(argv)
   deadline = time.monotonic() + 60 * options.minutes - 5
   options.out.mkdir(parents=True, exist_ok=True)
   with (options.out / "tables.txt").open("a") as tables:
-    for text in _texts(options, deadline):
-      print(text, flush=True)
-      print(text, file=tables, flush=True)
+    _print(roofline_here(), tables)
+    for benchmark, case in PLAN:
+      command = [sys.executable, "-m", f"experiments.benchmarks.{benchmark}", "--device=gpu"]
+      command += [f"--cases={case}", f"--out={options.out / 'results.jsonl'}"]
+      command += [f"--torch_python={options.torch_python}"]
+      _print(run(command, deadline - time.monotonic()), tables)
 
 
-def _texts(options: argparse.Namespace, deadline: float) -> Iterator[str]:
-  """Yields the roofline of the GPU, then the table of each comparison."""
-  yield roofline_here()
-  for benchmark, case in PLAN:
-    command = [sys.executable, "-m", f"experiments.benchmarks.{benchmark}", "--device=gpu"]
-    command += [f"--cases={case}", f"--out={options.out / 'results.jsonl'}"]
-    command += [f"--torch_python={options.torch_python}"]
-    yield run(command, deadline - time.monotonic())
+def _print(text: str, tables: TextIO) -> None:
+  print(text, flush=True)
+  print(text, file=tables, flush=True)
 
 
 def run(command: Sequence[str], seconds: float) -> str:
@@ -70,7 +69,7 @@ def run(command: Sequence[str], seconds: float) -> str:
 
 def roofline_here() -> str:
   """Returns the bounds of this machine's GPU, if its data sheet is known."""
-  for name in machine.describe().accelerators:
+  for name in machine.accelerators():
     if card := roofline.find(name):
       return f"Roofline of {name} ({card.source}):\n\n{roofline.table(card)}\n"
   return "No data sheet for this GPU; see --help of experiments.benchmarks.roofline.\n"

@@ -4,7 +4,6 @@ Needs only the standard library, so that workers of other environments (PyTorch)
 """
 
 import contextlib
-import dataclasses
 import importlib.metadata
 import pathlib
 import platform
@@ -22,30 +21,16 @@ _KIBIBYTE = 1024
 _TRIES = 6  # of the product; the first may compile it
 
 
-@dataclasses.dataclass(frozen=True)
-class Machine:
-  """The hardware.
-
-  Attributes:
-    processor: The model of the CPU.
-    cores: CPU cores that this process may use.
-    accelerators: Names of the GPUs.
-  """
-
-  processor: str
-  cores: int
-  accelerators: tuple[str, ...]
-
-  def __str__(self) -> str:
-    """Returns one line."""
-    return ", ".join((*self.accelerators, f"{self.processor}, {self.cores} cores"))
-
-
-def describe() -> Machine:
-  """Returns this machine."""
+def describe() -> str:
+  """Returns accelerators, processor and number of usable cores in one line."""
   processor = _found(r"^model name\s*: (.*)", "/proc/cpuinfo") or platform.processor()
-  gpus = _output("nvidia-smi", "--query-gpu=name", "--format=csv,noheader").splitlines()
-  return Machine(processor or platform.machine(), machine.usable_cores(), tuple(gpus))
+  cores = f"{processor or platform.machine()}, {machine.usable_cores()} cores"
+  return ", ".join((*accelerators(), cores))
+
+
+def accelerators() -> tuple[str, ...]:
+  """Returns the names of the GPUs."""
+  return tuple(_output("nvidia-smi", "--query-gpu=name", "--format=csv,noheader").splitlines())
 
 
 def versions(packages: Sequence[str]) -> dict[str, str]:

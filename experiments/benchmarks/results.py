@@ -121,7 +121,7 @@ def record(
   about: dict[str, Any] = {
     "benchmark": benchmark,
     "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
-    "machine": str(machine.describe()),
+    "machine": machine.describe(),
     "versions": {**machine.versions(_PACKAGES), **(versions or {})},
     "commit": machine.commit(),
   }

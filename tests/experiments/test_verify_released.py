@@ -362,15 +362,11 @@ def test_what_is_missing_is_counted():
   assert verify_released.missing(names[:1]) == ""
 
 
-def test_notes_tell_what_the_table_needs():
-  square = list(verify_released.notes([row(97.6)]))
-  assert any(n.startswith("square:") for n in square)
-  assert any("0.1 points" in n for n in square)
-  assert not any(n.startswith("A of B") or "not judged" in n for n in square)
-  other = list(verify_released.notes([row(97.6, test_size="4 of 5, bicubic", judged=False)]))
-  assert any(n.startswith("A of B") for n in other)
-  assert any("not judged" in n for n in other)
-  assert "Odd." in list(verify_released.notes([row(97.6, remark="Odd.")]))
+def test_notes_have_a_legend_and_remarks():
+  legend, remark = verify_released.notes([row(97.6), row(97.6, remark="Odd.")])
+  assert all(f"{mark}: " in legend for mark in ("square", "A of B", "!", "*"))
+  assert "0.1 points" in legend
+  assert remark == "Odd."
   assert list(verify_released.notes([MISSING])) == []
 
 
