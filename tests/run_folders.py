@@ -7,7 +7,7 @@ import resolving
 from bit_jax import run_config
 from bit_jax.configs import base
 from experiments import reduced as rule
-from experiments.results import collect
+from experiments.results import collect, seeds
 
 REDUCED = {"resize": rule.RESIZE, "crop": rule.CROP, "batch_size": rule.BATCH_SIZE}
 SHA = "3ef653a3ac9c67b29b9e534fc9f40efbe3b0174b94c0d0ae7864c39250864846"
@@ -109,6 +109,11 @@ def written(folder, *runs):
   for number, (resolved, top1, *more) in enumerate(runs):
     write(folder / str(number), resolved, top1, **(more[0] if more else {}))
   return collected(folder).runs
+
+
+def table(folder, *runs):
+  """Returns `seeds.frame` of what `written` returns."""
+  return seeds.frame(written(folder, *runs))
 
 
 def dump(path, value):

@@ -18,7 +18,7 @@ from bit_jax.models import architectures
 from bit_jax.runtime import errors
 from experiments.benchmarks import inputs, results
 from experiments.cost import footprint, tables, throughput
-from experiments.results import collect, reading, table
+from experiments.results import collect, reading
 
 COMMITTED = pathlib.Path(__file__).parents[1] / "offline_results/results.csv"
 _KIND = ["machine", "network, pixels, batch", "steps"]
@@ -93,10 +93,10 @@ def of_folders(
 
 def _of_run(known: Sequence[throughput.Measured], run: reading.Run, folder: pathlib.Path) -> Check:
   """Returns a finished run with the size of its folder."""
-  header, row, *_ = table.rows([run])
+  row: Any = collect.table([run]).iloc[0].to_dict()
   steps = run.config["total_steps"]
   every = run.config.get("eval_every") or steps
-  check = _of_row(known, dict(zip(header, row, strict=True)), evaluations=-(-steps // every))
+  check = _of_row(known, row, evaluations=-(-steps // every))
   expected = math.nan
   momentum = run.config.get("momentum_dtype")
   if run.num_classes is not None and momentum in run_config.choices("momentum_dtype"):

@@ -1,93 +1,66 @@
-"""What runs took: time, and what of it is start-up."""
+"""Time that runs took, and how much of it was start-up."""
 
 import dataclasses
-import math
-from collections import defaultdict
-from collections.abc import Iterable
-from typing import Any, NamedTuple
+from collections.abc import Sequence
 
-from experiments.results import intervals, reading
+import numpy as np
+import pandas as pd
+
+from experiments.results import seeds
+
+_PROGRAM = ["architecture", "resize", "crop", "batch_size"]
 
 
-@dataclasses.dataclass(frozen=True)
-class Startup:
-  """Runs that share what is compiled: network, sizes, batch and classes, on one machine.
+def efforts(runs: pd.DataFrame) -> pd.DataFrame:
+  """Returns the time of runs of one network, image size, batch and length on one kind of machine.
 
-  Attributes:
-    sizes: Architecture, resize, crop, batch and classes.
-    place: What they ran on (`reading.Run`).
-    first: Seconds until a first step was done, of those runs that began before any of the others
-      was so far: what they needed they had to compile.
-    later: The same of the others; None if there are none.
+  Args:
+    runs: From `seeds.frame`.
+
+  Returns:
+    A row per kind of run, the least work first: what it is, number of `runs`, `images` that the
+    steps of each go through, median `rate` in images per second, `hours` of all their steps, and
+    `total` hours from start to end, evaluations included, as text ('' unless recorded for
+    each run).
   """
+  by = [*_PROGRAM, "steps", "place"]
+  timed = runs[runs.images_per_second.notna() & runs.steps.notna()]
+  found = timed.groupby(by, sort=False).agg(
+    runs=("run", "size"),
+    rate=("images_per_second", "median"),
+    total=("wall_seconds", lambda seconds: seconds.sum(skipna=False) / 3600),
+  )
+  found = found.reset_index().assign(images=lambda of: of.batch_size * of.steps)
+  found["total"] = ["" if np.isnan(hours) else f"{hours:.2f}" for hours in found.total]
+  found["hours"] = found.runs * found.images / found.rate / 3600
+  return found.sort_values(["images", *by], ignore_index=True)
 
-  sizes: tuple[str, int, int, int, int]
-  place: str
-  first: intervals.Summary
-  later: intervals.Summary | None
 
+def startups(runs: pd.DataFrame) -> pd.DataFrame:
+  """Returns start-up times of several runs of sweeps that share a compiled program.
 
-@dataclasses.dataclass(frozen=True)
-class Effort:
-  """Runs of one network that go through as many images of one size, on one kind of machine.
+  Args:
+    runs: From `seeds.frame`.
 
-  Attributes:
-    sizes: Architecture, resize, crop, batch and steps.
-    place: What they ran on (`reading.Run`).
-    count: How many runs.
-    images: What each run's steps go through.
-    rate: Images a second of the steps, the median.
-    seconds: Of all runs from start to end, evaluations included; None if that isn't known of each.
+  Returns:
+    A row per program and place: what it is, and summaries of the seconds until a first step was
+    done: `first` of the runs that began before any of them had done a step, and so had to compile,
+    `later` of the others ('none' without any).
   """
-
-  sizes: tuple[str, int, int, int, int]
-  place: str
-  count: int
-  images: int
-  rate: float
-  seconds: float | None
-
-
-class _Start(NamedTuple):
-  """When an attempt began, in seconds, and how many it took to the end of its first step."""
-
-  began: float
-  seconds: float
-
-
-def efforts(found: Iterable[reading.Run]) -> list[Effort]:
-  """Returns what the timed runs took, those that take least first."""
-  alike: dict[Any, list[reading.Run]] = defaultdict(list)
-  for run in found:
-    if run.images_per_second is not None and run.steps is not None:
-      c = run.config
-      sizes = (run.architecture, c["resize"], c["crop"], c["batch_size"], run.steps)
-      alike[sizes, run.place].append(run)
-  result = []
-  for (sizes, place), members in alike.items():
-    rate = intervals.summarize([run.images_per_second or 0.0 for run in members]).median
-    walls = [run.wall_seconds for run in members if run.wall_seconds is not None]
-    seconds = math.fsum(walls) if len(walls) == len(members) else None
-    images = sizes[3] * sizes[4]
-    result.append(Effort(sizes, place, len(members), images, rate, seconds))
-  return sorted(result, key=lambda one: (one.images, one.sizes, one.place))
+  by = [*_PROGRAM, "num_classes", "dtype", "place"]
+  known = runs[["startup_seconds", "startup_began", "num_classes"]].notna().all(axis=1)
+  timed = runs[known & (runs.sweep != "")]
+  timed = timed.assign(dtype=[recipe.dtype for recipe in timed.recipe])
+  records = []
+  for key, members in timed.groupby(by, sort=False, dropna=False):
+    if len(members) > 1:
+      began = np.array([time.timestamp() for time in members.startup_began])
+      seconds = members.startup_seconds.to_numpy()
+      is_first = began <= (began + seconds).min()
+      first, later = seconds[is_first], seconds[~is_first]
+      records.append((*key, _range(first), _range(later) if len(later) else "none"))
+  return pd.DataFrame(records, columns=[*by, "first", "later"], dtype=object)
 
 
-def startups(found: Iterable[reading.Run]) -> list[Startup]:
-  """Returns how runs of a sweep started that share what is compiled, where there are several."""
-  by_program: dict[Any, list[_Start]] = defaultdict(list)
-  for run in found:
-    if run.sweep and run.startup_seconds and run.startup_began and run.num_classes:
-      c = run.config
-      sizes = (run.architecture, c["resize"], c["crop"], c["batch_size"], run.num_classes)
-      start = _Start(run.startup_began.timestamp(), run.startup_seconds)
-      by_program[sizes, run.recipe.dtype, run.place].append(start)
-  result = []
-  for (sizes, _, place), starts in by_program.items():
-    if len(starts) > 1:
-      compiled = min(start.began + start.seconds for start in starts)
-      first = [start.seconds for start in starts if start.began <= compiled]
-      later = [start.seconds for start in starts if start.began > compiled]
-      summary = intervals.summarize(later) if later else None
-      result.append(Startup(sizes, place, intervals.summarize(first), summary))
-  return result
+def _range(seconds: Sequence[float]) -> seeds.Summary:
+  return dataclasses.replace(seeds.summarize(seconds), interval=None, noun="run")

@@ -1,193 +1,170 @@
-"""The report's figures, readable at their own size and whatever the reader's colour vision."""
+"""The report's figures, readable at their own size and with any colour vision."""
 
 import contextlib
 import itertools
 import math
 import pathlib
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
+
 from bit_jax.runtime import plots
-from experiments.results import curves, fields, model_sizes, recipe_comparisons, seeds, vtab_means
+from experiments.results import comparisons, reading, seeds
 
 if TYPE_CHECKING:
   from matplotlib.axes import Axes
   from matplotlib.figure import Figure
 
-# Okabe and Ito's colours, but for yellow, which is pale on white; each with a marker of its own.
-# There is a marker more than there are colours, so 56 networks look different.
+# Okabe and Ito's colours without yellow, which is pale on white; each with its own marker.
+# There is one more marker than colours, so 56 networks look different.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 _ACCURACY = "top-1 accuracy in %"
 _COLUMNS = 2  # panels side by side
 _DODGE = 1.12  # from the first network's dots to the last one's, as a factor
-_LINE = 95  # characters of a line that fit
-_MOST_LINES = 8  # that a text takes
-_SPAN = 4.0  # points that recipes' axis has at least: a few tenths must not look decisive
+_LINE = 95  # characters that fit in a line
+_MOST_LINES = 8  # of one text
+_SPAN = 4.0  # points that the axis of recipes has at least: a few tenths must not look decisive
 _WIDTH = 9.0  # inches, of all figures
+_GREY = "#555555"
 
 
-def few_shot(panels: Sequence[curves.Panel], title: str, picture: pathlib.Path) -> None:
-  """Draws accuracy against examples of each class: each seed a dot, the medians a line.
+def few_shot(panels: Sequence[comparisons.Compared], title: str, picture: pathlib.Path) -> None:
+  """Draws accuracy against examples per class: a dot per seed, a line through the medians.
 
-  A median of fewer seeds than others on its line have is hollow, and what leads to it dashed.
+  A median of fewer seeds than others on its line is hollow, and the line to it dashed.
 
   Args:
-    panels: One for each data set, by one recipe.
-    title: Above the picture.
+    panels: One per data set, all by one recipe.
+    title: Title of the figure.
     picture: The PNG file to write.
   """
   columns = min(_COLUMNS, len(panels))
   rows = -(-len(panels) // columns)
-  ranks = {name: seeds.rank(points[0]) for p in panels for name, points in p.series.items()}
-  networks = sorted(ranks, key=lambda name: ranks[name])
-  marks = [*((name, _line(i)) for i, name in enumerate(networks)), *_kinds(panels)]
+  every = pd.concat([panel.points for panel in panels])
+  networks = list(every.sort_values(["parameters", "network"]).network.unique())
+  marks = {name: _line(place) for place, name in enumerate(networks)} | _kinds(every)
   with _figure(3.6 * rows + 0.9 + 0.2 * len(marks), title, picture) as figure:
     from matplotlib.lines import Line2D
 
-    every = figure.subplots(rows, columns, squeeze=False).flat
-    for axes, panel in itertools.zip_longest(every, panels):
+    for axes, panel in itertools.zip_longest(
+      figure.subplots(rows, columns, squeeze=False).flat, panels
+    ):
       if panel is None:
         axes.set_axis_off()
-        continue
-      _draw_curves(axes, panel, networks)
-    lines = [Line2D([], [], **look) for _, look in marks]
-    _legend(figure, lines, [label for label, _ in marks])
+      else:
+        _draw_panel(axes, panel, networks)
+    _legend(figure, [Line2D([], [], **look) for look in marks.values()], list(marks))
 
 
-def _draw_curves(axes: "Axes", panel: curves.Panel, networks: Sequence[str]) -> None:
+def _draw_panel(axes: "Axes", panel: comparisons.Compared, networks: Sequence[str]) -> None:
   ticks = {}
-  for name, points in panel.series.items():
+  for name, of_network in panel.points.groupby("network", sort=False):
     place = networks.index(name)
     shift = _DODGE ** (place / (len(networks) - 1) - 0.5) if len(networks) > 1 else 1.0
-    numbers = [curves.per_class(p) for p in points]
-    for number, point in zip(numbers, points, strict=True):
-      full = point.runs[0].shots is None
+    points = seeds.rows(of_network)
+    for point in points:
+      full, number = point.shots == reading.ALL, point.per_class
       ticks[number] = f"full\n({number:,.0f})" if full else f"{number:g}"
-      values = [100 * run.metrics["top1"] for run in point.runs]
+      values = _values(point)
       axes.plot([number * shift] * len(values), values, alpha=0.45, **_dots(place, 4.5))
-    _draw_medians(axes, [n * shift for n in numbers], points, place)
+    for a, b in itertools.pairwise(points):
+      style = _line(place) | {"marker": "none", "linestyle": "--" if a.fewer or b.fewer else "-"}
+      axes.plot([a.per_class * shift, b.per_class * shift], [a.top1.median, b.top1.median], **style)
+    for point in points:
+      look = _hollow(place) if point.fewer else _dots(place, 6)
+      axes.plot([point.per_class * shift], [point.top1.median], **look)
   axes.set_xscale("log")
   axes.set_xticks(list(ticks), list(ticks.values()))
   axes.set_xticks([], minor=True)
   low, high = min(ticks), max(ticks)
-  margin = (
-    1.5 if high > low else 10.0
-  )  # beside one number, what is set apart must not look like two
+  margin = 1.5 if high > low else 10.0  # at one number, dodged dots must not look like two numbers
   axes.set_xlim(low / margin, high * margin)
-  axes.set_xlabel("training images of each class")
+  axes.set_xlabel("training images per class")
   axes.set_ylabel(_ACCURACY)
   axes.grid(alpha=0.3)
-  held_out = "" if panel.protocol == "final" else " (held-out part of train)"
-  axes.set_title(_wrapped(f"{panel.dataset}{held_out}", _LINE // 2))
+  run = panel.runs[0]
+  held_out = "" if run.protocol == "final" else " (held-out part of train)"
+  axes.set_title(_wrapped(f"{run.dataset}{held_out}", _LINE // 2))
 
 
-def _draw_medians(
-  axes: "Axes", xs: Sequence[float], points: Sequence[seeds.Point], place: int
-) -> None:
-  places = [
-    (x, p.top1.median, fewer)
-    for x, p, fewer in zip(xs, points, curves.fewer_seeds(points), strict=True)
-  ]
-  for (x1, y1, fewer1), (x2, y2, fewer2) in itertools.pairwise(places):
-    style = _line(place) | {"marker": "none", "linestyle": "--" if fewer1 or fewer2 else "-"}
-    axes.plot([x1, x2], [y1, y2], **style)
-  for x, y, fewer in places:
-    axes.plot([x], [y], **(_hollow(place) if fewer else _dots(place, 6)))
-
-
-def _kinds(panels: Iterable[curves.Panel]) -> Iterator[tuple[str, dict[str, Any]]]:
-  """Yields what a legend says of dots and lines, whatever their colour, and how they look."""
-  every = [points for panel in panels for points in panel.series.values()]
-  grey = {"color": "#555555", "marker": "o"}
-  yield "one seed", _dots(0, 4.5) | grey | {"alpha": 0.45}
-  few = [p for c in every for p, less in zip(c, curves.fewer_seeds(c), strict=True) if less]
-  if few:
-    counts = sorted({p.top1.count for p in few})
+def _kinds(points: pd.DataFrame) -> dict[str, dict[str, Any]]:
+  """Returns the legend's labels of dots and lines of any colour, and how they look."""
+  grey = {"color": _GREY, "marker": "o"}
+  kinds = {"one seed": _dots(0, 4.5) | grey | {"alpha": 0.45}}
+  counts = sorted(set(points["count"][points.fewer]))
+  if counts:
     shown = " or ".join(map(str, counts)) if len(counts) < 3 else f"{counts[0]} to {counts[-1]}"
-    dashed = {**grey, "markeredgecolor": grey["color"], "linestyle": "--"}
-    yield f"fewer seeds than elsewhere on the line: {shown}", _hollow(0) | dashed
+    dashed = grey | {"markeredgecolor": _GREY, "linestyle": "--"}
+    kinds[f"fewer seeds than elsewhere on the line: {shown}"] = _hollow(0) | dashed
+  return kinds
 
 
-def vtab(scores: Sequence[vtab_means.Score], title: str, picture: pathlib.Path) -> None:
-  """Draws a bar for each task and network, its median; whiskers to the extremes, seeds as dots.
+def vtab(scores: Sequence[comparisons.Score], title: str, picture: pathlib.Path) -> None:
+  """Draws a bar per task and network, its median; whiskers to the extremes, dots for the seeds.
 
   Args:
-    scores: One for each network, by one recipe.
-    title: Above the picture.
+    scores: One per network, all by one recipe.
+    title: Title of the figure.
     picture: The PNG file to write.
   """
-  tasks = [
-    t for t in itertools.chain(*vtab_means.GROUPS.values()) if any(t in s.tasks for s in scores)
-  ]
-  positions = _grouped_positions(tasks)
+  done = {task for score in scores for task in score.points.task}
+  groups = {name: [t for t in of if t in done] for name, of in comparisons.VTAB_GROUPS.items()}
+  positions: dict[str, float] = {}
+  for number, tasks in enumerate(filter(None, groups.values())):  # a gap before each group
+    positions |= {task: len(positions) + number + i for i, task in enumerate(tasks)}
   height = 0.8 / len(scores)
   inches = (0.22 + 0.13 * len(scores)) * (max(positions.values()) + 1)
   with _figure(inches + 1.5 + 0.25 * len(scores), title, picture) as figure:
     axes, bars = figure.subplots(), []
     for place, score in enumerate(scores):
       offset = (place - (len(scores) - 1) / 2) * height
-      at = [positions[t] + offset for t in score.tasks]
-      points = list(score.tasks.values())
+      at = [positions[task] + offset for task in score.points.task]
       colour = _COLOURS[place % len(_COLOURS)]
-      medians = [p.top1.median for p in points]
+      look: dict[str, Any] = {"color": colour, "edgecolor": colour, "alpha": 0.55}
       hatch = "//" * (place // len(_COLOURS))
-      look: dict[str, Any] = {"color": colour, "edgecolor": colour, "hatch": hatch, "alpha": 0.55}
-      bars.append(axes.barh(at, medians, 0.9 * height, **look))
-      for y, point in zip(at, points, strict=True):
-        _whisker(axes, point, y, place, "black")
-    axes.set_yticks([positions[t] for t in tasks], tasks)
-    for group, members in vtab_means.GROUPS.items():
-      there = [positions[t] for t in members if t in positions]
-      if there:
-        axes.text(0.5, min(there) - 0.85, group, fontweight="bold", va="center")
+      medians = [top1.median for top1 in score.points.top1]
+      bars.append(axes.barh(at, medians, 0.9 * height, hatch=hatch, **look))
+      for y, point in zip(at, seeds.rows(score.points), strict=True):
+        if point.top1.count > 1:
+          axes.plot([point.top1.low, point.top1.high], [y, y], color="black", linewidth=1)
+        values = _values(point)
+        axes.plot(values, [y] * len(values), **_dots(place, 3.5, edge="black"))
+    axes.set_yticks(list(positions.values()), list(positions))
+    for group, tasks in groups.items():
+      if tasks:
+        axes.text(0.5, positions[tasks[0]] - 0.85, group, fontweight="bold", va="center")
     axes.set_ylim(max(positions.values()) + 0.6, -1.3)
     axes.set_xlim(0, 100)
     axes.set_xlabel(_ACCURACY)
     axes.grid(axis="x", alpha=0.3)
-    _legend(figure, bars, [f"{s.network}: {_of_tasks(s.means['all'])}" for s in scores])
+    _legend(figure, bars, [f"{s.runs[0].network}: {_of_tasks(s.means['all'])}" for s in scores])
 
 
-def _of_tasks(mean: vtab_means.Mean) -> str:
-  kind = "score" if mean.is_complete else "mean of those run"
+def _of_tasks(mean: comparisons.Mean) -> str:
+  kind = "score" if mean.is_complete else "mean of tasks run"
   return f"{kind} {mean.value:.1f} ({mean.done} of {mean.of} tasks)"
 
 
-def _grouped_positions(tasks: Iterable[str]) -> dict[str, float]:
-  """Returns the place of each task, with room for a heading before each group."""
-  place, result = 0.0, {}
-  tasks = set(tasks)
-  for members in vtab_means.GROUPS.values():
-    there = [t for t in members if t in tasks]
-    for task in there:
-      result[task] = place
-      place += 1
-    place += 1 if there else 0
-  return result
-
-
-def sizes(one: model_sizes.Sizes, cost: str, title: str, picture: pathlib.Path) -> None:
-  """Draws accuracy against parameters, and against the time that the steps of a run took.
+def sizes(one: comparisons.Compared, cost: str, title: str, picture: pathlib.Path) -> None:
+  """Draws accuracy against parameters, and against the time of a run's steps.
 
   Args:
-    one: What to draw, a line for each number of examples.
+    one: What to draw, a line per number of examples.
     cost: What took the time, and on what device.
-    title: Above the picture.
+    title: Title of the figure.
     picture: The PNG file to write.
   """
-  ordered = sorted(one.series.items(), key=lambda item: (item[0] is None, item[0] or 0))
-  labels = ["all examples" if shots is None else f"{shots}-shot" for shots, _ in ordered]
   with _figure(4.8, title, picture) as figure:
     by_size, by_cost = figure.subplots(1, 2, sharey=True)
-    for axes, position in ((by_size, _millions), (by_cost, _seconds)):
-      for place, (_, there) in enumerate(ordered):
-        placed = sorted(there, key=position)
-        xs = [position(size) for size in placed]
-        axes.plot(xs, [size.value for size in placed], **_line(place))
-        colour = _COLOURS[place % len(_COLOURS)]
-        axes.vlines(xs, [s.low for s in placed], [s.high for s in placed], color=colour)
-      _name_sizes(axes, [size for _, there in ordered for size in there], position)
+    ends = {n: [getattr(top1, n) for top1 in one.points.top1] for n in ("low", "median", "high")}
+    for axes, xs in ((by_size, one.points.parameters / 1e6), (by_cost, one.points.seconds)):
+      placed = one.points.assign(x=xs, **ends).sort_values("x", kind="stable")
+      for place, (_, there) in enumerate(placed.groupby("shots")):
+        axes.plot(there.x, there["median"], **_line(place))
+        axes.vlines(there.x, there.low, there.high, color=_COLOURS[place % len(_COLOURS)])
+      _name_sizes(axes, placed)
     by_size.set_xlabel("parameters in millions, without head")
     by_cost.set_xlabel(_wrapped(f"{cost}, in s", _LINE // 2))
     by_size.set_ylabel(_ACCURACY)
@@ -198,32 +175,21 @@ def sizes(one: model_sizes.Sizes, cost: str, title: str, picture: pathlib.Path) 
       plots.set_log_scale(axes, "x", (1, 2, 5) if high < 300 * low else (1,))
     low, high = by_size.get_ylim()
     by_size.set_yticks([y for y in by_size.get_yticks() if max(low, 0) <= y <= min(high, 100)])
-    if len(ordered) > 1:
+    shots = sorted(set(one.points.shots))
+    labels = ["all examples" if n == reading.ALL else reading.examples(n) for n in shots]
+    if len(labels) > 1:
       _legend(figure, by_size.get_lines(), labels)
 
 
-def _millions(size: model_sizes.Size) -> float:
-  return size.parameters / 1e6
-
-
-def _seconds(size: model_sizes.Size) -> float:
-  return size.seconds
-
-
-def _name_sizes(
-  axes: "Axes", every: Sequence[model_sizes.Size], position: Callable[[model_sizes.Size], float]
-) -> None:
-  """Writes the networks' names by turns at the upper and the lower edge, each with a line to it."""
-  there: dict[str, list[model_sizes.Size]] = defaultdict(list)
-  for size in sorted(every, key=position):
-    there[size.architecture].append(size)
-  for place, (name, sizes_of) in enumerate(there.items()):
+def _name_sizes(axes: "Axes", placed: pd.DataFrame) -> None:
+  """Writes the networks' names alternately at the upper and lower edge, each with a line to it."""
+  for place, (name, there) in enumerate(placed.groupby("architecture", sort=False)):
     above = place % 2 == 0
-    last = max(sizes_of, key=lambda s: s.high) if above else min(sizes_of, key=lambda s: s.low)
+    last: Any = there.iloc[there.high.argmax() if above else there.low.argmin()]
     axes.annotate(
-      name,
-      (position(last), last.high if above else last.low),
-      (position(last), 0.98 if above else 0.02),
+      str(name),
+      (last.x, last.high if above else last.low),
+      (last.x, 0.98 if above else 0.02),
       textcoords=axes.get_xaxis_transform(),
       arrowprops={"arrowstyle": "-", "linewidth": 0.6, "color": "#888888"},
       rotation=90,
@@ -233,74 +199,63 @@ def _name_sizes(
     )
 
 
-def comparison(one: recipe_comparisons.Comparison, title: str, picture: pathlib.Path) -> None:
-  """Draws a line of dots for each recipe, one for each seed, and a stroke at their median.
+def recipes(one: comparisons.RecipeComparison, title: str, picture: pathlib.Path) -> None:
+  """Draws a line of dots per recipe, one per seed, and a stroke at their median.
 
-  The axis has at least 4 points.
+  The axis spans at least 4 points.
 
   Args:
-    one: What to draw; its first recipe is what the others are compared with.
-    title: Above the picture.
+    one: What to draw; its first recipe is the reference.
+    title: Title of the figure.
     picture: The PNG file to write.
   """
-  with _figure(0.32 * len(one.rows) + 1.5, title, picture) as figure:
+  with _figure(0.32 * len(one.points) + 1.5, title, picture) as figure:
     axes = figure.subplots()
-    own, first = one.rows[0]
-    for y, (_, point) in enumerate(one.rows):
-      place = 1 if y == 0 else 0
-      top1 = [100 * run.metrics["top1"] for run in point.runs]
-      axes.plot(top1, [y] * len(top1), alpha=0.6, **_dots(place, 5.5))
-      median = point.top1.median
-      axes.plot([median] * 2, [y - 0.32, y + 0.32], color=_COLOURS[place], linewidth=2.5)
-    axes.axvline(first.top1.median, color=_COLOURS[1], linewidth=1, linestyle=":", zorder=0)
-    labels = [_differing(one.fields, values, own) for values, _ in one.rows]
-    axes.set_yticks(range(len(labels)), [_wrapped(t, 50) for t in labels])
+    points = seeds.rows(one.points)
+    for y, point in enumerate(points):
+      place, values = (1 if y == 0 else 0), _values(point)
+      axes.plot(values, [y] * len(values), alpha=0.6, **_dots(place, 5.5))
+      stroke: dict[str, Any] = {"color": _COLOURS[place], "linewidth": 2.5}
+      axes.plot([point.top1.median] * 2, [y - 0.32, y + 0.32], **stroke)
+    reference = points[0].top1.median
+    axes.axvline(reference, color=_COLOURS[1], linewidth=1, linestyle=":", zorder=0)
+    labels = [_wrapped(_differing(one, point), 50) for point in points]
+    axes.set_yticks(range(len(labels)), labels)
     axes.set_ylim(len(labels) - 0.4, -0.6)
     low, high = axes.get_xlim()
     missing = max(_SPAN - (high - low), 0)
     axes.set_xlim(low - missing / 2, high + missing / 2)
-    axes.set_xlabel(f"{_ACCURACY}; a dot a seed, a stroke the median")
+    axes.set_xlabel(f"{_ACCURACY}; a dot per seed, a stroke at the median")
     axes.grid(axis="x", alpha=0.3)
 
 
-def _differing(names: Sequence[str], values: Sequence[Any], own: Sequence[Any]) -> str:
-  """Returns what a recipe has that the reference hasn't; of that all."""
-  is_own = values == own
-  changed = [(n, v) for n, v, o in zip(names, values, own, strict=True) if is_own or v != o]
-  listed = ", ".join(f"{name} {shown(value)}" for name, value in changed)
-  return f"reference: {listed}" if is_own else listed
+def _differing(one: comparisons.RecipeComparison, point: Any) -> str:
+  """Returns the fields in which a recipe differs from the reference; all those of the reference."""
+  reference = one.points["values"][0]
+  is_reference = point.values == reference
+  texts = zip(one.fields, point.texts, point.values, reference, strict=True)
+  listed = ", ".join(f"{name} {text}" for name, text, v, r in texts if is_reference or v != r)
+  return f"reference: {listed}" if is_reference else listed
 
 
-def shown(value: Any) -> str:
-  """Returns a field's value as it is shown."""
-  if isinstance(value, bool):
-    return "on" if value else "off"
-  return f"{value:g}" if isinstance(value, float) else fields.plain(value)
+def _values(point: Any) -> list[float]:
+  return [100 * run.metrics["top1"] for run in point.runs]
 
 
-def _whisker(axes: "Axes", point: seeds.Point, y: float, place: int, colour: str) -> None:
-  if point.top1.count > 1:
-    axes.plot([point.top1.low, point.top1.high], [y, y], color=colour, linewidth=1)
-  values = [100 * run.metrics["top1"] for run in point.runs]
-  axes.plot(values, [y] * len(values), **_dots(place, 3.5, edge="black"))
-
-
-def _dots(place: int, size: float, edge: str | None = None) -> dict[str, Any]:
-  colour = _COLOURS[place % len(_COLOURS)]
+def _dots(place: int, size: float, edge: str = "none") -> dict[str, Any]:
   return {
     "linestyle": "none",
     "marker": _MARKERS[place % len(_MARKERS)],
     "markersize": size,
-    "color": colour,
-    "markeredgecolor": edge or "none",
+    "color": _COLOURS[place % len(_COLOURS)],
+    "markeredgecolor": edge,
     "markeredgewidth": 0.5,
   }
 
 
 def _hollow(place: int) -> dict[str, Any]:
-  colour = _COLOURS[place % len(_COLOURS)]
-  hollow = {"markerfacecolor": "white", "markeredgecolor": colour, "markeredgewidth": 1.6}
-  return _dots(place, 6) | hollow
+  look = _dots(place, 6, edge=_COLOURS[place % len(_COLOURS)])
+  return look | {"markerfacecolor": "white", "markeredgewidth": 1.6}
 
 
 def _line(place: int) -> dict[str, Any]:

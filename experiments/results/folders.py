@@ -1,4 +1,7 @@
-"""Finds run folders below a folder, and reads what they hold, whoever made them."""
+"""Run folders: finding them, reading their JSON files, and checking single values of those files.
+
+A user's folder may hold runs of other versions, damaged files, and JSON files of other programs.
+"""
 
 import dataclasses
 import os
@@ -10,16 +13,18 @@ from bit_jax.runtime import errors
 from experiments import ledger
 
 _FILES = (run_folder.CONFIG, run_folder.ENVIRONMENT, run_folder.RESULT, ledger.SWEEP, ledger.ERROR)
+_LONGEST = 300  # characters of a foreign text that are shown
+_TOO_LARGE = 2**63
 
 
 @dataclasses.dataclass(frozen=True)
 class Folder:
-  """A folder that holds a run, or at least looks like it.
+  """A folder that holds at least one file of a run.
 
   Attributes:
-    name: Its path below the folder that was searched, with slashes; '.' is that folder itself.
-    path: Where it lies.
-    contents: {file name: what the JSON object in it holds}, of those that can be read.
+    name: Path relative to the searched folder, with slashes; '.' is the searched folder itself.
+    path: Path of the folder.
+    contents: {file name: JSON object in it}, for the files that can be read.
     faults: {file name: why it can't be read}, such as 'is damaged'.
   """
 
@@ -30,49 +35,37 @@ class Folder:
 
 
 def find(root: pathlib.Path) -> tuple[list[Folder], list[tuple[str, str]]]:
-  """Returns the folders at and below `root` that hold a file of a run, in the order of their names.
+  """Returns the folders at and below `root` that hold a file of a run, sorted by name.
 
   Links to folders are not followed.
 
   Returns:
-    The folders; and (path below `root`, reason) of what could not be looked into.
+    The folders; and (path below `root`, reason) of each subfolder that was not searched.
 
   Raises:
-    UserError: There is no such folder.
+    UserError: `root` is not a folder.
   """
   if not root.is_dir():
-    raise errors.UserError(f"There is no folder {root}: give the one that holds the run folders.")
+    raise errors.UserError(f"Folder {root} not found: give the folder that contains the runs.")
   found: list[Folder] = []
-  closed: list[tuple[str, str]] = []
+  skipped: list[tuple[str, str]] = []
 
   def note(error: OSError) -> None:
-    closed.append((_name(root, pathlib.Path(error.filename)), f"can't be read ({error.strerror})"))
+    skipped.append((_name(root, pathlib.Path(error.filename)), f"can't be read ({error.strerror})"))
 
   for parent, subfolders, files in os.walk(root, onerror=note):
     path = pathlib.Path(parent)
     links = [name for name in subfolders if (path / name).is_symlink()]
-    closed += [(_name(root, path / name), "a link, which isn't followed") for name in links]
+    skipped += [(_name(root, path / name), "is a link; links are not followed") for name in links]
     if any(name in files for name in _FILES):
       found.append(_read(root, path))
-  return sorted(found, key=lambda folder: folder.name), sorted(closed)
-
-
-def num_classes(folder: Folder) -> int | None:
-  """Returns how many classes a run's list of them has, or None if there is none."""
-  try:
-    lines = (folder.path / "classes.txt").read_bytes().splitlines()
-  except OSError:
-    return None
-  return len(lines) or None
+  return sorted(found, key=lambda folder: folder.name), sorted(skipped)
 
 
 def _read(root: pathlib.Path, path: pathlib.Path) -> Folder:
   folder = Folder(_name(root, path), path, {}, {})
   for name in _FILES:
     try:
-      if (path / name).exists() and not (path / name).is_file():
-        folder.faults[name] = "is no file"  # to read a pipe might never end
-        continue
       value = run_folder.read_json(path / name)
     except errors.UserError:
       folder.faults[name] = "is damaged"
@@ -86,3 +79,32 @@ def _read(root: pathlib.Path, path: pathlib.Path) -> Folder:
 
 def _name(root: pathlib.Path, path: pathlib.Path) -> str:
   return path.relative_to(root).as_posix().encode(errors="replace").decode()
+
+
+def plain(value: Any) -> str:
+  """Returns any value as one printable line of at most 300 characters."""
+  shown = "".join(c if c.isprintable() else "?" for c in " ".join(str(value).split()))
+  return shown if len(shown) <= _LONGEST else f"{shown[: _LONGEST - 1]}…"
+
+
+def text(value: Any) -> str:
+  """Returns a string as `plain` does; '' for other types."""
+  return plain(value) if isinstance(value, str) else ""
+
+
+def number(value: Any) -> float | None:
+  """Returns a finite number, or None for anything else."""
+  if type(value) not in (int, float) or not abs(value) < _TOO_LARGE**2:  # NaN isn't less either
+    return None
+  return float(value)
+
+
+def positive(value: Any) -> float | None:
+  """Returns a number above 0, or None for anything else, such as an absurdly large number."""
+  found = number(value)
+  return found if found is not None and 0 < found < _TOO_LARGE else None
+
+
+def whole(value: Any) -> int | None:
+  """Returns an integer, or None for anything else, such as an absurdly large integer."""
+  return value if type(value) is int and abs(value) < _TOO_LARGE else None

@@ -1,6 +1,6 @@
-"""How a run was trained, told by where it differs from what the rule says for its data.
+"""Recipes: how a run was trained, as its preset and the fields that differ from the rule.
 
-Runs on 10 and on 50,000 images differ in steps and MixUp and yet follow the same rule; so they have
+The rule gives 10 and 50,000 images different steps and MixUp; runs that follow it on either have
 the same recipe. The same values on other data can be another recipe.
 """
 
@@ -10,16 +10,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from bit_jax import hyperrule, run_config
-from bit_jax.configs import base
+from bit_jax.data import datasets
 from bit_jax.runtime import errors
-from experiments.results import fields
+from experiments.results import folders
 
-# What a run has besides its recipe: its data, its network, its seed; and names.
+WITH_PATH = ("npz", "folder")  # data sets that are the user's own images
+# Fields that are no part of the recipe: data, network, seed, and names.
 _OTHER = frozenset(
   (
     *("name", "model", "weights", "seed", "dataset", "data_path", "protocol", "shots"),
     *("preset", "dtype", "resolution", "random_crop", "random_flip"),
-    *("deterministic", "on_bad_image", "eval_every"),  # without consequence for the result
+    *("deterministic", "on_bad_image", "eval_every"),  # don't change the result
   )
 )
 _BY_RULE = frozenset(
@@ -29,38 +30,19 @@ _BY_RULE = frozenset(
   )
 )
 _UNKNOWN = "unknown"  # in place of the rule's value
-# Of either kind of images that the rule tells apart.
+# An image size of either kind that the rule distinguishes.
 _SIZES = {"smaller than": (32, 32), "of at least": (512, 512)}
 
 
 @dataclasses.dataclass(frozen=True)
-class Facts:
-  """What the rule asks of a data set; None where it isn't known.
-
-  Attributes:
-    num_examples: Labelled examples that are trained on.
-    image_size: (height, width) in pixels.
-    crop_safe: Whether random crops keep the labels.
-    flip_safe: Whether mirrored images keep their labels.
-    resolution: The set's own default of the field `resolution`, if it has one.
-  """
-
-  num_examples: int | None = None
-  image_size: tuple[int, int] | None = None
-  crop_safe: bool | None = None
-  flip_safe: bool | None = None
-  resolution: str | None = None
-
-
-@dataclasses.dataclass(frozen=True)
 class Recipe:
-  """What runs of one panel or one mean have in common.
+  """What the runs of one panel or one mean have in common.
 
   Attributes:
     preset: The preset.
-    dtype: What convolutions computed in; None if it isn't on record.
-    departures: (field, value) of what differs from the rule, sorted. The length is a multiple of
-      the rule's.
+    dtype: Data type of the convolutions; None if not recorded.
+    departures: (field, value) of each difference from the rule, sorted. The length is a multiple
+      of the rule's.
   """
 
   preset: str
@@ -69,7 +51,7 @@ class Recipe:
 
   @property
   def follows_rule(self) -> bool:
-    """Whether nothing differs."""
+    """Whether nothing differs from the rule."""
     return not self.departures
 
   def __str__(self) -> str:
@@ -78,67 +60,69 @@ class Recipe:
     return f"preset {self.preset}; {listed}" if listed else f"preset {self.preset}, as the rule"
 
 
-def recipe_of(config: Any, facts: Facts, dtype: str | None) -> tuple[Recipe, str]:
-  """Returns the recipe of a run, and one sentence on how it relates to the rule.
+def recipe_of(
+  config: Any, num_examples: int, spec: datasets.DatasetSpec | None, dtype: str | None
+) -> tuple[Recipe, str]:
+  """Returns the recipe of a run, and how it differs from the rule, as text.
 
   Args:
     config: A resolved config; its `decay_steps` is a tuple.
-    facts: On its data.
-    dtype: What it computed in, if that is known.
+    num_examples: Number of labelled training examples.
+    spec: The data set, None if it wasn't found.
+    dtype: Data type of the convolutions, if recorded.
   """
-  by_rule, unknown = _by_rule(config, facts)
-  others = _others(config, facts)
+  by_rule, unknown = _by_rule(config, num_examples, spec)
+  others = _others(config, spec)
   listed = [f"{n} {_text(v)} (rule: {_text(r)})" for n, (v, r) in {**by_rule, **others}.items()]
   sentence = ", ".join(listed) if listed else "as the rule"
   if unknown:
-    sentence = f"unknown ({unknown})" if not listed else f"{sentence}; {unknown}"
+    sentence = f"{sentence}; {unknown}" if listed else f"unknown ({unknown})"
   departures = {n: _relative(n, v, r) for n, (v, r) in by_rule.items()}
   departures |= {n: _text(v) for n, (v, _) in others.items()}
-  named = {fields.plain(n): value for n, value in departures.items()}
-  return Recipe(fields.plain(config.preset), dtype, tuple(sorted(named.items()))), sentence
+  named = {folders.plain(n): value for n, value in departures.items()}
+  return Recipe(folders.plain(config.preset), dtype, tuple(sorted(named.items()))), sentence
 
 
-def _by_rule(config: Any, facts: Facts) -> tuple[dict[str, tuple[Any, Any]], str | None]:
-  """Returns {field: (value, the rule's)} of what the rule decides, and what isn't known of it."""
+def _by_rule(
+  config: Any, num_examples: int, spec: datasets.DatasetSpec | None
+) -> tuple[dict[str, tuple[Any, Any]], str | None]:
+  """Returns {field: (value, the rule's)} of the rule's own fields, and what is unknown of it."""
   try:
-    if facts.num_examples is None:
-      raise errors.UserError("the number of examples isn't on record")
-    if facts.image_size is not None:
-      return hyperrule.departures(config.to_dict(), facts.num_examples, facts.image_size), None
+    if spec is not None:
+      return hyperrule.departures(config.to_dict(), num_examples, spec.image_size), None
     for kind, size in _SIZES.items():
-      if hyperrule.resolution(size, config.model, config.resolution) == (
-        config.resize,
-        config.crop,
-      ):
-        unknown = f"if the images are {kind} 96 x 96 pixels, which isn't on record"
-        return hyperrule.departures(config.to_dict(), facts.num_examples, size), unknown
-    differing = hyperrule.departures(config.to_dict(), facts.num_examples, _SIZES["of at least"])
+      by_rule = hyperrule.resolution(size, config.model, config.resolution)
+      if by_rule == (config.resize, config.crop):
+        unknown = f"if the images are {kind} 96 x 96 pixels, which isn't recorded"
+        return hyperrule.departures(config.to_dict(), num_examples, size), unknown
+    differing = hyperrule.departures(config.to_dict(), num_examples, _SIZES["of at least"])
     sizes = {n: (getattr(config, n), _UNKNOWN) for n in ("resize", "crop")}
-    return {**differing, **sizes}, "the size of the images isn't on record"
+    return {**differing, **sizes}, "the image size isn't recorded"
   except errors.UserError as e:
     return {n: (getattr(config, n), _UNKNOWN) for n in sorted(_BY_RULE)}, str(e).rstrip(".")
 
 
-def _others(config: Any, facts: Facts) -> dict[str, tuple[Any, Any]]:
+def _others(config: Any, spec: datasets.DatasetSpec | None) -> dict[str, tuple[Any, Any]]:
   """Returns {field: (value, the usual one)} of what the data set or the base config decides."""
-  resolution = facts.resolution or ("paper" if config.preset == "paper" else "code")
+  by_preset = "paper" if config.preset == "paper" else "code"
+  unknown_safety = True if config.dataset in WITH_PATH else _UNKNOWN
   usual = {
-    "resolution": resolution,
-    "random_crop": _UNKNOWN if facts.crop_safe is None else facts.crop_safe,
-    "random_flip": _UNKNOWN if facts.flip_safe is None else facts.flip_safe,
+    "resolution": (spec and spec.resolution) or by_preset,
+    "random_crop": unknown_safety if spec is None else spec.crop_safe,
+    "random_flip": unknown_safety if spec is None else spec.flip_safe,
     **{n: v for n, v in _defaults().items() if n not in _OTHER | _BY_RULE},
   }
-  own = run_config.identity(config)
-  if config.keep_best or config.patience is not None:  # else evaluations are of no consequence
+  if config.keep_best or config.patience is not None:  # else evaluations don't change the result
     usual["eval_every"] = _UNKNOWN
-  unusual = {n: (v, usual.get(n)) for n, v in own.items() if n in usual and v != usual[n]}
-  strange = {n: (v, _UNKNOWN) for n, v in own.items() if n not in _defaults()}
-  return {**unusual, **strange}
+  fields = run_config.identity(config)
+  unusual = {n: (v, usual[n]) for n, v in fields.items() if n in usual and v != usual[n]}
+  unknown = {n: (v, _UNKNOWN) for n, v in fields.items() if n not in _defaults()}
+  return {**unusual, **unknown}
 
 
 @functools.cache
 def _defaults() -> Mapping[str, Any]:
-  return base.get_config().to_dict()
+  return run_config.request().to_dict()
 
 
 def _relative(name: str, value: Any, rule: Any) -> str:
@@ -155,5 +139,5 @@ def _text(value: Any) -> str:
   if isinstance(value, float):
     return f"{value:g}"
   if isinstance(value, tuple | list):
-    return fields.plain("/".join(map(_text, value)))
-  return fields.plain(value)
+    return folders.plain("/".join(map(_text, value)))
+  return folders.plain(value)

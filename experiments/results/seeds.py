@@ -1,65 +1,138 @@
-"""The runs of one setting, which differ in their seeds alone, as one point of a figure."""
+"""Runs of one setting, which differ in their seeds alone: medians, extremes, paired differences."""
 
 import dataclasses
 import math
-from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
+import pandas as pd
+
 from bit_jax.models import architectures
-from experiments.results import intervals, reading
+from bit_jax.runtime import phrases
+from experiments.results import reading
+
+_ENOUGH = 6  # with fewer values, the interval always goes from the lowest to the highest
+_RESAMPLES = 10_000
+_OF_CONFIG = ("resize", "crop", "batch_size")
+_FLOATS = (
+  *("top1", "shots", "per_class", "parameters", "wall_seconds", "step_seconds"),
+  *("startup_seconds", "images_per_second"),
+)
 
 
 @dataclasses.dataclass(frozen=True)
-class Point:
-  """The runs of one setting.
+class Summary:
+  """Summary of one or more values, in their unit.
 
   Attributes:
-    runs: They differ in their seeds alone.
-    top1: Their accuracies in %.
+    count: Number of values.
+    median: The median.
+    low: The lowest.
+    high: The highest.
+    interval: 95 % bootstrap interval of the median (percentiles); None for fewer than 6 values.
+    noun: What the values are of.
   """
 
-  runs: tuple[reading.Run, ...]
-  top1: intervals.Summary
+  count: int
+  median: float
+  low: float
+  high: float
+  interval: tuple[float, float] | None = None
+  noun: str = "seed"
+
+  def __str__(self) -> str:
+    """Returns e.g. '51.0 (50.0 to 52.0), 2 seeds'."""
+    counted = phrases.counted(self.count, self.noun)
+    if self.count == 1:
+      return f"{self.median:.1f}, {counted}"
+    narrower = self.interval is not None and self.interval != (self.low, self.high)
+    sure = f", median in {span(self.interval)}" if self.interval and narrower else ""
+    return f"{self.median:.1f} ({span((self.low, self.high))}), {counted}{sure}"
 
 
-def point(found: Iterable[reading.Run]) -> Point:
-  """Returns runs of one setting as a point."""
-  chosen = tuple(found)
-  return Point(chosen, intervals.summarize([100 * run.metrics["top1"] for run in chosen]))
+def summarize(values: Sequence[float]) -> Summary:
+  """Returns the summary of at least one value; their order doesn't matter."""
+  ordered = np.sort(np.asarray(values, np.float64))
+  interval = None
+  if len(ordered) >= _ENOUGH:
+    draws = np.random.default_rng(0).choice(ordered, (_RESAMPLES, len(ordered)))
+    low, high = np.quantile(np.median(draws, axis=1), (0.025, 0.975))
+    interval = float(low), float(high)
+  median = float(np.median(ordered))
+  return Summary(len(ordered), median, float(ordered[0]), float(ordered[-1]), interval)
 
 
-def points(found: Iterable[reading.Run], key: Callable[[reading.Run], Any]) -> dict[Any, Point]:
-  """Returns {key: point} in the order in which the keys turn up."""
-  groups: dict[Any, list[reading.Run]] = defaultdict(list)
-  for run in found:
-    groups[key(run)].append(run)
-  return {k: point(group) for k, group in groups.items()}
+def span(ends: Sequence[float]) -> str:
+  """Returns the lowest and the highest of several values as text."""
+  return f"{min(ends):.1f} to {max(ends):.1f}"
 
 
-def paired_differences(one: Point, reference: Point) -> list[float]:
-  """Returns how far one setting is from another with the same seed, for each seed that both have.
+def frame(found: Iterable[reading.Run]) -> pd.DataFrame:
+  """Returns the runs as a table: a column `run`, and one for each field that runs are grouped by.
 
-  A seed picks the examples and their order, so what seeds that differ find isn't compared.
+  `top1` is in %, and `parameters` the network's without its head (infinite if unknown).
+  """
+  properties = ("network", "task", "subject", "place", "per_class")
+  names = (*(field.name for field in dataclasses.fields(reading.Run)), *properties)
+  records = [
+    (
+      run,
+      *(getattr(run, name) for name in names),
+      *(run.config[name] for name in _OF_CONFIG),
+      100 * run.metrics["top1"],
+      num_parameters(run.architecture),
+    )
+    for run in found
+  ]
+  columns = ("run", *names, *_OF_CONFIG, "top1", "parameters")
+  return pd.DataFrame(records, columns=columns, dtype=object).astype(dict.fromkeys(_FLOATS, float))
+
+
+def points(runs: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+  """Returns a row per setting, in order of appearance.
 
   Args:
-    one: What is compared; it has each of its seeds once.
-    reference: What it is compared with, likewise.
+    runs: From `frame`.
+    by: Columns in which the runs of a setting agree.
 
   Returns:
-    Differences of top-1 in points, in the order of `one.runs`.
+    Columns `by`, the setting's `runs`, and a `Summary` in % of each of `reading.RATES`, or 'not
+    available' if no run has recorded it.
   """
-  theirs = {run.seed: run.metrics["top1"] for run in reference.runs}
-  return [100 * (run.metrics["top1"] - theirs[run.seed]) for run in one.runs if run.seed in theirs]
+  records = [
+    (*key, tuple(members.run), *(_summary(members.run, rate) for rate in reading.RATES))
+    for key, members in runs.groupby(list(by), sort=False)
+  ]
+  return pd.DataFrame(records, columns=[*by, "runs", *reading.RATES])
 
 
-def rank(one: Point) -> tuple[float, str]:
-  """Returns what networks are ordered by: size, then name."""
-  run = one.runs[0]
-  known = run.architecture in architectures.ARCHITECTURES
-  return num_parameters(run.architecture) if known else math.inf, run.network
+def _summary(found: Iterable[reading.Run], rate: str) -> Summary | str:
+  values = [100 * run.metrics[rate] for run in found if rate in run.metrics]
+  return summarize(values) if values else "not available"
 
 
-def num_parameters(architecture: str) -> int:
-  """Returns how many a network of a known architecture has without its head."""
-  return architectures.num_parameters(architectures.ARCHITECTURES[architecture], None)
+def rows(table: pd.DataFrame) -> list[Any]:
+  """Returns the rows of a table as tuples with the columns as attributes."""
+  return list(table.itertuples(index=False))
+
+
+def paired_differences(
+  found: Iterable[reading.Run], reference: Iterable[reading.Run]
+) -> list[float]:
+  """Returns the differences of top-1 between runs with the same seed, in points.
+
+  A seed picks the examples and their order, so runs of different seeds are not compared.
+
+  Args:
+    found: Runs of one setting, each seed once.
+    reference: Runs of the setting they are compared with, likewise.
+  """
+  theirs = {run.seed: run.metrics["top1"] for run in reference}
+  return [100 * (run.metrics["top1"] - theirs[run.seed]) for run in found if run.seed in theirs]
+
+
+def num_parameters(architecture: str) -> float:
+  """Returns the number of parameters without the head; infinite for an unknown architecture."""
+  known = architectures.ARCHITECTURES.get(architecture)
+  return math.inf if known is None else architectures.num_parameters(known, None)

@@ -1,27 +1,29 @@
-"""Published values beside ours, with a verdict where the comparison is like with like.
+"""Published values beside the runs' values, with a verdict if the comparison is like with like.
 
-The values, each with its source, are in `experiments/published_results.csv`. How the sources
-trained: the paper by what its text says (arXiv 1912.11370, 3.3), with batch 512; the README of
-google-research/big_transfer its CIFAR table with batch 128 and learning rate 0.001, its ImageNet
-table by the rule as its code has it; of its VTAB table it tells neither rule nor resolution; the
-colab's CIFAR-100 run has batch 64, and a learning rate that isn't on record here.
+The values and their sources are in `experiments/published_results.csv`. How the sources trained:
+the paper as its text says (arXiv 1912.11370, 3.3), with batch 512; the README of
+google-research/big_transfer used batch 128 and learning rate 0.001 for its CIFAR table and the rule
+of its code for its ImageNet table; it states neither rule nor resolution for its VTAB table; the
+colab's CIFAR-100 run has batch 64, and its learning rate is not recorded here.
 """
 
 import dataclasses
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import pandas as pd
 
 from bit_jax import hyperrule
 from bit_jax.data import datasets, vtab
 from experiments import published
-from experiments.results import intervals, reading, seeds, vtab_means
+from experiments.results import comparisons, reading, seeds
 
 
-@dataclasses.dataclass(frozen=True)
-class _Source:
-  """How the runs of a source were made; `unstated` is what it doesn't tell."""
+class _Source(NamedTuple):
+  """How the runs of a source were trained; `unstated` is what it doesn't state of that."""
 
-  beginning: str  # of what the table calls it
+  beginning: str  # of its name in the table
   preset: str | None
   unstated: str | None = None
 
@@ -35,52 +37,15 @@ _SOURCES = (
   _Source("big_transfer JAX colab output (batch 64", None, "its learning rate, at batch 64"),
   _Source("big_transfer PyTorch colab output (batch 512", "code"),
 )
-_VTAB_ROWS = {  # data set in the table: key of `vtab_means.Score.means`
+_VTAB_ROWS = {  # data set in the table: key of `comparisons.Score.means`
   "vtab-1k(19 tasks)": "all",
   "vtab-1k all 19": "all",
   "vtab-1k natural (7)": vtab.NATURAL,
   "vtab-1k specialized (4)": vtab.SPECIALIZED,
   "vtab-1k structured (8)": vtab.STRUCTURED,
 }
-_MODEL = re.compile(r"(BiT-[SM]-R\d+x\d+)(?: \[(?:TF2|Jax|PyTorch)\])?")
+_MODEL = re.compile(r"^(BiT-[SM]-R\d+x\d+)(?: \[(?:TF2|Jax|PyTorch)\])?$")
 _ONE_POINT = 1.0
-
-
-@dataclasses.dataclass(frozen=True)
-class Row:
-  """One published value that a run of this project could have.
-
-  Attributes:
-    source: Table or text, and what it says of its recipe.
-    model: As the source writes it, such as 'BiT-M-R50x1 [Jax]'.
-    checkpoint: Name of the released checkpoint, such as 'BiT-M-R50x1'.
-    dataset: As the source has it.
-    shots: Examples of each class; None: all.
-    metric: 'top1' or 'top5'.
-    description: What the value and its spread are, such as 'top1 min<-median->max of >=5 runs'.
-    text: The value in %, as published.
-    value: The value.
-    spread: Lowest and highest value, or median minus and plus one standard deviation, in %; None
-      where there is none.
-    citation: Where to find it.
-  """
-
-  source: str
-  model: str
-  checkpoint: str
-  dataset: str
-  shots: int | None
-  metric: str
-  description: str
-  text: str
-  value: float
-  spread: tuple[float, float] | None
-  citation: str
-
-  @property
-  def vtab_group(self) -> str | None:
-    """Which mean over VTAB's tasks it is, or None if it is none."""
-    return _VTAB_ROWS.get(self.dataset)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,15 +53,15 @@ class Comparison:
   """A published value and ours.
 
   Attributes:
-    row: What was published.
+    row: A row of `read`.
     ours: The value in %.
     spread: Our lowest and highest in %; None where no seed was run on everything.
-    count: Seeds, or for a mean over tasks those that all tasks share.
-    network: What ours started from.
-    differences: What isn't like with like; empty: nothing.
+    count: Number of seeds; for a mean over tasks, of those that all tasks share.
+    network: The network's name.
+    differences: What isn't like with like; empty if nothing.
   """
 
-  row: Row
+  row: Any
   ours: float
   spread: tuple[float, float] | None
   count: int
@@ -105,167 +70,154 @@ class Comparison:
 
   @property
   def verdict(self) -> str | None:
-    """How far ours is off, and whether that is one seed's; None if it isn't like with like."""
+    """How far ours is off, and whether it is of one seed only; None if not like with like."""
     if self.differences:
       return None
     return f"{verdict(self.row, self.ours)}{' (one seed only)' if self.count == 1 else ''}"
 
+  @property
+  def text(self) -> str:
+    """Our value and spread."""
+    if self.spread is None:
+      return f"{self.ours:.1f}"
+    return str(seeds.Summary(self.count, self.ours, *self.spread))
 
-def verdict(row: Row, ours: float) -> str:
+
+def verdict(row: Any, ours: float) -> str:
   """Returns how far a value is off a published one.
 
   Args:
-    row: What was published.
+    row: A row of `read`.
     ours: In %.
   """
   ours = round(ours, 6)  # 100 * 0.546 is a little more than 54.6
-  if row.spread is not None and row.spread[0] <= ours <= row.spread[1]:
+  if row.spread_low <= ours <= row.spread_high:  # never if there is none: NaN
     return "within the published spread"
   if round(abs(ours - row.value), 6) <= _ONE_POINT:
     return "within one point"
   return f"off by {ours - row.value:+.1f}"
 
 
-def read() -> list[Row]:
-  """Returns the rows of the table that a run of this project could have."""
-  return [row for record in published.rows() if (row := _row(record)) is not None]
+def read() -> list[Any]:
+  """Returns the published values that a run of this project can be compared with.
+
+  Their attributes are the table's columns, with `value`, `spread_low` and `spread_high` as numbers
+  in %, and: `how` (a `_Source`); `checkpoint`, such as 'BiT-M-R50x1'; `name`, 'top1' or 'top5';
+  `shots`; `group`, the mean over VTAB-1k's tasks that it is, or ''; and as text `label`,
+  `examples`, `network` and `published`. A spread is the lowest and the highest value, or the median
+  minus and plus one standard deviation; NaN if there is none.
+  """
+  rows = pd.DataFrame(published.rows(), dtype=object)
+  rows["how"] = rows.source.map(_source)
+  rows["checkpoint"] = rows.model.str.extract(_MODEL)[0]
+  rows["name"] = rows.metric.str.partition(" ")[0]
+  number = rows.regime.str.extract(r"^(\d+)-shot$")[0].astype(float)
+  rows["shots"] = number.fillna(reading.ALL)
+  rows["group"] = [_VTAB_ROWS.get(dataset, "") for dataset in rows.dataset]
+  comparable = rows.regime.isin(["full", "vtab1k"]) | number.notna()
+  known = rows.how.notna() & rows.checkpoint.notna() & rows.name.isin(["top1", "top5"])
+  rows = rows[comparable & known].copy()
+  ends = rows[["spread_low", "spread_high"]].apply(pd.to_numeric)
+  spreads = ends.apply(" ({0.spread_low:g} to {0.spread_high:g})".format, axis=1)
+  rows["published"] = rows.value + spreads.where(ends.notna().all(axis=1), "")
+  rows[list(ends)] = ends
+  rows["value"] = rows.value.astype(float)
+  rows["label"] = rows.dataset.where(rows.name == "top1", rows.dataset + ", " + rows.name)
+  rows["examples"] = rows.shots.map(reading.examples).mask(rows.group != "", "1000")
+  rows["network"] = [model.replace(" [", ", ").rstrip("]") for model in rows.model]
+  return seeds.rows(rows)
+
+
+def _source(name: str) -> _Source | None:
+  return next((source for source in _SOURCES if name.startswith(source.beginning)), None)
 
 
 def compare(
-  rows: Sequence[Row], found: Iterable[reading.Run], scores: Iterable[vtab_means.Score]
+  rows: Sequence[Any], runs: pd.DataFrame, scores: Iterable[comparisons.Score]
 ) -> list[Comparison]:
-  """Returns every published value whose model, data, shots and metric there are runs of.
+  """Returns every published value for whose model, data, shots and metric there are runs.
 
   Args:
     rows: From `read`.
-    found: Runs that count.
-    scores: Of the same, from `vtab_means.scores`.
+    runs: From `seeds.frame`.
+    scores: Of the same runs, from `comparisons.scores`.
   """
-  plain = [run for run in found if not vtab_means.is_vtab(run)]
-  by_setting = seeds.points(plain, lambda run: (*run.cell, run.recipe))
-  result = []
+  points = seeds.rows(seeds.points(runs[runs.task.isna()], [*comparisons.CELL, "recipe"]))
+  result: list[Comparison] = []
   for row in rows:
-    if row.vtab_group is None:
-      result += [c for one in by_setting.values() for c in _of_point(row, one)]
+    if not row.group:
+      result += [one for point in points for one in _of_point(row, point)]
     else:
-      result += [c for score in scores for c in _of_score(row, row.vtab_group, score)]
+      result += [one for score in scores for one in _of_score(row, score)]
   return result
 
 
-def _row(record: dict[str, str]) -> Row | None:
-  source = next((s for s in _SOURCES if record["source"].startswith(s.beginning)), None)
-  model = _MODEL.fullmatch(record["model"])
-  regime = record["regime"]
-  shots = re.fullmatch(r"(\d+)-shot", regime)
-  metric = record["metric"].partition(" ")[0]
-  if not (source and model and metric in ("top1", "top5")):
-    return None
-  if not shots and regime not in ("full", "vtab1k"):
-    return None
-  spread = (record["spread_low"], record["spread_high"])
-  return Row(
-    source=record["source"],
-    model=record["model"],
-    checkpoint=model.group(1),
-    dataset=record["dataset"],
-    shots=int(shots.group(1)) if shots else None,
-    metric=metric,
-    description=record["metric"],
-    text=record["value"],
-    value=float(record["value"]),
-    spread=(float(spread[0]), float(spread[1])) if all(spread) else None,
-    citation=record["url_or_citation"],
-  )
+def unmatched(found: Iterable[reading.Run], compared: Iterable[Comparison]) -> list[str]:
+  """Returns the networks among the runs for which no value was published, sorted."""
+  names = {one.row.checkpoint for one in compared}
+  return sorted({r.network for r in found if not names & {r.model, str(r.config["weights"])}})
 
 
-def _is_of(row: Row, run: reading.Run) -> bool:
+def _is_of(row: Any, run: reading.Run) -> bool:
   return row.checkpoint in (run.model, run.config["weights"])
 
 
-def _of_point(row: Row, one: seeds.Point) -> Iterator[Comparison]:
-  run = one.runs[0]
-  if not _is_of(row, run) or (row.dataset, row.shots) != (run.dataset, run.shots):
-    return
-  values = [100 * r.metrics[row.metric] for r in one.runs if row.metric in r.metrics]
-  if not values:
-    return
-  summary = intervals.summarize(values)
-  yield Comparison(
-    row=row,
-    ours=summary.median,
-    spread=(summary.low, summary.high),
-    count=summary.count,
-    network=run.network,
-    differences=tuple(dict.fromkeys(d for r in one.runs for d in _differences(row, r))),
-  )
+def _of_point(row: Any, point: Any) -> Iterator[Comparison]:
+  values = [100 * r.metrics[row.name] for r in point.runs if row.name in r.metrics]
+  same = (row.dataset, row.shots) == (point.dataset, point.shots)
+  if same and values and _is_of(row, point.runs[0]):
+    ours = seeds.summarize(values)
+    differences = tuple(dict.fromkeys(d for run in point.runs for d in _differences(row, run)))
+    spread = (ours.low, ours.high)
+    yield Comparison(row, ours.median, spread, ours.count, point.network, differences)
 
 
-def _of_score(row: Row, group: str, score: vtab_means.Score) -> Iterator[Comparison]:
-  found = [run for one in score.tasks.values() for run in one.runs]
-  mean = score.means[group]
-  if mean.value is None or not _is_of(row, found[0]):
+def _of_score(row: Any, score: comparisons.Score) -> Iterator[Comparison]:
+  mean = score.means[row.group]
+  if mean.value is None or not _is_of(row, score.runs[0]):
     return
   differences = [] if mean.is_complete else [f"{mean.done} of {mean.of} tasks"]
-  tasks = vtab.TASKS if group == "all" else vtab_means.GROUPS[group]
-  of_group = [run for run in found if run.dataset.rpartition("/")[2] in tasks]
-  differences += [d for run in of_group for d in _differences(row, run)]
-  yield Comparison(
-    row=row,
-    ours=mean.value,
-    spread=(min(mean.seeds), max(mean.seeds)) if mean.seeds else None,
-    count=len(mean.seeds),
-    network=score.network,
-    differences=tuple(dict.fromkeys(differences)),
-  )
+  tasks = vtab.TASKS if row.group == "all" else comparisons.VTAB_GROUPS[row.group]
+  differences += [d for run in score.runs if run.task in tasks for d in _differences(row, run)]
+  spread = (min(mean.seeds), max(mean.seeds)) if mean.seeds else None
+  unique = tuple(dict.fromkeys(differences))
+  yield Comparison(row, mean.value, spread, len(mean.seeds), score.runs[0].network, unique)
 
 
-def _differences(row: Row, run: reading.Run) -> Iterator[str]:
-  """Yields what isn't as it was with the published value, as 'ours, theirs'."""
-  source = next(s for s in _SOURCES if row.source.startswith(s.beginning))
-  if source.unstated:
-    yield f"the source doesn't state {source.unstated}"
-  elif run.recipe.preset != source.preset:
-    yield f"preset {run.recipe.preset}, theirs {source.preset}"
+def _differences(row: Any, run: reading.Run) -> Iterator[str]:
+  """Yields the differences between a run and the published one, as 'ours, theirs'."""
+  if row.how.unstated:
+    yield f"the source doesn't state {row.how.unstated}"
+  elif run.recipe.preset != row.how.preset:
+    yield f"preset {run.recipe.preset}, theirs {row.how.preset}"
   if not run.checkpoint_agrees:
     yield reading.DISAGREE
   if run.config["weights"] != row.checkpoint:
     yield f"starts from {run.start}, not from the released {row.checkpoint}"
   elif not run.checkpoint_sha256:
-    yield "its checkpoint's hash isn't on record"
-  elif run.checkpoint_sha256[:8] in run.start:  # it took the hash to tell it from another
+    yield "the hash of its checkpoint isn't recorded"
+  elif run.checkpoint_sha256[:8] in run.start:  # the hash distinguishes it from another
     yield f"several files among these runs are called {row.checkpoint}"
   if run.protocol != "final":
     yield f"protocol {run.protocol}, theirs final"
-  yield from _recipe_differences(run)
-  if source.preset and (sizes := _published_sizes(row, run, source.preset)):
+  if not run.recipe.follows_rule:
+    yield f"a departure from the rule{f' ({run.reason})' if run.reason else ''}: {run.rule}"
+  if row.how.preset and (sizes := _published_sizes(row, run)):
     yield sizes
   if not run.complete:
     tested = "an unknown number" if run.num_test is None else f"{run.num_test:,}"
-    yield f"{run.num_train:,} images trained on and {tested} scored, not all that there are"
+    yield f"{run.num_train:,} images trained on and {tested} evaluated, not the whole data set"
 
 
-def _recipe_differences(run: reading.Run) -> Iterator[str]:
-  if run.recipe.follows_rule:
-    return
-  kind = f"a departure from the rule ({run.reason})" if run.reason else "a departure from the rule"
-  yield f"{kind}: {run.rule}"
-
-
-def _published_sizes(row: Row, run: reading.Run, preset: str) -> str | None:
+def _published_sizes(row: Any, run: reading.Run) -> str | None:
   """Returns a difference in resolution that the run's own preset doesn't show."""
   try:
     spec = datasets.find(run.dataset, "final")
   except ValueError:
-    return "its images' size isn't on record"
-  source = "paper" if preset == "paper" else "code"
+    return "the size of its images isn't recorded"
+  source = "paper" if row.how.preset == "paper" else "code"
   theirs = hyperrule.resolution(spec.image_size, row.checkpoint, source)
   ours = (run.config["resize"], run.config["crop"])
   if ours == theirs or dict(run.recipe.departures).keys() & {"resize", "crop"}:
     return None
   return f"resize {ours[0]} and crop {ours[1]}, theirs {theirs[0]} and {theirs[1]}"
-
-
-def unmatched(found: Iterable[reading.Run], compared: Iterable[Comparison]) -> list[str]:
-  """Returns the models among the runs that no published value is of, sorted."""
-  names = {c.row.checkpoint for c in compared}
-  return sorted({r.network for r in found if not names & {r.model, str(r.config["weights"])}})

@@ -71,15 +71,13 @@ def test_the_whole(runs, capsys, monkeypatch):
   assert (
     "12 finished runs; 1 failed, 1 unfinished, 1 duplicate, 1 left out, all listed below." in text
   )
-  few_shot = section(text, "Accuracy against examples of each class")
+  few_shot = section(text, "Accuracy against examples per class")
   assert (
     "| cifar10 | R14x0.5-CIFAR100 | 31.0 (30.0 to 35.0), 3 seeds | 40.0, 1 seed | 70.0," in few_shot
   )
   assert "| cifar10 | R14x0.5, random initialisation | 20.0, 1 seed |  |  |" in few_shot
   assert f"total_steps 0.2 of the rule's ({reduced.REASON})" in few_shot
-  assert (
-    "6 runs on cpu (Linux x86_64, 2 cores), 2026-11-22, 272 images/s in the median." in few_shot
-  )
+  assert "6 runs on cpu (Linux x86_64, 2 cores), 2026-11-22, median 272 images/s." in few_shot
   line = (
     "| cifar10 | 1-shot | BiT-M-R50x1 | preset readme_128, as the rule | 52.5 (50.0 to 55.0), 2"
   )
@@ -87,22 +85,22 @@ def test_the_whole(runs, capsys, monkeypatch):
   tasks = section(text, "VTAB-1k")
   assert "VTAB-1k, 1 of 19 tasks" in tasks
   assert "| 21.0 (1 of 7) | none (0 of 4) | none (0 of 8) | 21.0 (1 of 19) |" in tasks
-  assert "A mean over fewer tasks than all is no score" in tasks
+  assert "A mean over fewer than all tasks is not a score" in tasks
   compared = section(text, "cifar10, 10-shot, R14x0.5-CIFAR100")
   assert "| mixup_alpha | top-1 | difference, same seeds |" in compared
   assert "| 0 | 40.0, 1 seed | reference |" in compared
   assert (
     "| 0.1 | 45.0, 1 seed | \\+5.00 |" in compared or "| 0.1 | 45.0, 1 seed | +5.00 |" in compared
   )
-  published = section(text, "Against published values")
+  published = section(text, "Comparison with published values")
   line = (
     "| cifar10 | 1-shot | BiT-M-R50x1, Jax | 54.1 (48.4 to 66.1) | 52.5 (50.0 to 55.0), 2 seeds"
   )
   assert f"{line} | within the published spread |" in published
-  assert "was published for R14x0.5, random initialisation; R14x0.5-CIFAR100." in published
+  assert "No value was published for R14x0.5, random initialisation; R14x0.5-CIFAR100." in published
   assert "- failed: UserError: No | such." in section(text, "Failed")
-  assert "- begun: stopped, or still running, before" in section(text, "Unfinished")
-  assert "- z-copy: the same config and seed 0 as 5-0" in section(text, "Counted once")
+  assert "- begun: stopped or still running, no step" in section(text, "Unfinished")
+  assert "- z-copy: same config and seed 0 as 5-0" in section(text, "Duplicates, counted once")
   assert "- model: config.json lacks dataset" in section(text, "Left out")
   seen = "R14x0.5-CIFAR100 was pre-trained on these very images and labels. (3 runs, the first"
   assert seen in section(text, "Warnings")
@@ -125,7 +123,7 @@ def test_the_command_in_a_report_makes_it_again(tmp_path, monkeypatch, given, na
   monkeypatch.chdir(tmp_path)
   report.main(["report", given.format(tmp_path=tmp_path), "--out=out"])
   text = (tmp_path / "out" / "report.md").read_text()
-  (command,) = re.findall(r"by python -m experiments\.report (.*); every", text)
+  (command,) = re.findall(r"by python -m experiments\.report (.*); results\.csv", text)
   assert command == named.format(tmp_path=tmp_path)
 
 
@@ -162,9 +160,7 @@ def test_a_score_over_all_tasks_beside_one_over_some(tmp_path):
   assert "| BiT-M-R50x1 | 50.0 (7 of 7) | 50.0 (4 of 4) | 50.0 (8 of 8) | 50.0 (19 of 19) |" in text
   assert "| BiT-M-R101x1 | 50.0 (5 of 7) | none (0 of 4) | none (0 of 8) | 50.0 (5 of 19) |" in text
   sizes = section(text, "Accuracy against size and cost")
-  assert sizes.startswith(
-    "\nOf R101x1, R50x1, no two were run on one data set (or on all of VTAB-1k)"
-  )
+  assert sizes.startswith("\nNo two of R101x1, R50x1 were run on one data set")
 
 
 def test_sizes(tmp_path):
@@ -204,7 +200,7 @@ def test_only_failed_runs(tmp_path):
 def test_a_figure_says_what_it_is_in_place_of_the_rule(tmp_path, without_drawing, reason, said):
   for shots in (1, 5):
     run_folders.write(tmp_path / str(shots), few(f"shots={shots}", reason=reason), 0.5)
-  start = "![Accuracy against examples of each class, not by the rule itself ("
+  start = "![Accuracy against examples per class, not by the rule itself ("
   assert f"{start}{said}" in reported(tmp_path)
 
 
@@ -213,7 +209,7 @@ def test_several_versions_of_a_set(tmp_path):
     config = run_folders.config(f"model=R14x0.5,seed={seed}")
     run_folders.write(tmp_path / version, config, 0.7, environment={"data": version})
   text = section(reported(tmp_path), "Several versions of a data set")
-  assert text.strip() == "- cifar10 was read as cifar10 3.0.1, cifar10 3.0.2"
+  assert text.strip() == "- cifar10: cifar10 3.0.1, cifar10 3.0.2"
 
 
 def test_names_of_any_letters(tmp_path):
@@ -262,7 +258,7 @@ def test_runs_in_folders_whose_names_look_alike_are_all_shown(tmp_path, without_
   [
     ([], "Give one folder of runs"),
     (["a", "b"], "Give one folder of runs"),
-    (["nowhere"], "There is no folder nowhere"),
+    (["nowhere"], "nowhere not found"),
     (["--ouch=x", "a"], "Unknown command line flag '--ouch=x'"),
     (["--ou=x", "a"], "Unknown command line flag '--ou=x'"),
   ],
@@ -289,6 +285,43 @@ def test_an_output_that_cannot_be_written(runs, tmp_path):
   (tmp_path / "file").write_text("x")
   with pytest.raises(errors.UserError, match=r"can't be written to .*file"):
     reported(runs, tmp_path / "file")
+
+
+@pytest.mark.parametrize("package", ["pandas", "jinja2"])
+def test_without_the_extra_it_says_what_is_missing(printed_by, package):
+  code = f"""
+import sys
+sys.modules[{package!r}] = None
+from bit_jax.runtime import exits
+from experiments import report
+sys.stderr = sys.stdout
+print(exits.run(report.main, ["report", "."]))
+"""
+  message, status = printed_by(code).splitlines()
+  assert package in message
+  assert "bit_jax[experiments]" in message
+  assert int(status) == exits.USER_ERROR
+
+
+def test_metrics_of_imbalanced_sets(tmp_path, without_drawing):
+  rates = {"balanced_accuracy": 0.25, "macro_f1": 0.2}
+  for shots, result in ((1, rates), (5, {})):
+    run_folders.write(tmp_path / str(shots), few(f"shots={shots}"), 0.5, result=result)
+  run_folders.write(tmp_path / "alone", run_folders.config("model=R14x0.5"), 0.7)
+  text = reported(tmp_path)
+  assert "| cifar10 | R14x0.5-CIFAR100 | balanced accuracy | 25.0, 1 seed | not available |" in text
+  assert "| cifar10 | R14x0.5-CIFAR100 | macro F1 | 20.0, 1 seed | not available |" in text
+  assert "| 70.0, 1 seed | not available | not available |" in section(text, "Other runs")
+  assert "Not available" not in text
+  with (tmp_path / "report" / "results.csv").open() as file:
+    rows = [row for row in csv.DictReader(file) if row["run"] == "1"]
+  assert {row["metric"]: float(row["value"]) for row in rows} == {"top1": 0.5, "loss": 1.5, **rates}
+
+
+def test_earlier_runs_have_not_recorded_them(tmp_path):
+  run_folders.write(tmp_path / "a", run_folders.config("model=R14x0.5"), 0.7)
+  text = reported(tmp_path)
+  assert "Not available, as these runs did not record it: balanced accuracy, macro F1." in text
 
 
 def test_help(capsys):
@@ -320,4 +353,4 @@ def test_names_of_folders_and_foreign_files_change_no_number(
 
 def _numbers(text):
   """Returns the sections with numbers, which name no folder."""
-  return re.split(r"^## (?=Accuracy)|^## What else", text, flags=re.M)[1:-1]
+  return re.split(r"^## (?=Accuracy)|^## Remarks", text, flags=re.M)[1:-1]

@@ -7,7 +7,7 @@ import pytest
 import run_folders
 
 from experiments.cost import checks, footprint, throughput
-from experiments.results import collect, table
+from experiments.results import collect
 
 KNOWN = [
   throughput.Measured("R14x0.5", 48, 8, 240.0),
@@ -183,7 +183,7 @@ def test_a_table_gives_the_same_as_the_folders_it_is_from(tmp_path, elsewhere):
   environment = {"resumed": elsewhere}
   folder = run_folders.write(tmp_path / "run", config, 0.5, sweep="mine", environment=environment)
   ((expected,), _) = checks.of_folders(KNOWN, [folder])
-  table.write(tmp_path / "results.csv", collect.collect(folder).runs)
+  collect.table(collect.collect(folder).runs).to_csv(tmp_path / "results.csv", index=False)
   (run,) = checks.committed(KNOWN, tmp_path / "results.csv")
   assert math.isnan(run["predicted images/s"]) == bool(elsewhere)  # none for two places
   for column, value in run.items():

@@ -1,10 +1,11 @@
-"""What runs took."""
+"""Time that runs took."""
 
 import json
 
+import pytest
 import run_folders
 
-from experiments.results import effort
+from experiments.results import effort, seeds
 
 
 def started(arguments, minute, seconds, sweep="mine", **fields):
@@ -17,7 +18,7 @@ def started(arguments, minute, seconds, sweep="mine", **fields):
 
 
 def test_the_first_run_of_a_program_and_the_later_ones(tmp_path):
-  found = run_folders.written(
+  found = run_folders.table(
     tmp_path,
     started("shots=5,seed=1", 10, 3.0),
     started("shots=5,seed=0", 5, 30.0),  # the first, whatever its folder is called
@@ -27,24 +28,24 @@ def test_the_first_run_of_a_program_and_the_later_ones(tmp_path):
     started("shots=25", 50, 20.0, crop=40),  # another program, alone
     started("shots=100", 4, 50.0, sweep=None),  # nobody noted when it began
   )
-  (startup,) = effort.startups(found)
-  assert startup.sizes == ("R14x0.5", 56, 48, 64, 10)
+  (startup,) = seeds.rows(effort.startups(found))
+  assert startup[:5] == ("R14x0.5", 56, 48, 64, 10)
   assert (startup.first.count, startup.first.median) == (1, 30.0)
-  assert (startup.later.count, startup.later.median) == (3, 4.0)
+  assert str(startup.later) == "4.0 (3.0 to 5.0), 3 runs"
 
 
 def test_runs_that_began_side_by_side_all_compile(tmp_path):
-  found = run_folders.written(
+  found = run_folders.table(
     tmp_path,
     started("shots=5,seed=0", 10, 90.0),
     started("shots=5,seed=1", 11, 70.0),  # the first one is not ready before half past
     started("shots=5,seed=2", 12, 6.0),
   )
-  (startup,) = effort.startups(found)
+  (startup,) = seeds.rows(effort.startups(found))
   assert (startup.first.count, startup.first.low, startup.first.high) == (2, 70.0, 90.0)
   assert (startup.later.count, startup.later.median) == (1, 6.0)
-  (startup,) = effort.startups(found[:2])
-  assert startup.later is None
+  (startup,) = seeds.rows(effort.startups(found[:2]))
+  assert str(startup.later) == "none"
 
 
 def test_an_interrupted_run_belongs_where_its_last_attempt_began(tmp_path):
@@ -55,7 +56,8 @@ def test_an_interrupted_run_belongs_where_its_last_attempt_began(tmp_path):
   noted = json.loads((folder / "sweep.json").read_text())
   again = {**noted["attempts"][0], "started": "2026-11-22T09:30:00+00:00"}
   run_folders.dump(folder / "sweep.json", {**noted, "attempts": [*noted["attempts"], again]})
-  (startup,) = effort.startups(run_folders.collected(tmp_path).runs)
+  found = seeds.frame(run_folders.collected(tmp_path).runs)
+  (startup,) = seeds.rows(effort.startups(found))
   assert (startup.first.median, startup.later.median) == (40.0, 5.0)
 
 
@@ -64,20 +66,28 @@ def test_what_runs_took_adds_up(tmp_path):
     more = {"sweep": "mine", "seconds": seconds, "result": {"images_per_second": rate}}
     return run_folders.reduced(f"model=R14x0.5,shots=5,seed={seed}", **fields), 0.5, more
 
-  found = run_folders.written(
+  found = run_folders.table(
     tmp_path,
-    run(0, 400.0, (10.0, 30.0)),
-    run(1, 100.0, (20.0,)),
-    run(2, 200.0, (25.0,)),
+    run(0, 400.0, (10.0, 1000.0)),
+    run(1, 100.0, (690.0,)),
+    run(2, 200.0, (100.0,)),
     run(3, None, (1.0,)),
     run(4, 300.0, (50.0,), length=0.4),
   )
-  first, second = effort.efforts(found)
-  assert first.sizes == ("R14x0.5", 56, 48, 64, 100)
-  assert (first.count, first.images, first.rate, first.seconds) == (3, 6400, 200.0, 85.0)
-  assert (second.count, second.images, second.sizes[4]) == (1, 12_800, 200)
+  first, second = seeds.rows(effort.efforts(found))
+  assert first[:5] == ("R14x0.5", 56, 48, 64, 100)
+  assert (first.runs, first.images, first.rate, first.total) == (3, 6400, 200.0, "0.50")
+  assert first.hours == pytest.approx(3 * 6400 / 200 / 3600)
+  assert (second.runs, second.images, second.steps) == (1, 12_800, 200)
 
 
 def test_time_that_no_sweep_took_is_not_known(tmp_path):
-  (one,) = effort.efforts(run_folders.written(tmp_path, (run_folders.reduced(), 0.5, {})))
-  assert (one.seconds, one.rate) == (None, 272.0)
+  found = run_folders.table(tmp_path, (run_folders.reduced(), 0.5, {}))
+  (one,) = seeds.rows(effort.efforts(found))
+  assert (one.total, one.rate) == ("", 272.0)
+
+
+def test_without_timed_runs_there_are_no_rows(tmp_path):
+  found = run_folders.table(tmp_path)
+  assert effort.efforts(found).empty
+  assert effort.startups(found).empty

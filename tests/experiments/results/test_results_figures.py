@@ -9,7 +9,7 @@ import run_folders
 from matplotlib.text import Text
 
 from bit_jax.data import vtab
-from experiments.results import curves, figures, model_sizes, recipe_comparisons, vtab_means
+from experiments.results import comparisons, figures, seeds
 
 _BLUE, _RED = "#0072B2", "#D55E00"
 
@@ -51,7 +51,7 @@ def test_curves(tmp_path, saved_figures):
     for shots, top1 in ((",shots=1", 0.2 + gain), (",shots=25", 0.4 + gain), ("", 0.7 + gain))
     for seed in range(3)
   ]
-  panels = curves.panels(run_folders.written(tmp_path / "runs", *runs))
+  panels = comparisons.panels(run_folders.table(tmp_path / "runs", *runs))
   figures.few_shot(panels, "Title\nreduced rule", tmp_path / "a.png")
   is_picture(tmp_path / "a.png")
   (figure,) = saved_figures
@@ -80,7 +80,7 @@ def test_a_median_of_fewer_seeds_looks_otherwise(tmp_path, saved_figures):
     for shots, top1, seeds in ((",shots=1", 0.2, 3), (",shots=5", 0.3, 3), ("", 0.7, 1))
     for seed in range(seeds)
   ]
-  panels = curves.panels(run_folders.written(tmp_path / "runs", *runs))
+  panels = comparisons.panels(run_folders.table(tmp_path / "runs", *runs))
   figures.few_shot(panels, "Title", tmp_path / "a.png")
   (figure,) = saved_figures
   joins = [line for line in figure.axes[0].get_lines() if line.get_linestyle() != "None"]
@@ -106,7 +106,7 @@ def test_seven_networks_with_long_names_of_several_sets(tmp_path, saved_figures)
   for number, (config, top1) in enumerate(runs):
     sha = config.weights[-5] * 64
     run_folders.write(tmp_path / "runs" / str(number), config, top1, sha=sha)
-  panels = curves.panels(run_folders.collected(tmp_path / "runs").runs)
+  panels = comparisons.panels(seeds.frame(run_folders.collected(tmp_path / "runs").runs))
   assert len(panels) == 3
   figures.few_shot(panels, "A title\n" + "which is long " * 20, tmp_path / "a.png")
   is_picture(tmp_path / "a.png")
@@ -125,18 +125,18 @@ def test_vtab(tmp_path, saved_figures, tasks):
     for seed in range(3)
   ]
   figures.vtab(
-    vtab_means.scores(run_folders.written(tmp_path / "runs", *runs)), "Title", tmp_path / "a.png"
+    comparisons.scores(run_folders.table(tmp_path / "runs", *runs)), "Title", tmp_path / "a.png"
   )
   is_picture(tmp_path / "a.png")
   (figure,) = saved_figures
   (axes,) = figure.axes
   assert [t.get_text() for t in axes.get_yticklabels()] == [
-    t for group in vtab_means.GROUPS.values() for t in group if t in tasks
+    t for group in comparisons.VTAB_GROUPS.values() for t in group if t in tasks
   ]
   widths = sorted(bar.get_width() for bar in axes.patches)
   np.testing.assert_allclose(widths, np.repeat([10 + i for i in range(len(tasks))], 2))
   label = figure.legends[0].get_texts()[0].get_text()
-  kind = "score" if len(tasks) == 19 else "mean of those run"
+  kind = "score" if len(tasks) == 19 else "mean of tasks run"
   value = 10 + (len(tasks) - 1) / 2
   assert label == f"BiT-M-R50x1: {kind} {value:.1f} ({len(tasks)} of 19 tasks)"
   assert inside(figure)
@@ -148,7 +148,7 @@ def test_sizes(tmp_path, saved_figures):
     for i, model in enumerate(("BiT-M-R50x1", "BiT-M-R101x1", "BiT-M-R50x3", "BiT-M-R152x2"))
     for shots in (1, 5)
   ]
-  (one,) = model_sizes.sizes(run_folders.written(tmp_path / "runs", *runs))
+  (one,) = comparisons.sizes(run_folders.table(tmp_path / "runs", *runs))
   figures.sizes(one, "time of the steps of a run on cpu", "Title", tmp_path / "a.png")
   is_picture(tmp_path / "a.png")
   (figure,) = saved_figures
@@ -172,7 +172,7 @@ def test_numbers_on_the_axes_of_sizes_do_not_overlap(tmp_path, saved_figures, lo
     result = {"seconds": longest ** (i / 4)}
     config = run_folders.config(f"model={model},shots=5")
     run_folders.write(tmp_path / model, config, 0.1 * i, result=result)
-  (one,) = model_sizes.sizes(run_folders.collected(tmp_path).runs)
+  (one,) = comparisons.sizes(seeds.frame(run_folders.collected(tmp_path).runs))
   figures.sizes(one, "time", "Title", tmp_path / "a.png")
   (figure,) = saved_figures
   figure.draw_without_rendering()
@@ -194,8 +194,8 @@ def test_recipes(tmp_path, saved_figures):
     for mixup, top1s in ((0.0, (0.4, 0.5, 0.42)), (0.1, (0.6,)))
     for seed, top1 in enumerate(top1s)
   ]
-  (one,) = recipe_comparisons.comparisons(run_folders.written(tmp_path / "runs", *runs))
-  figures.comparison(one, "Title", tmp_path / "a.png")
+  (one,) = comparisons.recipe_comparisons(run_folders.table(tmp_path / "runs", *runs))
+  figures.recipes(one, "Title", tmp_path / "a.png")
   is_picture(tmp_path / "a.png")
   (figure,) = saved_figures
   (axes,) = figure.axes
@@ -215,8 +215,8 @@ def test_the_axis_of_recipes_has_at_least_four_points(tmp_path, saved_figures, t
     (run_folders.reduced("model=R14x0.5,shots=10", mixup_alpha=mixup), value)
     for mixup, value in ((0.0, 0.6129), (0.1, top1))
   ]
-  (one,) = recipe_comparisons.comparisons(run_folders.written(tmp_path / "runs", *runs))
-  figures.comparison(one, "Title", tmp_path / "a.png")
+  (one,) = comparisons.recipe_comparisons(run_folders.table(tmp_path / "runs", *runs))
+  figures.recipes(one, "Title", tmp_path / "a.png")
   low, high = saved_figures[0].axes[0].get_xlim()
   assert low < 61.29
   assert high > 100 * top1
@@ -226,7 +226,7 @@ def test_the_axis_of_recipes_has_at_least_four_points(tmp_path, saved_figures, t
 def test_letters_that_the_font_does_not_have_are_no_warning(tmp_path):
   names = ("权重/模型.npz", "none")
   configs = [run_folders.config(f"model=R14x0.5,shots=10,weights={w}") for w in names]
-  panels = curves.panels(run_folders.written(tmp_path / "runs", *((c, 0.5) for c in configs)))
+  panels = comparisons.panels(run_folders.table(tmp_path / "runs", *((c, 0.5) for c in configs)))
   figures.few_shot(panels, "标题", tmp_path / "a.png")
   is_picture(tmp_path / "a.png")
 
@@ -241,9 +241,9 @@ def test_names_that_matplotlib_would_read_as_something_else(tmp_path, saved_figu
       run_folders.write(folder, config, 0.1, sha=sha, sweep="s", start=name)
   found = run_folders.collected(tmp_path / "runs").runs
   assert {run.start for run in found} == set(names)
-  figures.few_shot(curves.panels(found), "$a_b$ _t", tmp_path / "a.png")
-  (one,) = model_sizes.sizes(
-    run_folders.written(
+  figures.few_shot(comparisons.panels(seeds.frame(found)), "$a_b$ _t", tmp_path / "a.png")
+  (one,) = comparisons.sizes(
+    run_folders.table(
       tmp_path / "sizes",
       *((run_folders.config(f"model=BiT-M-{m},shots=5"), 0.5) for m in ("R50x1", "R101x1")),
     )

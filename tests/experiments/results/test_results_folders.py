@@ -1,7 +1,7 @@
-"""Finding run folders among all kinds of files, and reading what can be read."""
+"""Finding run folders among all kinds of files, and checking the values in them."""
 
 import errno
-import os
+import math
 
 import pytest
 import run_folders
@@ -47,20 +47,12 @@ def test_a_folder_of_that_name_is_no_file(tmp_path):
   assert folders.find(tmp_path) == ([], [])
 
 
-def test_links_are_not_followed_but_told_of(tmp_path):
+def test_links_are_not_followed_but_listed(tmp_path):
   run_folders.dump(tmp_path / "runs" / "one" / "config.json", {})
   (tmp_path / "runs" / "again").symlink_to(tmp_path / "runs", target_is_directory=True)
   found, closed = folders.find(tmp_path / "runs")
   assert [f.name for f in found] == ["one"]
-  assert closed == [("again", "a link, which isn't followed")]
-
-
-def test_a_pipe_is_not_waited_for(tmp_path):
-  run_folders.dump(tmp_path / "run" / "config.json", {"seed": 1})
-  os.mkfifo(tmp_path / "run" / "result.json")
-  (found,), _ = folders.find(tmp_path)
-  assert found.faults == {"result.json": "is no file"}
-  assert found.contents == {"config.json": {"seed": 1}}
+  assert closed == [("again", "is a link; links are not followed")]
 
 
 def test_a_link_to_itself_and_one_to_nowhere(tmp_path):
@@ -89,13 +81,37 @@ def test_a_name_that_is_no_text(tmp_path):
 
 
 def test_no_such_folder(tmp_path):
-  with pytest.raises(errors.UserError, match=r"There is no folder .*nowhere"):
+  with pytest.raises(errors.UserError, match=r"nowhere not found"):
     folders.find(tmp_path / "nowhere")
 
 
-def test_the_number_of_classes(tmp_path):
-  run_folders.dump(tmp_path / "config.json", {})
-  (found,), _ = folders.find(tmp_path)
-  assert folders.num_classes(found) is None
-  (tmp_path / "classes.txt").write_bytes(b"a\n\xff\nc\n")
-  assert folders.num_classes(found) == 3
+@pytest.mark.parametrize(
+  ("value", "number", "positive", "whole"),
+  [
+    (2, 2.0, 2.0, 2),
+    (0, 0.0, None, 0),
+    (-1.5, -1.5, None, None),
+    (True, None, None, None),
+    ("2", None, None, None),
+    (None, None, None, None),
+    (math.nan, None, None, None),
+    (-math.inf, None, None, None),
+    (10**400, None, None, None),
+    (2**63 - 1, 2.0**63, None, 2**63 - 1),
+    (-(2**63), -(2.0**63), None, None),
+  ],
+)
+def test_numbers(value, number, positive, whole):
+  assert folders.number(value) == number
+  assert folders.positive(value) == positive
+  assert folders.whole(value) == whole
+
+
+def test_texts():
+  assert folders.text(" a\n b ") == folders.plain(" a\n b ") == "a b"
+  assert folders.text(["a"]) == ""
+  assert folders.plain(["a"]) == "['a']"
+  assert folders.plain("\ud800\udcff\x00\x1b") == "????"
+  assert folders.plain("Bär 权重") == "Bär 权重"
+  assert folders.plain("x" * 300) == "x" * 300
+  assert folders.plain("x" * 301) == "x" * 299 + "…"

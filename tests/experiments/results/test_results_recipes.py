@@ -9,21 +9,13 @@ import run_folders
 
 from bit_jax import run_config
 from bit_jax.configs import vtab
+from bit_jax.data import datasets
 from experiments.results import recipes
-
-SAFE = {"crop_safe": True, "flip_safe": True}
 
 
 def recipe(config, dtype="float32"):
   _, spec = resolving.resolve(config)
-  facts = recipes.Facts(
-    run_config.num_examples(config, spec),
-    spec.image_size,
-    spec.crop_safe,
-    spec.flip_safe,
-    spec.resolution,
-  )
-  return recipes.recipe_of(config, facts, dtype)
+  return recipes.recipe_of(config, run_config.num_examples(config, spec), spec, dtype)
 
 
 @pytest.mark.parametrize("preset", ["code", "paper", "readme_128", "scaled"])
@@ -100,41 +92,41 @@ def test_what_it_computed_in_tells_recipes_apart_and_is_no_departure():
 
 def test_a_field_that_this_version_does_not_have_tells_too():
   config = ml_collections.ConfigDict({**run_folders.config().to_dict(), "sharpness": 0.5})
-  facts = recipes.Facts(50_000, (32, 32), **SAFE)
-  assert recipes.recipe_of(config, facts, "float32")[1] == "sharpness 0.5 (rule: unknown)"
+  spec = datasets.find("cifar10", "final")
+  assert recipes.recipe_of(config, 50_000, spec, None)[1] == "sharpness 0.5 (rule: unknown)"
 
 
 @pytest.mark.parametrize(
   ("resize", "crop", "kind"), [(160, 128, "smaller than"), (512, 480, "of at least")]
 )
 def test_images_of_unknown_size_at_a_size_of_the_rule(resize, crop, kind):
-  config = run_folders.config(resize=resize, crop=crop)
-  found, sentence = recipes.recipe_of(config, recipes.Facts(50_000, **SAFE), None)
+  config = dataclasses.replace(run_folders.config(resize=resize, crop=crop), dataset="folder")
+  found, sentence = recipes.recipe_of(config, 50_000, None, None)
   assert found.follows_rule
-  assert sentence == f"unknown (if the images are {kind} 96 x 96 pixels, which isn't on record)"
+  assert sentence == f"unknown (if the images are {kind} 96 x 96 pixels, which isn't recorded)"
 
 
 def test_images_of_unknown_size_at_another():
   config = run_folders.reduced("model=R14x0.5,shots=5")
-  found, sentence = recipes.recipe_of(config, recipes.Facts(50, **SAFE), None)
+  unknown = dataclasses.replace(config, dataset="folder")
+  found, sentence = recipes.recipe_of(unknown, 50, None, None)
   assert found == recipes.Recipe("code", None, recipe(config)[0].departures)
   assert sentence == (
     "resize 56 (rule: unknown), crop 48 (rule: unknown), batch_size 64 (rule: 512), "
-    "total_steps 100 (rule: 500); the size of the images isn't on record"
+    "total_steps 100 (rule: 500); the image size isn't recorded"
   )
 
 
-def test_nothing_known_is_told_as_such():
-  found, sentence = recipes.recipe_of(run_folders.config(), recipes.Facts(), None)
-  assert dict(found.departures)["total_steps"] == "10000"
-  assert dict(found.departures)["random_crop"] == "on"
-  assert sentence.endswith("; the number of examples isn't on record")
+def test_a_data_set_that_is_not_known():
+  config = dataclasses.replace(run_folders.config(), dataset="imagenet-v3")
+  found, sentence = recipes.recipe_of(config, 50_000, None, None)
+  assert dict(found.departures) == {"random_crop": "on", "random_flip": "on"}
+  assert sentence.startswith("random_crop on (rule: unknown), random_flip on (rule: unknown); ")
 
 
-def test_a_preset_that_is_none():
+def test_an_unknown_preset():
   config = dataclasses.replace(run_folders.config(), preset="mine")
-  assert "preset='mine' is not known" in recipe_of_anything(config)
-
-
-def recipe_of_anything(config):
-  return recipes.recipe_of(config, recipes.Facts(10, (32, 32), True, True), None)[1]
+  spec = datasets.find("cifar10", "final")
+  found, sentence = recipes.recipe_of(config, 50_000, spec, None)
+  assert dict(found.departures)["total_steps"] == "10000"
+  assert "preset='mine'" in sentence

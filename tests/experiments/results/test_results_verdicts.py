@@ -1,12 +1,13 @@
 """Published values: which are compared with what, and what the verdict is."""
 
 import collections
+import math
 
 import pytest
 import run_folders
 
 from bit_jax.data import vtab
-from experiments.results import verdicts, vtab_means
+from experiments.results import comparisons, seeds, verdicts
 
 SOURCE = "big_transfer README CIFAR table (batch 128, base_lr 0.001)"
 
@@ -21,8 +22,8 @@ def compared(folder, *runs):
   """Returns the comparisons of runs given as (config, top1, and what else `write` takes)."""
   for number, (config, top1, *more) in enumerate(runs):
     run_folders.write(folder / str(number), config, top1, **(more[0] if more else {}))
-  found = run_folders.collected(folder).runs
-  return verdicts.compare(verdicts.read(), found, vtab_means.scores(found))
+  found = seeds.frame(run_folders.collected(folder).runs)
+  return verdicts.compare(verdicts.read(), found, comparisons.scores(found))
 
 
 def cifar(arguments="", dataset="cifar10", model="BiT-M-R50x1", **fields):
@@ -44,11 +45,13 @@ def test_rows_of_other_models_and_recipes_are_none_of_ours():
 
 def test_a_row():
   (row,) = rows(model="BiT-M-R50x1 [Jax]", dataset="cifar10", shots=1)
-  assert (row.checkpoint, row.metric, row.text, row.value) == ("BiT-M-R50x1", "top1", "54.1", 54.1)
-  assert row.spread == (48.4, 66.1)
+  assert (row.checkpoint, row.name, row.value) == ("BiT-M-R50x1", "top1", 54.1)
+  assert (row.spread_low, row.spread_high) == (48.4, 66.1)
+  assert row.published == "54.1 (48.4 to 66.1)"
+  assert (row.label, row.examples, row.network) == ("cifar10", "1-shot", "BiT-M-R50x1, Jax")
   assert row.source == SOURCE
-  assert row.vtab_group is None
-  assert row.citation == "https://github.com/google-research/big_transfer README @140de6e"
+  assert row.group == ""
+  assert row.url_or_citation == "https://github.com/google-research/big_transfer README @140de6e"
 
 
 @pytest.mark.parametrize(
@@ -77,13 +80,13 @@ def test_verdicts_of_a_row_with_a_spread(ours, said):
   ],
 )
 def test_verdicts_of_a_row_without(ours, said):
-  (row,) = rows(model="BiT-M-R50x1 [Jax]", dataset="cifar10", shots=None)
+  (row,) = rows(model="BiT-M-R50x1 [Jax]", dataset="cifar10", shots=math.inf)
   assert verdicts.verdict(row, ours) == said
 
 
 def test_outside_a_narrow_spread_one_point_is_still_one():
-  (row,) = rows(model="BiT-M-R101x3 [PyTorch]", dataset="cifar10", shots=None)
-  assert (row.value, row.spread) == (98.6, (98.5, 98.6))
+  (row,) = rows(model="BiT-M-R101x3 [PyTorch]", dataset="cifar10", shots=math.inf)
+  assert (row.value, row.spread_low, row.spread_high) == (98.6, 98.5, 98.6)
   assert verdicts.verdict(row, 98.0) == "within one point"
 
 
@@ -155,25 +158,25 @@ def test_what_is_not_like_with_like_says_so(tmp_path, arguments, fields, said):
 def test_fewer_images_than_there_are(tmp_path):
   config = cifar(",shots=1")
   found = differences(tmp_path, config, result={"num_test": 9_984})
-  assert found[README] == ("10 images trained on and 9,984 scored, not all that there are",)
+  assert found[README] == ("10 images trained on and 9,984 evaluated, not the whole data set",)
 
 
 def test_fewer_training_images(tmp_path):
   found = differences(
     tmp_path, cifar(), result={"left_out": {"unreadable": 3}, "num_train": 49_997}
   )
-  assert found[README] == ("49,997 images trained on and 10,000 scored, not all that there are",)
+  assert found[README] == ("49,997 images trained on and 10,000 evaluated, not the whole data set",)
 
 
 def test_an_unknown_hash(tmp_path):
   found = differences(tmp_path, cifar(",shots=1"), environment={"weights_sha256": ""})
-  assert found[README] == ("its checkpoint's hash isn't on record",)
+  assert found[README] == ("the hash of its checkpoint isn't recorded",)
 
 
 @pytest.mark.parametrize("loaded", ["R14x0.5-CIFAR100", "mine/BiT-M-R50x1.npz", "none", 5])
 def test_a_checkpoint_that_config_and_environment_name_otherwise(tmp_path, loaded):
   found = differences(tmp_path, cifar(",shots=1"), environment={"weights": loaded})
-  said = "config.json and environment.json disagree on the checkpoint"
+  said = "config.json and environment.json name different checkpoints"
   assert found[README] == (said,)
   assert run_folders.only(tmp_path).warnings == (f"{said}.",)
 
@@ -229,7 +232,7 @@ def test_the_readme_s_imagenet_is_by_the_code(tmp_path):
 def test_top5_is_compared_with_top5(tmp_path):
   config = run_folders.config("model=BiT-M-R152x4,preset=paper", "imagenet2012")
   found = compared(tmp_path, (config, 0.8, {"result": {"top5": 0.977}}))
-  verdicts = {(c.row.metric, c.row.text): c.verdict for c in found}
+  verdicts = {(c.row.name, c.row.published.split()[0]): c.verdict for c in found}
   assert verdicts == {
     ("top1", "85.39"): "off by -5.4 (one seed only)",
     ("top5", "97.69"): "within the published spread (one seed only)",
@@ -264,7 +267,7 @@ def test_the_score_of_all_tasks(tmp_path):
 
 
 def test_a_subset_of_the_tasks_has_no_verdict(tmp_path):
-  names = [*vtab_means.GROUPS["natural"], "dmlab"]
+  names = [*comparisons.VTAB_GROUPS["natural"], "dmlab"]
   by_row = {c.row.dataset: c for c in compared(tmp_path, *tasks(names))}
   assert by_row["vtab-1k(19 tasks)"].differences == ("8 of 19 tasks",)
   assert by_row["vtab-1k structured (8)"].differences[0] == "1 of 8 tasks"
@@ -283,5 +286,5 @@ def test_one_departing_task_takes_the_verdict(tmp_path):
 def test_models_without_a_row(tmp_path):
   compared(tmp_path, (cifar(",shots=1"), 0.5), (run_folders.config("model=R14x0.5"), 0.5))
   found = run_folders.collected(tmp_path).runs
-  comparisons = verdicts.compare(verdicts.read(), found, [])
-  assert verdicts.unmatched(found, comparisons) == ["R14x0.5-CIFAR100"]
+  found_values = verdicts.compare(verdicts.read(), seeds.frame(found), [])
+  assert verdicts.unmatched(found, found_values) == ["R14x0.5-CIFAR100"]
