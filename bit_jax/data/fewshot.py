@@ -1,33 +1,33 @@
-"""Class-balanced subsets, drawn from the labels and a seed alone.
+"""Class-balanced random subsets, as functions of the labels and a seed.
 
-Source: BiT paper (arXiv 1912.11370), figure 2: random class-balanced subsets, five a setting. The
-paper's own subsets were never released, so a seed names a subset of this code.
+Source: BiT paper (arXiv 1912.11370), figure 2: random class-balanced subsets, five per setting. The
+subsets of the paper were never released, so a seed identifies a subset of this code only.
 """
 
 from collections.abc import Sequence
 
 import numpy as np
 
-from bit_jax.runtime import errors
+from bit_jax.runtime import errors, phrases
 
 
 def select(labels: np.ndarray, shots: int, seed: int, class_names: Sequence[str]) -> np.ndarray:
-  """Returns which examples make up the few-shot subset of a seed.
+  """Returns the few-shot subset of a seed.
 
   Args:
     labels: [N] integer, 0 to `len(class_names) - 1`.
-    shots: Images of each class, drawn without replacement.
-    seed: Names the subset; at least 0.
+    shots: Images per class, drawn without replacement.
+    seed: At least 0.
     class_names: The names of the classes, in the order of their labels.
 
   Returns:
     [shots * len(class_names)] int64 indices into `labels`, class by class.
 
   Raises:
-    UserError: `shots` below 1, a negative seed, or a class with fewer than `shots` images.
+    UserError: `shots` is below 1, the seed is negative, or a class has fewer than `shots` images.
   """
   if shots < 1:
-    raise errors.UserError(f"shots must be at least 1 image a class, not {shots}.")
+    raise errors.UserError(f"shots must be at least 1, not {shots}.")
   _require_shots(labels, shots, class_names)
   return np.concatenate(_draw(labels, np.full(len(class_names), shots), seed))
 
@@ -35,12 +35,12 @@ def select(labels: np.ndarray, shots: int, seed: int, class_names: Sequence[str]
 def hold_out(
   labels: np.ndarray, counts: np.ndarray, seed: int, class_names: Sequence[str]
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Splits a set in two, with a given number of held-out examples of each class.
+  """Splits a set in two, with a given number of held-out examples per class.
 
   Args:
     labels: [N] integer, 0 to C - 1.
-    counts: [C] integer: how many examples of each class to hold out.
-    seed: Names the split; at least 0.
+    counts: [C] integer: the number of held-out examples of each class.
+    seed: At least 0.
     class_names: The names of the C classes.
 
   Returns:
@@ -48,7 +48,7 @@ def hold_out(
     int64, both ascending.
 
   Raises:
-    UserError: A negative seed, or a class with fewer images than are to be held out.
+    UserError: The seed is negative, or a class has too few images.
   """
   _require_enough(labels, counts, class_names)
   held_out = np.sort(np.concatenate(_draw(labels, counts, seed)))
@@ -75,11 +75,11 @@ def _require_shots(labels: np.ndarray, shots: int, class_names: Sequence[str]) -
   if not short:
     return
   others = f" ({short} of {len(class_names)} classes have fewer)" if short > 1 else ""
-  number = f"{available[least]:,} training image" + ("" if available[least] == 1 else "s")
-  lower = f"lower shots to at most {available[least]}" if available[least] else "leave shots out"
+  number = phrases.counted(int(available[least]), "training image")
+  lower = f"Lower shots to at most {available[least]}" if available[least] else "Leave shots out"
   raise errors.UserError(
-    f"The smallest class, {class_names[least]}, has {number}; shots={shots} needs {shots} of every "
-    f"class{others}: {lower}, or add images."
+    f"The smallest class, {class_names[least]}, has {number}; shots={shots} needs {shots} per class"
+    f"{others}. {lower}, or add images."
   )
 
 
@@ -91,7 +91,6 @@ def _require_enough(labels: np.ndarray, counts: np.ndarray, class_names: Sequenc
     if have < want
   ]
   if short:
-    shown = ", ".join(short[:10]) + (f" and {len(short) - 10} more" if len(short) > 10 else "")
     raise errors.UserError(
-      f"{max(counts)} images of every class are to be held out, but {shown}: add images."
+      f"{max(counts)} images per class are held out, but {phrases.some(short)}: add images."
     )

@@ -1,9 +1,9 @@
-"""Image files in, [h, w, 3] uint8 arrays out, whatever their colours, depth and orientation.
+"""Decoding image files of any colour mode, depth and orientation to [h, w, 3] uint8 arrays.
 
-Everything here may be called from several threads at once: decoding releases Python's lock.
+All functions may be called from several threads at once: decoding releases Python's lock.
 
-Pillow decodes, except plain JPEG files: OpenCV comes to the same pixels, for both use libjpeg-turbo
-with its accurate DCT and smooth upsampling, in three quarters of the time.
+Pillow decodes all files except plain JPEG files. OpenCV decodes these to the same pixels (both use
+libjpeg-turbo with its accurate DCT and smooth upsampling) in three quarters of the time.
 """
 
 import io
@@ -21,19 +21,19 @@ from PIL import (
   ExifTags,
   Image,
   UnidentifiedImageError,
-  WebPImagePlugin,  # noqa: F401 (registers the format; Pillow itself does so only when it needs to)
+  WebPImagePlugin,  # noqa: F401 (registers the format, which Pillow does only on demand)
 )
 
 from bit_jax.runtime import errors
 
 EXTENSIONS = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp"))  # in lower case
-FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP")  # whatever a file's extension says
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP")  # recognised by content, not by extension
 
 _JPEG_END = b"\xff\xd9"
-_JPEG_STOP = re.compile(rb"\xff[^\x00\xd0-\xd7]")  # neither a value of a scan nor a restart
+_JPEG_STOP = re.compile(rb"\xff[^\x00\xd0-\xd7]")  # a marker other than a restart
 _AS_STORED = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
 _ROTATED = (5, 6, 7, 8)  # EXIF orientations that swap height and width
-# What Pillow's readers raise on files that are no images or are damaged.
+# Exceptions of Pillow's readers on damaged files and files that are not images.
 _BROKEN: tuple[type[Exception], ...] = (
   OSError,
   SyntaxError,
@@ -53,28 +53,25 @@ _PILLOW_WARNS = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
 
 
 class Unreadable(errors.UserError):
-  """A file that can't be decoded; the message is the reason, to be put behind the file's name.
-
-  Such as 'is cut short', without the path, so that 'The image a.jpg is cut short.' can be made.
-  """
+  """A file that can't be decoded; the message is a clause without the path: 'is truncated'."""
 
 
 def decode(data: bytes | pathlib.Path) -> np.ndarray:
   """Decodes a JPEG, PNG, BMP, GIF or WebP image, recognised by its content.
 
-  Grey becomes three equal channels; 16-bit grey is scaled from 65535 to 255 and rounded (of 16-bit
-  colours Pillow keeps the upper byte); CMYK is converted without a colour profile; of an animation
-  the first frame counts. What is transparent shows white, as on a page: the colours stored beneath
-  it are arbitrary, often black. The EXIF orientation is applied.
+  Grey becomes three equal channels. 16-bit grey is scaled from 65535 to 255 and rounded; of 16-bit
+  colours Pillow keeps the upper byte. CMYK is converted without a colour profile. Of an animation
+  the first frame is decoded. Transparent pixels become white, because their stored colours are
+  arbitrary, often black. The EXIF orientation is applied.
 
   Args:
-    data: The file's content, or where it lies.
+    data: The file's content, or its path.
 
   Returns:
     [h, w, 3] uint8, contiguous; it may be read-only.
 
   Raises:
-    Unreadable: The file is no such image, is cut short or damaged, or can't be opened.
+    Unreadable: The file is not such an image, is truncated or damaged, or can't be opened.
   """
   _hush()
   data = _read(data) if isinstance(data, pathlib.Path) else data
@@ -92,7 +89,7 @@ def decode(data: bytes | pathlib.Path) -> np.ndarray:
 
 
 def size(path: pathlib.Path) -> tuple[int, int]:
-  """Returns an image's (height, width) in pixels, as `decode` will, from the file's header alone.
+  """Returns the (height, width) of an image as `decode` returns it, from the file's header.
 
   Raises:
     Unreadable: The file has no header of such an image, or can't be opened.
@@ -107,9 +104,9 @@ def size(path: pathlib.Path) -> tuple[int, int]:
 
 
 def _hush() -> None:
-  """Silences Pillow's warnings on odd metadata, which change nothing about the pixels.
+  """Silences Pillow's warnings on odd metadata, which don't concern the pixels.
 
-  Once and for all instead of around each call: `warnings.catch_warnings` is not thread-safe.
+  This is permanent, because `warnings.catch_warnings` is not thread-safe.
   """
   if not _is_hushed():
     with _HUSH_LOCK:
@@ -135,19 +132,18 @@ def _open(file: io.BytesIO | io.BufferedReader) -> Image.Image:
   except UnidentifiedImageError:
     if not file.seek(0, io.SEEK_END):
       raise Unreadable("is empty (0 bytes)") from None
-    raise Unreadable("is no JPEG, PNG, BMP, GIF or WebP image, whatever its name says") from None
+    raise Unreadable("is not a JPEG, PNG, BMP, GIF or WebP image") from None
   except Image.DecompressionBombError:
     limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 10**6
-    raise Unreadable(f"is larger than Pillow opens ({limit} million pixels)") from None
+    raise Unreadable(f"is larger than Pillow's limit ({limit} million pixels)") from None
   except _BROKEN as e:
     raise Unreadable(f"has a damaged header ({_one_line(e)})") from None
 
 
 def _orientation(image: Image.Image) -> int:
-  """Returns the EXIF orientation, 1 to 8; 1 where there is none or none that makes sense.
+  """Returns the EXIF orientation, 1 to 8; 1 if it is missing or invalid.
 
-  Only what stands before the pixels counts: Pillow's own method would decode a PNG to look behind
-  them.
+  Only metadata before the pixels is read: Pillow's own method would decode a PNG to find more.
   """
   try:
     orientation = Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1)
@@ -157,15 +153,15 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _plain_jpeg(image: Image.Image, data: bytes, start: int) -> np.ndarray | None:
-  """Returns the pixels of a plain JPEG; None where Pillow is to decode the file, or to refuse it.
+  """Returns the pixels of a plain JPEG; None where Pillow must decode or refuse the file.
 
-  Plain is one scan in colour or grey, with nothing in it that a decoder stops at before its end:
-  where OpenCV stops, it makes up the rest.
+  A plain JPEG has one scan, in colour or grey, and no marker in it before its end: where OpenCV
+  stops early, it silently invents the remaining pixels.
 
   Args:
     image: The opened file.
     data: Its content.
-    start: Where the scan begins.
+    start: Where the scan starts.
   """
   if image.format != "JPEG" or image.mode not in ("RGB", "L") or "progressive" in image.info:
     return None
@@ -191,14 +187,14 @@ def _pixels(image: Image.Image) -> np.ndarray:
 
 
 def _on_white(rgba: np.ndarray) -> np.ndarray:
-  """Lays [h, w, 4] uint8 on white: [h, w, 3] uint8, rounded."""
+  """Blends [h, w, 4] uint8 with white; returns [h, w, 3] uint8, rounded."""
   alpha = rgba[..., 3:].astype(np.uint16)
   mixed = rgba[..., :3] * alpha + 255 * (255 - alpha) + 127  # at most 65,152
   return (mixed // 255).astype(np.uint8)
 
 
 def _turn(pixels: np.ndarray, orientation: int) -> np.ndarray:
-  """Returns the picture as it is to be seen, from how it was stored (EXIF 2.3, tag 0x0112)."""
+  """Returns the image in display orientation (EXIF 2.3, tag 0x0112)."""
   if orientation == 1:
     return pixels
   if orientation in _ROTATED:
@@ -213,7 +209,7 @@ def _turn(pixels: np.ndarray, orientation: int) -> np.ndarray:
 def _reject_pixels(e: Exception) -> NoReturn:
   text = _one_line(e)
   if "truncated" in text.lower():
-    raise Unreadable("is cut short: its end is missing") from None
+    raise Unreadable("is truncated") from None
   raise Unreadable(f"is damaged ({text})") from None
 
 

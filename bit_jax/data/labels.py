@@ -1,4 +1,4 @@
-"""Labels that are computed from an example's features, where a task's classes aren't stored.
+"""Labels that are computed from the features of an example, for tasks without stored labels.
 
 Source: google-research/task_adaptation @d7630d3, `data/{clevr,kitti,dsprites,smallnorb}.py`,
 which is the code of VTAB (arXiv 1910.04867).
@@ -9,26 +9,26 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-# A distance is of class i if i of these lie strictly below it.
+# A distance has class i if i of these are strictly below it.
 CLEVR_DISTANCES = (8.0, 8.5, 9.0, 9.5, 10.0)  # CLEVR's own units, from the camera
 KITTI_DISTANCES = (8.0, 20.0, 999.0)  # metres
 
 FEWEST_OBJECTS = 3  # in a CLEVR image
 VEHICLE_TYPES = 3  # KITTI's types 0 to 2: car, van, truck
-NO_VEHICLE = 1000.0  # metres; beyond every measured distance
+NO_VEHICLE = 1000.0  # metres; above every measured distance
 POSITIONS_PER_BIN = 2  # dSprites: 32 positions in 16 bins
-ANGLES_PER_BIN = 2.5  # dSprites: 40 angles in 16 bins, which hold 3 and 2 in turn
+ANGLES_PER_BIN = 2.5  # dSprites: 40 angles in 16 bins, alternately 3 and 2
 
 
 @dataclasses.dataclass(frozen=True)
 class Derivation:
-  """How a label comes from a tfds example.
+  """Computation of a label from a tfds example.
 
   Attributes:
-    features: What of the example is needed, nested as `tfds.decode.PartialDecoding` takes it; the
-      leaves are True.
-    derive: From a decoded example with those features, as numpy arrays and scalars (a tfds
-      Sequence of n is one mapping of arrays with n rows), to a label of at least 0.
+    features: The features that are needed, nested as in `tfds.decode.PartialDecoding`; the leaves
+      are True.
+    derive: Maps a decoded example with those features, as numpy arrays and scalars (a tfds Sequence
+      of n is one mapping of arrays with n rows), to a label of at least 0.
   """
 
   features: Mapping[str, Any]
@@ -56,18 +56,18 @@ def kitti_distance(types: Iterable[int], depths: Iterable[float]) -> int:
     types: The class of each object in KITTI's order; the first three are vehicles.
     depths: Each object's distance along the camera's axis in metres, the third of its `location`.
   """
-  # One Sequence of tfds holds both, so they are equally many.
+  # Both are from one Sequence of tfds, so they have the same length.
   vehicles = [z for t, z in zip(types, depths, strict=False) if t < VEHICLE_TYPES]
   return bisect.bisect_left(KITTI_DISTANCES, min(vehicles, default=NO_VEHICLE))
 
 
 def dsprites_position(position: int) -> int:
-  """Returns which of 16 bins one of 32 positions falls into."""
+  """Returns the bin, of 16, of one of 32 positions."""
   return position // POSITIONS_PER_BIN
 
 
 def dsprites_orientation(angle: int) -> int:
-  """Returns which of 16 bins one of 40 angles falls into: 0, 1 and 2 into the first, and so on."""
+  """Returns the bin, of 16, of one of 40 angles: angles 0, 1 and 2 are in the first."""
   return int(angle // ANGLES_PER_BIN)
 
 

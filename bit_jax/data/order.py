@@ -1,8 +1,8 @@
-"""Which example comes when, as pure functions of seed, step and sizes: no state, no device.
+"""Order of the examples, batches and MixUp: pure functions of seed, step and sizes.
 
-Training sees one permutation of the set after another; a batch may cross from one to the next, or
-hold several. Everything is known for any step without what came before it. Sets on the devices and
-sets that are streamed are both read in this order.
+Training goes through one permutation of the set after another; a batch may span two or more. The
+batch of any step can be computed without those before it. Resident and streamed sets use the same
+order.
 """
 
 import functools
@@ -12,34 +12,34 @@ import numpy as np
 
 from bit_jax.runtime import errors
 
-# Of the order. In version 1, windows of `shuffle_window` examples were for every set; in version 2
-# they are for a whole set that tfds shuffled.
+# Of the order. Version 1 used windows of `shuffle_window` examples for every set, version 2 uses
+# them only for a whole set that tfds shuffled.
 VERSION = 2
-# What a random stream is for: two uses of the same seed must not see the same numbers.
+# Purposes of random streams: different uses of a seed must not see the same numbers.
 _PERMUTATION, _MIXUP = range(2)
-_BLOCK = 1_024  # neighbouring examples that stay within one window
+_BLOCK = 1_024  # neighbouring examples that stay in one window
 
 
-@functools.lru_cache(maxsize=8)  # `batch` asks for the same one or two at every step
+@functools.lru_cache(maxsize=8)  # every step uses the same one or two
 def permutation(seed: int, epoch: int, n: int, window: int | None = None) -> np.ndarray:
   """Returns the order of the examples in an epoch: [n] int64, read-only.
 
-  All examples are permuted among each other, unless the set is larger than a given window. Then
-  blocks of neighbours are permuted first, and the examples within each window of the result second:
-  consecutive batches are read from few places on disk. Such batches are mixed only as well as
-  neighbours in the set are, so a set that may be sorted takes no window.
+  This is a full permutation, unless the set is larger than a given window. Then blocks of
+  neighbours are permuted first, and the examples within each window of the result second, so that
+  consecutive batches are read from few places on disk. Batches are then only as mixed as neighbours
+  in the set, so don't use a window for a set that may be sorted.
 
   Args:
     seed: Seed of the run; at least 0.
     epoch: Epochs count from 0.
     n: Number of examples in the set.
-    window: Examples in a window, at least 1; None: there are no windows.
+    window: Examples in a window, at least 1; None: no windows.
 
   Raises:
-    UserError: The seed is negative, or the window holds no example.
+    UserError: The seed is negative, or the window is below 1.
   """
   if window is not None and window < 1:
-    raise errors.UserError(f"The shuffle window must hold at least 1 example, not {window}.")
+    raise errors.UserError(f"shuffle_window must be at least 1, not {window}.")
   generator = _generator(seed, _PERMUTATION, epoch)
   if window is None or n <= window:
     order = generator.permutation(n)
@@ -49,7 +49,7 @@ def permutation(seed: int, epoch: int, n: int, window: int | None = None) -> np.
     order = np.concatenate([np.arange(start, min(start + block, n)) for start in starts])
     for start in range(0, n, window):
       generator.shuffle(order[start : start + window])
-  order.setflags(write=False)  # one array serves all who ask
+  order.setflags(write=False)  # all callers share the array
   return order
 
 
@@ -59,15 +59,15 @@ def batch(seed: int, step: int, batch_size: int, n: int, window: int | None = No
   Args:
     seed: Seed of the run; at least 0.
     step: Steps count from 0.
-    batch_size: Size of the global batch; may exceed `n`, and then an example comes repeatedly.
+    batch_size: Size of the global batch; if it exceeds `n`, examples are repeated.
     n: Number of examples in the set.
-    window: Of `permutation`.
+    window: As in `permutation`.
 
   Raises:
     UserError: The seed is negative, or the set or the window is empty.
   """
   if n < 1:
-    raise errors.UserError("There are no examples to draw a batch from.")
+    raise errors.UserError("The training set is empty.")
   start, stop = step * batch_size, (step + 1) * batch_size
   parts = []
   for epoch in range(start // n, (stop - 1) // n + 1):
@@ -77,32 +77,32 @@ def batch(seed: int, step: int, batch_size: int, n: int, window: int | None = No
 
 
 def device_layout(batch_size: int, num_devices: int, mixup: bool = True) -> np.ndarray:
-  """Lays a global batch out over devices so that MixUp's partners meet on one.
+  """Distributes a global batch over devices so that MixUp partners are on the same device.
 
-  MixUp pairs position i with `batch_size - 1 - i`. Device d takes its share from the front and the
-  mirror images of these from the back, so reversing each row reverses the global batch.
+  MixUp pairs position i with `batch_size - 1 - i`. Each device takes positions from the front and
+  their mirror images from the back, so reversing each row reverses the global batch.
 
   Args:
     batch_size: Size of the global batch.
     num_devices: Number of devices that share it.
-    mixup: Whether there are such partners; without, any even share will do.
+    mixup: Whether partners must be on one device; otherwise any even distribution is valid.
 
   Returns:
     [num_devices, batch_size // num_devices] int64 positions in the global batch, each once.
 
   Raises:
-    UserError: The devices can't share the batch evenly in such pairs.
+    UserError: The batch can't be distributed evenly in such pairs.
   """
   if batch_size < 1:
-    raise errors.UserError(f"The batch must hold at least 1 example, not {batch_size}.")
+    raise errors.UserError(f"The batch size must be at least 1, not {batch_size}.")
   multiple = 2 * num_devices if mixup and num_devices > 1 else num_devices
   if batch_size % multiple:
     lower = batch_size // multiple * multiple
     sizes = " or ".join(str(s) for s in (lower, lower + multiple) if s)
-    why = "2 x devices so that MixUp partners share a device" if mixup else "their number"
+    why = ", so that MixUp partners are on the same device" if multiple > num_devices else ""
     raise errors.UserError(
-      f"{num_devices} devices can't share a batch of {batch_size}: the batch must be a multiple of "
-      f"{why}; the nearest sizes that fit: {sizes}."
+      f"A batch of {batch_size} can't be distributed over {num_devices} devices: it must be a "
+      f"multiple of {multiple}{why}. Nearest valid sizes: {sizes}."
     )
   if batch_size // num_devices % 2:  # one device, or no partners
     return np.arange(batch_size).reshape(num_devices, -1)
@@ -111,45 +111,45 @@ def device_layout(batch_size: int, num_devices: int, mixup: bool = True) -> np.n
 
 
 def micro_batch_sizes(share: int, mixup: bool = True) -> list[int]:
-  """Returns the sizes, rising, of equal parts that a device's share of a batch can be cut into.
+  """Returns the possible sizes of micro-batches, ascending.
 
   Args:
     share: Examples of a batch on one device.
-    mixup: Whether each part must hold both of MixUp's partners (see `device_layout`): it is then
-      even, or the whole.
+    mixup: Whether MixUp partners must be in the same micro-batch (see `device_layout`): its size is
+      then even, or the whole share.
   """
   step = 2 if mixup else 1
   return [*(m for m in range(step, share, step) if share % m == 0), share]
 
 
 def micro_batch_size(wanted: int, share: int, mixup: bool = True) -> int:
-  """Returns the size of micro-batches that was asked for, or the whole share if that is smaller.
+  """Returns the wanted size of micro-batches, or the whole share if that is smaller.
 
   Raises:
-    UserError: The share can't be cut into parts of that size; names the nearest that will do.
+    UserError: The share can't be divided like that; the message names the nearest valid sizes.
   """
   size, sizes = min(wanted, share), micro_batch_sizes(share, mixup)
   if size not in sizes:
     below = [m for m in sizes if m < size][-1:]
     above = [m for m in sizes if m > size][:1]
     nearest = " or ".join(map(str, below + above))
-    parts = " into even parts, as MixUp needs" if mixup else ""
+    parts = " into even parts, which MixUp needs" if mixup else ""
     raise errors.UserError(
-      f"microbatch={wanted} doesn't divide the {share} images of a batch on each device{parts}: "
-      f"the nearest that do: {nearest}."
+      f"microbatch={wanted} doesn't divide the batch per device, {share}{parts}. Nearest valid "
+      f"values: {nearest}."
     )
   return size
 
 
 def micro_batches(share: int, size: int) -> np.ndarray:
-  """Cuts a device's share into micro-batches, of which each reverses into MixUp's partners.
+  """Divides a device's share into micro-batches; reversing one gives the MixUp partners.
 
   Args:
-    share: Examples of a batch on one device, laid out as by `device_layout`.
+    share: Examples of a batch on one device, in the order of `device_layout`.
     size: Examples of a micro-batch, one of `micro_batch_sizes`.
 
   Returns:
-    [share // size, size] int64 places in the share, each once: of an even size, the next places
+    [share // size, size] int64 positions in the share, each once; if the size is even, positions
     from the front and their mirror images from the back.
   """
   if size % 2:
@@ -161,11 +161,11 @@ def micro_batches(share: int, size: int) -> np.ndarray:
 def eval_batches(
   n: int, batch_size: int, num_devices: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-  """Yields batches that hold every example exactly once, in order, the last one padded.
+  """Yields batches with every example exactly once, in order; the last batch is padded.
 
   Args:
     n: Number of examples in the set.
-    batch_size: Size of the global batch; rounded up to what the devices can share evenly.
+    batch_size: Size of the global batch; rounded up to a multiple of `num_devices`.
     num_devices: Number of devices that share it.
 
   Yields:
@@ -173,10 +173,10 @@ def eval_batches(
     mask: [num_devices, b] bool, False where padded.
 
   Raises:
-    UserError: The batch holds no example.
+    UserError: The batch size is below 1.
   """
   if batch_size < 1:
-    raise errors.UserError(f"The batch must hold at least 1 example, not {batch_size}.")
+    raise errors.UserError(f"The batch size must be at least 1, not {batch_size}.")
   per_device = -(-batch_size // num_devices)
   for start in range(0, n, num_devices * per_device):
     indices = start + np.arange(num_devices * per_device).reshape(num_devices, per_device)
@@ -185,14 +185,14 @@ def eval_batches(
 
 
 def mixup_lambda(seed: int, step: int, alpha: float) -> float:
-  """Returns the step's MixUp factor, drawn from Beta(alpha, alpha): the image's own share.
+  """Returns the MixUp factor of a step, drawn from Beta(alpha, alpha): the weight of an image.
 
-  Source: google-research/big_transfer, one factor a batch, and no max(lambda, 1 - lambda).
+  Source: google-research/big_transfer: one factor per batch, without max(lambda, 1 - lambda).
 
   Args:
     seed: Seed of the run; at least 0.
     step: Steps count from 0.
-    alpha: Parameter of the distribution; 0 turns MixUp off, and the factor is 1.
+    alpha: Parameter of the distribution; 0 turns MixUp off (the factor is 1).
 
   Raises:
     UserError: `alpha` or the seed is negative.

@@ -1,30 +1,30 @@
-"""Images resized on the host, once, to the size from which crops are taken."""
+"""Resizing on the host, to the size from which crops are taken."""
 
 import threading
 
 import cv2
 import numpy as np
 
-cv2.setNumThreads(0)  # `stream` reads several images at a time; more threads would only compete
+cv2.setNumThreads(0)  # `stream` already reads images in several threads
 
-_KEPT_VALUES = 3 * 2**22  # per buffer: of images of up to four million pixels
+_KEPT_VALUES = 3 * 2**22  # per buffer: enough for images of up to four million pixels
 
 
 def resize(image: np.ndarray, size: int, out: np.ndarray | None = None) -> np.ndarray:
   """Resizes an image to a square as `tf.image.resize` does, and rounds to whole grey levels.
 
   Bilinear with half-pixel centres, clamped at the edges, not antialiased; the aspect ratio is not
-  kept. Of 16-bit images OpenCV interpolates in float32 and rounds the result; its own arithmetic
-  for bytes is biased by a ninth of a grey level.
+  kept. The image is resized as 16-bit values, which OpenCV interpolates in float32 and rounds; its
+  arithmetic for bytes is biased by a ninth of a grey level.
 
   Args:
     image: [h, w, 3] uint8.
     size: Side of the result in pixels.
-    out: [size, size, 3] uint8, contiguous, to hold the result; None for a new array.
+    out: [size, size, 3] uint8, contiguous, for the result; None for a new array.
 
   Returns:
     [size, size, 3] uint8, within half a grey level of the exact values; the image itself if it has
-    the size and there is no `out`.
+    that size and `out` is None.
   """
   if image.shape[:2] == (size, size):
     if out is None:
@@ -36,22 +36,22 @@ def resize(image: np.ndarray, size: int, out: np.ndarray | None = None) -> np.nd
   np.copyto(wide, image)
   target = _scratch.array("target", out.shape)
   resized = cv2.resize(wide, (size, size), dst=target, interpolation=cv2.INTER_LINEAR)
-  np.copyto(out, resized, casting="unsafe")  # none is above 255
+  np.copyto(out, resized, casting="unsafe")  # no value is above 255
   return out
 
 
 class _Scratch(threading.local):
-  """Arrays that a thread uses again for the next image.
+  """Arrays that a thread reuses for the next image.
 
-  New ones for each image would be new memory pages, whose first touch takes longer than the
-  resize, and for which threads wait on each other.
+  A new array for each image would need new memory pages. Their first use takes longer than the
+  resize, and threads wait for each other meanwhile.
   """
 
   def __init__(self) -> None:
     self._buffers: dict[str, np.ndarray] = {}
 
   def array(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
-    """Returns an array of any content, [*shape] uint16."""
+    """Returns an uninitialised array, [*shape] uint16."""
     count = int(np.prod(shape))
     if count > _KEPT_VALUES:
       return np.empty(shape, np.uint16)

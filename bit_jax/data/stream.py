@@ -1,4 +1,4 @@
-"""Images read as they are needed: decoded and resized in threads, ahead of who waits for them."""
+"""Streaming of images: read, decoded and resized in threads, ahead of the consumer."""
 
 import collections
 import itertools
@@ -16,14 +16,14 @@ from bit_jax.runtime import errors, machine
 
 _BATCHES_AHEAD = 2
 _IMAGES_AT_ONCE = 8
-_IMAGES_AHEAD = 256  # where there are no batches
+_IMAGES_AHEAD = 256  # outside of batches
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 
 class Source(Protocol):
-  """A labelled set that can be read image by image, in any order and from several threads."""
+  """A labelled set with random access to its images, from several threads."""
 
   def __len__(self) -> int:
     """Returns the number of examples."""
@@ -32,12 +32,12 @@ class Source(Protocol):
     """Returns an image, [h, w, 3] uint8, and its label.
 
     Raises:
-      UserError: It can't be read; says which.
+      UserError: It can't be read; the message names it.
     """
 
 
 class Chosen:
-  """Some examples of a source; a source itself."""
+  """A subset of a source, itself a source."""
 
   def __init__(self, source: Source, indices: np.ndarray):
     """Takes the examples at `indices`, [M] integer, in that order."""
@@ -57,21 +57,21 @@ def batches(
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
   """Yields the examples of each array of indices, reading two arrays ahead.
 
-  Nothing is remembered between batches, so a stream that starts in the middle of a run reads
-  nothing of what comes before.
+  There is no state between batches, so a stream that starts in the middle of a run reads nothing
+  that comes before.
 
   Args:
     source: The set.
     indices: Arrays [b] integer, one a batch; may be endless.
-    size: Side in pixels of the square that images are resized to; None leaves them as they are,
-      and then all must be of one size.
+    size: Side in pixels of the square that images are resized to; None keeps their size, which must
+      then be the same for all.
 
   Yields:
     images: [b, size, size, 3] uint8.
     labels: [b] int32.
 
   Raises:
-    UserError: An image can't be read, or has another size than the one before and `size` is None.
+    UserError: An image can't be read, or sizes differ and `size` is None.
   """
   arrays = iter(indices)
   first = next(arrays, None)
@@ -92,30 +92,30 @@ def batches(
   filled = _in_order(fill, places(), _BATCHES_AHEAD * len(first))
   for batch in filled:
     for _ in itertools.islice(filled, len(batch.labels) - 1):
-      pass  # its other images
+      pass  # the other images of the batch
     assert batch.images is not None
     yield batch.images, batch.labels
 
 
 class _Batch:
-  """The examples of a batch, put into place by several threads.
+  """The examples of a batch, filled in by several threads.
 
   Attributes:
-    images: [b, h, w, 3] uint8; None before the first is there.
+    images: [b, h, w, 3] uint8; None before the first image.
     labels: [b] int32.
   """
 
   def __init__(self, count: int, size: int | None):
-    """Takes the number of examples, and the size as `batches` does."""
+    """Takes the number of examples, and the size as in `batches`."""
     self.images: np.ndarray | None = None
     self.labels = np.empty(count, np.int32)
     self._size, self._lock = size, threading.Lock()
 
   def put(self, place: int, image: np.ndarray, label: int) -> None:
-    """Puts in an example, resized.
+    """Resizes an example and stores it at its place.
 
     Raises:
-      UserError: Its size is not that of the others and there is none to resize it to.
+      UserError: Its size differs from that of the others, and images keep their size.
     """
     images = self._allocated(image.shape if self._size is None else (self._size, self._size, 3))
     if self._size is None:
@@ -135,20 +135,20 @@ class _Batch:
 def gather(
   source: Source, size: int | None, what: str
 ) -> tuple[np.ndarray, np.ndarray, dict[int, str]]:
-  """Reads a whole set into memory, and shows the progress.
+  """Reads a whole set into memory, with a progress bar.
 
   Args:
     source: The set; at least one example.
     size: As in `batches`.
-    what: What the progress bar says.
+    what: Text of the progress bar.
 
   Returns:
     images: [N, size, size, 3] uint8; undefined where an image can't be read.
     labels: [N] int32, 0 there.
-    unreadable: {index: why} of the images that can't be read.
+    unreadable: {index: reason} of the images that can't be read.
 
   Raises:
-    UserError: No image at all can be read, or their sizes differ and `size` is None.
+    UserError: No image can be read, or sizes differ and `size` is None.
   """
   images, labels = None, np.zeros(len(source), np.int32)
   unreadable = {}
@@ -167,7 +167,7 @@ def gather(
 
 
 def unreadable(source: Source, what: str) -> dict[int, str]:
-  """Reads a whole set once and returns {index: why} of the images that can't be read."""
+  """Reads a whole set once and returns {index: reason} of the images that can't be read."""
 
   def fault(index: int) -> str | None:
     try:
@@ -181,12 +181,12 @@ def unreadable(source: Source, what: str) -> dict[int, str]:
 
 
 def in_threads(function: Callable[[T], R], items: Sequence[T], what: str) -> Iterator[R]:
-  """Yields `function(item)` of one image after another, in their order, and shows the progress.
+  """Yields `function(item)` for each image, in order, with a progress bar.
 
   Args:
     function: Called in threads.
     items: One for each image.
-    what: What the progress bar says.
+    what: Text of the progress bar.
   """
   return iter(
     tqdm.tqdm(
@@ -221,13 +221,13 @@ def _read(source: Source, index: int, size: int | None) -> tuple[np.ndarray, int
 def _require_shape(image: np.ndarray, images: np.ndarray) -> None:
   if image.shape != images.shape[1:]:
     raise errors.UserError(
-      f"The images differ in size ({images.shape[1:]}, {image.shape}) where all should be of one."
+      f"All images must have the same size, but {images.shape[1:]} and {image.shape} were found."
     )
 
 
 def _in_order(function: Callable[[T], R], items: Iterable[T], ahead: int) -> Iterator[R]:
-  """Yields `function(item)` in the order of the items, computed in threads, `ahead` of its use."""
-  # A thread takes several: waking another one for each image would take a fifth of the time.
+  """Yields `function(item)` in order, computed in threads up to `ahead` items in advance."""
+  # A thread takes several items: waking a thread for each image would take a fifth of the time.
   count = max(1, min(_IMAGES_AT_ONCE, ahead // (4 * machine.usable_cores())))
   rest = iter(items)
   chunks = iter(lambda: list(itertools.islice(rest, count)), [])
@@ -250,7 +250,7 @@ def _through(function: Callable[[T], R], items: list[T]) -> tuple[list[R], Excep
   try:
     for item in items:
       results.append(function(item))
-  except Exception as e:  # to be raised when it is that item's turn
+  except Exception as e:  # raised when it is that item's turn
     return results, e
   return results, None
 

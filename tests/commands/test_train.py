@@ -115,7 +115,7 @@ def test_digits_never_import_tfds_nor_tensorflow_before_the_first_step(tmp_path,
   ("flags", "said"),
   [
     (["--config.dataset=digit"], "There is no data set 'digit'"),
-    (["--config.batch_size=12"], "4 devices can't share a batch of 12"),
+    (["--config.batch_size=12"], "batch of 12 can't be distributed over 4 devices"),
     (["--workdir=README.md/sub"], "can't be written"),
   ],
 )

@@ -139,7 +139,7 @@ def test_another_number_of_images_or_size_begins_anew(folder):
 def test_too_little_room_is_told_before_anything_is_read(tmp_path, monkeypatch):
   usage = shutil.disk_usage(tmp_path)._replace(free=1_000)
   monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
-  with pytest.raises(errors.UserError, match=r"decoded images take .* GB left: set \$BIT_JAX_CACH"):
+  with pytest.raises(errors.UserError, match=r"images need .* GB free.* \$BIT_JAX_CACHE"):
     decoded.DecodedCache(Pictures(), SHAPE, tmp_path / "set", N)
   assert not list((tmp_path / "set").iterdir())
 
@@ -149,7 +149,7 @@ def test_room_is_needed_only_for_what_will_be_read_and_is_not_there(tmp_path, mo
   monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
   folder = tmp_path / "set"
   cache = decoded.DecodedCache(Pictures(), SHAPE, folder, 5)
-  with pytest.raises(errors.UserError, match="decoded images take"):
+  with pytest.raises(errors.UserError, match="decoded images need"):
     decoded.DecodedCache(Pictures(), SHAPE, tmp_path / "other", 6)
   read_all(cache)
   os.sync()  # so that the file takes its blocks

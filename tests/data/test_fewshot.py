@@ -36,15 +36,15 @@ def test_every_image_can_be_drawn():
 
 def test_too_few_images_names_the_classes_and_their_counts():
   message = (
-    r"smallest class, ant, has 9 training images; shots=10 needs 10 of every class \(2 of 3 "
-    r"classes have fewer\): lower shots to at most 9, or add images\."
+    r"smallest class, ant, has 9 training images; shots=10 needs 10 per class \(2 of 3 "
+    r"classes have fewer\)\. Lower shots to at most 9, or add images\."
   )
   with pytest.raises(errors.UserError, match=message):
     fewshot.select(LABELS, 10, 0, NAMES)
 
 
 def test_a_class_without_images_is_too_few():
-  with pytest.raises(errors.UserError, match=r"dog, has 0 .*: leave shots out, or add images"):
+  with pytest.raises(errors.UserError, match=r"dog, has 0 .* Leave shots out, or add images"):
     fewshot.select(LABELS, 1, 0, (*NAMES, "dog"))
 
 

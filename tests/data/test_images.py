@@ -267,13 +267,13 @@ def test_damaged_exif_changes_nothing(exif):
   ("data", "reason"),
   [
     (b"", "is empty"),
-    (b"This is no image, whatever it is called.", "no JPEG, PNG, BMP, GIF or WebP"),
-    (encode(RGB, "TIFF"), "no JPEG, PNG, BMP, GIF or WebP"),
+    (b"This is no image, whatever it is called.", "not a JPEG, PNG, BMP, GIF or WebP"),
+    (encode(RGB, "TIFF"), "not a JPEG, PNG, BMP, GIF or WebP"),
     (b"\xff\xd8\xff\xe0", "."),
-    (encode(RGB, "JPEG")[:-200], "is cut short"),
-    (encode(RGB, "PNG")[:-200], "is cut short"),
-    (encode(RGB, "BMP")[:-200], "is cut short"),
-    (encode(RGB, "GIF")[:-200], "is cut short"),
+    (encode(RGB, "JPEG")[:-200], "is truncated"),
+    (encode(RGB, "PNG")[:-200], "is truncated"),
+    (encode(RGB, "BMP")[:-200], "is truncated"),
+    (encode(RGB, "GIF")[:-200], "is truncated"),
   ],
 )
 def test_what_cannot_be_decoded_says_why(tmp_path, data, reason):
@@ -308,7 +308,7 @@ def test_a_bomb_is_unreadable_and_a_large_image_is_not_warned_of(monkeypatch):
   monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", RGB[..., 0].size - 1)
   np.testing.assert_array_equal(images.decode(data), RGB)
   monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", RGB[..., 0].size // 2 - 1)
-  with pytest.raises(images.Unreadable, match="larger than Pillow opens"):
+  with pytest.raises(images.Unreadable, match="larger than Pillow"):
     images.decode(data)
 
 

@@ -219,7 +219,7 @@ def test_unreadable_images_of_both_parts_stop_a_run_with_their_list(folder_path,
   with pytest.raises(errors.UserError, match="3 of 30 images can't be read") as caught:
     load_folder(folder_path, memory=memory)
   for name in ("train/ant/3.png", "train/cat/0.png", "test/bee/1.png"):
-    assert f"  The image {folder_path / name} is cut short" in str(caught.value)
+    assert f"  The image {folder_path / name} is truncated" in str(caught.value)
 
 
 @pytest.mark.parametrize("memory", [1e9, 0])

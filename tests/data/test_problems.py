@@ -80,8 +80,8 @@ def test_nothing_wrong(root, tmp_path):
   ("data", "kind", "detail"),
   [
     (b"", "unreadable", "is empty (0 bytes)"),
-    (b"text", "unreadable", "is no JPEG, PNG, BMP, GIF or WebP image, whatever its name says"),
-    (None, "damaged", "is cut short: its end is missing"),
+    (b"text", "unreadable", "is not a JPEG, PNG, BMP, GIF or WebP image"),
+    (None, "damaged", "is truncated"),
   ],
 )
 def test_what_cannot_be_decoded_stops(root, tmp_path, data, kind, detail):

@@ -124,7 +124,7 @@ def test_a_defect_is_not_hidden():
 @pytest.mark.parametrize("slow", [(), (0,), (0, 1, 3)])
 def test_sizes_that_differ_are_told_by_batches_too(slow):
   source = Pictures(6, slow=slow, side=lambda i: 4 if i != 2 else 1)  # 1 could be broadcast to 4
-  with pytest.raises(errors.UserError, match=r"differ in size.*where all should be of one"):
+  with pytest.raises(errors.UserError, match="same size"):
     list(stream.batches(source, [np.arange(6)], None))
 
 
@@ -168,7 +168,7 @@ def test_a_set_of_unreadable_images_alone_is_refused():
 
 
 def test_sizes_that_differ_are_told_where_all_should_be_of_one():
-  with pytest.raises(errors.UserError, match=r"differ in size.*\(4, 4, 3\).*\(5, 4, 3\)"):
+  with pytest.raises(errors.UserError, match=r"\(4, 4, 3\).*\(5, 4, 3\)"):
     stream.gather(Pictures(20, side=lambda i: 4 + (i == 9)), None, "Reading")
   wait_until(lambda: not image_threads())
 

@@ -1,7 +1,7 @@
-"""tensorflow-datasets in, decoded images out: a whole split at once, or any image of it.
+"""Splits of prepared sets of tensorflow-datasets: random access, or a whole split at once.
 
-Importing this imports TensorFlow (some 8 s), so `opening` does it only for a tfds set. Nothing
-here downloads or waits on the network.
+Importing this imports TensorFlow (about 8 s), so import it only for a set of tfds. Nothing here
+uses the network.
 """
 
 import functools
@@ -22,12 +22,12 @@ from bit_jax.data.sources import arrays, tfds_builders, tfrecords
 from bit_jax.data.sources.tfds_builders import tf, tfds
 from bit_jax.runtime import errors
 
-_READ_BATCH = 256  # images a progress tick; of no consequence for the result
+_READ_BATCH = 256  # images per update of the progress bar; without effect on the result
 _DAMAGED = (
   tf.errors.NotFoundError,
   tf.errors.DataLossError,
   tf.errors.InvalidArgumentError,
-  tf.errors.FailedPreconditionError,  # fewer records than the metadata say
+  tf.errors.FailedPreconditionError,  # fewer records than in the metadata
 )
 
 
@@ -40,11 +40,11 @@ class Split:
     Args:
       spec: From `datasets.find`, with source 'tfds'.
       split: In tfds' notation, such as 'train[:98%]'.
-      data_dir: As `builders.find` takes it.
+      data_dir: As in `tfds_builders.find`.
 
     Raises:
-      UserError: The set isn't prepared or has no such split, or its examples have no image or not
-        the label that `spec` names.
+      UserError: The set isn't prepared or has no such split, or its examples have no image or lack
+        a feature for the label of `spec`.
     """
     assert spec.tfds_name is not None
     self._spec, self._split = spec, split
@@ -90,7 +90,7 @@ class Split:
     """Returns all labels, [N] int32, without decoding an image.
 
     Raises:
-      UserError: A file is missing or damaged, or a label is none of the classes.
+      UserError: A file is missing or damaged, or a label is not one of the classes.
     """
     dataset = self._dataset(self._derivation.features).map(self._label, tf.data.AUTOTUNE)
     found = np.empty(len(self), np.int32)
@@ -111,7 +111,9 @@ class Split:
         try:
           found[start + offset] = Image.open(io.BytesIO(encoded)).size[::-1]
         except UnidentifiedImageError:
-          raise self._damaged(f"image {start + offset} of {self._split} is none") from None
+          raise self._damaged(
+            f"example {start + offset} of {self._split} is not an image"
+          ) from None
     return found
 
   def load(self, size: int | None) -> arrays.Examples:
@@ -122,8 +124,8 @@ class Split:
         states.
 
     Raises:
-      UserError: A file is missing or damaged, a label is none of the classes, or an image that is
-        to keep its size has another.
+      UserError: A file is missing or damaged, a label is not one of the classes, or `size` is None
+        and an image has another size than `spec` states.
     """
     height, width = self._spec.image_size if size is None else (size, size)
 
@@ -143,7 +145,7 @@ class Split:
     return arrays.Examples(images, self._checked(found), self.class_names)
 
   def fingerprint(self) -> str:
-    """Returns what identifies images and labels: a sha256 of their files' names and times, too.
+    """Returns a text that identifies images and labels, including the names and times of the files.
 
     Raises:
       UserError: A file is missing.
@@ -187,7 +189,7 @@ class Split:
     )
 
   def _batches(self, dataset: Any, what: str) -> Iterator[tuple[int, Any]]:
-    """Yields (index of the first example, batch) through a whole dataset, and shows progress."""
+    """Yields (index of the first example, batch) of a whole dataset, with a progress bar."""
     done = 0
     with tqdm.tqdm(
       total=len(self),
@@ -204,22 +206,22 @@ class Split:
       except _DAMAGED as e:
         raise self._damaged(e) from None
     if done != len(self):
-      raise self._damaged(f"{done} examples in {self._split} where its metadata say {len(self)}")
+      raise self._damaged(f"{done} examples in {self._split}, but {len(self)} in the metadata")
 
   def _checked(self, label: Any) -> Any:
-    """Returns a label or an array of them, all of which must be classes."""
+    """Returns a label, or an array of labels, after checking that they are classes."""
     low, high = np.min(label, initial=0), np.max(label, initial=0)
     if low < 0 or high >= len(self.class_names):
       raise errors.UserError(
-        f"{self._spec.name} has a label {low if low < 0 else high} in {self._split}, where there "
-        f"are {len(self.class_names)} classes: it is another version, or damaged."
+        f"{self._spec.name} has the label {low if low < 0 else high} in {self._split}, but only "
+        f"{len(self.class_names)} classes: it is another version, or damaged."
       )
     return label if isinstance(label, np.ndarray) and label.ndim else int(label)
 
   def _damaged(self, reason: object) -> errors.UserError:
     return errors.UserError(
       f"The prepared copy of {self._builder.name} in {self._builder.data_dir} is incomplete or "
-      f"damaged; prepare it again ({str(reason).splitlines()[0]})."
+      f"damaged ({str(reason).splitlines()[0]}): prepare it again."
     )
 
 
@@ -229,10 +231,9 @@ def _find_prepared(spec: datasets.DatasetSpec, data_dir: str | None) -> tfds.cor
   if not builder.is_prepared():
     folder = f" --data_dir={shlex.quote(data_dir)}" if data_dir else ""
     raise errors.UserError(
-      f"The data set {spec.tfds_name} {builder.version} is not prepared: there is nothing in "
-      f"{builder.data_dir}. Point TFDS_DATA_DIR at a prepared copy, or prepare it: python -m "
-      f"bit_jax.data doctor {spec.name} --download{folder} fetches what can be fetched, and says "
-      f"what is to be done by hand."
+      f"The data set {spec.tfds_name} {builder.version} is not prepared in {builder.data_dir}. Set "
+      f"TFDS_DATA_DIR to the folder of a prepared copy, or prepare it: python -m bit_jax.data "
+      f"doctor {spec.name} --download{folder} downloads it or lists the manual steps."
     )
   return builder
 

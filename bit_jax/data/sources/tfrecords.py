@@ -1,4 +1,4 @@
-"""Random access to the records of TFRecord files: any record is read without those before it."""
+"""Random access to the records of TFRecord files."""
 
 import bisect
 import itertools
@@ -10,17 +10,17 @@ from typing import NamedTuple
 
 from bit_jax.runtime import errors
 
-_HEADER = struct.Struct("<QI")  # a record's length, and the length's CRC
-_FOOTER_BYTES = 4  # the CRC of its content
+_HEADER = struct.Struct("<QI")  # the length of a record, and the CRC of the length
+_FOOTER_BYTES = 4  # the CRC of the content
 
 
 class Stretch(NamedTuple):
-  """Neighbouring records of a file.
+  """Consecutive records of a file.
 
   Attributes:
     path: The TFRecord file.
-    skip: Records before them.
-    take: How many they are.
+    skip: Number of records before them.
+    take: Number of records.
   """
 
   path: str
@@ -29,10 +29,10 @@ class Stretch(NamedTuple):
 
 
 class Records:
-  """The records of several stretches as one sequence; may be read from several threads."""
+  """The records of several stretches as one sequence, with access from several threads."""
 
   def __init__(self, stretches: Sequence[Stretch]):
-    """Reads nothing yet: a file's offsets are found when its first record is asked for."""
+    """Reads nothing: the offsets in a file are found when its first record is read."""
     self._stretches = list(stretches)
     self._ends = list(itertools.accumulate(s.take for s in stretches))
     self._offsets: dict[str, list[int]] = {}
@@ -46,7 +46,7 @@ class Records:
     """Returns the content of a record.
 
     Raises:
-      UserError: The file isn't there, or is damaged.
+      UserError: The file is missing or damaged.
     """
     number = bisect.bisect_right(self._ends, index)
     path, skip, take = self._stretches[number]
@@ -55,8 +55,8 @@ class Records:
       offsets = self._find(path)
       if position >= len(offsets):
         raise errors.UserError(
-          f"{path} is incomplete: it holds {len(offsets)} whole records, and number "
-          f"{position + 1} was asked for; prepare the data set again."
+          f"{path} is incomplete: it has {len(offsets)} complete records, but record "
+          f"{position + 1} is needed. Prepare the data set again."
         )
       with open(path, "rb", buffering=0) as file:
         length, _ = _HEADER.unpack(os.pread(file.fileno(), _HEADER.size, offsets[position]))
@@ -65,7 +65,7 @@ class Records:
       raise errors.UserError(f"{path} can't be read ({e.strerror}).") from e
 
   def _find(self, path: str) -> list[int]:
-    """Returns where each whole record of a file begins, reading nothing but their headers."""
+    """Returns the offset of each complete record of a file; only the headers are read."""
     with self._lock:
       if path not in self._offsets:
         self._offsets[path] = _scan(path)

@@ -363,7 +363,7 @@ class TestFiles:
     name = described.train.paths[2]
     with open(os.path.join(parts, name), "r+b") as file:
       file.truncate(50)
-    with pytest.raises(images.Unreadable, match=rf"The image .*{name} is cut short"):
+    with pytest.raises(images.Unreadable, match=rf"The image .*{name} is truncated"):
       files.read(2)
 
   def test_the_fingerprint_changes_with_the_data_alone(self, parts, described, files):

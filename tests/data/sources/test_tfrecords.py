@@ -75,9 +75,11 @@ def test_what_is_whole_of_a_truncated_file_is_read_and_the_rest_told(tmp_path, c
   path.write_bytes(path.read_bytes()[:-cut])
   sequence = tfrecords.Records([tfrecords.Stretch(str(path), 0, 4)])
   assert sequence.read(2) == bytes([2]) * 10
-  with pytest.raises(errors.UserError, match=r"cut\.tfrecord is incomplete: it holds 3 whole") as e:
+  with pytest.raises(
+    errors.UserError, match=r"cut\.tfrecord is incomplete: it has 3 complete"
+  ) as e:
     sequence.read(3)
-  assert "number 4" in str(e.value)
+  assert "record 4" in str(e.value)
 
 
 def test_a_length_that_is_nonsense_ends_the_file(tmp_path):
