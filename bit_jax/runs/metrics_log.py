@@ -4,7 +4,6 @@ Each line is a row, one JSON object. A power cut may leave zeros, half a line, o
 followed by further rows.
 """
 
-import dataclasses
 import json
 import math
 import pathlib
@@ -23,41 +22,27 @@ _RATES = 15  # learning rates that have room on their axis
 _START = b'{"step"'  # of every row
 
 
-@dataclasses.dataclass(frozen=True)
-class Read:
-  """The content of a file.
-
-  Attributes:
-    rows: Each row as it was written, with its line end, and parsed: 'step' (int), 'kind' (such as
-      'train' or 'eval') and finite numbers by name.
-    damaged: The number of lines that are not as they were written. A row at the end of such a line
-      is among `rows`.
-  """
-
-  rows: list[tuple[str, dict[str, Any]]]
-  damaged: int
-
-
-def read(path: pathlib.Path) -> Read:
-  """Returns the rows of a file; none if it doesn't exist.
+def read(path: pathlib.Path) -> tuple[list[dict[str, Any]], int]:
+  """Reads a file; one that doesn't exist has no rows.
 
   A last line without a line end was being written when the process was killed: it is left out, and
   not counted as damaged.
+
+  Returns:
+    The rows, each with 'step' (int), 'kind' (such as 'train' or 'eval') and finite numbers by name;
+    and the number of lines that are not as they were written. A row at the end of such a line is
+    among the rows.
   """
   try:
     *lines, _ = path.read_bytes().split(b"\n")
   except FileNotFoundError:
-    return Read([], 0)
-  rows, damaged = [], 0
-  for line in lines:
-    row = _parse(line)
-    if row is None:
-      damaged += 1
-      line = line[max(0, line.rfind(_START)) :]
-      row = _parse(line)
-    if row is not None:
-      rows.append((f"{line.decode()}\n", row))
-  return Read(rows, damaged)
+    return [], 0
+  parsed = [_parse(line) for line in lines]
+  rescued = [
+    row or _parse(line[max(0, line.rfind(_START)) :])
+    for line, row in zip(lines, parsed, strict=True)
+  ]
+  return [row for row in rescued if row is not None], parsed.count(None)
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:
@@ -89,7 +74,7 @@ def draw(metrics: pathlib.Path, picture: pathlib.Path, title: str, evaluated: st
     title: Above the picture.
     evaluated: The name of the evaluated images, such as 'test images'.
   """
-  rows = sorted((row for _, row in read(metrics).rows), key=lambda row: row["step"])
+  rows = sorted(read(metrics)[0], key=lambda row: row["step"])
   kinds: list[tuple[str, str, dict[str, Any]]] = [
     ("train", "training, as augmented", {"color": plots.BLUE, "marker": ".", "markersize": 3}),
     ("val", "validation images", {"color": plots.GREEN, "marker": "s"}),

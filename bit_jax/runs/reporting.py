@@ -7,7 +7,6 @@ import pathlib
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from types import TracebackType
 from typing import IO, Any, Self
 
 import jax
@@ -59,14 +58,12 @@ class Reporter:
     self._last_line = time.monotonic()
     self._stack = contextlib.ExitStack()
     self._events: tensorboard.Events | None = None  # opened after the first step
-    read = metrics_log.read(self.folder / METRICS)
-    rows = [(text, row) for text, row in read.rows if self._is_kept(row)]
-    self.evaluations = {r["step"]: r["top1"] for _, r in rows if r["kind"] == self.chooses_on}
+    rows, damaged = metrics_log.read(self.folder / METRICS)
+    rows = [row for row in rows if self._is_kept(row)]
+    self.evaluations = {r["step"]: r["top1"] for r in rows if r["kind"] == self.chooses_on}
     if self.quiet:
       return
-    self._metrics = self._stack.enter_context(
-      _rewritten(self.folder / METRICS, [text for text, _ in rows])
-    )
+    self._metrics = self._stack.enter_context(_rewritten(self.folder / METRICS, rows))
     self._bar = self._stack.enter_context(
       tqdm.tqdm(
         total=self.total_steps,
@@ -76,9 +73,9 @@ class Reporter:
         disable=not sys.stderr.isatty(),
       )
     )
-    if read.damaged:
-      damaged = phrases.counted(read.damaged, "damaged line")
-      self.say(f"warning: {METRICS} has {damaged}, as after a power cut: all others are kept.")
+    if damaged:
+      lines = phrases.counted(damaged, "damaged line")
+      self.say(f"warning: {METRICS} has {lines}, as after a power cut: all others are kept.")
 
   def _is_kept(self, row: Mapping[str, Any]) -> bool:
     """Returns whether a resumed run keeps a row: it will not write it again."""
@@ -202,20 +199,15 @@ class Reporter:
     """Returns itself."""
     return self
 
-  def __exit__(
-    self,
-    kind: type[BaseException] | None,
-    error: BaseException | None,
-    traceback: TracebackType | None,
-  ) -> None:
+  def __exit__(self, *_: object) -> None:
     """Closes the files."""
     self._stack.close()
 
 
-def _rewritten(path: pathlib.Path, rows: list[str]) -> IO[str]:
+def _rewritten(path: pathlib.Path, rows: list[dict[str, Any]]) -> IO[str]:
   """Replaces the file by one with these rows only, and opens it to append."""
   with files.replacing(path) as temporary:
-    temporary.write_text("".join(rows), encoding="utf-8")
+    temporary.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
   return path.open("a", encoding="utf-8")
 
 

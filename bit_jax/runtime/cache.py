@@ -1,8 +1,8 @@
-"""The cache directory, and the SHA-256 hashes of files that it remembers.
+"""The cache directory, and the SHA-256 hashes of files that it stores.
 
 SHA-256 runs at 0.4 GB/s on a processor without instructions for it, a third of the speed at which
-a checkpoint loads. So a file is hashed once; its hash is then known for as long as the file's
-size, inode and times of change stay the same.
+a checkpoint loads. So a file is hashed once; the hash is reused as long as the file's size, inode
+and times of change stay the same.
 """
 
 import contextlib
@@ -18,10 +18,10 @@ _KIND = "sha256"
 
 
 def directory() -> pathlib.Path:
-  """Returns $BIT_JAX_CACHE or else ~/.cache/bit_jax, which needn't exist.
+  """Returns $BIT_JAX_CACHE or else ~/.cache/bit_jax, which need not exist.
 
   Raises:
-    UserError: The variable isn't set and there is no home folder, or its `~user` is no user.
+    UserError: The variable isn't set and there is no home folder, or its `~user` doesn't exist.
   """
   if chosen := os.environ.get(ENVIRONMENT_VARIABLE):
     try:
@@ -38,10 +38,10 @@ def directory() -> pathlib.Path:
 
 
 def recall(kind: str, name: str) -> bytes:
-  """Returns what `remember` kept.
+  """Returns the content of a record that `remember` stored.
 
   Raises:
-    OSError: Nothing was kept, or there is no cache directory.
+    OSError: There is no such record, or no cache directory.
   """
   try:
     record = directory() / kind / name
@@ -51,7 +51,7 @@ def recall(kind: str, name: str) -> bytes:
 
 
 def remember(kind: str, name: str, content: bytes) -> None:
-  """Keeps a record in the cache; if that fails, its content is computed again when it is needed."""
+  """Stores a record in the cache; if that fails, its content is computed again when needed."""
   with contextlib.suppress(OSError, errors.UserError):
     record = directory() / kind / name
     record.parent.mkdir(parents=True, exist_ok=True)
@@ -60,7 +60,7 @@ def remember(kind: str, name: str, content: bytes) -> None:
 
 
 def sha256(path: pathlib.Path) -> str:
-  """Returns the SHA-256 of the file's bytes in hexadecimal, remembered if the file is unchanged."""
+  """Returns the SHA-256 of a file's bytes in hexadecimal, cached while it is unchanged."""
   state = _state(path)
   with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
     known = json.loads(recall(_KIND, _name(path)))
@@ -68,18 +68,14 @@ def sha256(path: pathlib.Path) -> str:
       return str(known["sha256"])
   with path.open("rb") as file:
     digest = hashlib.file_digest(file, "sha256").hexdigest()
-  _remember(path, state, digest)
+  remember_sha256(path, digest, state)
   return digest
 
 
-def remember_sha256(path: pathlib.Path, digest: str) -> None:
-  """Notes that the file at `path`, as it is now, has the SHA-256 `digest`."""
-  _remember(path, _state(path), digest)
-
-
-def _remember(path: pathlib.Path, state: list[int], digest: str) -> None:
-  text = json.dumps({"path": str(path), "state": state, "sha256": digest})
-  remember(_KIND, _name(path), text.encode())
+def remember_sha256(path: pathlib.Path, digest: str, state: list[int] | None = None) -> None:
+  """Stores that the file at `path` has the SHA-256 `digest`, by default in its present state."""
+  known = {"path": str(path), "state": state or _state(path), "sha256": digest}
+  remember(_KIND, _name(path), json.dumps(known).encode())
 
 
 def _state(path: pathlib.Path) -> list[int]:

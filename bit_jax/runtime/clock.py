@@ -1,4 +1,4 @@
-"""Time spent on training steps, without what else a run does, and times as text."""
+"""A clock for training steps that leaves out everything else, and durations as text."""
 
 import contextlib
 import time
@@ -6,14 +6,14 @@ from collections.abc import Iterator
 
 
 class StepClock:
-  """Counts steps and their seconds; evaluations, saves and the compiling first step are left out.
+  """Counts steps and their seconds, without evaluations, saves and the compiling first step.
 
   Attributes:
-    steps: Steps that were timed, those of earlier parts of the run included.
+    steps: Timed steps, those of earlier parts of the run included.
   """
 
   def __init__(self, seconds: float = 0.0, steps: int = 0):
-    """Continues from what earlier parts of the run took."""
+    """Continues from the seconds and steps of earlier parts of the run."""
     self._before, self.steps = seconds, steps
     self._steps_before = steps
     self._started: float | None = None
@@ -31,7 +31,7 @@ class StepClock:
 
   @property
   def seconds_a_step(self) -> float | None:
-    """Returns the mean of the steps that this part of the run timed; None before the first."""
+    """Returns the mean over the timed steps of this part of the run; None before the first."""
     timed = self.steps - self._steps_before
     return (self.seconds - self._before) / timed if timed else None
 
@@ -44,7 +44,7 @@ class StepClock:
 
   @contextlib.contextmanager
   def paused(self) -> Iterator[None]:
-    """Leaves the time inside out."""
+    """Excludes the time inside the context."""
     began = time.monotonic()
     yield
     if self._started is not None:

@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any, NoReturn, Self
 
 from bit_jax.runtime import errors, output
@@ -128,12 +128,7 @@ class StopRequest:
         self._earlier[number] = signal.signal(number, self._note)
     return self
 
-  def __exit__(
-    self,
-    kind: type[BaseException] | None,
-    error: BaseException | None,
-    traceback: TracebackType | None,
-  ) -> None:
+  def __exit__(self, *_: object) -> None:
     """Restores the earlier handlers."""
     for number, handler in self._earlier.items():
       signal.signal(number, handler)

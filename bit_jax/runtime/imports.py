@@ -24,8 +24,9 @@ def tensorflow() -> ModuleType:
   os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
   os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # else it prints that they are on
   with matplotlib_or_import_error():  # Keras imports it
-    import tensorflow as tf
+    import tensorflow
 
+  tf: ModuleType = tensorflow
   for kind in ("GPU", "TPU"):
     tf.config.set_visible_devices([], kind)
   return tf

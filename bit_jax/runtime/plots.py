@@ -24,10 +24,7 @@ if TYPE_CHECKING:
 
 # Colours of Okabe and Ito, distinguishable with any colour vision.
 BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"
-_STYLE = {
-  "text.parse_math": False,
-  "axes.formatter.useoffset": False,
-}
+_STYLE = {"text.parse_math": False, "axes.formatter.useoffset": False}
 _FONT = "DejaVu Sans"  # comes with matplotlib
 _NO_FONT = "Last Resort"  # matplotlib's font of boxes, beginning of its name
 _PER_INCH = 10  # characters of a title

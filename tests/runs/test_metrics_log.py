@@ -22,15 +22,11 @@ LINES = [json.dumps(row).encode() for row in ROWS]
 
 def read(folder, content):
   (folder / "metrics.jsonl").write_bytes(content)
-  found = metrics_log.read(folder / "metrics.jsonl")
-  for text, row in found.rows:
-    assert text.endswith("\n")
-    assert json.loads(text) == row
-  return [row for _, row in found.rows], found.damaged
+  return metrics_log.read(folder / "metrics.jsonl")
 
 
 def test_whole_files(tmp_path):
-  assert metrics_log.read(tmp_path / "none") == metrics_log.Read([], 0)
+  assert metrics_log.read(tmp_path / "none") == ([], 0)
   assert read(tmp_path, b"") == ([], 0)
   whole = b"\n".join(LINES) + b"\n"
   assert read(tmp_path, whole) == (ROWS, 0)
