@@ -60,7 +60,7 @@ class Proxy(NamedTuple):
     return host, port or _PORTS.get(scheme, 1080)
 
   def _parts(self) -> tuple[str, str, int | None]:
-    parts = urllib3.util.parse_url(self.url if "://" in self.url else f"http://{self.url}")
+    parts = urllib3.util.parse_url(self.url if ":/" in self.url else f"http://{self.url}")
     return parts.scheme or "", parts.host or "", parts.port
 
 
