@@ -1,14 +1,19 @@
 # make quickstart   installs and runs the main job on embedded data, offline, in minutes on two cores
 # make test         installs and runs all tests
+# make docs         installs and builds the documentation in docs/_build/html; warnings are errors
+# make lint         installs, then runs the formatter's check, the linter and mypy
+# make coverage     installs and measures the branch coverage of the tests, room by room
+# make lines        counts the lines of code, room by room; needs Python only
 # make bench        installs PyTorch beside it, and measures against it: half an hour on two cores
+# make lock         renews requirements.lock; needs uv
 PYTHON ?= python3
 VENV   ?= .venv
 BIN     = $(VENV)/bin
 SOURCES = bit_jax configs experiments tests
 TORCH   = .venv-bench
-TORCH_PYTHON ?=  # a Python that has PyTorch and timm, if there is one
+TORCH_PYTHON ?=  # a Python that has PyTorch and timm, if any
 
-.PHONY: install quickstart test bench lint lock clean
+.PHONY: install quickstart test coverage lines docs bench lint lock clean
 .DEFAULT_GOAL := quickstart
 
 install: $(VENV)/.installed
@@ -16,7 +21,7 @@ install: $(VENV)/.installed
 # The lock file holds what was tested; the project itself is installed on top, editable.
 $(VENV)/.installed: pyproject.toml requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed; name one: make PYTHON=python3.11")'
-	@echo "Installing into $(VENV): some 90 packages, a few minutes."
+	@echo "Installing into $(VENV): about 120 packages, a few minutes."
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements.lock
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
@@ -32,13 +37,25 @@ test: install
 	  $(BIN)/python -m pytest -n 2 --dist loadfile --ignore=tests/test_reference.py
 	$(BIN)/python -m pytest -n 2 --dist worksteal tests/test_reference.py
 
+# The tests as above, in one run and with tracing, which takes about twice as long.
+coverage: install
+	XLA_FLAGS=--xla_backend_optimization_level=1 \
+	  $(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=
+	$(BIN)/python tests/coverage_table.py
+
+lines:
+	$(PYTHON) tests/code_lines.py
+
+docs: install
+	rm -rf docs/generated
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going -q -b html docs docs/_build/html
+
 bench: install $(if $(TORCH_PYTHON),,$(TORCH)/.installed)
 	$(BIN)/python -m experiments.benchmarks $(if $(TORCH_PYTHON),--torch_python=$(TORCH_PYTHON))
 
-# What is measured against, in an environment of its own. Without it there is still the plain Flax
-# port to compare with.
+# PyTorch, in an environment of its own. Without it the plain Flax port remains to compare with.
 $(TORCH)/.installed: pyproject.toml
-	@echo "Installing PyTorch into $(TORCH), over 5 GB with CUDA; TORCH_PYTHON= names one that is there."
+	@echo "Installing PyTorch into $(TORCH), over 5 GB with CUDA; TORCH_PYTHON= names an existing one."
 	$(PYTHON) -m venv $(TORCH)
 	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["bench"], sep="\n")' > $(TORCH)/requirements.txt
 	$(TORCH)/bin/python -m pip install --quiet --requirement $(TORCH)/requirements.txt && touch $@ \
@@ -55,4 +72,4 @@ lock:
 	  --no-emit-index-url --no-emit-find-links --no-header --no-annotate --output-file requirements.lock
 
 clean:
-	rm -rf $(VENV) $(TORCH) build *.egg-info
+	rm -rf $(VENV) $(TORCH) build docs/_build docs/generated *.egg-info

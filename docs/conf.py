@@ -23,6 +23,9 @@ autosummary_generate = True
 autodoc_default_options = {"members": True, "show-inheritance": True}
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # the signatures show them
+napoleon_use_ivar = True  # attributes are described once, in the docstring of their class
+default_role = "literal"  # `name` in docstrings
+suppress_warnings = ["ref.python"]  # attributes that share a name are not ambiguous to readers
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 # Docstrings name types in words; there is no network to look other projects' names up.

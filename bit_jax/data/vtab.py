@@ -1,14 +1,15 @@
 """The 19 tasks of VTAB-1k as data: splits, sizes, classes, and which augmentation keeps the label.
 
 Sources, column by column:
-  task names: those of BiT's released VTAB checkpoints (official README);
-  groups, and which random crops and flips were left out: BiT paper (arXiv 1912.11370),
-    supplementary F;
-  splits, numbers of examples, label derivations and scales: google-research/task_adaptation
-    @d7630d3, `data/*.py` and their tests;
-  image sizes and whether they are fixed: the features of tensorflow-datasets 4.9.10; where a
-    builder fixes none, a typical size, as the rule only needs to know whether the area is below
-    96 x 96 pixels.
+
+- task names: those of BiT's released VTAB checkpoints (official README);
+- groups, and which random crops and flips were left out: BiT paper (arXiv 1912.11370),
+  supplementary F;
+- splits, numbers of examples, label derivations and scales: google-research/task_adaptation
+  @d7630d3, `data/*.py` and their tests;
+- image sizes and whether they are fixed: the features of tensorflow-datasets 4.9.10; where a
+  builder fixes none, a typical size, as the rule only needs to know whether the area is below
+  96 x 96 pixels.
 
 tfds orders a split by the md5 of its examples' keys, so `train[:800]` is the same random subset
 everywhere. Two special cases: the validation part of smallNORB comes from the official test set

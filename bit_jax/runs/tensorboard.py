@@ -39,7 +39,7 @@ class Events:
     if "tensorflow" not in sys.modules:
       say("Importing TensorFlow for TensorBoard events (some 8 s).")
     try:
-      with imports.explained():
+      with imports.explained("tensorboard"):
         imports.tensorflow()  # before clu imports it with its own settings
         from clu import metric_writers, periodic_actions
     except ImportError as e:

@@ -33,10 +33,14 @@ def tensorflow() -> ModuleType:
 
 
 @contextlib.contextmanager
-def explained() -> Iterator[None]:
+def explained(extra: str = "tfds") -> Iterator[None]:
   """Turns whatever an import inside raises into an `ImportError` that names it.
 
   TensorFlow may raise any exception where the installed protobuf or numpy doesn't fit it.
+
+  Args:
+    extra: The extra of this package that installs what is imported; the error names it if a module
+      isn't installed.
 
   Raises:
     ImportError: Something can't be imported.
@@ -44,7 +48,7 @@ def explained() -> Iterator[None]:
   try:
     yield
   except ModuleNotFoundError as e:
-    raise ImportError(str(e)) from e
+    raise ImportError(f"{e}: pip install 'bit_jax[{extra}]'") from e
   except (Exception, SystemExit) as e:
     raise ImportError(errors.reason(e).rstrip(".")) from e
 

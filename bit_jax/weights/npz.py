@@ -125,7 +125,7 @@ def read_array(
     check_finite: Whether NaN and infinity are an error.
 
   Returns:
-    [*header.shape] float32.
+    `[*header.shape]` float32.
 
   Raises:
     UserError: The data is shorter or longer than the header says, or not finite. (Damage raises

@@ -207,7 +207,7 @@ def _is_present(builder: tfds.core.DatasetBuilder, url: str, info: Any) -> bool:
 
 
 def missing_manual(builder: tfds.core.DatasetBuilder) -> tuple[str, ...]:
-  """Returns what the manual folder still lacks, e.g. '2 of 31500 files a/*.jpg'."""
+  """Returns what the manual folder still lacks, e.g. `2 of 31500 files a/*.jpg`."""
   folder = manual_folder(builder)
   missing = []
   for pattern, wanted in find_source(builder).manual.items():

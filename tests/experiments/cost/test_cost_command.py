@@ -40,9 +40,9 @@ def test_folders_without_a_run(tmp_path, capsys):
   assert "--check found no finished run" in printed.err
 
 
-def test_the_readme_has_what_would_be_printed():
+def test_the_documentation_has_what_would_be_printed():
   known = throughput.measurements()
   table = "\n".join(tables.summary(known))
-  readme = (running.ROOT / "README.md").read_text(encoding="utf-8")
-  assert f"\n\n{table}\n\n" in readme
-  assert f"\n> {checks.total_time(checks.committed(known))}\n" in readme
+  page = (running.ROOT / "docs/memory_and_speed.md").read_text(encoding="utf-8")
+  assert f"\n\n{table}\n\n" in page
+  assert f"\n> {checks.total_time(checks.committed(known))}\n" in page
