@@ -26,13 +26,8 @@ from bit_jax.models import architectures
 from experiments.benchmarks import inputs, results
 
 COMMANDS = (
-  *(
-    "bit_jax.models.resnet_v2",
-    "bit_jax.weights.__main__",
-    "bit_jax.data.__main__",
-    "bit_jax.train",
-  ),
-  "bit_jax.training.loop",  # `bit_jax.train` imports it once its flags are parsed
+  *("bit_jax.models.resnet_v2", "bit_jax.weights.__main__", "bit_jax.data.__main__"),
+  *("bit_jax.train", "bit_jax.training.loop"),  # the former imports the latter when needed
 )
 _LIBRARIES = "jax, flax.linen, optax"
 _ROOT = pathlib.Path(__file__).parents[2]  # the checkout

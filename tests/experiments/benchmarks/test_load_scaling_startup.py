@@ -1,0 +1,81 @@
+"""Tests of experiments.benchmarks.load, scaling and startup."""
+
+import dataclasses
+import shutil
+import subprocess
+
+import pytest
+
+from bit_jax.data.sources import arrays
+from bit_jax.models import architectures
+from experiments.benchmarks import (
+  inputs,
+  load,
+  scaling,
+  startup,
+)
+
+
+def test_loading_side_by_side(tmp_path):
+  architecture = architectures.find("R14x0.5")
+  time, hashing, memory = load.compare(architecture, 2, tmp_path)
+  size = 4 * architectures.num_parameters(architecture, 21843)
+  assert time.configuration == f"R14x0.5, {size / 1e9:.2f} GB"
+  assert (time.peer, time.quantity, time.unit) == ("numpy.load", "time", "s")
+  assert time.ratio > 0
+  assert hashing.theirs == time.theirs
+  assert list((tmp_path / "sha256").iterdir())  # not among the user's own
+  for figure in (memory.ours, memory.theirs):
+    assert 0.9 * size < 1e9 * figure < 3 * size
+  assert memory.more["of its size"] == pytest.approx(1e9 * memory.ours / size)
+
+
+def test_no_room_for_a_checkpoint(tmp_path, monkeypatch):
+  monkeypatch.setattr(load.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(9, 9, 5))
+  (row,) = load.compare(architectures.find("R14x0.5"), 1, tmp_path)
+  assert row.ours is None
+  assert "GB free; use --folder" in row.note
+  assert not list(tmp_path.iterdir())
+
+
+def test_a_straight_line_and_the_distance_from_it():
+  line = scaling.fit([1, 2, 4], [3.0, 5.0, 9.0])
+  assert (line.intercept, line.slope) == (pytest.approx(1), pytest.approx(2))
+  assert line.deviation == pytest.approx(0, abs=1e-12)
+  bent = scaling.fit([1, 2, 3], [1.0, 2.6, 3.0])  # on 0.2 + x: 1.2, 2.2, 3.2
+  assert (bent.intercept, bent.slope) == (pytest.approx(0.2), pytest.approx(1))
+  assert bent.deviation == pytest.approx(0.4 / 2.2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("index", "values"), [(2, (1, 2)), (3, (2, 4))])
+def test_costs_along_an_axis(index, values):
+  axis = scaling.AXES[index]
+  spec = {**axis.spec, "batch": 2, "size": 16}
+  axis = dataclasses.replace(axis, values=values, spec=spec)
+  *points, straightness = scaling.compare(axis, "R14x0.5", rounds=1, seconds=0)
+  assert [p.peer for p in points] == ["the straight line"] * 2
+  assert all(p.ours > 0 and p.ratio == pytest.approx(1) for p in points)  # two points make a line
+  assert straightness.ours == pytest.approx(0, abs=1e-6)
+
+
+def test_a_set_for_the_first_steps(tmp_path):
+  startup.write_images(tmp_path / "images.npz")
+  train, test = arrays.load_npz(str(tmp_path / "images.npz"))
+  assert train.images.shape == (64, 128, 128, 3)
+  assert (len(test), len(train.class_names)) == (16, inputs.NUM_CLASSES)
+
+
+def test_lines_of_steps():
+  lines = [
+    "step 1/4  loss 2.30  top-1 10.0%  (compiled)",
+    "step 4: evaluated 16 images",
+    "step 1/40",
+  ]
+  assert [bool(startup.STEP_LINE.match(line)) for line in lines] == [True, False, False]
+
+
+def test_imports_are_timed_by_module():
+  assert set(startup.import_seconds(("json", "csv"), 1)) == {"json", "csv"}
+  with pytest.raises(subprocess.CalledProcessError):
+    startup.import_seconds(("no_such_module",), 1)
