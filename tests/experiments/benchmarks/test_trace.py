@@ -1,7 +1,10 @@
 """Tests of experiments.benchmarks.trace."""
 
+import pathlib
+
 import pytest
 
+import bit_jax
 from bit_jax.data import images
 from experiments.benchmarks import trace
 
@@ -35,3 +38,12 @@ def test_gaps_are_between_steps(tmp_path):
 def test_a_run_without_a_trace_is_an_error(tmp_path):
   with pytest.raises(FileNotFoundError, match="profile=True"):
     trace.spans(tmp_path)
+
+
+def test_the_functions_of_a_trace_exist():
+  sources = pathlib.Path(bit_jax.__file__).parent
+  for kind in trace.KINDS:
+    if kind.event.startswith("$"):
+      file, function = kind.event[1:].split()
+      (path,) = sources.rglob(file)
+      assert f"def {function}(" in path.read_text(encoding="utf-8")
