@@ -1,13 +1,13 @@
-"""Few-shot transfer, as in the paper's figures 1 and 2 and the README's CIFAR table.
+"""Few-shot transfer, as in the paper's figures 1 and 2 and the official README's CIFAR table.
 
     python -m experiments.sweep --config=experiments/fewshot.py --out=runs/fewshot
     python -m experiments.report runs/fewshot
 
 CIFAR-10, CIFAR-100 and ILSVRC-2012 with 1, 5, 10, 25 and 100 images of each class, Pets with up to
 25 and Flowers with up to 10, each with five random subsets; then all images, once. Two networks, by
-the paper's rule; and the CIFAR sets by the setting of the official README too, whose numbers there
-are to compare with: BiT-M-R50x1 on CIFAR-10 54.1 % (1 shot), 82.4 % (5 shots), 97.3 % (all), on
-CIFAR-100 35.2, 64.8 and 86.4 % (JAX, medians).
+the paper's rule, and on the CIFAR sets also with the preset of the official README, which publishes
+these medians (JAX): BiT-M-R50x1 on CIFAR-10 54.1 % (1 shot), 82.4 % (5 shots), 97.3 % (all), on
+CIFAR-100 35.2, 64.8 and 86.4 %.
 """
 
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ OTHERS = (
 
 
 def get_runs() -> Iterator[grid.Run]:
-  """Yields the runs, those of one data set and setting together."""
+  """Yields the runs, grouped by data set and preset."""
   for preset, sets in (("readme_128", CIFAR), ("paper", CIFAR + OTHERS)):
     for module, shots in sets:
       for model in MODELS:

@@ -30,17 +30,21 @@ def state(folder: pathlib.Path) -> State:
   return "begun" if (folder / SWEEP).exists() else "open"
 
 
-def under_way(folder: pathlib.Path) -> bool:
-  """Returns whether the last attempt has no recorded end: it is still running or was killed."""
-  attempts = _attempts(folder)
-  return bool(attempts) and attempts[-1]["outcome"] == "running"
+def outcome(folder: pathlib.Path, slurm_job: str | None = None) -> str | None:
+  """Returns the recorded outcome of the last attempt.
 
+  Args:
+    folder: The run folder.
+    slurm_job: Number of the Slurm job that the attempt must belong to; None: any.
 
-def outcome(folder: pathlib.Path, slurm_job: str) -> str | None:
-  """Returns the recorded outcome of a Slurm job's attempt: an `Outcome`, 'running' or None."""
+  Returns:
+    An `Outcome`; 'running' if no end is recorded: it runs, or was killed; None if there is no such
+    attempt.
+  """
   attempts = _attempts(folder)
-  is_its = attempts and attempts[-1].get("slurm_job") == slurm_job
-  return attempts[-1]["outcome"] if is_its else None
+  if not attempts or slurm_job not in (None, attempts[-1].get("slurm_job")):
+    return None
+  return str(attempts[-1]["outcome"])
 
 
 def seconds(folder: pathlib.Path) -> float | None:

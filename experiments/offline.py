@@ -1,14 +1,14 @@
-"""Evidence that two CPU cores can give, from data at hand: real CIFAR-10 and CIFAR-100, R14x0.5.
+"""Experiments for two CPU cores: R14x0.5 on CIFAR-10 and CIFAR-100.
 
     python -m experiments.sweep --config=experiments/offline.py --out=runs/offline
     python -m experiments.report runs/offline --out=experiments/offline_results
 
-Some two hours, in as many sittings as it takes (`--jobs=2` gives each run a core). All runs follow
-the reduced rule (`experiments/reduced.py`), but for the pre-training and for what is varied on
-purpose, so none can be compared with a published number. What they ask is whether the paper's
-points hold in the small. Does pre-training help, most of all where there are few examples, and on
-more upstream data more? Is MixUp for larger sets? Are the rule's choices near the best of a grid?
-`experiments/README.md` has the answers, which are not all yes.
+The sweep takes about two hours and can be stopped and resumed (`--jobs=2` gives each run a core).
+All runs follow the reduced rule (`experiments/reduced.py`), except for the pre-training and for
+what is varied on purpose, so none can be compared with a published number. They test the paper's
+claims on a small scale: pre-training helps, most with few examples, and more with more upstream
+data; MixUp helps larger sets; the rule's choices are close to the best of a grid.
+`experiments/README.md` has the results, which don't confirm all of them.
 """
 
 from collections.abc import Iterator
@@ -23,13 +23,13 @@ MODEL = "R14x0.5"
 SHOTS = (1, 5, 10, 25, 100)
 SUBSETS = range(5)
 SEEDS = range(3)
-FEW_SEEDS = range(2)  # where a run takes minutes, or is one of a grid
+FEW_SEEDS = range(2)  # for runs of minutes, or of a grid
 LEARNING_RATES = (0.001, 0.003, 0.01, 0.03)
 STEPS = (50, 100, 200)
 
 
 class Start(NamedTuple):
-  """How a network is initialised: in words, by a checkpoint's name, and by an earlier run."""
+  """The initialisation of a network: a label, a checkpoint's name, and an earlier run."""
 
   label: str
   weights: str
@@ -41,7 +41,7 @@ SCRATCH = Start("random initialisation", "none")
 
 
 def get_runs() -> Iterator[grid.Run]:
-  """Yields the runs, what others start from first."""
+  """Yields the runs, each after the one that it starts from."""
   half = grid.Run(_half_of_the_pretraining(), SCRATCH.label)
   yield half
   starts = (PRE_TRAINED, Start("pre-trained on half of CIFAR-100", "none", half), SCRATCH)
@@ -58,9 +58,9 @@ def get_runs() -> Iterator[grid.Run]:
 
 
 def _half_of_the_pretraining() -> Any:
-  """The embedded checkpoint's own training, on half of its images: as many epochs, half the steps.
+  """Returns the embedded checkpoint's training on half of its images, for as many epochs.
 
-  So the paper compares its two public upstream sets, too: 90 epochs of either (3.3).
+  The paper also compares its two public upstream sets at 90 epochs each (section 3.3).
   """
   config = pretrain_mini.get_config("shots=250")
   config.total_steps //= 2
@@ -85,7 +85,7 @@ def _text(start: Start, arguments: dict[str, Any]) -> str:
 
 
 def _vtab(on_cifar10: grid.Run) -> Iterator[grid.Run]:
-  """CIFAR-100 as a task of VTAB-1k; the embedded checkpoint has seen its images and labels."""
+  """Yields CIFAR-100 as a VTAB-1k task; the embedded checkpoint was trained on its images."""
   starts = (
     Start("pre-trained on CIFAR-10 (the run on all of it)", "none", on_cifar10),
     SCRATCH,
@@ -98,7 +98,7 @@ def _vtab(on_cifar10: grid.Run) -> Iterator[grid.Run]:
 
 
 def _augmentation_and_presets() -> Iterator[grid.Run]:
-  """What the rule says of 1,000 images, and otherwise: MixUp, crops, flips, other presets."""
+  """Yields variants of the rule for 1,000 images: MixUp, crops, flips, other presets."""
   changes: list[dict[str, Any]] = [{"crop": False}, {"flip": False}, {"crop": False, "flip": False}]
   for seed in SEEDS:
     config = _cifar10(shots=100, seed=seed)
@@ -106,12 +106,12 @@ def _augmentation_and_presets() -> Iterator[grid.Run]:
     yield _made(config, PRE_TRAINED)
     for change in [*changes, {"preset": "paper"}]:
       yield _made(_cifar10(shots=100, seed=seed, **change), PRE_TRAINED)
-  for seed in FEW_SEEDS:  # as many images as batches of 512 have, so eight times the steps
+  for seed in FEW_SEEDS:  # as many images as with batches of 512: eight times the steps
     yield _made(_cifar10(shots=100, seed=seed, preset="scaled"), PRE_TRAINED)
 
 
 def _grid() -> Iterator[grid.Run]:
-  """Learning rates and lengths around the reduced rule's, scored on held-out training images."""
+  """Yields learning rates and lengths around the reduced rule's, on held-out training images."""
   for rate in LEARNING_RATES:
     for steps in STEPS:
       for seed in FEW_SEEDS:
@@ -123,7 +123,7 @@ def _grid() -> Iterator[grid.Run]:
 
 
 def _mixup_of_all() -> Iterator[grid.Run]:
-  """MixUp on (the rule) and off with all 50,000 images."""
+  """Yields runs on all 50,000 images with MixUp (the rule) and without."""
   for seed in FEW_SEEDS:
     yield _made(_cifar10(seed=seed), PRE_TRAINED)
     config = _cifar10(seed=seed)

@@ -1,10 +1,10 @@
-"""What the embedded checkpoint brings: quickstart's digits, pre-trained against from scratch.
+"""The gain from the embedded checkpoint: the quickstart's digits, pre-trained and from scratch.
 
     python -m experiments.sweep --config=experiments/pretraining_gain.py --out=runs/pretraining_gain
     python -m experiments.report runs/pretraining_gain --out=experiments/pretraining_gain_results
 
-`configs/quickstart.py` at its own 5 shots with five subsets, each from the embedded checkpoint and,
-by the same recipe, from random initialisation: 10 runs of a minute or so on two CPU cores.
+`configs/quickstart.py` with its 5 shots and five subsets, each from the embedded checkpoint and,
+with the same recipe, from random initialisation: 10 runs of about a minute on two CPU cores.
 """
 
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ STARTS = {"pre-trained on CIFAR-100": "R14x0.5-CIFAR100", "random initialisation
 
 
 def get_runs() -> Iterator[grid.Run]:
-  """Yields the runs, a start's together."""
+  """Yields the runs, grouped by initialisation."""
   for start, weights in STARTS.items():
     for seed in SUBSETS:
       config = quickstart.get_config(f"weights={weights},seed={seed}")

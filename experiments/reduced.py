@@ -1,10 +1,10 @@
-"""The reduced rule: BiT-HyperRule made small enough for a grid of runs on two CPU cores.
+"""The reduced rule: BiT-HyperRule scaled down for a grid of runs on two CPU cores.
 
-Images of 56 pixels cropped to 48, the size at which the embedded network was pre-trained (the rule:
-160 and 128), batches of 64 (512), and a fifth of the steps: 100 and 2,000 (500 and 10,000), with
-warm-up and decays at the same places in them. The learning rate, the decays, MixUp and which
-augmentation is used are the rule's. A run goes through 6,400 or 128,000 images in place of 256,000
-or 5,120,000.
+It uses images of 56 pixels cropped to 48, the size at which the embedded network was pre-trained
+(the rule: 160 and 128), batches of 64 (512), and a fifth of the steps: 100 and 2,000 (500 and
+10,000), with warm-up and decays at the same fractions. The learning rate, the decays, MixUp and the
+augmentation are the rule's. The steps of a run take 6,400 or 128,000 images instead of 256,000 or
+5,120,000.
 """
 
 from typing import Any
@@ -17,11 +17,11 @@ RESIZE, CROP, BATCH_SIZE = 56, 48, 64
 SHORTER = 5  # times
 _SIZES = f"reduced rule: {RESIZE} -> {CROP} pixels, batch {BATCH_SIZE}"
 REASON = f"{_SIZES}, a fifth of the steps"
-OTHER_LENGTH = f"{_SIZES}; steps varied"  # why, where a run asks about the length
+OTHER_LENGTH = f"{_SIZES}; steps varied"  # for runs that vary the length
 
 
 def reduce(config: Any) -> Any:
-  """Returns the config with the reduced rule in place of its preset's sizes, batch and steps.
+  """Returns the config with the reduced rule's sizes, batch and steps instead of its preset's.
 
   Args:
     config: With the fields of `configs/base.py`, its data set named; changed in place.

@@ -4,23 +4,22 @@
     python -m experiments.sweep --config=experiments/upstream_cifar100.py --out=runs/upstream
     python -m experiments.report runs/upstream
 
-It was never run: no GPU was at hand. What it would show is whether pre-training helps at the size
-and length that the rule is made for, where `offline.py` has a reduced rule; and how fast a card
-goes through it: images a second are in the report and in each run's `result.json`.
+It was never run, because no GPU was available. It would show whether pre-training helps at the size
+and length of the full rule (`offline.py` uses a reduced rule), and how fast a card trains: the
+report and each run's `result.json` hold the images per second.
 
-First R50x1 from random initialisation on CIFAR-100; then, from its weights and from random ones,
-CIFAR-10: ten images of each class, with five subsets, and all images once. Nothing is changed in
-the rule: 160 -> 128 pixels, batches of 512, 500 and 10,000 steps. Computing is in bfloat16 on a GPU
-(`dtype=auto`). 13 runs go through 17 million images: by `--dry_run` 139 PFLOP and 3.7 GB of disk.
-What that is in hours see the R50x1 at 128 pixels in `cost.md`; two CPU cores would take more than
-three weeks.
+R50x1 is trained on CIFAR-100 from random initialisation, and then on CIFAR-10 from these weights
+and from random ones: ten images of each class with five subsets, and all images once. The rule is
+unchanged: 160 -> 128 pixels, batches of 512, 500 and 10,000 steps. On a GPU the dtype is bfloat16
+(`dtype=auto`). The 13 runs take 17 million images: by `--dry_run` 139 PFLOP and 3.7 GB of disk.
+`cost.md` has the hours (R50x1 at 128 pixels); two CPU cores would take more than three weeks.
 
-The pre-training follows the paper's for ILSVRC-2012 (3.3), epoch by epoch: 90 of them, a tenth of
-the rate after 30, 60 and 80, a rate of 0.03 for each 256 images of a batch, a linear warm-up of
-5,000 of its 28,000 steps (16 epochs), momentum 0.9, no MixUp. It differs in the batch (512, the
-paper's is 4,096), in the images (the rule's 160 -> 128 pixels, crops and flips; the paper's
-inception crops of 224) and in having no weight decay (1e-4), which fine-tuning hasn't either and
-the trainer doesn't know. So its accuracy can't be compared with a published one.
+The pre-training follows the paper's for ILSVRC-2012 (section 3.3) in epochs: 90, a tenth of the
+rate after 30, 60 and 80, a rate of 0.03 per 256 images of a batch, a linear warm-up of 5,000 of its
+28,000 steps (16 epochs), momentum 0.9, no MixUp. It differs in the batch (512 instead of 4,096), in
+the images (the rule's 160 -> 128 pixels, crops and flips instead of inception crops of 224) and in
+the missing weight decay (1e-4), which the trainer doesn't support. So its accuracy can't be
+compared with a published one.
 """
 
 from collections.abc import Iterator
@@ -38,7 +37,7 @@ SHOTS, SUBSETS = 10, range(5)
 
 
 def get_runs() -> Iterator[grid.Run]:
-  """Yields the runs, what others start from first."""
+  """Yields the runs, the pre-training first."""
   upstream = grid.Run(_pretraining(), "random initialisation")
   yield upstream
   starts = (("pre-trained on CIFAR-100", upstream), ("random initialisation", None))

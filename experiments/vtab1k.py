@@ -1,11 +1,11 @@
-"""VTAB-1k: 19 tasks of 1,000 images, three runs each, as in the paper's 4.1 and table 1.
+"""VTAB-1k: 19 tasks of 1,000 images, three runs each, as in the paper's section 4.1 and table 1.
 
     python -m experiments.sweep --config=experiments/vtab1k.py --out=runs/vtab1k
     python -m experiments.report runs/vtab1k
 
-The mean accuracy of the 19 tasks is published, none of a task: BiT-M-R101x3 72.65 % and
-BiT-M-R152x4 73.51 % (official README, at a preset and resolution it doesn't name), BiT-M-R152x4
-70.64 % (paper, table 2). By the paper's rule, at its resolution.
+Only the mean accuracy of the 19 tasks is published: 72.65 % for BiT-M-R101x3 and 73.51 % for
+BiT-M-R152x4 (official README, which names neither preset nor resolution), 70.64 % for BiT-M-R152x4
+(paper, table 2). The runs use the paper's rule and resolution.
 """
 
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ SEEDS = range(3)
 
 
 def get_runs() -> Iterator[grid.Run]:
-  """Yields the runs, a network's together."""
+  """Yields the runs, grouped by network."""
   for model in MODELS:
     for task in vtab.TASKS:
       for seed in SEEDS:

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A Slurm cluster of one node, this machine, to try sweeps on. Needs root and Debian's packages:
+# A Slurm cluster with this machine as its only node, for trying sweeps. Needs root and packages of Debian:
 #
 #   apt-get install --no-install-recommends slurmctld slurmd munge
 #   experiments/sweeping/loopback_cluster.sh start /tmp/cluster
@@ -7,18 +7,18 @@
 #   python -m experiments.sweep --config=FILE --executor=slurm
 #   experiments/sweeping/loopback_cluster.sh stop /tmp/cluster
 #
-# Everything it writes lies in the folder. It needs no systemd and keeps no accounts, so a job that
-# has ended is forgotten after five minutes. `start` again starts only what isn't running.
+# All its files are in the folder. It uses no systemd and no accounting, so squeue lists an ended job
+# for five minutes only. `start` again starts only the daemons that aren't running.
 set -euo pipefail
 
 fail() { echo "error: $*" >&2; exit 2; }
 
-[ $# -eq 2 ] || fail "use: loopback_cluster.sh start|stop FOLDER"
+[ $# -eq 2 ] || fail "usage: loopback_cluster.sh start|stop FOLDER"
 mkdir -p "$2"
 FOLDER=$(cd "$2" && pwd)
 export SLURM_CONF=$FOLDER/slurm.conf
 
-running() {  # NAME: whether the daemon whose number is in NAME/pid is alive
+running() {  # NAME: whether the daemon with the process id in NAME/pid is alive
   local pid
   pid=$(cat "$FOLDER/$1/pid" 2>/dev/null) && [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = "$1" ]
 }
@@ -57,10 +57,10 @@ CONF
 }
 
 start() {
-  [ "$(id -u)" -eq 0 ] || fail "it must be started as root."
+  [ "$(id -u)" -eq 0 ] || fail "run it as root."
   for program in munged slurmctld slurmd; do
     command -v "$program" > /dev/null ||
-      fail "there is no $program: apt-get install --no-install-recommends slurmctld slurmd munge"
+      fail "$program not found: apt-get install --no-install-recommends slurmctld slurmd munge"
   done
   running slurmctld || configure
   if ! running munged; then
@@ -71,12 +71,12 @@ start() {
   running slurmd || slurmd
   for _ in $(seq 60); do
     if sinfo --noheader --format=%t 2> /dev/null | grep -qE "idle|mix|alloc"; then
-      echo "The cluster is up: export SLURM_CONF=$SLURM_CONF"
+      echo "The cluster is running: export SLURM_CONF=$SLURM_CONF"
       return
     fi
     sleep 1
   done
-  fail "the node doesn't come up; see the logs in $FOLDER/slurmctld and $FOLDER/slurmd."
+  fail "the node did not start; see the logs in $FOLDER/slurmctld and $FOLDER/slurmd."
 }
 
 stop() {
@@ -86,11 +86,11 @@ stop() {
       while running "$name"; do sleep 0.2; done
     fi
   done
-  echo "The cluster is down."
+  echo "The cluster is stopped."
 }
 
 case $1 in
   start) start ;;
   stop) stop ;;
-  *) fail "use: loopback_cluster.sh start|stop FOLDER" ;;
+  *) fail "usage: loopback_cluster.sh start|stop FOLDER" ;;
 esac

@@ -57,8 +57,8 @@ class Queue:
     states = {name: ledger.state(out / name) for name in self._runs}
     self.done = {name for name, state in states.items() if state == "finished"}
     self.failed: dict[str, str] = {}
-    self._under_way: dict[str, float] = {}  # {name: FLOPs done before it was started}
-    self._computed = 0.0
+    self._under_way: set[str] = set()
+    self._before: dict[str, float] = {}  # {name: FLOPs done before it was first started here}
     # Runs that failed in an earlier sweep come last.
     waiting = [name for name in self._runs if name not in self.done]
     self._waiting = sorted(waiting, key=lambda name: states[name] == "failed")
@@ -95,17 +95,18 @@ class Queue:
     if name not in self._waiting:
       return False
     self._waiting.remove(name)
-    self._under_way[name] = self._steps_done(name)
+    self._under_way.add(name)
+    self._before.setdefault(name, self._work_done(name))
     return True
 
   def finish(self, name: str) -> None:
     """Records that a run is finished."""
-    self._computed += self._work[name] - self._under_way.pop(name, self._work[name])
+    self._under_way.remove(name)
     self.done.add(name)
 
   def fail(self, name: str, message: str) -> list[str]:
     """Records that a run failed; returns the names of the runs that depend on it and fail too."""
-    self._leave(name)
+    self._under_way.discard(name)
     self._waiting = [n for n in self._waiting if n != name]
     self.failed[name] = message
     dependent = []
@@ -117,27 +118,21 @@ class Queue:
 
   def put_back(self, name: str) -> None:
     """Records that a run was stopped and comes next."""
-    self._leave(name)
+    self._under_way.remove(name)
     self._waiting.insert(0, name)
 
   def work(self) -> Work:
-    """Returns the progress, with the steps that runs under way have logged."""
-    done = sum(self._work[name] for name in self.done | self.failed.keys())
-    computed = self._computed
-    for name, before in self._under_way.items():
-      steps = self._steps_done(name)
-      done += steps
-      computed += max(0.0, steps - before)
-    return Work(done, computed)
+    """Returns the progress, with the steps that started runs have logged."""
+    now = {name: self._work_done(name) for name in self._before}
+    ended = sum(self._work[name] for name in self.done | self.failed.keys())
+    # Less than before if a run resumed from its last save and hasn't logged more yet.
+    computed = sum(max(0.0, now[name] - before) for name, before in self._before.items())
+    return Work(ended + sum(now[name] for name in self._under_way), computed)
 
-  def _leave(self, name: str) -> None:
-    """Records that a run isn't under way any more, if it was."""
-    if name in self._under_way:
-      # Less than before if it resumed from its last save and stopped before it logged more.
-      self._computed += max(0.0, self._steps_done(name) - self._under_way.pop(name))
-
-  def _steps_done(self, name: str) -> float:
-    """Returns the FLOPs of a run's logged steps."""
+  def _work_done(self, name: str) -> float:
+    """Returns the FLOPs of a run, or of its logged steps if it isn't finished."""
+    if name in self.done:
+      return self._work[name]
     steps = self._runs[name].config.total_steps
     return self._work[name] * min(1.0, ledger.last_step(self.out / name) / steps)
 

@@ -12,7 +12,7 @@ import dataclasses
 import time
 from collections.abc import Iterator
 
-from bit_jax.runtime import errors, exits, numerics
+from bit_jax.runtime import errors, exits, numerics, phrases
 from experiments import ledger
 from experiments.sweeping import executor, grid, queueing, slurm_cluster, worker
 
@@ -87,7 +87,7 @@ class Slurm(executor.Executor):
       elif self.queue.resume(name):
         self._jobs[name] = _Watched(number, ledger.last_step(self.out / name), listed.state)
     if self._jobs:
-      self.progress.say(f"{len(self._jobs)} jobs are already in Slurm's queue: {self._numbers()}.")
+      self.progress.say(f"Jobs that are already in Slurm's queue: {self._numbers()}.")
     yield
 
   def start(self, one: grid.Planned, job: worker.Job) -> None:
@@ -125,7 +125,9 @@ class Slurm(executor.Executor):
       watched.gone = watched.gone + 1 if listed is None or listed.over else 0
       outcome = ledger.outcome(self.out / name, watched.number)
       has_end = outcome in ("failed", "interrupted")
-      if watched.gone >= (2 if has_end else _GONE) or self._is_finished(name):
+      # A finished process has a result, and has recorded its end.
+      finished = ledger.result(self.out / name) and ledger.outcome(self.out / name) != "running"
+      if finished or watched.gone >= (2 if has_end else _GONE):
         yield self._ended(name, self._jobs.pop(name), outcome)
 
   def wait(self) -> None:
@@ -148,14 +150,9 @@ class Slurm(executor.Executor):
     if not self._jobs:
       return super().advice()
     return (
-      f"{len(self._jobs)} jobs stay in Slurm's queue and go on. The same command watches them "
-      f"again and submits the other runs. To cancel them: scancel {self._numbers()}"
+      f"{phrases.counted(len(self._jobs), 'job')} in Slurm's queue will continue. The same command "
+      f"watches them again and submits the other runs. To cancel them: scancel {self._numbers()}"
     )
-
-  def _is_finished(self, name: str) -> bool:
-    """Returns whether a run has its result, and its process has recorded its end."""
-    folder = self.out / name
-    return ledger.state(folder) == "finished" and not ledger.under_way(folder)
 
   def _ended(self, name: str, watched: _Watched, outcome: str | None) -> executor.Ended:
     """Returns what is known of an ended job beside its run's folder."""

@@ -57,12 +57,10 @@ def perform(job: Job) -> ledger.Outcome:
   except (exits.Interrupted, KeyboardInterrupt) as e:
     print(e, flush=True)
     outcome = "interrupted"
-  except errors.UserError as e:
-    print(f"error: {e}", flush=True)
-    ledger.note_failure(folder, str(e), e)
-    outcome = "failed"
   except Exception as e:  # whatever it is, the other runs go on
-    ledger.note_failure(folder, f"{type(e).__name__}: {e}", e)
+    message = str(e) if isinstance(e, errors.UserError) else f"{type(e).__name__}: {e}"
+    print(f"error: {message}", flush=True)
+    ledger.note_failure(folder, message, e)
     outcome = "failed"
   attempt.end(outcome)
   return outcome

@@ -16,11 +16,11 @@ def record(folder):
 def test_an_attempt_is_on_record_from_its_beginning(tmp_path):
   attempt = ledger.Attempt(tmp_path, "mine", {"start": "in words"})
   assert ledger.state(tmp_path) == "begun"
-  assert ledger.under_way(tmp_path)
+  assert ledger.outcome(tmp_path) == "running"
   written = record(tmp_path)
   assert (written["sweep"], written["labels"]) == ("mine", {"start": "in words"})
   attempt.end("interrupted")
-  assert not ledger.under_way(tmp_path)
+  assert ledger.outcome(tmp_path) == "interrupted"
   (only,) = record(tmp_path)["attempts"]
   assert only["outcome"] == "interrupted"
   assert only["seconds"] >= 0
@@ -119,7 +119,7 @@ DAMAGED = [
 def test_damaged_records_are_as_if_they_were_not_there(tmp_path, damage):
   for name in ("sweep.json", "metrics.jsonl", "result.json", "error.json"):
     (tmp_path / name).write_text(f"{damage}\n")
-  assert not ledger.under_way(tmp_path)
+  assert ledger.outcome(tmp_path) is None
   assert ledger.seconds(tmp_path) is None
   assert ledger.last_step(tmp_path) == 0
   assert ledger.result(tmp_path) is None

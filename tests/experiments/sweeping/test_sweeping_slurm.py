@@ -398,7 +398,7 @@ def test_jobs_of_an_earlier_sweep_are_watched_and_not_submitted_again(stub, mine
 
   with pytest.raises(exits.Interrupted) as stopped:
     mine.watch(*runs, story=first, most=2)
-  assert "3 of 4 runs left. 2 jobs stay in Slurm's queue" in str(stopped.value)
+  assert "3 of 4 runs left. 2 jobs in Slurm's queue will continue" in str(stopped.value)
   assert str(stopped.value).endswith("scancel 2 3")
 
   def second():
@@ -412,7 +412,7 @@ def test_jobs_of_an_earlier_sweep_are_watched_and_not_submitted_again(stub, mine
   mine.stop.requested = False
   mine.watch(*runs, story=second)
   assert mine.queue.done == set("abcd")
-  assert "1 jobs are already in Slurm's queue: 3." in capsys.readouterr().out
+  assert "already in Slurm's queue: 3." in capsys.readouterr().out
 
 
 def test_jobs_of_other_sweeps_are_left_alone(stub, mine, tmp_path):
