@@ -115,14 +115,12 @@ def write(
     rows = _per_class(class_names, labels, predictions, training_labels)
     run_folder.write_csv(temporary, rows)
   with files.optional(CONFUSION, say), files.replacing(folder / CONFUSION) as temporary:
-    if len(class_names) <= LARGEST_MATRIX:
-      run_folder.write_csv(temporary, _matrix(class_names, labels, predictions))
-    else:
-      run_folder.write_csv(temporary, _list(class_names, labels, predictions))
-      say(
-        f"With more than {LARGEST_MATRIX:,} classes, {CONFUSION} lists the {_MOST_PAIRS:,} most "
-        f"frequent confusions, and {PICTURE} is not drawn."
-      )
+    run_folder.write_csv(temporary, _confusions(class_names, labels, predictions))
+  if len(class_names) > LARGEST_MATRIX:
+    say(
+      f"With more than {LARGEST_MATRIX:,} classes, {CONFUSION} lists the {_MOST_PAIRS:,} most "
+      f"frequent confusions, and {PICTURE} is not drawn."
+    )
 
 
 def has_list(folder: pathlib.Path) -> bool:
@@ -151,22 +149,19 @@ def _per_class(
     yield name, images, total, f"{hits / total:.4f}" if total else ""
 
 
-def _matrix(
+def _confusions(
   class_names: Sequence[str], labels: np.ndarray, predictions: np.ndarray
 ) -> Iterable[Sequence[object]]:
-  yield ("class \\ predicted", *class_names)
-  matrix = confusion(labels, predictions, len(class_names))
-  for name, row in zip(class_names, matrix, strict=True):
-    yield (name, *row.tolist())
-
-
-def _list(
-  class_names: Sequence[str], labels: np.ndarray, predictions: np.ndarray
-) -> Iterable[Sequence[object]]:
-  yield _PAIRS
-  totals = np.bincount(labels, minlength=len(class_names))
-  for true, predicted, count in largest_confusions(labels, predictions, _MOST_PAIRS).tolist():
-    yield class_names[true], class_names[predicted], count, f"{count / totals[true]:.4f}"
+  if len(class_names) <= LARGEST_MATRIX:
+    yield ("class \\ predicted", *class_names)
+    matrix = confusion(labels, predictions, len(class_names))
+    for name, row in zip(class_names, matrix, strict=True):
+      yield (name, *row.tolist())
+  else:
+    yield _PAIRS
+    totals = np.bincount(labels, minlength=len(class_names))
+    for true, predicted, count in largest_confusions(labels, predictions, _MOST_PAIRS).tolist():
+      yield class_names[true], class_names[predicted], count, f"{count / totals[true]:.4f}"
 
 
 def draw(

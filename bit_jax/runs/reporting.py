@@ -32,7 +32,6 @@ class Reporter:
     first_step: Steps done before.
     total_steps: Steps of the whole run.
     batch_size: Images in a step.
-    log_every: Steps between two progress reports of clu.
     step_clock: Measures the steps.
     profile: Whether to trace five steps, from the tenth after `first_step` on.
     quiet: Writes and shows nothing, as all processes but the first do.
@@ -44,7 +43,6 @@ class Reporter:
   first_step: int
   total_steps: int
   batch_size: int
-  log_every: int
   step_clock: clock.StepClock
   profile: bool = False
   quiet: bool = False
@@ -88,13 +86,8 @@ class Reporter:
     """Returns TensorBoard's events, opened after the first step: the import takes seconds."""
     if self._events is None:
       with self.step_clock.paused():
-        self._events = tensorboard.Events(
-          self.folder,
-          total_steps=self.total_steps,
-          log_every=self.log_every,
-          profiled=self.first_step + _PROFILED_FROM if self.profile else None,
-          say=self.say,
-        )
+        profiled = self.first_step + _PROFILED_FROM if self.profile else None
+        self._events = tensorboard.Events(self.folder, profiled=profiled, say=self.say)
       self._stack.callback(self._events.close)
     return self._events
 

@@ -19,8 +19,6 @@ class Events:
     self,
     folder: pathlib.Path,
     *,
-    total_steps: int,
-    log_every: int,
     profiled: int | None,
     say: Callable[[str], None],
   ):
@@ -28,14 +26,12 @@ class Events:
 
     Args:
       folder: The run folder.
-      total_steps: Steps of the whole run.
-      log_every: Steps between two progress reports of clu.
       profiled: The first of five steps to trace; None for no trace.
       say: Gets a line of text for the user.
     """
     self._say = say
     self._writer: Any = None  # None: events are not written, or no longer
-    self._actions: list[Callable[[int], Any]] = []
+    self._profile: Callable[[int], Any] | None = None
     if "tensorflow" not in sys.modules:
       say("Importing TensorFlow for TensorBoard events (some 8 s).")
     try:
@@ -47,23 +43,17 @@ class Events:
       return
     with self._guarded():
       self._writer = metric_writers.SummaryWriter(str(folder))
-      self._actions = [
-        periodic_actions.ReportProgress(
-          num_train_steps=total_steps, writer=self._writer, every_steps=log_every, every_secs=None
-        )
-      ]
       if profiled is not None:
         # Not by duration: that would write nothing if the run ended within three seconds.
-        trace = periodic_actions.Profile(
+        self._profile = periodic_actions.Profile(
           logdir=str(folder), profile_duration_ms=None, first_profile=profiled, every_secs=None
         )
-        self._actions.append(trace)
 
   def step(self, step: int) -> None:
     """To be called after each step, with the number of steps done."""
-    with self._guarded():
-      for action in self._actions:
-        action(step)
+    if self._profile is not None:
+      with self._guarded():
+        self._profile(step)
 
   def write(self, step: int, values: Mapping[str, float]) -> None:
     """Writes numbers by their names."""
@@ -83,5 +73,5 @@ class Events:
     try:
       yield
     except Exception as e:
-      self._writer, self._actions = None, []
+      self._writer = self._profile = None
       self._say(f"TensorBoard events end here ({errors.reason(e)}); the run continues.")

@@ -80,14 +80,8 @@ def parse(flag_values: flags.FlagValues, argv: Sequence[str]) -> None:
   _require_whole_fields(argv)
   try:
     rest = flag_values(argv)[1:]
-  except (AttributeError, KeyError) as e:
-    raise errors.UserError(_unknown_field(argv, _parsed_config(flag_values))) from e
-  except flags.UnrecognizedFlagError as e:
-    raise errors.UserError(_unknown_flag(e, _parsed_config(flag_values))) from e
-  except flags.IllegalFlagValueError as e:
-    raise errors.UserError(_user_error(e) or _bad_value(e, _parsed_config(flag_values))) from e
-  except (flags.Error, TypeError, ValueError) as e:
-    raise errors.UserError(_user_error(e) or f"{errors.first_line(e)}.") from e
+  except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as e:
+    raise errors.UserError(_sentence(e, argv, flag_values)) from e
   if rest:
     advice = _advice_on_data(rest[0]) or "flags start with `--`, such as --config=FILE."
     raise errors.UserError(f"Unexpected argument {rest[0]!r}: {advice}")
@@ -125,13 +119,6 @@ class _ConfigFileParser(flags.ArgumentParser[ml_collections.ConfigDict]):
     config.lock()
     self.config = config
     return config
-
-
-def _parsed_config(flag_values: flags.FlagValues) -> ml_collections.ConfigDict | None:
-  """Returns the config of a command line whose parsing failed; None where it has none."""
-  parser = flag_values["config"].parser
-  assert isinstance(parser, _ConfigFileParser)
-  return parser.config
 
 
 def _call_get_config(file: str, arguments: Sequence[str]) -> Any:
@@ -193,6 +180,26 @@ def _advice_on_data(path: str) -> str:
   return f"to train on your own images, use {argument}."
 
 
+def _sentence(error: Exception, argv: Sequence[str], flag_values: flags.FlagValues) -> str:
+  """Returns a sentence on why a command line can't be parsed."""
+  cause: BaseException | None = error
+  message = None
+  while cause is not None:  # absl wraps an error of a flag's parser: the innermost has the message
+    message = str(cause) if isinstance(cause, errors.UserError) else message
+    cause = cause.__cause__ or cause.__context__
+  parser = flag_values["config"].parser
+  config = parser.config if isinstance(parser, _ConfigFileParser) else None
+  if message is not None:
+    return message
+  if isinstance(error, AttributeError | KeyError):
+    return _unknown_field(argv, config)
+  if isinstance(error, flags.UnrecognizedFlagError):
+    return _unknown_flag(error, config)
+  if isinstance(error, flags.IllegalFlagValueError):
+    return _bad_value(error, config)
+  return f"{errors.first_line(error)}."
+
+
 def _unknown_flag(
   error: flags.UnrecognizedFlagError, config: ml_collections.ConfigDict | None
 ) -> str:
@@ -231,20 +238,6 @@ def _bad_value(error: flags.IllegalFlagValueError, config: ml_collections.Config
   return (
     f"The field {field} takes {_TYPES.get(config.get_type(field), 'another type')}, not {value!r}."
   )
-
-
-def _user_error(error: BaseException) -> str | None:
-  """Returns the message of the innermost `UserError` that caused an error, if any.
-
-  absl wraps an error of a flag's parser in one of its own.
-  """
-  message = None
-  cause: BaseException | None = error
-  while cause is not None:
-    if isinstance(cause, errors.UserError):
-      message = str(cause)
-    cause = cause.__cause__ or cause.__context__
-  return message
 
 
 def _overridden(argv: Sequence[str]) -> list[str]:

@@ -247,7 +247,6 @@ def _train(run: _Run) -> dict[str, Any]:
       first_step=first,
       total_steps=c.total_steps,
       batch_size=c.batch_size,
-      log_every=c.log_every,
       step_clock=step_clock,
       profile=c.profile,
       quiet=not run.is_first,

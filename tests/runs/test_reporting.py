@@ -25,7 +25,6 @@ def report(folder, first_step=0, quiet=False, total_steps=4, step_clock=None, **
     first_step=first_step,
     total_steps=total_steps,
     batch_size=8,
-    log_every=2,
     step_clock=step_clock or clock.StepClock(),
     quiet=quiet,
     **more,

@@ -151,7 +151,7 @@ def test_what_is_wrong_with_a_config_file_is_told_with_its_line(
 def test_a_dry_run_refuses_what_a_run_would(capsys):
   status, out, err = run(capsys, f"{CIFAR10}:shots=5", "--config.microbatch=3", "--dry_run")
   assert (status, '"total_steps"' in out) == (2, False)
-  assert "microbatch=3 doesn't divide the 128 images" in err
+  assert all(fact in err for fact in ("microbatch=3", "128"))
 
 
 def test_a_dry_run_prints_the_rule(capsys):
