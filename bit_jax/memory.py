@@ -59,7 +59,7 @@ def parse_bytes(text: str) -> float:
   """
   if found := _BYTES.fullmatch(text.strip()):
     number, prefix, binary = found.groups()
-    factor = (1024 if binary else 1000) ** ("kmgt".index(prefix.lower()) + 1 if prefix else 0)
+    factor: int = (1024 if binary else 1000) ** ("kmgt".index(prefix.lower()) + 1 if prefix else 0)
     with contextlib.suppress(ValueError):
       if 1e6 <= (size := float(number) * factor) < math.inf:
         return size

@@ -230,7 +230,8 @@ def _fits(sizes: np.ndarray, min_side: int, max_aspect: float) -> np.ndarray:
   fits: np.ndarray = shorter >= min_side
   if max_aspect:
     fits &= longer <= max_aspect * shorter
-  return fits | (shorter < 0)
+  fits |= shorter < 0
+  return fits
 
 
 def _require_all_classes(source: opening.Source, usable: np.ndarray) -> None:

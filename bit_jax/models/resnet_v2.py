@@ -90,7 +90,9 @@ class StdConv(nn.Module):
       shape = (self.size, self.size, x.shape[-1], self.features)
       kernel = _parameter(self, "kernel", nn.initializers.lecun_normal(), shape)
       kernel = ops.standardize(kernel)
-    return ops.convolve(x.astype(dtype), kernel.astype(dtype), self.stride, self.compute.platform)
+    platform = self.compute.platform
+    y: jax.Array = ops.convolve(x.astype(dtype), kernel.astype(dtype), self.stride, platform)
+    return y
 
 
 class GroupNormRelu(nn.Module):
@@ -108,7 +110,7 @@ class GroupNormRelu(nn.Module):
     channels = x.shape[-1]
     gamma = _parameter(self, "gamma", nn.initializers.ones, (channels,))
     beta = _parameter(self, "beta", nn.initializers.zeros, (channels,))
-    y = ops.group_norm_relu(x.reshape(x.shape[0], -1, channels), gamma, beta)
+    y: jax.Array = ops.group_norm_relu(x.reshape(x.shape[0], -1, channels), gamma, beta)
     return y.reshape(x.shape).astype(self.dtype)
 
 
@@ -121,8 +123,9 @@ def _parameter(
   """
   if module.has_variable("params", name):
     parameter: jax.Array = module.get_variable("params", name)
-    return parameter
-  return module.param(name, init, shape, jnp.float32)
+  else:
+    parameter = module.param(name, init, shape, jnp.float32)
+  return parameter
 
 
 class NormConv(nn.Module):

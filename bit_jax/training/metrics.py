@@ -12,7 +12,9 @@ TOP5_CLASSES = 100  # from this many classes up, top-5 is told as well
 def collection(num_classes: int) -> type[metrics.Collection]:
   """Returns the collection of a task: means over examples of loss, top-1 and, if telling, top-5."""
   names = ["loss", "top1"] + ["top5"] * (num_classes >= TOP5_CLASSES)
-  return metrics.Collection.create(**{n: metrics.Average.from_output(n) for n in names})
+  averages = {n: metrics.Average.from_output(n) for n in names}
+  created: type[metrics.Collection] = metrics.Collection.create(**averages)
+  return created
 
 
 def merge(parts: Sequence[metrics.Collection]) -> dict[str, float]:

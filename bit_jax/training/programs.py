@@ -222,7 +222,8 @@ def micro_batch_functions(
     return variables, Sums(zeros, collection.empty())
 
   def take(batch: tuple[Examples, jax.Array], places: jax.Array) -> tuple[Examples, jax.Array]:
-    return jax.tree.map(lambda x: x[places], batch)
+    taken: tuple[Examples, jax.Array] = jax.tree.map(lambda x: x[places], batch)
+    return taken
 
   def accumulate(
     variables: Any,

@@ -107,7 +107,7 @@ class Checkpoints:
     self._manager.close()
 
 
-class _WithoutLocks(ocp.type_handlers.NumpyHandler):
+class _WithoutLocks(ocp.type_handlers.NumpyHandler):  # type: ignore[misc]  # orbax has no types
   """Writes arrays where files can't be locked, or not synced; the run's own lock must do."""
 
   def __init__(self, sync: bool):

@@ -96,7 +96,8 @@ class Split:
     found = np.empty(len(self), np.int32)
     for start, batch in self._batches(dataset, "labels"):
       found[start : start + len(batch)] = batch
-    return self._checked(found)
+    checked: np.ndarray = self._checked(found)
+    return checked
 
   def read_sizes(self) -> np.ndarray:
     """Returns height and width of every image in pixels, [N, 2] int32, from the images' headers.
