@@ -8,18 +8,19 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
+from bit_jax.runtime import exits
 from experiments.benchmarks import comparison
 
 _WITH_TORCH = ("train_step", "inference")
 ALL = (*_WITH_TORCH, "load", "input", "startup", "scaling")
 
 
-def main(argv: Sequence[str]) -> str | None:
-  """Runs them; returns a message if any of them failed."""
+def main(argv: Sequence[str]) -> int:
+  """Runs them; returns 1 if any of them failed."""
   parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
   parser.add_argument("--torch_python", default=comparison.TORCH_PYTHON)
   parser.add_argument("--only", default=",".join(ALL), help="names, separated by commas")
-  options = parser.parse_args(argv)
+  options = parser.parse_args(argv[1:])
   failed = []
   for name in options.only.split(","):
     command = [sys.executable, "-m", f"experiments.benchmarks.{name}"]
@@ -27,8 +28,10 @@ def main(argv: Sequence[str]) -> str | None:
       command.append(f"--torch_python={options.torch_python}")
     if subprocess.run(command, check=False).returncode:
       failed.append(name)
-  return f"error: These benchmarks failed: {', '.join(failed)}." if failed else None
+  if failed:
+    print(f"error: These benchmarks failed: {', '.join(failed)}.", file=sys.stderr)
+  return 1 if failed else 0
 
 
 if __name__ == "__main__":
-  sys.exit(main(sys.argv[1:]))
+  sys.exit(exits.run(main, sys.argv, needs_reader=False))

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from bit_jax.models import architectures
+from bit_jax.runtime import errors
 from experiments.benchmarks import inputs, machine, results, roofline, workers
 
 OURS = "bit_jax"
@@ -91,12 +92,12 @@ def main(
     benchmark: 'train_step' or 'inference'.
     description: The script's docstring.
     cases: The default cases, by device.
-    argv: The command line's arguments.
+    argv: The command line.
   """
-  options = parser(description, cases).parse_args(argv)
+  options = parser(description, cases).parse_args(argv[1:])
   accelerators = machine.accelerators()
   if options.device == "gpu" and not accelerators:
-    raise SystemExit("error: --device=gpu, but nvidia-smi lists no GPU.")
+    raise errors.UserError("--device=gpu, but nvidia-smi lists no GPU.")
   device = options.device or ("gpu" if accelerators else "cpu")
   chosen = options.cases or map(
     Case.parse, cases["cpu, full" if options.full and device == "cpu" else device]

@@ -14,7 +14,7 @@ import time
 from collections.abc import Sequence
 from typing import TextIO
 
-from bit_jax.runtime import paths
+from bit_jax.runtime import exits, paths
 from experiments.benchmarks import comparison, machine, roofline
 
 PLAN = (
@@ -36,7 +36,7 @@ def main(argv: Sequence[str]) -> None:
   parser.add_argument("--out", type=paths.argument, required=True, help="folder for the results")
   parser.add_argument("--minutes", type=float, default=10, help="time limit")
   parser.add_argument("--torch_python", default=comparison.TORCH_PYTHON)
-  options = parser.parse_args(argv)
+  options = parser.parse_args(argv[1:])
   deadline = time.monotonic() + 60 * options.minutes - 5
   options.out.mkdir(parents=True, exist_ok=True)
   with (options.out / "tables.txt").open("a") as tables:
@@ -76,4 +76,4 @@ def roofline_here() -> str:
 
 
 if __name__ == "__main__":
-  main(sys.argv[1:])
+  sys.exit(exits.run(main, sys.argv, needs_reader=False))

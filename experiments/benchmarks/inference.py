@@ -5,8 +5,10 @@
 Ours standardises its kernels once; the others do it for each batch, as their authors wrote them.
 """
 
+import functools
 import sys
 
+from bit_jax.runtime import exits
 from experiments.benchmarks import comparison
 
 CASES = {
@@ -16,4 +18,5 @@ CASES = {
 }
 
 if __name__ == "__main__":
-  comparison.main("inference", __doc__, CASES, sys.argv[1:])
+  main = functools.partial(comparison.main, "inference", __doc__, CASES)
+  sys.exit(exits.run(main, sys.argv, needs_reader=False))

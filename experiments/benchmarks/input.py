@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from bit_jax.runtime import paths
+from bit_jax.runtime import exits, paths
 from experiments.benchmarks import inputs, machine, results, workers
 
 _PACKAGES = ("tensorflow-cpu", "tensorflow", "opencv-python-headless", "pillow")
@@ -59,7 +59,7 @@ def main(argv: Sequence[str]) -> None:
   )
   parser.add_argument("--images", type=int, default=1_000, help="number of photographs")
   parser.add_argument("--only", default="", help="run only the comparisons with this in their name")
-  options = parser.parse_args(argv)
+  options = parser.parse_args(argv[1:])
 
   def rows() -> Iterator[results.Row]:
     with tempfile.TemporaryDirectory() as folder:
@@ -113,4 +113,4 @@ def compare(comparison: Comparison, rounds: int) -> Iterator[results.Row]:
 
 
 if __name__ == "__main__":
-  main(sys.argv[1:])
+  sys.exit(exits.run(main, sys.argv, needs_reader=False))

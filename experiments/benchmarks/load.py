@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 
 from bit_jax.models import architectures
+from bit_jax.runtime import exits
 from experiments.benchmarks import inputs, results, workers
 
 _PEER = "numpy.load"
@@ -27,7 +28,7 @@ def main(argv: Sequence[str]) -> None:
   parser = results.parser(__doc__)
   parser.add_argument("--models", default="R50x1,R152x4", help="names of networks")
   parser.add_argument("--folder", help="where to write the files (default: temporary folder)")
-  options = parser.parse_args(argv)
+  options = parser.parse_args(argv[1:])
 
   def rows() -> Iterator[results.Row]:
     for name in options.models.split(","):
@@ -78,4 +79,4 @@ def compare(
 
 
 if __name__ == "__main__":
-  main(sys.argv[1:])
+  sys.exit(exits.run(main, sys.argv, needs_reader=False))

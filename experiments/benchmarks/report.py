@@ -3,14 +3,15 @@
 python -m experiments.benchmarks.report [RESULTS.jsonl]
 """
 
+import argparse
 import dataclasses
 import itertools
 import json
-import pathlib
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from bit_jax.runtime import errors, exits, paths
 from experiments.benchmarks import results
 
 _SAME = ("benchmark", "machine", "configuration", "quantity", "peer")
@@ -59,8 +60,12 @@ def render(records: Sequence[Mapping[str, Any]]) -> str:
 
 
 def main(argv: Sequence[str]) -> None:
-  """Prints the tables of the file named in `argv`, or of the committed one."""
-  path = pathlib.Path(argv[1]) if len(argv) > 1 else results.PATH
+  """Prints the tables of a results file."""
+  parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+  parser.add_argument("results", nargs="?", type=paths.argument, default=results.PATH)
+  path = parser.parse_args(argv[1:]).results
+  if not path.is_file():
+    raise errors.UserError(f"Results file not found: {path}.")
   print(render(newest(path.read_text().splitlines())))
 
 
@@ -69,4 +74,4 @@ def _benchmark_and_machine(record: Mapping[str, Any]) -> tuple[str, str]:
 
 
 if __name__ == "__main__":
-  main(sys.argv)
+  sys.exit(exits.run(main, sys.argv))

@@ -38,6 +38,7 @@ import sys
 from collections.abc import Iterator, Sequence
 
 from bit_jax.models import architectures
+from bit_jax.runtime import exits
 
 _BYTES = 2  # of a bfloat16
 _TRAINED_BYTES = 50  # that a step moves for each parameter
@@ -185,7 +186,7 @@ def main(argv: Sequence[str]) -> None:
   parser.add_argument("--card", choices=ACCELERATORS, default="H200")
   parser.add_argument("--flops", type=float, help="matrix FLOP/s in bfloat16 of another card")
   parser.add_argument("--bandwidth", type=float, help="its memory bandwidth in bytes per second")
-  options = parser.parse_args(argv)
+  options = parser.parse_args(argv[1:])
   card = ACCELERATORS[options.card]
   if options.flops or options.bandwidth:
     card = Accelerator(options.flops or card.flops, options.bandwidth or card.bandwidth, "as given")
@@ -194,4 +195,4 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-  main(sys.argv[1:])
+  sys.exit(exits.run(main, sys.argv))

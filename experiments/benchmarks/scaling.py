@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from bit_jax.models import architectures
+from bit_jax.runtime import exits
 from experiments.benchmarks import results, workers
 
 _FORCED = "--xla_force_host_platform_device_count"
@@ -80,7 +81,7 @@ def main(argv: Sequence[str]) -> None:
   parser = results.parser(__doc__)
   parser.add_argument("--architecture", default="R14x0.5")
   parser.add_argument("--seconds", type=float, default=0.5, help="minimum length of a repetition")
-  options = parser.parse_args(argv)
+  options = parser.parse_args(argv[1:])
   name = architectures.find(options.architecture).name
   rows = (r for axis in AXES for r in compare(axis, name, options.rounds, options.seconds))
   results.record("scaling", rows, options.out)
@@ -140,4 +141,4 @@ def _environment(devices: int) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-  main(sys.argv[1:])
+  sys.exit(exits.run(main, sys.argv, needs_reader=False))

@@ -23,6 +23,7 @@ import numpy as np
 
 from bit_jax import weights
 from bit_jax.models import architectures
+from bit_jax.runtime import errors, exits
 from experiments.benchmarks import inputs, results
 
 COMMANDS = (
@@ -41,7 +42,7 @@ def main(argv: Sequence[str]) -> None:
   """Runs the benchmark."""
   parser = results.parser(__doc__, rounds=3)
   parser.add_argument("--architecture", default="R50x1")
-  options = parser.parse_args(argv)
+  options = parser.parse_args(argv[1:])
   results.record("startup", _rows(options.architecture, options.rounds), options.out)
 
 
@@ -108,7 +109,7 @@ def first_steps(architecture: str, folder: pathlib.Path, name: str) -> tuple[flo
     the lines of later steps.
 
   Raises:
-    RuntimeError: The run ended before its last step.
+    UserError: The run ended before its last step.
   """
   config = f"configs/npz.py:model={architecture},weights={folder / 'weights.npz'}"
   command = [sys.executable, "-m", "bit_jax.train", f"--workdir={folder / name}"]
@@ -131,7 +132,7 @@ def first_steps(architecture: str, folder: pathlib.Path, name: str) -> tuple[flo
         break
     process.kill()
   if len(at) < _STEPS:
-    raise RuntimeError(f"The {name} run ended before its last step:\n{''.join(lines[-5:])}")
+    raise errors.UserError(f"The {name} run ended before its last step:\n{''.join(lines[-5:])}")
   print(f"The {name} run finished its first step after {at[0]:.0f} s", file=sys.stderr)
   return at[0], min(b - a for a, b in itertools.pairwise(at))
 
@@ -147,4 +148,4 @@ def _load_seconds(path: pathlib.Path, architecture: str, rounds: int) -> float:
 
 
 if __name__ == "__main__":
-  main(sys.argv[1:])
+  sys.exit(exits.run(main, sys.argv, needs_reader=False))

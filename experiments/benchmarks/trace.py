@@ -22,7 +22,7 @@ from collections.abc import Sequence
 
 from jax import profiler
 
-from bit_jax.runtime import paths, plots
+from bit_jax.runtime import errors, exits, paths, plots
 from experiments.benchmarks import inputs, machine
 
 _FOLDER = pathlib.Path(__file__).parent
@@ -85,13 +85,15 @@ def main(argv: Sequence[str]) -> None:
   parser.add_argument("--trace", type=paths.argument, help="a run that was traced before")
   parser.add_argument("--streamed", action="store_true", help="read the photographs in each step")
   parser.add_argument("--out", type=paths.argument, help="figure to write")
-  options = parser.parse_args(argv)
+  options = parser.parse_args(argv[1:])
   with tempfile.TemporaryDirectory() as folder:
     run = options.trace or record(pathlib.Path(folder), options.photographs, options.streamed)
     found = spans(run)
   idle = gaps(found)
   if not idle:
-    parser.error(f"{run} has no trace of two steps on the CPU, the only device that can be drawn.")
+    raise errors.UserError(
+      f"{run} has no trace of two steps on the CPU, the only device that can be drawn."
+    )
   median = statistics.median(step.end - step.start for step in steps(found))
   summary = (
     f"In {len(steps(found))} steps of {median:.0f} ms, the device was idle for {sum(idle):.1f} ms "
@@ -124,11 +126,11 @@ def spans(run: pathlib.Path) -> list[Span]:
   """Returns the events to draw from a run folder's newest trace.
 
   Raises:
-    FileNotFoundError: The run was not traced.
+    UserError: The run was not traced.
   """
   traces = sorted(run.rglob("*.xplane.pb"))
   if not traces:
-    raise FileNotFoundError(f"{run} has no trace: run it with --config.profile=True.")
+    raise errors.UserError(f"{run} has no trace: run it with --config.profile=True.")
   lines = [
     line for plane in profiler.ProfileData.from_file(str(traces[-1])).planes for line in plane.lines
   ]
@@ -195,4 +197,4 @@ def draw(found: Sequence[Span], title: str, path: pathlib.Path) -> None:
 
 
 if __name__ == "__main__":
-  main(sys.argv[1:])
+  sys.exit(exits.run(main, sys.argv, needs_reader=False))

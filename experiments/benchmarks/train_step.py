@@ -7,8 +7,10 @@ implementation, and all are in memory at once. `--cases R152x4@128x1 --peers fla
 machine with enough memory.
 """
 
+import functools
 import sys
 
+from bit_jax.runtime import exits
 from experiments.benchmarks import comparison
 
 CASES = {
@@ -18,4 +20,5 @@ CASES = {
 }
 
 if __name__ == "__main__":
-  comparison.main("train_step", __doc__, CASES, sys.argv[1:])
+  main = functools.partial(comparison.main, "train_step", __doc__, CASES)
+  sys.exit(exits.run(main, sys.argv, needs_reader=False))

@@ -6,11 +6,14 @@ import pathlib
 
 import pytest
 
+from bit_jax.runtime import exits
 from experiments.benchmarks import (
+  load,
   machine,
   report,
   results,
   roofline,
+  trace,
   workers,
 )
 
@@ -73,3 +76,17 @@ def test_memory_of_a_process():
   block = b"x" * 50_000_000
   assert machine.held_memory() > len(block)
   assert machine.peak_memory() >= machine.held_memory()
+
+
+@pytest.mark.parametrize(
+  ("main", "argument", "message"),
+  [
+    (report.main, "nowhere.jsonl", "nowhere.jsonl"),
+    (load.main, "--models=R99", "'R99'"),
+    (trace.main, "--trace=nowhere", "profile=True"),
+  ],
+)
+def test_mistakes_end_in_a_sentence(main, argument, message, tmp_path, monkeypatch, capsys):
+  monkeypatch.chdir(tmp_path)
+  assert exits.run(main, ["", argument]) == exits.USER_ERROR
+  assert message in capsys.readouterr().err

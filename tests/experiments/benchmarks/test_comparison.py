@@ -53,7 +53,7 @@ def test_a_case_that_cannot_be_compared_does_not_end_the_others(monkeypatch, tmp
   monkeypatch.setattr(comparison, "compare", compare)
   options = ["--device=cpu", f"--out={tmp_path / 'results.jsonl'}"]
   cases = ["--cases", "R50x1@32x2", "R50x1@32x4"]
-  comparison.main("train_step", "", {"cpu": ()}, [*cases, *options])
+  comparison.main("train_step", "", {"cpu": ()}, ["", *cases, *options])
   printed = capsys.readouterr().out
   assert "none  " in printed
   assert "not measured: theirs and ours compute different results" in printed
@@ -122,7 +122,7 @@ def test_implementations_side_by_side(tmp_path, capsys):
   path = tmp_path / "results.jsonl"
   options = ["--cases=R14x0.5@32x2", "--rounds=2", "--seconds=0", "--device=cpu"]
   options += [f"--out={path}", f"--torch_python={tmp_path}/python"]
-  comparison.main("inference", "", inference.CASES, options)
+  comparison.main("inference", "", inference.CASES, ["", *options])
   torch, flax = (
     [json.loads(line) for line in path.read_text().splitlines()[i : i + 2]] for i in (0, 2)
   )

@@ -6,6 +6,7 @@ import pytest
 
 import bit_jax
 from bit_jax.data import images
+from bit_jax.runtime import errors
 from experiments.benchmarks import trace
 
 
@@ -36,7 +37,7 @@ def test_gaps_are_between_steps(tmp_path):
 
 
 def test_a_run_without_a_trace_is_an_error(tmp_path):
-  with pytest.raises(FileNotFoundError, match="profile=True"):
+  with pytest.raises(errors.UserError, match="profile=True"):
     trace.spans(tmp_path)
 
 
