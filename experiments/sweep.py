@@ -29,7 +29,8 @@ def main(argv: Sequence[str]) -> None:
   folder = paths.named(args.out or f"runs/{name}").absolute()
   if folder.is_file():
     raise errors.UserError(f"--out={args.out} is a file: pass a folder, which need not exist.")
-  jobs = _jobs(args.jobs)
+  number = None if args.jobs is None else f"jobs={args.jobs}"
+  jobs = arguments.parse(number, {"jobs": arguments.integer(None, 1)}, "flag")["jobs"]
   planned = grid.load(args.config, args.only)
   cluster = _cluster(args, folder / "slurm")
   if args.dry_run:
@@ -70,13 +71,6 @@ def _parser() -> argparse.ArgumentParser:
   add("--executor", choices=("local", "slurm"), default="local", help="default: local")
   add("--slurm", metavar="KEY=VALUE,...", help="such as partition=gpu,gpus_per_node=1,mem_gb=32")
   return parser
-
-
-def _jobs(text: str | None) -> int | None:
-  try:
-    return None if text is None else arguments.integer(None, 1).parse(text)
-  except ValueError as e:
-    raise errors.UserError(f"--jobs takes a whole number of at least 1, not {text!r}.") from e
 
 
 def _cluster(args: argparse.Namespace, folder: pathlib.Path) -> slurm_cluster.Cluster | None:

@@ -15,7 +15,7 @@ import pandas as pd
 
 from bit_jax import run_config
 from bit_jax.models import architectures
-from bit_jax.runtime import errors
+from bit_jax.runtime import errors, phrases
 from experiments.benchmarks import inputs, results
 from experiments.cost import footprint, tables, throughput
 from experiments.results import collect, reading
@@ -182,9 +182,8 @@ def total_time(found: Sequence[Check]) -> str:
   if both.empty:
     return "No run has both a predicted and a measured time."
   expected, measured = both.sum()
-  times = f"{tables.duration(expected)} expected, {tables.duration(measured)} measured"
-  of = "run" if len(both) == 1 else f"{len(both)} runs"
-  return f"The {of} of which both times are known, in all: {times} ({expected / measured:.2f})."
+  times = f"{tables.duration(expected)} predicted, {tables.duration(measured)} measured"
+  return f"Total of {phrases.counted(len(both), 'run')}: {times} (ratio {expected / measured:.2f})."
 
 
 def _table(found: Iterable[Check], by: list[str], quantities: Sequence[str]) -> Iterator[str]:

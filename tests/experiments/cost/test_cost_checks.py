@@ -114,7 +114,7 @@ def test_total_time():
   runs = [RUN, {**RUN, "predicted time": UNKNOWN}, {**RUN, "measured time": 20.0}]
   text = checks.total_time(runs)
   assert "2 runs" in text
-  assert text.endswith("60 s expected, 60 s measured (1.00).")
+  assert text.endswith("60 s predicted, 60 s measured (ratio 1.00).")
   assert "No run" in checks.total_time(runs[1:2])
 
 

@@ -26,7 +26,7 @@ def test_checks_are_printed_and_what_holds_no_run_is_named(tmp_path, capsys):
   header, _, row, _, total, *left_out = capsys.readouterr().out.splitlines()
   assert header.startswith("| run | machine | network, pixels, batch | steps |")
   assert row.startswith("| run | Linux x86_64, 2 cores | R14x0.5 48 px batch 64 | ")
-  assert total.startswith("The run of which both times are known, in all: ")
+  assert total.startswith("Total of 1 run: ")
   assert left_out == [
     f"Left out: {tmp_path / 'empty'}: holds no run",
     f"Left out: {tmp_path / 'nowhere'}: doesn't exist",
