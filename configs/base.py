@@ -70,7 +70,7 @@ def get_config_with(
     "seed": arguments.integer(0, 0, hyperrule.MAX_SEED),
     "crop": arguments.boolean(),
     "flip": arguments.boolean(),
-    "microbatch": arguments.integer_or("auto", 1),
+    "microbatch": arguments.integer("auto", 1),
     **extra,
   }
   if path:

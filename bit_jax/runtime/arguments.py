@@ -1,4 +1,4 @@
-"""Text of the form `key=value,...`, such as a config file's argument, by a closed specification."""
+"""Arguments of the form `key=value,...`, such as a config file's, by a specification."""
 
 import dataclasses
 import difflib
@@ -10,13 +10,13 @@ from bit_jax.runtime import errors
 
 @dataclasses.dataclass(frozen=True)
 class Argument:
-  """What one key may be.
+  """The values of one key.
 
   Attributes:
-    default: Value where the key isn't given.
-    parse: Turns the text into the value; a `ValueError` means that the text isn't one.
-    form: What a value looks like, for the error message.
-    takes_rest: The value is all the text that is left, commas and equals signs included.
+    default: The value if the key isn't given.
+    parse: Converts text to the value; a `ValueError` means that the text is not valid.
+    form: A description of valid values, for the error message.
+    takes_rest: The value is all remaining text, commas and equals signs included.
   """
 
   default: Any
@@ -25,34 +25,35 @@ class Argument:
   takes_rest: bool = False
 
 
-def integer(default: int | None, minimum: int, maximum: int | None = None) -> Argument:
-  """Returns an argument that is a whole number from `minimum` to `maximum`, if there is one."""
-  form = f"a whole number of at least {minimum}"
-  if maximum is not None:
-    form = f"a whole number from {minimum} to {maximum}"
+def integer(default: int | str | None, minimum: int, maximum: int | None = None) -> Argument:
+  """Returns an argument that is a whole number in [minimum, maximum], or a `default` that is text.
 
-  def parse(text: str) -> int:
+  Args:
+    default: The value if the key isn't given; a text such as 'auto' can also be given.
+    minimum: The least number.
+    maximum: The largest number; None for any.
+  """
+  limits = f"of at least {minimum}" if maximum is None else f"from {minimum} to {maximum}"
+  form = f"a whole number {limits}"
+
+  def parse(text: str) -> int | str:
+    if text == default:
+      return text
     if int(text) < minimum or (maximum is not None and int(text) > maximum):
       raise ValueError
     return int(text)
 
-  return Argument(default, parse, form)
-
-
-def integer_or(default: str, minimum: int) -> Argument:
-  """Returns an argument that is a whole number of at least `minimum`, or the text `default`."""
-  number = integer(None, minimum)
-  form = f"{default}, or {number.form}"
-  return Argument(default, lambda text: text if text == default else number.parse(text), form)
+  return Argument(default, parse, f"{default}, or {form}" if isinstance(default, str) else form)
 
 
 def boolean() -> Argument:
-  """Returns an argument that is true or false, and None where it isn't given."""
+  """Returns an argument that is true or false, and None if it isn't given."""
+  values = {"true": True, "false": False}
 
   def parse(text: str) -> bool:
-    if text.lower() not in ("true", "false"):
+    if text.lower() not in values:
       raise ValueError
-    return text.lower() == "true"
+    return values[text.lower()]
 
   return Argument(None, parse, "true or false")
 
@@ -74,13 +75,12 @@ def parse(
   """Parses e.g. 'model=BiT-M-R101x3,shots=5' into a value for every key of the specification.
 
   Args:
-    text: What is given; None: nothing.
-    specification: {key: what it may be}.
-    what: What the keys are, for error messages.
+    text: The arguments; None for none.
+    specification: {key: its values}.
+    what: The name of the arguments in error messages.
 
   Raises:
-    UserError: An unknown or repeated key, or a text that isn't a value of its key; names what is
-      allowed.
+    UserError: An unknown or repeated key, or an invalid value; the message names valid ones.
   """
   values = {name: a.default for name, a in specification.items()}
   seen = set()
@@ -88,7 +88,12 @@ def parse(
   while rest:
     name, equals, rest = rest.partition("=")
     if name not in specification:
-      raise errors.UserError(_unknown(name, specification, what))
+      close = difflib.get_close_matches(name, specification, n=1)
+      hint = f" (did you mean {close[0]}?)" if close else ""
+      raise errors.UserError(
+        f"There is no {what} {name!r}{hint}. The {what}s are {', '.join(specification)}, given as "
+        f"key=value and separated by commas."
+      )
     if not equals or name in seen:
       problem = "is given twice" if name in seen else f"needs a value: {name}=..."
       raise errors.UserError(f"The {what} {name} {problem}.")
@@ -101,12 +106,3 @@ def parse(
       reason = str(e) if isinstance(e, errors.UserError) else f"it takes {argument.form}."
       raise errors.UserError(f"The {what} {name}={value} can't be used: {reason}") from e
   return values
-
-
-def _unknown(name: str, specification: Mapping[str, Argument], what: str) -> str:
-  close = difflib.get_close_matches(name, specification, n=1)
-  hint = f" (did you mean {close[0]}?)" if close else ""
-  return (
-    f"There is no {what} {name!r}{hint}; the {what}s are {', '.join(specification)}, given as "
-    f"key=value and separated by commas."
-  )

@@ -35,17 +35,17 @@ def test_values(text, changes):
 
 @pytest.mark.parametrize(("text", "value"), [("n=auto", "auto"), ("n=16", 16), (None, "auto")])
 def test_a_number_or_a_word(text, value):
-  assert arguments.parse(text, {"n": arguments.integer_or("auto", 1)}) == {"n": value}
+  assert arguments.parse(text, {"n": arguments.integer("auto", 1)}) == {"n": value}
 
 
 @pytest.mark.parametrize("text", ["n=0", "n=all", "n=1.5"])
 def test_neither_a_number_nor_the_word(text):
   with pytest.raises(errors.UserError, match="takes auto, or a whole number of at least 1"):
-    arguments.parse(text, {"n": arguments.integer_or("auto", 1)})
+    arguments.parse(text, {"n": arguments.integer("auto", 1)})
 
 
 def test_mistakes_name_what_the_keys_are():
-  with pytest.raises(errors.UserError, match=r"no oven option 'x'; the oven options are n, given"):
+  with pytest.raises(errors.UserError, match=r"no oven option 'x'.* oven options are n, given"):
     arguments.parse("x=1", {"n": arguments.integer(0, 0)}, "oven option")
   with pytest.raises(errors.UserError, match=r"The oven option n=y can't be used"):
     arguments.parse("n=y", {"n": arguments.integer(0, 0)}, "oven option")
