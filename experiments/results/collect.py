@@ -1,6 +1,7 @@
 """All runs below a folder, each counted once, with unambiguous names; and the folders left out."""
 
 import dataclasses
+import functools
 import json
 import pathlib
 from collections import Counter, defaultdict
@@ -10,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from bit_jax.runs import run_folder
+from bit_jax.runtime import errors
 from experiments.results import folders, reading
 
 HEADER = (  # of results.csv
@@ -52,7 +54,7 @@ def collect(root: pathlib.Path) -> Collection:
   found, left_out = folders.find(root)
   lists: dict[str, list[tuple[str, str]]] = defaultdict(list, left_out=left_out)
   counted = []
-  find_spec = reading.spec_finder()
+  find_spec = functools.cache(reading.find_spec)
   for folder in found:
     try:
       outcome, text = reading.outcome(folder)
@@ -65,6 +67,9 @@ def collect(root: pathlib.Path) -> Collection:
         lists[outcome].append((folder.name, text))
     except reading.LeftOutError as e:
       lists["left_out"].append((folder.name, str(e)))
+    except (TypeError, ValueError, AttributeError) as e:
+      reason = f"a value of another type than in any run ({errors.reason(e)})"
+      lists["left_out"].append((folder.name, reason))
   unique, lists["duplicates"] = _without_duplicates(_with_clear_names(counted))
   names = ("left_out", "duplicates", "failed", "unfinished", "remarks")
   return Collection(tuple(unique), **{name: tuple(sorted(lists[name])) for name in names})

@@ -1,8 +1,7 @@
-"""A run folder's files as a `Run`, every field checked: other programs may have written them."""
+"""Reads the files of a run folder: the state of the run, and of a finished one its `Run`."""
 
 import dataclasses
 import datetime
-import functools
 import math
 import pathlib
 from collections.abc import Callable, Mapping
@@ -31,8 +30,6 @@ _REQUIRED = (  # fields of a resolved config without which a run can't be compar
   *("mixup_alpha", "random_crop", "random_flip"),
 )
 
-FindSpec = Callable[..., datasets.DatasetSpec | None]
-
 
 @dataclasses.dataclass(frozen=True)
 class Run:
@@ -47,7 +44,7 @@ class Run:
     label: The sweep's name for that, or ''.
     dataset: Name of the data set; for the user's own images the name of their file or folder.
     protocol: 'final' or 'select'.
-    regime: 'small', 'medium' or 'large', the rule's regimes, or 'unknown'.
+    regime: 'small', 'medium' or 'large', the rule's regimes.
     shots: Examples per class; `ALL`: all examples.
     seed: The seed.
     recipe: How it was trained.
@@ -225,58 +222,47 @@ def _config(folder: folders.Folder) -> Any:
     try:
       request[name] = raw[name]
       raw[name] = request[name]
-      if type(raw[name]) is int and folders.whole(raw[name]) is None:
-        raise OverflowError
     except (TypeError, OverflowError):
       wrong.append(name)
   if wrong:
     raise LeftOutError(f"config.json can't be used: wrong type of {', '.join(sorted(wrong))}")
+  return ml_collections.ConfigDict(raw)
+
+
+def find_spec(
+  dataset: str, protocol: str, path: str | None, val_apart: bool
+) -> datasets.DatasetSpec | None:
+  """Returns a data set (`datasets.Request`), None where it isn't found, as on another machine."""
   try:
-    return ml_collections.ConfigDict(raw)
-  except (ValueError, TypeError, KeyError, AttributeError) as e:  # a name that no field can have
-    raise LeftOutError(f"config.json can't be used: {folders.plain(e)}") from e
+    return opening.open_set(datasets.Request(dataset, protocol, path, val_apart=val_apart)).spec
+  except (ValueError, OSError, TypeError):
+    return None
 
 
-def spec_finder() -> FindSpec:
-  """Returns a cached function from a config to its data set, None where that isn't found.
-
-  It also takes `val_apart`, whether the run chose on a validation part (`datasets.Request`).
-  """
-
-  @functools.cache
-  def find(
-    dataset: str, protocol: str, path: str | None, val_apart: bool
-  ) -> datasets.DatasetSpec | None:
-    try:
-      return opening.open_set(datasets.Request(dataset, protocol, path, val_apart=val_apart)).spec
-    except (ValueError, OSError, TypeError):  # a mistake, or a path of another machine
-      return None
-
-  return lambda config, *, val_apart=False: find(
-    config.dataset, config.protocol, getattr(config, "data_path", None), val_apart
-  )
-
-
-def read(folder: folders.Folder, find_spec: FindSpec) -> Run:
+def read(folder: folders.Folder, find: Callable[..., datasets.DatasetSpec | None]) -> Run:
   """Returns the run of a folder with a result; `collect` makes `start` unambiguous later.
+
+  Args:
+    folder: The folder.
+    find: `find_spec`, cached, as it reads the user's own data.
 
   Raises:
     LeftOutError: Config or result can't be used.
+    TypeError, ValueError, AttributeError: A value has another type than in any run.
   """
   config, result = _config(folder), folder.contents[run_folder.RESULT]
   environment = folder.contents.get(run_folder.ENVIRONMENT, {})
   measured, recorded = _of_result(result), _of_environment(environment)
   sweep = _of_sweep(folder.contents.get(ledger.SWEEP, {}))
-  spec = find_spec(config, val_apart="num_val" in result)  # earlier versions trained on it too
+  # Earlier versions trained on the validation part, too.
+  spec = find(config.dataset, config.protocol, config.get("data_path"), "num_val" in result)
   num_train = measured["num_train"]
   num_examples = num_train if spec is None else run_config.num_examples(config, spec)
   expected = None if spec is None else (num_examples, spec.num_test)
   dtype = folders.text(environment.get("dtype")) or None
   recipe, rule = recipes.recipe_of(config, num_examples, spec, dtype)
   agrees = _checkpoint_agrees(config, environment)
-  listed = result.get("warnings")
-  warnings = [folders.plain(w) for w in listed] if isinstance(listed, list) else []
-  warnings += [] if agrees else [f"{DISAGREE}."]
+  warnings = [*(result.get("warnings") or ()), *([] if agrees else [f"{DISAGREE}."])]
   return Run(
     name=folder.name,
     **_of_config(config),
@@ -285,11 +271,11 @@ def read(folder: folders.Folder, find_spec: FindSpec) -> Run:
     **sweep,
     start=sweep["label"] or _start(config),
     dataset=_dataset(config, environment),
-    regime=_regime(num_examples),
+    regime=_REGIMES[hyperrule.REGIMES.index(hyperrule.regime(num_examples))],
     recipe=recipe,
     rule=folders.plain(rule),
     num_classes=_num_classes(folder) if spec is None else spec.num_classes,
-    warnings=(*warnings, *description.relations(config)),
+    warnings=(*map(folders.plain, warnings), *description.relations(config)),
     checkpoint_agrees=agrees,
     complete=expected == (num_train, result.get("num_test")) and not result.get("left_out"),
   )
@@ -344,17 +330,16 @@ def _distinct(
   environment: Mapping[str, Any], key: str, checked: Callable[[Any], Any]
 ) -> tuple[Any, ...]:
   """Returns the distinct values of a field at the start of a run and wherever it was resumed."""
-  resumed = environment.get("resumed")
-  parts = [part for part in resumed if isinstance(part, dict)] if isinstance(resumed, list) else []
-  values = [checked(part.get(key)) for part in (environment, *parts)]
+  parts = (environment, *(environment.get("resumed") or ()))
+  values = [checked(part.get(key)) for part in parts]
   return tuple(dict.fromkeys(value for value in values if value))
 
 
 def _of_sweep(sweep: Mapping[str, Any]) -> dict[str, Any]:
-  labels, attempts = sweep.get("labels"), sweep.get("attempts")
+  attempts = sweep.get("attempts")
   return {
     "sweep": folders.plain(sweep.get("sweep", "")),
-    "label": folders.text(labels.get("start")) if isinstance(labels, dict) else "",
+    "label": folders.text((sweep.get("labels") or {}).get("start")),
     "wall_seconds": ledger.total_seconds(attempts),
     "startup_began": ledger.last_began(attempts),
   }
@@ -393,12 +378,6 @@ def _dataset(config: Any, environment: Mapping[str, Any]) -> str:
   if digest:
     return f"{name} ({digest[:8]})"
   return name or folders.plain(pathlib.PurePath(config.get("data_path") or config.dataset).name)
-
-
-def _regime(num_examples: int) -> str:
-  if num_examples < 1:
-    return "unknown"
-  return _REGIMES[hyperrule.REGIMES.index(hyperrule.regime(num_examples))]
 
 
 def _num_classes(folder: folders.Folder) -> int | None:

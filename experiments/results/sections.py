@@ -45,25 +45,18 @@ class Section(NamedTuple):
   compared: Any
 
 
-class Gallery:
-  """Gives the paths of a report's figures, none of them twice."""
+def gallery(folder: pathlib.Path) -> Callable[..., pathlib.Path]:
+  """Returns a function from words to the path of a figure in `folder`; no path is given twice."""
+  given: set[str] = set()
 
-  def __init__(self, folder: pathlib.Path):
-    """Starts without any figure.
-
-    Args:
-      folder: Where the figures go.
-    """
-    self._folder = folder
-    self._given: set[str] = set()
-
-  def path(self, *parts: str) -> pathlib.Path:
-    """Returns a new path, named after `parts`."""
-    stem = re.sub(r"[^a-z0-9.]+", "-", " ".join(parts).lower()).strip("-.")[:80]
+  def path(*words: str) -> pathlib.Path:
+    stem = re.sub(r"[^a-z0-9.]+", "-", " ".join(words).lower()).strip("-.")[:80]
     names = itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(2)))
-    name = next(name for name in names if name not in self._given)
-    self._given.add(name)
-    return self._folder / f"{name}.png"
+    name = next(name for name in names if name not in given)
+    given.add(name)
+    return folder / f"{name}.png"
+
+  return path
 
 
 def pages(found: collect.Collection, given: str, folder: pathlib.Path) -> dict[str, str]:
@@ -74,7 +67,7 @@ def pages(found: collect.Collection, given: str, folder: pathlib.Path) -> dict[s
     given: The folder of the runs, as given to the command.
     folder: Where the figures go.
   """
-  context = {"found": found, "given": given, **_context(found, Gallery(folder))}
+  context = {"found": found, "given": given, **_context(found, gallery(folder))}
   names, templates = ("report.md", "report.html"), environment()
   texts = {n: templates.get_template(f"{n}.jinja").render(context) for n in names}
   return {n: re.sub(r"\n{3,}", "\n\n", text).strip() + "\n" for n, text in texts.items()}
@@ -126,7 +119,7 @@ def tabulate(
   return pd.DataFrame(cells, columns=list(columns)).set_index(list(names))
 
 
-def _context(found: collect.Collection, gallery: Gallery) -> dict[str, Any]:
+def _context(found: collect.Collection, figure_path: Callable[..., pathlib.Path]) -> dict[str, Any]:
   """Returns what the templates say, and draws the figures."""
   runs = seeds.frame(found.runs)
   recorded = {rate for run in found.runs for rate in run.metrics}
@@ -144,11 +137,11 @@ def _context(found: collect.Collection, gallery: Gallery) -> dict[str, Any]:
   return {
     "missing": [title for rate, title in _RATES.items() if rate not in recorded],
     "rates": _formats(rates),
-    "few_shot": [few_shot(of, rates, gallery) for of in _by_recipe(panels)],
-    "vtab": [vtab_scores(of, rates, gallery) for of in _by_recipe(scores)],
+    "few_shot": [few_shot(of, rates, figure_path) for of in _by_recipe(panels)],
+    "vtab": [vtab_scores(of, rates, figure_path) for of in _by_recipe(scores)],
     "known_sizes": sorted({*runs.architecture} & {*architectures.ARCHITECTURES}),
-    "sizes": [size_comparison(one, gallery) for one in comparisons.sizes(runs)],
-    "recipes": [recipe_comparison(one, rates, gallery) for one in compared],
+    "sizes": [size_comparison(one, figure_path) for one in comparisons.sizes(runs)],
+    "recipes": [recipe_comparison(one, rates, figure_path) for one in compared],
     "others": others,
     "other_points": other_points.assign(labels=other_points.runs.map(_labels)),
     "published": published(verdicts.compare(verdicts.read(), runs, scores), found.runs),
@@ -160,7 +153,9 @@ def _context(found: collect.Collection, gallery: Gallery) -> dict[str, Any]:
 
 
 def few_shot(
-  panels: Sequence[comparisons.Compared], rates: Mapping[str, str], gallery: Gallery
+  panels: Sequence[comparisons.Compared],
+  rates: Mapping[str, str],
+  figure_path: Callable[..., pathlib.Path],
 ) -> Section:
   """Returns the curves of one recipe."""
   points = pd.concat([panel.points for panel in panels])
@@ -169,7 +164,7 @@ def few_shot(
   if points.fewer.any():
     marks += "; hollow and dashed where there are fewer seeds than elsewhere on the line"
   names = "-".join(sorted({run.dataset for run in runs}))
-  path = gallery.path("fewshot", names, runs[0].protocol)
+  path = figure_path("fewshot", names, runs[0].protocol)
   draw = functools.partial(figures.few_shot, panels)
   picture = _draw(path, "Accuracy against examples per class", runs, draw, marks)
   points["data set"] = [of[0].labelled(of[0].dataset) for of in points.runs]
@@ -180,13 +175,15 @@ def few_shot(
 
 
 def vtab_scores(
-  scores: Sequence[comparisons.Score], rates: Mapping[str, str], gallery: Gallery
+  scores: Sequence[comparisons.Score],
+  rates: Mapping[str, str],
+  figure_path: Callable[..., pathlib.Path],
 ) -> Section:
   """Returns the results on VTAB-1k by one recipe."""
   runs = [run for score in scores for run in score.runs]
   fewest, most = min(len(s.points) for s in scores), max(len(s.points) for s in scores)
   done = f"{most}" if fewest == most else f"{fewest} to {most}"
-  path = gallery.path("vtab", runs[0].protocol)
+  path = figure_path("vtab", runs[0].protocol)
   what = f"VTAB-1k, {done} of {len(vtab.TASKS)} tasks"
   marks = "bars are medians, whiskers go from the lowest to the highest seed"
   picture = _draw(path, what, runs, functools.partial(figures.vtab, scores), marks)
@@ -208,13 +205,13 @@ def _wide(
   return table if len(rates) > 1 else table.droplevel("metric")
 
 
-def size_comparison(one: comparisons.Compared, gallery: Gallery) -> Section:
+def size_comparison(one: comparisons.Compared, figure_path: Callable[..., pathlib.Path]) -> Section:
   """Returns networks that differ in size alone."""
   first, start = one.runs[0], one.points.start[0]
   is_vtab = first.task is not None
   timed = f"{len(vtab.TASKS)} tasks' runs" if is_vtab else "a run"
   cost = f"time of the steps of {timed} on {first.place}"
-  path = gallery.path("sizes", first.subject, first.protocol, start)
+  path = figure_path("sizes", first.subject, first.protocol, start)
   draw = functools.partial(figures.sizes, one, cost)
   what = f"Accuracy against size and cost: {first.labelled(first.subject)}, {start}"
   table = tabulate(
@@ -230,11 +227,13 @@ def size_comparison(one: comparisons.Compared, gallery: Gallery) -> Section:
 
 
 def recipe_comparison(
-  one: comparisons.RecipeComparison, rates: Mapping[str, str], gallery: Gallery
+  one: comparisons.RecipeComparison,
+  rates: Mapping[str, str],
+  figure_path: Callable[..., pathlib.Path],
 ) -> Section:
   """Returns one network on one data set by several recipes."""
   first, reference = one.runs[0], one.reference
-  path = gallery.path("recipes", first.dataset, first.protocol, first.examples, first.network)
+  path = figure_path("recipes", first.dataset, first.protocol, first.examples, first.network)
   what = f"{first.labelled(first.dataset)}, {first.examples}, {first.network}"
   picture = _draw(path, what, reference, functools.partial(figures.recipes, one))
   differences = [_difference(of, reference) for of in one.points.runs[1:]]

@@ -223,9 +223,7 @@ def test_names_of_any_letters(tmp_path):
 
 
 @pytest.mark.parametrize("file", ["config.json", "environment.json", "result.json", "sweep.json"])
-@pytest.mark.parametrize(
-  "value", ["\ud800 \udcff", "$x_{", -(10**400), 10**25, math.nan, [[{}]], -1]
-)
+@pytest.mark.parametrize("value", ["\ud800 \udcff", "$x_{", 10**25, math.nan, [[{}]], -1])
 def test_whatever_stands_in_the_fields_of_a_run_there_is_a_report(
   tmp_path, without_drawing, file, value
 ):

@@ -133,15 +133,6 @@ def test_what_cannot_count_has_a_reason(tmp_path, file, change, reason):
   assert reason in text
 
 
-@pytest.mark.parametrize("name", ["a.b", "to_dict", "", "__class__", "_fields"])
-def test_a_config_with_a_strange_field(tmp_path, name):
-  folder = run_folders.write(tmp_path, run_folders.config(), 0.5)
-  fields = json.loads((folder / "config.json").read_text())
-  run_folders.dump(folder / "config.json", {**fields, name: 1})
-  found = run_folders.collected(tmp_path)
-  assert len(found.runs) + len(found.left_out) == 1
-
-
 def test_a_result_alone_is_no_run(tmp_path):
   run_folders.dump(tmp_path / "a" / "result.json", {"top1": 0.5, "num_train": 3})
   assert run_folders.collected(tmp_path).left_out == (("a", "config.json is missing"),)
@@ -170,7 +161,7 @@ def test_what_a_foreign_sweep_left(tmp_path, sweep):
 
 def test_a_run_that_went_on_elsewhere_names_both_devices_and_machines(tmp_path):
   card = {"device": "NVIDIA H200", "machine": "N", "num_devices": 4}
-  parts = [{"device": "cpu", "machine": "M"}, card, 7]
+  parts = [{"device": "cpu", "machine": "M"}, card]
   environment = {"machine": "M", "resumed": parts}
   run_folders.write(tmp_path, run_folders.config(), 0.5, environment=environment)
   run = run_folders.only(tmp_path)
@@ -258,6 +249,24 @@ def test_a_checkpoint_s_file_may_have_moved(tmp_path, loaded):
   run = run_folders.only(tmp_path)
   assert run.checkpoint_agrees
   assert run.warnings == ()
+
+
+@pytest.mark.parametrize(
+  ("file", "change"),
+  [
+    ("result.json", {"warnings": 5}),
+    ("environment.json", {"resumed": "x"}),
+    ("sweep.json", {"labels": "x"}),
+    ("config.json", {"shots": -1}),
+  ],
+)
+def test_values_that_no_run_has_leave_it_out(tmp_path, file, change):
+  folder = run_folders.write(tmp_path / "run", run_folders.config(), 0.5, sweep="mine")
+  fields = json.loads((folder / file).read_text())
+  run_folders.dump(folder / file, {**fields, **change})
+  found = run_folders.collected(tmp_path)
+  assert found.runs == ()
+  assert [name for name, _ in found.left_out] == ["run"]
 
 
 def test_balanced_accuracy_and_macro_f1_are_in_0_to_1(tmp_path):
