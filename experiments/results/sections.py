@@ -45,20 +45,6 @@ class Section(NamedTuple):
   compared: Any
 
 
-def gallery(folder: pathlib.Path) -> Callable[..., pathlib.Path]:
-  """Returns a function from words to the path of a figure in `folder`; no path is given twice."""
-  given: set[str] = set()
-
-  def path(*words: str) -> pathlib.Path:
-    stem = re.sub(r"[^a-z0-9.]+", "-", " ".join(words).lower()).strip("-.")[:80]
-    names = itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(2)))
-    name = next(name for name in names if name not in given)
-    given.add(name)
-    return folder / f"{name}.png"
-
-  return path
-
-
 def pages(found: collect.Collection, given: str, folder: pathlib.Path) -> dict[str, str]:
   """Draws the figures and returns the report as {file name: text}, in Markdown and HTML.
 
@@ -67,7 +53,7 @@ def pages(found: collect.Collection, given: str, folder: pathlib.Path) -> dict[s
     given: The folder of the runs, as given to the command.
     folder: Where the figures go.
   """
-  context = {"found": found, "given": given, **_context(found, gallery(folder))}
+  context = {"found": found, "given": given, **_context(found, folder)}
   names, templates = ("report.md", "report.html"), environment()
   texts = {n: templates.get_template(f"{n}.jinja").render(context) for n in names}
   return {n: re.sub(r"\n{3,}", "\n\n", text).strip() + "\n" for n, text in texts.items()}
@@ -119,11 +105,11 @@ def tabulate(
   return pd.DataFrame(cells, columns=list(columns)).set_index(list(names))
 
 
-def _context(found: collect.Collection, figure_path: Callable[..., pathlib.Path]) -> dict[str, Any]:
+def _context(found: collect.Collection, folder: pathlib.Path) -> dict[str, Any]:
   """Returns what the templates say, and draws the figures."""
   runs = seeds.frame(found.runs)
   recorded = {rate for run in found.runs for rate in run.metrics}
-  rates = {rate: title for rate, title in _RATES.items() if rate in recorded}
+  sections = Sections(folder, {rate: _RATES[rate] for rate in _RATES if rate in recorded})
   panels, scores = comparisons.panels(runs), comparisons.scores(runs)
   compared = comparisons.recipe_comparisons(runs)
   shown = {id(run) for one in (*panels, *compared) for run in one.runs}
@@ -136,12 +122,12 @@ def _context(found: collect.Collection, figure_path: Callable[..., pathlib.Path]
       warned[warning].append(run.name)
   return {
     "missing": [title for rate, title in _RATES.items() if rate not in recorded],
-    "rates": _formats(rates),
-    "few_shot": [few_shot(of, rates, figure_path) for of in _by_recipe(panels)],
-    "vtab": [vtab_scores(of, rates, figure_path) for of in _by_recipe(scores)],
+    "rates": sections.formats,
+    "few_shot": [sections.few_shot(of) for of in _by_recipe(panels)],
+    "vtab": [sections.vtab(of) for of in _by_recipe(scores)],
     "known_sizes": sorted({*runs.architecture} & {*architectures.ARCHITECTURES}),
-    "sizes": [size_comparison(one, figure_path) for one in comparisons.sizes(runs)],
-    "recipes": [recipe_comparison(one, rates, figure_path) for one in compared],
+    "sizes": [sections.sizes(one) for one in comparisons.sizes(runs)],
+    "recipes": [sections.recipes(one) for one in compared],
     "others": others,
     "other_points": other_points.assign(labels=other_points.runs.map(_labels)),
     "published": published(verdicts.compare(verdicts.read(), runs, scores), found.runs),
@@ -152,101 +138,97 @@ def _context(found: collect.Collection, figure_path: Callable[..., pathlib.Path]
   }
 
 
-def few_shot(
-  panels: Sequence[comparisons.Compared],
-  rates: Mapping[str, str],
-  figure_path: Callable[..., pathlib.Path],
-) -> Section:
-  """Returns the curves of one recipe."""
-  points = pd.concat([panel.points for panel in panels])
-  runs = [run for panel in panels for run in panel.runs]
-  marks = "a dot per seed, the line through their medians"
-  if points.fewer.any():
-    marks += "; hollow and dashed where there are fewer seeds than elsewhere on the line"
-  names = "-".join(sorted({run.dataset for run in runs}))
-  path = figure_path("fewshot", names, runs[0].protocol)
-  draw = functools.partial(figures.few_shot, panels)
-  picture = _draw(path, "Accuracy against examples per class", runs, draw, marks)
-  points["data set"] = [of[0].labelled(of[0].dataset) for of in points.runs]
-  table = _wide(points, ["data set", "network"], "shots", rates)
-  return Section(
-    runs, picture, table[sorted(table.columns)].rename(columns=reading.examples), panels
-  )
+class Sections:
+  """Makes the sections of a report, and draws their figures."""
 
+  def __init__(self, folder: pathlib.Path, rates: Mapping[str, str]):
+    """Starts without any section.
 
-def vtab_scores(
-  scores: Sequence[comparisons.Score],
-  rates: Mapping[str, str],
-  figure_path: Callable[..., pathlib.Path],
-) -> Section:
-  """Returns the results on VTAB-1k by one recipe."""
-  runs = [run for score in scores for run in score.runs]
-  fewest, most = min(len(s.points) for s in scores), max(len(s.points) for s in scores)
-  done = f"{most}" if fewest == most else f"{fewest} to {most}"
-  path = figure_path("vtab", runs[0].protocol)
-  what = f"VTAB-1k, {done} of {len(vtab.TASKS)} tasks"
-  marks = "bars are medians, whiskers go from the lowest to the highest seed"
-  picture = _draw(path, what, runs, functools.partial(figures.vtab, scores), marks)
-  points = pd.concat([s.points.assign(network=s.runs[0].network) for s in scores])
-  networks = list(points.network.unique())
-  points = points.sort_values("place", kind="stable")
-  return Section(
-    runs, picture, _wide(points, ["task", "group"], "network", rates)[networks], scores
-  )
+    Args:
+      folder: Where the figures go.
+      rates: {metric: its title} of the metrics that tables show.
+    """
+    self._folder, self._rates = folder, rates
+    self._names: set[str] = set()  # of figures
+    self.formats = {title: f"{{0.{rate}}}" for rate, title in rates.items()}
 
+  def few_shot(self, panels: Sequence[comparisons.Compared]) -> Section:
+    """Returns the curves of one recipe."""
+    points = pd.concat([panel.points for panel in panels])
+    runs = [run for panel in panels for run in panel.runs]
+    marks = "a dot per seed, the line through their medians"
+    if points.fewer.any():
+      marks += "; hollow and dashed where there are fewer seeds than elsewhere on the line"
+    path = self.path("fewshot", "-".join(sorted({r.dataset for r in runs})), runs[0].protocol)
+    draw = functools.partial(figures.few_shot, panels)
+    picture = _draw(path, "Accuracy against examples per class", runs, draw, marks)
+    points["data set"] = [of[0].labelled(of[0].dataset) for of in points.runs]
+    table = self._wide(points, ["data set", "network"], "shots")
+    table = table[sorted(table.columns)].rename(columns=reading.examples)
+    return Section(runs, picture, table, panels)
 
-def _wide(
-  points: pd.DataFrame, names: Sequence[str], column: str, rates: Mapping[str, str]
-) -> pd.DataFrame:
-  """Returns a table with a column for each value of `column`; of several rates a row each."""
-  cells = points.set_index([*names, column])[list(rates)].rename(columns=rates)
-  stacked: Any = cells.rename_axis("metric", axis=1).stack()
-  table: pd.DataFrame = stacked.unstack(column, sort=False).fillna("")
-  return table if len(rates) > 1 else table.droplevel("metric")
+  def vtab(self, scores: Sequence[comparisons.Score]) -> Section:
+    """Returns the results on VTAB-1k by one recipe."""
+    runs = [run for score in scores for run in score.runs]
+    fewest, most = min(len(s.points) for s in scores), max(len(s.points) for s in scores)
+    done = f"{most}" if fewest == most else f"{fewest} to {most}"
+    what = f"VTAB-1k, {done} of {len(vtab.TASKS)} tasks"
+    marks = "bars are medians, whiskers go from the lowest to the highest seed"
+    draw = functools.partial(figures.vtab, scores)
+    picture = _draw(self.path("vtab", runs[0].protocol), what, runs, draw, marks)
+    points = pd.concat([s.points.assign(network=s.runs[0].network) for s in scores])
+    networks = list(points.network.unique())
+    table = self._wide(points.sort_values("place", kind="stable"), ["task", "group"], "network")
+    return Section(runs, picture, table[networks], scores)
 
+  def sizes(self, one: comparisons.Compared) -> Section:
+    """Returns networks that differ in size alone."""
+    first, start = one.runs[0], one.points.start[0]
+    is_vtab = first.task is not None
+    timed = f"{len(vtab.TASKS)} tasks' runs" if is_vtab else "a run"
+    cost = f"time of the steps of {timed} on {first.place}"
+    path = self.path("sizes", first.subject, first.protocol, start)
+    draw = functools.partial(figures.sizes, one, cost)
+    what = f"Accuracy against size and cost: {first.labelled(first.subject)}, {start}"
+    table = tabulate(
+      one.points.assign(millions=one.points.parameters / 1e6),
+      {"network": "{0.architecture}", "examples": "" if is_vtab else "{0.runs[0].examples}"},
+      {
+        "parameters in millions, without head": "{0.millions:,.1f}",
+        "top-1": "{0.top1}",
+        f"{cost}, in s": "{0.seconds:,.0f}",
+      },
+    )
+    return Section(one.runs, _draw(path, what, one.runs, draw), table, one)
 
-def size_comparison(one: comparisons.Compared, figure_path: Callable[..., pathlib.Path]) -> Section:
-  """Returns networks that differ in size alone."""
-  first, start = one.runs[0], one.points.start[0]
-  is_vtab = first.task is not None
-  timed = f"{len(vtab.TASKS)} tasks' runs" if is_vtab else "a run"
-  cost = f"time of the steps of {timed} on {first.place}"
-  path = figure_path("sizes", first.subject, first.protocol, start)
-  draw = functools.partial(figures.sizes, one, cost)
-  what = f"Accuracy against size and cost: {first.labelled(first.subject)}, {start}"
-  table = tabulate(
-    one.points.assign(millions=one.points.parameters / 1e6),
-    {"network": "{0.architecture}", "examples": "" if is_vtab else "{0.runs[0].examples}"},
-    {
-      "parameters in millions, without head": "{0.millions:,.1f}",
-      "top-1": "{0.top1}",
-      f"{cost}, in s": "{0.seconds:,.0f}",
-    },
-  )
-  return Section(one.runs, _draw(path, what, one.runs, draw), table, one)
+  def recipes(self, one: comparisons.RecipeComparison) -> Section:
+    """Returns one network on one data set by several recipes."""
+    first, reference = one.runs[0], one.reference
+    path = self.path("recipes", first.dataset, first.protocol, first.examples, first.network)
+    what = f"{first.labelled(first.dataset)}, {first.examples}, {first.network}"
+    picture = _draw(path, what, reference, functools.partial(figures.recipes, one))
+    differences = [_difference(of, reference) for of in one.points.runs[1:]]
+    table = tabulate(
+      one.points.assign(difference=["reference", *differences]),
+      {name: f"{{0.texts[{i}]}}" for i, name in enumerate(one.fields)},
+      {**self.formats, "difference, same seeds": "{0.difference}"},
+    )
+    return Section(one.runs, picture, table, one)
 
+  def path(self, *words: str) -> pathlib.Path:
+    """Returns the path of a figure, named after the words; none is given twice."""
+    stem = re.sub(r"[^a-z0-9.]+", "-", " ".join(words).lower()).strip("-.")[:80]
+    names = itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(2)))
+    name = next(name for name in names if name not in self._names)
+    self._names.add(name)
+    return self._folder / f"{name}.png"
 
-def recipe_comparison(
-  one: comparisons.RecipeComparison,
-  rates: Mapping[str, str],
-  figure_path: Callable[..., pathlib.Path],
-) -> Section:
-  """Returns one network on one data set by several recipes."""
-  first, reference = one.runs[0], one.reference
-  path = figure_path("recipes", first.dataset, first.protocol, first.examples, first.network)
-  what = f"{first.labelled(first.dataset)}, {first.examples}, {first.network}"
-  picture = _draw(path, what, reference, functools.partial(figures.recipes, one))
-  differences = [_difference(of, reference) for of in one.points.runs[1:]]
-  table = tabulate(
-    one.points.assign(difference=["reference", *differences]),
-    {name: f"{{0.texts[{i}]}}" for i, name in enumerate(one.fields)},
-    {**_formats(rates), "difference, same seeds": "{0.difference}"},
-  )
-  return Section(one.runs, picture, table, one)
-
-
-def _formats(rates: Mapping[str, str]) -> dict[str, str]:
-  return {title: f"{{0.{rate}}}" for rate, title in rates.items()}
+  def _wide(self, points: pd.DataFrame, names: Sequence[str], column: str) -> pd.DataFrame:
+    """Returns a table with a column per value of `column`; of several metrics a row each."""
+    cells = points.set_index([*names, column])[list(self._rates)].rename(columns=self._rates)
+    stacked: Any = cells.rename_axis("metric", axis=1).stack()
+    table: pd.DataFrame = stacked.unstack(column, sort=False).fillna("")
+    return table if len(self._rates) > 1 else table.droplevel("metric")
 
 
 def _difference(found: Sequence[reading.Run], reference: Sequence[reading.Run]) -> str:

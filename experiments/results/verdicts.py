@@ -211,10 +211,7 @@ def _differences(row: Any, run: reading.Run) -> Iterator[str]:
 
 def _published_sizes(row: Any, run: reading.Run) -> str | None:
   """Returns a difference in resolution that the run's own preset doesn't show."""
-  try:
-    spec = datasets.find(run.dataset, "final")
-  except ValueError:
-    return "the size of its images isn't recorded"
+  spec = datasets.find(run.dataset, "final")
   source = "paper" if row.how.preset == "paper" else "code"
   theirs = hyperrule.resolution(spec.image_size, row.checkpoint, source)
   ours = (run.config["resize"], run.config["crop"])

@@ -34,7 +34,7 @@ def few_shot(folder, *seeds, rates=TOP1, result=()):
     for seed in range(count)
   ]
   panels = comparisons.panels(run_folders.table(folder / "runs", *runs))
-  return sections.few_shot(panels, rates, sections.gallery(folder))
+  return sections.Sections(folder, rates).few_shot(panels)
 
 
 def rows(table):
@@ -116,7 +116,7 @@ def test_recipes_are_compared_over_the_seeds_that_both_have(tmp_path):
     for s, top1 in values.items()
   ]
   (one,) = comparisons.recipe_comparisons(run_folders.table(tmp_path / "runs", *runs))
-  header, *shown = rows(sections.recipe_comparison(one, TOP1, sections.gallery(tmp_path)).table)
+  header, *shown = rows(sections.Sections(tmp_path, TOP1).recipes(one).table)
   assert header == ("base_lr", "mixup_alpha", "top-1", "difference, same seeds")
   assert {row[:2]: row[-1] for row in shown} == {
     ("0.003", "0"): "reference",
@@ -203,14 +203,14 @@ def test_runs_in_two_places_have_no_common_speed(tmp_path):
 
 
 def test_no_path_is_given_twice(tmp_path):
-  path = sections.gallery(tmp_path)
+  path = sections.Sections(tmp_path, {}).path
   assert path("vtab", "final") == tmp_path / "vtab-final.png"
   assert path("vtab", "final") == tmp_path / "vtab-final-2.png"
   assert path("VTAB", "../Final/") == tmp_path / "vtab-..-final.png"
 
 
 def test_names_are_not_too_long_for_a_file(tmp_path):
-  path = sections.gallery(tmp_path)
+  path = sections.Sections(tmp_path, {}).path
   names = {path("fewshot", "x" * 500 + end).name for end in "ab"}
   assert len(names) == 2
   assert max(map(len, names)) < 100
@@ -221,7 +221,7 @@ def test_names_are_not_too_long_for_a_file(tmp_path):
 )
 @hypothesis.example([["a"], ["a"], ["a", "2"], ["a"]])
 def test_no_figure_is_overwritten_by_one_whose_name_ends_in_a_number(parts):
-  path = sections.gallery(pathlib.Path("figures"))
+  path = sections.Sections(pathlib.Path("figures"), {}).path
   paths = [path(*one) for one in parts]
   assert len(set(paths)) == len(paths)
 
