@@ -6,7 +6,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-from bit_jax.runtime import errors, exits, paths, phrases
+from bit_jax.runtime import errors, exits, imports, paths, phrases
 
 
 def main(argv: Sequence[str]) -> None:
@@ -59,14 +59,8 @@ def write(root: pathlib.Path, out: pathlib.Path, given: str) -> None:
     UserError: `root` doesn't exist or holds no run, `out` can't be written, or pandas or Jinja2 is
       not installed.
   """
-  try:
+  with imports.extra("experiments"):
     from experiments.results import collect, folders, sections
-  except ModuleNotFoundError as e:
-    if e.name not in ("jinja2", "pandas"):
-      raise
-    raise errors.UserError(
-      f"Reports need {e.name}, which is not installed: pip install 'bit_jax[experiments]'."
-    ) from e
   found = collect.collect(root)
   if not (found.runs or found.failed or found.unfinished):
     hint = f" ({found.left_out[0][0]}: {found.left_out[0][1]})" if found.left_out else ""

@@ -53,6 +53,24 @@ def explained(extra: str = "tfds") -> Iterator[None]:
     raise ImportError(errors.reason(e).rstrip(".")) from e
 
 
+@contextlib.contextmanager
+def extra(name: str) -> Iterator[None]:
+  """Within this context, importing a module that isn't installed raises an error for the user.
+
+  Args:
+    name: The extra of this package that installs the modules.
+
+  Raises:
+    UserError: A module isn't installed; the message names it and the command that installs it.
+  """
+  try:
+    yield
+  except ModuleNotFoundError as e:
+    raise errors.UserError(
+      f"This needs {e.name}, which is not installed: pip install 'bit_jax[{name}]'."
+    ) from e
+
+
 def matplotlib() -> ModuleType:
   """Returns matplotlib. MPLBACKEND keeps its value and is applied where matplotlib knows it.
 

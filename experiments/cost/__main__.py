@@ -11,8 +11,8 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
-from bit_jax.runtime import errors, exits, paths
-from experiments.cost import checks, tables, throughput
+from bit_jax.runtime import errors, exits, imports, paths
+from experiments.cost import tables, throughput
 
 _TABLE = pathlib.Path(__file__).parents[1] / "cost.md"
 
@@ -21,7 +21,7 @@ def main(argv: Sequence[str]) -> None:
   """Updates and prints `cost.md`, or compares predictions with runs.
 
   Raises:
-    UserError: None of the folders to check holds a finished run.
+    UserError: None of the folders to check holds a finished run, or pandas is not installed.
   """
   parser = argparse.ArgumentParser(
     prog="python -m experiments.cost", description="Updates and prints cost.md, the cost of runs."
@@ -40,29 +40,27 @@ def main(argv: Sequence[str]) -> None:
   known = throughput.measurements()
   if options.short:
     print("\n".join(tables.summary(known)))
-  elif options.check:
-    _check(known, options.check)
+    return
+  with imports.extra("experiments"):
+    from experiments.cost import checks
+  if options.check:
+    found, left_out = checks.of_folders(known, options.check)
+    if found:
+      print("\n".join((*checks.single_runs(found), "", checks.total_time(found))))
+    for path, reason in left_out:
+      print(f"Left out: {path}: {reason}")
+    sys.stdout.flush()
+    if not found:
+      raise errors.UserError("--check found no finished run in these folders.")
   else:
     text = _TABLE.read_text(encoding="utf-8")
-    found = {**tables.document(known), **checks.document(known, checks.committed(known))}
-    for name, lines in found.items():
+    sections = {**tables.document(known), **checks.document(known, checks.committed(known))}
+    for name, lines in sections.items():
       start, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
       before, _, rest = text.partition(start)
       text = "".join((before, start, "\n", "\n".join(lines), "\n\n", end, rest.partition(end)[2]))
     _TABLE.write_text(text, encoding="utf-8")
     print(text, end="")
-
-
-def _check(known: Sequence[throughput.Measured], folders: Sequence[pathlib.Path]) -> None:
-  """Prints predicted and measured cost of runs, then the folders without a finished run."""
-  found, left_out = checks.of_folders(known, folders)
-  if found:
-    print("\n".join((*checks.single_runs(found), "", checks.total_time(found))))
-  for path, reason in left_out:
-    print(f"Left out: {path}: {reason}")
-  sys.stdout.flush()
-  if not found:
-    raise errors.UserError("--check found no finished run in these folders.")
 
 
 if __name__ == "__main__":

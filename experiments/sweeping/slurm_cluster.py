@@ -204,7 +204,7 @@ def connect(text: str | None, folder: pathlib.Path) -> Cluster:
   """
   values = options(text)
   if importlib.util.find_spec("submitit") is None:
-    raise errors.UserError("--executor=slurm needs submitit: python -m pip install submitit.")
+    raise errors.UserError("--executor=slurm needs submitit: pip install 'bit_jax[slurm]'.")
   missing = [program for program in _PROGRAMS if shutil.which(program) is None]
   if missing:
     raise errors.UserError(

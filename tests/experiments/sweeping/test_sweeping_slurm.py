@@ -668,7 +668,7 @@ def test_without_submitit_a_sentence_says_what_to_install(stub, tmp_path, monkey
     slurm_cluster.importlib.util, "find_spec", lambda n: None if n == "submitit" else find(n)
   )
   assert command(tmp_path, "--executor=slurm") == exits.USER_ERROR
-  assert "pip install submitit" in capsys.readouterr().err
+  assert "pip install 'bit_jax[slurm]'" in capsys.readouterr().err
 
 
 def test_runs_are_not_made_here_while_slurm_has_them(stub, mine, tmp_path, capsys):
