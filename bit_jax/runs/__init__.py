@@ -1,1 +1,1 @@
-"""What a run leaves in its folder: records, logs, tables and figures."""
+"""The files of a run: its folder, logs, results, tables and figures, and the printed summary."""

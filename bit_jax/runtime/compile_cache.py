@@ -27,7 +27,7 @@ _CACHE_WARNING = re.compile(
 _REMARKS = {
   "reading": "A compiled program in {folder} can't be loaded ({reason}). It is deleted and "
   "compiled again. If this happens at every start, machines of different kinds may share the "
-  "folder: set JAX_COMPILATION_CACHE_DIR to a folder of its own on each.",
+  "folder: set JAX_COMPILATION_CACHE_DIR to a separate folder on each.",
   "writing": "Compiled programs can't be stored in {folder} ({reason}).",
 }
 # Every program is kept: a run has some ten small ones that take longer to compile than to load.
@@ -46,7 +46,7 @@ def keep() -> str | None:
   Returns:
     A sentence if the folder can't be used, which only costs time; else None.
   """
-  settings: Any = jax.config  # it declares none of its own
+  settings: Any = jax.config  # it declares no types
   if not settings.jax_enable_compilation_cache:
     return None
   named = settings.jax_compilation_cache_dir

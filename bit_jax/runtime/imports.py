@@ -1,4 +1,4 @@
-"""matplotlib and TensorFlow, imported only where they are used, whatever the environment holds.
+"""matplotlib and TensorFlow: imported only where they are used, in any environment.
 
 Jupyter and Colab export an MPLBACKEND whose package need not be installed here; matplotlib then
 raises a ValueError on import, and so does TensorFlow, whose Keras imports matplotlib. TensorFlow
@@ -34,7 +34,7 @@ def tensorflow() -> ModuleType:
 
 @contextlib.contextmanager
 def explained(extra: str = "tfds") -> Iterator[None]:
-  """Turns whatever an import inside raises into an `ImportError` that names it.
+  """Turns any exception of an import inside into an `ImportError` that names it.
 
   TensorFlow may raise any exception where the installed protobuf or numpy doesn't fit it.
 
@@ -80,7 +80,7 @@ def matplotlib() -> ModuleType:
   logger, logged = logging.getLogger("matplotlib"), _Collector()
   level = logger.level
   backend = None if "matplotlib" in sys.modules else os.environ.pop("MPLBACKEND", None)
-  logger.setLevel(logging.WARNING)  # whatever level other packages gave the root
+  logger.setLevel(logging.WARNING)  # other packages may have set the level of the root
   logger.addFilter(logged)
   try:
     import matplotlib
@@ -126,6 +126,6 @@ class _Collector(logging.Filter):
     self.messages: list[str] = []
 
   def filter(self, record: logging.LogRecord) -> bool:
-    """Keeps a message, and has it not printed."""
+    """Collects a message and returns that it is not to be printed."""
     self.messages.append(record.getMessage())
     return False

@@ -18,7 +18,7 @@ _GONE = (errno.EPIPE, errno.EIO, errno.ENXIO, errno.EBADF, errno.ECONNRESET, err
 def prepare() -> None:
   """Opens both streams if they are closed, and makes them escape what their encoding lacks.
 
-  File names needn't be text, and a terminal needn't show all of Unicode.
+  File names may not be text, and a terminal may not show all of Unicode.
   """
   for descriptor in range(3):  # else the next file that is opened gets what libraries print
     try:

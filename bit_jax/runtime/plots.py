@@ -120,7 +120,7 @@ def _wrapped_title(title: str, inches: float) -> str:
 
 
 def line(text: str) -> str:
-  """Returns any text as one line that can be drawn: control characters are escaped."""
+  """Returns any text as one line that can be drawn, with control characters escaped."""
   return "".join(map(_drawn, " ".join(text.split())))
 
 
@@ -134,9 +134,9 @@ def wrapped(text: str, width: int, lines: int) -> str:
   """Returns any text with each of its lines wrapped.
 
   Args:
-    text: What to wrap.
+    text: The text to wrap.
     width: Letters in a line, fewer where they are wide.
-    lines: What a line may become at most; the rest is cut.
+    lines: The most lines that one line of the text may become; the rest is cut.
   """
   parts = [
     part
@@ -156,8 +156,8 @@ def legend(where: Any, handles: Sequence[Any], labels: Sequence[str], **options:
     **options: Of `matplotlib.legend.Legend`.
   """
   # matplotlib leaves out labels that begin with an underscore, so they are set afterwards.
-  made = where.legend(handles=handles, labels=[str(i) for i in range(len(labels))], **options)
-  for text, label in zip(made.get_texts(), labels, strict=True):
+  drawn = where.legend(handles=handles, labels=[str(i) for i in range(len(labels))], **options)
+  for text, label in zip(drawn.get_texts(), labels, strict=True):
     text.set_text(label)
 
 
@@ -167,7 +167,7 @@ def set_log_scale(axes: "Axes", side: str, subs: Sequence[float]) -> None:
   Args:
     axes: The axes.
     side: 'x' or 'y'.
-    subs: What the powers of ten are multiplied with to get the numbers that are shown.
+    subs: Factors of the powers of ten at which numbers are shown.
   """
   from matplotlib import ticker
 
@@ -193,11 +193,11 @@ def _drawn(character: str) -> str:
 
 
 def _choose_fonts(figure: "Figure") -> None:
-  """Gives texts with letters that the usual font lacks the installed fonts that have them."""
+  """Sets installed fonts for the texts with letters that the usual font lacks."""
   from matplotlib import font_manager
   from matplotlib.text import Text
 
-  for axes in figure.axes:  # their texts are made when they are asked for
+  for axes in figure.axes:  # matplotlib creates their texts on demand
     axes.get_xticklabels()
     axes.get_yticklabels()
   usual = font_manager.get_font(font_manager.findfont(_FONT))
@@ -213,7 +213,7 @@ def _choose_fonts(figure: "Figure") -> None:
 
 @functools.lru_cache(maxsize=16)
 def _families(letters: frozenset[str]) -> tuple[str, ...]:
-  """Returns installed fonts that together have as many of some letters as any have."""
+  """Returns installed fonts that together have all of some letters that any font has."""
   from matplotlib import font_manager
 
   families: dict[str, None] = {}
@@ -224,7 +224,7 @@ def _families(letters: frozenset[str]) -> tuple[str, ...]:
       continue
     try:
       face = font_manager.get_font(font.fname)
-    except (OSError, RuntimeError):  # removed since, or of an unknown format
+    except (OSError, RuntimeError):  # deleted since, or of an unknown format
       continue
     if there := {c for c in letters if face.get_char_index(ord(c))}:
       families[font.name] = None
