@@ -28,25 +28,26 @@ NATURAL, SPECIALIZED, STRUCTURED = "natural", "specialized", "structured"
 
 @dataclasses.dataclass(frozen=True)
 class Splits:
-  """Which examples are used when, in tfds' notation.
+  """The splits of a task, in tfds' notation.
 
   Attributes:
-    train: The training examples while settings are chosen.
-    val: The examples on which settings are chosen.
-    trainval: Both.
+    train: The whole training part.
+    val: The whole validation part.
     test: The evaluated examples.
-    train800: The first 800 of `train`.
-    val200: The first 200 of `val`.
-    train800val200: Both: the 1000 examples that give VTAB-1k its name.
+    val200: The first 200 examples of `val`.
+    train800: The first 800 examples of `train`.
   """
 
   train: str
   val: str
-  trainval: str
   test: str
-  train800: str
   val200: str
-  train800val200: str
+  train800: str = "train[:800]"
+
+  @property
+  def train800val200(self) -> str:
+    """The 1000 examples that give VTAB-1k its name."""
+    return f"{self.train800}+{self.val200}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +58,7 @@ class Task:
     name: As in BiT's checkpoint names, such as 'clevr-count'.
     group: 'natural', 'specialized' or 'structured'.
     tfds_name: Builder, and config where it has several.
-    splits: Which examples are used when.
+    splits: Its splits.
     num_train: Examples in `splits.train`.
     num_val: Examples in `splits.val`.
     num_test: Examples in `splits.test`.
@@ -87,11 +88,6 @@ class Task:
   pixel_scale: int
   class_names: tuple[str, ...] | None
 
-  @property
-  def num_trainval(self) -> int:
-    """Examples in `splits.trainval`."""
-    return self.num_train + self.num_val
-
 
 def find(name: str) -> Task:
   """Returns a task.
@@ -106,64 +102,28 @@ def find(name: str) -> Task:
   return _BY_NAME[name]
 
 
-def _held_out(num_train: int) -> Splits:
-  """Returns the splits of a set that has a test split; its train split is cut in two."""
-  return _cut(num_train, f"train[{num_train}:]", "train", "test")
+def _splits(kind: str, train: int, val: int) -> Splits:
+  """Returns the splits of a task with so many training and validation examples.
+
+  Args:
+    kind: 'official' for train, validation and test; 'halved' and 'clevr' for a train split that is
+      cut in two, with a test split or, of CLEVR, validation as the test set; 'thirds' for a train
+      split that is cut in three; 'norb' for smallNORB.
+    train: Training examples.
+    val: Validation examples.
+  """
+  if kind == "official":
+    return Splits("train", "validation", "test", "validation[:200]")
+  if kind == "norb":
+    return Splits("train", "test[:50%]", "test[50%:]", "test[:200]")
+  val200 = f"train[{train}:{train + 200}]"
+  if kind == "thirds":
+    end = train + val
+    return Splits(f"train[:{train}]", f"train[{train}:{end}]", f"train[{end}:]", val200)
+  test = "validation" if kind == "clevr" else "test"
+  return Splits(f"train[:{train}]", f"train[{train}:]", test, val200)
 
 
-def _all_from_train(num_train: int, num_trainval: int) -> Splits:
-  """Returns the splits of a set that has only a train split, which is cut in three."""
-  return _cut(
-    num_train,
-    f"train[{num_train}:{num_trainval}]",
-    f"train[:{num_trainval}]",
-    f"train[{num_trainval}:]",
-  )
-
-
-def _cut(num_train: int, val: str, trainval: str, test: str) -> Splits:
-  val200 = f"train[{num_train}:{num_train + 200}]"
-  return Splits(
-    train=f"train[:{num_train}]",
-    val=val,
-    trainval=trainval,
-    test=test,
-    train800="train[:800]",
-    val200=val200,
-    train800val200=f"train[:800]+{val200}",
-  )
-
-
-_OFFICIAL = Splits(
-  train="train",
-  val="validation",
-  trainval="train+validation",
-  test="test",
-  train800="train[:800]",
-  val200="validation[:200]",
-  train800val200="train[:800]+validation[:200]",
-)
-_SMALLNORB = Splits(
-  train="train",
-  val="test[:50%]",
-  trainval="train+test[:50%]",
-  test="test[50%:]",
-  train800="train[:800]",
-  val200="test[:200]",
-  train800val200="train[:800]+test[:200]",
-)
-_SPLITS = {
-  "official": _OFFICIAL,
-  "caltech101": _held_out(2_754),
-  "cifar100": _held_out(45_000),
-  "pets": _held_out(2_944),
-  "svhn": _held_out(65_931),
-  "eurosat": _all_from_train(16_200, 21_600),
-  "resisc45": _all_from_train(18_900, 25_200),
-  "clevr": _cut(63_000, "train[63000:]", "train", "validation"),
-  "dsprites": _all_from_train(589_824, 663_552),
-  "smallnorb": _SMALLNORB,
-}
 # Of the tasks whose label is derived; a task's name is also that of its derivation in `labels`.
 _CLASS_NAMES = {
   "clevr-count": tuple(f"{n} objects" for n in range(3, 11)),
@@ -180,29 +140,29 @@ _CLASS_NAMES = {
 # sun397, which isn't in train800. All images of clevr have this size, but its builder doesn't say
 # so. tfds stores the pixels of dsprites as 0 and 1.
 _TABLE = """
-task                 splits      train   val  test classes     size fixed flip crop scale tfds
+task                 splits    train   val  test classes     size fixed flip crop scale tfds
 natural
-caltech101           caltech101   2754   306  6084     102  200x300    no  yes  yes     1 caltech101
-cifar100             cifar100    45000  5000 10000     100    32x32   yes  yes  yes     1 cifar100
-dtd                  official     1880  1880  1880      47  480x640    no  yes  yes     1 dtd
-oxford_flowers102    official     1020  1020  6149     102  500x667    no  yes  yes     1 oxford_flowers102
-oxford_iiit_pet      pets         2944   736  3669      37  375x500    no  yes  yes     1 oxford_iiit_pet
-sun397               official    76128 10875 21750     397  300x400    no  yes  yes     1 sun397/tfds
-svhn                 svhn        65931  7326 26032      10    32x32   yes  yes  yes     1 svhn_cropped
+caltech101           halved     2754   306  6084     102  200x300    no  yes  yes     1 caltech101
+cifar100             halved    45000  5000 10000     100    32x32   yes  yes  yes     1 cifar100
+dtd                  official   1880  1880  1880      47  480x640    no  yes  yes     1 dtd
+oxford_flowers102    official   1020  1020  6149     102  500x667    no  yes  yes     1 oxford_flowers102
+oxford_iiit_pet      halved     2944   736  3669      37  375x500    no  yes  yes     1 oxford_iiit_pet
+sun397               official  76128 10875 21750     397  300x400    no  yes  yes     1 sun397/tfds
+svhn                 halved    65931  7326 26032      10    32x32   yes  yes  yes     1 svhn_cropped
 specialized
-patch_camelyon       official   262144 32768 32768       2    96x96   yes  yes  yes     1 patch_camelyon
-eurosat              eurosat     16200  5400  5400      10    64x64   yes  yes  yes     1 eurosat/rgb
-resisc45             resisc45    18900  6300  6300      45  256x256   yes  yes  yes     1 resisc45
-diabetic_retinopathy official    35126 10906 42670       5  540x540    no  yes  yes     1 diabetic_retinopathy_detection/btgraham-300
+patch_camelyon       official 262144 32768 32768       2    96x96   yes  yes  yes     1 patch_camelyon
+eurosat              thirds    16200  5400  5400      10    64x64   yes  yes  yes     1 eurosat/rgb
+resisc45             thirds    18900  6300  6300      45  256x256   yes  yes  yes     1 resisc45
+diabetic_retinopathy official  35126 10906 42670       5  540x540    no  yes  yes     1 diabetic_retinopathy_detection/btgraham-300
 structured
-clevr-count          clevr       63000  7000 15000       8  320x480    no  yes   no     1 clevr
-clevr-distance       clevr       63000  7000 15000       6  320x480    no  yes   no     1 clevr
-dmlab                official    65550 22628 22735       6  360x480   yes  yes   no     1 dmlab
-dsprites-xpos        dsprites   589824 73728 73728      16    64x64   yes   no   no   255 dsprites
-dsprites-orientation dsprites   589824 73728 73728      16    64x64   yes   no  yes   255 dsprites
-kitti-distance       official     6347   423   711       4 375x1242    no  yes   no     1 kitti
-smallnorb-azimuth    smallnorb   24300 12150 12150      18    96x96   yes   no  yes     1 smallnorb
-smallnorb-elevation  smallnorb   24300 12150 12150       9    96x96   yes  yes  yes     1 smallnorb
+clevr-count          clevr     63000  7000 15000       8  320x480    no  yes   no     1 clevr
+clevr-distance       clevr     63000  7000 15000       6  320x480    no  yes   no     1 clevr
+dmlab                official  65550 22628 22735       6  360x480   yes  yes   no     1 dmlab
+dsprites-xpos        thirds   589824 73728 73728      16    64x64   yes   no   no   255 dsprites
+dsprites-orientation thirds   589824 73728 73728      16    64x64   yes   no  yes   255 dsprites
+kitti-distance       official   6347   423   711       4 375x1242    no  yes   no     1 kitti
+smallnorb-azimuth    norb      24300 12150 12150      18    96x96   yes   no  yes     1 smallnorb
+smallnorb-elevation  norb      24300 12150 12150       9    96x96   yes  yes  yes     1 smallnorb
 """  # noqa: E501
 
 
@@ -219,7 +179,7 @@ def _tasks() -> Iterator[Task]:
       name=name,
       group=group,
       tfds_name=tfds_name,
-      splits=_SPLITS[splits],
+      splits=_splits(splits, int(train), int(val)),
       num_train=int(train),
       num_val=int(val),
       num_test=int(test),

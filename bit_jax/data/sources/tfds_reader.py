@@ -84,7 +84,7 @@ class Split:
       image, label = self._parse(record)
     except _DAMAGED as e:
       raise self._damaged(e) from None
-    return np.asarray(image), self._checked(label.numpy())
+    return np.asarray(image), int(self._checked(np.asarray(label)))
 
   def read_labels(self) -> np.ndarray:
     """Returns all labels, [N] int32, without decoding an image.
@@ -209,15 +209,15 @@ class Split:
     if done != len(self):
       raise self._damaged(f"{done} examples in {self._split}, but {len(self)} in the metadata")
 
-  def _checked(self, label: Any) -> Any:
-    """Returns a label, or an array of labels, after checking that they are classes."""
-    low, high = np.min(label, initial=0), np.max(label, initial=0)
+  def _checked(self, found: np.ndarray) -> np.ndarray:
+    """Returns labels after checking that they are classes."""
+    low, high = np.min(found, initial=0), np.max(found, initial=0)
     if low < 0 or high >= len(self.class_names):
       raise errors.UserError(
         f"{self._spec.name} has the label {low if low < 0 else high} in {self._split}, but only "
         f"{len(self.class_names)} classes: it is another version, or damaged."
       )
-    return label if isinstance(label, np.ndarray) and label.ndim else int(label)
+    return found
 
   def _damaged(self, reason: object) -> errors.UserError:
     return errors.UserError(

@@ -222,7 +222,7 @@ def test_a_label_out_of_range_is_told(host, tiny_dir):
   split = opened(host, tiny_dir, "tiny_binary", **changes)
   assert split.read(0)[1] == 0
   for call in (split.read_labels, lambda: split.load(6), lambda: split.read(9)):
-    with pytest.raises(errors.UserError, match=r"tiny_binary has a label 13 .* are 2 classes"):
+    with pytest.raises(errors.UserError, match=r"tiny_binary has the label 13 .* 2 classes"):
       call()
 
 
