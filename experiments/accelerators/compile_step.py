@@ -1,0 +1,138 @@
+"""Compiles the training step for GPUs and TPUs on a machine without them.
+
+    python -m experiments.accelerators.compile_step h100 --model=R50x1 --size=128 --batch=512
+    python -m experiments.accelerators.compile_step v5e --model=R50x1 --size=128 --batch=128
+
+XLA's compilers for GPUs and TPUs run on any machine. They show that the step compiles, its memory
+on a device and its kernels; they show nothing of its time, as nothing runs. The step is that of
+`bit_jax.train` in bfloat16, over all devices of the target.
+
+Each compiler needs an environment of its own, as it must not be in one that trains on the CPU:
+
+    python -m venv accelerators && accelerators/bin/pip install -e . 'jax[cuda13]'   # h100, 4 GB
+    python -m venv accelerators && accelerators/bin/pip install -e . 'jax[tpu]'      # v5e
+
+The target configuration of the H100 is `h100_sxm.txtpb` beside this file. Without a GPU to tune on,
+XLA may report "Couldn't find output tile sizes" for large products; this disables their Triton
+kernels: XLA_FLAGS=--xla_gpu_enable_triton_gemm=false.
+"""
+
+import argparse
+import collections
+import os
+import pathlib
+import re
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.experimental import topologies
+
+from bit_jax.models import resnet_v2
+from bit_jax.runtime import devices, errors, exits, numerics
+from bit_jax.training import optimizer, programs, steps
+
+H100_CONFIG = pathlib.Path(__file__).with_name("h100_sxm.txtpb")
+_CLASSES = 1000
+_MOMENTUM = 0.9
+_KERNEL = re.compile(r" = .*? (fusion|custom-call|convolution|dot|copy|sort|all-reduce)[\w-]*\(")
+
+
+def target_devices(target: str, count: int) -> tuple[jax.Device, ...]:
+  """Returns compile-only devices.
+
+  Args:
+    target: 'h100' or 'v5e'.
+    count: Number of devices; a v5e has at least 4.
+
+  Raises:
+    UserError: The compiler for the target is not installed.
+  """
+  package = {"h100": "jax[cuda13]", "v5e": "jax[tpu]"}[target]
+  jax.devices()  # registers the plugins
+  try:
+    if target == "h100":
+      text = H100_CONFIG.read_text(encoding="utf-8")
+      shape = f"1x1x{count}"
+      found = topologies.get_topology_desc("h100", "cuda", target_config=text, topology=shape)
+    else:
+      os.environ["TPU_SKIP_MDS_QUERY"] = "1"
+      found = topologies.get_topology_desc("v5e:2x2", "tpu")
+  except (RuntimeError, NotImplementedError, ImportError) as e:
+    raise errors.UserError(
+      f"Target {target} needs {package} in an environment of its own, see --help: {e}"
+    ) from e
+  return tuple(found.devices[:count])
+
+
+def compile_step(
+  model: resnet_v2.ResNetV2, size: int, batch: int, targets: tuple[jax.Device, ...]
+) -> Any:
+  """Returns the compiled training step (`jax.stages.Compiled`).
+
+  Args:
+    model: The network.
+    size: Side of the crop in pixels.
+    batch: Images on each device.
+    targets: Compile-only devices.
+  """
+  resize = 160 if size == 128 else size * 16 // 15  # the rule's
+  params = programs.parameter_shapes(model)
+  opt_state = jax.eval_shape(optimizer.sgd(_MOMENTUM).init, params)
+  state = steps.TrainState(jax.ShapeDtypeStruct((), jnp.int32), params, opt_state)
+  step: Any = programs.train_function(model, _MOMENTUM, resize, size, devices=targets)
+  shapes = programs.argument_shapes(len(targets), batch, (resize, resize))
+  return step.lower(state, *shapes).compile()
+
+
+def report(compiled: Any) -> str:
+  """Returns a compiled step's memory, kernels and, if XLA counts them, operations."""
+  memory, costs = compiled.memory_analysis(), compiled.cost_analysis() or {}
+  entry = compiled.as_text().split("\nENTRY ")[1]
+  kernels = collections.Counter(_KERNEL.findall(entry))
+  lines = [
+    f"arguments    {memory.argument_size_in_bytes / 1e9:8.2f} GB",
+    f"temporaries  {memory.temp_size_in_bytes / 1e9:8.2f} GB",
+    f"kernels      {kernels.total():8,}    "
+    + ", ".join(f"{count:,} {name}" for name, count in kernels.most_common()),
+  ]
+  if flops := costs.get("flops"):
+    lines.append(f"operations   {flops / 1e12:8.2f} TFLOP")
+  return "\n".join(lines)
+
+
+def main(argv: Sequence[str]) -> None:
+  """Compiles the step of a command line, and prints what the compiler reports.
+
+  Raises:
+    UserError: The model is unknown, or the target's compiler is not installed.
+  """
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
+  parser.add_argument("target", choices=("h100", "v5e"))
+  parser.add_argument("--model", default="R50x1")
+  parser.add_argument("--size", type=int, default=128, help="side of the crop in pixels")
+  parser.add_argument("--batch", type=int, default=512, help="images on each device")
+  parser.add_argument("--devices", type=int, default=1, help="number of devices")
+  options = parser.parse_args(argv[1:])
+  devices.use_cpu()
+  targets = target_devices(options.target, options.devices)
+  platform = devices.describe(targets).platform
+  dtype = devices.compute_dtype("auto", platform)
+  model = resnet_v2.create(options.model, _CLASSES, dtype, platform)
+  began = time.monotonic()
+  with numerics.fixed():
+    compiled = compile_step(model, options.size, options.batch, targets)
+  print(
+    f"{options.model}, {options.size} pixels, {options.batch} images, {dtype.name}: compiled for "
+    f"{len(targets)} x {targets[0].device_kind} in {time.monotonic() - began:.0f} s"
+  )
+  print(report(compiled))
+
+
+if __name__ == "__main__":
+  sys.exit(exits.run(main, sys.argv))
