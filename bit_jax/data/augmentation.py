@@ -1,9 +1,9 @@
-"""What happens to images on the accelerator: resize, crop, flip, scaling to [-1, 1], MixUp.
+"""Preparation of images on the device: resize, crop, flip, scaling to [-1, 1], MixUp.
 
-Resize, crop and flip of an image are two small matrix products: the crop picks rows of the
+Resize, crop and flip of an image are two small matrix products: the crop selects rows of the
 interpolation matrix, the flip reverses them. Randomness is keyed by the position in the global
-batch, so that it doesn't depend on how many devices share the batch. Whether to crop and flip is a
-traced argument: runs that differ in it share one compiled program.
+batch, so it doesn't depend on the number of devices. Whether to crop and flip is a traced argument:
+runs that differ in it share one compiled program.
 
 Source: BiT paper (arXiv 1912.11370), 3.3; google-research/big_transfer, `input_pipeline`.
 """
@@ -19,8 +19,8 @@ def interpolation_matrix(source: int, target: int) -> np.ndarray:
   """Returns the matrix that resizes one axis: [target, source] float32, each row summing to 1.
 
   Bilinear with half-pixel centres, clamped at the edges, not antialiased: `tf.image.resize`. The
-  weights are computed in float32, step by step as TensorFlow does, because with exact ones a
-  pixel of a large image would differ by more than 1e-3 of a grey level.
+  weights are computed in float32, step by step as in TensorFlow: with exact weights, pixels of
+  large images would differ by more than 1e-3 of a grey level.
 
   Args:
     source: Pixels before.
@@ -52,11 +52,11 @@ def augment(
 
   Args:
     images: [B, h, w, 3] uint8.
-    keys: [B] typed PRNG keys, one an image (`example_keys`).
-    resize: Side of the square, in pixels, that an image is resized to before it is cropped.
+    keys: [B] typed PRNG keys, one per image (`example_keys`).
+    resize: Side of the square that an image is resized to before it is cropped, in pixels.
     crop: Side of the crop in pixels, at most `resize`.
     flip: [] bool: mirror each image with probability 1/2.
-    random_crop: [] bool: crop at a random place; if False, resize straight to `crop` as in
+    random_crop: [] bool: crop at a random place; if False, resize directly to `crop` as in
       `prepare_eval`.
 
   Returns:
@@ -66,8 +66,8 @@ def augment(
     UserError: The crop is larger than the resized image.
   """
   if crop > resize:
-    raise errors.UserError(f"The crop of {crop} pixels is larger than the resize to {resize}.")
-  tops, lefts, flips = jax.vmap(lambda key: _draw(key, resize - crop + 1))(keys)
+    raise errors.UserError(f"crop={crop} must be at most resize={resize}.")
+  tops, lefts, flips = jax.vmap(lambda key: _sample(key, resize - crop + 1))(keys)
   flips &= flip
 
   def by_products() -> jax.Array:
@@ -84,12 +84,12 @@ def augment(
 
   if images.shape[1:3] != (resize, resize):
     return _scale(by_products())
-  # Nothing to resize, unless the whole image is to become the crop.
+  # No resize is needed, except of the whole image to the crop.
   return _scale(jax.lax.cond(random_crop, by_slices, by_products))
 
 
 def prepare_eval(images: jax.Array, size: int) -> jax.Array:
-  """Prepares images for evaluation: resized straight to the crop size, scaled.
+  """Prepares images for evaluation: resized directly to the crop size, scaled.
 
   Args:
     images: [B, h, w, 3] uint8.
@@ -116,7 +116,7 @@ def example_keys(seed_key: jax.Array, step: jax.Array, positions: jax.Array) -> 
     positions: [B] integer: the examples' positions in the global batch.
 
   Returns:
-    [B] typed PRNG keys, the same for a position on whichever device it lies.
+    [B] typed PRNG keys, for a position the same on any device.
   """
   step_key = jax.random.fold_in(seed_key, step)
   return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(step_key, positions)
@@ -130,19 +130,17 @@ def mixup(
   Args:
     images: [B, H, W, 3] float32.
     one_hot: [B, C] float32.
-    lam: [] float32 in [0, 1]: the share that an image keeps; 1 changes nothing.
+    lam: [] float32 in [0, 1]: the weight of the image itself; 1 changes nothing.
 
   Returns:
-    The mixed images and labels, shaped as they came.
+    The mixed images and labels, of the same shapes.
   """
-  return (
-    images * lam + images[::-1] * (1 - lam),
-    one_hot * lam + one_hot[::-1] * (1 - lam),
-  )
+  images = images * lam + images[::-1] * (1 - lam)
+  return images, one_hot * lam + one_hot[::-1] * (1 - lam)
 
 
-def _draw(key: jax.Array, num_offsets: int) -> tuple[jax.Array, jax.Array, jax.Array]:
-  """Draws one image's top and left in [0, num_offsets), and whether it is mirrored."""
+def _sample(key: jax.Array, num_offsets: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """Samples an image's top and left in [0, num_offsets), and whether it is mirrored."""
   top_key, left_key, flip_key = jax.random.split(key, 3)
   return (
     jax.random.randint(top_key, (), 0, num_offsets),
@@ -163,7 +161,7 @@ def _crop_matrices(
 def _apply(rows: jax.Array, columns: jax.Array, images: jax.Array) -> jax.Array:
   """Multiplies [B, p, h] rows and [B, q, w] columns with [B, h, w, 3] uint8 images: [B, p, q, 3].
 
-  Products in full float32: on accelerators the default is less exact than a grey level.
+  Products are in full float32: accelerators' default is less exact than a grey level.
   """
   exact = jax.lax.Precision.HIGHEST
   tall = jnp.einsum("bph,bhwc->bpwc", rows, images.astype(jnp.float32), precision=exact)

@@ -25,13 +25,13 @@ def main(argv: Sequence[str]) -> None:
   """Prints the table.
 
   Raises:
-    UserError: The command line has arguments.
+    UserError: There are arguments.
   """
   given = set(argv[1:]) - {"-h", "--help"}
   if given:
     raise errors.UserError(
-      f"python -m bit_jax.models takes no arguments, such as {given.pop()!r}: it prints the sizes "
-      f"of all networks."
+      f"Unexpected argument {given.pop()!r}: python -m bit_jax.models prints the sizes of all "
+      f"networks and takes no arguments."
     )
   print(parameter_table())
 

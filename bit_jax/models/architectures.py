@@ -1,8 +1,8 @@
 """The BiT architectures as data: depths, widths, and the name and shape of every parameter.
 
 Parameter names are the keys of the released `.npz` files without their leading `resnet/`; the
-parameter tree of `models.ResNetV2` is these keys split at the slashes, so that a checkpoint and
-a parameter tree differ in nothing but nesting.
+parameter tree of `resnet_v2.ResNetV2` has these keys split at the slashes, so that a checkpoint and
+a parameter tree differ only in nesting.
 
 Source: google-research/big_transfer, `bit_pytorch/models.py`; BiT paper (arXiv 1912.11370), 2.1.
 """
@@ -15,8 +15,9 @@ from collections.abc import Iterator
 
 from bit_jax.runtime import errors
 
-TRAINING_FACTOR = 3  # the gradient of a product is two products of its size
+TRAINING_FACTOR = 3  # the gradient of a product is two products of the same size
 NUM_GROUPS = 32  # of every group norm
+Shapes = dict[str, tuple[int, ...]]  # {name: shape}
 PRETRAINED_CLASSES = {"BiT-S": 1000, "BiT-M": 21843}
 
 
@@ -36,18 +37,18 @@ class Architecture:
 
   @property
   def stem_channels(self) -> int:
-    """Channels that leave the stem."""
+    """Output channels of the stem."""
     return int(64 * self.width)
 
   @property
   def num_features(self) -> int:
-    """Channels that reach the head."""
+    """Input channels of the head."""
     return self.stem_channels * 32
 
 
 @dataclasses.dataclass(frozen=True)
 class Convolution:
-  """One convolution at one image size, all of it square.
+  """One convolution at one image size; kernel, input and output are square.
 
   Attributes:
     name: Of its kernel, as in `parameter_shapes`.
@@ -67,7 +68,7 @@ class Convolution:
 
   @property
   def flops(self) -> int:
-    """Operations for one image; a multiplication and its addition are two, padding counts."""
+    """Operations for one image, padding included; a multiply-add counts as two."""
     return 2 * self.side_out**2 * self.size**2 * self.c_in * self.c_out
 
 
@@ -95,7 +96,7 @@ def find(model: str) -> Architecture:
   """Returns the architecture of a model name such as 'BiT-M-R50x1', 'R50x1' or 'R14x0.5'.
 
   Raises:
-    UserError: There is no such model, or it is a BiT-L, which was never released.
+    UserError: The model is unknown, or a BiT-L, which was never released.
   """
   if model.startswith("BiT-L"):
     raise errors.UserError(
@@ -113,26 +114,42 @@ def find(model: str) -> Architecture:
 
 
 def _hint(model: str) -> str:
-  """Returns the closest name of a model in brackets, '' where none is close."""
+  """Returns the closest model name in brackets, '' if none is close."""
   names = {name.lower(): name for name in (*ARCHITECTURES, *MODEL_NAMES)}
   close = difflib.get_close_matches(model.lower(), names, n=1)
   return f" (did you mean {names[close[0]]}?)" if close else ""
 
 
-def parameter_shapes(
-  architecture: Architecture, num_classes: int | None
-) -> dict[str, tuple[int, ...]]:
+def parameter_shapes(architecture: Architecture, num_classes: int | None) -> Shapes:
   """Returns {name: shape} of every parameter, kernels as HWIO, in the order of computation.
 
   Args:
     architecture: Which network.
     num_classes: Outputs of the head; None leaves the head out.
   """
-  return dict(_parameter_shapes(architecture, num_classes))
+  channels = architecture.stem_channels
+  shapes: Shapes = {"root_block/standardized_conv2d/kernel": (7, 7, 3, channels)}
+  for b, depth in enumerate(architecture.depths):
+    mid = architecture.stem_channels * 2**b
+    for u in range(depth):
+      unit = f"block{b + 1}/unit{u + 1:02d}"
+      if u == 0:
+        shapes[f"{unit}/a/proj/standardized_conv2d/kernel"] = (1, 1, channels, 4 * mid)
+      parts = ("a", 1, channels, mid), ("b", 3, mid, mid), ("c", 1, mid, 4 * mid)
+      for part, size, c_in, c_out in parts:
+        shapes[f"{unit}/{part}/group_norm/gamma"] = (c_in,)
+        shapes[f"{unit}/{part}/group_norm/beta"] = (c_in,)
+        shapes[f"{unit}/{part}/standardized_conv2d/kernel"] = (size, size, c_in, c_out)
+      channels = 4 * mid
+  shapes |= {"group_norm/gamma": (channels,), "group_norm/beta": (channels,)}
+  if num_classes is not None:
+    shapes["head/conv2d/kernel"] = (1, 1, channels, num_classes)
+    shapes["head/conv2d/bias"] = (num_classes,)
+  return shapes
 
 
 def num_parameters(architecture: Architecture, num_classes: int | None) -> int:
-  """Returns how many numbers `parameter_shapes` of the same arguments holds."""
+  """Returns the number of parameters; arguments as for `parameter_shapes`."""
   return sum(math.prod(s) for s in parameter_shapes(architecture, num_classes).values())
 
 
@@ -144,7 +161,7 @@ def convolutions(architecture: Architecture, image_size: int) -> Iterator[Convol
     image_size: Side of the images in pixels.
   """
   side = image_size
-  for name, shape in _parameter_shapes(architecture, None):
+  for name, shape in parameter_shapes(architecture, None).items():
     if not name.endswith("/kernel"):
       continue
     size, _, c_in, c_out = shape
@@ -154,7 +171,7 @@ def convolutions(architecture: Architecture, image_size: int) -> Iterator[Convol
     yield Convolution(name, size, c_in, c_out, side, side_out)
     if stem:
       side = -(-side_out // 2)  # the max-pool
-    elif not projection:  # which runs beside the others
+    elif not projection:  # a projection is parallel to the others
       side = side_out
 
 
@@ -171,30 +188,3 @@ def forward_flops(architecture: Architecture, num_classes: int, image_size: int)
   """
   head = 2 * architecture.num_features * num_classes
   return head + sum(c.flops for c in convolutions(architecture, image_size))
-
-
-def _parameter_shapes(
-  architecture: Architecture, num_classes: int | None
-) -> Iterator[tuple[str, tuple[int, ...]]]:
-  channels = architecture.stem_channels
-  yield "root_block/standardized_conv2d/kernel", (7, 7, 3, channels)
-  for b, depth in enumerate(architecture.depths):
-    mid = architecture.stem_channels * 2**b
-    for u in range(depth):
-      unit = f"block{b + 1}/unit{u + 1:02d}"
-      if u == 0:
-        yield f"{unit}/a/proj/standardized_conv2d/kernel", (1, 1, channels, 4 * mid)
-      for part, size, c_in, c_out in (
-        ("a", 1, channels, mid),
-        ("b", 3, mid, mid),
-        ("c", 1, mid, 4 * mid),
-      ):
-        yield f"{unit}/{part}/group_norm/gamma", (c_in,)
-        yield f"{unit}/{part}/group_norm/beta", (c_in,)
-        yield f"{unit}/{part}/standardized_conv2d/kernel", (size, size, c_in, c_out)
-      channels = 4 * mid
-  yield "group_norm/gamma", (channels,)
-  yield "group_norm/beta", (channels,)
-  if num_classes is not None:
-    yield "head/conv2d/kernel", (1, 1, channels, num_classes)
-    yield "head/conv2d/bias", (num_classes,)

@@ -6,6 +6,7 @@ dozens of uses.
 """
 
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +15,7 @@ from bit_jax.models import architectures
 
 STANDARDIZE_EPSILON = 1e-10  # added to the variance, inside the square root
 GROUP_NORM_EPSILON = 1e-5
+_Saved = tuple[jax.Array, ...]  # kept from the forward for the backward pass
 _FEW_PLACES = 16  # up to this many, patches are faster than XLA's convolution on CPU
 
 
@@ -32,7 +34,7 @@ def _standardize(kernel: jax.Array) -> jax.Array:
   return _standardize_forward(kernel)[0]
 
 
-def _standardize_forward(kernel: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+def _standardize_forward(kernel: jax.Array) -> tuple[jax.Array, _Saved]:
   centred = kernel - kernel.mean((0, 1, 2), keepdims=True)
   variance = jnp.square(centred).mean((0, 1, 2), keepdims=True)
   scale = jax.lax.rsqrt(variance + STANDARDIZE_EPSILON)
@@ -40,9 +42,7 @@ def _standardize_forward(kernel: jax.Array) -> tuple[jax.Array, tuple[jax.Array,
   return standardized, (standardized, scale)
 
 
-def _standardize_backward(
-  saved: tuple[jax.Array, jax.Array], gradient: jax.Array
-) -> tuple[jax.Array]:
+def _standardize_backward(saved: _Saved, gradient: jax.Array) -> tuple[jax.Array]:
   """Takes two reductions; on CPU, XLA needs 14 times as long for the gradient from autodiff."""
   standardized, scale = saved
   mean = gradient.mean((0, 1, 2), keepdims=True)
@@ -80,14 +80,10 @@ def convolve(x: jax.Array, kernel: jax.Array, stride: int, platform: str) -> jax
   if x.shape[-1] == 3:
     x = jnp.pad(x, [(0, 0)] * 3 + [(0, 1)])
     kernel = jnp.pad(kernel, [(0, 0), (0, 0), (0, 1), (0, 0)])
-  padding = (size // 2, size // 2)
+  strides, padding = (stride, stride), [(size // 2, size // 2)] * 2
+  layout = ("NHWC", "HWIO", "NHWC")
   return jax.lax.conv_general_dilated(
-    x,
-    kernel,
-    (stride, stride),
-    (padding, padding),
-    dimension_numbers=("NHWC", "HWIO", "NHWC"),
-    precision=_precision(x),
+    x, kernel, strides, padding, dimension_numbers=layout, precision=_precision(x)
   )
 
 
@@ -96,14 +92,9 @@ def _patches(x: jax.Array, size: int, stride: int) -> jax.Array:
   height, width = ((n - 1) // stride * stride + 1 for n in x.shape[1:3])
   pad = size // 2
   x = jnp.pad(x, [(0, 0), (pad, pad), (pad, pad), (0, 0)])
-  return jnp.concatenate(
-    [
-      x[:, i : i + height : stride, j : j + width : stride]
-      for i in range(size)
-      for j in range(size)
-    ],
-    axis=-1,
-  )
+  places = itertools.product(range(size), repeat=2)
+  windows = [x[:, i : i + height : stride, j : j + width : stride] for i, j in places]
+  return jnp.concatenate(windows, axis=-1)
 
 
 @jax.custom_vjp
@@ -112,15 +103,11 @@ def product(x: jax.Array, kernel: jax.Array) -> jax.Array:
   return jnp.matmul(x, kernel, precision=_precision(x))
 
 
-def _product_forward(
-  x: jax.Array, kernel: jax.Array
-) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+def _product_forward(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, _Saved]:
   return product(x, kernel), (x, kernel)
 
 
-def _product_backward(
-  saved: tuple[jax.Array, jax.Array], gradient: jax.Array
-) -> tuple[jax.Array, jax.Array]:
+def _product_backward(saved: _Saved, gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
   """Puts the narrower factor of the kernel's gradient first: XLA transposes the first one."""
   x, kernel = saved
   dx = jnp.matmul(gradient, kernel.T, precision=_precision(x))
@@ -168,7 +155,7 @@ def _group_norm_relu(x: jax.Array, gamma: jax.Array, beta: jax.Array) -> jax.Arr
 
 def _group_norm_relu_forward(
   x: jax.Array, gamma: jax.Array, beta: jax.Array
-) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+) -> tuple[jax.Array, _Saved]:
   wide = x.astype(jnp.float32)
   mean = _group_mean(wide.mean(1))
   centred = wide - mean
@@ -178,7 +165,7 @@ def _group_norm_relu_forward(
 
 
 def _group_norm_relu_backward(
-  saved: tuple[jax.Array, ...], gradient: jax.Array
+  saved: _Saved, gradient: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
   x, y, mean, scale, gamma = saved
   gradient = jnp.where(y > 0, gradient.astype(jnp.float32), 0)

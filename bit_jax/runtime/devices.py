@@ -22,7 +22,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
-from jax.extend import backend
 
 from bit_jax.runtime import errors, machine
 
@@ -182,8 +181,8 @@ def _sentence(error: Exception) -> str:
   install = next((_INSTALL[n] for n in names if missing and n in _INSTALL), None)
   change = f"Install support with `pip install -e '.[{install}]'`" if install else "Change it"
   return (
-    f"{variable}={','.join(names)} can't be used here: {missing or text}. {_available()} {change}, "
-    f"or unset {variable} to let JAX choose."
+    f"{variable}={','.join(names)} can't be used here: {missing or text}. {change}, or unset "
+    f"{variable} to let JAX choose."
   )
 
 
@@ -207,22 +206,3 @@ def _missing(text: str, names: list[str]) -> str | None:
   if not _has_cuda_plugin():
     reasons.append("JAX's CUDA plugin isn't installed")
   return ", and ".join(reasons)
-
-
-def _available() -> str:
-  """Returns a sentence on the platform that JAX finds by default; leaves JAX's settings as is."""
-  if jax.distributed.is_initialized():  # looking for devices would wait for the other processes
-    return "Without the setting JAX chooses a platform."
-  settings: Any = jax.config
-  earlier = _settings()
-  try:
-    for name in _SETTINGS:
-      settings.update(name, None)
-    backend.clear_backends()
-    return f"JAX finds {jax.default_backend()} here."
-  except Exception:
-    return "JAX finds nothing else here."
-  finally:
-    for name, value in earlier.items():
-      settings.update(name, value)
-    backend.clear_backends()

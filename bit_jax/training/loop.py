@@ -298,10 +298,10 @@ def _step_function(
   run: _Run, plan: planning.Plan, part_done: Callable[[int, int], None]
 ) -> programs.Step:
   c = run.config
-  step = (run.model.clone(remat=plan.remat), c.momentum, c.resize, c.crop, c.momentum_dtype)
+  task = planning.task(c, run.model.clone(remat=plan.remat), run.image_sizes[0])
   if plan.at_once:
-    return programs.train_function(*step)
-  functions = programs.micro_batch_functions(*step)
+    return programs.train_function(task)
+  functions = programs.micro_batch_functions(task)
   return programs.train_in_micro_batches(functions, plan.microbatch, run.model.platform, part_done)
 
 

@@ -36,14 +36,15 @@ class Need:
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-  """What the memory of a step depends on.
+  """A training step: what its programs and their memory depend on.
 
   Attributes:
     model: The network, with its `remat` and the platform it is computed on.
     resize: Side of the square that images are resized to, in pixels.
     crop: Side of its crop, in pixels.
     source: (height, width) of the images that the devices get, in pixels.
-    momentum_dtype: Of the velocity.
+    momentum_dtype: Of the velocity between steps, see `optimizer.sgd`.
+    momentum: Of SGD.
   """
 
   model: resnet_v2.ResNetV2
@@ -51,6 +52,7 @@ class Task:
   crop: int
   source: tuple[int, int]
   momentum_dtype: str = "float32"
+  momentum: float = 0.9
 
   @property
   def on_cpu(self) -> bool:

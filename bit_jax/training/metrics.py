@@ -6,11 +6,11 @@ import jax
 import numpy as np
 from clu import metrics
 
-TOP5_CLASSES = 100  # from this many classes up, top-5 is told as well
+TOP5_CLASSES = 100  # with at least so many classes, top-5 is reported too
 
 
 def collection(num_classes: int) -> type[metrics.Collection]:
-  """Returns the collection of a task: means over examples of loss, top-1 and, if telling, top-5."""
+  """Returns the collection of a task: means over examples of loss, top-1 and, with many, top-5."""
   names = ["loss", "top1"] + ["top5"] * (num_classes >= TOP5_CLASSES)
   averages = {n: metrics.Average.from_output(n) for n in names}
   created: type[metrics.Collection] = metrics.Collection.create(**averages)
@@ -21,7 +21,7 @@ def merge(parts: Sequence[metrics.Collection]) -> dict[str, float]:
   """Fetches collections from the devices and returns the means over all their examples.
 
   Args:
-    parts: At least one, each already gathered over the devices.
+    parts: At least one, each gathered over the devices.
   """
   first, *others = jax.device_get(list(parts))
   for other in others:

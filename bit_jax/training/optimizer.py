@@ -1,7 +1,7 @@
 """SGD with momentum, and the learning rate of every step.
 
-The rate is an argument of the update rather than a part of it, so that runs which differ in nothing
-but their schedule share one compiled program.
+The rate is an argument of the update, so that runs that differ only in their schedule share one
+compiled program.
 """
 
 from collections.abc import Sequence
@@ -20,14 +20,14 @@ def learning_rates(
 ) -> np.ndarray:
   """Returns the rate of each step: linear warm-up from 0 followed by a staircase.
 
-  The step at a boundary still has the old rate, and the next one a tenth of it. Source:
-  google-research/big_transfer, `bit_hyperrule.get_lr`. (optax's schedules fall at the boundary
-  itself, count a joined one from the join, and would compile programs for every length.)
+  The step at a boundary still has the old rate, the next one a tenth of it. Source:
+  google-research/big_transfer, `bit_hyperrule.get_lr`. (optax's schedules decay at the boundary
+  itself, count a joined one from the join, and would compile a program for every length.)
 
   Args:
     base_lr: Rate after warm-up.
     warmup_steps: Length of the warm-up; 0 for none.
-    decay_steps: Boundaries; one that is given twice counts twice.
+    decay_steps: Boundaries; duplicates count twice.
     total_steps: Steps of the run.
 
   Returns:
@@ -48,9 +48,9 @@ def sgd(momentum: float, dtype: str = "float32") -> optax.GradientTransformation
   v = momentum * v + g; p = p - learning_rate * v. No weight decay, no clipping (paper 3.3).
 
   Args:
-    momentum: What is kept of the velocity from one step to the next.
-    dtype: What the velocity is kept in between steps, 'float32' or 'bfloat16'; updates are computed
-      in float32 in either case.
+    momentum: Factor of the velocity from one step to the next.
+    dtype: Of the velocity between steps, 'float32' or 'bfloat16'; updates are computed in float32
+      in either case.
   """
   if dtype == "float32":
     trace = optax.trace(decay=momentum)
@@ -60,9 +60,9 @@ def sgd(momentum: float, dtype: str = "float32") -> optax.GradientTransformation
 
 
 def _rounded_trace(decay: float, dtype: Any) -> optax.GradientTransformation:
-  """Returns `optax.trace` that keeps its velocity rounded, and computes with it in float32.
+  """Returns `optax.trace` that stores a rounded velocity and computes with it in float32.
 
-  optax's own would multiply in the narrow dtype: by 0.8984 for 0.9, and round the product.
+  `optax.trace` itself would multiply in the narrow dtype: by 0.8984 for 0.9, and round the product.
   """
   exact = optax.trace(decay)
 

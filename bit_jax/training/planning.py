@@ -71,7 +71,8 @@ def task(config: Any, model: resnet_v2.ResNetV2, image_size: tuple[int, int]) ->
   """
   if config.remat is True:
     model = model.clone(remat=True)
-  return memory.Task(model, config.resize, config.crop, image_size, config.momentum_dtype)
+  c = config
+  return memory.Task(model, c.resize, c.crop, image_size, c.momentum_dtype, c.momentum)
 
 
 def budget(task: memory.Task, description: devices.Description) -> float:
@@ -186,9 +187,7 @@ def compiled_bytes(task: memory.Task, images: int, description: devices.Descript
 
 
 def _compile(task: memory.Task, images: int, num_devices: int) -> float:
-  program: Any = programs.micro_batch_functions(
-    task.model, 0.0, task.resize, task.crop, task.momentum_dtype
-  ).accumulate
+  program: Any = programs.micro_batch_functions(task).accumulate
   params = programs.parameter_shapes(task.model)
   variables = jax.eval_shape(lambda p: resnet_v2.standardize_params(p, task.model.dtype), params)
   sums = programs.Sums(

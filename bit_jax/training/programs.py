@@ -17,7 +17,7 @@ from clu import metrics as clu_metrics
 from bit_jax.data import augmentation, order
 from bit_jax.models import architectures, resnet_v2
 from bit_jax.runtime import parallel
-from bit_jax.training import metrics, optimizer, steps
+from bit_jax.training import memory, metrics, optimizer, steps
 
 
 class Examples(NamedTuple):
@@ -109,40 +109,23 @@ def argument_shapes(
 
 
 @functools.lru_cache  # another run of the same shapes compiles nothing
-def train_function(
-  model: resnet_v2.ResNetV2,
-  momentum: float,
-  resize: int,
-  crop: int,
-  momentum_dtype: str = "float32",
-  devices: Sequence[jax.Device] | None = None,
-) -> Step:
+def train_function(task: memory.Task, devices: Sequence[jax.Device] | None = None) -> Step:
   """Returns the training step over all devices.
 
   Args:
-    model: The network.
-    momentum: Of SGD.
-    resize: Side of the square that images are resized to, in pixels.
-    crop: Side of its crop, in pixels.
-    momentum_dtype: Of the velocity between steps, see `optimizer.sgd`.
+    task: The step.
     devices: A tuple of those that it is compiled for; default: all of this run.
   """
-  collection = metrics.collection(model.num_classes)
-  sgd = optimizer.sgd(momentum, momentum_dtype)
+  collection = metrics.collection(task.model.num_classes)
+  sgd = optimizer.sgd(task.momentum, task.momentum_dtype)
 
   def train(
     state: steps.TrainState, examples: Examples, positions: jax.Array, arguments: StepArguments
   ) -> tuple[steps.TrainState, clu_metrics.Collection]:
-    images = _augmented(examples.images, state.step, positions, arguments, resize, crop)
+    images = _augmented(task, examples.images, state.step, positions, arguments)
+    batch = images, examples.labels, arguments.lam, arguments.learning_rate
     state, outputs = steps.train_step(
-      state,
-      images,
-      examples.labels,
-      arguments.lam,
-      arguments.learning_rate,
-      model=model,
-      optimizer=sgd,
-      axis_name=parallel.AXIS,
+      state, *batch, model=task.model, optimizer=sgd, axis_name=parallel.AXIS
     )
     return state, collection.gather_from_model_output(axis_name=parallel.AXIS, **outputs)
 
@@ -150,21 +133,11 @@ def train_function(
 
 
 def _augmented(
-  images: jax.Array,
-  step: jax.Array,
-  positions: jax.Array,
-  arguments: StepArguments,
-  resize: int,
-  crop: int,
+  task: memory.Task, images: jax.Array, step: jax.Array, positions: jax.Array, how: StepArguments
 ) -> jax.Array:
-  return augmentation.augment(
-    images,
-    augmentation.example_keys(arguments.key, step, positions),
-    resize=resize,
-    crop=crop,
-    flip=arguments.flip,
-    random_crop=arguments.random_crop,
-  )
+  keys = augmentation.example_keys(how.key, step, positions)
+  switches = {"flip": how.flip, "random_crop": how.random_crop}
+  return augmentation.augment(images, keys, resize=task.resize, crop=task.crop, **switches)
 
 
 class Sums(NamedTuple):
@@ -198,32 +171,23 @@ class MicroBatchFunctions(NamedTuple):
 
 
 @functools.lru_cache
-def micro_batch_functions(
-  model: resnet_v2.ResNetV2,
-  momentum: float,
-  resize: int,
-  crop: int,
-  momentum_dtype: str = "float32",
-) -> MicroBatchFunctions:
+def micro_batch_functions(task: memory.Task) -> MicroBatchFunctions:
   """Returns the programs of a step with gradient accumulation, over all devices.
 
   Gradients of the standardised kernels are summed on each device without communication; the end of
   the step averages them over devices and computes the gradients of the parameters. The loop over
   micro-batches is in Python: in a loop of XLA's, convolutions lose their threads on CPU.
-
-  Args are those of `train_function`.
   """
-  collection = metrics.collection(model.num_classes)
-  sgd = optimizer.sgd(momentum, momentum_dtype)
+  model, collection = task.model, metrics.collection(task.model.num_classes)
+  sgd = optimizer.sgd(task.momentum, task.momentum_dtype)
 
   def begin(state: steps.TrainState, _: Any) -> tuple[Any, Sums]:
     variables = resnet_v2.standardize_params(state.params, model.dtype)
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), variables)
     return variables, Sums(zeros, collection.empty())
 
-  def take(batch: tuple[Examples, jax.Array], places: jax.Array) -> tuple[Examples, jax.Array]:
-    taken: tuple[Examples, jax.Array] = jax.tree.map(lambda x: x[places], batch)
-    return taken
+  def take(batch: Any, places: jax.Array) -> Any:
+    return jax.tree.map(lambda x: x[places], batch)
 
   def accumulate(
     variables: Any,
@@ -233,7 +197,7 @@ def micro_batch_functions(
     step: jax.Array,
     arguments: StepArguments,
   ) -> Sums:
-    images = _augmented(examples.images, step, positions, arguments, resize, crop)
+    images = _augmented(task, examples.images, step, positions, arguments)
     gradients, outputs = steps.micro_batch_gradients(
       variables, images, examples.labels, arguments.lam, model=model
     )

@@ -13,11 +13,11 @@ from bit_jax.models import resnet_v2
 
 
 class TrainState(flax.struct.PyTreeNode):
-  """What a step changes.
+  """The state that a step updates.
 
   Attributes:
-    step: [] int32: steps done.
-    params: Parameter tree of `models.ResNetV2`, float32.
+    step: [] int32: number of steps done.
+    params: Parameter tree of `resnet_v2.ResNetV2`, float32.
     opt_state: State of the optimiser, shaped like `params`.
   """
 
@@ -28,7 +28,7 @@ class TrainState(flax.struct.PyTreeNode):
 
 def create_state(params: Any, optimizer: optax.GradientTransformation) -> TrainState:
   """Returns the state before the first step, on the host, for an optimiser that starts at zero."""
-  # Not by `init` itself, which would compile a program for each shape, and fill the first device.
+  # `optimizer.init` itself would compile a program for each shape, and fill the first device.
   shapes = jax.eval_shape(optimizer.init, params)
   opt_state = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
   return TrainState(np.zeros((), np.int32), params, opt_state)
@@ -43,7 +43,7 @@ def example_metrics(logits: jax.Array, labels: jax.Array) -> dict[str, jax.Array
 
   Returns:
     'loss', 'top1' and 'top5': [B] float32 each; the last two are 0 or 1. Of equal logits the first
-    class counts as the highest, as in argmax, and NaN is never right.
+    class counts as the highest, as in argmax; NaN is never correct.
   """
   loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
   own = jnp.take_along_axis(logits, labels[:, None], axis=1)
@@ -67,13 +67,13 @@ def train_step(
   optimizer: optax.GradientTransformationExtraArgs,
   axis_name: str | None = None,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
-  """Mixes a batch, and takes one step of SGD on its mean softmax cross-entropy.
+  """Applies MixUp, and takes one step of SGD on the mean softmax cross-entropy.
 
   Args:
     state: Before the step.
-    images: [B, H, W, 3] float32 in [-1, 1]; this device's share of the batch.
+    images: [B, H, W, 3] float32 in [-1, 1]; this device's part of the batch.
     labels: [B] int32.
-    lam: [] MixUp factor of the step in [0, 1]; 1 leaves the batch as it is.
+    lam: [] MixUp factor of the step in [0, 1]; 1 leaves the batch unchanged.
     learning_rate: [] of the step.
     model: The network.
     optimizer: From `optimizer.sgd`.
@@ -81,7 +81,7 @@ def train_step(
 
   Returns:
     The state after the step, and the metrics of each example ([B] each, see `example_metrics`):
-    the loss is that of the mixed batch; accuracy is counted against the label of the image itself.
+    the loss is that of the mixed batch; accuracy refers to the label of the image itself.
   """
   variables = resnet_v2.standardize_params(state.params)
   gradients, metrics = micro_batch_gradients(variables, images, labels, lam, model=model)
@@ -97,10 +97,10 @@ def micro_batch_gradients(
   *,
   model: resnet_v2.ResNetV2,
 ) -> tuple[Any, dict[str, jax.Array]]:
-  """Mixes a batch, or a part of one that holds MixUp's partners, and differentiates its mean loss.
+  """Applies MixUp to a batch, or a part with both partners, and differentiates the mean loss.
 
   Args:
-    variables: Standardised kernels and other parameters (see `models.standardize_params`).
+    variables: Standardised kernels and other parameters (see `resnet_v2.standardize_params`).
     images: [B, H, W, 3] float32 in [-1, 1].
     labels: [B] int32.
     lam: [] MixUp factor in [0, 1].
@@ -134,15 +134,15 @@ def update(
 
   Args:
     state: Before the step.
-    gradients: Shaped like `models.standardize_params(state.params)`, float32; the mean over this
-      device's share of the batch.
+    gradients: Shaped like `resnet_v2.standardize_params(state.params)`, float32; the mean over this
+      device's part of the batch.
     learning_rate: [] of the step.
     optimizer: From `optimizer.sgd`.
     axis_name: The axis over which gradients are averaged; None on one device.
   """
   if axis_name is not None:
     gradients = jax.lax.pmean(gradients, axis_name)
-  # Linear in the gradient, so that it may follow the sum over micro-batches and devices.
+  # Linear in the gradient, so it can follow the sum over micro-batches and devices.
   _, pull_back = jax.vjp(resnet_v2.standardize_params, state.params)
   (gradients,) = pull_back(gradients)
   updates, opt_state = optimizer.update(
@@ -158,7 +158,7 @@ def eval_step(
   """Returns the metrics of each example ([B] each, see `example_metrics`), and 'prediction'.
 
   Args:
-    variables: What the model is applied with, from `models.standardize_params`.
+    variables: From `resnet_v2.standardize_params`.
     images: [B, H, W, 3] float32 in [-1, 1].
     labels: [B] int32.
     model: The network.
@@ -169,5 +169,5 @@ def eval_step(
 
 
 def is_finite(params: Any) -> bool:
-  """Returns whether every parameter is finite; on the host, where a checkpoint brings them."""
+  """Returns whether every parameter is finite; on the host, where checkpoints need them."""
   return all(np.isfinite(x).all() for x in jax.tree.leaves(jax.device_get(params)))

@@ -33,11 +33,10 @@ from jax.experimental import topologies
 
 from bit_jax.models import resnet_v2
 from bit_jax.runtime import devices, errors, exits, numerics
-from bit_jax.training import optimizer, programs, steps
+from bit_jax.training import memory, optimizer, programs, steps
 
 H100_CONFIG = pathlib.Path(__file__).with_name("h100_sxm.txtpb")
 _CLASSES = 1000
-_MOMENTUM = 0.9
 _KERNEL = re.compile(r" = .*? (fusion|custom-call|convolution|dot|copy|sort|all-reduce)[\w-]*\(")
 
 
@@ -80,22 +79,23 @@ def compile_step(
     targets: Compile-only devices.
   """
   resize = 160 if size == 128 else size * 16 // 15  # the rule's
+  task = memory.Task(model, resize, size, (resize, resize))
   params = programs.parameter_shapes(model)
-  opt_state = jax.eval_shape(optimizer.sgd(_MOMENTUM).init, params)
+  opt_state = jax.eval_shape(optimizer.sgd(task.momentum).init, params)
   state = steps.TrainState(jax.ShapeDtypeStruct((), jnp.int32), params, opt_state)
-  step: Any = programs.train_function(model, _MOMENTUM, resize, size, devices=targets)
-  shapes = programs.argument_shapes(len(targets), batch, (resize, resize))
+  step: Any = programs.train_function(task, targets)
+  shapes = programs.argument_shapes(len(targets), batch, task.source)
   return step.lower(state, *shapes).compile()
 
 
 def report(compiled: Any) -> str:
   """Returns a compiled step's memory, kernels and, if XLA counts them, operations."""
-  memory, costs = compiled.memory_analysis(), compiled.cost_analysis() or {}
+  used, costs = compiled.memory_analysis(), compiled.cost_analysis() or {}
   entry = compiled.as_text().split("\nENTRY ")[1]
   kernels = collections.Counter(_KERNEL.findall(entry))
   lines = [
-    f"arguments    {memory.argument_size_in_bytes / 1e9:8.2f} GB",
-    f"temporaries  {memory.temp_size_in_bytes / 1e9:8.2f} GB",
+    f"arguments    {used.argument_size_in_bytes / 1e9:8.2f} GB",
+    f"temporaries  {used.temp_size_in_bytes / 1e9:8.2f} GB",
     f"kernels      {kernels.total():8,}    "
     + ", ".join(f"{count:,} {name}" for name, count in kernels.most_common()),
   ]

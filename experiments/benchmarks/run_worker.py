@@ -27,7 +27,7 @@ from bit_jax.models import architectures, resnet_v2
 from bit_jax.runs import description
 from bit_jax.runtime import imports, parallel
 from bit_jax.runtime import machine as host
-from bit_jax.training import feeds, optimizer, programs, steps
+from bit_jax.training import feeds, memory, optimizer, programs, steps
 from experiments.benchmarks import inputs, machine, workers
 
 _WARM_UP = 0.1  # of the images of a repetition
@@ -244,7 +244,9 @@ def _training(spec: Spec, *, one_batch: bool) -> Pass:
   """Training steps, on a resident set or repeatedly on one batch in the devices' memory."""
   feed = feeds.Feed(_part(spec))
   model, params = _network(spec)
-  train = programs.train_function(model, inputs.MOMENTUM, spec["resize"], spec["crop"])
+  resize = spec["resize"]
+  task = memory.Task(model, resize, spec["crop"], (resize, resize), momentum=inputs.MOMENTUM)
+  train = programs.train_function(task)
   positions = parallel.send(_layout(spec).astype(np.int32))
   arguments = programs.StepArguments(
     key=jax.random.key(0),

@@ -38,9 +38,9 @@ def test_a_command_of_an_odd_number_of_images(capsys):
 @pytest.mark.parametrize(
   ("line", "sentence"),
   [
-    ("", "has 0 of four arguments; its form is python -m bit_jax.memory MODEL CROP IMAGES BYTES"),
-    ("R50x1 128 8", "has 3 of four arguments; its form is"),
-    ("R50x1 128 8 80GB float32 more", "has more than five arguments; its form is"),
+    ("", "not 0; usage: python -m bit_jax.memory MODEL CROP IMAGES BYTES"),
+    ("R50x1 128 8", "4 or 5 arguments, not 3"),
+    ("R50x1 128 8 80GB float32 more", "4 or 5 arguments, not 6"),
     ("R50x1 128 512 many", "BYTES must be the memory of a device, such as 80e9, 80GB or 80GiB"),
     ("R50x1 128 8 -80GB", "BYTES must be .* not '-80GB'"),
     ("R50x1 128 8 80XB", "BYTES must be .* not '80XB'"),

@@ -102,7 +102,7 @@ def test_the_command_prints_the_parameter_counts(capsys):
   assert lines.keys() == {"architecture", *architectures.ARCHITECTURES}
   assert "23.5" in lines["R50x1"]
   assert "928.3" in lines["R152x4"]
-  with pytest.raises(errors.UserError, match="takes no arguments, such as 'R50x1': it prints"):
+  with pytest.raises(errors.UserError, match="Unexpected argument 'R50x1'"):
     __main__.main(["models", "R50x1"])
 
 

@@ -43,7 +43,7 @@ def program():
 
   def step(positions):
     keys = augmentation.example_keys(jax.random.key(7), jnp.int32(2), positions)
-    draws = jax.vmap(augmentation._draw, (0, None))(keys, 5)
+    draws = jax.vmap(augmentation._sample, (0, None))(keys, 5)
     mixed = (np.arange(3) / 2 + jnp.ones((2, 1), jnp.bfloat16)).sum() + positions
     return draws, mixed, positions.astype(jnp.bfloat16).sum(), jnp.ones((2, 3)) @ jnp.ones(3)
 

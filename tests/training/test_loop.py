@@ -20,7 +20,7 @@ from bit_jax.data.sources import arrays
 from bit_jax.models import architectures, resnet_v2
 from bit_jax.runs import description, per_class, reporting, run_folder
 from bit_jax.runtime import errors, exits, numerics, parallel, plots
-from bit_jax.training import loop, optimizer, planning, programs, resuming, steps
+from bit_jax.training import loop, memory, optimizer, planning, programs, resuming, steps
 from bit_jax.weights import download
 
 pytestmark = pytest.mark.slow
@@ -618,7 +618,7 @@ def three_steps(monkeypatch, num_devices, train, resident, events):
     steps.create_state(jax.device_get(variables["params"]), optimizer.sgd(0.9))
   )
   placed = programs.ResidentSet(train.images, train.labels)
-  step = programs.train_function(model, 0.9, 40, 32)
+  step = programs.train_function(memory.Task(model, 40, 32, train.images.shape[1:3]))
   layout = order.device_layout(16, num_devices)
   losses, counts = [], []
   for i in range(3):

@@ -11,7 +11,7 @@ import pytest
 from bit_jax.data import order
 from bit_jax.models import resnet_v2
 from bit_jax.runtime import parallel
-from bit_jax.training import optimizer, programs, steps
+from bit_jax.training import memory, optimizer, programs, steps
 
 
 def test_each_process_takes_its_rows(monkeypatch):
@@ -88,7 +88,7 @@ class Small(nn.Module):
 def trained(num_devices, batch, mixup, size=None, **how):
   """Takes three steps at the rule's rate, whole or in micro-batches; returns losses and weights."""
   random = np.random.default_rng(0)
-  model = Small()
+  task = memory.Task(Small(), 24, 16, (20, 20), **how)
   params = {
     "standardized_conv2d": {"kernel": random.normal(size=(3, 3, 3, 32)).astype(np.float32)},
     "group_norm": {"gamma": np.ones(32, np.float32), "beta": np.zeros(32, np.float32)},
@@ -99,9 +99,9 @@ def trained(num_devices, batch, mixup, size=None, **how):
   sgd = optimizer.sgd(0.9, how.get("momentum_dtype", "float32"))
   state = parallel.replicate(steps.create_state(params, sgd))
   if size is None:
-    step = programs.train_function(model, 0.9, 24, 16, **how)
+    step = programs.train_function(task)
   else:
-    functions = programs.micro_batch_functions(model, 0.9, 24, 16, **how)
+    functions = programs.micro_batch_functions(task)
     step = programs.train_in_micro_batches(functions, size, "cpu")
   layout = order.device_layout(batch, num_devices, mixup)
   positions = parallel.send(layout.astype(np.int32))

@@ -1,0 +1,38 @@
+"""The script that compiles for accelerators: its target, its step and its report, without them."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from bit_jax.models import architectures, resnet_v2
+from bit_jax.runtime import errors
+from experiments.accelerators import compile_step
+
+TINY = architectures.Architecture("tiny", (1, 0, 0, 0), 0.5)
+
+
+def test_the_target_is_an_h100():
+  text = compile_step.H100_CONFIG.read_text()
+  fields = dict(re.findall(r"^ *(\w+): \"?([^\"\n]+)\"?$", text, re.MULTILINE))
+  assert fields["device_description_str"] == "NVIDIA H100 80GB HBM3"
+  assert int(fields["device_memory_size"]) == 84_942_979_072
+  assert int(fields["core_count"]) == 132
+  assert "cuda_compute_capability { major: 9 minor: 0 }" in text
+
+
+@pytest.mark.parametrize(
+  ("target", "package"), [("h100", r"jax\[cuda13\]"), ("v5e", r"jax\[tpu\]")]
+)
+def test_a_missing_compiler_is_named(target, package):
+  with pytest.raises(errors.UserError, match=rf"{target} needs {package}"):
+    compile_step.main(["", target])
+
+
+def test_the_step_is_compiled_from_shapes_alone():
+  model = resnet_v2.ResNetV2(TINY, 10, jnp.dtype("bfloat16"), platform="cpu")
+  compiled = compile_step.compile_step(model, 32, 2, tuple(jax.devices()[:2]))
+  shown = compile_step.report(compiled)
+  assert re.search(r"^temporaries +0\.0\d GB$", shown, re.MULTILINE)
+  assert re.search(r"^kernels +[1-9]", shown, re.MULTILINE)
