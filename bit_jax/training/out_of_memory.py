@@ -3,12 +3,12 @@
 import contextlib
 import pathlib
 from collections.abc import Iterator
-from typing import Any
 
 import jax
 
 from bit_jax import hyperrule
 from bit_jax.data import order
+from bit_jax.run_config import RunConfig
 from bit_jax.runtime import errors
 from bit_jax.training import planning
 
@@ -39,7 +39,7 @@ def explained(explanation: str) -> Iterator[None]:
     raise errors.UserError(f"{where} ran out of memory {explanation}") from e
 
 
-def while_computing(config: Any, batch: int, advice: str) -> str:
+def while_computing(config: RunConfig, batch: int, advice: str) -> str:
   """Returns the end of the sentence for `explained` in training or an evaluation.
 
   Args:
@@ -62,7 +62,7 @@ def after_training(folder: pathlib.Path) -> str:
   )
 
 
-def advice(plan: planning.Plan, config: Any, platform: str) -> str:
+def advice(plan: planning.Plan, config: RunConfig, platform: str) -> str:
   """Returns the next setting to try after a step ran out of memory, as a flag.
 
   Args:

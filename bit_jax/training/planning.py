@@ -23,6 +23,7 @@ from jax.experimental import multihost_utils
 from bit_jax import hyperrule
 from bit_jax.data import augmentation, order
 from bit_jax.models import ops, resnet_v2
+from bit_jax.run_config import RunConfig
 from bit_jax.runtime import cache, devices, machine, parallel
 from bit_jax.training import memory, metrics, programs, steps
 
@@ -55,13 +56,13 @@ class Plan:
     return self.microbatch == self.batch and not self.in_parts
 
 
-def require_microbatch(config: Any, batch: int) -> None:
+def require_microbatch(config: RunConfig, batch: int) -> None:
   """Raises a `UserError` if a batch per device can't be split into the config's micro-batches."""
   if config.microbatch != hyperrule.AUTO:
     order.micro_batch_size(config.microbatch, batch, config.mixup_alpha > 0)
 
 
-def task(config: Any, model: resnet_v2.ResNetV2, image_size: tuple[int, int]) -> memory.Task:
+def task(config: RunConfig, model: resnet_v2.ResNetV2, image_size: tuple[int, int]) -> memory.Task:
   """Returns the task of a run's training steps.
 
   Args:
