@@ -58,7 +58,7 @@ class Plan:
 
 def require_microbatch(config: RunConfig, batch: int) -> None:
   """Raises a `UserError` if a batch per device can't be split into the config's micro-batches."""
-  if config.microbatch != hyperrule.AUTO:
+  if isinstance(config.microbatch, int):
     order.micro_batch_size(config.microbatch, batch, config.mixup_alpha > 0)
 
 
