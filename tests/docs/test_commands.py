@@ -104,6 +104,7 @@ def at_home(home, monkeypatch):
 def run_module(monkeypatch, words):
   """Runs `python -m MODULE ...` in this process; returns the exit status."""
   monkeypatch.setattr(sys, "argv", list(words[2:]))
+  monkeypatch.delitem(sys.modules, f"{words[2]}.__main__", raising=False)  # other tests' import
   try:
     runpy.run_module(words[2], run_name="__main__", alter_sys=True)
   except SystemExit as e:
