@@ -106,8 +106,19 @@ def test_files_that_the_documentation_names_exist():
     )
   }
   assert {
-    name for name in named if not re.search("NAME|_build", name) and not (running.ROOT / name).exists()
+    name
+    for name in named
+    if not re.search("NAME|_build", name) and not (running.ROOT / name).exists()
   } == set()
+
+
+def test_import_paths_of_the_changelog_exist():
+  table = (running.ROOT / "CHANGELOG.md").read_text().partition("### Import paths")[2]
+  rows = [row.split(" | ") for row in table.splitlines() if row.startswith("| `")]
+  new = {name for _, cell in rows for name in re.findall(r"`([\w.]+)`", cell)}
+  paths = [running.ROOT / name.replace(".", "/") for name in new if "." in name]
+  assert len(paths) > 50
+  assert [p for p in paths if not (p.with_suffix(".py").exists() or p.is_dir())] == []
 
 
 def test_the_readme_has_at_most_150_lines():
