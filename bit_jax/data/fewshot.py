@@ -32,25 +32,18 @@ def select(labels: np.ndarray, shots: int, seed: int, class_names: Sequence[str]
   return np.concatenate(_draw(labels, np.full(len(class_names), shots), seed))
 
 
-def hold_out(
-  labels: np.ndarray, counts: np.ndarray, seed: int, class_names: Sequence[str]
-) -> tuple[np.ndarray, np.ndarray]:
+def hold_out(labels: np.ndarray, counts: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
   """Splits a set in two, with a given number of held-out examples per class.
 
   Args:
     labels: [N] integer, 0 to C - 1.
-    counts: [C] integer: the number of held-out examples of each class.
+    counts: [C] integer: the number of held-out examples of each class; it must have so many.
     seed: At least 0.
-    class_names: The names of the C classes.
 
   Returns:
     The indices of the kept and of the held-out examples, [N - sum(counts)] and [sum(counts)]
     int64, both ascending.
-
-  Raises:
-    UserError: The seed is negative, or a class has too few images.
   """
-  _require_enough(labels, counts, class_names)
   held_out = np.sort(np.concatenate(_draw(labels, counts, seed)))
   kept = np.setdiff1d(np.arange(len(labels)), held_out, assume_unique=True)
   return kept, held_out
@@ -81,16 +74,3 @@ def _require_shots(labels: np.ndarray, shots: int, class_names: Sequence[str]) -
     f"The smallest class, {class_names[least]}, has {number}; shots={shots} needs {shots} per class"
     f"{others}. {lower}, or add images."
   )
-
-
-def _require_enough(labels: np.ndarray, counts: np.ndarray, class_names: Sequence[str]) -> None:
-  available = np.bincount(labels, minlength=len(class_names))
-  short = [
-    f"{name} has {have}"
-    for name, have, want in zip(class_names, available, counts, strict=True)
-    if have < want
-  ]
-  if short:
-    raise errors.UserError(
-      f"{max(counts)} images per class are held out, but {phrases.some(short)}: add images."
-    )

@@ -150,9 +150,17 @@ def gather(
   Raises:
     UserError: No image can be read, or sizes differ and `size` is None.
   """
+
+  def attempt(index: int) -> tuple[np.ndarray, int] | errors.UserError:
+    try:
+      image, label = source.read(index)
+    except errors.UserError as e:
+      return e
+    return (image if size is None else resizing.resize(image, size)), label
+
   images, labels = None, np.zeros(len(source), np.int32)
   unreadable = {}
-  for index, example in enumerate(_outcomes(source, size, what)):
+  for index, example in enumerate(in_threads(attempt, range(len(source)), what)):
     if isinstance(example, errors.UserError):
       unreadable[index] = str(example)
       continue
@@ -197,25 +205,6 @@ def in_threads(function: Callable[[T], R], items: Sequence[T], what: str) -> Ite
       disable=not sys.stderr.isatty(),
     )
   )
-
-
-def _outcomes(
-  source: Source, size: int | None, what: str
-) -> Iterator[tuple[np.ndarray, int] | errors.UserError]:
-  """Yields each example of a set, or the error in its place."""
-
-  def attempt(index: int) -> tuple[np.ndarray, int] | errors.UserError:
-    try:
-      return _read(source, index, size)
-    except errors.UserError as e:
-      return e
-
-  return in_threads(attempt, range(len(source)), what)
-
-
-def _read(source: Source, index: int, size: int | None) -> tuple[np.ndarray, int]:
-  image, label = source.read(index)
-  return (image if size is None else resizing.resize(image, size)), label
 
 
 def _require_shape(image: np.ndarray, images: np.ndarray) -> None:

@@ -63,7 +63,7 @@ def test_nonsense_is_refused(shots, seed):
 
 @given(seed=st.integers(0, 2**32), counts=st.tuples(*[st.integers(0, 9)] * 3))
 def test_hold_out_splits_the_set(seed, counts):
-  kept, held_out = fewshot.hold_out(LABELS, np.array(counts), seed, NAMES)
+  kept, held_out = fewshot.hold_out(LABELS, np.array(counts), seed)
   np.testing.assert_array_equal(np.sort(np.concatenate([kept, held_out])), np.arange(30))
   assert np.bincount(LABELS[held_out], minlength=3).tolist() == list(counts)
   assert (np.diff(kept) > 0).all()

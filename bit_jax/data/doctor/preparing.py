@@ -266,7 +266,7 @@ def prepare(builder: tfds.core.DatasetBuilder, seconds: float = CONNECT_SECONDS)
     builder.download_and_prepare(download_config=config)
   except Exception as e:  # servers, archives and disks make tfds raise anything
     raise errors.UserError(
-      f"tfds could not prepare {builder.info.full_name}: {type(e).__name__}: {_first_line(e)}"
+      f"tfds could not prepare {builder.info.full_name} ({errors.reason(e)})."
     ) from e
   if not builder.is_prepared():
     raise errors.UserError(
@@ -350,8 +350,3 @@ def _require_everything(builder: tfds.core.DatasetBuilder) -> None:
       f"{name} needs about {needed / 1e9:.1f} GB in {root}, but {free / 1e9:.1f} GB are free: free "
       f"some disk space, or choose another --data_dir."
     )
-
-
-def _first_line(error: BaseException) -> str:
-  lines = str(error).strip().splitlines()
-  return f"{lines[0].rstrip('.')}." if lines else "no reason given."

@@ -113,7 +113,7 @@ def split_for_selection(
       "protocol=select holds out a fifth of each class, which needs a class with 3 training "
       "images: add images, or use protocol=final."
     )
-  return fewshot.hold_out(labels, counts, SPLIT_SEED, class_names)
+  return fewshot.hold_out(labels, counts, SPLIT_SEED)
 
 
 def load_digits() -> tuple[Examples, Examples]:
@@ -127,12 +127,8 @@ def load_digits() -> tuple[Examples, Examples]:
   bunch = datasets.load_digits()
   grey = np.rint(bunch.images * (255 / 16)).astype(np.uint8)
   everything = Examples(as_rgb(grey), bunch.target.astype(np.int32), tuple("0123456789"))
-  pool, test = fewshot.hold_out(
-    everything.labels,
-    np.full(10, _DIGITS_TEST_PER_CLASS),
-    SPLIT_SEED,
-    everything.class_names,
-  )
+  counts = np.full(10, _DIGITS_TEST_PER_CLASS)
+  pool, test = fewshot.hold_out(everything.labels, counts, SPLIT_SEED)
   return everything.take(pool), everything.take(test)
 
 
