@@ -225,9 +225,11 @@ class Sections:
 
   def _wide(self, points: pd.DataFrame, names: Sequence[str], column: str) -> pd.DataFrame:
     """Returns a table with a column per value of `column`; of several metrics a row each."""
-    cells = points.set_index([*names, column])[list(self._rates)].rename(columns=self._rates)
-    stacked: Any = cells.rename_axis("metric", axis=1).stack()
-    table: pd.DataFrame = stacked.unstack(column, sort=False).fillna("")
+    titles = list(self._rates.values())
+    cells = points.rename(columns=self._rates).melt([*names, column], titles, "metric", "cell")
+    table = cells.pivot(index=[*names, "metric"], columns=column, values="cell").fillna("")
+    rows = points[list(names)].itertuples(index=False, name=None)
+    table = table.loc[list(dict.fromkeys((*row, title) for row in rows for title in titles))]
     return table if len(self._rates) > 1 else table.droplevel("metric")
 
 
