@@ -147,9 +147,9 @@ def named(monkeypatch):
   find = datasets.find
   base = find("cifar10", "final")
 
-  def find_fake(name, protocol, path=None):
+  def find_fake(name, protocol):
     if name not in ("fake", "twin"):
-      return find(name, protocol, path)
+      return find(name, protocol)
     sizes = {"num_train": 15, "num_test": 5, "num_classes": 2}
     splits = {"train_split": "train[:15]", "test_split": "train[15:]"}
     return dataclasses.replace(base, name=name, tfds_name="doctor_fake", **sizes, **splits)
