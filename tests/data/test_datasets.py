@@ -46,6 +46,7 @@ TFDS = {
     ("train[:87%]", "train[87%:90%]", 20_238, 698),
   ),
 }
+FIXED_SIZE = SMALL_IMAGES = ("cifar10", "cifar100")
 # Examples in each split of the builders.
 SPLIT_SIZES = {
   "cifar10": {"train": 50_000, "test": 10_000},
@@ -72,9 +73,9 @@ def test_a_set_of_tfds_under_a_protocol(name, protocol):
   assert found == (final if protocol == "final" else select)
   assert (spec.name, spec.source, spec.tfds_name) == (name, "tfds", name)
   assert spec.num_classes == num_classes
-  assert spec.fixed_size is name.startswith("cifar")
+  assert spec.fixed_size is (name in FIXED_SIZE)
   low = hyperrule.resolution(spec.image_size, "BiT-M-R50x1", "code") == (160, 128)
-  assert low is name.startswith("cifar")
+  assert low is (name in SMALL_IMAGES)
   assert (spec.label, spec.pixel_scale) == ("label", 1)
   assert (spec.resolution, spec.class_names) == (None, None)
   assert spec.flip_safe
