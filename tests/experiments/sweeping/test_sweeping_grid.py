@@ -230,13 +230,13 @@ def test_only_takes_what_matches_and_what_that_waits_for(written):
     ),
   ],
 )
-def test_a_mistake_in_the_file_is_told_in_a_sentence(written, body, fact):
+def test_a_mistake_in_the_file_is_reported_in_a_sentence(written, body, fact):
   with pytest.raises(errors.UserError, match=fact) as caught:
     grid.load(written(body))
   assert "mine.py" in str(caught.value)
 
 
-def test_a_file_that_is_not_there_is_told():
+def test_a_missing_file_is_reported():
   with pytest.raises(errors.UserError, match="There is no sweep file"):
     grid.load("nowhere.py")
 

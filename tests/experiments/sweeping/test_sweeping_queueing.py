@@ -87,7 +87,7 @@ def test_work_counts_operations_and_the_steps_of_runs_under_way(tmp_path):
   assert queue.work().done == queue.total_work
 
 
-def test_the_speed_of_today_is_known_by_what_was_made_today(tmp_path):
+def test_computed_work_excludes_steps_of_an_earlier_sweep(tmp_path):
   runs = [planned("a"), planned("b")]
   work = footprint.flops(runs[0].config, runs[0].spec)
   metrics = tmp_path / "a" / "metrics.jsonl"
@@ -105,7 +105,7 @@ def test_the_speed_of_today_is_known_by_what_was_made_today(tmp_path):
   assert queue.work().computed == pytest.approx(0.25 * work)
 
 
-def test_what_was_made_of_runs_that_failed_or_were_stopped_took_its_time_too(tmp_path):
+def test_steps_of_failed_and_stopped_runs_count_as_computed(tmp_path):
   runs = [planned("a"), planned("b")]
   work = footprint.flops(runs[0].config, runs[0].spec)
   queue = queueing.Queue(runs, tmp_path, "mine")

@@ -28,7 +28,7 @@ def digits(arguments="", **fields):
   return resolved(config)
 
 
-def test_what_is_at_hand_is_not_told():
+def test_available_files_are_not_listed():
   mistaken = grid.Planned("b", None, None, {}, None, "No.")
   assert not list(table.missing([digits(), digits("weights=none"), mistaken]))
 
