@@ -4,7 +4,6 @@ import dataclasses
 import json
 import pathlib
 import shutil
-import types
 
 import numpy as np
 import pytest
@@ -18,10 +17,11 @@ from bit_jax.configs import npz
 from bit_jax.data import pipeline
 from bit_jax.runs import description, run_folder
 from bit_jax.runtime import config_flags, errors
-from bit_jax.training import loop
+from bit_jax.training import loop, setup
 from experiments.results import collect, recipes
 from experiments.sweeping import grid
 
+RUN_FIELDS = [field.name for field in dataclasses.fields(setup.Run)]
 RUNS = pathlib.Path(__file__).parent / "earlier_runs"
 FIELDS = {
   "batch_size": 16,
@@ -140,7 +140,7 @@ def test_a_run_of_version_0_1_goes_on_in_its_order(earlier, capsys):
     config, opened = description.prepare(config_of_the_runs(shuffle_window=window))
     data = pipeline.load(opened, run_config.selection(config))
     fields = {"folder": folder, "is_first": True, "config": config, "data": data}
-    return loop._in_order_of_begin(types.SimpleNamespace(**fields))
+    return setup.in_recorded_order(setup.Run(**{**dict.fromkeys(RUN_FIELDS), **fields})).data
 
   data = in_order(earlier / "stopped", 5)
   assert data.train.window == 5

@@ -1,4 +1,6 @@
-"""How long a run will take, and the settings that make a long one short."""
+"""How long a run will take, and settings that shorten a long one."""
+
+from collections.abc import Callable
 
 from bit_jax import hyperrule
 from bit_jax.models import architectures
@@ -10,20 +12,26 @@ _SHORT, _FEWEST = 600.0, 100  # seconds and steps that a first try should have
 _SIZES = ((160, 128), (80, 64), (40, 32))  # resize and crop; the rule's for small images is first
 _BATCH = 128  # that of the preset readme_128
 _SMALLEST = "R14x0.5"
+_SLOW = 10.0  # seconds; a measurement of this length is enough
 
 
-SLOW = 10.0  # seconds; what was measured for so long is enough
+class Pace:
+  """Reports once how long a run takes, as soon as that is known."""
 
+  def __init__(self, config: RunConfig, first: int, say: Callable[[str], None]):
+    """Starts with nothing measured.
 
-class FirstStep:
-  """Estimates how long a step takes while the first one, which may take minutes, is computed."""
-
-  def __init__(self) -> None:
-    """Starts with nothing measured."""
+    Args:
+      config: Resolved.
+      first: Steps done before.
+      say: Prints a line.
+    """
+    self._config, self._first, self._say = config, first, say
     self._began: float | None = None
+    self._reported = False
 
-  def part_done(self, done: int, parts: int, now: float) -> float | None:
-    """Returns the seconds of a whole step, or None as long as they are not known.
+  def part_of_first_step_done(self, done: int, parts: int, now: float) -> None:
+    """Reports the pace in the first step, which may take minutes.
 
     Args:
       done: Micro-batches that are computed, from 1 on.
@@ -31,14 +39,28 @@ class FirstStep:
       now: Seconds of any clock.
     """
     if self._began is None:
-      self._began = now  # the first micro-batch was compiled, which is not to be timed
-      return None
-    taken = now - self._began
-    return taken / (done - 1) * parts if taken >= SLOW else None
+      self._began = now  # the first micro-batch was compiled, which is not timed
+    elif not self._reported and now - self._began >= _SLOW:
+      self._report((now - self._began) / (done - 1) * parts, self._first)
+
+  def is_due(self, done: int) -> bool:
+    """Returns whether `step_done` may report after a step: the second or the third."""
+    return not self._reported and 1 < done - self._first <= 3
+
+  def step_done(self, done: int, seconds_a_step: float | None) -> None:
+    """Reports the pace after the third step, or after the second if that took long."""
+    if seconds_a_step is not None and (done - self._first == 3 or seconds_a_step >= _SLOW):
+      self._report(seconds_a_step, done)
+
+  def _report(self, seconds_a_step: float, done: int) -> None:
+    self._reported = True
+    if done < self._config.total_steps:
+      for line in report(seconds_a_step, done, self._config):
+        self._say(line)
 
 
 def report(seconds_a_step: float, done: int, config: RunConfig) -> list[str]:
-  """Returns lines on the time that a run will take, with advice if it takes hours.
+  """Returns lines on the duration of a run, with advice if it takes hours.
 
   Args:
     seconds_a_step: As measured.
@@ -65,11 +87,11 @@ def report(seconds_a_step: float, done: int, config: RunConfig) -> list[str]:
 
 
 def shorter(seconds_a_step: float, config: RunConfig) -> tuple[list[str], float]:
-  """Returns flags that make a run short, and the seconds that its steps take then, roughly.
+  """Returns flags that shorten a run, and roughly the seconds that its steps then take.
 
-  The batch is cut to that of the preset 'readme_128', then the images as far as need be, and last
-  the number of steps. A step is taken to cost as many operations as it has pixels. A warm-up or a
-  micro-batch that would not fit the shorter run is changed as well.
+  The batch is reduced to that of the preset 'readme_128', then the image size as far as needed, and
+  then the number of steps. The cost of a step is assumed to be proportional to its pixels. A
+  warm-up or micro-batch that would not fit the shorter run is changed as well.
 
   Args:
     seconds_a_step: As measured with the config.

@@ -40,7 +40,7 @@ def test_a_signal_stops_the_run_and_the_same_command_goes_on(tmp_path, tmp_path_
   assert status == 130
   said = sentence(err)
   assert said.startswith("Stopped after step ")
-  assert " of 100000; the same command goes on from there. Run folder: /" in said
+  assert " of 100000. Run the same command again to resume. Run folder: /" in said
   step = int(said.split()[3])
   assert step >= 2
   kept = [p.name for p in (tmp_path / "run" / "checkpoints").iterdir() if p.name.isdigit()]

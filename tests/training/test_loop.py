@@ -20,7 +20,17 @@ from bit_jax.data.sources import arrays
 from bit_jax.models import architectures, resnet_v2
 from bit_jax.runs import description, per_class, reporting, run_folder
 from bit_jax.runtime import errors, exits, numerics, parallel, plots
-from bit_jax.training import loop, memory, optimizer, planning, programs, resuming, steps
+from bit_jax.training import (
+  evaluation,
+  loop,
+  memory,
+  optimizer,
+  planning,
+  programs,
+  resuming,
+  setup,
+  steps,
+)
 from bit_jax.weights import download
 
 pytestmark = pytest.mark.slow
@@ -225,7 +235,7 @@ def comparable(row):
 def interrupted(step, folder, *arguments, asked_within=0, **changes):
   """Runs until a request to stop after a step; within the first it may be asked for as well."""
   total_steps = {**running.FIELDS, **changes}["total_steps"]
-  said = f"Stopped after step {step} of {total_steps}; the same command goes on from there"
+  said = f"Stopped after step {step} of {total_steps}. Run the same command again"
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(exits, "StopRequest", lambda: StopAfter(asked_within + step))
     with pytest.raises(exits.Interrupted, match=said):
@@ -330,8 +340,8 @@ def test_a_patient_run_is_resumed(patient, tmp_path, monkeypatch, capsys):
   said = "above that of step 4 in 2 evaluations: training ends after step 8.\n"
   assert capsys.readouterr().out.count(said) == 1
   monkeypatch.setattr(loop._Loop, "_step", lambda *_: pytest.fail("it took a step"))
-  score, scored = loop._Loop._score, []
-  monkeypatch.setattr(loop._Loop, "_score", lambda *a: (scored.append(a[1]), score(*a))[1])
+  score, scored = evaluation.Evaluator.score, []
+  monkeypatch.setattr(evaluation.Evaluator, "score", lambda *a: (scored.append(a[2]), score(*a))[1])
   result = running.train(tmp_path, PRETRAINED, **PATIENT)
   assert scored == [4]  # the others are on record
   assert said in capsys.readouterr().out
@@ -368,9 +378,7 @@ def test_a_power_cut_that_takes_the_best_evaluation_ends_no_run(
   else:
     assert "best_step" not in result
     assert result["top1"] == top1[8]
-    assert (
-      "weights after step 4, the best, are not there: the last weights" in result["warnings"][-1]
-    )
+    assert "those after step 4, are missing: the last weights" in result["warnings"][-1]
 
 
 @pytest.mark.usefixtures("no_pictures", "rates")
@@ -380,10 +388,10 @@ def test_a_better_evaluation_that_is_lost_leaves_the_one_before(
 ):
   """It comes at step 6; the run goes on after step 4, and this time there is none."""
   fields = {**PATIENT, "checkpoint_every": 4}
-  score, step, save = loop._Loop._score, loop._Loop._step, resuming.Checkpoints.save
+  score, step, save = evaluation.Evaluator.score, loop._Loop._step, resuming.Checkpoints.save
 
-  def lucky(self, done):
-    found = score(self, done)
+  def lucky(self, params, done, *feed):
+    found = score(self, params, done, *feed)
     return found if done != 6 else dataclasses.replace(found, means={**found.means, "top1": 1.0})
 
   def killed(self, i, given):
@@ -393,7 +401,7 @@ def test_a_better_evaluation_that_is_lost_leaves_the_one_before(
     return save(self, state, progress) if int(state.step) < 8 else None  # it was begun at most
 
   with monkeypatch.context() as patch:
-    patch.setattr(loop._Loop, "_score", lucky)
+    patch.setattr(evaluation.Evaluator, "score", lucky)
     if lost == "killed":
       patch.setattr(loop._Loop, "_step", killed)
       with pytest.raises(SystemExit):
@@ -566,15 +574,15 @@ def test_processes_stream_what_one_of_them_has_no_room_for(monkeypatch, digits):
   train, test = (pipeline.Part(d, None, d.class_names, d, d.labels) for d in digits)
   data = pipeline.Loaded(train, test, "v", {}, [])
   other = np.array([True, False])  # another process must stream its training images
-  gather = loop.multihost_utils
+  gather = setup.multihost_utils
   monkeypatch.setattr(gather, "process_allgather", lambda ours: np.stack([ours, other]))
-  agreed = loop._agree_on_streams(data)
+  agreed = setup.agree_on_streams(data)
   assert agreed.train == dataclasses.replace(train, examples=None)
   assert agreed.test.examples is digits[1]
   assert agreed.validation is None
   others = np.array([False, False, True])
   monkeypatch.setattr(gather, "process_allgather", lambda ours: np.stack([ours, others]))
-  agreed = loop._agree_on_streams(dataclasses.replace(data, validation=train))
+  agreed = setup.agree_on_streams(dataclasses.replace(data, validation=train))
   assert (agreed.train, agreed.test) == (train, test)
   assert agreed.validation == dataclasses.replace(train, examples=None)
 

@@ -57,11 +57,31 @@ def test_no_flag_makes_a_run_larger():
   assert "smaller model" not in pace.report(3600.0, 3, config)[1]
 
 
-def test_the_first_step_tells_the_pace_once_its_micro_batches_took_long_enough():
-  first = pace.FirstStep()
-  assert first.part_done(1, 8, now=300.0) is None  # it was compiled
-  assert first.part_done(2, 8, now=306.0) is None
-  assert first.part_done(3, 8, now=312.0) == 8 * 6
+def test_a_slow_first_step_reports_the_pace_once():
+  lines = []
+  slow = pace.Pace(resolved(total_steps=100), first=10, say=lines.append)
+  slow.part_of_first_step_done(1, 8, now=300.0)  # it was compiled
+  slow.part_of_first_step_done(2, 8, now=306.0)
+  assert lines == []
+  slow.part_of_first_step_done(3, 8, now=312.0)
+  assert lines[0].startswith("About 48 s a step: the 90 steps left take")
+  reported = list(lines)
+  slow.part_of_first_step_done(8, 8, now=342.0)
+  assert lines == reported
+  assert not slow.is_due(12)
+
+
+@pytest.mark.parametrize(("seconds", "reports"), [(0.5, [13]), (10.0, [12])])
+def test_the_pace_is_reported_after_three_steps_or_two_slow_ones(seconds, reports):
+  lines, found = [], []
+  measured = pace.Pace(resolved(total_steps=100), first=10, say=lines.append)
+  for done in range(11, 16):
+    before = len(lines)
+    if measured.is_due(done):
+      measured.step_done(done, seconds)
+    if len(lines) > before:
+      found.append(done)
+  assert found == reports
 
 
 def test_a_warm_up_or_micro_batch_that_does_not_suit_the_shorter_run_is_changed_too():

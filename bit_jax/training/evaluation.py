@@ -1,0 +1,186 @@
+"""Evaluations during and after training, and the best weights that they choose."""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from bit_jax import weights
+from bit_jax.models import architectures
+from bit_jax.runs import reporting
+from bit_jax.runtime import clock, parallel
+from bit_jax.training import early_stopping, feeds, out_of_memory, setup
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+  """The outcome of an evaluation.
+
+  Attributes:
+    means: 'loss', 'top1' and so on.
+    predictions: [N] int32.
+    labels: [N] int32.
+  """
+
+  means: dict[str, float]
+  predictions: np.ndarray
+  labels: np.ndarray
+
+
+class Evaluator:
+  """Evaluates a run, reports it, and keeps the best weights in the run folder."""
+
+  def __init__(
+    self,
+    run: setup.Run,
+    reporter: reporting.Reporter,
+    step_clock: clock.StepClock,
+    tests: feeds.Feed,
+    during: feeds.Feed,
+    batch_size: int,
+    raise_not_finite: Callable[[int], NoReturn],
+  ):
+    """Takes what evaluations need.
+
+    Args:
+      run: The run.
+      reporter: Reports evaluations.
+      step_clock: The clock of the steps, which evaluations pause.
+      tests: The test images.
+      during: The images that weights are chosen on; `tests` without a validation part.
+      batch_size: Images in a batch over all devices.
+      raise_not_finite: Raises the error for a loss that isn't finite, at a step.
+    """
+    self._run, self._reporter, self._clock = run, reporter, step_clock
+    self._tests, self._during, self._batch_size = tests, during, batch_size
+    self._raise_not_finite = raise_not_finite
+
+  def score(self, params: Any, done: int, feed: feeds.Feed | None = None) -> Evaluation:
+    """Evaluates every image once, by default those that weights are chosen on.
+
+    Args:
+      params: Parameter tree, replicated.
+      done: Steps done.
+      feed: The images.
+    """
+    feed, run, size = feed or self._during, self._run, self._run.config.test_size
+    fewer = self._batch_size // 2
+    advice = f"--config.eval_batch_size={fewer} (now {self._batch_size})"
+    if fewer < jax.device_count():
+      advice = f"a smaller --config.test_size (now {size})"
+    with self._clock.paused(), run.out_of_memory(advice):
+      progress = self._reporter.evaluating(len(feed.part))
+      evaluation = Evaluation(*feed.evaluate(run.model, size, params, self._batch_size, progress))
+    if not np.isfinite(evaluation.means["loss"]):
+      self._raise_not_finite(done)
+    return evaluation
+
+  def evaluate(self, params: Any, done: int) -> Evaluation:
+    """Evaluates the images that weights are chosen on; keeps the weights if none were better."""
+    evaluation = self.score(params, done)
+    better = evaluation.means["top1"] > max(self._reporter.evaluations.values(), default=-1)
+    if self._run.config.keep_best and self._run.is_first and better:
+      with self._clock.paused():
+        weights.save(self._kept(done), jax.device_get(params))
+    # After the weights: where there is a record, there are weights.
+    self._record(done, evaluation)
+    return evaluation
+
+  def recover(self, first: int) -> None:
+    """Repeats missing evaluations before a resumed step, and reports those that are lost.
+
+    Only the weights of the best one are kept.
+    """
+    c, on_record = self._run.config, self._reporter.evaluations
+    missing = [s for s in range(c.eval_every, first, c.eval_every) if s not in on_record]
+    for step in missing:
+      if c.keep_best and self._kept(step).exists():
+        self._record(step, self.score(self._load(step), step))
+    if lost := [str(step) for step in missing if step not in on_record]:
+      self._reporter.say(
+        f"warning: {reporting.METRICS} lacks the evaluations after steps {', '.join(lost)}: they "
+        f"don't count for patience, and are missing in the curves."
+      )
+
+  def out_of_patience(self, done: int) -> bool:
+    """Returns, and reports, whether enough evaluations brought nothing better."""
+    evaluations, patience = self._reporter.evaluations, self._run.config.patience
+    exhausted = early_stopping.exhausted(evaluations, patience)
+    if exhausted:
+      self._reporter.say(
+        f"Top-1 has not risen above that of step {early_stopping.best(evaluations)} in {patience} "
+        f"evaluations: training ends after step {done}."
+      )
+    return exhausted
+
+  def discard(self, saved: int) -> None:
+    """Removes weights that no resumed run needs.
+
+    A run may resume from the newest checkpoint, or, if that one can't be completed, from the one
+    before, after step `saved`. Either needs the best weights until then.
+    """
+    if self._run.config.keep_best and self._run.is_first:
+      now = self._reporter.evaluations
+      before = {step: top1 for step, top1 in now.items() if step <= saved}
+      needed = [early_stopping.best(e) for e in (before, now) if e]
+      early_stopping.discard(self._run.folder, needed)
+
+  def finish(self, params: Any, done: int) -> tuple[Any, int | None, Evaluation]:
+    """Chooses the weights to export, and evaluates them on the test images.
+
+    Args:
+      params: Those after the last step.
+      done: Steps done.
+
+    Returns:
+      The parameters; the step of the best ones, None if the last ones are exported; the evaluation.
+    """
+    known = done in self._reporter.evaluations  # where patience ended the run
+    last = None if known else self.evaluate(params, done)
+    best_step = None
+    if self._run.config.keep_best:
+      with out_of_memory.explained(out_of_memory.after_training(self._run.folder)):
+        params, best_step = self._best(params)
+    exported = done if best_step is None else best_step
+    if self._run.chooses_on == reporting.VAL:
+      evaluation = self.score(params, exported, self._tests)
+      self._reporter.eval_metrics(exported, evaluation.means, len(evaluation.labels))
+      return params, best_step, evaluation
+    if last is not None and exported == done:
+      return params, best_step, last
+    return params, best_step, self.score(params, exported)
+
+  def _best(self, params: Any) -> tuple[Any, int | None]:
+    """Returns the weights of the best evaluation and its step; `params` and None if none exist."""
+    evaluations = self._reporter.evaluations
+    if jax.process_count() > 1:
+      multihost_utils.sync_global_devices("best weights written")
+    kept = {step: top1 for step, top1 in evaluations.items() if self._kept(step).exists()}
+    best, step = early_stopping.best(evaluations), early_stopping.best(kept) if kept else None
+    if step != best:
+      chosen = "the last weights" if step is None else f"those after step {step}"
+      warning = f"The best weights, those after step {best}, are missing: {chosen} are used."
+      self._reporter.say(f"warning: {warning}")
+      self._run.data.warnings.append(warning)
+    found = params if step is None else self._load(step)
+    if jax.process_count() > 1:  # the first process will delete them
+      multihost_utils.sync_global_devices("best weights read")
+    return found, step
+
+  def _record(self, done: int, evaluation: Evaluation) -> None:
+    images = len(evaluation.labels)
+    self._reporter.eval_metrics(done, evaluation.means, images, self._run.chooses_on)
+
+  def _kept(self, step: int) -> pathlib.Path:
+    return early_stopping.weights_path(self._run.folder, step)
+
+  def _load(self, step: int) -> Any:
+    """Returns the weights that were kept after a step, on the devices."""
+    architecture = architectures.find(self._run.config.model)
+    classes = self._run.model.num_classes
+    loaded = weights.load(self._kept(step), architecture, head="keep", num_classes=classes)
+    return parallel.replicate(loaded.params)

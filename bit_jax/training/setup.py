@@ -1,0 +1,160 @@
+"""A run before its first step: its data and its initial parameters."""
+
+import contextlib
+import dataclasses
+import pathlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import multihost_utils
+
+from bit_jax import run_config, weights
+from bit_jax.data import opening, order, pipeline
+from bit_jax.models import architectures, resnet_v2
+from bit_jax.run_config import RunConfig
+from bit_jax.runs import description, reporting, run_folder
+from bit_jax.runtime import devices, errors, parallel
+from bit_jax.training import out_of_memory
+
+_OLD_ORDER = (
+  "This run was started by a version that permutes training examples in windows, which doesn't mix "
+  "a set that is sorted by class; the run keeps that order. A new run folder gets a full "
+  "permutation."
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """What stays the same throughout a run.
+
+  Attributes:
+    config: Resolved.
+    folder: The run folder.
+    start: The file of the initial weights; None: random initialisation.
+    hardware: The devices of the run.
+    layout: [local devices, batch per device] positions in the global batch.
+    image_sizes: (height, width) of training and of test images on the devices.
+    data: The training and the evaluated examples.
+    model: The network.
+    is_first: Whether this process is the one that writes.
+    began: When the run was called, in seconds of `time.monotonic`.
+  """
+
+  config: RunConfig
+  folder: pathlib.Path
+  start: pathlib.Path | None
+  hardware: devices.Description
+  layout: np.ndarray
+  image_sizes: tuple[tuple[int, int], tuple[int, int]]
+  data: pipeline.Loaded
+  model: resnet_v2.ResNetV2
+  is_first: bool
+  began: float
+
+  @property
+  def chooses_on(self) -> str:
+    """The kind of evaluation that weights are chosen by: `reporting.VAL` or `reporting.TEST`."""
+    return reporting.TEST if self.data.validation is None else reporting.VAL
+
+  def out_of_memory(self, advice: str) -> contextlib.AbstractContextManager[None]:
+    """Explains that training or an evaluation ran out of memory, with what to try."""
+    return out_of_memory.explained(
+      out_of_memory.while_computing(self.config, self.layout.shape[1], advice)
+    )
+
+
+def load(
+  config: RunConfig,
+  data: opening.Opened,
+  folder: pathlib.Path,
+  layout: np.ndarray,
+  *,
+  weights_at: str | None,
+  began: float,
+) -> Run:
+  """Finds the weights of a run and loads its data.
+
+  Args:
+    config: Resolved.
+    data: Its data set.
+    folder: The run folder.
+    layout: [devices, batch per device] positions in the global batch.
+    weights_at: The path of the weights if `config.weights` only names them.
+    began: When the run was called, in seconds of `time.monotonic`.
+
+  Raises:
+    UserError: Weights or data are missing or faulty.
+  """
+  start, spec, hardware = None, data.spec, devices.describe()
+  if config.weights != "none":  # before the data, which may take longer to read
+    start = weights.resolve(weights_at or config.weights)
+  room = config.resident_share * devices.resident_memory(hardware)
+  loaded = pipeline.load(data, run_config.selection(config), room)
+  loaded.warnings.extend(description.regime_warnings(config, spec, len(loaded.train)))
+  loaded.warnings.extend(description.choice_warnings(config, spec))
+  if jax.process_count() > 1:  # they must find each other within seconds of their first try
+    loaded = agree_on_streams(loaded)
+  dtype = devices.compute_dtype(config.dtype, hardware.platform)
+  return Run(
+    config=config,
+    folder=folder,
+    start=start,
+    hardware=hardware,
+    layout=parallel.local_rows(layout),
+    image_sizes=(spec.device_size(config.train_size), spec.device_size(config.test_size)),
+    data=loaded,
+    model=resnet_v2.create(config.model, spec.num_classes, dtype, hardware.platform),
+    is_first=jax.process_index() == 0,
+    began=began,
+  )
+
+
+def agree_on_streams(data: pipeline.Loaded) -> pipeline.Loaded:
+  """Returns the data with each part streamed that any process has no room for.
+
+  All processes take the same steps, but not all need have the same memory.
+  """
+  parts = [data.train, data.test, *([] if data.validation is None else [data.validation])]
+  ours = np.array([p.examples is None for p in parts])
+  short = multihost_utils.process_allgather(ours).any(axis=0)
+  train, test, *validation = (
+    dataclasses.replace(part, examples=None) if any_short else part
+    for part, any_short in zip(parts, short, strict=True)
+  )
+  return dataclasses.replace(
+    data, train=train, test=test, validation=validation[0] if validation else None
+  )
+
+
+def in_recorded_order(run: Run) -> Run:
+  """Returns the run with its training examples in the order of the version that started it.
+
+  Its environment must be recorded; the process that records it sends it to the others.
+  """
+  version = run_folder.order_version(run.folder) if run.is_first else order.VERSION
+  if jax.process_count() > 1:
+    version = int(multihost_utils.broadcast_one_to_all(np.int32(version)))
+  if version >= order.VERSION:
+    return run
+  train = dataclasses.replace(run.data.train, window=run.config.shuffle_window)
+  if run.data.train.window is None and len(train) > run.config.shuffle_window:
+    run.data.warnings.append(_OLD_ORDER)
+    if run.is_first:
+      print(f"warning: {_OLD_ORDER}")
+  return dataclasses.replace(run, data=dataclasses.replace(run.data, train=train))
+
+
+def initial_params(run: Run) -> tuple[Any, str | None]:
+  """Returns the parameters before training, and the checkpoint's sha256."""
+  config, num_classes = run.config, run.model.num_classes
+  architecture = architectures.find(config.model)
+  if run.start is not None:
+    loaded = weights.load(run.start, architecture, head=config.head, num_classes=num_classes)
+    return loaded.params, loaded.sha256
+  if config.head == "keep":
+    raise errors.UserError("head=keep needs a checkpoint, but weights=none has no head to keep.")
+  model = resnet_v2.ResNetV2(architecture, num_classes)
+  variables = jax.jit(model.init)(jax.random.key(config.seed), jnp.zeros((1, 32, 32, 3)))
+  return jax.device_get(variables["params"]), None
