@@ -25,7 +25,7 @@ _HELP = """Fine-tunes a BiT network by BiT-HyperRule.
   --config.batch_size=128    any field of RunConfig in bit_jax/run_config.py
   --workdir=DIR              the run folder; default: runs/<config>-<model>-<shots>-s<seed>-<hash>
   --dry_run                  print the resolved rule and stop
-  --distributed              one of several processes: finds the others through the cluster's
+  --distributed              one of several processes, which find each other through the cluster's
                              environment (TPU pod, Slurm, Open MPI), or JAX_COORDINATOR_ADDRESS,
                              JAX_NUM_PROCESSES and JAX_PROCESS_ID
 """
@@ -47,7 +47,7 @@ def main(argv: Sequence[str]) -> None:
   distributed = flags.DEFINE_bool("distributed", False, "many processes", flag_values=values)
   config_flags.parse(values, argv)
   if config_flag.value is None:
-    raise errors.UserError("Which config? Give one, such as --config=configs/quickstart.py.")
+    raise errors.UserError("No config given: give one, such as --config=configs/quickstart.py.")
   if workdir.value and workdir.value.startswith("--"):  # the next flag was read as its value
     raise errors.UserError(f"--workdir needs a folder, not {workdir.value!r}: --workdir=DIR.")
 
@@ -96,7 +96,7 @@ def _join_processes() -> None:
       num_processes=int(number) if number else None, process_id=int(index) if index else None
     )
   except (ValueError, RuntimeError) as e:
-    raise errors.UserError(f"The processes can't find each other: {e}") from e
+    raise errors.UserError(f"The processes can't connect to each other: {e}") from e
 
 
 def _report(folder: str, name: str, result: dict[str, Any]) -> None:
@@ -104,7 +104,7 @@ def _report(folder: str, name: str, result: dict[str, Any]) -> None:
   if name == "quickstart":
     python = os.path.relpath(sys.executable) if sys.prefix != sys.base_prefix else "python"
     print(
-      "Next, the same from random initialisation, to see what the pre-training brought:\n"
+      "Next, compare with a run from random initialisation:\n"
       f"  {python} -m bit_jax.train --config=configs/quickstart.py:weights=none"
     )
 

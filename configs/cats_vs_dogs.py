@@ -5,11 +5,11 @@
 Batch 64 with as many images seen as in the rule (preset=scaled: steps and boundaries times 512/64,
 learning rate times 64/512), no warm-up; resolution and MixUp are the rule's. The last tenth of the
 23,262 images is the test set; the article names no split, and this one leaves the more than 20,000
-training images from which the rule mixes. Published: no number.
+training images above which the rule uses MixUp. Published: no number.
 
-Images of odd size are left out, which is to say freaks: with a side below 32 pixels nothing is to
-be seen at 512, and at more than four times as long as wide, squaring an image distorts it beyond
-recognition. `--config.min_side=0 --config.max_aspect=0` keeps them.
+Images of unusual size are left out: with a side below 32 pixels, or more than four times as long
+as wide, an image resized to a square of 512 pixels is not recognisable. `--config.min_side=0
+--config.max_aspect=0` keeps them.
 """
 
 import ml_collections

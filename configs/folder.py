@@ -5,13 +5,13 @@
     python -m bit_jax.train --config=configs/folder.py:shots=10,seed=1,path=~/photos/labels.csv
 
 The folder holds `<split>/<class>/*` (splits: train, test, val, also as in training_set or seg_test)
-or `<class>/*`; without test and val a fifth of each class, the same for every run, is held out to
-be evaluated. With all three, val is trained on as well, unless keep_best or patience choose on it.
-A CSV has the columns path (from where the CSV lies, or absolute), label and, optionally,
-split; any column whose values all name splits will do. JPEG, PNG, BMP, GIF, WebP.
-What can't be read stops the run with a list, or is left out with on_bad_image=skip.
+or `<class>/*`; without test and val a fifth of each class, the same for every run, is held out for
+evaluation. With all three, val is trained on as well, unless keep_best or patience choose on it.
+A CSV has the columns path (relative to the CSV, or absolute), label and, optionally,
+split; any column whose values all name splits is accepted. JPEG, PNG, BMP, GIF, WebP.
+Unreadable images stop the run with a list, or are left out with on_bad_image=skip.
 
-Random crops and flips must leave the label as it is. Turn them off where they don't:
+Random crops and flips must not change the label. Turn them off where they do:
   counting (how many?): crop=False, since a crop cuts objects off;
   positions and distances (where? how far?): crop=False and flip=False;
   left and right (text, digits, road signs, hands, one side of a body): flip=False.

@@ -1,9 +1,9 @@
-"""How the checkpoint inside the package was made: R14x0.5 on CIFAR-100 from random initialisation.
+"""Pre-training of the checkpoint in the package: R14x0.5 on CIFAR-100, randomly initialised.
 
     python -m bit_jax.train --config=configs/pretrain_mini.py --workdir=runs/pretrain_mini
     python -m experiments.embed_checkpoint runs/pretrain_mini
 
-This is pre-training, which the rule is not about, so every one of its fields is set: 12 epochs,
+The rule doesn't cover pre-training, so every field is set: 12 epochs,
 momentum SGD with a tenth of the rate after about 1/3, 2/3 and 8/9 of the steps (the paper's
 upstream schedule in 3.3, at another length), images of 48 pixels. Its accuracy is in the model card
 (`bit_jax/weights/assets/R14x0.5-CIFAR100.md`).

@@ -1,10 +1,10 @@
-"""The main job in minutes on two CPU cores, offline, with what the package carries.
+"""A fine-tuning run of minutes on two CPU cores, offline, with a checkpoint from the package.
 
     python -m bit_jax.train --config=configs/quickstart.py
     python -m bit_jax.train --config=configs/quickstart.py:weights=none   # the same from scratch
 
 The small network, pre-trained on CIFAR-100, learns scikit-learn's handwritten digits from five
-images of each. Three things differ from what the rule says, so that it takes minutes on a laptop:
+images of each. Three things differ from the rule, so that it takes minutes on a laptop:
 the resolution (the rule: 160 -> 128; the network was pre-trained at 48), the batch (512) and the
 number of steps (500; warm-up and decays keep their place in it). The rest is the rule's.
 """

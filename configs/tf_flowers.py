@@ -2,11 +2,11 @@
 
     python -m bit_jax.train --config=configs/tf_flowers.py
 
-Images of 384 pixels, cropped to 224 in training and whole in the test; batch 64; boundaries at
+Images of 384 pixels, cropped to 224 in training and not cropped in the test; batch 64; boundaries at
 200, 300 and 400 although the run may last 4,000 steps; no warm-up. The run is evaluated every 10
 steps, ends after two evaluations without a better one, and keeps the best weights. As in the
-example, the images that decide this are those that are scored: with protocol=select they are
-others, and the test set is not looked at.
+example, these evaluations use the test images; with protocol=select they use a held-out part of the
+training images instead.
 
 One thing differs: pixels are scaled to [-1, 1], as the official npz checkpoints expect them, where
 TF-Hub's modules take [0, 1]. Published: a curve, no number.

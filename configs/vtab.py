@@ -1,4 +1,4 @@
-"""VTAB-1k: any of its 19 tasks, from 1000 labelled images, scored on the whole test set.
+"""VTAB-1k: any of its 19 tasks, from 1000 labelled images, evaluated on the whole test set.
 
     python -m bit_jax.train --config=configs/vtab.py:task=svhn
     python -m bit_jax.train --config=configs/vtab.py:task=clevr-count,model=BiT-M-R101x3
@@ -8,8 +8,8 @@ Published is the mean of the 19 tasks' accuracies, none for a task alone:
 BiT-M-R101x3 72.65 % and BiT-M-R152x4 73.51 % (official README; it does not say at which preset and
 resolution), BiT-M-R152x4 70.64 % with preset=paper (paper, table 2).
 
-The resolution is the paper's unless resolution=code is given. Random crops and flips are left out
-where the paper leaves them out, since the label doesn't survive them:
+The resolution is the paper's unless resolution=code is given. Random crops and flips are off where
+the paper leaves them out, since they change the label:
   no crop: clevr-count, clevr-distance, dmlab, dsprites-xpos, kitti-distance
     (an object may be cut off, a distance or a position changes);
   no flip: dsprites-xpos, dsprites-orientation, smallnorb-azimuth

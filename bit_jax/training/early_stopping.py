@@ -1,4 +1,4 @@
-"""Which evaluation of a run was the best, where its weights are, and when to stop waiting."""
+"""The best evaluation of a run, the file of its weights, and when patience is exhausted."""
 
 import pathlib
 from collections.abc import Collection, Mapping
@@ -26,7 +26,7 @@ def exhausted(evaluations: Mapping[int, float], patience: int | None) -> bool:
 
 
 def weights_path(folder: pathlib.Path, step: int) -> pathlib.Path:
-  """Returns the file of the weights after a step that were the best then."""
+  """Returns the file of the weights after a step that were the best so far."""
   return folder / f"best-{step}.npz"
 
 

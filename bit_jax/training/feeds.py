@@ -1,6 +1,6 @@
-"""The examples of each step, brought to the devices: a resident set's once, a streamed one's anew.
+"""Feeds the devices: a resident set is placed on them once, a streamed one batch by batch.
 
-Both come in the order of `bit_jax.data.order`, so that a run doesn't depend on which it is.
+Both follow the order of `bit_jax.data.order`, so results don't depend on which it is.
 """
 
 import itertools
@@ -18,15 +18,15 @@ from bit_jax.training import metrics, programs
 
 
 class Feed:
-  """A part of the data of a run, as its steps take it.
+  """A part of the data of a run, on the devices or streamed to them.
 
   Attributes:
     part: The part.
-    streamed: Whether its examples are sent step by step; otherwise they lie on the devices.
+    streamed: Whether its examples are sent step by step; otherwise they are on the devices.
   """
 
   def __init__(self, part: pipeline.Part):
-    """Places the examples on the devices, unless they are to be streamed."""
+    """Places the examples on the devices, unless they are streamed."""
     self.part, self.streamed = part, part.examples is None
     self._resident: programs.ResidentSet | None = None
     if part.examples is not None:
@@ -40,7 +40,7 @@ class Feed:
     Args:
       config: Resolved.
       layout: [local devices, b] positions in the global batch.
-      first: Steps done before; a stream reads nothing of what they were given.
+      first: Steps done before; a stream doesn't read their examples.
     """
     rows = (
       order.batch(config.seed, step, config.batch_size, len(self.part), self.part.window)
@@ -62,7 +62,7 @@ class Feed:
     size: int,
     params: Any,
     batch_size: int,
-    tell: Callable[[int], object] = lambda _: None,
+    report: Callable[[int], object] = lambda _: None,
   ) -> tuple[dict[str, float], np.ndarray, np.ndarray]:
     """Evaluates every example once.
 
@@ -70,8 +70,8 @@ class Feed:
       model: The network.
       size: Side of the square that images are resized to, in pixels.
       params: Parameter tree, replicated.
-      batch_size: Images in a step over all devices; of no consequence for the result.
-      tell: Called with the images of each batch when it has been sent.
+      batch_size: Images in a step over all devices; no effect on the result.
+      report: Called with the number of images of each batch when it has been sent.
 
     Returns:
       The means of the metrics, [N] int32 predictions and [N] int32 labels.
@@ -87,7 +87,7 @@ class Feed:
       pending.append((indices[mask], mask, predicted))
       if len(pending) > 1:  # or batches would pile up on the devices
         jax.block_until_ready(pending[-2])
-      tell(int(mask.sum()))
+      report(int(mask.sum()))
     for rows, mask, predicted in pending:
       found[:, rows] = np.stack(predicted)[:, mask]
     return metrics.merge(parts), found[0], found[1]
@@ -113,12 +113,12 @@ def _split(array: np.ndarray, num_devices: int) -> np.ndarray:
 
 
 def _real(indices: np.ndarray, mask: np.ndarray) -> np.ndarray:
-  """Returns the indices that are no padding, flat; one that is where there are no others."""
+  """Returns the indices that are not padding, flat; a padded one if there are no others."""
   return indices[mask] if mask.any() else indices.ravel()[:1]
 
 
 def _padded(images: np.ndarray, labels: np.ndarray, mask: np.ndarray) -> programs.Examples:
-  """Returns examples of [devices, b], those that there are where the mask is True."""
+  """Returns examples of [devices, b]: the given ones where the mask is True, else zeros."""
   padded = np.zeros((*mask.shape, *images.shape[1:]), np.uint8)
   padded[mask] = images[: mask.sum()]
   filled = np.zeros(mask.shape, np.int32)

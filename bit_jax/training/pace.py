@@ -113,7 +113,7 @@ def shorter(seconds_a_step: float, config: RunConfig) -> tuple[list[str], float]
       cost, crop = cost * (its_crop / crop) ** 2, its_crop
   steps = max(1, min(config.total_steps, int(_SHORT / cost)))
   step_flags = [f"--config.total_steps={steps}"]
-  if config.warmup_steps > steps:  # one that the user set stays, and would be refused
+  if config.warmup_steps > steps:  # one that the user set is not shortened, and would be refused
     warmup = config.warmup_steps * steps // config.total_steps
     step_flags.append(f"--config.warmup_steps={warmup}")
   return [*step_flags, *batch_flags, *size_flags], steps * cost

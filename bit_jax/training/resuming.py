@@ -1,4 +1,4 @@
-"""Saves and resumes a run: parameters, optimiser state and step, through orbax."""
+"""Saves and resumes a run with orbax: parameters, optimiser state and step."""
 
 import copy
 import logging
@@ -22,7 +22,7 @@ def _is_not_raised(record: logging.LogRecord) -> bool:
 
 
 class Checkpoints:
-  """The newest state of a run, in a folder; a context manager that waits for saves under way."""
+  """The newest state of a run, in a folder; a context manager that waits for pending saves."""
 
   def __init__(self, folder: pathlib.Path):
     """Opens the folder, which need not exist.
@@ -53,7 +53,7 @@ class Checkpoints:
 
     Args:
       state: On devices; they may overwrite it afterwards.
-      progress: What to know of the run besides.
+      progress: Numbers to save with it.
     """
     host = jax.tree.map(np.array, jax.device_get(state))
     step = int(host.step)
@@ -84,13 +84,13 @@ class Checkpoints:
       reason = str(e).splitlines()[0] if str(e) else type(e).__name__
       raise self._unusable(step, reason) from e
     if jax.tree.map(np.shape, restored.state) != jax.tree.map(np.shape, like):
-      raise self._unusable(step, "it holds arrays of other shapes")  # orbax doesn't mind
+      raise self._unusable(step, "it holds arrays of other shapes")  # orbax accepts them
     return restored.state, restored.run
 
   def _unusable(self, step: int, reason: str) -> errors.UserError:
     return errors.UserError(
       f"The checkpoint of step {step} in {self._folder} can't be read ({reason}): delete it to "
-      f"start the run anew."
+      f"restart the run."
     )
 
   def __enter__(self) -> Self:
@@ -108,7 +108,7 @@ class Checkpoints:
 
 
 class _WithoutLocks(ocp.type_handlers.NumpyHandler):  # type: ignore[misc]  # orbax has no types
-  """Writes arrays where files can't be locked, or not synced; the run's own lock must do."""
+  """Writes arrays where files can't be locked, or not synced; the run folder has its own lock."""
 
   def __init__(self, sync: bool):
     """Takes whether files are synced to disk."""

@@ -22,7 +22,7 @@ def run(capsys, *argv):
 @pytest.mark.parametrize(
   ("argv", "facts"),
   [
-    ([], ["Which config?", "--config=configs/quickstart.py"]),
+    ([], ["--config=configs/quickstart.py"]),
     (["--config=nowhere.py"], ["'nowhere.py' not found"]),
     (["--config", "nowhere.py"], ["'nowhere.py' not found"]),
     (["--config=nowhere.py:shots=5"], ["'nowhere.py' not found"]),
