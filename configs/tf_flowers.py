@@ -2,8 +2,8 @@
 
     python -m bit_jax.train --config=configs/tf_flowers.py
 
-Images of 384 pixels, cropped to 224 in training and not cropped in the test; batch 64; boundaries at
-200, 300 and 400 although the run may last 4,000 steps; no warm-up. The run is evaluated every 10
+Images of 384 pixels, cropped to 224 in training and not cropped in the test; batch 64; boundaries
+at 200, 300 and 400 although the run may last 4,000 steps; no warm-up. The run is evaluated every 10
 steps, ends after two evaluations without a better one, and keeps the best weights. As in the
 example, these evaluations use the test images; with protocol=select they use a held-out part of the
 training images instead.
