@@ -1,4 +1,4 @@
-"""Published results, looked up: `published_results.csv` beside this file, row by row.
+"""Looks up published results in `published_results.csv`, which is beside this file.
 
 published.find("timm results", "resnetv2_50x1_bit.goog_in21k_ft_in1k", "imagenet2012 val", "top1")
 """
@@ -17,10 +17,10 @@ class Result:
 
   Attributes:
     source: Where it was published.
-    model: What it was measured of, and what of its setting the source states.
-    dataset: On what.
-    value: In per cent.
-    rounding: Half a unit of its last digit: how far off the exact value may be.
+    model: The evaluated model, with those settings that the source states.
+    dataset: The data set it was evaluated on.
+    value: The value in per cent.
+    rounding: Half a unit of its last digit, the largest rounding error.
   """
 
   source: str
@@ -38,16 +38,16 @@ def rows() -> tuple[dict[str, str], ...]:
 
 
 def find(source: str, model: str, dataset: str, metric: str) -> Result:
-  """Returns the one row that fits.
+  """Returns the only row that matches.
 
   Args:
-    source: What its source begins with.
+    source: Beginning of its source.
     model: A word of its model.
     dataset: Its data set.
     metric: The first word of its metric, such as 'top1'.
 
   Raises:
-    LookupError: No row fits, or several do.
+    LookupError: No row matches, or several do.
   """
   wanted = [
     row
@@ -66,5 +66,5 @@ def find(source: str, model: str, dataset: str, metric: str) -> Result:
 
 
 def rounding(text: str) -> float:
-  """Returns half a unit of the last digit of a number as it is written."""
+  """Returns half a unit of the last digit of a number given as text."""
   return 0.5 * 10.0 ** -len(text.partition(".")[2])
