@@ -135,8 +135,8 @@ def micro_batch_size(wanted: int, share: int, mixup: bool = True) -> int:
     nearest = " or ".join(map(str, below + above))
     parts = " into even parts, which MixUp needs" if mixup else ""
     raise errors.UserError(
-      f"microbatch={wanted} doesn't divide the batch per device, {share}{parts}. Nearest valid "
-      f"values: {nearest}."
+      f"microbatch={wanted} doesn't divide the {share} images per device{parts}. Nearest "
+      f"valid values: {nearest}."
     )
   return size
 

@@ -711,7 +711,7 @@ def test_a_run_of_what_does_not_fit_at_once_is_the_same(finished, tmp_path, caps
 
 
 def test_a_micro_batch_that_does_not_divide_the_batch(tmp_path):
-  with pytest.raises(errors.UserError, match=r"microbatch=3 .* 4 images .* that do: 2 or 4\."):
+  with pytest.raises(errors.UserError, match=r"microbatch=3 .* 4 images .*: 2 or 4\."):
     running.train(tmp_path, microbatch=3)
 
 
