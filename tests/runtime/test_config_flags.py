@@ -34,6 +34,7 @@ def run(capsys, *argv):
     ([CIFAR10, "--config.image_size=64"], ["did you mean resize and crop?"]),
     ([CIFAR10, "--shots=5"], ["use --config=FILE:shots=... or --config.shots=..."]),
     ([CIFAR10, "--lr=5"], ["no flag --lr: use --config.base_lr=..."]),
+    ([CIFAR10, "--imgsz=64"], ["no flag --imgsz", "resize and crop", "--config.FIELD="]),
     ([CIFAR10, "--crop=False"], ["no flag --crop: use --config=FILE:crop=...\n"]),
     ([CIFAR10, "--batch_size", "5"], ["no flag --batch_size: use --config.batch_size=..."]),
     (["--path=x"], ["no flag --path: use --config=FILE:path=...\n"]),
