@@ -21,7 +21,7 @@ install: $(VENV)/.installed
 # The lock file holds what was tested; the project itself is installed on top, editable.
 $(VENV)/.installed: pyproject.toml requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed; name one: make PYTHON=python3.11")'
-	@echo "Installing into $(VENV): about 120 packages, a few minutes."
+	@echo "Installing into $(VENV): about 140 packages, a few minutes."
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements.lock
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
