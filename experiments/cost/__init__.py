@@ -1,1 +1,1 @@
-"""Cost of runs: operations, device memory, disk and time, predicted and measured."""
+"""Cost of runs: operations, device memory, disk and time."""

@@ -37,11 +37,11 @@ def document(known: Sequence[throughput.Measured]) -> dict[str, Iterable[str]]:
   times = [{**_case(*case), **{d: _times(known, d, *case) for d in devices}} for case in _CASES]
   sheets = {card: roofline.ACCELERATORS[card] for card in devices if card in roofline.ACCELERATORS}
   return {
-    "operations": markdown([{**_case(*case), **_operations(*case)} for case in _CASES]),
-    "memory": markdown(
+    "operations": _markdown([{**_case(*case), **_operations(*case)} for case in _CASES]),
+    "memory": _markdown(
       [{**_case(*case), **_memory(*case, dtype)} for case in _CASES for dtype in dtypes]
     ),
-    "time": markdown(times),
+    "time": _markdown(times),
     "cards": [
       f"- {card}: {a.flops / 1e12:g} TFLOP/s, {a.bandwidth / 1e12:g} TB/s ({a.source})"
       for card, a in sheets.items()
@@ -68,7 +68,7 @@ def summary(known: Sequence[throughput.Measured]) -> Iterator[str]:
         f"H200: {regimes}": _times(known, "H200", *case),
       }
       rows.append(row)
-  return markdown(rows)
+  return _markdown(rows)
 
 
 def _case(name: str, size: int) -> dict[str, str]:
@@ -109,11 +109,11 @@ def _times(known: Sequence[throughput.Measured], device: str, name: str, size: i
   prediction = throughput.predict(known, device, name, size, batch)
   if prediction is None:
     return ""
-  mark = "m" if prediction.measured else ">=" if prediction.bound else "~"
-  return f"{mark} {' / '.join(duration(n * batch / prediction.rate) for n in _REGIMES.values())}"
+  times = " / ".join(_duration(n * batch / prediction.rate) for n in _REGIMES.values())
+  return f"{prediction.basis} {times}"
 
 
-def duration(seconds: float) -> str:
+def _duration(seconds: float) -> str:
   """Returns e.g. '40 s', '12 min', '3.5 h' or '26 d'."""
   for unit, length, most in (("s", 1, 120), ("min", 60, 120), ("h", 3600, 48)):
     number = seconds / length
@@ -122,7 +122,7 @@ def duration(seconds: float) -> str:
   return f"{seconds / 86400:,.0f} d"
 
 
-def markdown(rows: Sequence[Mapping[str, str]]) -> Iterator[str]:
+def _markdown(rows: Sequence[Mapping[str, str]]) -> Iterator[str]:
   """Yields the lines of a Markdown table; rows are {title: cell}, all with the same titles."""
   yield f"| {' | '.join(rows[0])} |"
   yield "|---" * len(rows[0]) + "|"

@@ -13,7 +13,7 @@ import pathlib
 import re
 import statistics
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from bit_jax.models import architectures
 from experiments.benchmarks import inputs, results, roofline, scaling
@@ -22,7 +22,6 @@ CPU = "two CPU cores"
 CARDS = ("A100", "H100", "H200")
 _CASE = re.compile(r"(\S+) (\d+) px batch (\d+) (float32|bfloat16)")
 _SCALED = re.compile(r"(\S+), [\d,]+ pixels of an image \((\d+) x \d+\)")
-_MACHINE = re.compile(r".*, (\d+) cores?")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,45 +43,17 @@ class Measured:
   device: str = CPU
 
 
-@dataclasses.dataclass(frozen=True)
-class Setting:
-  """What a run computes, and where.
-
-  Attributes:
-    architecture: Short name of the network.
-    size: Side of the training images in pixels.
-    batch: Images per step over all devices.
-    dtype: Of the computation.
-    devices: Kind of the devices: 'cpu', or such as 'NVIDIA H200'; several where the run was resumed
-      on another kind.
-    num_devices: How many, or None.
-    machines: Such as 'Linux x86_64, 2 cores'; several where the run was resumed on another machine.
-  """
-
-  architecture: str
-  size: int
-  batch: int
-  dtype: str
-  devices: tuple[str, ...]
-  num_devices: int | None
-  machines: tuple[str, ...]
-
-
-@dataclasses.dataclass(frozen=True)
-class Prediction:
+class Prediction(NamedTuple):
   """A predicted speed.
 
   Attributes:
     rate: Images per second in training.
-    basis: Where it comes from.
-    measured: Whether it is the measurement itself.
-    bound: Whether it is an upper bound rather than an estimate.
+    basis: 'm', measured; '~', an estimate from measurements; or '>=', the upper bound of a data
+      sheet, so that a run takes longer.
   """
 
   rate: float
   basis: str
-  measured: bool = False
-  bound: bool = False
 
 
 def training_flops(architecture: str, size: int) -> int:
@@ -124,46 +95,14 @@ def predict(
   """
   found = _from_measured([m for m in known if m.device == device], architecture, size)
   accelerator = roofline.ACCELERATORS.get(device)
-  if accelerator is None or (found is not None and found.measured):
+  if accelerator is None or (found is not None and found.basis == "m"):
     return found
   rate = roofline.images_per_second(
     accelerator, architectures.find(architecture), size, batch, training=True
   )
   if found is not None and found.rate <= rate:
     return found
-  return Prediction(rate, f"roofline of {device}", bound=True)
-
-
-def of_run(known: Sequence[Measured], setting: Setting) -> Prediction | None:
-  """Returns the predicted speed of a run on its devices.
-
-  One CPU core counts as half of two; several cards as a multiple of one.
-
-  Args:
-    known: From `measurements`.
-    setting: Of the run.
-
-  Returns:
-    The prediction; None for devices without one, and for a run that was resumed elsewhere, as the
-    steps of each part are not recorded.
-  """
-  if len(setting.devices) != 1 or len(setting.machines) > 1:
-    return None
-  device, dtype = CPU, "float32"
-  if setting.devices == ("cpu",):
-    machine = _MACHINE.fullmatch(setting.machines[0]) if setting.machines else None
-    cores = machine[1] if machine else None
-    factor, basis = {"1": (0.5, "half of two cores: "), "2": (1, "")}.get(cores or "", (0, ""))
-  else:
-    device, dtype = _card(setting.devices[0]), "bfloat16"
-    factor, basis = setting.num_devices or 0, f"{setting.num_devices} x "
-  if not factor or setting.dtype != dtype:
-    return None
-  batch = int(setting.batch // factor)
-  one = predict(known, device, setting.architecture, setting.size, batch)
-  if one is None or factor == 1:
-    return one
-  return Prediction(factor * one.rate, basis + one.basis, bound=one.bound)
+  return Prediction(rate, ">=")
 
 
 def _from_measured(here: Sequence[Measured], architecture: str, size: int) -> Prediction | None:
@@ -191,11 +130,8 @@ def _from_measured(here: Sequence[Measured], architecture: str, size: int) -> Pr
   case = (nearest.architecture, nearest.size)
   rates = [m.rate for m in here if (m.architecture, m.size, m.batch) == (*case, nearest.batch)]
   speed = statistics.median(rates) * training_flops(*case)
-  measured = case == (architecture, size)
-  basis = f"FLOP/s of {case[0]} at {case[1]} pixels"
-  if measured:
-    basis = f"measured, median of {len(rates)}"
-  return Prediction(speed / training_flops(architecture, size), basis, measured=measured)
+  rate = speed / training_flops(architecture, size)
+  return Prediction(rate, "m" if case == (architecture, size) else "~")
 
 
 def _card(device: str) -> str:

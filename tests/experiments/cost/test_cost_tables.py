@@ -94,7 +94,7 @@ def test_cards_are_listed_with_their_data_sheets():
   ],
 )
 def test_durations(seconds, text):
-  assert tables.duration(seconds) == text
+  assert tables._duration(seconds) == text
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 """Tests of experiments.cost.throughput."""
 
 import json
-from dataclasses import replace
 
 import pytest
 
@@ -22,12 +21,6 @@ CARDS = [
   throughput.Measured("R101x3", 128, 128, 700.0, "H200"),
   throughput.Measured("R50x1", 128, 512, 300.0, "L4"),
 ]
-SETTING = throughput.Setting("R14x0.5", 48, 64, "float32", ("cpu",), 1, ("Linux x86_64, 2 cores",))
-ON_CARD = {
-  "dtype": "bfloat16",
-  "devices": ("NVIDIA H200",),
-  "machines": ("Linux x86_64, 16 cores",),
-}
 
 
 def bound(card, architecture, size, batch):
@@ -109,14 +102,13 @@ def test_what_was_measured_on_cards(tmp_path):
 
 def test_what_was_measured_is_taken_as_it_is():
   found = throughput.predict(KNOWN, throughput.CPU, "R50x1", 128, 8)
-  assert (found.rate, found.measured, found.bound) == (pytest.approx(7.5), True, False)
+  assert found == (pytest.approx(7.5), "m")
 
 
 def test_another_size_goes_by_its_operations():
   found = throughput.predict(KNOWN, throughput.CPU, "R50x1", 384, 8)  # 480 is nearer than 128
   ratio = throughput.training_flops("R50x1", 480) / throughput.training_flops("R50x1", 384)
-  assert found.rate == pytest.approx(0.5 * ratio)
-  assert (found.measured, found.basis) == (False, "FLOP/s of R50x1 at 480 pixels")
+  assert found == (pytest.approx(0.5 * ratio), "~")
 
 
 @pytest.mark.parametrize(
@@ -134,8 +126,7 @@ def test_another_network_goes_by_the_one_most_like_it(architecture, like):
   (m,) = [m for m in known if m.architecture == like]
   found = throughput.predict(known, throughput.CPU, architecture, 128, 8)
   flops = [throughput.training_flops(*case) for case in ((like, m.size), (architecture, 128))]
-  assert found.rate == pytest.approx(m.rate * flops[0] / flops[1])
-  assert found.basis == f"FLOP/s of {like} at {m.size} pixels"
+  assert found == (pytest.approx(m.rate * flops[0] / flops[1]), "~")
 
 
 def test_nothing_is_known_where_nothing_was_measured():
@@ -146,15 +137,14 @@ def test_nothing_is_known_where_nothing_was_measured():
 
 def test_a_card_of_which_nothing_was_measured_has_its_roofline():
   found = throughput.predict(KNOWN, "H200", "R50x1", 128, 512)
-  assert found.rate == pytest.approx(bound("H200", "R50x1", 128, 512))
-  assert (found.measured, found.bound, found.basis) == (False, True, "roofline of H200")
+  assert found == (pytest.approx(bound("H200", "R50x1", 128, 512)), ">=")
 
 
 def test_what_was_measured_on_a_card_replaces_its_roofline():
   found = throughput.predict(CARDS, "H200", "R50x1", 128, 512)
-  assert (found.rate, found.measured, found.bound) == (pytest.approx(5000), True, False)
+  assert found == (pytest.approx(5000), "m")
   assert throughput.predict(CARDS, "L4", "R50x1", 128, 512).rate == pytest.approx(300)
-  assert throughput.predict(CARDS, "A100", "R50x1", 128, 512).bound
+  assert throughput.predict(CARDS, "A100", "R50x1", 128, 512).basis == ">="
 
 
 def test_of_several_batches_the_largest_counts():
@@ -166,58 +156,12 @@ def test_an_estimate_stays_below_the_roofline():
   slow = [throughput.Measured("R50x1", 128, 512, 100.0, "H200")]
   ratio = throughput.training_flops("R50x1", 128) / throughput.training_flops("R101x1", 128)
   found = throughput.predict(slow, "H200", "R101x1", 128, 512)
-  assert (found.rate, found.measured, found.bound) == (pytest.approx(100 * ratio), False, False)
+  assert found == (pytest.approx(100 * ratio), "~")
   fast = [throughput.Measured("R50x1", 128, 512, 1e6, "H200")]
   found = throughput.predict(fast, "H200", "R101x1", 128, 512)
-  assert (found.rate, found.bound) == (pytest.approx(bound("H200", "R101x1", 128, 512)), True)
+  assert found == (pytest.approx(bound("H200", "R101x1", 128, 512)), ">=")
 
 
 def test_a_step_takes_three_forward_passes():
   forward = architectures.forward_flops(architectures.find("R50x1"), 10, 128)
   assert throughput.training_flops("R50x1", 128) == 3 * forward
-
-
-def test_a_run_on_two_cores():
-  assert throughput.of_run(KNOWN, SETTING).rate == pytest.approx(240)
-
-
-def test_one_core_is_half_of_two():
-  found = throughput.of_run(KNOWN, replace(SETTING, machines=("Linux x86_64, 1 core",)))
-  assert found.rate == pytest.approx(120)
-  assert found.basis == "half of two cores: measured, median of 1"
-  assert not found.measured
-
-
-@pytest.mark.parametrize(
-  "changes",
-  [
-    {"machines": ("Linux x86_64, 32 cores",)},
-    {"machines": ("Linux x86_64, 12 cores",)},
-    {"machines": ("one, 2 cores", "another, 2 cores")},
-    {"machines": ()},
-    {"dtype": "bfloat16"},
-    {"dtype": ""},
-    {**ON_CARD, "devices": ("NVIDIA T4",)},
-    {**ON_CARD, "devices": ("NVIDIA A100-SXM4-80GB", "NVIDIA H100")},
-    {**ON_CARD, "devices": ("cpu", "NVIDIA H200")},
-    {**ON_CARD, "machines": ("one, 2 cores", "another, 2 cores")},
-    {**ON_CARD, "dtype": "float32"},
-    {**ON_CARD, "num_devices": None},
-  ],
-)
-def test_devices_of_which_nothing_is_known(changes):
-  assert throughput.of_run(KNOWN, replace(SETTING, **changes)) is None
-
-
-def test_a_run_on_cards_is_as_many_times_one():
-  setting = replace(SETTING, **ON_CARD, batch=512, num_devices=4)
-  found = throughput.of_run([], setting)
-  one = bound("H200", "R14x0.5", 48, 128)
-  assert (found.rate, found.bound) == (pytest.approx(4 * one), True)
-  assert found.basis == "4 x roofline of H200"
-  found = throughput.of_run(CARDS, replace(setting, architecture="R50x1", size=128))
-  assert (found.rate, found.measured) == (pytest.approx(20_000), False)
-  assert found.basis == "4 x measured, median of 1"
-  assert throughput.of_run(
-    CARDS, replace(setting, architecture="R50x1", size=128, num_devices=1)
-  ).measured
