@@ -12,6 +12,7 @@ import pathlib
 import re
 import sys
 import tempfile
+import traceback
 import warnings
 from typing import Any
 
@@ -108,8 +109,12 @@ def _handle_warnings(folder: pathlib.Path) -> None:
       show_others(message, *args, **kwargs)
       return
     kind, name, reason = found.groups()
-    if kind == "reading":  # JAX would not replace a damaged entry; the warning names no file
-      for path in folder.glob(f"{glob.escape(name)}-*{_SUFFIX}"):
+    if kind == "reading":  # JAX would not replace a damaged entry
+      # The warning names only the program; the function that raises it knows the entry.
+      callers = (frame.f_locals for frame, _ in traceback.walk_stack(None))
+      keys = (caller["cache_key"] for caller in callers if "cache_key" in caller)
+      key = next((glob.escape(key) for key in keys), f"{glob.escape(name)}-*")
+      for path in folder.glob(f"{key}{_SUFFIX}"):
         with contextlib.suppress(OSError):
           path.unlink()
     if kind not in reported:
