@@ -13,7 +13,6 @@ from experiments.benchmarks import (
   report,
   results,
   roofline,
-  trace,
   workers,
 )
 
@@ -83,7 +82,6 @@ def test_memory_of_a_process():
   [
     (report.main, "nowhere.jsonl", "nowhere.jsonl"),
     (load.main, "--models=R99", "'R99'"),
-    (trace.main, "--trace=nowhere", "profile=True"),
   ],
 )
 def test_mistakes_end_in_a_sentence(main, argument, message, tmp_path, monkeypatch, capsys):
