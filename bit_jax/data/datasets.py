@@ -14,15 +14,13 @@ that the rule sees more than 20,000 images in either protocol.
 
 import dataclasses
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterator
 
 from bit_jax.data import vtab
-from bit_jax.runtime import errors
+from bit_jax.runtime import checks, errors
 
 PROTOCOLS = ("final", "select")
 
-# Splits of 'final' and of 'select' that `sources.arrays` defines; tfds has its own names.
-ARRAY_SPLITS = {"final": ("train", "test"), "select": ("train/kept", "train/held_out")}
 OWN = ("npz", "folder")  # the user's own images, which have a path
 
 
@@ -36,7 +34,7 @@ class Request:
       between settings, holds out a part of train and evaluates that. The digits have no official
       split: a fixed random 100 images of each class are their test set. A VTAB task trains on 1000
       images, or on 800 of them with the other 200 held out.
-    path: The file of an 'npz' set (its form: `arrays.load_npz`), the folder or CSV file of a
+    path: The file of an 'npz' set (its form: `arrays.describe_npz`), the folder or CSV file of a
       'folder' set; None for other sets.
     data_dir: Where tfds keeps prepared sets; None for its default. Other sets ignore it.
     val_apart: Whether 'final' keeps the val part of an 'npz' or 'folder' set, where it has one
@@ -80,7 +78,7 @@ class Selection:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class DatasetSpec:
+class DatasetSpec(vtab.Facts):
   """The facts of one data set under one protocol.
 
   Attributes:
@@ -88,25 +86,13 @@ class DatasetSpec:
     protocol: 'final' or 'select' (see `Request`).
     source: Where it comes from: 'tfds', 'digits' (scikit-learn), 'npz' (a file of arrays) or
       'folder' (image files).
-    tfds_name: The builder's name in tensorflow-datasets, with its config where it has several, such
-      as 'eurosat/rgb'; None for other sources.
     path: The user's own set ('npz', 'folder'); None for other sources.
-    train_split: The training examples, in tfds' notation or from `ARRAY_SPLITS`; of a folder,
-      'train'.
+    train_split: The training examples, in tfds' notation; a plain name for other sources.
     test_split: The evaluated examples.
     num_train: Number of training examples.
     num_test: Number of evaluated examples.
-    num_classes: Number of classes; labels are 0 to `num_classes - 1`.
-    image_size: (height, width) in pixels; a typical one where images differ in size.
-    fixed_size: Whether every image has exactly `image_size`.
-    flip_safe: Whether a mirrored image keeps its label.
-    crop_safe: Whether a random crop keeps its image's label.
-    label: How the label follows from an example of tfds: a name in `labels.DERIVATIONS`.
-    pixel_scale: Grey levels are multiplied by it to span 0 to 255.
     resolution: What the field `resolution` is where the user leaves it open; None: it follows the
       preset.
-    class_names: Names of the classes where the label is derived or the source is a folder; None:
-      those that the source itself gives.
     val_split: Examples apart from both on which a run chooses its weights; None without such.
     num_val: Number of these.
   """
@@ -114,21 +100,12 @@ class DatasetSpec:
   name: str
   protocol: str
   source: str
-  tfds_name: str | None = None
   path: str | None = None
   train_split: str
   test_split: str
   num_train: int
   num_test: int
-  num_classes: int
-  image_size: tuple[int, int]
-  fixed_size: bool
-  flip_safe: bool = True
-  crop_safe: bool = True
-  label: str = "label"
-  pixel_scale: int = 1
   resolution: str | None = None
-  class_names: tuple[str, ...] | None = None
   val_split: str | None = None
   num_val: int = 0
 
@@ -147,105 +124,62 @@ class DatasetSpec:
     return self.image_size if size is None else (size, size)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Parts:
-  """Splits of one protocol, in tfds' notation, and the numbers of examples in them."""
+_TABLE = """
+set               protocol train            test             num_train num_test classes    size fixed flip
+cifar10           final    train            test                 50000    10000      10   32x32   yes  yes
+cifar10           select   train[:98%]      train[98%:]          49000     1000      10   32x32   yes  yes
+cifar100          final    train            test                 50000    10000     100   32x32   yes  yes
+cifar100          select   train[:98%]      train[98%:]          49000     1000     100   32x32   yes  yes
+imagenet2012      final    train            validation         1281167    50000    1000 375x500    no  yes
+imagenet2012      select   train[:99%]      train[99%:]        1268355    12812    1000 375x500    no  yes
+oxford_iiit_pet   final    train            test                  3680     3669      37 375x500    no  yes
+oxford_iiit_pet   select   train[:2944]     train[2944:]          2944      736      37 375x500    no  yes
+oxford_flowers102 final    train+validation test                  2040     6149     102 500x667    no  yes
+oxford_flowers102 select   train            validation            1020     1020     102 500x667    no  yes
+tf_flowers        final    train[:85%]      train[85%:]           3120      550       5 240x320    no  yes
+tf_flowers        select   train[:70%]      train[70%:85%]        2569      551       5 240x320    no  yes
+cats_vs_dogs      final    train[:90%]      train[90%:]          20936     2326       2 375x500    no  yes
+cats_vs_dogs      select   train[:87%]      train[87%:90%]       20238      698       2 375x500    no  yes
+digits            final    train            test                   797     1000      10     8x8   yes   no
+digits            select   train/kept       train/held_out         638      159      10     8x8   yes   no
+"""  # noqa: E501
 
-  train_split: str
-  test_split: str
-  num_train: int
-  num_test: int
+
+def _specs() -> Iterator[DatasetSpec]:
+  """Yields the rows of the table."""
+  for row in map(str.split, _TABLE.strip().splitlines()[1:]):
+    name, protocol, train, test, num_train, num_test, classes, size, fixed, flip = row
+    height, width = map(int, size.split("x"))
+    yield DatasetSpec(
+      name=name,
+      protocol=protocol,
+      source="digits" if name == "digits" else "tfds",
+      tfds_name=None if name == "digits" else name,
+      train_split=train,
+      test_split=test,
+      num_train=int(num_train),
+      num_test=int(num_test),
+      num_classes=int(classes),
+      image_size=(height, width),
+      fixed_size=fixed == "yes",
+      flip_safe=flip == "yes",
+    )
 
 
-@dataclasses.dataclass(frozen=True)
-class _Set:
-  """A data set under every protocol."""
-
-  num_classes: int
-  image_size: tuple[int, int]
-  fixed_size: bool
-  parts: Mapping[str, _Parts]
-  source: str = "tfds"
-  flip_safe: bool = True
-
-
-_CIFAR_PARTS = {
-  "final": _Parts("train", "test", 50_000, 10_000),
-  "select": _Parts("train[:98%]", "train[98%:]", 49_000, 1_000),
-}
-_SETS = {
-  "cifar10": _Set(10, (32, 32), True, _CIFAR_PARTS),
-  "cifar100": _Set(100, (32, 32), True, _CIFAR_PARTS),
-  "imagenet2012": _Set(
-    num_classes=1_000,
-    image_size=(375, 500),
-    fixed_size=False,
-    parts={
-      "final": _Parts("train", "validation", 1_281_167, 50_000),
-      "select": _Parts("train[:99%]", "train[99%:]", 1_268_355, 12_812),
-    },
-  ),
-  "oxford_iiit_pet": _Set(
-    num_classes=37,
-    image_size=(375, 500),
-    fixed_size=False,
-    parts={
-      "final": _Parts("train", "test", 3_680, 3_669),
-      "select": _Parts("train[:2944]", "train[2944:]", 2_944, 736),
-    },
-  ),
-  "oxford_flowers102": _Set(
-    num_classes=102,
-    image_size=(500, 667),
-    fixed_size=False,
-    parts={
-      "final": _Parts("train+validation", "test", 2_040, 6_149),
-      "select": _Parts("train", "validation", 1_020, 1_020),
-    },
-  ),
-  "tf_flowers": _Set(
-    num_classes=5,
-    image_size=(240, 320),
-    fixed_size=False,
-    parts={
-      "final": _Parts("train[:85%]", "train[85%:]", 3_120, 550),
-      "select": _Parts("train[:70%]", "train[70%:85%]", 2_569, 551),
-    },
-  ),
-  "cats_vs_dogs": _Set(
-    num_classes=2,
-    image_size=(375, 500),
-    fixed_size=False,
-    parts={
-      "final": _Parts("train[:90%]", "train[90%:]", 20_936, 2_326),
-      "select": _Parts("train[:87%]", "train[87%:90%]", 20_238, 698),
-    },
-  ),
-  "digits": _Set(
-    num_classes=10,
-    image_size=(8, 8),
-    fixed_size=True,
-    parts={
-      "final": _Parts(*ARRAY_SPLITS["final"], 797, 1_000),
-      "select": _Parts(*ARRAY_SPLITS["select"], 638, 159),
-    },
-    source="digits",
-    flip_safe=False,  # a mirrored 2 is no 2
-  ),
-}
-
+_BY_NAME = {(spec.name, spec.protocol): spec for spec in _specs()}
 _VTAB = "vtab/"  # before a task's name
-NAMES = (*_SETS, *OWN, *(f"{_VTAB}{task}" for task in vtab.TASKS))
+NAMES = (
+  *dict.fromkeys(name for name, _ in _BY_NAME),
+  *OWN,
+  *(f"{_VTAB}{task}" for task in vtab.TASKS),
+)
 
 
 def require_known(name: str, protocol: str) -> None:
   """Raises a `UserError` unless there is such a data set and such a protocol."""
   if name not in NAMES:
     raise errors.UserError(_unknown(name))
-  if protocol not in PROTOCOLS:
-    raise errors.UserError(
-      f"There is no protocol {protocol!r}; the protocols are {', '.join(PROTOCOLS)}."
-    )
+  checks.one_of("protocol", protocol, PROTOCOLS)
 
 
 def find(name: str, protocol: str) -> DatasetSpec:
@@ -257,18 +191,7 @@ def find(name: str, protocol: str) -> DatasetSpec:
   require_known(name, protocol)
   if name.startswith(_VTAB):
     return _vtab(name, protocol)
-  described = _SETS[name]
-  return DatasetSpec(
-    name=name,
-    protocol=protocol,
-    source=described.source,
-    tfds_name=name if described.source == "tfds" else None,
-    **dataclasses.asdict(described.parts[protocol]),
-    num_classes=described.num_classes,
-    image_size=described.image_size,
-    fixed_size=described.fixed_size,
-    flip_safe=described.flip_safe,
-  )
+  return _BY_NAME[name, protocol]
 
 
 def _unknown(name: str) -> str:
@@ -282,24 +205,15 @@ def _unknown(name: str) -> str:
 
 def _vtab(name: str, protocol: str) -> DatasetSpec:
   task = vtab.find(name.removeprefix(_VTAB))
-  splits = task.splits
-  parts = {
-    "final": _Parts(splits.train800val200, splits.test, 1_000, task.num_test),
-    "select": _Parts(splits.train800, splits.val200, 800, 200),
-  }
+  splits, final = task.splits, protocol == "final"
   return DatasetSpec(
     name=name,
     protocol=protocol,
     source="tfds",
-    tfds_name=task.tfds_name,
-    **dataclasses.asdict(parts[protocol]),
-    num_classes=task.num_classes,
-    image_size=task.image_size,
-    fixed_size=task.fixed_size,
-    flip_safe=task.flip_safe,
-    crop_safe=task.crop_safe,
-    label=task.label,
-    pixel_scale=task.pixel_scale,
+    train_split=splits.train800val200 if final else splits.train800,
+    test_split=splits.test if final else splits.val200,
+    num_train=1_000 if final else 800,
+    num_test=task.num_test if final else 200,
     resolution="paper",
-    class_names=task.class_names,
+    **task.facts(),
   )

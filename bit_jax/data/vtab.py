@@ -20,6 +20,7 @@ the test set.
 import dataclasses
 import difflib
 from collections.abc import Iterator
+from typing import Any
 
 from bit_jax.runtime import errors
 
@@ -50,43 +51,58 @@ class Splits:
     return f"{self.train800}+{self.val200}"
 
 
-@dataclasses.dataclass(frozen=True)
-class Task:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Facts:
+  """Facts about the images and labels of a data set, whatever its splits are.
+
+  Attributes:
+    tfds_name: The builder's name in tensorflow-datasets, with its config where it has several, such
+      as 'eurosat/rgb'; None for other sources.
+    num_classes: Number of classes; labels are 0 to `num_classes - 1`.
+    image_size: (height, width) in pixels; a typical one where images differ in size.
+    fixed_size: Whether every image has exactly `image_size`.
+    flip_safe: Whether a mirrored image keeps its label; of VTAB: whether the paper flipped images.
+    crop_safe: Whether a random crop keeps its image's label; of VTAB likewise.
+    label: How the label follows from an example of tfds: a name in `labels.DERIVATIONS`.
+    pixel_scale: Grey levels are multiplied by it to span 0 to 255.
+    class_names: Names of the classes where the label is derived or the source is a folder; None:
+      those that the source itself gives.
+  """
+
+  tfds_name: str | None = None
+  num_classes: int
+  image_size: tuple[int, int]
+  fixed_size: bool
+  flip_safe: bool = True
+  crop_safe: bool = True
+  label: str = "label"
+  pixel_scale: int = 1
+  class_names: tuple[str, ...] | None = None
+
+  def facts(self) -> dict[str, Any]:
+    """Returns the fields that all data sets have."""
+    return {field.name: getattr(self, field.name) for field in dataclasses.fields(Facts)}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Task(Facts):
   """One task.
 
   Attributes:
     name: As in BiT's checkpoint names, such as 'clevr-count'.
     group: 'natural', 'specialized' or 'structured'.
-    tfds_name: Builder, and config where it has several.
     splits: Its splits.
     num_train: Examples in `splits.train`.
     num_val: Examples in `splits.val`.
     num_test: Examples in `splits.test`.
-    num_classes: Number of classes.
-    image_size: (height, width) in pixels; a typical one where they vary.
-    fixed_size: Whether the builder fixes the size of its images.
-    flip_safe: Whether the paper flipped images at random.
-    crop_safe: Whether the paper cropped images at random.
-    label: Name in `labels.DERIVATIONS`.
-    pixel_scale: Grey levels are multiplied by it.
-    class_names: Where the label is derived; None: those of the builder.
   """
 
   name: str
   group: str
-  tfds_name: str
   splits: Splits
   num_train: int
   num_val: int
   num_test: int
-  num_classes: int
-  image_size: tuple[int, int]
-  fixed_size: bool
-  flip_safe: bool
-  crop_safe: bool
-  label: str
-  pixel_scale: int
-  class_names: tuple[str, ...] | None
 
 
 def find(name: str) -> Task:

@@ -1,14 +1,16 @@
 """Labelled images as arrays: scikit-learn's digits, or the user's own `.npz` file."""
 
+import contextlib
 import dataclasses
 import difflib
 import hashlib
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, NoReturn
 
 import numpy as np
+from numpy.lib import format as npy
 
 from bit_jax.data import fewshot
 from bit_jax.data.sources import class_naming
@@ -24,6 +26,12 @@ _OPTIONAL_KEYS = (*_VAL_KEYS, "class_names")
 # Words of other programs for those of the keys.
 _SYNONYMS = {"x": "images", "y": "labels", "valid": "val", "validation": "val", "dev": "val"}
 _NAMES_OF_CLASSES = ("classes", "label_names", "labels_names", "names")
+_LABEL_HINTS = {  # by kind of dtype
+  "one-hot": ". Convert one-hot labels with np.argmax(labels, axis=1)",
+  "U": ". Convert names with class_names, labels = np.unique(names, return_inverse=True)",
+  "S": ". Convert names with class_names, labels = np.unique(names, return_inverse=True)",
+  "f": ". Convert whole numbers with labels.astype(int)",
+}
 _SHOWN = 5  # names in a message
 
 
@@ -132,24 +140,14 @@ def load_digits() -> tuple[Examples, Examples]:
   return everything.take(pool), everything.take(test)
 
 
-def load_npz(path: str) -> tuple[Examples, Examples]:
-  """Returns the training and the test examples of an npz file in the form of `describe_npz`.
-
-  Raises:
-    UserError: The file has another form.
-  """
-  contents = describe_npz(path)
-  return read_npz(path, contents, "train"), read_npz(path, contents, "test")
-
-
 def read_npz(path: str, contents: NpzContents, part: str) -> Examples:
   """Returns the examples of 'train', 'val' or 'test' of an npz file.
 
   Raises:
     UserError: The images are damaged.
   """
-  with _open(path) as archive:
-    images = as_rgb(_read(path, archive, f"{part}_images"))
+  with _Npz(path) as file:
+    images = as_rgb(file.array(f"{part}_images"))
   return Examples(images, contents.labels[part], contents.class_names)
 
 
@@ -165,47 +163,96 @@ def describe_npz(path: str) -> NpzContents:
   Raises:
     UserError: The file has another form.
   """
-  with _open(path) as archive:
-    names = [n.removesuffix(".npy") for n in archive.namelist()]
-    _require_keys(path, names)
-    parts = ("train", "test", *(("val",) if "val_images" in names else ()))
-    labels = {part: _read_labels(path, archive, part) for part in parts}
-    sizes = {part: _check_images(path, archive, part, len(labels[part])) for part in parts}
-    stored_names = _read(path, archive, "class_names") if "class_names" in names else None
-  for part, size in sizes.items():
-    if size != sizes["train"]:
-      _reject(path, f"has train_images of {sizes['train']} pixels but {part}_images of {size}")
-  class_names = _class_names(path, stored_names, np.concatenate(list(labels.values())))
-  stripped = tuple(name.strip() for name in class_names)
-  _require_classes(path, labels, stripped)
-  remarks, warnings = _on_other_arrays(path, names)
-  if stripped != class_names:
+  with _Npz(path) as file:
+    renamed = _renamed(file.keys)
+    _require_keys(file, renamed)
+    parts = ("train", "test", *(("val",) if "val_images" in file.keys else ()))
+    labels = {part: _labels(file, part) for part in parts}
+    sizes = {part: _image_size(file, part, len(labels[part])) for part in parts}
+    for part, size in sizes.items():
+      if size != sizes["train"]:
+        file.reject(f"has train_images of {sizes['train']} pixels but {part}_images of {size}")
+    stored_names = _class_names(file, np.concatenate(list(labels.values())))
+    class_names = tuple(name.strip() for name in stored_names)
+    _require_classes(file, labels, class_names)
+  remarks = []
+  if others := [n for n in file.keys if n not in (*_NPZ_KEYS, *_OPTIONAL_KEYS, *renamed)]:
+    remarks.append(f"Other arrays in {path} are ignored: {', '.join(others)}.")
+  if class_names != stored_names:
     remarks.append(f"Blanks at the ends of class_names in {path} are removed.")
   if untested := np.setdiff1d(labels["train"], labels["test"]).tolist():
-    remarks.append(f"No test images of {_classes(untested, stripped)}.")
-  if untrained := np.setdiff1d(np.arange(len(stripped)), labels["train"]).tolist():
+    remarks.append(f"No test images of {_classes(untested, class_names)}.")
+  warnings = [
+    f"The array {name} in {path} is ignored. If it holds the {key}, rename it to {key}."
+    for name, key in renamed.items()
+  ]
+  if untrained := np.setdiff1d(np.arange(len(class_names)), labels["train"]).tolist():
     warnings.append(
-      f"The file {path} has no training images of {_classes(untrained, stripped)}, so the network "
-      f"can't learn {'it' if len(untrained) == 1 else 'them'}."
+      f"The file {path} has no training images of {_classes(untrained, class_names)}, so the "
+      f"network can't learn {'it' if len(untrained) == 1 else 'them'}."
     )
-  if alike := class_naming.differ_in_case(stripped):
+  if alike := class_naming.differ_in_case(class_names):
     warnings.append(f"Class names in {path} differ only in upper and lower case: {alike}.")
-  return NpzContents(labels, sizes["train"], stripped, tuple(remarks), tuple(warnings))
+  return NpzContents(labels, sizes["train"], class_names, tuple(remarks), tuple(warnings))
 
 
-def _require_keys(path: str, names: Sequence[str]) -> None:
+class _Npz(zipfile.ZipFile):
+  """An open npz file; its faults are `UserError`s that name the file.
+
+  Attributes:
+    keys: The names of its arrays.
+  """
+
+  def __init__(self, path: str):
+    self._path = path
+    try:
+      super().__init__(paths.named(path))
+    except FileNotFoundError:
+      raise errors.UserError(f"File not found: {path}.") from None
+    except OSError as e:
+      raise errors.UserError(f"The file {path} can't be read: {e.strerror}.") from None
+    except zipfile.BadZipFile:
+      self.reject("is not an npz file, or is truncated: write it with np.savez")
+    self.keys = [name.removesuffix(".npy") for name in self.namelist()]
+
+  def reject(self, fault: str) -> NoReturn:
+    raise errors.UserError(f"The file {self._path} {fault}.")
+
+  def array(self, key: str) -> np.ndarray:
+    """Reads one array. Pickled arrays are refused: unpickling can run any code."""
+    with self._member(key, "damaged or pickled") as member:
+      return npy.read_array(member, allow_pickle=False)
+
+  def form(self, key: str) -> tuple[tuple[int, ...], np.dtype]:
+    """Returns the shape and dtype of one array without reading it."""
+    with self._member(key, "damaged") as member:
+      if npy.read_magic(member) == (1, 0):
+        shape, _, dtype = npy.read_array_header_1_0(member)
+      else:
+        shape, _, dtype = npy.read_array_header_2_0(member)
+    return shape, dtype
+
+  @contextlib.contextmanager
+  def _member(self, key: str, fault: str) -> Iterator[IO[bytes]]:
+    try:
+      with self.open(f"{key}.npy" if f"{key}.npy" in self.namelist() else key) as member:
+        yield member
+    except _UNREADABLE as e:
+      self.reject(f"has a {fault} array {key} ({e})")
+
+
+def _require_keys(file: _Npz, renamed: Mapping[str, str]) -> None:
   """Rejects a file without a required array, or with only one of val_images and val_labels."""
-  missing = [key for key in _NPZ_KEYS if key not in names]
-  if any(key in names for key in _VAL_KEYS):
-    missing += [key for key in _VAL_KEYS if key not in names]
-  if missing:
-    meant = [f"{name} to {key}" for name, key in _meant(names).items() if key in missing]
+  needed = _NPZ_KEYS + _VAL_KEYS * any(key in file.keys for key in _VAL_KEYS)
+  if missing := [key for key in needed if key not in file.keys]:
+    meant = [f"{name} to {key}" for name, key in renamed.items() if key in missing]
     hint = f" (rename {', '.join(meant)}?)" if meant else ""
-    needed = ", ".join(_NPZ_KEYS + _VAL_KEYS * any(key in missing for key in _VAL_KEYS))
-    _reject(path, f"has no {' and no '.join(missing)}. It needs {needed}, and has {names}{hint}")
+    file.reject(
+      f"has no {' and no '.join(missing)}. It needs {', '.join(needed)}, and has {file.keys}{hint}"
+    )
 
 
-def _meant(names: Sequence[str]) -> dict[str, str]:
+def _renamed(names: Sequence[str]) -> dict[str, str]:
   """Returns {name: key} of the arrays whose name resembles a key that the file lacks."""
   lacking = [key for key in (*_NPZ_KEYS, *_OPTIONAL_KEYS) if key not in names]
   found = {}
@@ -219,30 +266,18 @@ def _meant(names: Sequence[str]) -> dict[str, str]:
   return found
 
 
-def _on_other_arrays(path: str, names: Sequence[str]) -> tuple[list[str], list[str]]:
-  """Returns remarks and warnings on arrays that aren't used."""
-  meant = _meant(names)
-  others = [n for n in names if n not in (*_NPZ_KEYS, *_OPTIONAL_KEYS, *meant)]
-  remarks = [f"Other arrays in {path} are ignored: {', '.join(others)}."] if others else []
-  warnings = [
-    f"The array {name} in {path} is ignored. If it holds the {key}, rename it to {key}."
-    for name, key in meant.items()
-  ]
-  return remarks, warnings
-
-
 def _require_classes(
-  path: str, labels: Mapping[str, np.ndarray], class_names: Sequence[str]
+  file: _Npz, labels: Mapping[str, np.ndarray], class_names: Sequence[str]
 ) -> None:
   """Rejects labels without training images, and training images of one class only."""
   for part, found in labels.items():
     if unknown := np.setdiff1d(found, labels["train"]).tolist():
       classes = _classes(unknown, class_names)
-      _reject(path, f"has no training images of {classes}, which {part}_labels contains")
+      file.reject(f"has no training images of {classes}, which {part}_labels contains")
   trained = np.unique(labels["train"])
   if len(trained) == 1:
     only = class_names[trained[0]]
-    _reject(path, f"has training images of one class only, {only}; a classifier needs two or more")
+    file.reject(f"has training images of one class only, {only}; a classifier needs two or more")
 
 
 def _classes(numbers: Sequence[int], class_names: Sequence[str]) -> str:
@@ -253,116 +288,63 @@ def _classes(numbers: Sequence[int], class_names: Sequence[str]) -> str:
   return f"{len(numbers)} classes ({shown}{', ...' if len(numbers) > _SHOWN else ''})"
 
 
-def _reject(path: str, fault: str) -> NoReturn:
-  raise errors.UserError(f"The file {path} {fault}.")
-
-
-def _open(path: str) -> zipfile.ZipFile:
-  try:
-    return zipfile.ZipFile(paths.named(path))
-  except FileNotFoundError:
-    raise errors.UserError(f"File not found: {path}.") from None
-  except OSError as e:
-    raise errors.UserError(f"The file {path} can't be read: {e.strerror}.") from None
-  except zipfile.BadZipFile:
-    _reject(path, "is not an npz file, or is truncated: write it with np.savez")
-
-
-def _member(archive: zipfile.ZipFile, key: str) -> IO[bytes]:
-  names = archive.namelist()
-  return archive.open(f"{key}.npy" if f"{key}.npy" in names else key)
-
-
-def _read(path: str, archive: zipfile.ZipFile, key: str) -> np.ndarray:
-  """Reads one array. Pickled arrays are refused: unpickling can run any code."""
-  try:
-    with _member(archive, key) as file:
-      return np.lib.format.read_array(file, allow_pickle=False)
-  except _UNREADABLE as e:
-    _reject(path, f"has a damaged or pickled array {key} ({e})")
-
-
-def _read_header(path: str, archive: zipfile.ZipFile, key: str) -> tuple[tuple[int, ...], np.dtype]:
-  """Returns the shape and dtype of one array without reading it."""
-  try:
-    with _member(archive, key) as file:
-      version = np.lib.format.read_magic(file)
-      read = {
-        (1, 0): np.lib.format.read_array_header_1_0,
-        (2, 0): np.lib.format.read_array_header_2_0,
-      }.get(version)
-      if read is None:
-        raise ValueError(f"its format version is {version}")
-      shape, _, dtype = read(file)
-  except _UNREADABLE as e:
-    _reject(path, f"has a damaged array {key} ({e})")
-  return shape, dtype
-
-
-def _read_labels(path: str, archive: zipfile.ZipFile, part: str) -> np.ndarray:
+def _labels(file: _Npz, part: str) -> np.ndarray:
   """Returns the labels of a part, [N] int32."""
   key = f"{part}_labels"
-  labels = _read(path, archive, key)
+  labels = file.array(key)
   if labels.ndim == 2 and labels.shape[1] == 1:  # as MedMNIST has them
     labels = labels[:, 0]
   if labels.dtype == bool:
     labels = labels.astype(np.int32)
   if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
-    hint = ""
-    if labels.ndim == 2:
-      hint = ". Convert one-hot labels with np.argmax(labels, axis=1)"
-    elif labels.dtype.kind in "US":
-      hint = ". Convert names with class_names, labels = np.unique(names, return_inverse=True)"
-    elif labels.dtype.kind == "f":
-      hint = ". Convert whole numbers with labels.astype(int)"
+    hint = _LABEL_HINTS.get("one-hot" if labels.ndim == 2 else labels.dtype.kind, "")
     form = _form(labels.shape, labels.dtype)
-    _reject(path, f"has {key} of {form}; they must be [N] or [N, 1] integers{hint}")
+    file.reject(f"has {key} of {form}; they must be [N] or [N, 1] integers{hint}")
   if not len(labels):
-    _reject(path, f"has empty {key}; each part needs at least one image")
+    file.reject(f"has empty {key}; each part needs at least one image")
   if labels.min() < 0:
-    _reject(path, f"has a negative label, {labels.min()}, in {key}; labels start at 0")
+    file.reject(f"has a negative label, {labels.min()}, in {key}; labels start at 0")
   if labels.max() > np.iinfo(np.int32).max:
-    _reject(path, f"has the label {labels.max()} in {key}, which is too large")
+    file.reject(f"has the label {labels.max()} in {key}, which is too large")
   return labels.astype(np.int32)
 
 
-def _check_images(
-  path: str, archive: zipfile.ZipFile, part: str, num_labels: int
-) -> tuple[int, int]:
+def _image_size(file: _Npz, part: str, num_labels: int) -> tuple[int, int]:
   """Checks the form of a part's images by their header, and returns their (height, width)."""
   key = f"{part}_images"
-  shape, dtype = _read_header(path, archive, key)
+  shape, dtype = file.form(key)
   colour = len(shape) == 4 and shape[3] in (1, 3)
   if dtype != np.uint8 or not (colour or len(shape) == 3) or 0 in shape[1:]:
     first = len(shape) == 4 and shape[1] in (1, 3) and not colour  # as in PyTorch
     hint = ". Convert channels first with images.transpose(0, 2, 3, 1)" if first else ""
     form = f"[N, H, W, 3] or [N, H, W] uint8, 0 to 255{hint}"
-    _reject(path, f"has {key} of {_form(shape, dtype)}; they must be {form}")
+    file.reject(f"has {key} of {_form(shape, dtype)}; they must be {form}")
   if shape[0] != num_labels:
-    _reject(path, f"has {shape[0]} {key} but {num_labels} {part}_labels")
+    file.reject(f"has {shape[0]} {key} but {num_labels} {part}_labels")
   return shape[1], shape[2]
 
 
-def _class_names(path: str, stored: np.ndarray | None, labels: np.ndarray) -> tuple[str, ...]:
+def _class_names(file: _Npz, labels: np.ndarray) -> tuple[str, ...]:
   """Returns the stored names, checked against all labels; without any, the numbers."""
   largest = int(labels.max())
-  if stored is None:
+  if "class_names" not in file.keys:
     present = np.unique(labels)
     if len(present) <= largest:
       gap = int(np.flatnonzero(present != np.arange(len(present)))[0])
       fix = "number the classes from 0 without gaps, or add class_names"
-      _reject(path, f"has labels up to {largest} but no label {gap}: {fix}")
-    return tuple(str(label) for label in present)
+      file.reject(f"has labels up to {largest} but no label {gap}: {fix}")
+    return tuple(map(str, present.tolist()))
+  stored = file.array("class_names")
   if stored.ndim != 1 or stored.dtype.kind not in "US":
-    _reject(path, f"has class_names of {_form(stored.shape, stored.dtype)}; use [C] strings")
+    file.reject(f"has class_names of {_form(stored.shape, stored.dtype)}; use [C] strings")
   if largest >= len(stored):
-    _reject(path, f"has the label {largest} but only {len(stored)} class_names")
+    file.reject(f"has the label {largest} but only {len(stored)} class_names")
   try:
     names = tuple(n.decode() if isinstance(n, bytes) else n for n in stored.tolist())
   except UnicodeDecodeError:
-    _reject(path, "has class_names that are not UTF-8")
+    file.reject("has class_names that are not UTF-8")
   if fault := class_naming.fault(names):
-    _reject(path, f"has unusable class_names: {fault}")
+    file.reject(f"has unusable class_names: {fault}")
   return names
 
 

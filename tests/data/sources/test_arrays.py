@@ -23,6 +23,11 @@ def contents(**changes):
   return {k: v for k, v in {**good, **changes}.items() if v is not None}
 
 
+def load(path):
+  contents = arrays.describe_npz(path)
+  return [arrays.read_npz(path, contents, part) for part in ("train", "test")]
+
+
 @pytest.fixture
 def write(tmp_path):
   def _write(save=np.savez, **changes):
@@ -35,7 +40,7 @@ def write(tmp_path):
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
 def test_an_npz_comes_back_as_it_was_written(write, save):
-  train, test = arrays.load_npz(write(save))
+  train, test = load(write(save))
   np.testing.assert_array_equal(train.images, contents()["train_images"])
   np.testing.assert_array_equal(test.images, contents()["test_images"])
   assert test.labels.tolist() == [2, 1, 0]
@@ -48,7 +53,7 @@ def test_an_npz_comes_back_as_it_was_written(write, save):
 @pytest.mark.parametrize("trailing", [(), (1,)])
 def test_grey_images_become_three_equal_channels(write, trailing):
   grey = np.arange(6 * 4 * 5, dtype=np.uint8).reshape(6, 4, 5)
-  train, _ = arrays.load_npz(write(train_images=grey.reshape(6, 4, 5, *trailing)))
+  train, _ = load(write(train_images=grey.reshape(6, 4, 5, *trailing)))
   assert train.images.shape == (6, 4, 5, 3)
   for channel in range(3):
     np.testing.assert_array_equal(train.images[..., channel], grey)
@@ -57,7 +62,7 @@ def test_grey_images_become_three_equal_channels(write, trailing):
 @pytest.mark.parametrize("names", [["a", "b", "c", "ü"], [b"a", b"b", b"c", "ü".encode()]])
 def test_class_names_are_kept_even_of_classes_without_images(write, names):
   path = write(class_names=np.array(names))
-  train, _ = arrays.load_npz(path)
+  train, _ = load(path)
   assert train.class_names == ("a", "b", "c", "ü")
   (warning,) = arrays.describe_npz(path).warnings
   assert "no training images of class 3 (ü)" in warning
@@ -94,9 +99,7 @@ def test_blanks_at_the_ends_of_class_names_are_left_out_and_mentioned(write):
   "labels", [[[0], [1], [2], [0], [1], [2]], np.array([0, 1, 1, 0, 1, 0], bool)]
 )
 def test_labels_in_a_column_or_of_two_truth_values_are_labels(write, labels):
-  (train, test) = arrays.load_npz(
-    write(train_labels=np.array(labels), test_labels=np.array([[1], [1], [0]]))
-  )
+  (train, test) = load(write(train_labels=np.array(labels), test_labels=np.array([[1], [1], [0]])))
   assert train.labels.tolist() == np.ravel(labels).astype(int).tolist()
   assert test.labels.tolist() == [1, 1, 0]
   assert {train.labels.dtype, test.labels.dtype} == {np.dtype(np.int32)}
@@ -119,7 +122,7 @@ def test_a_validation_part_is_read_and_other_arrays_are_named(write):
 
 
 def test_take_keeps_images_and_labels_together(write):
-  train, _ = arrays.load_npz(write())
+  train, _ = load(write())
   some = train.take(np.array([4, 0]))
   np.testing.assert_array_equal(some.images, train.images[[4, 0]])
   assert some.labels.tolist() == [1, 0]
@@ -171,7 +174,7 @@ def test_take_keeps_images_and_labels_together(write):
 def test_a_faulty_npz_is_refused_in_one_sentence(write, changes, said):
   path = write(**changes)
   with pytest.raises(errors.UserError, match=said) as caught:
-    arrays.load_npz(path)
+    load(path)
   assert path in str(caught.value)
   assert "\n" not in str(caught.value)
 
@@ -182,11 +185,11 @@ def test_what_is_no_npz_file_is_refused(tmp_path):
   np.save(array, np.zeros(3))
   for path in (plain, array):
     with pytest.raises(errors.UserError, match="not an npz file"):
-      arrays.load_npz(str(path))
+      load(str(path))
   with pytest.raises(errors.UserError, match=r"not found: .*absent\.npz"):
-    arrays.load_npz(str(tmp_path / "absent.npz"))
+    load(str(tmp_path / "absent.npz"))
   with pytest.raises(errors.UserError, match="can't be read"):
-    arrays.load_npz(str(tmp_path))
+    load(str(tmp_path))
 
 
 def test_a_damaged_or_cut_npz_is_refused(write, tmp_path):
@@ -196,7 +199,7 @@ def test_a_damaged_or_cut_npz_is_refused(write, tmp_path):
   (tmp_path / "flipped.npz").write_bytes(data)
   for name, said in (("cut", "truncated"), ("flipped", "damaged .* train_images")):
     with pytest.raises(errors.UserError, match=said):
-      arrays.load_npz(str(tmp_path / f"{name}.npz"))
+      load(str(tmp_path / f"{name}.npz"))
 
 
 def test_a_home_folder_is_understood(write, tmp_path, monkeypatch):

@@ -61,7 +61,9 @@ def test_costs_along_an_axis(index, values):
 
 def test_a_set_for_the_first_steps(tmp_path):
   startup.write_images(tmp_path / "images.npz")
-  train, test = arrays.load_npz(str(tmp_path / "images.npz"))
+  path = str(tmp_path / "images.npz")
+  contents = arrays.describe_npz(path)
+  train, test = (arrays.read_npz(path, contents, part) for part in ("train", "test"))
   assert train.images.shape == (64, 128, 128, 3)
   assert (len(test), len(train.class_names)) == (16, inputs.NUM_CLASSES)
 
