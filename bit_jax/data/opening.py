@@ -163,33 +163,39 @@ class _Npz(Opened):
   def __init__(self, path: str, protocol: str, val_apart: bool):
     self._path, self._contents = path, arrays.describe_npz(path)
     labels, names = self._contents.labels, self._contents.class_names
-    train_split, test_split = datasets.ARRAY_SPLITS[protocol]
-    num_train, num_test = len(labels["train"]), len(labels["test"])
-    num_val = len(labels.get("val", ()))
-    apart = val_apart and protocol == "final" and num_val > 0
-    if protocol == "select" and num_val:
-      train_split, test_split, num_test = "train", "val", num_val
+    sizes = {part: len(of_part) for part, of_part in labels.items()}
+    train, test, apart = "train", "test", False
+    if protocol == "final" and "val" in sizes:
+      apart = val_apart
+      use = (
+        "train for training, val for choosing weights, test for evaluation"
+        if apart
+        else "train for training, test for evaluation; val is used by protocol=select, keep_best "
+        "and patience"
+      )
+    elif protocol == "select" and "val" in sizes:
+      test = "val"
+      use = "train for training, val for evaluation; test is used by protocol=final"
     elif protocol == "select":
-      num_train, num_test = map(len, arrays.split_for_selection(labels["train"], names))
+      train, test = "train/kept", "train/held_out"
+      sizes[train], sizes[test] = map(len, arrays.split_for_selection(labels["train"], names))
     self.spec = datasets.DatasetSpec(
       name="npz",
       protocol=protocol,
       source="npz",
       path=path,
-      train_split=train_split,
-      test_split=test_split,
-      num_train=num_train,
-      num_test=num_test,
+      train_split=train,
+      test_split=test,
+      num_train=sizes[train],
+      num_test=sizes[test],
       num_classes=len(names),
       image_size=self._contents.image_size,
       fixed_size=True,
       val_split="val" if apart else None,
-      num_val=num_val if apart else 0,
+      num_val=sizes["val"] if apart else 0,
     )
-    sentences = list(self._contents.remarks)
-    if "val" in labels:
-      sentences.insert(0, f"Split of the data: {_use_of_parts(self.spec)}.")
-    self.origin = " ".join(sentences) or None
+    split = [f"Split of the data: {use}."] if "val" in sizes else []
+    self.origin = " ".join([*split, *self._contents.remarks]) or None
     self.warnings = self._contents.warnings
 
   def identity(self) -> tuple[str, str | None]:
@@ -257,17 +263,6 @@ class _Folder(Opened):
         for path, label in zip(files.paths, files.labels.tolist(), strict=True)
       ),
     )
-
-
-def _use_of_parts(spec: datasets.DatasetSpec) -> str:
-  if spec.test_split == "val":
-    return "train for training, val for evaluation; test is used by protocol=final"
-  if spec.val_split:
-    return "train for training, val for choosing weights, test for evaluation"
-  return (
-    "train for training, test for evaluation; val is used by protocol=select, keep_best and "
-    "patience"
-  )
 
 
 def _under_protocol(
