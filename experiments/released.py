@@ -4,6 +4,7 @@ Expected values and settings are read from `published_results.csv`, and for the 
 package from its model card.
 """
 
+import contextlib
 import dataclasses
 import math
 import pathlib
@@ -15,7 +16,6 @@ from bit_jax.runs import run_folder
 from bit_jax.runtime import errors
 from experiments import evaluation, published
 
-NUM_RUNS = 3  # of each released VTAB checkpoint
 _DISTILLED = {  # checkpoint: its name in timm
   "R50x1_224": "resnetv2_50x1_bit.goog_distilled_in1k",
   "R152x2_T_224": "resnetv2_152x2_bit.goog_teacher_in21k_ft_in1k",
@@ -35,17 +35,20 @@ class Expected:
 
   Attributes:
     metric: 'top1' or 'top5'.
-    value: In per cent.
+    value: In per cent; None: nothing was published.
     rounding: Half a unit of its last digit.
     source: Where it was published.
     judged: Whether it was measured in the same way as here, so that the two can be compared.
   """
 
   metric: str
-  value: float
+  value: float | None
   rounding: float
   source: str
   judged: bool = True
+
+
+UNPUBLISHED = Expected("top1", None, 0.0, "", judged=False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,13 +82,10 @@ def checks(name: str) -> list[Check]:
   at 128 pixels.
   """
   checkpoint = weights.find(name)
-  if checkpoint.embedded:
-    card = _from_card(weights.locate(name))
-    if card is None:
-      raise LookupError(f"The model card of {name} states no accuracy.")
+  if checkpoint.embedded and (card := _from_card(weights.locate(name))):
     return [dataclasses.replace(card, name=name)]
   if name == "BiT-M-R50x1-CIFAR10":
-    return [_cifar(name)]
+    return [_by_colabs(name)]
   if name.endswith("-ILSVRC2012"):
     network = checkpoint.architecture.removeprefix("R")
     return [_by_timm(name, f"resnetv2_{network}_bit.goog_in21k_ft_in1k")]
@@ -107,12 +107,10 @@ def vtab_run(name: str) -> tuple[str, int, str] | None:
 
 def vtab_score(architecture: str) -> published.Result | None:
   """Returns the published mean over the 19 tasks, which exists for two of the networks."""
-  try:
-    return published.find(
-      "big_transfer README VTAB-1k", f"BiT-M-{architecture}", "vtab-1k all 19", "top1"
-    )
-  except LookupError:
-    return None
+  with contextlib.suppress(LookupError):
+    source, dataset = "big_transfer README VTAB-1k", "vtab-1k all 19"
+    return published.find(source, f"BiT-M-{architecture}", dataset, "top1")
+  return None
 
 
 def vtab_sizes(task: str) -> dict[str, int]:
@@ -167,7 +165,7 @@ def of_file(path: str, dataset: str | None, size: int | None) -> list[Check]:
   return [Check(file.stem, str(file), dataset, evaluation.View(size))]
 
 
-def _cifar(name: str) -> Check:
+def _by_colabs(name: str) -> Check:
   """Returns the check that the official colabs print: test images resized to 128 pixels."""
   found = [
     published.find(f"big_transfer {source}", f"{name}.npz", "cifar10", "top1")

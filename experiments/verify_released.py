@@ -129,13 +129,16 @@ def main(argv: Sequence[str]) -> None:
   checks = _checks(options)
   if not (options.weights or options.download):
     print(missing(list(dict.fromkeys(check.name for check in checks))), end="")
-  print(_line(list(_COLUMNS)), flush=True)
+  print(_columns(list(_COLUMNS)), flush=True)
   found: list[Row] = []
+  printed: set[str] = set()  # a missing file is the same line at each size
   for check in checks:
     new = _rows(check, options)
     found += new
-    for text in lines(new, found):
-      print(text, flush=True)
+    for text in map(line, new):
+      if text not in printed:
+        print(text, flush=True)
+        printed.add(text)
     if options.out:
       write(options.out, found)
   print("", *vtab_lines(found), *notes(found), sep="\n", flush=True)
@@ -148,20 +151,17 @@ def _parser() -> argparse.ArgumentParser:
     description=__doc__,
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
-  parser.add_argument("patterns", nargs="*", metavar="NAME_PATTERN")
-  parser.add_argument("--weights", metavar="PATH", help="evaluate a file instead")
-  parser.add_argument("--dataset", help="the data set for that file, named as in configs")
-  parser.add_argument("--size", type=int, metavar="PIXELS", help="side of its test images")
-  parser.add_argument("--data_dir", help="where tfds keeps prepared sets")
-  parser.add_argument("--download", action="store_true", help="download missing checkpoints")
-  parser.add_argument("--dtype", default="float32", choices=run_config.choices("dtype"))
-  parser.add_argument("--batch", type=int, default=256, help="images at once, or as many as fit")
-  parser.add_argument(
-    "--decoded_cache", action="store_true", help="keep resized images for later evaluations"
-  )
-  parser.add_argument(
-    "--out", type=paths.argument, metavar="FILE", help="write the rows to a .json or .csv file"
-  )
+  add = parser.add_argument
+  add("patterns", nargs="*", metavar="NAME_PATTERN")
+  add("--weights", metavar="PATH", help="evaluate a file instead")
+  add("--dataset", help="the data set for that file, named as in configs")
+  add("--size", type=int, metavar="PIXELS", help="side of its test images")
+  add("--data_dir", help="where tfds keeps prepared sets")
+  add("--download", action="store_true", help="download missing checkpoints")
+  add("--dtype", default="float32", choices=run_config.choices("dtype"))
+  add("--batch", type=int, default=256, help="images at once, or as many as fit")
+  add("--decoded_cache", action="store_true", help="keep resized images for later evaluations")
+  add("--out", type=paths.argument, metavar="FILE", help="write the rows to a .json or .csv file")
   return parser
 
 
@@ -240,20 +240,18 @@ def rows(
   """
   if dtype != "float32":
     warnings = (*warnings, f"Computed in {dtype}, which changes accuracy about as much.")
-  common = Row(check.name, check.dataset, str(check.view), images, dtype, remark=" ".join(warnings))
-  if not check.expected:
-    return [dataclasses.replace(common, metric="top1", measured=100 * means["top1"])]
   return [
-    dataclasses.replace(
-      common,
+    Row(
+      *(check.name, check.dataset, str(check.view), images, dtype),
       metric=e.metric,
       expected=e.value,
       rounding=e.rounding,
       source=e.source,
       measured=100 * means[e.metric],
       judged=e.judged and not warnings,
+      remark=" ".join(warnings),
     )
-    for e in check.expected
+    for e in check.expected or [released.UNPUBLISHED]
     if e.metric in means
   ]
 
@@ -272,45 +270,27 @@ def missing(names: Sequence[str]) -> str:
   )
 
 
-def lines(new: Sequence[Row], found: Sequence[Row]) -> Iterator[str]:
-  """Yields the table's lines of a check; a missing file gets one line, the first time.
-
-  Args:
-    new: The rows of the check.
-    found: All rows so far, these last.
-  """
-  file = new[0].missing_file
-  if file and sum(row.missing_file == file for row in found) > 1:
-    return
-  for row in new:
-    cells = [row.checkpoint, row.dataset, row.test_size]
-    if file:
-      yield _line([row.checkpoint]) + f"missing: {file}"
-    elif row.measured is None:
-      yield _line(cells) + f"not evaluated [{_reasons(found).index(row.remark) + 1}]"
-    else:
-      off = "" if row.difference is None else f"{row.difference:+.2f}"
-      marks = {"different": " !", "measured": " *" if off else ""}
-      cells += [f"{row.images:,}", row.metric]
-      cells += ["none" if row.expected is None else f"{row.expected:.2f} %"]
-      cells += [f"{row.measured:.2f} %", off + marks.get(row.verdict, ""), row.source]
-      yield _line(cells).rstrip()
+def line(row: Row) -> str:
+  """Returns the table's line of a row."""
+  cells = [row.checkpoint, row.dataset, row.test_size]
+  if row.missing_file:
+    return _columns(cells[:1]) + f"missing: {row.missing_file}"
+  if row.measured is None:
+    return _columns(cells) + f"not evaluated: {row.remark}"
+  off = "" if row.difference is None else f"{row.difference:+.2f}"
+  marks = {"different": " !", "measured": " *" if off else ""}
+  cells += [f"{row.images:,}", row.metric]
+  cells += ["none" if row.expected is None else f"{row.expected:.2f} %"]
+  cells += [f"{row.measured:.2f} %", off + marks.get(row.verdict, ""), row.source]
+  return _columns(cells).rstrip()
 
 
-def _line(cells: Sequence[str]) -> str:
+def _columns(cells: Sequence[str]) -> str:
   return "".join(f"{c:<{w}}" for c, w in zip(cells, _COLUMNS.values(), strict=False))
 
 
-def _reasons(found: Sequence[Row]) -> list[str]:
-  """Returns why checkpoints that exist weren't evaluated, each reason once."""
-  failed = (row for row in found if row.measured is None and not row.missing_file)
-  return list(dict.fromkeys(row.remark for row in failed))
-
-
 def notes(found: Sequence[Row]) -> Iterator[str]:
-  """Yields the notes below a table: reasons, the legend, and remarks on measured figures."""
-  for number, reason in enumerate(_reasons(found), 1):
-    yield f"[{number}] {reason}"
+  """Yields the notes below a table: the legend, and remarks on measured figures."""
   measured = [row for row in found if row.measured is not None]
   if measured:
     yield _LEGEND
@@ -325,36 +305,22 @@ def vtab_lines(found: Sequence[Row]) -> Iterator[str]:
   """
   measured = {(r.checkpoint, r.test_size): r.measured for r in found if r.measured is not None}
   runs = sorted({run[:2] for name, _ in measured if (run := released.vtab_run(name))})
-  complete: dict[tuple[str, str], list[float]] = {}
   for (architecture, number), rule in itertools.product(runs, ("paper", "code")):
-    of_tasks = (
-      measured.get((f"BiT-M-{architecture}-run{number}-{task}", f"{sizes[rule]} square"))
-      for task, sizes in ((task, released.vtab_sizes(task)) for task in vtab.TASKS)
+    keys = (
+      (f"BiT-M-{architecture}-run{number}-{task}", f"{released.vtab_sizes(task)[rule]} square")
+      for task in vtab.TASKS
     )
-    values = [value for value in of_tasks if value is not None]
+    values = [measured[key] for key in keys if key in measured]
     if not values:
       continue
     mean, comparison = statistics.mean(values), ""
-    if len(values) == len(vtab.TASKS):
-      complete.setdefault((architecture, rule), []).append(mean)
-      comparison = _beside_score(mean, architecture)
+    score = released.vtab_score(architecture)
+    if score is not None and len(values) == len(vtab.TASKS):
+      comparison = f"; expected {score.value:.2f} % ({score.source}), {mean - score.value:+.2f}"
     yield (
       f"BiT-M-{architecture} run {number}, sizes of {rule}: {mean:.2f} % over {len(values)} of "
       f"{len(vtab.TASKS)} tasks{comparison}"
     )
-  for (architecture, rule), means in complete.items():
-    if len(means) == released.NUM_RUNS:
-      mean = statistics.mean(means)
-      name = f"BiT-M-{architecture} mean of {len(means)} runs, sizes of {rule}"
-      yield f"{name}: {mean:.2f} %{_beside_score(mean, architecture)}"
-
-
-def _beside_score(mean: float, architecture: str) -> str:
-  published = released.vtab_score(architecture)
-  if published is None:
-    return ""
-  off = mean - published.value
-  return f"; expected {published.value:.2f} % ({published.source}), {off:+.2f}"
 
 
 def require(found: Sequence[Row]) -> None:
