@@ -8,20 +8,8 @@
 imports jax or TensorFlow.
 """
 
-from bit_jax.weights.catalogue import CATALOGUE, Checkpoint, default_for, find
-from bit_jax.weights.checkpoints import LoadedCheckpoint, infer, load, save, verify
+from bit_jax.weights.catalogue import CATALOGUE, default_for, find
+from bit_jax.weights.checkpoints import infer, load, save
 from bit_jax.weights.fetch import locate, resolve
 
-__all__ = [
-  "CATALOGUE",
-  "Checkpoint",
-  "LoadedCheckpoint",
-  "default_for",
-  "find",
-  "infer",
-  "load",
-  "locate",
-  "resolve",
-  "save",
-  "verify",
-]
+__all__ = ["CATALOGUE", "default_for", "find", "infer", "load", "locate", "resolve", "save"]

@@ -3,7 +3,7 @@
 import argparse
 import fnmatch
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -30,10 +30,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(args: argparse.Namespace) -> int:
   """Runs the command for one name after another; an error in one doesn't stop the others."""
+  commands: dict[str, Callable[[str], Iterable[str]]] = {
+    "list": _catalogue,
+    "download": lambda name: [str(fetch.resolve(name, mirrors=args.mirror))],
+    "verify": _verified,
+    "inspect": _content,
+  }
   status = 0
   for name in args.names:
     try:
-      for line in _lines(args.command, name, args):
+      for line in commands[args.command](name):
         print(line)
     except errors.UserError as e:
       print(f"error: {e}", file=sys.stderr)
@@ -41,18 +47,6 @@ def _run(args: argparse.Namespace) -> int:
     except KeyboardInterrupt:
       raise exits.Interrupted("interrupted") from None
   return status
-
-
-def _lines(command: str, name: str, args: argparse.Namespace) -> Iterator[str]:
-  match command:
-    case "list":
-      yield from _catalogue(name)
-    case "download":
-      yield str(fetch.resolve(name, mirrors=args.mirror))
-    case "verify":
-      yield _verified(name)
-    case "inspect":
-      yield from _content(name)
 
 
 def _catalogue(pattern: str) -> Iterator[str]:
@@ -74,23 +68,21 @@ def _catalogue(pattern: str) -> Iterator[str]:
   yield f"{len(found)} of {len(entries)} checkpoints"
 
 
-def _verified(name: str) -> str:
-  """Checks a checkpoint and returns a line that describes it.
+def _verified(name: str) -> Iterator[str]:
+  """Checks a checkpoint and yields a line that describes it.
 
   Raises:
     UserError: The file is damaged, or isn't the checkpoint that its name says.
   """
   path = fetch.locate(name)
-  architecture: str | None
-  if known := catalogue.CATALOGUE.get(path.stem):
-    architecture, num_classes = known.architecture, known.num_classes
-  else:
-    architecture, num_classes = checkpoints.infer(path)
+  known = catalogue.CATALOGUE.get(path.stem)
+  inferred = (known.architecture, known.num_classes) if known else checkpoints.infer(path)
+  architecture, num_classes = inferred
   if architecture is None:
     raise errors.UserError(f"{path} fits no known architecture; use inspect to list its arrays.")
   digest = checkpoints.verify(path, architecture, num_classes)
   count = architectures.num_parameters(architectures.find(architecture), num_classes or None)
-  return f"{path}: ok, {architecture}, {num_classes} classes, {count:,} parameters, sha256 {digest}"
+  yield f"{path}: ok, {architecture}, {num_classes} classes, {count:,} parameters, sha256 {digest}"
 
 
 def _content(name: str) -> Iterator[str]:

@@ -32,12 +32,10 @@ class LoadedCheckpoint:
     params: The keys of `architectures.parameter_shapes` split at their slashes, as nested dicts
       of float32 arrays.
     sha256: SHA-256 of the file's bytes, in hexadecimal.
-    num_head_classes: Outputs of the head in the file, 0 if it has none.
   """
 
   params: dict[str, Any]
   sha256: str
-  num_head_classes: int
 
 
 def load(
@@ -59,8 +57,6 @@ def load(
     UserError: The file is missing or damaged, or holds another architecture, has missing, unknown
       or mis-shaped keys (all named), NaNs or pickled objects, or a head of another size to keep.
   """
-  if head not in ("zero", "keep"):
-    raise errors.UserError(f"head={head!r} is unknown: use head=zero or head=keep.")
   path = pathlib.Path(path)
   with npz.open_archive(path) as archive:
     headers = npz.read_headers(archive)
@@ -82,10 +78,10 @@ def load(
         for folder in folders:
           node = node.setdefault(folder, {})
         node[leaf] = np.zeros(shape, np.float32) if is_new else npz.read_array(archive, by_key[key])
-      return LoadedCheckpoint(params, digest.result(), file_classes)
+      return LoadedCheckpoint(params, digest.result())
 
 
-def verify(path: str | os.PathLike[str], architecture: str, num_classes: int) -> str:
+def verify(path: pathlib.Path, architecture: str, num_classes: int) -> str:
   """Checks a file's whole content, head included, one array at a time.
 
   Args:
@@ -99,7 +95,6 @@ def verify(path: str | os.PathLike[str], architecture: str, num_classes: int) ->
   Raises:
     UserError: As `load`.
   """
-  path = pathlib.Path(path)
   with npz.open_archive(path) as archive:
     headers = npz.read_headers(archive)
     by_key = _checked(path, headers, architectures.ARCHITECTURES[architecture], num_classes)
@@ -110,13 +105,13 @@ def verify(path: str | os.PathLike[str], architecture: str, num_classes: int) ->
       return digest.result()
 
 
-def infer(path: str | os.PathLike[str]) -> tuple[str | None, int]:
+def infer(path: pathlib.Path) -> tuple[str | None, int]:
   """Returns (architecture name or None, outputs of the head or 0) from the headers alone.
 
   Raises:
     UserError: The file is missing, damaged or not an `.npz`.
   """
-  with npz.open_archive(pathlib.Path(path)) as archive:
+  with npz.open_archive(path) as archive:
     headers = npz.read_headers(archive)
   return _infer_architecture(headers), _num_classes(headers)
 
@@ -195,10 +190,12 @@ def _problems(
   if repeated := [h.key for h in headers if counts[_normalised(h.key)] > 1]:
     yield f"more than one array for the same parameter {', '.join(repeated)}"
   known = [(h, expected[k]) for k, h in by_key.items() if k in expected]
-  if wrong := [f"{h.key} is {h.shape} and not {s}" for h, s in known if h.shape != s]:
-    yield f"wrong shape {', '.join(wrong)}"
-  if types := [f"{h.key} is {h.dtype}" for h, _ in known if h.dtype.kind != "f"]:
-    yield f"not floating-point numbers {', '.join(types)}"
+  if wrong := [
+    f"{h.key} is {h.dtype} {h.shape} and not float {s}"
+    for h, s in known
+    if (h.dtype.kind, h.shape) != ("f", s)
+  ]:
+    yield f"wrong shape or dtype {', '.join(wrong)}"
 
 
 def _infer_architecture(headers: list[npz.ArrayHeader]) -> str | None:

@@ -6,18 +6,26 @@ HTTP: RFC 9110, sections 13.1.5 (If-Range) and 14 (ranges).
 """
 
 import pathlib
-import re
 import shutil
 import time
 
 import requests
 import tqdm
+from requests import codes
 
 from bit_jax.runtime import proxies
 
 TIMEOUT = (10, 60)  # seconds to connect, and between two packets
 RETRY_DELAYS = (0.5, 1.0, 2.0, 4.0)  # seconds before each attempt that follows no progress
 _CHUNK_BYTES = 1 << 16  # the most that a connection reset can lose
+
+# Errors that another attempt would meet again; a ValueError is an invalid URL or redirection.
+_FINAL = (
+  ValueError,
+  requests.ConnectTimeout,
+  requests.exceptions.SSLError,
+  requests.TooManyRedirects,
+)
 
 
 class DownloadError(Exception):
@@ -38,11 +46,17 @@ def download(url: str, part: pathlib.Path) -> None:
   Raises:
     DownloadError: The server refuses, can't be reached, keeps breaking off, or the disk is full.
   """
+  try:
+    proxy = proxies.find(url)
+  except ValueError as e:
+    raise DownloadError(f"not a valid URL ({e})") from e
+  if proxy and proxy.fault:
+    raise DownloadError(proxy.fault)
   most, failures = _size(part), 0
   with requests.Session() as session:
     while True:
       try:
-        return _attempt(session, url, part)
+        return _attempt(session, url, proxy, part)
       except _Cut as e:
         if _size(part) > most:
           most, failures = _size(part), 0
@@ -58,120 +72,64 @@ def discard(part: pathlib.Path) -> None:
   _version_file(part).unlink(missing_ok=True)
 
 
-def _attempt(session: requests.Session, url: str, part: pathlib.Path) -> None:
+def _attempt(
+  session: requests.Session, url: str, proxy: proxies.Proxy | None, part: pathlib.Path
+) -> None:
   offset = _size(part)
   headers = {"Accept-Encoding": "identity"}  # lengths and ranges count the file's own bytes
   if offset:
     headers["Range"] = f"bytes={offset}-"
-    if _version_file(part).is_file():
+    if _size(_version_file(part)):
       headers["If-Range"] = _version_file(part).read_text(encoding="utf-8")
-  proxy = _usable_proxy(url)
   through = f" through {proxy}" if proxy else ""
+  remedy = f": {proxy.remedy}" if proxy else ""
   try:
-    with _get(session, url, headers) as response:
-      if response.status_code == requests.codes.requested_range_not_satisfiable:
-        return _finish_or_restart(response, part, offset)
-      if proxy and response.status_code == requests.codes.proxy_authentication_required:
-        raise DownloadError(_unauthorised(proxy))
-      _receive(response, part, _start(response, offset, through))
-  except requests.ConnectTimeout as e:
-    raise DownloadError(f"the server doesn't answer{through}") from e
-  except requests.exceptions.SSLError as e:
-    raise DownloadError(_untrusted(e) + through) from e
-  except requests.exceptions.ProxyError as e:
-    raise _proxy_failure(proxy, e) from e
-  except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema) as e:
-    raise DownloadError("the server redirects to something else than http:// or https://") from e
-  except requests.TooManyRedirects as e:
-    raise DownloadError(f"the server redirects in a loop{through}") from e
-  except (requests.ConnectionError, requests.Timeout) as e:
-    failed = f"the connection{through} failed after {_size(part):,} bytes ({proxies.reason(e)})"
-    raise _Cut(f"{failed}: {proxy.remedy}" if proxy else failed) from e
-  except requests.RequestException as e:
-    raise _Cut(f"the transfer broke off after {_size(part):,} bytes") from e
-  except OSError as e:
-    raise DownloadError(f"{part} can't be written ({e.strerror or e})") from e
-
-
-def _usable_proxy(url: str) -> proxies.Proxy | None:
-  """Returns the proxy for a URL, if there is one.
-
-  Raises:
-    DownloadError: The URL or the proxy can't be used.
-  """
-  if not url.lower().startswith(("http://", "https://")):
-    raise DownloadError("not a valid URL" if "://" not in url else "not an http:// or https:// URL")
-  try:
-    requests.Request("GET", url).prepare()
-    proxy = proxies.find(url)
+    with session.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
+      status, sent = response.status_code, response.headers.get("Content-Range", "")
+      if status == codes.requested_range_not_satisfiable and sent == f"bytes */{offset}":
+        return  # the part is the whole file already
+      if status == codes.requested_range_not_satisfiable or (
+        status == codes.partial_content and not sent.startswith(f"bytes {offset}-")
+      ):
+        discard(part)  # it belongs to another file
+        raise _Cut("the server doesn't resume the partial file")
+      if status not in (codes.ok, codes.partial_content):
+        final = status < 500 and status != codes.too_many_requests
+        advice = remedy if status == codes.proxy_authentication_required else ""
+        raise (DownloadError if final else _Cut)(
+          f"the server answers {status} {response.reason}{through}{advice}"
+        )
+      # With status 200 the server ignores ranges, or the file has changed.
+      _receive(response, part, offset if status == codes.partial_content else 0)
   except (requests.RequestException, ValueError) as e:
-    raise DownloadError("not a valid URL") from e
-  if proxy and proxy.fault:
-    raise DownloadError(proxy.fault)
-  return proxy
+    why = _reason(e)
+    if isinstance(e, requests.exceptions.SSLError):
+      remedy = ": if your network has its own certificates, set REQUESTS_CA_BUNDLE to their file"
+    final = isinstance(e, _FINAL) or "Tunnel connection failed" in why  # the proxy refuses
+    raise (DownloadError if final else _Cut)(
+      f"the connection{through} failed after {_size(part):,} bytes ({why}){remedy}"
+    ) from e
+  except OSError as e:
+    if e.errno is None:  # requests looks for the certificates before it connects
+      raise DownloadError(f"{str(e).rstrip('.')}: correct or unset REQUESTS_CA_BUNDLE") from e
+    raise DownloadError(f"{part} can't be written ({e.strerror})") from e
 
 
-def _get(session: requests.Session, url: str, headers: dict[str, str]) -> requests.Response:
-  try:
-    return session.get(url, headers=headers, stream=True, timeout=TIMEOUT)
-  except requests.RequestException:
-    raise
-  except ValueError as e:
-    raise DownloadError("not a valid URL") from e
-  except OSError as e:  # before it connects, it looks for the certificates
-    raise DownloadError(f"{str(e).rstrip('.')}: correct or unset REQUESTS_CA_BUNDLE") from e
+def _reason(error: BaseException) -> str:
+  """Returns the message of the system or the proxy that caused a failed connection."""
+  seen = [error]
+  while deeper := _causes(seen[-1], seen):
+    seen.append(deeper[0])
+  root = seen[-1]
+  text = (root.strerror if isinstance(root, OSError) else None) or str(root)
+  return text.splitlines()[0].rstrip(".") if text else type(root).__name__
 
 
-def _untrusted(error: requests.exceptions.SSLError) -> str:
-  why = proxies.reason(error)
-  if "certificate" not in str(error).lower():
-    return f"the TLS connection to the server failed ({why})"
-  return (
-    f"the server's certificate can't be verified ({why}): if your network uses its own "
-    f"certificates, set REQUESTS_CA_BUNDLE to the file that holds them"
-  )
-
-
-def _proxy_failure(
-  proxy: proxies.Proxy | None, error: requests.exceptions.ProxyError
-) -> DownloadError | _Cut:
-  why = proxies.reason(error)
-  if proxy is None:  # only for the address that the server redirects to
-    return DownloadError(f"a proxy can't be reached ({why})")
-  if "407" in why:
-    return DownloadError(_unauthorised(proxy))
-  if "Tunnel connection failed" in why:
-    return DownloadError(f"{proxy} refuses ({why.rpartition(': ')[2]}): {proxy.remedy}")
-  return _Cut(f"{proxy} can't be reached ({why}): {proxy.remedy}")
-
-
-def _unauthorised(proxy: proxies.Proxy) -> str:
-  return (
-    f"{proxy} needs another user and password (407): set {proxy.variable} to "
-    f"http://USER:PASSWORD@HOST:PORT"
-  )
-
-
-def _finish_or_restart(response: requests.Response, part: pathlib.Path, offset: int) -> None:
-  """Handles 416: the part is the whole file already, or belongs to another file."""
-  total = re.fullmatch(r"bytes \*/(\d+)", response.headers.get("Content-Range", ""))
-  if not total or int(total[1]) != offset:
-    discard(part)
-    raise _Cut("the server doesn't resume the partial file")
-
-
-def _start(response: requests.Response, offset: int, through: str) -> int:
-  """Returns the byte at which the response, which came `through` a proxy, starts."""
-  status = response.status_code
-  if status == requests.codes.partial_content:
-    sent = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
-    if not sent or int(sent[1]) != offset:
-      raise DownloadError("the server sends another range than was requested")
-    return offset
-  if status == requests.codes.ok:  # the server ignores ranges, or the file has changed
-    return 0
-  kind = _Cut if status >= 500 or status == requests.codes.too_many_requests else DownloadError
-  raise kind(f"the server answers {status} {response.reason}{through}")
+def _causes(error: BaseException, seen: list[BaseException]) -> list[BaseException]:
+  """Returns the causes of an error; urllib3 keeps them in one of several places."""
+  places = (getattr(error, "reason", None), getattr(error, "original_error", None))
+  found = (*places, *reversed(error.args), error.__cause__, error.__context__)
+  return [e for e in found if isinstance(e, BaseException) and e not in seen]
 
 
 def _receive(response: requests.Response, part: pathlib.Path, start: int) -> None:
@@ -184,7 +142,10 @@ def _receive(response: requests.Response, part: pathlib.Path, start: int) -> Non
       f"the file needs {int(length) / 1e9:.1f} GB in {part.parent}, and {free / 1e9:.1f} GB are "
       f"free"
     )
-  _record_version(response, part)
+  etag = response.headers.get("ETag", "W/")
+  # If-Range compares strongly.
+  version = response.headers.get("Last-Modified", "") if etag.startswith("W/") else etag
+  _version_file(part).write_text(version, encoding="utf-8")
   # Else urllib3 throws away the bytes before a cut; the length is checked below.
   response.raw.enforce_content_length = False
   with (
@@ -200,15 +161,6 @@ def _receive(response: requests.Response, part: pathlib.Path, start: int) -> Non
       bar.update(len(chunk))
   if total is not None and _size(part) != total:
     raise _Cut(f"received {_size(part):,} of {total:,} bytes")
-
-
-def _record_version(response: requests.Response, part: pathlib.Path) -> None:
-  etag = response.headers.get("ETag", "")
-  strong = "" if etag.startswith("W/") else etag  # If-Range compares strongly
-  if version := strong or response.headers.get("Last-Modified", ""):
-    _version_file(part).write_text(version, encoding="utf-8")
-  else:
-    _version_file(part).unlink(missing_ok=True)
 
 
 def _version_file(part: pathlib.Path) -> pathlib.Path:

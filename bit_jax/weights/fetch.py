@@ -4,7 +4,6 @@ import contextlib
 import importlib.resources
 import os
 import pathlib
-import stat
 import sys
 from collections.abc import Sequence
 
@@ -55,9 +54,9 @@ def locate(name_or_path: str) -> pathlib.Path:
 
   Raises:
     NotInCacheError: It would have to be downloaded.
-    UserError: The path or the name doesn't exist.
+    UserError: The path or the name doesn't exist, or there is no cache directory.
   """
-  if "/" in name_or_path or os.sep in name_or_path or name_or_path.endswith(".npz"):
+  if "/" in name_or_path or name_or_path.endswith(".npz"):
     return _existing(paths.named(name_or_path))
   checkpoint = catalogue.find(name_or_path)
   if checkpoint.embedded:
@@ -70,13 +69,9 @@ def locate(name_or_path: str) -> pathlib.Path:
     )
   if cached_path := cached(checkpoint):
     return cached_path
-  try:
-    place = str(cache.directory() / checkpoint.file)
-  except errors.UserError:
-    place = f"{checkpoint.file} in a folder that ${cache.ENVIRONMENT_VARIABLE} names"
   raise NotInCacheError(
     f"{checkpoint.name} is not in the cache: download it with `python -m bit_jax.weights download "
-    f"{checkpoint.name}`, or put it at {place}."
+    f"{checkpoint.name}`, or put it at {cache.directory() / checkpoint.file}."
   )
 
 
@@ -91,14 +86,9 @@ def cached(checkpoint: catalogue.Checkpoint) -> pathlib.Path | None:
 
 
 def _existing(path: pathlib.Path) -> pathlib.Path:
-  try:
-    if stat.S_ISREG(path.stat().st_mode):
-      return path
-    what = "is a folder" if path.is_dir() else "is not a file"
-  except (FileNotFoundError, NotADirectoryError):
-    what = "doesn't exist"
-  except OSError as e:
-    what = f"can't be read ({e.strerror})"
+  if os.path.isfile(path):
+    return path
+  what = "is a folder" if os.path.isdir(path) else "doesn't exist or can't be read"
   known = path.stem in catalogue.CATALOGUE
   hint = f", or {path.stem} without .npz to download it" if known else ""
   raise errors.UserError(f"{path} {what}: give the path of an .npz file{hint}.")
@@ -112,17 +102,17 @@ def _fetch(checkpoint: catalogue.Checkpoint, target: pathlib.Path, bases: Sequen
     try:
       download.download(url, part)
       digest = checkpoints.verify(part, checkpoint.architecture, checkpoint.num_classes)
-    except (download.DownloadError, errors.UserError) as e:
-      reason = str(e)
-      if isinstance(e, errors.UserError):
-        download.discard(part)
-        reason = f"a wrong file, which was deleted ({reason.rstrip('.')})"
-      failures.append(f"{proxies.without_password(url)}: {reason}")
-      continue
-    part.replace(target)
-    download.discard(part)
-    cache.remember_sha256(target, digest)
-    return
+    except download.DownloadError as e:
+      failures.append(f"{proxies.without_password(url)}: {e}")
+    except errors.UserError as e:
+      download.discard(part)
+      why = str(e).rstrip(".")
+      failures.append(f"{proxies.without_password(url)}: a wrong file, which was deleted ({why})")
+    else:
+      part.replace(target)
+      download.discard(part)
+      cache.remember_sha256(target, digest)
+      return
   raise errors.UserError(
     f"{checkpoint.name} is not in the cache and can't be downloaded ({'; '.join(failures)}). "
     f"Download {catalogue.BASE_URL}{checkpoint.file} on another machine and put it at {target}, or "

@@ -21,7 +21,6 @@ from bit_jax.runtime import errors, files
 
 _CHUNK_ITEMS = 1 << 17  # half a megabyte of float32: fits in a level-2 cache
 _ENCRYPTED = 1  # flag bit 0 of a zip member
-_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,29 +55,16 @@ def open_archive(path: pathlib.Path) -> Iterator[zipfile.ZipFile]:
     UserError: The file doesn't exist, is not a zip file, is truncated or damaged (also where only
       reading inside the `with` shows that).
   """
-  if not path.is_file():
-    what = "is a folder" if path.is_dir() else "doesn't exist"
-    raise errors.UserError(f"{path} {what}: give the path of an .npz file.")
   try:
     with zipfile.ZipFile(path) as archive:
       yield archive
-  except errors.UserError:
-    raise
-  except _DAMAGE as e:
-    raise errors.UserError(_describe_damage(path, e)) from e
-
-
-def _describe_damage(path: pathlib.Path, error: Exception) -> str:
-  remedy = "delete it and download it again."
-  if isinstance(error, OSError):
-    return f"{path} can't be read: {error.strerror or error}."
-  if zipfile.is_zipfile(path):
-    return f"{path} is damaged ({error}): {remedy}"
-  with path.open("rb") as file:
-    start = file.read(4)
-  if start == b"PK\x03\x04":
-    return f"{path} is truncated (it ends after {path.stat().st_size:,} bytes): {remedy}"
-  return f"{path} is not an .npz file (it isn't a zip archive): {remedy}"
+  except OSError as e:
+    raise errors.UserError(f"{path} can't be read: {e.strerror or e}.") from e
+  except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as e:
+    raise errors.UserError(
+      f"{path} is truncated, damaged or not an .npz file ({e}; it has {path.stat().st_size:,} "
+      f"bytes): delete it and download it again."
+    ) from e
 
 
 def read_headers(archive: zipfile.ZipFile) -> list[ArrayHeader]:

@@ -408,8 +408,8 @@ def test_a_proxy_is_asked_in_place_of_the_server(preparing, monkeypatch):
   monkeypatch.setattr(socket, "create_connection", connect)
   monkeypatch.setenv("https_proxy", "http://me:secret@proxy.example:3128")
   assert preparing.unreachable(["https://a.example/x", "https://a.example/y"]) == [
-    "the proxy http://proxy.example:3128 (from https_proxy) can't be reached (no way): correct or "
-    "unset https_proxy, or add a.example to NO_PROXY"
+    "the proxy http://proxy.example:3128 (from https_proxy) can't be reached (no way): correct "
+    "https_proxy (http://USER:PASSWORD@HOST:PORT), unset it, or add a.example to NO_PROXY"
   ]
   assert asked == [("proxy.example", 3128)]
 

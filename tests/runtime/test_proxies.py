@@ -55,8 +55,8 @@ def test_a_socks_proxy_without_its_package(url, tmp_path, monkeypatch):
   monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
   monkeypatch.setenv("ALL_PROXY", "socks5h://me:secret@127.0.0.1:1080")
   assert message(url, tmp_path) == (
-    "the proxy socks5h://127.0.0.1:1080 (from ALL_PROXY) needs a package that isn't installed: "
-    "pip install 'requests[socks]', or unset ALL_PROXY"
+    "the proxy socks5h://127.0.0.1:1080 (from ALL_PROXY) needs a package: pip install "
+    "'requests[socks]', or unset ALL_PROXY"
   )
 
 
@@ -69,8 +69,9 @@ def test_a_dead_proxy(url, variable, tmp_path, monkeypatch):
   assert "sec" not in message(url, tmp_path)
   monkeypatch.setenv(variable, "127.0.0.1:9")
   assert message(url, tmp_path) == (
-    f"the proxy 127.0.0.1:9 (from {variable}) can't be reached (Connection refused): correct or "
-    f"unset {variable}, or add storage.test to NO_PROXY"
+    f"the connection through the proxy 127.0.0.1:9 (from {variable}) failed after 0 bytes "
+    f"(Connection refused): correct {variable} (http://USER:PASSWORD@HOST:PORT), unset it, or add "
+    f"storage.test to NO_PROXY"
   )
 
 
@@ -78,7 +79,7 @@ def test_a_dead_proxy(url, variable, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
   ("status", "said"),
   [
-    (407, "(407): set ALL_PROXY to http://USER:PASSWORD@"),
+    (407, "407 Proxy Authentication Required"),
     (403, "403 Forbidden"),
   ],
 )
@@ -89,6 +90,8 @@ def test_a_proxy_that_refuses(url, status, said, refusing, tmp_path, monkeypatch
   assert f"the proxy http://127.0.0.1:{refusing.server_port} (from ALL_PROXY)" in text
   assert said in text
   assert "secret" not in text
+  if status == 407:
+    assert "correct ALL_PROXY (http://USER:PASSWORD@HOST:PORT)" in text
 
 
 @pytest.mark.parametrize(
@@ -101,8 +104,8 @@ def test_a_proxy_that_refuses(url, status, said, refusing, tmp_path, monkeypatch
 def test_what_is_no_proxy_url(value, tmp_path, monkeypatch):
   monkeypatch.setenv("HTTPS_PROXY", value)
   assert message(HTTPS, tmp_path) == (
-    f"the proxy {value} (from HTTPS_PROXY) is not a valid proxy URL, such as http://host:port: "
-    f"correct or unset HTTPS_PROXY, or add storage.test to NO_PROXY"
+    f"the proxy {value} (from HTTPS_PROXY) is not a valid URL: correct HTTPS_PROXY "
+    f"(http://USER:PASSWORD@HOST:PORT), unset it, or add storage.test to NO_PROXY"
   )
 
 
@@ -119,7 +122,7 @@ def test_which_proxy_is_used(monkeypatch):
 def test_certificates_that_are_not_there(refusing, tmp_path, monkeypatch):
   refusing.status = 200
   url = f"https://127.0.0.1:{refusing.server_port}/x"
-  assert "TLS" in message(url, tmp_path)
+  assert "SSL" in message(url, tmp_path)
   monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "none.pem"))
   text = message(url, tmp_path)
   assert str(tmp_path / "none.pem") in text

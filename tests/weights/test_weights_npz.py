@@ -64,7 +64,6 @@ def test_loads_every_value(tmp_path, writer):
     np.testing.assert_array_equal(leaf(loaded.params, key), value)
     assert leaf(loaded.params, key).dtype == np.float32
   assert loaded.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
-  assert loaded.num_head_classes == 10
 
 
 def test_zero_head_of_another_size(tmp_path):
@@ -73,23 +72,18 @@ def test_zero_head_of_another_size(tmp_path):
   assert loaded.params["head"]["conv2d"]["kernel"].shape == (1, 1, 1024, 5)
   assert not loaded.params["head"]["conv2d"]["kernel"].any()
   assert loaded.params["head"]["conv2d"]["bias"].shape == (5,)
-  assert loaded.num_head_classes == 21
   key = "resnet/block4/unit01/b/standardized_conv2d/kernel"
   np.testing.assert_array_equal(leaf(loaded.params, key), contents[key])
 
 
 def test_absent_head(tmp_path):
   path = write(tmp_path / "a.npz", arrays(None))
-  assert load(path, head="zero", num_classes=5).num_head_classes == 0
+  assert not load(path, head="zero", num_classes=5).params["head"]["conv2d"]["kernel"].any()
   refused(path, "has no head, and 10 are needed: use head=zero")
 
 
 def test_kept_head_of_another_size(tmp_path):
   refused(write(tmp_path / "a.npz", arrays(21)), "a head of 21 classes, and 10 .* use head=zero")
-
-
-def test_unknown_head_option(tmp_path):
-  refused(write(tmp_path / "a.npz", arrays()), "head=zero or head=keep", head="keeep")
 
 
 def test_released_key_variants(tmp_path):
@@ -134,7 +128,7 @@ def test_all_wrong_keys_in_one_error(tmp_path):
     "unknown resnet/global_step;",
     "more than one array for the same parameter resnet/root_block/standardized_conv2d/kernel, "
     "resnet/root_block/standardized_conv2d_7/kernel;",
-    "resnet/root_block/standardized_conv2d_7/kernel is (3, 3) and not (7, 7, 3, 32)",
+    "resnet/root_block/standardized_conv2d_7/kernel is float32 (3, 3) and not float (7, 7, 3, 32)",
     "resnet/head/conv2d/",
     "resnet/group_norm/beta is int32",
   ):
@@ -178,19 +172,19 @@ def test_truncated(tmp_path, keep):
   path = write(tmp_path / "a.npz", arrays())
   data = path.read_bytes()
   path.write_bytes(data[: int(keep * len(data))])
-  refused(path, "a.npz is truncated")
+  refused(path, rf"a\.npz is truncated, .*{path.stat().st_size:,} bytes")
 
 
 @pytest.mark.parametrize("data", [b"", b"<html>Not found</html>" * 99])
 def test_not_a_zip(tmp_path, data):
   path = tmp_path / "a.npz"
   path.write_bytes(data)
-  refused(path, "not an .npz file")
+  refused(path, r"a\.npz is .*not an \.npz file \(File is not a zip file")
 
 
 def test_missing_file_and_folder(tmp_path):
-  refused(tmp_path / "none.npz", "doesn't exist")
-  refused(tmp_path, "is a folder")
+  refused(tmp_path / "none.npz", "none.npz can't be read: No such file")
+  refused(tmp_path, "can't be read: Is a directory")
 
 
 def test_an_unreadable_header(tmp_path):
