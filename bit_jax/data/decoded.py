@@ -5,7 +5,6 @@ image and label is checked on every later read, so a truncated or partly written
 gives no wrong images.
 """
 
-import json
 import os
 import pathlib
 import shutil
@@ -43,8 +42,6 @@ class DecodedCache:
       self._images = _open(folder / "images.npy", np.uint8, (len(source), *self._shape))
       # A checksum of image and label (0: not written yet), and the label.
       self._marks = _open(folder / "marks.npy", np.int64, (len(source), 2))
-      about = {"images": len(source), "height": shape[0], "width": shape[1]}
-      (folder / "about.json").write_text(json.dumps(about) + "\n")
     except OSError as e:
       raise self._unwritable(e) from e
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bit_jax.runtime import errors, phrases
+from bit_jax.runtime import checks, errors, phrases
 
 
 def select(labels: np.ndarray, shots: int, seed: int, class_names: Sequence[str]) -> np.ndarray:
@@ -26,8 +26,7 @@ def select(labels: np.ndarray, shots: int, seed: int, class_names: Sequence[str]
   Raises:
     UserError: `shots` is below 1, the seed is negative, or a class has fewer than `shots` images.
   """
-  if shots < 1:
-    raise errors.UserError(f"shots must be at least 1, not {shots}.")
+  checks.at_least("shots", shots, 1)
   _require_shots(labels, shots, class_names)
   return np.concatenate(_draw(labels, np.full(len(class_names), shots), seed))
 
@@ -51,8 +50,7 @@ def hold_out(labels: np.ndarray, counts: np.ndarray, seed: int) -> tuple[np.ndar
 
 def _draw(labels: np.ndarray, counts: np.ndarray, seed: int) -> list[np.ndarray]:
   """Draws `counts[c]` indices of each class c without replacement."""
-  if seed < 0:
-    raise errors.UserError(f"The seed of a subset must be at least 0, not {seed}.")
+  checks.at_least("seed", seed, 0)
   rng = np.random.Generator(np.random.Philox(seed))
   ends = np.cumsum(np.bincount(labels, minlength=len(counts)))
   members = np.split(np.argsort(labels, kind="stable"), ends[:-1])

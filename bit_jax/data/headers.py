@@ -5,12 +5,13 @@ other files (EXIF, XMP, colour profiles, damage, other formats) go to `images.si
 has the size, or the fault, that Pillow reports.
 """
 
+import contextlib
 import os
 import pathlib
 import struct
 import sys
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from multiprocessing import pool
 from typing import NamedTuple
 
@@ -74,21 +75,15 @@ def read_all(root: pathlib.Path, paths: Sequence[str]) -> Headers:
   base = str(root)
   full = (os.path.join(base, path) for path in paths)
   with pool.ThreadPool(_THREADS) as threads:
-    found = list(_progress(threads.imap(read, full, chunksize=_CHUNK), len(paths)))
+    read_in_order = threads.imap(read, full, chunksize=_CHUNK)
+    quiet = not sys.stderr.isatty()
+    found = list(
+      tqdm.tqdm(read_in_order, "Reading image sizes", len(paths), unit=" files", disable=quiet)
+    )
   return Headers(
     np.array([h.size for h in found], np.int64).reshape(-1, 2),
     np.array([h.stamp for h in found], np.int64).reshape(-1, 2),
     {i: h.fault for i, h in enumerate(found) if h.fault},
-  )
-
-
-def _progress(headers: Iterable[Header], total: int) -> Iterable[Header]:
-  return tqdm.tqdm(
-    headers,
-    total=total,
-    desc="Reading image sizes",
-    unit=" files",
-    disable=not sys.stderr.isatty(),
   )
 
 
@@ -103,7 +98,8 @@ def read(path: str) -> Header:
     finally:
       os.close(descriptor)
   except OSError:  # `images.size` says why
-    stamp = _stamp_of(path)
+    with contextlib.suppress(OSError):  # such as a link to nowhere
+      stamp = _stamp(os.stat(path))
   try:
     return Header(size or images.size(pathlib.Path(path)), stamp)
   except images.Unreadable as e:
@@ -162,10 +158,3 @@ def _png_size(data: bytes) -> tuple[int, int] | None:
 
 def _stamp(status: os.stat_result) -> tuple[int, int]:
   return status.st_size, status.st_mtime_ns
-
-
-def _stamp_of(path: str) -> tuple[int, int]:
-  try:
-    return _stamp(os.stat(path))
-  except OSError:  # such as a link to nowhere
-    return _UNKNOWN

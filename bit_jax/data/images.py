@@ -10,10 +10,8 @@ import io
 import pathlib
 import re
 import struct
-import threading
 import warnings
 import zlib
-from typing import NoReturn
 
 import cv2
 import numpy as np
@@ -33,23 +31,13 @@ _JPEG_END = b"\xff\xd9"
 _JPEG_STOP = re.compile(rb"\xff[^\x00\xd0-\xd7]")  # a marker other than a restart
 _AS_STORED = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
 _ROTATED = (5, 6, 7, 8)  # EXIF orientations that swap height and width
-# Exceptions of Pillow's readers on damaged files and files that are not images.
-_BROKEN: tuple[type[Exception], ...] = (
-  OSError,
-  SyntaxError,
-  ValueError,
-  EOFError,
-  LookupError,
-  TypeError,
-  AttributeError,
-  OverflowError,
-  RuntimeError,
-  struct.error,
-  zlib.error,
-  Image.DecompressionBombError,
+# Exceptions of Pillow's readers on damaged files and on files that are not images.
+_BROKEN = (
+  *(OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, AttributeError),
+  *(OverflowError, RuntimeError, struct.error, zlib.error, Image.DecompressionBombError),
 )
-_HUSH_LOCK = threading.Lock()
-_PILLOW_WARNS = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
+# Silences warnings on odd metadata, which don't concern the pixels.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 class Unreadable(errors.UserError):
@@ -73,7 +61,6 @@ def decode(data: bytes | pathlib.Path) -> np.ndarray:
   Raises:
     Unreadable: The file is not such an image, is truncated or damaged, or can't be opened.
   """
-  _hush()
   data = _read(data) if isinstance(data, pathlib.Path) else data
   file = io.BytesIO(data)
   with _open(file) as image:
@@ -84,7 +71,9 @@ def decode(data: bytes | pathlib.Path) -> np.ndarray:
         image.load()
         pixels = _pixels(image)
       except _BROKEN as e:
-        _reject_pixels(e)
+        text = _one_line(e)
+        fault = "is truncated" if "truncated" in text.lower() else f"is damaged ({text})"
+        raise Unreadable(fault) from None
   return _turn(pixels, orientation)
 
 
@@ -94,28 +83,12 @@ def size(path: pathlib.Path) -> tuple[int, int]:
   Raises:
     Unreadable: The file has no header of such an image, or can't be opened.
   """
-  _hush()
   try:
     with path.open("rb") as file, _open(file) as image:
       width, height = image.size
       return (width, height) if _orientation(image) in _ROTATED else (height, width)
   except OSError as e:
     raise Unreadable(f"can't be opened ({e.strerror or e})") from None
-
-
-def _hush() -> None:
-  """Silences Pillow's warnings on odd metadata, which don't concern the pixels.
-
-  This is permanent, because `warnings.catch_warnings` is not thread-safe.
-  """
-  if not _is_hushed():
-    with _HUSH_LOCK:
-      if not _is_hushed():
-        warnings.filterwarnings("ignore", module=r"PIL\.")
-
-
-def _is_hushed() -> bool:
-  return bool(warnings.filters) and warnings.filters[0] == _PILLOW_WARNS
 
 
 def _read(path: pathlib.Path) -> bytes:
@@ -204,13 +177,6 @@ def _turn(pixels: np.ndarray, orientation: int) -> np.ndarray:
   if orientation in (3, 4, 7, 8):
     pixels = pixels[::-1]
   return np.ascontiguousarray(pixels)
-
-
-def _reject_pixels(e: Exception) -> NoReturn:
-  text = _one_line(e)
-  if "truncated" in text.lower():
-    raise Unreadable("is truncated") from None
-  raise Unreadable(f"is damaged ({text})") from None
 
 
 def _one_line(e: Exception) -> str:

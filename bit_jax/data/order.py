@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from bit_jax.runtime import errors
+from bit_jax.runtime import checks, errors
 
 # Of the order. Version 1 used windows of `shuffle_window` examples for every set, version 2 uses
 # them only for a whole set that tfds shuffled.
@@ -38,8 +38,8 @@ def permutation(seed: int, epoch: int, n: int, window: int | None = None) -> np.
   Raises:
     UserError: The seed is negative, or the window is below 1.
   """
-  if window is not None and window < 1:
-    raise errors.UserError(f"shuffle_window must be at least 1, not {window}.")
+  if window is not None:
+    checks.at_least("shuffle_window", window, 1)
   generator = _generator(seed, _PERMUTATION, epoch)
   if window is None or n <= window:
     order = generator.permutation(n)
@@ -93,8 +93,7 @@ def device_layout(batch_size: int, num_devices: int, mixup: bool = True) -> np.n
   Raises:
     UserError: The batch can't be distributed evenly in such pairs.
   """
-  if batch_size < 1:
-    raise errors.UserError(f"The batch size must be at least 1, not {batch_size}.")
+  checks.at_least("batch_size", batch_size, 1)
   multiple = 2 * num_devices if mixup and num_devices > 1 else num_devices
   if batch_size % multiple:
     lower = batch_size // multiple * multiple
@@ -175,8 +174,7 @@ def eval_batches(
   Raises:
     UserError: The batch size is below 1.
   """
-  if batch_size < 1:
-    raise errors.UserError(f"The batch size must be at least 1, not {batch_size}.")
+  checks.at_least("batch_size", batch_size, 1)
   per_device = -(-batch_size // num_devices)
   for start in range(0, n, num_devices * per_device):
     indices = start + np.arange(num_devices * per_device).reshape(num_devices, per_device)
@@ -197,15 +195,13 @@ def mixup_lambda(seed: int, step: int, alpha: float) -> float:
   Raises:
     UserError: `alpha` or the seed is negative.
   """
-  if alpha < 0:
-    raise errors.UserError(f"MixUp's alpha must be at least 0, not {alpha}.")
+  checks.at_least("mixup_alpha", alpha, 0)
   if alpha == 0:
     return 1.0
   return float(_generator(seed, _MIXUP, step).beta(alpha, alpha))
 
 
 def _generator(seed: int, purpose: int, counter: int) -> np.random.Generator:
-  if seed < 0:
-    raise errors.UserError(f"The seed must be at least 0, not {seed}.")
+  checks.at_least("seed", seed, 0)
   sequence = np.random.SeedSequence(seed, spawn_key=(purpose, counter))
   return np.random.Generator(np.random.Philox(sequence))
