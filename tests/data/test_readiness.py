@@ -233,8 +233,8 @@ def test_differing_sizes_are_named(doctor, fake, named, tmp_path):
   )
   finding = doctor.examine(spec, str(tmp_path))
   assert finding.differing == (
-    doctor.Size("train", 21, 20),
-    doctor.Size("validation", 10_000, None),
+    "train has 20 examples, expected 21",
+    "validation is missing, expected 10,000",
   )
   assert "differ" in doctor.table_line(finding, 5)
   lines = list(doctor.detail_lines(finding, None))
@@ -271,9 +271,9 @@ def test_every_set_is_examined_without_network_or_data(doctor, no_network, tmp_p
   for name in names:
     finding = doctor.examine(datasets.find(name, protocol), str(tmp_path / "none"))
     assert not finding.prepared
-    assert finding.download_bytes == DOWNLOADS.get(name, finding.download_bytes)
-    assert finding.needed_bytes > 0.9 * finding.download_bytes
-    assert finding.free_bytes == pytest.approx(shutil.disk_usage(tmp_path).free, rel=0.1)
+    assert finding.recipe.download_bytes == DOWNLOADS.get(name, finding.recipe.download_bytes)
+    assert finding.needed_bytes > 0.9 * finding.recipe.download_bytes
+    assert finding.recipe.free_bytes == pytest.approx(shutil.disk_usage(tmp_path).free, rel=0.1)
     text = "\n".join(doctor.detail_lines(finding, "a b"))
     assert str(tmp_path / "none" / finding.spec.tfds_name / finding.version) in text
     assert f"python -m bit_jax.data doctor {name} --download --data_dir='a b'" in text
@@ -286,7 +286,7 @@ def test_only_four_builders_want_hands(doctor, preparing, tmp_path):
   for task in (*vtab.TASKS, "imagenet2012"):
     name = f"vtab/{task}" if task in vtab.TASKS else task
     finding = doctor.examine(datasets.find(name, "final"), str(tmp_path))
-    if finding.missing_manual:
+    if finding.recipe.missing_manual:
       wanting[task] = "\n".join(doctor.detail_lines(finding, None))
   assert set(wanting) == {"sun397", "resisc45", "diabetic_retinopathy", "imagenet2012"}
   assert all(str(manual) in text for text in wanting.values())
@@ -310,15 +310,15 @@ def test_what_is_there_already_by_hand_is_counted(preparing, builders, tmp_path)
     ("sun397/tfds", ("SUN397.tar.gz",)),
   ):
     builder = builders.find_current(tfds_name, str(tmp_path))
-    assert preparing.missing_manual(builder) == missing
+    assert preparing.Recipe(builder).missing_manual == missing
     with pytest.raises(errors.UserError, match="lacks") as caught:
-      preparing.prepare(builder)
+      preparing.Recipe(builder).prepare()
     assert missing[0] in str(caught.value)
 
 
 def test_tfds_list_of_sun397_is_the_one_its_steps_name(preparing, builders, tmp_path):
   builder = builders.find_current("sun397/tfds", str(tmp_path))
-  steps = " ".join(preparing.find_source(builder).steps)
+  steps = " ".join(preparing.Recipe(builder).source.steps)
   for info in builder.url_infos.values():
     assert info.filename in steps
     assert info.checksum in steps
@@ -347,12 +347,12 @@ def test_download_prepares_a_set_from_its_server(doctor, fake, named, served, tm
 
 def test_a_downloaded_file_is_not_needed_twice(preparing, builders, fake, served, tmp_path):
   builder = builders.find_current("doctor_fake", str(tmp_path))
-  before = preparing.needed_bytes(builder)
-  preparing.prepare(builder)
-  assert [f.present for f in preparing.files(builder)] == [True]
-  assert preparing.needed_bytes(builder) == before - len(CONTENT)
+  before = preparing.Recipe(builder).needed_bytes
+  preparing.Recipe(builder).prepare()
+  assert [f.present for f in preparing.Recipe(builder).files] == [True]
+  assert preparing.Recipe(builder).needed_bytes == before - len(CONTENT)
   shutil.rmtree(builder.data_dir)
-  preparing.prepare(builders.find_current("doctor_fake", str(tmp_path)))
+  preparing.Recipe(builders.find_current("doctor_fake", str(tmp_path))).prepare()
   assert len(served) == 1
 
 
@@ -363,7 +363,7 @@ def test_a_file_in_the_manual_folder_serves_without_network(
   manual = tmp_path / "downloads" / "manual"
   manual.mkdir(parents=True)
   (manual / ARCHIVE).write_bytes(CONTENT)
-  preparing.prepare(builders.find_current("doctor_fake", str(tmp_path)))
+  preparing.Recipe(builders.find_current("doctor_fake", str(tmp_path))).prepare()
   assert builders.find_current("doctor_fake", str(tmp_path)).is_prepared()
 
 
@@ -373,7 +373,7 @@ def test_a_wrong_file_in_the_manual_folder_is_refused(preparing, builders, fake,
   manual.mkdir(parents=True)
   (manual / ARCHIVE).write_bytes(b"another archive")
   with pytest.raises(errors.UserError, match="NonMatchingChecksumError") as caught:
-    preparing.prepare(builders.find_current("doctor_fake", str(tmp_path)))
+    preparing.Recipe(builders.find_current("doctor_fake", str(tmp_path))).prepare()
   assert "\n" not in str(caught.value)
 
 
@@ -382,7 +382,7 @@ def test_a_server_that_is_not_there_is_named(preparing, builders, fake, tmp_path
     unused.bind(("127.0.0.1", 0))  # bound, and not listening: a connection is refused
     place(fake, f"http://127.0.0.1:{unused.getsockname()[1]}/{ARCHIVE}")
     with pytest.raises(errors.UserError, match=r"127\.0\.0\.1 can't be reached \(.*refused"):
-      preparing.prepare(builders.find_current("doctor_fake", str(tmp_path)))
+      preparing.Recipe(builders.find_current("doctor_fake", str(tmp_path))).prepare()
 
 
 def test_silence_is_waited_for_only_so_long(preparing, monkeypatch):
@@ -436,7 +436,7 @@ def test_too_little_disk_is_noticed_first(doctor, fake, named, served, tmp_path,
   usage = shutil.disk_usage(tmp_path)._replace(free=40)  # bytes; 3 x 20 are needed
   monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
   finding = doctor.examine(datasets.find("fake", "final"), str(tmp_path))
-  assert (finding.needed_bytes, finding.free_bytes) == (60, 40)
+  assert (finding.needed_bytes, finding.recipe.free_bytes) == (60, 40)
   assert "too little" in doctor.table_line(finding, 5)
   failed = doctor.download(["fake"], "final", str(tmp_path))
   assert "GB are free" in failed["fake"]
@@ -449,7 +449,7 @@ def test_a_missing_package_is_noticed_first(
   source = preparing.Source(modules={"json": "json", "no_such_module": "no-such-package"})
   monkeypatch.setattr(preparing, "SOURCES", {"doctor_fake": source})
   with pytest.raises(errors.UserError, match="needs no-such-package: pip install no-such-package"):
-    preparing.prepare(builders.find_current("doctor_fake", str(tmp_path)))
+    preparing.Recipe(builders.find_current("doctor_fake", str(tmp_path))).prepare()
   finding = doctor.examine(datasets.find("fake", "final"), str(tmp_path))
   assert "  first: pip install no-such-package" in list(doctor.detail_lines(finding, None))
 
@@ -458,7 +458,7 @@ def test_a_folder_in_the_way_is_named(preparing, builders, fake, served, tmp_pat
   builder = builders.find_current("doctor_fake", str(tmp_path))
   pathlib.Path(builder.data_dir).mkdir(parents=True)
   with pytest.raises(errors.UserError, match="contains no data set"):
-    preparing.prepare(builder)
+    preparing.Recipe(builder).prepare()
 
 
 def test_a_damaged_description_leaves_the_other_sets_readable(doctor, tmp_path, capsys):
@@ -502,7 +502,7 @@ def stored(folder, pattern):
 def test_cifar100_as_a_vtab_task(doctor, no_network, tfds_dir):
   finding = doctor.examine(datasets.find("vtab/cifar100", "select"), str(tfds_dir))
   assert (finding.prepared, finding.version, finding.differing) == (True, "3.0.2", ())
-  records = stored(finding.folder, "cifar100-train.tfrecord*")
+  records = stored(pathlib.Path(finding.builder.data_dir), "cifar100-train.tfrecord*")
   parts = (image + k.to_bytes(8, "little") for image, k in records[:800] + records[45000:45200])
   value = hashlib.sha256(b"".join(parts)).hexdigest()
   (line,) = (s for s in doctor.detail_lines(finding, None) if "sha256" in s)

@@ -1,6 +1,6 @@
 """Preparing a data set with tensorflow-datasets, and what it needs: files, disk space, network.
 
-Importing this imports TensorFlow (about 8 s). Only `prepare` uses the network.
+Importing this imports TensorFlow (about 8 s). Only `Recipe.prepare` uses the network.
 
 Sources: the builders and checksum lists of tensorflow-datasets 4.9.10, from which the URLs, sizes
 and sha256 are taken at run time; the two archives of ImageNet have their own (image-net.org).
@@ -14,7 +14,7 @@ import shutil
 import socket
 import threading
 import urllib.parse
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from tensorflow_datasets.core.download import resource
@@ -156,8 +156,7 @@ SOURCES: Mapping[str, Source] = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class File:
+class File(NamedTuple):
   """One file that tfds downloads.
 
   Attributes:
@@ -171,107 +170,106 @@ class File:
   present: bool
 
 
-def find_source(builder: tfds.core.DatasetBuilder) -> Source:
-  """Returns what is known about preparing a set."""
-  return SOURCES.get(builder.name, Source())
+class Recipe:
+  """Preparing a set with the installed tfds: what it takes, and what of it is missing.
 
-
-def downloads_folder(builder: tfds.core.DatasetBuilder) -> pathlib.Path:
-  """Returns the folder that tfds keeps downloaded files in."""
-  return pathlib.Path(builder.data_dir_root) / "downloads"
-
-
-def manual_folder(builder: tfds.core.DatasetBuilder) -> pathlib.Path:
-  """Returns the folder in which tfds looks for files that it can't download."""
-  return downloads_folder(builder) / "manual"
-
-
-def files(builder: tfds.core.DatasetBuilder) -> tuple[File, ...]:
-  """Returns the files that tfds downloads for a set, from its list of checksums."""
-  unused = find_source(builder).unused
-  return tuple(
-    File(url, int(info.size), _is_present(builder, url, info))
-    for url, info in (builder.url_infos or {}).items()
-    if not any(part in url for part in unused)
-  )
-
-
-def _is_present(builder: tfds.core.DatasetBuilder, url: str, info: Any) -> bool:
-  """Returns whether tfds would read a file from disk (`DownloadManager._download_or_get_cache`)."""
-  if info.filename and (manual_folder(builder) / info.filename).is_file():
-    return True
-  name = resource.get_dl_fname(url, info.checksum)
-  folder = downloads_folder(builder)
-  cached = (folder / builder.name / name, folder / name)
-  return any(p.is_file() and p.with_name(f"{p.name}.INFO").is_file() for p in cached)
-
-
-def missing_manual(builder: tfds.core.DatasetBuilder) -> tuple[str, ...]:
-  """Returns what the manual folder still lacks, e.g. `2 of 31500 files a/*.jpg`."""
-  folder = manual_folder(builder)
-  missing = []
-  for pattern, wanted in find_source(builder).manual.items():
-    found = sum(1 for _ in folder.glob(pattern))
-    if found < wanted:
-      missing.append(f"{wanted - found:,} of {wanted:,} files {pattern}" if found else pattern)
-  if find_source(builder).steps and not find_source(builder).manual:  # the addresses no longer work
-    missing += [pathlib.PurePosixPath(f.url).name for f in files(builder) if not f.present]
-  return tuple(missing)
-
-
-def missing_packages(builder: tfds.core.DatasetBuilder) -> tuple[str, ...]:
-  """Returns the Python packages that preparing needs and that are not installed."""
-  modules = find_source(builder).modules
-  return tuple(p for m, p in modules.items() if importlib.util.find_spec(m) is None)
-
-
-def download_bytes(builder: tfds.core.DatasetBuilder) -> int:
-  """Returns the size of all source files of a set, present or not."""
-  return sum(f.size for f in files(builder)) + find_source(builder).manual_bytes
-
-
-def needed_bytes(builder: tfds.core.DatasetBuilder) -> int:
-  """Returns the approximate disk space to download, unpack and prepare a set."""
-  source, total = find_source(builder), download_bytes(builder)
-  fetched = sum(f.size for f in files(builder))
-  absent = sum(f.size for f in files(builder) if not f.present)
-  if source.manual and missing_manual(builder):
-    absent += source.manual_bytes
-  unpacked = fetched if source.unpacks else 0
-  return absent + unpacked + (total if source.prepared_bytes is None else source.prepared_bytes)
-
-
-def free_bytes(folder: pathlib.Path) -> int:
-  """Returns the free disk space where `folder` is, or would be."""
-  existing = next(p for p in (folder, *folder.absolute().parents) if p.exists())
-  return shutil.disk_usage(existing).free
-
-
-def prepare(builder: tfds.core.DatasetBuilder, seconds: float = CONNECT_SECONDS) -> None:
-  """Downloads and prepares a set, after checking what it needs.
-
-  Args:
-    builder: From `tfds_builders.find_current`; not prepared yet.
-    seconds: Time limit for a server to accept a connection.
-
-  Raises:
-    UserError: A manual step, a package or disk space is missing, a server can't be reached, or tfds
-      fails.
+  Attributes:
+    builder: From `tfds_builders.find_current`.
+    source: What tfds doesn't say about the set.
+    root: The data directory.
+    manual: The folder in which tfds looks for files that it can't download.
+    files: The files that tfds downloads, from its list of checksums.
+    missing_manual: What the manual folder still lacks, e.g. `2 of 31500 files a/*.jpg`.
+    missing_packages: The Python packages that preparing needs and that are not installed.
+    download_bytes: Size of all source files, present or not.
+    needed_bytes: Approximate disk space to download, unpack and prepare the set.
+    free_bytes: Free disk space where the data directory is, or would be.
   """
-  _require_everything(builder)
-  if faults := unreachable((f.url for f in files(builder) if not f.present), seconds):
-    raise errors.UserError(f"{builder.info.full_name} can't be downloaded: {'; '.join(faults)}.")
-  config = tfds.download.DownloadConfig(try_download_gcs=False)
-  try:
-    builder.download_and_prepare(download_config=config)
-  except Exception as e:  # servers, archives and disks make tfds raise anything
-    raise errors.UserError(
-      f"tfds could not prepare {builder.info.full_name} ({errors.reason(e)})."
-    ) from e
-  if not builder.is_prepared():
-    raise errors.UserError(
-      f"The folder {builder.data_dir} contains no data set: delete it, then try again."
+
+  def __init__(self, builder: tfds.core.DatasetBuilder):
+    """Examines disk and packages; uses no network."""
+    self.builder, self.source = builder, SOURCES.get(builder.name, Source())
+    source, self.root = self.source, pathlib.Path(builder.data_dir_root)
+    self.manual = self.root / "downloads" / "manual"
+    self.files = tuple(
+      File(url, int(info.size), self._is_present(url, info))
+      for url, info in (builder.url_infos or {}).items()
+      if not any(part in url for part in source.unused)
     )
+    self.missing_manual = tuple(self._missing_manual())
+    self.missing_packages = tuple(
+      package for m, package in source.modules.items() if importlib.util.find_spec(m) is None
+    )
+    fetched, absent = sum(f.size for f in self.files), self.absent_bytes
+    self.download_bytes = fetched + source.manual_bytes
+    if source.manual and self.missing_manual:
+      absent += source.manual_bytes
+    unpacked = fetched if source.unpacks else 0
+    prepared = self.download_bytes if source.prepared_bytes is None else source.prepared_bytes
+    self.needed_bytes = absent + unpacked + prepared
+    existing = next(p for p in (self.root, *self.root.absolute().parents) if p.exists())
+    self.free_bytes = shutil.disk_usage(existing).free
+
+  @property
+  def absent_bytes(self) -> int:
+    """Size of the files that tfds has yet to download."""
+    return sum(f.size for f in self.files if not f.present)
+
+  def _is_present(self, url: str, info: Any) -> bool:
+    """Whether tfds reads a file from disk (see its `DownloadManager._download_or_get_cache`)."""
+    if info.filename and (self.manual / info.filename).is_file():
+      return True
+    name, folder = resource.get_dl_fname(url, info.checksum), self.root / "downloads"
+    cached = (folder / self.builder.name / name, folder / name)
+    return any(p.is_file() and p.with_name(f"{p.name}.INFO").is_file() for p in cached)
+
+  def _missing_manual(self) -> Iterator[str]:
+    for pattern, wanted in self.source.manual.items():
+      found = sum(1 for _ in self.manual.glob(pattern))
+      if found < wanted:
+        yield f"{wanted - found:,} of {wanted:,} files {pattern}" if found else pattern
+    if self.source.steps and not self.source.manual:  # the addresses no longer work
+      yield from (pathlib.PurePosixPath(f.url).name for f in self.files if not f.present)
+
+  def prepare(self, seconds: float = CONNECT_SECONDS) -> None:
+    """Downloads and prepares the set, which isn't prepared yet, after checking what it needs.
+
+    Args:
+      seconds: Time limit for a server to accept a connection.
+
+    Raises:
+      UserError: A manual step, a package or disk space is missing, a server can't be reached, or
+        tfds fails.
+    """
+    name = self.builder.info.full_name
+    self._require_everything(name)
+    if faults := unreachable((f.url for f in self.files if not f.present), seconds):
+      raise errors.UserError(f"{name} can't be downloaded: {'; '.join(faults)}.")
+    config = tfds.download.DownloadConfig(try_download_gcs=False)
+    try:
+      self.builder.download_and_prepare(download_config=config)
+    except Exception as e:  # servers, archives and disks make tfds raise anything
+      raise errors.UserError(f"tfds could not prepare {name} ({errors.reason(e)}).") from e
+    if not self.builder.is_prepared():
+      raise errors.UserError(
+        f"The folder {self.builder.data_dir} contains no data set: delete it, then try again."
+      )
+
+  def _require_everything(self, name: str) -> None:
+    if missing := self.missing_manual:
+      raise errors.UserError(
+        f"{name} can't be downloaded automatically, and {self.manual} lacks {', '.join(missing)}."
+      )
+    if packages := self.missing_packages:
+      raise errors.UserError(
+        f"Preparing {name} needs {' and '.join(packages)}: pip install {' '.join(packages)}."
+      )
+    if self.free_bytes < self.needed_bytes:
+      raise errors.UserError(
+        f"{name} needs about {self.needed_bytes / 1e9:.1f} GB in {self.root}, but "
+        f"{self.free_bytes / 1e9:.1f} GB are free: free some disk space, or choose another "
+        f"--data_dir."
+      )
 
 
 def unreachable(urls: Iterable[str], seconds: float = CONNECT_SECONDS) -> list[str]:
@@ -281,36 +279,18 @@ def unreachable(urls: Iterable[str], seconds: float = CONNECT_SECONDS) -> list[s
     urls: Of files; each server is tried once, and nothing is sent.
     seconds: Time limit for each.
   """
-  faults = []
-  for host in dict.fromkeys(map(_host, urls)):
-    if isinstance(host, str):
-      faults.append(host)
-    elif why := _refusal(*host.address, seconds):
-      faults.append(f"{host.name} can't be reached ({why}){host.remedy}")
-  return faults
-
-
-class _Host(NamedTuple):
-  """A server or proxy that a download connects to.
-
-  Attributes:
-    name: Its name in messages.
-    address: Host and port.
-    remedy: Advice for when it can't be reached, or ''.
-  """
-
-  name: str
-  address: tuple[str, int]
-  remedy: str = ""
-
-
-def _host(url: str) -> _Host | str:
-  """Returns what a download of `url` connects to, or a clause on why its proxy can't be used."""
-  if proxy := proxies.find(url):
-    return proxy.fault or _Host(str(proxy), proxy.address, f": {proxy.remedy}")
-  parts = urllib.parse.urlsplit(url)
-  name = parts.hostname or ""
-  return _Host(name, (name, parts.port or _PORTS.get(parts.scheme, 80)))
+  faults: dict[proxies.Proxy | tuple[str, int], str | None] = {}
+  for url in urls:
+    parts, proxy = urllib.parse.urlsplit(url), proxies.find(url)
+    host = parts.hostname or ""
+    address = host, parts.port or _PORTS.get(parts.scheme, 80)
+    if (proxy or address) in faults:
+      continue
+    fault = proxy.fault if proxy else None
+    if not fault and (why := _refusal(*(proxy.address if proxy else address), seconds)):
+      fault = f"{proxy or host} can't be reached ({why}){f': {proxy.remedy}' if proxy else ''}"
+    faults[proxy or address] = fault
+  return [fault for fault in faults.values() if fault]
 
 
 def _refusal(host: str, port: int, seconds: float) -> str | None:
@@ -331,22 +311,3 @@ def _refusal(host: str, port: int, seconds: float) -> str | None:
   thread.start()
   thread.join(seconds)
   return outcome[0] if outcome else f"no answer within {seconds:g} s"
-
-
-def _require_everything(builder: tfds.core.DatasetBuilder) -> None:
-  name, root = builder.info.full_name, pathlib.Path(builder.data_dir_root)
-  if missing := missing_manual(builder):
-    raise errors.UserError(
-      f"{name} can't be downloaded automatically, and {manual_folder(builder)} lacks "
-      f"{', '.join(missing)}."
-    )
-  if packages := missing_packages(builder):
-    raise errors.UserError(
-      f"Preparing {name} needs {' and '.join(packages)}: pip install {' '.join(packages)}."
-    )
-  needed, free = needed_bytes(builder), free_bytes(root)
-  if free < needed:
-    raise errors.UserError(
-      f"{name} needs about {needed / 1e9:.1f} GB in {root}, but {free / 1e9:.1f} GB are free: free "
-      f"some disk space, or choose another --data_dir."
-    )

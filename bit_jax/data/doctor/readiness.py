@@ -8,7 +8,7 @@ import hashlib
 import pathlib
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from bit_jax.data import datasets, labels, vtab
 from bit_jax.data.doctor import preparing
@@ -21,49 +21,32 @@ _LABEL_BYTES = 8
 
 
 @dataclasses.dataclass(frozen=True)
-class Size:
-  """Number of examples of a split, expected and found; `found` is None if the split is missing."""
-
-  split: str
-  expected: int
-  found: int | None
-
-
-@dataclasses.dataclass(frozen=True)
 class Finding:
   """The state of one set, without reading its examples.
 
   Attributes:
     spec: The set.
-    builder: The builder of the copy that runs read; if none is prepared, `recipe`.
-    recipe: The builder of the version that the installed tfds prepares.
+    builder: The builder of the copy that runs read; if none is prepared, that of `recipe`.
+    recipe: The preparation of the version that the installed tfds prepares.
     prepared: Whether a copy exists.
-    differing: The splits with another size than expected.
-    download_bytes: Size of its source files.
-    needed_bytes: Approximate disk space that preparing needs.
-    free_bytes: Free disk space in the data directory.
-    missing_manual: Source files that have to be downloaded manually.
+    differing: A clause on each split of the copy with another size than expected.
   """
 
   spec: datasets.DatasetSpec
   builder: tfds.core.DatasetBuilder
-  recipe: tfds.core.DatasetBuilder
+  recipe: preparing.Recipe
   prepared: bool
-  differing: tuple[Size, ...]
-  download_bytes: int
-  needed_bytes: int
-  free_bytes: int
-  missing_manual: tuple[str, ...]
-
-  @property
-  def folder(self) -> pathlib.Path:
-    """The folder of the prepared set, existing or not."""
-    return pathlib.Path(self.builder.data_dir)
+  differing: tuple[str, ...]
 
   @property
   def version(self) -> str:
     """The version that is prepared or would be prepared."""
     return str(self.builder.version)
+
+  @property
+  def needed_bytes(self) -> int:
+    """Approximate disk space that preparing still needs."""
+    return 0 if self.prepared else self.recipe.needed_bytes
 
 
 def examine(spec: datasets.DatasetSpec, data_dir: str | None = None) -> Finding:
@@ -77,21 +60,17 @@ def examine(spec: datasets.DatasetSpec, data_dir: str | None = None) -> Finding:
     UserError: The installed tfds doesn't know the set, or the description of the prepared copy is
       damaged.
   """
-  assert spec.tfds_name is not None
-  recipe = tfds_builders.find_current(spec.tfds_name, data_dir)
-  builder = tfds_builders.find(spec.tfds_name, data_dir)
+  recipe, builder = _find(str(spec.tfds_name), data_dir)
   prepared = builder.is_prepared()
-  return Finding(
-    spec=spec,
-    builder=builder,
-    recipe=recipe,
-    prepared=prepared,
-    differing=_differing(builder, spec) if prepared else (),
-    download_bytes=preparing.download_bytes(recipe),
-    needed_bytes=0 if prepared else preparing.needed_bytes(recipe),
-    free_bytes=preparing.free_bytes(pathlib.Path(recipe.data_dir_root)),
-    missing_manual=() if prepared else preparing.missing_manual(recipe),
-  )
+  differing = tuple(_differing(builder, spec, recipe.source.accepted)) if prepared else ()
+  return Finding(spec, builder, recipe, prepared, differing)
+
+
+def _find(
+  tfds_name: str, data_dir: str | None
+) -> tuple[preparing.Recipe, tfds.core.DatasetBuilder]:
+  recipe = preparing.Recipe(tfds_builders.find_current(tfds_name, data_dir))
+  return recipe, tfds_builders.find(tfds_name, data_dir)
 
 
 def digest(builder: tfds.core.DatasetBuilder, split: str, label: str) -> str:
@@ -170,31 +149,27 @@ def table_line(finding: Finding, width: int) -> str:
   """Returns a set's line of the table; its name is padded to `width` characters."""
   prepared = finding.version if finding.prepared else "no"
   sizes = "-" if not finding.prepared else "differ" if finding.differing else "ok"
-  needed = "-" if finding.prepared else f"{_gb(finding.needed_bytes)} of"
-  short = ", too little" if finding.free_bytes < finding.needed_bytes else ""
-  disk = f"{needed:>12} {_gb(finding.free_bytes)}{short}"
-  return _row(finding.spec.name, prepared, sizes, _gb(finding.download_bytes), disk, width)
+  needed, free = finding.needed_bytes, finding.recipe.free_bytes
+  disk = f"{'-' if finding.prepared else f'{_gb(needed)} of':>12} {_gb(free)}"
+  disk += ", too little" if free < needed else ""
+  return _row(finding.spec.name, prepared, sizes, _gb(finding.recipe.download_bytes), disk, width)
 
 
 def detail_lines(finding: Finding, data_dir: str | None) -> Iterator[str]:
   """Yields the details of a set: its hash, or how to prepare it."""
-  name = finding.spec.name
+  name, builder, current = finding.spec.name, finding.builder, finding.recipe.builder.version
   if finding.prepared:
-    yield f"{name}: {finding.version} in {finding.folder}"
-    if str(finding.recipe.version) != finding.version:
-      yield (
-        f"  other version: tensorflow-datasets {tfds.__version__} prepares {finding.recipe.version}"
-      )
-    for size in finding.differing:
-      found = "is missing" if size.found is None else f"has {size.found:,} examples"
-      yield f"  differs: {size.split} {found}, expected {size.expected:,}"
+    yield f"{name}: {finding.version} in {builder.data_dir}"
+    if str(current) != finding.version:
+      yield f"  other version: tensorflow-datasets {tfds.__version__} prepares {current}"
+    yield from (f"  differs: {difference}" for difference in finding.differing)
     yield f"  {_digest_line(finding)}"
   else:
-    state = "contains no data set: delete it" if finding.folder.exists() else "doesn't exist"
-    yield f"{name}: not prepared, {finding.folder} {state}"
+    exists = pathlib.Path(builder.data_dir).exists()
+    state = "contains no data set: delete it" if exists else "doesn't exist"
+    yield f"{name}: not prepared, {builder.data_dir} {state}"
     yield from _way_lines(finding, data_dir)
-  for note in preparing.find_source(finding.recipe).notes:
-    yield f"  note: {note}"
+  yield from (f"  note: {note}" for note in finding.recipe.source.notes)
 
 
 def download(names: Sequence[str], protocol: str, data_dir: str | None) -> dict[str, str]:
@@ -217,56 +192,48 @@ def download(names: Sequence[str], protocol: str, data_dir: str | None) -> dict[
       f"No folder for prepared sets: there is no home folder for {tfds.core.constants.DATA_DIR}. "
       f"Use --data_dir=DIR, or set TFDS_DATA_DIR."
     )
+  tfds_names = {name: str(datasets.find(name, protocol).tfds_name) for name in names}
   outcomes: dict[str, str | None] = {}  # by tfds' name, which two names may share
-  failed = {}
-  for name in names:
-    tfds_name = str(datasets.find(name, protocol).tfds_name)
+  for name, tfds_name in tfds_names.items():
     if tfds_name not in outcomes:
       outcomes[tfds_name] = _download(name, tfds_name, data_dir)
-    if (reason := outcomes[tfds_name]) is not None:
-      failed[name] = reason
-  return failed
+  return {name: why for name, of_tfds in tfds_names.items() if (why := outcomes[of_tfds])}
 
 
 def _download(name: str, tfds_name: str, data_dir: str | None) -> str | None:
   """Prepares a set; returns why that failed, or None."""
   try:
-    recipe = tfds_builders.find_current(tfds_name, data_dir)
-    builder = tfds_builders.find(tfds_name, data_dir)
+    recipe, builder = _find(tfds_name, data_dir)
     if builder.is_prepared():
       print(f"{name}: already prepared in {builder.data_dir}", flush=True)
       return None
-    if not preparing.missing_manual(recipe):
-      size = sum(f.size for f in preparing.files(recipe) if not f.present)
-      print(f"{name}: downloading {_gb(size)} to {recipe.data_dir}", flush=True)
-    preparing.prepare(recipe)
+    if not recipe.missing_manual:
+      size, folder = _gb(recipe.absent_bytes), recipe.builder.data_dir
+      print(f"{name}: downloading {size} to {folder}", flush=True)
+    recipe.prepare()
   except errors.UserError as e:
     print(f"error: {e}", file=sys.stderr, flush=True)
     return str(e)
   return None
 
 
-def _differing(builder: tfds.core.DatasetBuilder, spec: datasets.DatasetSpec) -> tuple[Size, ...]:
-  accepted = preparing.find_source(builder).accepted
-  sizes = (Size(s, n, _num_examples(builder, s)) for s, n in _expected(spec).items())
-  return tuple(s for s in sizes if s.found not in (s.expected, accepted.get(s.split, s.expected)))
-
-
-def _expected(spec: datasets.DatasetSpec) -> dict[str, int]:
-  """Returns {split: number of examples} of the splits in use and, for a VTAB task, its parts."""
+def _differing(
+  builder: tfds.core.DatasetBuilder, spec: datasets.DatasetSpec, accepted: Mapping[str, int]
+) -> Iterator[str]:
+  """Yields a clause on each split in use, or of a VTAB task, of another size than expected."""
   sizes = {spec.train_split: spec.num_train, spec.test_split: spec.num_test}
   if spec.name.startswith("vtab/"):
     task = vtab.find(spec.name.removeprefix("vtab/"))
     sizes |= {task.splits.train: task.num_train, task.splits.val: task.num_val}
     sizes |= {task.splits.test: task.num_test}
-  return sizes
-
-
-def _num_examples(builder: tfds.core.DatasetBuilder, split: str) -> int | None:
-  try:
-    return int(builder.info.splits[split].num_examples)
-  except (KeyError, ValueError):
-    return None
+  for split, expected in sizes.items():
+    try:
+      found = int(builder.info.splits[split].num_examples)
+    except (KeyError, ValueError):
+      yield f"{split} is missing, expected {expected:,}"
+    else:
+      if found not in (expected, accepted.get(split, expected)):
+        yield f"{split} has {found:,} examples, expected {expected:,}"
 
 
 def _digest_line(finding: Finding) -> str:
@@ -275,8 +242,7 @@ def _digest_line(finding: Finding) -> str:
     value = digest(finding.builder, spec.train_split, spec.label)
   except errors.UserError as e:
     return f"damaged: {e}"
-  whole = spec.num_train == HASHED_EXAMPLES
-  which = "the" if whole else "the first"
+  which = "the" if spec.num_train == HASHED_EXAMPLES else "the first"
   return f"sha256 of {which} {HASHED_EXAMPLES:,} examples of {spec.train_split}: {value}"
 
 
@@ -287,19 +253,18 @@ def _way_lines(finding: Finding, data_dir: str | None) -> Iterator[str]:
   if not tfds_builders.has_folder(data_dir):
     place = " --data_dir=DIR"
   command = f"python -m bit_jax.data doctor {finding.spec.name} --download{place}"
-  if finding.free_bytes < finding.needed_bytes:
+  if recipe.free_bytes < recipe.needed_bytes:
     yield (
-      f"  first: free disk space in {recipe.data_dir_root} ({_gb(finding.free_bytes)} free, about "
-      f"{_gb(finding.needed_bytes)} needed), or choose another --data_dir"
+      f"  first: free disk space in {recipe.root} ({_gb(recipe.free_bytes)} free, about "
+      f"{_gb(recipe.needed_bytes)} needed), or choose another --data_dir"
     )
-  if packages := preparing.missing_packages(recipe):
+  if packages := recipe.missing_packages:
     yield f"  first: pip install {' '.join(packages)}"
-  if not finding.missing_manual:
+  if not recipe.missing_manual:
     yield f"  next: {command}"
     return
-  manual = preparing.manual_folder(recipe)
-  yield f"  manual steps, because {manual} lacks {', '.join(finding.missing_manual)}:"
-  steps = (s.format(manual=manual) for s in preparing.find_source(recipe).steps)
+  yield f"  manual steps, because {recipe.manual} lacks {', '.join(recipe.missing_manual)}:"
+  steps = (s.format(manual=recipe.manual) for s in recipe.source.steps)
   for number, step in enumerate((*steps, f"Then: {command}"), start=1):
     yield f"  {number}. {step}"
 
