@@ -41,17 +41,16 @@ def main(argv: Sequence[str]) -> None:
     print(_HELP)
     return
   values = flags.FlagValues()
-  config_flag = config_flags.define(values, argv)
   workdir = flags.DEFINE_string("workdir", None, "run folder", flag_values=values)
   dry_run = flags.DEFINE_bool("dry_run", False, "print the rule and stop", flag_values=values)
   distributed = flags.DEFINE_bool("distributed", False, "many processes", flag_values=values)
-  config_flags.parse(values, argv)
-  if config_flag.value is None:
+  request = config_flags.parse(values, argv)
+  if request is None:
     raise errors.UserError("No config given: give one, such as --config=configs/quickstart.py.")
   if workdir.value and workdir.value.startswith("--"):  # the next flag was read as its value
     raise errors.UserError(f"--workdir needs a folder, not {workdir.value!r}: --workdir=DIR.")
 
-  config, data = description.prepare(config_flag.value)
+  config, data = description.prepare(request)
   if config.deterministic:
     os.environ.update(numerics.deterministic_variables())
   machine.keep_freed_memory()

@@ -79,9 +79,7 @@ def resolved(line):
   """Returns the resolved config of a command line."""
   values = flags.FlagValues()
   argv = ["train", *f"--config=configs/{line}".split()]
-  holder = config_flags.define(values, argv)
-  config_flags.parse(values, argv)
-  return resolving.resolve(holder.value)[0]
+  return resolving.resolve(config_flags.parse(values, argv))[0]
 
 
 @pytest.mark.parametrize(("line", "name"), NAMES, ids=[line for line, _ in NAMES])

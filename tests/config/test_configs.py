@@ -49,9 +49,7 @@ PLACEHOLDERS = {
 def read(file, *overrides):
   values = flags.FlagValues()
   argv = ["train", f"--config={FOLDER}/{file}", *overrides]
-  holder = config_flags.define(values, argv)
-  config_flags.parse(values, argv)
-  return holder.value
+  return config_flags.parse(values, argv)
 
 
 def file_of(name, arguments=""):
