@@ -116,7 +116,7 @@ def load(
   config, data = description.prepare(request)
   spec = data.spec
   room = config.resident_share * devices.resident_memory(devices.describe()) if square else 0
-  loaded = pipeline.load_test(data, run_config.selection(config), room)
+  loaded = pipeline.load(data, run_config.selection(config), room, test_only=True)
   part, image_size = loaded.test, spec.device_size(view.size)
   if not square:
     part = dataclasses.replace(part, source=CentreCrops(part.source, view), size=None)

@@ -7,10 +7,9 @@ into memory if it fits there; otherwise it is streamed. `training.feeds` takes i
 import contextlib
 import dataclasses
 import io
-import itertools
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -96,96 +95,76 @@ class Loaded:
 
 
 class _Whole(NamedTuple):
-  """A part of a set before anything is left out: name in messages, examples, expected number."""
+  """A part of a set before anything is left out, and the expected number of its examples."""
 
-  name: str
   source: opening.Source
   expected: int
 
 
-def load(data: opening.Opened, selection: datasets.Selection, memory: float = math.inf) -> Loaded:
+def load(
+  data: opening.Opened,
+  selection: datasets.Selection,
+  memory: float = math.inf,
+  *,
+  test_only: bool = False,
+) -> Loaded:
   """Loads the data of a run.
 
   Args:
     data: The data set.
     selection: Which examples are used, and at which size.
     memory: Bytes that decoded images may take; a part that takes more is streamed.
+    test_only: Whether only the evaluated examples are needed: they are then both parts, and of a
+      set that tfds prepared, the other splits needn't exist.
 
   Raises:
     UserError: The set doesn't exist or is faulty, an image can't be read, a class has too few, or
       it is a tfds set and TensorFlow isn't installed.
   """
-  sources, spec = data.sources(), data.spec
-  wholes = [
-    _Whole("training", sources.train, spec.num_train),
-    _Whole("test", sources.test, spec.num_test),
-  ]
-  if sources.val is not None:
-    wholes.append(_Whole("validation", sources.val, spec.num_val))
-  warnings = [*_differences(spec, *wholes), *data.warnings]
-  unchecked = sources.listing is not None  # arrays can be read, and so can what tfds prepared
-  used, left_out = {}, {}
-  for name, source, _ in wholes:
-    used[name], reasons = usable(source, name, selection, unchecked)
+  sources, spec = data.sources(test_only=test_only), data.spec
+  wholes = {"test": _Whole(sources.test, spec.num_test)}
+  if not test_only:
+    wholes = {"training": _Whole(sources.train, spec.num_train)} | wholes
+    if sources.val is not None:
+      wholes["validation"] = _Whole(sources.val, spec.num_val)
+  warnings = [*_differences(spec, wholes), *data.warnings]
+  kept, left_out = {}, {}
+  for name, whole in wholes.items():
+    # Arrays can be read, and so can what tfds prepared.
+    unchecked = sources.listing is not None
+    kept[name], reasons = usable(whole.source, name, selection, unchecked)
     left_out.update(reasons)
-  if not sources.prepared:
-    _require_all_classes(sources.train, used["training"])
-  listing = _marked(sources.listing, "left out", [used[whole.name] for whole in wholes], wholes)
-  chosen = None
-  if selection.shots is not None:
-    labels = _labels(sources.train)[used["training"]]
+  if not sources.prepared and not test_only:
+    _require_all_classes(sources.train, kept["training"])
+  used, chosen = dict(kept), None
+  if selection.shots is not None and not test_only:
+    labels = _labels(sources.train)[kept["training"]]
     names = sources.train.class_names
-    chosen = used["training"][fewshot.select(labels, selection.shots, selection.seed, names)]
+    chosen = kept["training"][fewshot.select(labels, selection.shots, selection.seed, names)]
     used["training"] = chosen
-    listing = _marked(listing, "not chosen", [chosen], wholes[:1])
-  reader = _Reader(selection, spec.image_size, memory, sources)
-  train_size, test_size = map(spec.host_size, (selection.train_size, selection.test_size))
-  train = reader.read(wholes[0], used["training"], train_size)
-  validation = None
-  if sources.val is not None:  # before the test set: it is evaluated more often
-    validation = reader.read(wholes[2], used["validation"], test_size)
-  test = reader.read(wholes[1], used["test"], test_size)
+  reader = _Reader(selection, spec, memory, sources)
+  parts = {}
+  for name in ("training", "validation", "test"):  # the test set is evaluated least often
+    if name in wholes:
+      side = selection.train_size if name == "training" else selection.test_size
+      parts[name] = reader.read(name, wholes[name].source, used[name], spec.host_size(side))
   reader.require_readable()
+  train = parts.get("training", parts["test"])
   if sources.shuffled and chosen is None:  # a subset is in the order of its classes
     train = dataclasses.replace(train, window=selection.shuffle_window)
   return Loaded(
     train=train,
-    test=test,
+    test=parts["test"],
     version=sources.version,
     left_out=left_out,
     warnings=warnings,
     chosen=chosen,
     origin=data.origin,
-    listing=listing,
+    listing=None if test_only else _marked(sources.listing, wholes, kept, used),
     caches=reader.caches,
-    validation=validation,
+    validation=parts.get("validation"),
     chosen_on=sources.chosen_on,
   )
-
-
-def load_test(
-  data: opening.Opened, selection: datasets.Selection, memory: float = math.inf
-) -> Loaded:
-  """Loads the evaluated examples alone, as both parts of the data.
-
-  Of a set that tfds prepared, the other splits needn't exist.
-
-  Args:
-    data: The data set.
-    selection: The size of evaluated images, and which are left out.
-    memory: Bytes that decoded images may take; more are streamed.
-
-  Raises:
-    UserError: As `load` does.
-  """
-  sources, spec = data.sources(test_only=True), data.spec
-  whole = _Whole("test", sources.test, spec.num_test)
-  warnings = [*_differences(spec, whole), *data.warnings]
-  kept, left_out = usable(whole.source, "test", selection, sources.listing is not None)
-  reader = _Reader(selection, spec.image_size, memory, sources)
-  part = reader.read(whole, kept, spec.host_size(selection.test_size))
-  reader.require_readable()
-  return Loaded(part, part, sources.version, left_out, warnings)
 
 
 def usable(
@@ -207,9 +186,13 @@ def usable(
   """
   keep, reasons = np.ones(len(source), bool), {}
   if selection.min_side or selection.max_aspect:
-    fits = _fits(source.read_sizes(), selection.min_side, selection.max_aspect)
-    reasons[f"{part} images of odd size"] = int(np.sum(~fits))
-    keep &= fits
+    sizes = source.read_sizes()
+    shorter, longer = sizes.min(axis=1), sizes.max(axis=1)
+    keep = shorter >= selection.min_side
+    if selection.max_aspect:
+      keep &= longer <= selection.max_aspect * shorter
+    keep |= shorter < 0  # of unknown size
+    reasons[f"{part} images of odd size"] = int(np.sum(~keep))
   if unchecked and selection.on_bad_image == "skip":
     bad = np.zeros(len(source), bool)
     bad[list(unreadable(source, part))] = True
@@ -222,16 +205,6 @@ def usable(
       f"on_bad_image."
     )
   return np.flatnonzero(keep), {why: n for why, n in reasons.items() if n}
-
-
-def _fits(sizes: np.ndarray, min_side: int, max_aspect: float) -> np.ndarray:
-  """Returns which [N, 2] sizes pass; images of unknown size do."""
-  shorter, longer = sizes.min(axis=1), sizes.max(axis=1)
-  fits: np.ndarray = shorter >= min_side
-  if max_aspect:
-    fits &= longer <= max_aspect * shorter
-  fits |= shorter < 0
-  return fits
 
 
 def _require_all_classes(source: opening.Source, usable: np.ndarray) -> None:
@@ -296,38 +269,47 @@ class _Reader:
   def __init__(
     self,
     selection: datasets.Selection,
-    native: tuple[int, int],
+    spec: datasets.DatasetSpec,
     memory: float,
     sources: opening.Sources,
   ):
-    """Takes the (height, width) of native images, the bytes that are free, and the set."""
-    self._cache, self._native, self._memory = selection.decoded_cache, native, memory
+    """Takes the facts and the sources of a set, and the bytes that are free."""
+    self._cache, self._native, self._memory = selection.decoded_cache, spec.image_size, memory
     self._check = sources.listing is not None and selection.on_bad_image == "stop"
     self._labels_are_quick = not sources.prepared
     self._unreadable: list[str] = []  # why images can't be read, each with its name
     self._tried = 0
     self.caches: list[str] = []
 
-  def read(self, whole: _Whole, indices: np.ndarray, size: int | None) -> Part:
+  def read(self, name: str, whole: opening.Source, indices: np.ndarray, size: int | None) -> Part:
     """Returns the examples of a set at `indices` as a part, in memory or to be streamed."""
-    name, all_of_it, _ = whole
-    names, self._tried = all_of_it.class_names, self._tried + len(indices)
+    names, self._tried = whole.class_names, self._tried + len(indices)
     shape = self._native if size is None else (size, size)
     need = len(indices) * shape[0] * shape[1] * 3
     streamed = need > self._memory
-    source: stream.Source = all_of_it
-    if self._cache and (streamed or size is not None):
-      source = self._cached(all_of_it, shape, len(indices))
-    if len(indices) < len(all_of_it):
+    source: stream.Source = whole
+    if self._cache and (streamed or size is not None) and not isinstance(whole, arrays.Examples):
+      folder = cache.directory() / "decoded"
+      folder /= f"{whole.fingerprint()[:32]}-{shape[0]}x{shape[1]}"
+      source = decoded.DecodedCache(whole, shape, folder, len(indices))
+      self.caches.append(source.describe())
+    if len(indices) < len(whole):
       source = stream.Chosen(source, indices)
     if streamed:
-      labels = all_of_it.read_labels()[indices] if self._labels_are_quick else None
+      labels = whole.read_labels()[indices] if self._labels_are_quick else None
       if self._check:
-        found = unreadable(all_of_it, name)
+        found = unreadable(whole, name)
         self._unreadable += [found[i] for i in indices.tolist() if i in found]
       return Part(source, size, names, None, labels)
     self._memory -= need
-    examples = self._in_memory(source, size, names, name)
+    if isinstance(source, arrays.Examples) and size is None:
+      examples = source
+    elif isinstance(source, _Bulk):
+      examples = source.load(size)
+    else:
+      images, labels, faults = stream.gather(source, size, f"Reading the {name} images")
+      self._unreadable += faults.values()
+      examples = arrays.Examples(images, labels, names)
     return Part(examples, size, names, examples, examples.labels)
 
   def require_readable(self) -> None:
@@ -343,59 +325,35 @@ class _Reader:
       f"{listed}{more}"
     )
 
-  def _in_memory(
-    self, source: stream.Source, size: int | None, names: tuple[str, ...], part: str
-  ) -> arrays.Examples:
-    if isinstance(source, arrays.Examples) and size is None:
-      return source
-    if isinstance(source, _Bulk):
-      return source.load(size)
-    images, labels, unreadable = stream.gather(source, size, f"Reading the {part} images")
-    self._unreadable += unreadable.values()
-    return arrays.Examples(images, labels, names)
-
-  def _cached(self, source: opening.Source, shape: tuple[int, int], count: int) -> stream.Source:
-    """Returns the source behind a cache of decoded images, unless it is in memory already."""
-    if isinstance(source, arrays.Examples):
-      return source
-    size = f"{shape[0]}x{shape[1]}"
-    folder = cache.directory() / "decoded" / f"{source.fingerprint()[:32]}-{size}"
-    cached = decoded.DecodedCache(source, shape, folder, count)
-    self.caches.append(cached.describe())
-    return cached
-
 
 def _marked(
   listing: opening.Listing | None,
-  why: str,
-  used: Sequence[np.ndarray],
-  wholes: Sequence[_Whole],
+  wholes: Mapping[str, _Whole],
+  kept: Mapping[str, np.ndarray],
+  used: Mapping[str, np.ndarray],
 ) -> opening.Listing | None:
-  """Returns the listing with a reason in place of the part of unused images.
-
-  Args:
-    listing: As in `opening.Sources`.
-    why: The reason; an earlier one is kept.
-    used: The indices that are used, of each of the parts.
-    wholes: The first parts of the listing, in its order; rows of further parts stay.
-  """
+  """Returns the listing with a reason in place of the part of unused images."""
   if listing is None:
     return None
-  flags = [np.isin(np.arange(len(w.source)), u) for w, u in zip(wholes, used, strict=True)]
-  is_used = itertools.chain(np.concatenate(flags).tolist(), itertools.repeat(True))
+  states: list[int] = []
+  for name, whole in wholes.items():
+    everything = np.arange(len(whole.source))
+    states += (
+      np.isin(everything, kept[name]).astype(int) + np.isin(everything, used[name])
+    ).tolist()
   return tuple(
-    (path, name, part if flag or part == "left out" else why)
-    for (path, name, part), flag in zip(listing, is_used, strict=False)
+    (path, name, ("left out", "not chosen", part)[state])
+    for (path, name, part), state in zip(listing, states, strict=True)
   )
 
 
-def _differences(spec: datasets.DatasetSpec, *parts: _Whole) -> list[str]:
+def _differences(spec: datasets.DatasetSpec, parts: Mapping[str, _Whole]) -> list[str]:
   """Returns how the data differ from the facts that the rule was given.
 
   Raises:
     UserError: The classes are not the expected ones.
   """
-  found = len(parts[0].source.class_names)
+  found = len(parts["test"].source.class_names)
   if found != spec.num_classes:
     raise errors.UserError(
       f"The data set {spec.name} holds {found:,} classes where {spec.num_classes:,} were expected: "
@@ -404,6 +362,6 @@ def _differences(spec: datasets.DatasetSpec, *parts: _Whole) -> list[str]:
   return [
     f"The data set {spec.name} holds {len(source):,} {part} images where {expected:,} were "
     f"expected: it is another version, or incomplete, and figures can't be compared with others."
-    for part, source, expected in parts
+    for part, (source, expected) in parts.items()
     if len(source) != expected
   ]

@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import functools
 
 import numpy as np
 import pytest
@@ -42,7 +43,9 @@ def load_folder(path, arguments="", memory=float("inf"), **changes):
 
 def load_test(path, memory=float("inf"), *, min_side=0, **facts):
   config = changed(folder.get_config(f"path={path}"), min_side=min_side)
-  return resolving.load(config, memory, load=pipeline.load_test, **facts)
+  return resolving.load(
+    config, memory, load=functools.partial(pipeline.load, test_only=True), **facts
+  )
 
 
 def spoil(path):
@@ -431,7 +434,9 @@ def test_only_a_whole_set_that_tfds_shuffled_is_permuted_in_windows(
 ):
   sources = opening._Npz.sources
   monkeypatch.setattr(
-    opening._Npz, "sources", lambda *a: dataclasses.replace(sources(*a), shuffled=shuffled)
+    opening._Npz,
+    "sources",
+    lambda *a, **k: dataclasses.replace(sources(*a, **k), shuffled=shuffled),
   )
   config = npz.get_config(f"path={npz_path}")
   data = resolving.load(changed(config, shots=shots, shuffle_window=7), memory)
