@@ -5,13 +5,12 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from bit_jax import hyperrule, run_config, weights
+from bit_jax import hyperrule, run_config
 from bit_jax.data import datasets, opening, order, pipeline
 from bit_jax.run_config import RunConfig
 from bit_jax.runs import per_class, run_folder
-
-_EMBEDDED_MODEL = "R14x0.5"
-_EMBEDDED_SETS = ("cifar100", "vtab/cifar100")
+from bit_jax.runtime import phrases
+from bit_jax.weights import catalogue
 
 
 def prepare(request: run_config.Request | RunConfig) -> tuple[RunConfig, opening.Opened]:
@@ -34,17 +33,16 @@ def rule(config: RunConfig, spec: datasets.DatasetSpec, num_devices: int) -> str
     for step, times in Counter(config.decay_steps).items()
   )
   decays = f"x {hyperrule.DECAY_FACTOR:g} after {boundaries}" if boundaries else "no decay"
-  warm_up = "1 step" if config.warmup_steps == 1 else f"{config.warmup_steps:,} steps"
+  share = f"{config.batch_size / num_devices:g} on each of {phrases.counted(num_devices, 'device')}"
   epochs = config.total_steps * config.batch_size / num_examples
-  per_device = config.batch_size / num_devices
-  devices = "device" if num_devices == 1 else "devices"
+  warm_up = phrases.counted(config.warmup_steps, "step")
   augmentation = [n for n, on in (("crop", config.random_crop), ("flip", config.random_flip)) if on]
   rows = {
     "preset": f"{config.preset} (resolution: {config.resolution})",
     "examples": f"{num_examples:,}",
     "resize -> crop": f"{config.resize} -> {config.crop} pixels; test images at {config.test_size}",
     "augmentation": f"random {' and '.join(augmentation)}" if augmentation else "none",
-    "batch": f"{config.batch_size} ({per_device:g} on each of {num_devices} {devices})",
+    "batch": f"{config.batch_size} ({share})",
     "steps": f"{config.total_steps:,} ({_epochs(epochs)})",
     "learning rate": f"{config.base_lr:g}, warm-up {warm_up}, {decays}",
     "MixUp": f"alpha {config.mixup_alpha:g}" if config.mixup_alpha else "off",
@@ -111,9 +109,8 @@ def regime_warnings(config: RunConfig, spec: datasets.DatasetSpec, num_used: int
 
 def relations(config: RunConfig) -> Iterator[str]:
   """Yields a sentence where the network was pre-trained on the data of the run."""
-  embedded = weights.default_for(_EMBEDDED_MODEL)
-  if config.weights == embedded and config.dataset in _EMBEDDED_SETS:
-    yield f"{embedded} was pre-trained on these very images and labels."
+  if config.weights == catalogue.EMBEDDED and config.dataset in ("cifar100", "vtab/cifar100"):
+    yield f"{catalogue.EMBEDDED} was pre-trained on these very images and labels."
 
 
 def record(
@@ -149,7 +146,7 @@ def record(
   if data.listing is not None:
     run_folder.write_csv(folder / "split.csv", [("path", "class", "split"), *data.listing])
   print(
-    f"Training on {len(data.train):,} images of {len(names):,} classes ({_version(config, data)}), "
+    f"Training on {len(data.train):,} images of {len(names):,} classes ({data.version}), "
     f"evaluating {len(data.test):,}; {environment['num_devices']} x {environment['device']}, "
     f"{environment['dtype']}; run folder {folder}"
   )
@@ -157,14 +154,6 @@ def record(
     print(line)
   for text in relations(config):
     print(f"warning: {text}")
-
-
-def _version(config: RunConfig, data: pipeline.Loaded) -> str:
-  """Returns the data's version as it is printed: with the CSV's name where a CSV was read."""
-  name = pathlib.Path(config.data_path or "").name
-  if config.dataset != "folder" or not name.lower().endswith((".csv", ".tsv")):
-    return data.version
-  return f"{name}, {data.version.rpartition(', ')[2]}"
 
 
 def _remarks(data: pipeline.Loaded) -> Iterator[str]:

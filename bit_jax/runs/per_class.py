@@ -1,7 +1,7 @@
 """Results per class: accuracies, their means, and the confusion matrix as table and picture."""
 
 import pathlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -11,7 +11,6 @@ from bit_jax.runtime import files, phrases, plots
 PER_CLASS, CONFUSION, PICTURE = "per_class.csv", "confusion.csv", "confusion.png"
 LARGEST_MATRIX = 1000  # classes; above, only the most frequent confusions are listed
 _MOST_PAIRS = 1000
-_PAIRS = ("class", "predicted", "count", "share")  # share: of the images of the class
 _IMBALANCED = 3  # times as many images in the largest class as in the smallest
 _NAMED_CLASSES = 40
 _NUMBERED_CLASSES = 15  # classes whose cells have room for a number
@@ -111,57 +110,32 @@ def write(
     training_labels: [M] int32; None where they are not known.
     say: Gets warnings and remarks on the files.
   """
-  with files.optional(PER_CLASS, say), files.replacing(folder / PER_CLASS) as temporary:
-    rows = _per_class(class_names, labels, predictions, training_labels)
-    run_folder.write_csv(temporary, rows)
-  with files.optional(CONFUSION, say), files.replacing(folder / CONFUSION) as temporary:
-    run_folder.write_csv(temporary, _confusions(class_names, labels, predictions))
-  if len(class_names) > LARGEST_MATRIX:
-    say(
-      f"With more than {LARGEST_MATRIX:,} classes, {CONFUSION} lists the {_MOST_PAIRS:,} most "
-      f"frequent confusions, and {PICTURE} is not drawn."
-    )
-
-
-def has_list(folder: pathlib.Path) -> bool:
-  """Returns whether a run's `confusion.csv` lists the most frequent confusions."""
-  try:
-    with (folder / CONFUSION).open(encoding="utf-8", errors="replace") as file:
-      return file.readline().strip() == ",".join(_PAIRS)
-  except OSError:
-    return False
-
-
-def _per_class(
-  class_names: Sequence[str],
-  labels: np.ndarray,
-  predictions: np.ndarray,
-  training_labels: np.ndarray | None,
-) -> Iterable[Sequence[object]]:
   count = len(class_names)
   totals = np.bincount(labels, minlength=count).tolist()
   right = np.bincount(labels[labels == predictions], minlength=count).tolist()
   trained: Sequence[object] = [""] * count
   if training_labels is not None:
     trained = np.bincount(training_labels, minlength=count).tolist()
-  yield ("class", "training_images", "evaluated_images", "top1")
-  for name, images, total, hits in zip(class_names, trained, totals, right, strict=True):
-    yield name, images, total, f"{hits / total:.4f}" if total else ""
-
-
-def _confusions(
-  class_names: Sequence[str], labels: np.ndarray, predictions: np.ndarray
-) -> Iterable[Sequence[object]]:
-  if len(class_names) <= LARGEST_MATRIX:
-    yield ("class \\ predicted", *class_names)
-    matrix = confusion(labels, predictions, len(class_names))
-    for name, row in zip(class_names, matrix, strict=True):
-      yield (name, *row.tolist())
-  else:
-    yield _PAIRS
-    totals = np.bincount(labels, minlength=len(class_names))
-    for true, predicted, count in largest_confusions(labels, predictions, _MOST_PAIRS).tolist():
-      yield class_names[true], class_names[predicted], count, f"{count / totals[true]:.4f}"
+  with files.optional(PER_CLASS, say), files.replacing(folder / PER_CLASS) as temporary:
+    rows: list[Sequence[object]] = [("class", "training_images", "evaluated_images", "top1")]
+    for name, images, total, hits in zip(class_names, trained, totals, right, strict=True):
+      rows.append((name, images, total, f"{hits / total:.4f}" if total else ""))
+    run_folder.write_csv(temporary, rows)
+  with files.optional(CONFUSION, say), files.replacing(folder / CONFUSION) as temporary:
+    if count <= LARGEST_MATRIX:
+      rows = [("class \\ predicted", *class_names)]
+      for name, row in zip(class_names, confusion(labels, predictions, count), strict=True):
+        rows.append((name, *row.tolist()))
+    else:
+      rows = [("class", "predicted", "count", "share")]  # share: of the images of the class
+      for true, predicted, n in largest_confusions(labels, predictions, _MOST_PAIRS).tolist():
+        rows.append((class_names[true], class_names[predicted], n, f"{n / totals[true]:.4f}"))
+    run_folder.write_csv(temporary, rows)
+  if count > LARGEST_MATRIX:
+    say(
+      f"With more than {LARGEST_MATRIX:,} classes, {CONFUSION} lists the {_MOST_PAIRS:,} most "
+      f"frequent confusions, and {PICTURE} is not drawn."
+    )
 
 
 def draw(

@@ -4,7 +4,6 @@ A table or picture that can't be written costs a warning, not the run.
 """
 
 import functools
-import math
 import pathlib
 from collections.abc import Callable
 from typing import Any
@@ -20,7 +19,6 @@ from bit_jax.runtime import files, phrases, plots
 
 _SHOWN = 16  # images in a picture
 _MANY = 1000  # evaluated images, from which on the accuracy is printed without an interval
-_Z = 1.96  # standard deviations of the normal distribution on each side of a 95 % interval
 _AUGMENTED, _CURVES, _PREDICTIONS = "augmented.png", "curves.png", "predictions.png"
 _FILES = {
   "model.npz": "the fine-tuned weights, in the official naming",
@@ -28,13 +26,14 @@ _FILES = {
   _AUGMENTED: "training images after augmentation",
   _PREDICTIONS: "test images with their predictions",
   per_class.PER_CLASS: "accuracy of each class",
-  per_class.PICTURE: "confusion matrix (numbers: confusion.csv)",
+  per_class.CONFUSION: "what each class was predicted as",
+  per_class.PICTURE: "confusion matrix",
   reporting.METRICS: "all logged metrics",
   run_folder.RESULT: "the result",
   "classes.txt": "the names of the classes",
   "split.csv": "the split of your own images",
 }
-_UNLESS_ABSENT = (run_folder.RESULT, "classes.txt", "split.csv")  # listed where they exist
+_OPTIONAL = (per_class.PICTURE, run_folder.RESULT, "classes.txt", "split.csv")
 
 
 def draw_augmented(
@@ -154,21 +153,12 @@ def summary(folder: str, result: dict[str, Any]) -> str:
 def _listing(folder: str, result: dict[str, Any]) -> list[str]:
   """Returns a line for each file of a finished run, and one on files that are missing."""
   path = run_folder.open_folder(folder, create=False)
-  described = dict(_FILES)
-  if per_class.has_list(path):
-    del described[per_class.PICTURE]
-    described[per_class.CONFUSION] = "the most frequent confusions"
-  present = {file: what for file, what in described.items() if (path / file).exists()}
-  width = max(map(len, described))
+  present = {file: what for file, what in _FILES.items() if (path / file).exists()}
+  width = max(map(len, _FILES))
   lines = [f"{folder}:" if present else f"{folder} holds none of the run's files."]
   lines += [f"  {file:<{width}}  {what}" for file, what in present.items()]
-  if missing := [f for f in described if f not in present and f not in _UNLESS_ABSENT]:
-    text = f"Missing (not written, or deleted since): {', '.join(missing)}."
-    # Of a best evaluation, the weights are only in model.npz.
-    last = path / run_folder.CHECKPOINTS / str(result["steps"])
-    if "best_step" not in result and last.exists() and missing != [_AUGMENTED]:
-      text += f" To write them, delete {run_folder.RESULT} and run the same command again."
-    lines.append(text)
+  if missing := [f for f in _FILES if f not in present and f not in _OPTIONAL]:
+    lines.append(f"Missing (not written, or deleted since): {', '.join(missing)}.")
   return lines
 
 
@@ -176,7 +166,8 @@ def _interval(share: float, number: int) -> str:
   """Returns Wilson's 95 % interval of a share of few images as text, '' for many or none."""
   if not 0 < number < _MANY:
     return ""
-  scale = 1 + _Z**2 / number
-  centre = (share + _Z**2 / (2 * number)) / scale
-  half = _Z * math.sqrt(share * (1 - share) / number + (_Z / (2 * number)) ** 2) / scale
-  return f" (95% interval {max(0.0, centre - half):.0%} to {min(1.0, centre + half):.0%})"
+  from scipy import stats  # about a second
+
+  result = stats.binomtest(round(share * number), number)
+  low, high = result.proportion_ci(method="wilson")
+  return f" (95% interval {low:.0%} to {high:.0%})"

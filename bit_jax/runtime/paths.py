@@ -51,15 +51,6 @@ def named(text: str) -> pathlib.Path:
   )
 
 
-def is_text(path: pathlib.Path) -> bool:
-  """Returns whether a path is UTF-8, which C++ libraries require and file systems don't."""
-  try:
-    str(path).encode()
-  except UnicodeEncodeError:
-    return False
-  return True
-
-
 def argument(text: str) -> pathlib.Path:
   """Returns `named(text)`, for the `type` of argparse's arguments.
 
