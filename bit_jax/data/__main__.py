@@ -35,24 +35,19 @@ def select(names: Sequence[str]) -> tuple[str, ...]:
   Raises:
     UserError: A set is unknown, or not one of tensorflow-datasets.
   """
-  own = [n for n in datasets.NAMES if n not in ("digits", "npz", "folder")]
-  selected: list[str] = []
-  for name in names or own:
-    if name == "vtab":
-      selected += [f"vtab/{task}" for task in vtab.TASKS]
-    elif name in own:
-      selected.append(name)
-    elif name in vtab.TASKS:
-      selected.append(f"vtab/{name}")
-    else:
+  own = [n for n in datasets.NAMES if n not in ("digits", *datasets.OWN)]
+  known = {task: (f"vtab/{task}",) for task in vtab.TASKS} | {name: (name,) for name in own}
+  groups = {"vtab": tuple(f"vtab/{task}" for task in vtab.TASKS), **known}
+  for name in names:
+    if name not in groups:
       raise errors.UserError(_unknown(name, own))
-  return tuple(dict.fromkeys(selected))
+  return tuple(dict.fromkeys(n for name in names or own for n in groups[name]))
 
 
 def _unknown(name: str, own: Sequence[str]) -> str:
   if name == "digits":
     return "The digits are part of scikit-learn: there is nothing to prepare."
-  if name in ("npz", "folder"):
+  if name in datasets.OWN:
     return (
       f"{name} stands for your own files, which need no preparation. `python -m bit_jax.data check "
       f"PATH` checks a folder or a CSV file."

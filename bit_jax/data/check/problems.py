@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import pathlib
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -73,9 +72,7 @@ class Report:
     counts: {part: {class: images}}; if the data has no parts, those of protocol=final.
     faults: Sentences on what stops a run, apart from `problems`.
     problems: All of them, by kind.
-    sizes: (height, width) of all images that can be decoded.
-    origin: Sentences on how the data was read and, unless a fault stops a run, on the split.
-    num_train: Training images of protocol=final; 0 if a fault stops a run.
+    split: The split of protocol=final; None if a fault stops a run.
   """
 
   found: scan.Scan
@@ -83,14 +80,17 @@ class Report:
   counts: dict[str, Counter[str]]
   faults: tuple[str, ...]
   problems: tuple[Problem, ...]
-  sizes: list[tuple[int, int]]
-  origin: str
-  num_train: int
+  split: folder.Folder | None
 
   @property
   def stops(self) -> bool:
     """Whether a run on these images would stop."""
     return bool(self.faults) or any(p.kind in STOPPING for p in self.problems)
+
+  @property
+  def sizes(self) -> list[tuple[int, int]]:
+    """(height, width) of all images that can be decoded."""
+    return [d.size for d in self.decoded if d.size]
 
   @property
   def image_size(self) -> tuple[int, int] | None:
@@ -108,16 +108,8 @@ def check(found: scan.Scan) -> Report:
   counts: dict[str, Counter[str]] = defaultdict(Counter)
   for entry, part in zip(found.entries, parts, strict=True):
     counts[part][entry.label] += 1
-  return Report(
-    found=found,
-    decoded=decoded,
-    counts=dict(counts),
-    faults=faults,
-    problems=tuple(_problems(found, decoded, parts)),
-    sizes=[d.size for d in decoded if d.size],
-    origin=split.origin if split else " ".join(found.notes),
-    num_train=split.num_train if split else 0,
-  )
+  problems = tuple(_problems(found, decoded, parts))
+  return Report(found, decoded, dict(counts), faults, problems, split)
 
 
 def _decode_all(found: scan.Scan) -> list[Decoded]:
@@ -156,13 +148,15 @@ def _split(found: scan.Scan) -> tuple[list[str], tuple[str, ...], folder.Folder 
 
 
 def _problems(found: scan.Scan, decoded: Sequence[Decoded], parts: Sequence[str]) -> list[Problem]:
-  problems = [Problem("missing", p, f"line {found.lines[p]}") for p in found.missing]
-  problems += [Problem("empty class", p) for p in found.empty]
-  problems += _broken(found, decoded)
-  problems += _copies(found, decoded, parts)
-  problems += _odd_sizes(found, decoded)
-  problems += [Problem("no class", p) for p in found.unclassified]
-  problems += [Problem("ignored", p) for p in found.ignored]
+  problems = [
+    *(Problem("missing", p, f"line {found.lines[p]}") for p in found.missing),
+    *(Problem("empty class", p) for p in found.empty),
+    *_broken(found, decoded),
+    *_copies(found, decoded, parts),
+    *_odd_sizes(found, decoded),
+    *(Problem("no class", p) for p in found.unclassified),
+    *(Problem("ignored", p) for p in found.ignored),
+  ]
   order = [*STOPPING, *DOUBTFUL]
   return sorted(problems, key=lambda p: (order.index(p.kind), p.path))
 
@@ -217,10 +211,3 @@ def _odd_sizes(found: scan.Scan, decoded: Sequence[Decoded]) -> Iterator[Problem
       yield Problem("small", path, detail)
     if max(height, width) > _ELONGATED * shorter and ratio <= _ELONGATED:
       yield Problem("elongated", path, detail)
-
-
-def folder_name(path: pathlib.Path) -> str:
-  """Returns the name of the default output folder: of the images and a hash of their path."""
-  whole = path.resolve()
-  digest = hashlib.sha256(str(whole).encode("utf-8", "surrogateescape")).hexdigest()[:8]
-  return f"check-{whole.name.removesuffix('.csv') or 'root'}-{digest}"

@@ -2,6 +2,7 @@
 
 import csv
 import functools
+import hashlib
 import pathlib
 import shlex
 import sys
@@ -35,7 +36,7 @@ def main(path: str, out: str | None) -> int:
     UserError: `path` doesn't exist or can't be understood, or `out` can't be written.
   """
   found = folder.find(path)
-  into = paths.named(out) if out else pathlib.Path("runs") / problems.folder_name(paths.named(path))
+  into = paths.named(out) if out else _default_folder(paths.named(path).resolve())
   try:
     into.mkdir(parents=True, exist_ok=True)
   except OSError as e:
@@ -52,6 +53,11 @@ def main(path: str, out: str | None) -> int:
     command = class_naming.escaped(f"python -m bit_jax.train {argument}")
     print(f"\nTo train on these images:\n  {command}")
   return int(report.stops)
+
+
+def _default_folder(images: pathlib.Path) -> pathlib.Path:
+  digest = hashlib.sha256(str(images).encode("utf-8", "surrogateescape")).hexdigest()[:8]
+  return pathlib.Path("runs") / f"check-{images.name.removesuffix('.csv') or 'root'}-{digest}"
 
 
 def write(report: problems.Report, into: pathlib.Path) -> None:
@@ -119,10 +125,10 @@ def _facts(report: problems.Report) -> list[str]:
     low, high = min(report.sizes, key=np.prod), max(report.sizes, key=np.prod)
     if low != high:
       rows["image size"] += f", from {low[0]} x {low[1]} to {high[0]} x {high[1]}"
-  if report.origin:
-    rows["split"] = report.origin
-  if report.num_train and report.image_size:
-    rows["rule"] = _rule(report.num_train, report.image_size)
+  if origin := report.split.origin if report.split else " ".join(report.found.notes):
+    rows["split"] = origin
+  if report.split and report.image_size:
+    rows["rule"] = _rule(report.split.num_train, report.image_size)
   return [f"  {name:<12}{text}" for name, text in rows.items()]
 
 
