@@ -64,7 +64,7 @@ def test_nothing_wrong(root, tmp_path):
   assert not report.stops
   assert report.counts == {"train": {"a": 4, "b": 8}, "test": {"a": 2, "b": 2}}
   assert (report.image_size, set(report.sizes)) == ((60, 80), {(60, 80)})
-  assert report.split.num_train == 12
+  assert len(report.split.train) == 12
   text = output.render(report)
   for expected in (
     "16 images in 2 classes",
@@ -102,7 +102,7 @@ def test_empty_classes_stop_and_the_rest_is_still_told(root, tmp_path):
     ("leak", "test/a/x.png", "same bytes as train/a/0.png"),
   ]
   assert report.stops
-  assert report.split.num_train == 12
+  assert len(report.split.train) == 12
 
 
 def test_copies(root, tmp_path):
@@ -199,7 +199,7 @@ def test_files_that_a_csv_names_in_vain(root, tmp_path):
   shown = output.render(report)
   assert shown.startswith(f"{root}/list.csv: 6 images in 2 classes")
   assert report.stops
-  assert report.split.num_train == 4
+  assert len(report.split.train) == 4
   assert "no header: the first column is read as paths, the second as labels." in shown
 
 

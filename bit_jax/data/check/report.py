@@ -128,7 +128,7 @@ def _facts(report: problems.Report) -> list[str]:
   if origin := report.split.origin if report.split else " ".join(report.found.notes):
     rows["split"] = origin
   if report.split and report.image_size:
-    rows["rule"] = _rule(report.split.num_train, report.image_size)
+    rows["rule"] = _rule(len(report.split.train), report.image_size)
   return [f"  {name:<12}{text}" for name, text in rows.items()]
 
 

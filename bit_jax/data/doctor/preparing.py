@@ -53,100 +53,89 @@ class Source:
   notes: tuple[str, ...] = ()
 
 
-_CV2 = {"cv2": "opencv-python-headless"}
-_H5PY = {"h5py": "h5py"}
-_SCIPY = {"scipy": "scipy"}
-
-_IMAGENET = Source(
-  unpacks=False,
-  unused=("image-net.org",),  # listed with its checksums, never fetched
-  manual={"ILSVRC2012_img_train.tar": 1, "ILSVRC2012_img_val.tar": 1},
-  manual_bytes=147_897_477_120 + 6_744_924_160,
-  steps=(
-    "Register at https://image-net.org/download-images.",
-    "Put ILSVRC2012_img_train.tar (147.9 GB) and ILSVRC2012_img_val.tar (6.7 GB), as they are, "
-    "into {manual}.",
-  ),
-)
-_RESISC45 = Source(
-  manual={"NWPU-RESISC45/*/*.jpg": 31_500},
-  manual_bytes=400_000_000,
-  steps=(
-    "Download the rar archive (about 0.4 GB) at https://1drv.ms/u/s!AmgKYzARBl5ca3HNaHIlzp_IXjs.",
-    "Unpack it in {manual}, so that the images are {manual}/NWPU-RESISC45/<class>/*.jpg.",
-  ),
-)
-_RETINOPATHY = Source(
-  prepared_bytes=5_000_000_000,  # 88,702 JPEG files of at most 540 x 540 pixels
-  modules=_CV2,
-  manual={
-    "train/*.jpeg": 35_126,
-    "test/*.jpeg": 10_906 + 42_670,
-    "sample/*.jpeg": 1,
-    "trainLabels.csv": 1,
-  },
-  manual_bytes=80_000_000_000,
-  steps=(
-    "Accept the rules at https://www.kaggle.com/c/diabetic-retinopathy-detection/data and download "
-    "all parts of train.zip (the fifth is easily missed) and of test.zip, sample.zip and "
-    "trainLabels.csv (about 80 GB).",
-    "Unpack the images into {manual}/train, {manual}/test and {manual}/sample, and trainLabels.csv "
-    "into {manual}.",
-  ),
-)
-_SUN397 = Source(
-  prepared_bytes=5_000_000_000,  # 108,753 JPEG files of at most 120,000 pixels
-  unpacks=False,
-  modules=_CV2,
-  steps=(
-    "The official address, https://vision.princeton.edu/projects/2010/SUN/, no longer works (404), "
-    "so get the archives elsewhere. Known mirrors are OpenDataLab/SUN397 at opendatalab.com, with "
-    "the raw images, and copies on Kaggle (not those with a 50-50 split and other file names). The "
-    "archives must be the original files: tfds checks their sha256.",
-    "Put SUN397.tar.gz (39,077,296,924 bytes, sha256 "
-    "f404130965a7ad77bed5ececc71e720ab50f3cc1e1bb257257610d38f3b928ec) and Partitions.zip "
-    "(18,293,705 bytes, sha256 e3311ea5f812d4cc6faef194688343d1111f6cd6f70f2c62f393c2b8d6ba1ec9) "
-    "into {manual}, under these names; tfds reads them there.",
-  ),
-  accepted={"train": 76_127},
-  notes=(
-    "tfds 4.9.10 leaves out an image that can't be decoded, so train has 76,127 images instead of "
-    "VTAB's 76,128; the image is not among the 1000.",
-  ),
-)
-_CALTECH101 = Source(
-  unused=("drive.google.com",),
-  notes=(
-    "Which images are in train and in test depends on the order in which a file system lists them, "
-    "so only Google's prepared copy has the 1000 images of the paper.",
-  ),
-)
-_KITTI = Source(
-  prepared_bytes=7_000_000_000,  # the labelled half of the images
-  unpacks=False,
-  modules=_CV2,
-  notes=("VTAB uses 3.1.0; 3.2.0 and 3.3.0 have the same examples and splits.",),
-)
-_PETS = Source(
-  notes=(
-    "VTAB uses 3.*.*, tfds 4.9.10 prepares only 4.0.0: the examples and splits are the same, but "
-    "12 damaged images were encoded again.",
-  ),
-)
-
+_CV2, _H5PY, _SCIPY = {"cv2": "opencv-python-headless"}, {"h5py": "h5py"}, {"scipy": "scipy"}
 SOURCES: Mapping[str, Source] = {
-  "caltech101": _CALTECH101,
+  "caltech101": Source(
+    unused=("drive.google.com",),
+    notes=(
+      "Which images are in train and in test depends on the order in which a file system lists "
+      "them, so only Google's prepared copy has the 1000 images of the paper.",
+    ),
+  ),
   "cats_vs_dogs": Source(unpacks=False),
-  "diabetic_retinopathy_detection": _RETINOPATHY,
+  "diabetic_retinopathy_detection": Source(
+    prepared_bytes=5_000_000_000,  # 88,702 JPEG files of at most 540 x 540 pixels
+    modules=_CV2,
+    manual={
+      "train/*.jpeg": 35_126,
+      "test/*.jpeg": 10_906 + 42_670,
+      "sample/*.jpeg": 1,
+      "trainLabels.csv": 1,
+    },
+    manual_bytes=80_000_000_000,
+    steps=(
+      "Accept the rules at https://www.kaggle.com/c/diabetic-retinopathy-detection/data and "
+      "download all parts of train.zip (the fifth is easily missed) and of test.zip, sample.zip "
+      "and trainLabels.csv (about 80 GB).",
+      "Unpack the images into {manual}/train, {manual}/test and {manual}/sample, and "
+      "trainLabels.csv into {manual}.",
+    ),
+  ),
   "dsprites": Source(prepared_bytes=500_000_000, unpacks=False, modules=_H5PY),
   "eurosat": Source(unused=("allBands",)),
-  "imagenet2012": _IMAGENET,
-  "kitti": _KITTI,
+  "imagenet2012": Source(
+    unpacks=False,
+    unused=("image-net.org",),  # listed with its checksums, never fetched
+    manual={"ILSVRC2012_img_train.tar": 1, "ILSVRC2012_img_val.tar": 1},
+    manual_bytes=147_897_477_120 + 6_744_924_160,
+    steps=(
+      "Register at https://image-net.org/download-images.",
+      "Put ILSVRC2012_img_train.tar (147.9 GB) and ILSVRC2012_img_val.tar (6.7 GB), as they are, "
+      "into {manual}.",
+    ),
+  ),
+  "kitti": Source(
+    prepared_bytes=7_000_000_000,  # the labelled half of the images
+    unpacks=False,
+    modules=_CV2,
+    notes=("VTAB uses 3.1.0; 3.2.0 and 3.3.0 have the same examples and splits.",),
+  ),
   "oxford_flowers102": Source(modules=_SCIPY),
-  "oxford_iiit_pet": _PETS,
+  "oxford_iiit_pet": Source(
+    notes=(
+      "VTAB uses 3.*.*, tfds 4.9.10 prepares only 4.0.0: the examples and splits are the same, but "
+      "12 damaged images were encoded again.",
+    ),
+  ),
   "patch_camelyon": Source(modules=_H5PY),
-  "resisc45": _RESISC45,
-  "sun397": _SUN397,
+  "resisc45": Source(
+    manual={"NWPU-RESISC45/*/*.jpg": 31_500},
+    manual_bytes=400_000_000,
+    steps=(
+      "Download the rar archive (about 0.4 GB) at https://1drv.ms/u/s!AmgKYzARBl5ca3HNaHIlzp_IXjs.",
+      "Unpack it in {manual}, so that the images are {manual}/NWPU-RESISC45/<class>/*.jpg.",
+    ),
+  ),
+  "sun397": Source(
+    prepared_bytes=5_000_000_000,  # 108,753 JPEG files of at most 120,000 pixels
+    unpacks=False,
+    modules=_CV2,
+    steps=(
+      "The official address, https://vision.princeton.edu/projects/2010/SUN/, no longer works "
+      "(404), so get the archives elsewhere. Known mirrors are OpenDataLab/SUN397 at "
+      "opendatalab.com, with the raw images, and copies on Kaggle (not those with a 50-50 split "
+      "and other file names). The archives must be the original files: tfds checks their sha256.",
+      "Put SUN397.tar.gz (39,077,296,924 bytes, sha256 "
+      "f404130965a7ad77bed5ececc71e720ab50f3cc1e1bb257257610d38f3b928ec) and Partitions.zip "
+      "(18,293,705 bytes, sha256 e3311ea5f812d4cc6faef194688343d1111f6cd6f70f2c62f393c2b8d6ba1ec9) "
+      "into {manual}, under these names; tfds reads them there.",
+    ),
+    accepted={"train": 76_127},
+    notes=(
+      "tfds 4.9.10 leaves out an image that can't be decoded, so train has 76,127 images instead "
+      "of VTAB's 76,128; the image is not among the 1000.",
+    ),
+  ),
   "svhn_cropped": Source(
     unpacks=False,
     modules=_SCIPY,

@@ -117,16 +117,6 @@ class Folder:
   origin: str
   warnings: tuple[str, ...] = ()
 
-  @property
-  def num_train(self) -> int:
-    """Number of training images."""
-    return len(self.train)
-
-  @property
-  def num_test(self) -> int:
-    """Number of evaluated images."""
-    return len(self.test)
-
 
 def find(path: str) -> scan.Scan:
   """Scans a folder or a CSV file.
@@ -196,10 +186,21 @@ def split(found: scan.Scan, protocol: str, *, val_apart: bool = False) -> Folder
   Raises:
     UserError: There are too few images to split, or no readable image.
   """
+  listed = tuple(e.path for e in found.entries)
+  sizes, stamps, faults = headers.read_all(found.root, listed)
+  readable = sizes[sizes[:, 0] > 0]
+  if not len(readable):
+    raise errors.UserError(
+      f"None of the {len(listed)} images in {found.source} can be read. For example, {listed[0]} "
+      f"{faults[0]}."
+    )
+  height, width = np.median(readable, axis=0)
   parts = np.array([e.part for e in found.entries])
   class_names = class_naming.in_order({e.label for e in found.entries if e.part in ("", "train")})
-  whole, image_size, fixed_size = _read_headers(found, class_names)
-  pool, test, origin = _split(found, whole.labels, parts, protocol)
+  numbers = {name: i for i, name in enumerate(class_names)}
+  labels = np.array([numbers[e.label] for e in found.entries], np.int32)
+  whole = Files(found.root, class_names, listed, labels, sizes, stamps)
+  pool, test, origin = _split(found, labels, parts, protocol)
   train, val = pool, pool[(parts[pool] == "val") & val_apart]
   if len(val):
     train = pool[parts[pool] == "train"]
@@ -211,30 +212,11 @@ def split(found: scan.Scan, protocol: str, *, val_apart: bool = False) -> Folder
     test=whole.take(test),
     val=whole.take(val) if len(val) else None,
     pool=whole.take(pool),
-    image_size=image_size,
-    fixed_size=fixed_size,
-    origin=" ".join([*found.notes, origin, *_left_out(found), *_untested(whole, test)]),
+    image_size=(int(height), int(width)),
+    fixed_size=bool((readable == readable[0]).all()),
+    origin=" ".join([*found.notes, origin, *_remarks(found, whole, test)]),
     warnings=found.warnings,
   )
-
-
-def _read_headers(
-  found: scan.Scan, class_names: tuple[str, ...]
-) -> tuple[Files, tuple[int, int], bool]:
-  """Returns all labelled files, their median size, and whether all have that size."""
-  listed = tuple(e.path for e in found.entries)
-  sizes, stamps, faults = headers.read_all(found.root, listed)
-  readable = sizes[sizes[:, 0] > 0]
-  if not len(readable):
-    raise errors.UserError(
-      f"None of the {len(listed)} images in {found.source} can be read. For example, {listed[0]} "
-      f"{faults[0]}."
-    )
-  numbers = {name: i for i, name in enumerate(class_names)}
-  labels = np.array([numbers[e.label] for e in found.entries], np.int32)
-  height, width = np.median(readable, axis=0)
-  files = Files(found.root, class_names, listed, labels, sizes, stamps)
-  return files, (int(height), int(width)), bool((readable == readable[0]).all())
 
 
 def _split(
@@ -294,21 +276,18 @@ def quotas(labels: np.ndarray, num_classes: int) -> np.ndarray:
   return np.where(counts > 1, np.maximum((counts + 2) // 5, 1), 0)
 
 
-def _left_out(found: scan.Scan) -> list[str]:
+def _remarks(found: scan.Scan, whole: Files, test: np.ndarray) -> list[str]:
+  """Returns sentences on what is left out, and on classes that are not evaluated."""
   visible = [p for p in found.ignored if not p.rpartition("/")[2].startswith(".")]
-  sentences = []
-  for left, noun, where in (
-    (found.unclassified, "image", "outside the class folders"),
-    (visible, "file", "of unknown type"),
-  ):
-    if left:
-      sentences.append(
-        f"Left out: {phrases.counted(len(left), noun)} {where} ({phrases.some(left)})."
-      )
+  sentences = [
+    f"Left out: {phrases.counted(len(left), noun)} {where} ({phrases.some(left)})."
+    for left, noun, where in (
+      (found.unclassified, "image", "outside the class folders"),
+      (visible, "file", "of unknown type"),
+    )
+    if left
+  ]
+  untested = set(whole.class_names) - {whole.class_names[i] for i in whole.labels[test]}
+  if untested:
+    sentences.append(f"Classes without evaluated images: {phrases.some(sorted(untested))}.")
   return sentences
-
-
-def _untested(whole: Files, test: np.ndarray) -> list[str]:
-  labels = np.setdiff1d(np.arange(len(whole.class_names)), whole.labels[test]).tolist()
-  names = sorted(whole.class_names[label] for label in labels)
-  return [f"Classes without evaluated images: {phrases.some(names)}."] if names else []

@@ -87,8 +87,9 @@ def _read(root: str, path: str, above: frozenset[str]) -> Folder:
   for name, is_folder in children:
     hidden = name.startswith(".")
     if is_folder:
+      housekeeping = name.lower() in _HOUSEKEEPING or _RECOVERED.fullmatch(name)
       circular = os.path.realpath(os.path.join(here, name)) in above
-      if not (hidden or _is_housekeeping(name) or circular):
+      if not (hidden or housekeeping or circular):
         folders.append(_read(root, prefix + name, above))
     elif not hidden and name[name.rfind(".") :].lower() in images.EXTENSIONS:
       found.append(prefix + name)
@@ -103,7 +104,3 @@ def _is_folder(child: "os.DirEntry[str]") -> bool:
     return child.is_dir()
   except OSError:  # such as a link to itself
     return False
-
-
-def _is_housekeeping(name: str) -> bool:
-  return name.lower() in _HOUSEKEEPING or bool(_RECOVERED.fullmatch(name))

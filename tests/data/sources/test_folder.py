@@ -27,7 +27,7 @@ class TestParts:
   def test_final_is_train_and_test(self, parts):
     described = folder.describe(parts, "final")
     assert described.class_names == ("a", "b")
-    assert (described.num_train, described.num_test) == (15, 5)
+    assert (len(described.train), len(described.test)) == (15, 5)
     assert (described.image_size, described.fixed_size) == ((6, 8), True)
     assert "left out" not in described.origin
     for listing, part in ((described.train, "train"), (described.test, "test")):
@@ -58,14 +58,14 @@ class TestParts:
     assert {p.split("/")[0] for p in final.test.paths} == {"Testing"}
     assert {p.split("/")[0] for p in select.train.paths} == {"Training"}
     assert {p.split("/")[0] for p in select.test.paths} == {name}
-    assert (select.num_train, select.num_test, final.num_train) == (8, 8, 16)
+    assert (len(select.train), len(select.test), len(final.train)) == (8, 8, 16)
 
   def test_val_is_the_test_set_where_there_is_none(self, tmp_path):
     path = image_files.fill(tmp_path, {"train/a": 5, "train/b": 5, "val/a": 2, "val/b": 2})
     final, select = (folder.describe(path, p) for p in ("final", "select"))
     assert {p.split("/")[0] for p in final.test.paths} == {"val"}
     assert {p.split("/")[0] for p in select.test.paths} == {"train"}
-    assert (final.num_train, select.num_train, select.num_test) == (10, 8, 2)
+    assert (len(final.train), len(select.train), len(select.test)) == (10, 8, 2)
 
   def test_train_alone_is_split(self, tmp_path):
     described = folder.describe(image_files.fill(tmp_path, {"train/a": 10, "train/b": 5}), "final")
@@ -124,7 +124,7 @@ class TestClasses:
   @pytest.mark.parametrize("extension", [".JPG", ".jpeg", ".Png", ".bmp", ".gif", ".webp"])
   def test_extensions_in_any_case(self, tmp_path, extension):
     path = image_files.fill(tmp_path, {"a": 2, "b": 2}, extension)
-    assert folder.describe(path, "final").num_train == 2
+    assert len(folder.describe(path, "final").train) == 2
 
   def test_other_files_are_told_and_hidden_ones_ignored(self, tmp_path):
     path = image_files.fill(tmp_path, {"a": 2, "b": 2, ".git/c": 3, "__MACOSX/a": 3})
@@ -132,7 +132,7 @@ class TestClasses:
       (tmp_path / name).write_text("x")
     described = folder.describe(path, "final")
     assert "3 files of unknown type (README.md, a/Thumbs.db, b/x.tif)" in described.origin
-    assert described.num_train + described.num_test == 4
+    assert len(described.train) + len(described.test) == 4
     assert described.class_names == ("a", "b")
 
   def test_images_in_no_class_are_told(self, tmp_path):
@@ -140,7 +140,7 @@ class TestClasses:
     image_files.put(tmp_path / "cover.png")
     described = folder.describe(path, "final")
     assert "1 image outside the class folders (cover.png)" in described.origin
-    assert described.num_train + described.num_test == 4
+    assert len(described.train) + len(described.test) == 4
 
   def test_links_are_followed_and_circles_left(self, tmp_path):
     path = image_files.fill(tmp_path / "set", {"a": 2})
@@ -231,7 +231,7 @@ class TestClasses:
     (tmp_path / "train" / "a" / "1.png").write_text("no image")
     (tmp_path / "test" / "a" / "0.png").write_bytes(b"")
     described = folder.describe(path, "final")
-    assert (described.num_train, described.num_test) == (6, 1)
+    assert (len(described.train), len(described.test)) == (6, 1)
     assert described.image_size == (6, 8)
     unknown = {
       files.paths[i]
@@ -245,7 +245,7 @@ class TestClasses:
     path = image_files.fill(tmp_path, {"train/a": 3, "train/b": 3, "test/a": 1})
     (tmp_path / "train/b/gone.png").symlink_to(tmp_path / "nowhere.png")
     described = folder.describe(path, "final")
-    assert (described.num_train, described.image_size) == (7, (6, 8))
+    assert (len(described.train), described.image_size) == (7, (6, 8))
     files = described.train
     index = described.train.paths.index("train/b/gone.png")
     assert files.read_sizes()[index].tolist() == [-1, -1]
@@ -290,7 +290,7 @@ def test_mistakes_in_folders(tmp_path, counts, message):
 
 def test_select_needs_two_images_of_a_class(tmp_path):
   path = image_files.fill(tmp_path, {"a": 2, "b": 2})
-  assert folder.describe(path, "final").num_train == 2
+  assert len(folder.describe(path, "final").train) == 2
   with pytest.raises(errors.UserError, match="protocol=final"):
     folder.describe(path, "select")
 
