@@ -1,8 +1,8 @@
 """The config of a run: its fields, how open ones are filled, and the identity of a run.
 
 A config file starts from `request()`: an `ml_collections.ConfigDict` in which a field either has
-its default or is open (a placeholder). `resolve` fills the open fields by the rule and the facts of
-the data set and returns a `RunConfig`.
+its default or is open (a placeholder). `prepare` opens the data set that it names, and fills the
+open fields by the rule and the facts of the data set: the result is a `RunConfig`.
 """
 
 import dataclasses
@@ -17,9 +17,9 @@ import ml_collections
 from ml_collections.config_dict import FieldReference, placeholder
 
 from bit_jax import hyperrule
-from bit_jax.data import datasets
+from bit_jax.data import datasets, opening
 from bit_jax.models import architectures
-from bit_jax.runtime import checks, errors
+from bit_jax.runtime import checks, errors, phrases
 from bit_jax.weights import catalogue
 
 Request: TypeAlias = ml_collections.ConfigDict
@@ -158,6 +158,9 @@ class RunConfig:
   log_every: int
   profile: bool = False  # trace five steps for TensorBoard's profiler
 
+  # Fields of a user's config file that bit_jax doesn't have. They are part of a run's identity.
+  extra: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
   @property
   def train_size(self) -> int:
     """Side in pixels of the square that training images are resized to before any crop."""
@@ -169,20 +172,25 @@ class RunConfig:
     return self.keep_best or self.patience is not None
 
   def to_dict(self) -> dict[str, Any]:
-    """Returns {field: value}, sorted by name, as `config.json` holds it."""
-    return dict(sorted(dataclasses.asdict(self).items()))
+    """Returns {field: value}, with those of `extra`, sorted by name, as `config.json` holds it."""
+    fields = dataclasses.asdict(self)
+    return dict(sorted({**fields.pop("extra"), **fields}.items()))
 
 
 def request() -> Request:
   """Returns the fields of `RunConfig` with their defaults; those without one are open."""
   config = ml_collections.ConfigDict()
-  for field in dataclasses.fields(RunConfig):
+  for name, field in _fields().items():
     value, kind = _default(field), _type_of(field)
     if value is None:
-      config[field.name] = placeholder(kind)
+      config[name] = placeholder(kind)
     else:  # a field of several types needs a reference, others take the type of their default
-      config[field.name] = FieldReference(value, field_type=kind) if kind is object else value
+      config[name] = FieldReference(value, field_type=kind) if kind is object else value
   return config
+
+
+def _fields() -> "dict[str, dataclasses.Field[Any]]":
+  return {field.name: field for field in dataclasses.fields(RunConfig) if field.name != "extra"}
 
 
 def _default(field: "dataclasses.Field[Any]") -> Any:
@@ -202,29 +210,34 @@ def _type_of(field: "dataclasses.Field[Any]") -> type:
 
 def choices(name: str) -> tuple[str, ...]:
   """Returns the values that a field of `RunConfig` is limited to by its type; () if it isn't."""
-  (hint,) = (field.type for field in dataclasses.fields(RunConfig) if field.name == name)
+  hint = _fields()[name].type
   return get_args(hint) if get_origin(hint) is Literal else ()
 
 
-def data_request(config: Request | RunConfig) -> datasets.Request:
-  """Returns the data set that a config names.
+def prepare(request: Request | RunConfig) -> tuple[RunConfig, opening.Opened]:
+  """Opens the data set of a request, once, and resolves the request by its facts.
+
+  Needs no accelerator, no weights and no set of tensorflow-datasets; scans the user's own images.
 
   Raises:
-    UserError: It names none, or a field is missing, unknown or of another type.
+    UserError: A field has a value that can't be used, or the user's images are missing or faulty.
   """
-  fields = _checked_fields(config)
+  fields = _checked_fields(request)
   if fields["dataset"] is None:
     raise errors.UserError(
       "The config names no data set: choose a file such as configs/cifar10.py, or set dataset to "
       f"one of {', '.join(datasets.NAMES)}."
     )
-  return datasets.Request(
-    name=fields["dataset"],
-    protocol=fields["protocol"],
-    path=fields["data_path"],
-    data_dir=fields["data_dir"],
-    val_apart=fields["keep_best"] or fields["patience"] is not None,
+  data = opening.open_set(
+    datasets.Request(
+      name=fields["dataset"],
+      protocol=fields["protocol"],
+      path=fields["data_path"],
+      data_dir=fields["data_dir"],
+      val_apart=fields["keep_best"] or fields["patience"] is not None,
+    )
   )
+  return resolve(request, data.spec), data
 
 
 def resolve(config: Request | RunConfig, spec: datasets.DatasetSpec) -> RunConfig:
@@ -243,29 +256,29 @@ def resolve(config: Request | RunConfig, spec: datasets.DatasetSpec) -> RunConfi
     UserError: A field has a value that can't be used, or names something unknown.
   """
   fields = _checked_fields(config)
-  asked = types.SimpleNamespace(**fields)
+  given = types.SimpleNamespace(**fields)
 
   def fill(**values: Any) -> None:
     fields.update({name: value for name, value in values.items() if fields[name] is None})
 
-  architectures.find(asked.model)
+  architectures.find(given.model)
   _check_limits(fields)
-  fill(resolution=spec.resolution or ("paper" if asked.preset == "paper" else "code"))
-  resize, crop = hyperrule.resolution(spec.image_size, asked.model, fields["resolution"])
-  if asked.crop is not None:
-    fill(resize=round(asked.crop * resize / crop))
-  if asked.resize is not None:
-    fill(crop=round(asked.resize * crop / resize))
+  fill(resolution=spec.resolution or ("paper" if given.preset == "paper" else "code"))
+  resize, crop = hyperrule.resolution(spec.image_size, given.model, fields["resolution"])
+  if given.crop is not None:
+    fill(resize=round(given.crop * resize / crop))
+  if given.resize is not None:
+    fill(crop=round(given.resize * crop / resize))
   fill(resize=resize, crop=crop)
-  rule = hyperrule.schedule(asked.preset, num_examples(asked, spec), asked.batch_size)
-  if asked.total_steps is not None:
-    rule = hyperrule.stretch(rule, asked.total_steps)
+  rule = hyperrule.schedule(given.preset, num_examples(given, spec), given.batch_size)
+  if given.total_steps is not None:
+    rule = hyperrule.stretch(rule, given.total_steps)
   fill(**dataclasses.asdict(rule), test_size=fields["crop"])
   fill(eval_every=max(1, fields["total_steps"] // 5))
   fill(checkpoint_every=fields["eval_every"])
   fill(log_every=min(100, max(1, fields["total_steps"] // 20)))
-  if asked.weights is None:
-    fields["weights"] = catalogue.default_for(asked.model)
+  if given.weights is None:
+    fields["weights"] = catalogue.default_for(given.model)
   fill(random_crop=spec.crop_safe, random_flip=spec.flip_safe)
   fields["decay_steps"] = tuple(fields["decay_steps"])
   _check_limits(fields)
@@ -276,17 +289,8 @@ def resolve(config: Request | RunConfig, spec: datasets.DatasetSpec) -> RunConfi
 
 def selection(config: RunConfig) -> datasets.Selection:
   """Returns what a run takes of its data set."""
-  return datasets.Selection(
-    train_size=config.train_size,
-    test_size=config.test_size,
-    shots=config.shots,
-    seed=config.seed,
-    min_side=config.min_side,
-    max_aspect=config.max_aspect,
-    on_bad_image=config.on_bad_image,
-    decoded_cache=config.decoded_cache,
-    shuffle_window=config.shuffle_window,
-  )
+  names = [field.name for field in dataclasses.fields(datasets.Selection)]
+  return datasets.Selection(**{name: getattr(config, name) for name in names})
 
 
 def num_examples(config: Any, spec: datasets.DatasetSpec) -> int:
@@ -314,32 +318,36 @@ def identity(config: RunConfig | Request | Mapping[str, Any]) -> dict[str, Any]:
 
 def later_fields() -> dict[str, Any]:
   """Returns {field: default} of the fields that `RunConfig` has gained since version 0.1."""
-  return {f.name: f.default for f in dataclasses.fields(RunConfig) if f.name not in _FIRST}
+  return {name: field.default for name, field in _fields().items() if name not in _FIRST}
 
 
 def _checked_fields(config: Request | RunConfig) -> dict[str, Any]:
-  """Returns the fields, or raises a `UserError` if one is missing, unknown, or of another type."""
+  """Returns every field, unknown ones in 'extra'.
+
+  Raises:
+    UserError: A field of version 0.1 is absent, one has another type, or an unknown one can't be
+      written to `config.json`.
+  """
   given: dict[str, Any] = config.to_dict()
   if missing := sorted(_FIRST - given.keys()):
-    more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
     raise errors.UserError(
-      f"The config has no {', '.join(missing[:5])}{more}: start from that of a file such as "
+      f"The config has no {phrases.some(missing)}: start from that of a file such as "
       f"configs/cifar10.py."
     )
-  known = {field.name: field for field in dataclasses.fields(RunConfig)}
-  if unknown := sorted(map(str, given.keys() - known.keys())):
-    raise errors.UserError(
-      f"The config has unknown fields ({', '.join(unknown)}): remove them. The fields are "
-      f"{', '.join(sorted(known))}."
-    )
-  fields = {**later_fields(), **given}
+  known = _fields()
+  extra = {name: value for name, value in given.items() if name not in known}
+  try:
+    json.dumps(extra)
+  except TypeError as e:
+    raise errors.UserError(f"Fields of the config can't be written as JSON ({extra}): {e}.") from e
+  fields = later_fields() | {name: value for name, value in given.items() if name in known}
   for name, value in fields.items():
     kind, default = _type_of(known[name]), _default(known[name])
     accepted = {float: (float, int), tuple: (tuple, list)}.get(kind, kind)
     right = isinstance(value, accepted) and (kind in (bool, object) or type(value) is not bool)
     if not right and (value is not None or default is not None):
       raise errors.UserError(f"{name}={value!r} can't be used: it must be of type {kind.__name__}.")
-  return fields
+  return {**fields, "extra": extra}
 
 
 def _check_limits(fields: Mapping[str, Any]) -> None:
@@ -348,59 +356,40 @@ def _check_limits(fields: Mapping[str, Any]) -> None:
       checks.in_range(name, fields[name], *limits)
 
 
-def _check(config: RunConfig) -> None:
+def _check(c: RunConfig) -> None:
   """Raises a `UserError` if a value of a resolved config can't be used."""
-  for field in dataclasses.fields(config):
-    if allowed := choices(field.name):
-      checks.one_of(field.name, getattr(config, field.name), allowed)
-  if config.microbatch != "auto" and (type(config.microbatch) is not int or config.microbatch < 1):
+  for name in _fields():
+    if allowed := choices(name):
+      checks.one_of(name, getattr(c, name), allowed)
+  if c.microbatch != "auto" and (type(c.microbatch) is not int or c.microbatch < 1):
     raise errors.UserError(
-      f"microbatch must be 'auto' or a whole number of at least 1, not {_short(config.microbatch)}."
+      f"microbatch must be 'auto' or a whole number of at least 1, not {c.microbatch!r}."
     )
-  if config.remat != "auto" and type(config.remat) is not bool:
-    raise errors.UserError(f"remat must be 'auto', True or False, not {_short(config.remat)}.")
-  if config.momentum >= 1:
+  if c.remat != "auto" and type(c.remat) is not bool:
+    raise errors.UserError(f"remat must be 'auto', True or False, not {c.remat!r}.")
+  if c.momentum >= 1:
+    raise errors.UserError(f"momentum must be below 1, not {c.momentum!r}.")
+  if 0 < c.max_aspect < 1:
+    raise errors.UserError(f"max_aspect must be 0 (no limit) or at least 1, not {c.max_aspect!r}.")
+  if c.crop > c.resize:
+    raise errors.UserError(f"crop={c.crop} must not be larger than resize={c.resize}.")
+  if c.warmup_steps > c.total_steps:
     raise errors.UserError(
-      f"momentum must be below 1, not {config.momentum!r}: at 1 and above, updates only grow."
+      f"The warm-up of {c.warmup_steps:,} steps is longer than the run of {c.total_steps:,}: lower "
+      f"warmup_steps or raise total_steps."
     )
-  if 0 < config.max_aspect < 1:
+  steps = list(c.decay_steps)
+  if not all(type(s) is int for s in steps) or steps != sorted(steps):
     raise errors.UserError(
-      f"max_aspect must be at least 1, as the longer side is divided by the shorter one, or 0 for "
-      f"no limit, not {config.max_aspect!r}."
+      f"decay_steps takes rising whole numbers, such as (200,300,400), not {c.decay_steps!r}."
     )
-  if config.crop > config.resize:
-    raise errors.UserError(
-      f"The crop of {config.crop} pixels is larger than the image, which is resized to "
-      f"{config.resize}: make resize at least as large as crop."
-    )
-  _check_schedule(config)
-  if not config.name.isprintable() or not config.name or "/" in config.name:
-    raise errors.UserError(
-      f"name={config.name!r} can't be a part of the run folder's name: use letters, digits, '-', "
-      f"'_' and '.'."
-    )
-
-
-def _check_schedule(config: RunConfig) -> None:
-  if config.warmup_steps > config.total_steps:
-    raise errors.UserError(
-      f"The warm-up of {config.warmup_steps:,} steps is longer than the run of "
-      f"{config.total_steps:,}: lower warmup_steps or raise total_steps."
-    )
-  boundaries = config.decay_steps
-  if any(type(s) is not int for s in boundaries):
-    raise errors.UserError(
-      f"decay_steps takes whole numbers in brackets, such as (200,300,400), not {boundaries!r}."
-    )
-  for step in boundaries:
+  for step in steps:
     checks.in_range("decay_steps", step, 0, _MAX_INT)
-  if list(boundaries) != sorted(boundaries):
-    raise errors.UserError(f"decay_steps must increase, not {boundaries}.")
-
-
-def _short(value: Any) -> str:
-  """Returns a value of a field of any type as one line of text."""
-  return " ".join(repr(value).split())
+  if not c.name.isprintable() or not c.name or "/" in c.name:
+    raise errors.UserError(
+      f"name={c.name!r} can't be a part of the run folder's name: use letters, digits, '-', '_' "
+      f"and '.'."
+    )
 
 
 def _same(value: Any, default: Any) -> bool:

@@ -50,7 +50,7 @@ def main(argv: Sequence[str]) -> None:
   if workdir.value and workdir.value.startswith("--"):  # the next flag was read as its value
     raise errors.UserError(f"--workdir needs a folder, not {workdir.value!r}: --workdir=DIR.")
 
-  config, data = description.prepare(request)
+  config, data = run_config.prepare(request)
   if config.deterministic:
     os.environ.update(numerics.deterministic_variables())
   machine.keep_freed_memory()

@@ -8,9 +8,6 @@ Arguments, after a colon and separated by commas, set what most runs vary:
     --config=configs/cifar10.py:model=BiT-M-R101x3,shots=5,seed=1,preset=paper,weights=none
 """
 
-from collections.abc import Mapping
-from typing import Any
-
 import ml_collections
 
 from bit_jax import hyperrule, run_config
@@ -19,7 +16,7 @@ from bit_jax.models import architectures
 from bit_jax.runtime import arguments
 
 # Arguments whose fields have other names: {argument: field}.
-_FIELDS = {"crop": "random_crop", "flip": "random_flip", "path": "data_path"}
+_FIELDS = {"crop": "random_crop", "flip": "random_flip", "path": "data_path", "task": "dataset"}
 
 
 def _model(name: str) -> str:
@@ -30,35 +27,24 @@ def _model(name: str) -> str:
 def get_config(
   arg: str | None = None,
   *,
+  dataset: str | None = None,
   model: str = "BiT-M-R50x1",
   shots: int | None = None,
   path: bool = False,
+  **extra: arguments.Argument,
 ) -> ml_collections.ConfigDict:
   """Returns the fields with the argument's values filled in.
 
   Args:
     arg: What follows the colon of `--config=FILE:...`.
+    dataset: The data set, and the config's name.
     model: Default of the argument `model`.
     shots: Default of the argument `shots`.
     path: Whether there is an argument `path`; it comes last and takes the rest, commas included.
+    **extra: More arguments, or others in place of those that all files take.
 
   Raises:
     UserError: The argument is not of the form that `bit_jax.runtime.arguments` reads.
-  """
-  return get_config_with(arg, {}, model=model, shots=shots, path=path)[0]
-
-
-def get_config_with(
-  arg: str | None,
-  extra: Mapping[str, arguments.Argument],
-  *,
-  model: str = "BiT-M-R50x1",
-  shots: int | None = None,
-  path: bool = False,
-) -> tuple[ml_collections.ConfigDict, dict[str, Any]]:
-  """Does what `get_config` does for a file with `extra` arguments; returns their values too.
-
-  An extra argument with the name of a field sets that field.
   """
   specification = {
     "model": arguments.Argument(model, _model),
@@ -75,11 +61,11 @@ def get_config_with(
   }
   if path:
     specification["path"] = arguments.Argument(None, takes_rest=True)
-  values = arguments.parse(arg, specification)
   config = run_config.request()
-  for name, value in values.items():
-    field = _FIELDS.get(name, name)
-    if value is not None and field in config:
-      config[field] = value
+  if dataset is not None:
+    config.name = config.dataset = dataset
+  for name, value in arguments.parse(arg, specification).items():
+    if value is not None:
+      config[_FIELDS.get(name, name)] = value
   config.lock()  # an unknown field can only be set by mistake
-  return config, {name: values[name] for name in extra}
+  return config

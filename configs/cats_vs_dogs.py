@@ -21,8 +21,7 @@ from bit_jax.runtime import arguments
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   preset = arguments.choice("scaled", hyperrule.PRESETS)
-  config, _ = base.get_config_with(arg, {"preset": preset})
-  config.name = config.dataset = "cats_vs_dogs"
+  config = base.get_config(arg, dataset="cats_vs_dogs", preset=preset)
   config.batch_size = 64
   config.warmup_steps = 0
   config.reason = "this is the Qiita article's recipe"

@@ -13,6 +13,4 @@ from bit_jax.configs import base
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
-  config = base.get_config(arg)
-  config.name = config.dataset = "cifar10"
-  return config
+  return base.get_config(arg, dataset="cifar10")

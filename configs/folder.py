@@ -30,8 +30,7 @@ from bit_jax.runtime import arguments, paths
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   on_bad_image = arguments.choice("stop", run_config.choices("on_bad_image"))
-  config, _ = base.get_config_with(arg, {"on_bad_image": on_bad_image}, path=True)
-  config.name = config.dataset = "folder"
+  config = base.get_config(arg, dataset="folder", path=True, on_bad_image=on_bad_image)
   if config.data_path is not None:
     last = os.path.basename(os.path.abspath(paths.expanded(config.data_path)))
     words = re.findall(r"[\w.-]+", re.sub(r"\.[ct]sv$", "", last), re.ASCII)

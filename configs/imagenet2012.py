@@ -15,6 +15,4 @@ from bit_jax.configs import base
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
-  config = base.get_config(arg)
-  config.name = config.dataset = "imagenet2012"
-  return config
+  return base.get_config(arg, dataset="imagenet2012")

@@ -16,6 +16,4 @@ from bit_jax.configs import base
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
-  config = base.get_config(arg, path=True)
-  config.name = config.dataset = "npz"
-  return config
+  return base.get_config(arg, dataset="npz", path=True)

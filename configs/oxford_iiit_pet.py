@@ -12,6 +12,4 @@ from bit_jax.configs import base
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
-  config = base.get_config(arg)
-  config.name = config.dataset = "oxford_iiit_pet"
-  return config
+  return base.get_config(arg, dataset="oxford_iiit_pet")

@@ -15,9 +15,8 @@ from bit_jax.configs import base
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
-  config = base.get_config(arg, model="R14x0.5")
+  config = base.get_config(arg, dataset="cifar100", model="R14x0.5")
   config.name = "pretrain_mini"
-  config.dataset = "cifar100"
   config.weights = "none"
   config.resize, config.crop = 56, 48
   config.batch_size = 128

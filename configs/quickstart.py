@@ -15,9 +15,8 @@ from bit_jax.configs import base
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
-  config = base.get_config(arg, model="R14x0.5", shots=5)
+  config = base.get_config(arg, dataset="digits", model="R14x0.5", shots=5)
   config.name = "quickstart"
-  config.dataset = "digits"
   config.resize, config.crop = 56, 48
   config.batch_size = 64
   config.total_steps = 100

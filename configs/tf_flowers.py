@@ -18,8 +18,7 @@ from bit_jax.configs import base
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
-  config = base.get_config(arg)
-  config.name = config.dataset = "tf_flowers"
+  config = base.get_config(arg, dataset="tf_flowers")
   config.resize, config.crop, config.test_size = 384, 224, 384
   config.batch_size = 64
   config.base_lr = 0.003 * 64 / 512

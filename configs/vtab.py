@@ -25,13 +25,12 @@ from bit_jax.runtime import arguments, errors
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
-  task = arguments.Argument(None, lambda name: vtab.find(name).name)
-  config, values = base.get_config_with(arg, {"task": task})
-  if values["task"] is None:
+  task = arguments.Argument(None, lambda name: f"vtab/{vtab.find(name).name}")
+  config = base.get_config(arg, task=task)
+  if config.dataset is None:
     raise errors.UserError(
       "configs/vtab.py needs a task, as in --config=configs/vtab.py:task=svhn; the tasks are "
       f"{', '.join(vtab.TASKS)}."
     )
-  config.name = f"vtab-{values['task']}"
-  config.dataset = f"vtab/{values['task']}"
+  config.name = config.dataset.replace("/", "-")
   return config

@@ -17,7 +17,6 @@ from bit_jax import run_config
 from bit_jax.configs import base
 from bit_jax.data import datasets, pipeline, stream
 from bit_jax.models import architectures, resnet_v2
-from bit_jax.runs import description
 from bit_jax.runtime import devices, numerics, parallel
 from bit_jax.training import feeds, memory, out_of_memory, planning
 
@@ -113,7 +112,7 @@ def load(
   request.dataset, request.data_dir = dataset, data_dir
   request.decoded_cache = decoded_cache and square
   request.resize = request.crop = request.test_size = view.size
-  config, data = description.prepare(request)
+  config, data = run_config.prepare(request)
   spec = data.spec
   room = config.resident_share * devices.resident_memory(devices.describe()) if square else 0
   loaded = pipeline.load(data, run_config.selection(config), room, test_only=True)

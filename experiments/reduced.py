@@ -10,7 +10,6 @@ augmentation are the rule's. The steps of a run take 6,400 or 128,000 images ins
 from typing import Any
 
 from bit_jax import hyperrule, run_config
-from bit_jax.runs import description
 from experiments.sweeping import grid
 
 RESIZE, CROP, BATCH_SIZE = 56, 48, 64
@@ -26,7 +25,7 @@ def reduce(config: Any) -> Any:
   Args:
     config: With the fields of `configs/base.py`, its data set named; changed in place.
   """
-  spec = description.prepare(config)[1].spec
+  spec = run_config.prepare(config)[1].spec
   rule = hyperrule.schedule(config.preset, run_config.num_examples(config, spec), BATCH_SIZE)
   config.resize, config.crop = RESIZE, CROP
   config.batch_size = BATCH_SIZE

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from bit_jax import run_config
 from bit_jax.configs import npz
 from bit_jax.data import pipeline
-from bit_jax.runs import description, run_folder
+from bit_jax.runs import run_folder
 from bit_jax.runtime import config_flags, errors
 from bit_jax.training import loop, setup
 from experiments.results import collect, recipes
@@ -135,7 +135,7 @@ def test_a_stopped_run_of_version_0_1_goes_on_and_ends_like_the_undisturbed_one(
 
 def test_a_run_of_version_0_1_goes_on_in_its_order(earlier, capsys):
   def in_order(folder, window):
-    config, opened = description.prepare(config_of_the_runs(shuffle_window=window))
+    config, opened = run_config.prepare(config_of_the_runs(shuffle_window=window))
     data = pipeline.load(opened, run_config.selection(config))
     fields = {"folder": folder, "is_first": True, "config": config, "data": data}
     return setup.in_recorded_order(setup.Run(**{**dict.fromkeys(RUN_FIELDS), **fields})).data

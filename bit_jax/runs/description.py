@@ -1,4 +1,4 @@
-"""A run before its first step: preparing it from a request, and describing what goes into it."""
+"""The record of a run before its first step: the rule, warnings, and the files on its data."""
 
 import pathlib
 from collections import Counter
@@ -11,18 +11,6 @@ from bit_jax.run_config import RunConfig
 from bit_jax.runs import per_class, run_folder
 from bit_jax.runtime import phrases
 from bit_jax.weights import catalogue
-
-
-def prepare(request: run_config.Request | RunConfig) -> tuple[RunConfig, opening.Opened]:
-  """Opens the data set of a request, once, and resolves the request by its facts.
-
-  Needs no accelerator, no weights and no set of tensorflow-datasets; scans the user's own images.
-
-  Raises:
-    UserError: A field has a value that can't be used, or the user's images are missing or faulty.
-  """
-  data = opening.open_set(run_config.data_request(request))
-  return run_config.resolve(request, data.spec), data
 
 
 def rule(config: RunConfig, spec: datasets.DatasetSpec, num_devices: int) -> str:

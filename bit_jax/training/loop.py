@@ -35,7 +35,7 @@ def train_and_evaluate(
   request: run_config.Request | RunConfig, workdir: str, weights_at: str | None = None
 ) -> dict[str, Any]:
   """Prepares a request and runs it in a folder: see `run`."""
-  config, data = description.prepare(request)
+  config, data = run_config.prepare(request)
   return run(config, data, workdir, weights_at)
 
 

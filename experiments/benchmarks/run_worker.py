@@ -24,7 +24,6 @@ from bit_jax.configs import base
 from bit_jax.data import augmentation, decoded, order, pipeline, stream
 from bit_jax.data.sources import arrays
 from bit_jax.models import architectures, resnet_v2
-from bit_jax.runs import description
 from bit_jax.runtime import imports, parallel
 from bit_jax.runtime import machine as host
 from bit_jax.training import feeds, memory, optimizer, programs, steps
@@ -181,7 +180,7 @@ def _part(spec: Spec, memory: float = _UNLIMITED) -> pipeline.Part:
   config = base.get_config("model=R14x0.5,weights=none")
   fields = {"dataset": spec["set"], "data_path": spec["path"], "data_dir": spec["data_dir"]}
   config.update({**fields, **{name: spec[name] for name in ("resize", "crop")}})
-  resolved, data = description.prepare(config)
+  resolved, data = run_config.prepare(config)
   return pipeline.load(data, run_config.selection(resolved), memory).train
 
 

@@ -22,7 +22,6 @@ from typing import Any
 
 from bit_jax import run_config
 from bit_jax.data import datasets
-from bit_jax.runs import description
 from bit_jax.runtime import errors, user_files
 
 _MODEL = "model.npz"
@@ -83,7 +82,7 @@ def scored_at_the_end(config: run_config.Request) -> run_config.Request:
   Raises:
     UserError: A field has a value that can't be used.
   """
-  steps = description.prepare(config)[0].total_steps
+  steps = run_config.prepare(config)[0].total_steps
   config.eval_every = steps
   config.checkpoint_every = checkpoint_every(steps)
   return config
@@ -170,7 +169,7 @@ def _plan(run: Run, names: dict[int, str], path: str) -> Planned:
   try:
     if after is not None:
       config.weights = f"{after}/{_MODEL}"  # below the sweep's folder, which may be moved
-    resolved, data = description.prepare(config)
+    resolved, data = run_config.prepare(config)
     name = os.path.basename(run_config.default_workdir(resolved))
   except errors.UserError as e:
     mistake = str(e)

@@ -73,7 +73,7 @@ def run(capsys, *argv):
     ([CIFAR10, "--config.preset=blog"], ["preset='blog'", "readme_128"]),
     ([CIFAR10, "--config.protocol=test"], ["protocol='test'", "final, select"]),
     ([CIFAR10, "--config.dataset=mnist"], ["no data set 'mnist'", "cifar100"]),
-    ([CIFAR10, "--config.crop=500", "--config.resize=160"], ["crop of 500", "resized to 160"]),
+    ([CIFAR10, "--config.crop=500", "--config.resize=160"], ["crop=500", "resize=160"]),
     ([f"--config={FOLDER}/npz.py"], ["path"]),
     ([f"--config={FOLDER}/npz.py:path=nowhere.npz"], ["nowhere.npz"]),
   ],

@@ -18,7 +18,7 @@ from bit_jax import run_config, weights
 from bit_jax.data import augmentation, datasets, fewshot, opening, order, pipeline
 from bit_jax.data.sources import arrays
 from bit_jax.models import architectures, resnet_v2
-from bit_jax.runs import description, per_class, reporting, run_folder
+from bit_jax.runs import per_class, reporting, run_folder
 from bit_jax.runtime import errors, exits, numerics, parallel, plots
 from bit_jax.training import (
   evaluation,
@@ -175,7 +175,7 @@ def test_the_result_of_images_that_have_changed_is_not_returned(tree, tmp_path):
   shutil.copytree(tree / "train", tmp_path / "set")
   config = running.config("weights=none")
   config.update({"dataset": "folder", "data_path": str(tmp_path / "set"), "shots": None})
-  resolved, data = description.prepare(config)
+  resolved, data = run_config.prepare(config)
   run = run_folder.open_folder(str(tmp_path / "run"))
   run_folder.record_config(run, resolved.to_dict(), run_config.identity)
   environment = run_folder.describe_environment(data=data.identity()[0])
