@@ -1,5 +1,6 @@
 """`python -m bit_jax.memory MODEL CROP IMAGES BYTES`: the memory of a training step."""
 
+import argparse
 import contextlib
 import math
 import re
@@ -11,16 +12,6 @@ from bit_jax.models import resnet_v2
 from bit_jax.runtime import checks, errors, exits, numerics
 from bit_jax.training import memory as step_memory
 
-_FORM = "python -m bit_jax.memory MODEL CROP IMAGES BYTES [float32]"
-_HELP = f"""Estimates the memory of a training step on a GPU or TPU.
-
-  {_FORM}
-
-  MODEL    such as BiT-M-R152x4, with 1,000 classes
-  CROP     side of a training image, in pixels
-  IMAGES   number of images of a step on one device
-  BYTES    memory of the device, such as 80e9, 80GB or 80GiB
-  float32  instead of bfloat16"""
 _BYTES = re.compile(r"([0-9][0-9_.e+]*) *(?:([kmgt]?)(i?)b?)", re.IGNORECASE)
 
 
@@ -29,25 +20,27 @@ def main(argv: Sequence[str]) -> None:
   """Prints the table of a command line: model, crop, images, bytes and, optionally, the dtype.
 
   Raises:
-    UserError: The command line is invalid.
+    UserError: An argument is invalid.
   """
-  given = list(argv[1:])
-  if set(given) & {"-h", "--help"}:
-    print(_HELP)
-    return
-  if len(given) > 4 and given[4].isalpha() and _BYTES.fullmatch(f"1{given[4]}"):  # '80 GB'
-    given[3:5] = [f"{given[3]}{given[4]}"]
-  if not 4 <= len(given) <= 5:
-    raise errors.UserError(f"Expected 4 or 5 arguments, not {len(given)}; usage: {_FORM}.")
-  name, crop_text, batch_text, memory_text, dtype = (*given, "bfloat16")[:5]
-  crop = _whole("CROP", crop_text, hyperrule.MAX_SIDE)
-  batch = _whole("IMAGES", batch_text, hyperrule.MAX_BATCH)
-  device_bytes = parse_bytes(memory_text)
-  checks.one_of("dtype", dtype, ("bfloat16", "float32"))
-  model = resnet_v2.create(name, 1000, dtype, "gpu")
-  resize = crop * 16 // 15  # the rule's for large images
-  task = step_memory.Task(model, resize, crop, (resize, resize))
-  print(step_memory.table(task, batch, device_bytes))
+  parser = argparse.ArgumentParser(
+    prog="python -m bit_jax.memory",
+    description="Estimates the memory of a training step on a GPU or TPU.",
+  )
+  parser.add_argument("model", help="such as BiT-M-R152x4, with 1,000 classes")
+  parser.add_argument("crop", type=int, help="side of a training image, in pixels")
+  parser.add_argument("images", type=int, help="number of images of a step on one device")
+  parser.add_argument("bytes", help="memory of the device, such as 80e9, 80GB or 80GiB")
+  parser.add_argument(
+    "dtype", nargs="?", default="bfloat16", choices=("bfloat16", "float32"), help="of convolutions"
+  )
+  args = parser.parse_args(argv[1:])
+  checks.in_range("crop", args.crop, 1, hyperrule.MAX_SIDE)
+  checks.in_range("images", args.images, 1, hyperrule.MAX_BATCH)
+  device_bytes = parse_bytes(args.bytes)
+  model = resnet_v2.create(args.model, 1000, args.dtype, "gpu")
+  resize = args.crop * 16 // 15  # the rule's for large images
+  task = step_memory.Task(model, resize, args.crop, (resize, resize))
+  print(step_memory.table(task, args.images, device_bytes))
 
 
 def parse_bytes(text: str) -> float:
@@ -63,18 +56,8 @@ def parse_bytes(text: str) -> float:
       if 1e6 <= (size := float(number) * factor) < math.inf:
         return size
   raise errors.UserError(
-    f"BYTES must be the memory of a device, such as 80e9, 80GB or 80GiB, not {text!r}."
+    f"bytes must be the memory of a device, such as 80e9, 80GB or 80GiB, not {text!r}."
   )
-
-
-def _whole(name: str, text: str, maximum: int) -> int:
-  """Returns a whole number from 1 to `maximum`, or raises a `UserError`."""
-  try:
-    value = int(text)
-  except ValueError as e:
-    raise errors.UserError(f"{name} must be a whole number, not {text!r}; usage: {_FORM}.") from e
-  checks.in_range(name, value, 1, maximum)
-  return value
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
 """`python -m bit_jax.models`: the sizes of all networks."""
 
+import argparse
 import sys
 from collections.abc import Sequence
 
 from bit_jax.models import architectures
-from bit_jax.runtime import errors, exits
+from bit_jax.runtime import exits
 
 
 def parameter_table() -> str:
@@ -22,17 +23,9 @@ def parameter_table() -> str:
 
 
 def main(argv: Sequence[str]) -> None:
-  """Prints the table.
-
-  Raises:
-    UserError: There are arguments.
-  """
-  given = set(argv[1:]) - {"-h", "--help"}
-  if given:
-    raise errors.UserError(
-      f"Unexpected argument {given.pop()!r}: python -m bit_jax.models prints the sizes of all "
-      f"networks and takes no arguments."
-    )
+  """Prints the table."""
+  description = "Prints the sizes of all networks."
+  argparse.ArgumentParser("python -m bit_jax.models", description=description).parse_args(argv[1:])
   print(parameter_table())
 
 

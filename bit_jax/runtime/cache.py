@@ -23,18 +23,12 @@ def directory() -> pathlib.Path:
   Raises:
     UserError: The variable isn't set and there is no home folder, or its `~user` doesn't exist.
   """
-  if chosen := os.environ.get(ENVIRONMENT_VARIABLE):
-    try:
-      return paths.named(chosen)
-    except errors.UserError as e:
-      raise errors.UserError(f"${ENVIRONMENT_VARIABLE} names no folder. {e}") from e
-  home = paths.home()
-  if home is None:
+  try:
+    return paths.named(os.environ.get(ENVIRONMENT_VARIABLE) or "~/.cache/bit_jax")
+  except errors.UserError as e:
     raise errors.UserError(
-      f"There is no cache directory: HOME isn't set, and user {os.getuid()} has no home folder. "
-      f"Set ${ENVIRONMENT_VARIABLE} to a folder."
-    )
-  return pathlib.Path(home, ".cache", "bit_jax")
+      f"There is no cache directory. {e} Set ${ENVIRONMENT_VARIABLE} to a folder."
+    ) from e
 
 
 def recall(kind: str, name: str) -> bytes:

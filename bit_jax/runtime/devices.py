@@ -9,7 +9,6 @@ JAX raises whatever exception occurred, sometimes an empty AssertionError.
 
 import contextlib
 import dataclasses
-import difflib
 import importlib.util
 import os
 import platform
@@ -141,7 +140,7 @@ def remark() -> str | None:
     return None
   requested = _requested()
   if requested is not None and requested[1][0] == "cuda":
-    why = f"{requested[0].upper()}={','.join(requested[1])} names cuda"
+    why = f"{requested[0]}={','.join(requested[1])} names cuda"
   elif requested is None and _has_cuda_plugin():
     why = "JAX's CUDA plugin is installed"
   else:
@@ -150,16 +149,12 @@ def remark() -> str | None:
 
 
 def _requested() -> tuple[str, list[str]] | None:
-  """Returns the setting that names platforms, and the platforms; None if JAX may choose."""
-  for name, value in _settings().items():
-    if value:  # a program may also set a device
-      return name, str(getattr(value, "platform", value)).split(",")
+  """Returns the variable that names platforms, and the platforms; None if JAX may choose."""
+  for name in _SETTINGS:
+    # JAX lets one of them be set, but not read; a program may also set a device.
+    if value := getattr(jax.config, name, os.environ.get(name.upper())):
+      return name.upper(), str(getattr(value, "platform", value)).split(",")
   return None
-
-
-def _settings() -> dict[str, Any]:
-  """Returns JAX's settings; JAX lets one of them be set, but not read."""
-  return {n: getattr(jax.config, n, os.environ.get(n.upper())) for n in _SETTINGS}
 
 
 def _has_cuda_plugin() -> bool:
@@ -176,33 +171,16 @@ def _sentence(error: Exception) -> str:
       f"JAX can't use a device that it found: {text or type(error).__name__}{hint}. Free or repair "
       f"the device, or set JAX_PLATFORMS=cpu to use the CPU."
     )
-  variable, names = requested[0].upper(), requested[1]
-  missing = _missing(text, names)
-  install = next((_INSTALL[n] for n in names if missing and n in _INSTALL), None)
-  change = f"Install support with `pip install -e '.[{install}]'`" if install else "Change it"
-  return (
-    f"{variable}={','.join(names)} can't be used here: {missing or text}. {change}, or unset "
-    f"{variable} to let JAX choose."
-  )
-
-
-def _missing(text: str, names: list[str]) -> str | None:
-  """Returns what a platform lacks, without a full stop; None if it is installed but fails.
-
-  Args:
-    text: JAX's error message.
-    names: The requested platforms.
-  """
-  if text and not _ABSENT.search(text):
-    return None
+  variable, names = requested
+  change = "Change it"
   if unknown := [n for n in names if n not in _NAMES]:
-    close = difflib.get_close_matches(unknown[0].lower(), _NAMES, n=1)
-    hint = f" (did you mean {close[0]!r}?)" if close else ""
-    return f"unknown platform {unknown[0]!r}{hint}; JAX's platforms are {', '.join(_NAMES)}"
-  name = next((n for n in names if n != "cpu"), "cpu")
-  if name not in ("cuda", "gpu"):
-    return f"JAX's support for {name} isn't installed"
-  reasons = [] if "'cuda' is not in the list" in text else ["no NVIDIA GPU is visible"]
-  if not _has_cuda_plugin():
-    reasons.append("JAX's CUDA plugin isn't installed")
-  return ", and ".join(reasons)
+    text = f"unknown platform {unknown[0]!r}; JAX's platforms are {', '.join(_NAMES)}"
+  elif not text or _ABSENT.search(text):
+    name = next((n for n in names if n != "cpu"), "cpu")
+    text = f"no {name} device is visible, or JAX's support for it isn't installed"
+    if extra := _INSTALL.get(name):
+      change = f"Install support with `pip install -e '.[{extra}]'`"
+  return (
+    f"{variable}={','.join(names)} can't be used here: {text}. {change}, or unset {variable} to "
+    f"let JAX choose."
+  )

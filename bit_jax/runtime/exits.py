@@ -39,38 +39,30 @@ def run(
     needs_reader: Whether the command's only purpose is its output: it then ends silently when
       nobody reads that any more. Other commands, which write files, continue.
   """
+  status, message = 0, None
   output.prepare()
   with output.surviving(*(("stderr",) if needs_reader else ("stdout", "stderr"))):
-    status = _run(main, argv, needs_reader)
+    try:
+      status = main(argv) or 0
+      sys.stdout.flush()
+    except errors.UserError as e:
+      status, message = USER_ERROR, f"error: {e}"
+    except Interrupted as e:
+      status, message = INTERRUPTED, str(e)
+    except KeyboardInterrupt:
+      status, message = INTERRUPTED, "Interrupted; unsaved work is lost."
+    except Exception as e:
+      if needs_reader and isinstance(e, BrokenPipeError):  # `... | head`
+        output.discard(sys.stdout)
+      elif sentence := machine_error(e):
+        status, message = USER_ERROR, f"error: {sentence}"
+      else:
+        e.add_note(_DEFECT)
+        raise
+    if message is not None:
+      print(message, file=sys.stderr)
   output.finish()
   return status
-
-
-def _run(
-  main: Callable[[Sequence[str]], int | None], argv: Sequence[str], needs_reader: bool
-) -> int:
-  try:
-    status = main(argv) or 0
-    sys.stdout.flush()
-    return status
-  except errors.UserError as e:
-    print(f"error: {e}", file=sys.stderr)
-    return USER_ERROR
-  except Interrupted as e:
-    print(e, file=sys.stderr)
-    return INTERRUPTED
-  except KeyboardInterrupt:
-    print("Interrupted; unsaved work is lost.", file=sys.stderr)
-    return INTERRUPTED
-  except Exception as e:
-    if needs_reader and isinstance(e, BrokenPipeError):  # `... | head`
-      output.discard(sys.stdout)
-      return 0
-    if (sentence := machine_error(e)) is None:
-      e.add_note(_DEFECT)
-      raise
-    print(f"error: {sentence}", file=sys.stderr)
-    return USER_ERROR
 
 
 def machine_error(error: Exception) -> str | None:

@@ -51,13 +51,19 @@ def optional(name: str, say: Callable[[str], None]) -> Iterator[None]:
     say(f"warning: {name} was not written ({errors.reason(e)}).")
 
 
-def sync(file: IO[Any]) -> bool:
+def sync(file: IO[Any] | int) -> bool:
   """Waits until a file's content is on the disk; returns False if its file system can't do that.
 
   Raises:
     OSError: The content can't be written.
   """
-  return _sync(file.fileno())
+  try:
+    os.fsync(file)
+  except OSError as e:
+    if e.errno not in _NO_SYNC:
+      raise
+    return False
+  return True
 
 
 @contextlib.contextmanager
@@ -87,9 +93,9 @@ def exclusive(
     raise errors.UserError(f"The lock file {path} can't be written ({reason}): {advice}.") from e
   with file:
     try:
-      if not _lock(file.fileno()):
+      if not _lock(file):
         busy()
-        while not _lock(file.fileno()):
+        while not _lock(file):
           time.sleep(_POLL)
     except OSError as e:
       _warn_without_locks(path.parent, e.strerror or str(e))
@@ -104,7 +110,7 @@ def can_lock_and_sync(folder: pathlib.Path) -> tuple[bool, bool]:
   """
   with tempfile.NamedTemporaryFile(dir=folder, prefix=".probe-") as file:
     try:
-      locks = _lock(file.fileno())
+      locks = _lock(file.file)
     except OSError:
       locks = False
     return locks, sync(file) and _sync_folder(folder)
@@ -116,29 +122,19 @@ def _sync_folder(folder: pathlib.Path) -> bool:
   except OSError:  # some file systems open no folders
     return False
   try:
-    return _sync(descriptor)
+    return sync(descriptor)
   finally:
     os.close(descriptor)
 
 
-def _sync(descriptor: int) -> bool:
-  try:
-    os.fsync(descriptor)
-  except OSError as e:
-    if e.errno not in _NO_SYNC:
-      raise
-    return False
-  return True
-
-
-def _lock(descriptor: int) -> bool:
+def _lock(file: IO[Any]) -> bool:
   """Takes the lock of an open file; returns False if another process holds it.
 
   Raises:
     OSError: The file system has no locks.
   """
   try:
-    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
   except OSError as e:
     if e.errno not in _HELD:
       raise

@@ -77,11 +77,10 @@ def matplotlib() -> ModuleType:
   Raises:
     ImportError: It isn't installed, or is broken, or one of its settings files can't be read.
   """
-  logger, logged = logging.getLogger("matplotlib"), _Collector()
+  logger = logging.getLogger("matplotlib")
   level = logger.level
   backend = None if "matplotlib" in sys.modules else os.environ.pop("MPLBACKEND", None)
-  logger.setLevel(logging.WARNING)  # other packages may have set the level of the root
-  logger.addFilter(logged)
+  logger.setLevel(logging.CRITICAL)  # it logs that the home folder is read-only
   try:
     import matplotlib
 
@@ -91,10 +90,8 @@ def matplotlib() -> ModuleType:
   except ImportError:
     raise
   except Exception as e:
-    reasons = [f"{type(e).__name__}: {e}", *logged.messages[-1:]]  # may name the settings file
-    raise ImportError(f"matplotlib can't be imported ({'; '.join(reasons)})") from e
+    raise ImportError(f"matplotlib can't be imported ({errors.reason(e)})") from e
   finally:
-    logger.removeFilter(logged)
     logger.setLevel(level)
     if backend is not None:
       os.environ["MPLBACKEND"] = backend
@@ -116,16 +113,3 @@ def matplotlib_or_import_error() -> Iterator[None]:
   finally:
     if sys.modules.get("matplotlib", "absent") is None:
       del sys.modules["matplotlib"]
-
-
-class _Collector(logging.Filter):
-  """Collects what a logger logs, in place of printing it."""
-
-  def __init__(self) -> None:
-    super().__init__()
-    self.messages: list[str] = []
-
-  def filter(self, record: logging.LogRecord) -> bool:
-    """Collects a message and returns that it is not to be printed."""
-    self.messages.append(record.getMessage())
-    return False

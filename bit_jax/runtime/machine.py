@@ -13,7 +13,6 @@ import pathlib
 import resource
 from collections.abc import Iterator, Mapping
 from importlib import metadata
-from typing import Any
 
 from bit_jax.runtime import errors
 
@@ -104,13 +103,13 @@ def keep_freed_memory(environment: Mapping[str, str] = os.environ) -> bool:
   user_set = any(name.startswith("MALLOC_") or name == "GLIBC_TUNABLES" for name in environment)
   if user_set or _may_have_accelerators(environment):
     return False
-  mallopt = _c_function("mallopt")
+  mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
   return mallopt is not None and all(mallopt(name, value) for name, value in _KEEP_FREED.items())
 
 
 def trim_memory() -> None:
   """Makes glibc return its free memory to the system, so that `free_memory` counts it."""
-  if malloc_trim := _c_function("malloc_trim"):
+  if malloc_trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
     malloc_trim(0)
 
 
@@ -120,11 +119,6 @@ def _may_have_accelerators(environment: Mapping[str, str]) -> bool:
     return platforms != "cpu"
   installed = any(importlib.util.find_spec(name) for name in ("jax_plugins", "libtpu"))
   return installed or bool(metadata.entry_points(group="jax_plugins"))
-
-
-def _c_function(name: str) -> Any:
-  """Returns a function of the C library, or None if the library has no such function."""
-  return getattr(ctypes.CDLL(None), name, None) if os.name == "posix" else None
 
 
 def _cgroups(controller: str) -> Iterator[tuple[pathlib.Path, int]]:

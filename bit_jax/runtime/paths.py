@@ -3,19 +3,8 @@
 import argparse
 import os
 import pathlib
-import pwd
 
 from bit_jax.runtime import errors
-
-
-def home() -> str | None:
-  """Returns this user's home folder, None where neither HOME nor the user database has one."""
-  if folder := os.environ.get("HOME"):
-    return folder
-  try:
-    return pwd.getpwuid(os.getuid()).pw_dir or None
-  except KeyError:  # in a container that runs as an arbitrary user
-    return None
 
 
 def expanded(text: str) -> str:
@@ -23,11 +12,7 @@ def expanded(text: str) -> str:
 
   A file named `~b.jpg` keeps its path.
   """
-  first, slash, rest = text.partition("/")
-  if first != "~":
-    return os.path.expanduser(text)
-  folder = home()
-  return text if folder is None else (folder.rstrip("/") + slash + rest) or "/"
+  return os.path.expanduser(text)
 
 
 def named(text: str) -> pathlib.Path:
@@ -37,18 +22,12 @@ def named(text: str) -> pathlib.Path:
     UserError: It begins with a `~` that stands for no home folder, and no such path exists.
   """
   path = expanded(text)
-  if not path.startswith("~") or os.path.lexists(path):
-    return pathlib.Path(path)
-  name = path.partition("/")[0][1:]
-  if not name:
+  if path.startswith("~") and not os.path.lexists(path):
     raise errors.UserError(
-      f"The path {text} can't be used: HOME isn't set, and user {os.getuid()} has no home folder. "
-      f"Set HOME, or give a path without ~."
+      f"The path {text} can't be used: {path.partition('/')[0]} stands for no home folder. Set "
+      f"HOME, or give a path without ~ (for a name that begins with ~, ./{text})."
     )
-  raise errors.UserError(
-    f"The path {text} can't be used: there is no user {name!r} with a home folder, and no such "
-    f"file or folder here. If the name begins with ~, write ./{text}."
-  )
+  return pathlib.Path(path)
 
 
 def argument(text: str) -> pathlib.Path:

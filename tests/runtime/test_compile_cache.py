@@ -51,7 +51,7 @@ def entries(folder):
 
 def test_without_a_home_folder_a_sentence_says_what_to_set(no_home):
   assert re.fullmatch(
-    r"Compiled programs can't be stored: .* HOME isn't set.* Set \$BIT_JAX_CACHE to a folder\.",
+    r"Compiled programs can't be stored: .* The path ~/.* Set \$BIT_JAX_CACHE to a folder\.",
     compile_cache.keep(),
   )
 

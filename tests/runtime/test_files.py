@@ -41,8 +41,8 @@ def test_the_content_is_on_the_disk_before_the_name(tmp_path, monkeypatch):
   path.write_text("old")
   synced = []
 
-  def fsync(number):
-    synced.append((os.pread(number, 10, 0), path.read_text()))
+  def fsync(file):
+    synced.append((os.pread(file.fileno(), 10, 0), path.read_text()))
 
   monkeypatch.setattr(os, "fsync", fsync)
   with files.replacing(path) as temporary:

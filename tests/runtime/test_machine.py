@@ -204,7 +204,7 @@ def test_malloc_settings_of_the_user_take_precedence(name):
 
 
 def test_freed_memory_is_not_kept_where_there_may_be_an_accelerator(monkeypatch):
-  monkeypatch.setattr(machine, "_c_function", lambda name: pytest.fail(f"{name} was called"))
+  monkeypatch.setattr(machine.ctypes, "CDLL", lambda _: pytest.fail("the C library was called"))
   assert machine.keep_freed_memory({"JAX_PLATFORMS": "cuda,cpu"}) is False
   plugins = [metadata.EntryPoint("cuda", "jax_cuda12_plugin", "jax_plugins")]
   monkeypatch.setattr(metadata, "entry_points", lambda group: plugins if "jax" in group else [])
