@@ -104,7 +104,9 @@ def at_home(home, monkeypatch):
 def run_module(monkeypatch, words):
   """Runs `python -m MODULE ...` in this process; returns the exit status."""
   monkeypatch.setattr(sys, "argv", list(words[2:]))
-  monkeypatch.delitem(sys.modules, f"{words[2]}.__main__", raising=False)  # other tests' import
+  for name in (words[2], f"{words[2]}.__main__"):  # what other tests have imported runs again
+    if not hasattr(sys.modules.get(name), "__path__"):
+      monkeypatch.delitem(sys.modules, name, raising=False)
   try:
     runpy.run_module(words[2], run_name="__main__", alter_sys=True)
   except SystemExit as e:
