@@ -247,22 +247,15 @@ class _Folder(Opened):
     )
 
   def sources(self, *, test_only: bool = False) -> Sources:
-    contents = self._contents
-    parts = {"train": contents.train, "test": contents.test, "val": contents.val}
+    train, test, val = self._contents.train, self._contents.test, self._contents.val
     version, chosen_on = self.identity()
-    return Sources(
-      train=contents.train,
-      test=contents.test,
-      version=version,
-      val=contents.val,
-      chosen_on=chosen_on,
-      listing=tuple(
-        (path, contents.class_names[label], part)
-        for part, files in parts.items()
-        if files is not None
-        for path, label in zip(files.paths, files.labels.tolist(), strict=True)
-      ),
+    listing = tuple(
+      (path, files.class_names[label], part)
+      for part, files in (("train", train), ("test", test), ("val", val))
+      if files is not None
+      for path, label in zip(files.paths, files.labels.tolist(), strict=True)
     )
+    return Sources(train, test, version, val, chosen_on, listing=listing)
 
 
 def _under_protocol(

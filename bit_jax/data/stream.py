@@ -221,31 +221,13 @@ def _in_order(function: Callable[[T], R], items: Iterable[T], ahead: int) -> Ite
   rest = iter(items)
   chunks = iter(lambda: list(itertools.islice(rest, count)), [])
   pool = futures.ThreadPoolExecutor(machine.usable_cores(), "images")
-  pending: collections.deque[futures.Future[tuple[list[R], Exception | None]]] = collections.deque()
+  pending: collections.deque[futures.Future[list[R]]] = collections.deque()
   try:
     for chunk in chunks:
-      pending.append(pool.submit(_through, function, chunk))
+      pending.append(pool.submit(lambda chunk: [function(item) for item in chunk], chunk))
       if len(pending) > ahead // count:
-        yield from _results(pending.popleft())
+        yield from pending.popleft().result()
     while pending:
-      yield from _results(pending.popleft())
+      yield from pending.popleft().result()
   finally:
     pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _through(function: Callable[[T], R], items: list[T]) -> tuple[list[R], Exception | None]:
-  """Returns the results until an error, and the error."""
-  results: list[R] = []
-  try:
-    for item in items:
-      results.append(function(item))
-  except Exception as e:  # raised when it is that item's turn
-    return results, e
-  return results, None
-
-
-def _results(future: futures.Future[tuple[list[R], Exception | None]]) -> Iterator[R]:
-  results, error = future.result()
-  yield from results
-  if error is not None:
-    raise error

@@ -114,10 +114,8 @@ def _rows(file: pathlib.Path) -> list[_Row]:
     rows = list(_parsed(text, delimiter or _delimiter(file, text), lines))
   except UnicodeDecodeError:
     raise errors.UserError(f"The CSV {file} is not UTF-8 text: save it as UTF-8.") from None
-  except csv.Error as e:
-    raise errors.UserError(f"The CSV {file} can't be read: {e}.") from None
-  except OSError as e:
-    raise errors.UserError(f"The CSV {file} can't be read: {e.strerror}.") from None
+  except (csv.Error, OSError) as e:
+    raise errors.UserError(f"The CSV {file} can't be read: {getattr(e, 'strerror', e)}.") from None
   if not rows:
     raise errors.UserError(f"The CSV {file} is empty; it needs rows of path,label.")
   return rows
@@ -193,11 +191,12 @@ def _require_columns(table: _Table) -> None:
 def _by_header(header: Sequence[str]) -> tuple[int, list[int]] | None:
   """Returns the column of paths and the columns of labels, or None."""
   names = [_plain(cell) for cell in header]
-  found: list[list[int]] = []
-  for groups in (PATH_COLUMNS, LABEL_COLUMNS):
-    columns = ([i for i, name in enumerate(names) if name in group] for group in groups)
-    found.append(next(filter(None, columns), []))
-  path, label = found
+
+  def of_first_group(groups: tuple[tuple[str, ...], ...]) -> list[int]:
+    found = ([i for i, name in enumerate(names) if name in group] for group in groups)
+    return next(filter(None, found), [])
+
+  path, label = of_first_group(PATH_COLUMNS), of_first_group(LABEL_COLUMNS)
   return (path[0], label) if path and label else None
 
 
@@ -286,9 +285,9 @@ def _split(table: _Table) -> tuple[list[str], list[str], list[str]]:
   if flags:
     name, yes = flags[0].name, flags[0].flag or ""
     no = "test" if yes == "train" else "train"
+    used = f"The column {name} of {table.file.name} is used as the split: "
     parts = [yes if cell.lower() in _TRUE else no for cell in flags[0].cells]
-    sentence = f"The column {name} of {table.file.name} is used as the split: true means {yes}, "
-    return parts, [], [f"{sentence}false means {no}."]
+    return parts, [], [f"{used}true means {yes}, false means {no}."]
   warnings = []
   for column in columns:
     if column.suspected and column.parts:
@@ -333,10 +332,8 @@ def _by_parts(table: _Table, splits: Sequence[_Column]) -> tuple[list[str], list
 
 def _parts_in_paths(table: _Table) -> list[str]:
   """Warns of a split that only the paths show: train/cat/1.jpg, test/cat/2.jpg."""
-  named = set()
-  for row in table.rows:
-    folders = re.split(r"[/\\]", row.cell(table.path))[:-1]
-    named.add(next(filter(None, map(part_names.plain, folders)), ""))
+  folders = [re.split(r"[/\\]", row.cell(table.path))[:-1] for row in table.rows]
+  named = {next(filter(None, map(part_names.plain, above)), "") for above in folders}
   if "" in named or not {"train"} < named:
     return []
   return [
@@ -357,14 +354,13 @@ def _absent_labels(table: _Table) -> list[str]:
 
 def _path_and_label(table: _Table, row: _Row) -> tuple[str, str]:
   """Returns the path, as `_relative` does, and the label of a row."""
-  path, label = row.cell(table.path), row.cell(table.label)
+  path, label, fault = row.cell(table.path), row.cell(table.label), None
   if not path or not label:
-    raise errors.UserError(f"Line {row.line} of {table.file} has no {'label' if path else 'path'}.")
-  if re.match(r"[a-z][a-z\d+.-]+://", path, re.IGNORECASE):
-    raise errors.UserError(
-      f"Line {row.line} of {table.file} has a URL, {path}: download the images and list the paths "
-      f"of the files."
-    )
+    fault = f"no {'label' if path else 'path'}"
+  elif re.match(r"[a-z][a-z\d+.-]+://", path, re.IGNORECASE):
+    fault = f"a URL, {path}: download the images and list the paths of the files"
+  if fault:
+    raise errors.UserError(f"Line {row.line} of {table.file} has {fault}.")
   return _relative(str(table.file.parent), path), label
 
 

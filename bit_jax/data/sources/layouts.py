@@ -18,22 +18,24 @@ _SHOWN = 5  # classes whose subfolders are listed
 
 
 class _Part(NamedTuple):
-  """A folder that is read as a part, and the folder with its classes: itself or one below it."""
+  """A folder that is read as a part.
+
+  Attributes:
+    folder: The folder.
+    part: 'train', 'test' or 'val'.
+    rest: The other words of its name (`part_names.Match`).
+    inside: The folder with its classes: itself or one below it.
+  """
 
   folder: tree.Folder
   part: str
+  rest: tuple[str, ...]
   inside: tree.Folder
 
   @property
   def classes(self) -> frozenset[str]:
     """Names of the class folders with images."""
     return frozenset(f.name for f in self.inside.full)
-
-  @property
-  def rest(self) -> tuple[str, ...]:
-    """The other words of the name."""
-    found = part_names.match(self.folder.name)
-    return found.rest if found else ()
 
 
 @dataclasses.dataclass
@@ -99,7 +101,7 @@ def _parts(base: tree.Folder) -> list[_Part]:
   if len(base.full) == 1 and len({p.part for p in _parts(_end(base.full[0]))}) > 1:
     return []  # a folder around the parts, whatever its name
   named = [
-    _Part(folder, found.part, _inside(folder, found.part))
+    _Part(folder, *found, _inside(folder, found.part))
     for folder in base.folders
     if (found := part_names.match(folder.name))
   ]
@@ -162,7 +164,9 @@ def _read_parts(reading: _Reading, base: tree.Folder, parts: list[_Part]) -> Non
   taken = {p.folder.path for p in parts}
   for beside in (f for f in base.full if f.path not in taken):
     _read_beside(reading, beside, parts)
-  if any(p.folder is not p.inside or not _is_called(p.folder, p.part) for p in parts):
+  if any(
+    p.folder is not p.inside or part_names.PARTS.get(p.folder.name.lower()) != p.part for p in parts
+  ):
     read_as = ", ".join(f"{p.inside.path} as {p.part}" for p in parts)
     reading.notes.append(f"Folders read as parts: {read_as}.")
 
@@ -176,12 +180,12 @@ def _read_beside(reading: _Reading, beside: tree.Folder, parts: list[_Part]) -> 
   count = phrases.counted(beside.count, "image")
   if unlabelled and not inside.full:
     reading.warnings.append(f"{beside.path} has {count} but no class folders: it is left out.")
-    return
-  reading.faults.append(
-    f"The folder {reading.root} contains parts ({', '.join(p.folder.path for p in parts)}) and "
-    f"another folder, {beside.path}, with {count}: move it out, or rename the parts if they are "
-    f"classes."
-  )
+  else:
+    reading.faults.append(
+      f"The folder {reading.root} contains parts ({', '.join(p.folder.path for p in parts)}) and "
+      f"another folder, {beside.path}, with {count}: move it out, or rename the parts if they are "
+      f"classes."
+    )
 
 
 def _read_classes(reading: _Reading, base: tree.Folder) -> None:
@@ -199,11 +203,8 @@ def _read_classes(reading: _Reading, base: tree.Folder) -> None:
       f"({phrases.some([f.name for f in only.full])}). If these folders are the classes, use "
       f"path={reading.root / only.path}."
     )
-  named = list(filter(_is_called_part, base.full))
   like = [f for f in base.full if part_names.match(f.name)]
-  if _several_parts(like):
-    named = like
-  if named:
+  if named := like if _several_parts(like) else list(filter(_is_called_part, base.full)):
     (reading.warnings if len(named) > 1 else reading.notes).append(
       f"Read as {'classes' if len(named) > 1 else 'a class'}, despite the name of a part: "
       f"{phrases.some([f.name for f in named])}."
@@ -270,10 +271,6 @@ def _look_below(reading: _Reading) -> None:
     _note_subfolders(reading)
 
 
-def _is_called(folder: tree.Folder, part: str) -> bool:
-  return part_names.PARTS.get(folder.name.lower()) == part
-
-
 def _is_called_part(folder: tree.Folder) -> bool:
   return folder.name.lower() in part_names.PARTS
 
@@ -297,30 +294,22 @@ def _parts_below(folder: tree.Folder) -> list[str]:
 
 
 def _note_subfolders(reading: _Reading) -> None:
-  pooled = {}
+  sentences, only = [], set()
   for folder, part in reading.classes:
     below = [f.path[len(folder.path) + 1 :] for f in folder.all() if f.images and f is not folder]
+    only.add(below[0] if len(below) == 1 and not folder.images else None)
     if below:
-      pooled[folder.path] = (folder, part, below)
-  if not pooled:
-    return
-  names = {below[0] for _, _, below in pooled.values()}
-  alike = len(names) == 1 and all(
-    len(below) == 1 and not folder.images for folder, _, below in pooled.values()
-  )
-  if alike and len(pooled) == len(reading.classes):
-    reading.notes.append(f"The images of each class are in its subfolder {names.pop()}.")
-    return
-  sentences = [
-    f"Class {folder.name} combines {phrases.counted(len(below), 'subfolder')}"
-    f"{f' in {part}' if part else ''} ({phrases.some(below)})."
-    for folder, part, below in pooled.values()
-  ]
-  more = len(sentences) - _SHOWN
-  reading.warnings.append(
-    " ".join(sentences[:_SHOWN])
-    + (f" The same for {phrases.counted(more, 'more class', 'more classes')}." if more > 0 else "")
-  )
+      sentences.append(
+        f"Class {folder.name} combines {phrases.counted(len(below), 'subfolder')}"
+        f"{f' in {part}' if part else ''} ({phrases.some(below)})."
+      )
+  if len(only) == 1 and None not in only:
+    reading.notes.append(f"The images of each class are in its subfolder {only.pop()}.")
+  elif sentences:
+    if (more := len(sentences) - _SHOWN) > 0:
+      same = f"The same for {phrases.counted(more, 'more class', 'more classes')}."
+      sentences[_SHOWN:] = [same]
+    reading.warnings.append(" ".join(sentences))
 
 
 def _no_classes(root: pathlib.Path, flat: list[str]) -> str:

@@ -46,7 +46,6 @@ class Split:
       UserError: The set isn't prepared or has no such split, or its examples have no image or lack
         a feature for the label of `spec`.
     """
-    assert spec.tfds_name is not None
     self._spec, self._split = spec, split
     self._builder = _find_prepared(spec, data_dir)
     features = dict(self._builder.info.features.items())
@@ -64,7 +63,10 @@ class Split:
     except ValueError as e:
       reason = str(e).splitlines()[0]
       raise errors.UserError(f"{spec.tfds_name} has no split {split!r}: {reason}") from None
-    self._records = tfrecords.Records([_stretch(i) for i in self._instructions])
+    self._records = tfrecords.Records(
+      tfrecords.Stretch(i.filename, i.skip, i.take if i.take >= 0 else i.examples_in_shard - i.skip)
+      for i in self._instructions
+    )
     partial = tfds.decode.PartialDecoding({"image": True, **self._derivation.features})
     self._features = partial.extract_features(self._builder.info.features)
     self._parse = tf.function(self._deserialize, [tf.TensorSpec((), tf.string)])
@@ -96,8 +98,7 @@ class Split:
     found = np.empty(len(self), np.int32)
     for start, batch in self._batches(dataset, "labels"):
       found[start : start + len(batch)] = batch
-    checked: np.ndarray = self._checked(found)
-    return checked
+    return self._checked(found)
 
   def read_sizes(self) -> np.ndarray:
     """Returns height and width of every image in pixels, [N, 2] int32, from the images' headers.
@@ -112,9 +113,8 @@ class Split:
         try:
           found[start + offset] = Image.open(io.BytesIO(encoded)).size[::-1]
         except UnidentifiedImageError:
-          raise self._damaged(
-            f"example {start + offset} of {self._split} is not an image"
-          ) from None
+          what = f"example {start + offset} of {self._split} is not an image"
+          raise self._damaged(what) from None
     return found
 
   def load(self, size: int | None) -> arrays.Examples:
@@ -237,12 +237,3 @@ def _find_prepared(spec: datasets.DatasetSpec, data_dir: str | None) -> tfds.cor
       f"doctor {spec.name} --download{folder} downloads it or lists the manual steps."
     )
   return builder
-
-
-def _stretch(instruction: Any) -> tfrecords.Stretch:
-  take = (
-    instruction.take
-    if instruction.take >= 0
-    else (instruction.examples_in_shard - instruction.skip)
-  )
-  return tfrecords.Stretch(str(instruction.filename), instruction.skip, take)

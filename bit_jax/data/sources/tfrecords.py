@@ -5,7 +5,7 @@ import itertools
 import os
 import struct
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from bit_jax.runtime import errors
@@ -31,10 +31,10 @@ class Stretch(NamedTuple):
 class Records:
   """The records of several stretches as one sequence, with access from several threads."""
 
-  def __init__(self, stretches: Sequence[Stretch]):
+  def __init__(self, stretches: Iterable[Stretch]):
     """Reads nothing: the offsets in a file are found when its first record is read."""
     self._stretches = list(stretches)
-    self._ends = list(itertools.accumulate(s.take for s in stretches))
+    self._ends = list(itertools.accumulate(s.take for s in self._stretches))
     self._offsets: dict[str, list[int]] = {}
     self._lock = threading.Lock()
 
