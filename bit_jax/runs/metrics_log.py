@@ -8,7 +8,7 @@ import json
 import math
 import pathlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -49,20 +49,17 @@ def _parse(line: bytes) -> dict[str, Any] | None:
   """Returns the row of a line, None if it is damaged."""
   try:
     row = json.loads(line.decode())
-  except (ValueError, RecursionError):
+    numbers = [value for name, value in row.items() if name != "kind"]
+    intact = (
+      isinstance(row["kind"], str)
+      and type(row["step"]) is int
+      and {"loss", "top1"} <= row.keys()
+      and all(type(v) in (int, float) and math.isfinite(v) for v in numbers)
+    )
+  # OverflowError: an integer of hundreds of digits; AttributeError: no JSON object.
+  except (ValueError, RecursionError, OverflowError, AttributeError, KeyError):
     return None
-  if not isinstance(row, dict) or not isinstance(row.get("kind"), str):
-    return None
-  numbers = [value for name, value in row.items() if name != "kind"]
-  intact = _are_finite(numbers) and type(row.get("step")) is int and {"loss", "top1"} <= row.keys()
   return row if intact else None
-
-
-def _are_finite(values: Iterable[Any]) -> bool:
-  try:
-    return all(type(v) in (int, float) and math.isfinite(v) for v in values)
-  except OverflowError:  # an integer of hundreds of digits
-    return False
 
 
 def draw(metrics: pathlib.Path, picture: pathlib.Path, title: str, evaluated: str) -> None:

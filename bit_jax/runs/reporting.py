@@ -7,7 +7,7 @@ import pathlib
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import IO, Any, Self
+from typing import Any, Self
 
 import jax
 import tqdm
@@ -56,21 +56,19 @@ class Reporter:
     self._last_line = time.monotonic()
     self._stack = contextlib.ExitStack()
     self._events: tensorboard.Events | None = None  # opened after the first step
-    rows, damaged = metrics_log.read(self.folder / METRICS)
+    path = self.folder / METRICS
+    rows, damaged = metrics_log.read(path)
     rows = [row for row in rows if self._is_kept(row)]
     self.evaluations = {r["step"]: r["top1"] for r in rows if r["kind"] == self.chooses_on}
     if self.quiet:
       return
-    self._metrics = self._stack.enter_context(_rewritten(self.folder / METRICS, rows))
-    self._bar = self._stack.enter_context(
-      tqdm.tqdm(
-        total=self.total_steps,
-        initial=self.first_step,
-        unit="step",
-        dynamic_ncols=True,
-        disable=not sys.stderr.isatty(),
-      )
+    with files.replacing(path) as temporary:
+      temporary.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
+    self._metrics = self._stack.enter_context(path.open("a", encoding="utf-8"))
+    bar = tqdm.tqdm(  # of a terminal only
+      total=self.total_steps, initial=self.first_step, unit="step", dynamic_ncols=True, disable=None
     )
+    self._bar = self._stack.enter_context(bar)
     if damaged:
       lines = phrases.counted(damaged, "damaged line")
       self.say(f"warning: {METRICS} has {lines}, as after a power cut: all others are kept.")
@@ -195,13 +193,6 @@ class Reporter:
   def __exit__(self, *_: object) -> None:
     """Closes the files."""
     self._stack.close()
-
-
-def _rewritten(path: pathlib.Path, rows: list[dict[str, Any]]) -> IO[str]:
-  """Replaces the file by one with these rows only, and opens it to append."""
-  with files.replacing(path) as temporary:
-    temporary.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
-  return path.open("a", encoding="utf-8")
 
 
 def parameter_overview(params: Mapping[str, Any], path: pathlib.Path) -> str:

@@ -4,6 +4,7 @@ import contextlib
 import csv
 import datetime
 import json
+import operator
 import os
 import pathlib
 import platform
@@ -14,7 +15,6 @@ from importlib import metadata
 from typing import IO, Any
 
 import jax
-import numpy as np
 
 from bit_jax.runtime import errors, files, machine, numerics, paths, phrases
 
@@ -26,6 +26,7 @@ _NOT_SET = "not set"  # shown for a field or variable without a value
 _ANOTHER = "choose another --workdir"
 # Packages that may change the numbers, and so are recorded.
 _PACKAGES = ("bit_jax", "jax", "jaxlib", "flax", "optax", "numpy", "clu", "tensorflow-datasets")
+_plain = operator.methodcaller("tolist")  # numpy's numbers and arrays as Python's
 _COMPILERS = ("jax", "jaxlib")  # a resumed run reports other versions of these
 
 
@@ -266,13 +267,6 @@ def write_json(path: pathlib.Path, value: Any) -> None:
   with files.replacing(path) as temporary:
     text = json.dumps(value, indent=2, default=_plain) + "\n"
     temporary.write_text(text, encoding="utf-8")
-
-
-def _plain(value: Any) -> Any:
-  """Turns numpy's numbers and arrays into Python's."""
-  if isinstance(value, np.generic | np.ndarray):
-    return value.tolist()
-  raise TypeError(f"{type(value)} can't be written as JSON")
 
 
 def read_json(path: pathlib.Path) -> dict[str, Any] | None:

@@ -14,7 +14,8 @@ class Argument:
 
   Attributes:
     default: The value if the key isn't given.
-    parse: Converts text to the value; a `ValueError` means that the text is not valid.
+    parse: Converts text to the value; a `ValueError` or `KeyError` means that it is
+      not valid.
     form: A description of valid values, for the error message.
     takes_rest: The value is all remaining text, commas and equals signs included.
   """
@@ -49,24 +50,12 @@ def integer(default: int | str | None, minimum: int, maximum: int | None = None)
 def boolean() -> Argument:
   """Returns an argument that is true or false, and None if it isn't given."""
   values = {"true": True, "false": False}
-
-  def parse(text: str) -> bool:
-    if text.lower() not in values:
-      raise ValueError
-    return values[text.lower()]
-
-  return Argument(None, parse, "true or false")
+  return Argument(None, lambda text: values[text.lower()], "true or false")
 
 
 def choice(default: str | None, values: tuple[str, ...]) -> Argument:
   """Returns an argument that is one of `values`."""
-
-  def parse(text: str) -> str:
-    if text not in values:
-      raise ValueError
-    return text
-
-  return Argument(default, parse, f"one of {', '.join(values)}")
+  return Argument(default, {v: v for v in values}.__getitem__, f"one of {', '.join(values)}")
 
 
 def parse(
@@ -102,7 +91,7 @@ def parse(
     value, _, rest = (rest, "", "") if argument.takes_rest else rest.partition(",")
     try:
       values[name] = argument.parse(value)
-    except ValueError as e:
+    except (ValueError, KeyError) as e:
       reason = str(e) if isinstance(e, errors.UserError) else f"it takes {argument.form}."
       raise errors.UserError(f"The {what} {name}={value} can't be used: {reason}") from e
   return values

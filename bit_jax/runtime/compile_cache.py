@@ -11,7 +11,6 @@ import os
 import pathlib
 import re
 import sys
-import tempfile
 import traceback
 import warnings
 from typing import Any
@@ -51,34 +50,20 @@ def keep() -> str | None:
   if not settings.jax_enable_compilation_cache:
     return None
   named = settings.jax_compilation_cache_dir
-  if named and "://" not in named and (problem := _unusable(pathlib.Path(named), write=False)):
+  try:
+    folder = named or str(cache.directory() / "compiled")
+    if "://" not in folder:
+      pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
+  except (OSError, errors.UserError) as e:
     settings.update("jax_compilation_cache_dir", None)
-    return problem
+    return f"Compiled programs can't be stored: each run compiles again. {e}"
   if not named:
-    try:
-      folder = cache.directory() / "compiled"
-    except errors.UserError as e:
-      return f"Compiled programs can't be stored: each run compiles again. {e}"
-    if problem := _unusable(folder, write=True):
-      return problem
-    limit(folder, MAX_BYTES)
-    settings.update("jax_compilation_cache_dir", str(folder))
+    limit(pathlib.Path(folder), MAX_BYTES)
+    settings.update("jax_compilation_cache_dir", folder)
   for name, value in _THRESHOLDS.items():
     if name.upper() not in os.environ:
       settings.update(name, value)
-  _handle_warnings(pathlib.Path(settings.jax_compilation_cache_dir))
-  return None
-
-
-def _unusable(folder: pathlib.Path, write: bool) -> str | None:
-  """Returns a sentence if a folder can't be created or, with `write`, written to."""
-  try:
-    folder.mkdir(parents=True, exist_ok=True)
-    if write:
-      with tempfile.TemporaryFile(dir=folder):
-        pass
-  except OSError as e:
-    return f"Compiled programs can't be stored in {folder} ({e.strerror}): each run compiles again."
+  _handle_warnings(pathlib.Path(folder))
   return None
 
 

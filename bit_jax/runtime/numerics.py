@@ -66,10 +66,9 @@ def ignored() -> str | None:
   others = _others()
   if not others:
     return None
-  names = [n.upper() if n.upper() in os.environ else n for n in others]
   listed = ", ".join(
-    f"{name}={value} (used: {_FIXED[option][0]})"
-    for name, (option, value) in zip(names, others.items(), strict=True)
+    f"{n.upper() if n.upper() in os.environ else n}={value} (used: {_FIXED[n][0]})"
+    for n, value in others.items()
   )
   return f"warning: these settings of JAX would change results and are ignored: {listed}."
 

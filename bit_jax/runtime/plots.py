@@ -201,14 +201,11 @@ def _choose_fonts(figure: "Figure") -> None:
     axes.get_xticklabels()
     axes.get_yticklabels()
   usual = font_manager.get_font(font_manager.findfont(_FONT))
-  missing = {
-    text: letters
-    for text in figure.findobj(Text)
-    if (letters := {c for c in text.get_text() if c > " " and not usual.get_char_index(ord(c))})
-  }
-  families = _families(frozenset().union(*missing.values())) if missing else ()
-  for text in missing:
-    text.set_fontfamily([_FONT, *families])
+  texts = figure.findobj(Text)
+  letters = {c for text in texts for c in text.get_text() if c > " "}
+  if missing := frozenset(c for c in letters if not usual.get_char_index(ord(c))):
+    for text in texts:
+      text.set_fontfamily([_FONT, *_families(missing)])
 
 
 @functools.lru_cache(maxsize=16)

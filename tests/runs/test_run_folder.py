@@ -138,7 +138,7 @@ def test_json_of_numpy_values_is_written_as_a_whole(tmp_path):
   run_folder.write_json(tmp_path / "x.json", value)
   assert run_folder.read_json(tmp_path / "x.json") == {"a": 0.25, "b": [0, 1, 2], "c": 7, "d": True}
   assert [p.name for p in tmp_path.iterdir()] == ["x.json"]
-  with pytest.raises(TypeError):
+  with pytest.raises(AttributeError):
     run_folder.write_json(tmp_path / "x.json", {"a": object()})
   assert run_folder.read_json(tmp_path / "x.json")["c"] == 7
 
