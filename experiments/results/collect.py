@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import json
 import pathlib
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -52,27 +52,31 @@ def collect(root: pathlib.Path) -> Collection:
     UserError: `root` is not a folder.
   """
   found, left_out = folders.find(root)
-  lists: dict[str, list[tuple[str, str]]] = defaultdict(list, left_out=left_out)
+  names = ("duplicates", "failed", "unfinished", "remarks")
+  lists: dict[str, list[tuple[str, str]]] = {"left_out": left_out, **{name: [] for name in names}}
   counted = []
   find_spec = functools.cache(reading.find_spec)
   for folder in found:
     try:
       outcome, text = reading.outcome(folder)
-      if outcome == "finished":
-        counted.append(reading.read(folder, find_spec))
-        lists["remarks"] += [(folder.name, f"{name} {why}") for name, why in folder.faults.items()]
-        if run_folder.ENVIRONMENT not in {*folder.contents, *folder.faults}:
-          lists["remarks"].append((folder.name, "environment.json is missing: device unknown"))
-      else:
+      if outcome != "finished":
         lists[outcome].append((folder.name, text))
+        continue
+      counted.append(reading.read(folder, find_spec))
+      lists["remarks"] += [(folder.name, f"{name} {why}") for name, why in folder.faults.items()]
+      if run_folder.ENVIRONMENT not in {*folder.contents, *folder.faults}:
+        lists["remarks"].append((folder.name, "environment.json is missing: device unknown"))
     except reading.LeftOutError as e:
       lists["left_out"].append((folder.name, str(e)))
     except (TypeError, ValueError, AttributeError) as e:
       reason = f"a value of another type than in any run ({errors.reason(e)})"
       lists["left_out"].append((folder.name, reason))
-  unique, lists["duplicates"] = _without_duplicates(_with_clear_names(counted))
-  names = ("left_out", "duplicates", "failed", "unfinished", "remarks")
-  return Collection(tuple(unique), **{name: tuple(sorted(lists[name])) for name in names})
+  # Of several runs with the same settings and seed, the one that began first counts.
+  ordered = sorted(_with_clear_names(counted), key=_order)
+  groups = folders.grouped((_setting(run), run) for run in ordered).values()
+  lists["duplicates"] = [(one.name, _repeats(of[0], one)) for of in groups for one in of[1:]]
+  listed = {name: tuple(sorted(pairs)) for name, pairs in lists.items()}
+  return Collection(tuple(of[0] for of in groups), **listed)
 
 
 def table(found: Iterable[reading.Run]) -> pd.DataFrame:
@@ -99,37 +103,22 @@ def table(found: Iterable[reading.Run]) -> pd.DataFrame:
   return pd.DataFrame(records, columns=HEADER, dtype=object)
 
 
-def _without_duplicates(
-  found: Iterable[reading.Run],
-) -> tuple[list[reading.Run], list[tuple[str, str]]]:
-  """Returns the first of the runs with the same settings and seed, and a note on each other one.
-
-  The first is the one that began first.
-  """
-  groups: dict[Any, list[reading.Run]] = defaultdict(list)
-  for run in sorted(found, key=_order):
-    cell = (run.dataset, run.protocol, run.shots, run.network)
-    groups[(*cell, run.recipe, run.seed)].append(run)
-  notes = [
-    (other.name, _repeats(first, other)) for first, *rest in groups.values() for other in rest
-  ]
-  return [first for first, *_ in groups.values()], notes
+def _setting(run: reading.Run) -> tuple[Any, ...]:
+  """Returns what a run is of: runs with the same settings and seed repeat each other."""
+  recipe = (run.recipe.departures, run.recipe.preset, run.recipe.dtype or "")
+  return (run.dataset, run.protocol, run.shots, run.network, *recipe, run.seed)
 
 
 def _order(run: reading.Run) -> tuple[Any, ...]:
   """Sorts runs by what they are, and only then by the names of their folders."""
-  cell = (run.dataset, run.protocol, run.shots, run.network)
-  recipe = (run.recipe.departures, run.recipe.preset, run.recipe.dtype or "")
   result = (run.started, run.config_hash, json.dumps(run.metrics, sort_keys=True))
-  return (*cell, *recipe, run.seed, *result, run.name)
+  return (*_setting(run), *result, run.name)
 
 
 def _repeats(first: reading.Run, other: reading.Run) -> str:
   a, b = 100 * first.metrics["top1"], 100 * other.metrics["top1"]
   values = f"both have {a:.2f} %" if a == b else f"they disagree: {a:.2f} % counts, not {b:.2f} %"
-  same = "config" if first.config_hash == other.config_hash else "settings"
-  why = "which began first and counts" if first.started < other.started else "which counts"
-  return f"same {same} and seed {other.seed} as {first.name}, {why}; {values}"
+  return f"same settings and seed {other.seed} as {first.name}, which counts; {values}"
 
 
 def _with_clear_names(found: Sequence[reading.Run]) -> list[reading.Run]:
@@ -140,49 +129,33 @@ def _with_clear_names(found: Sequence[reading.Run]) -> list[reading.Run]:
   runs, it gets a name per data set (per `Run.subject`).
   """
   by_sweeps = {run.label for run in found if run.label}
-  by_network: dict[tuple[str, str], list[reading.Run]] = defaultdict(list)
+  names: dict[tuple[tuple[str, str], str], str] = {}  # of a network on a subject
+  for network, members in folders.grouped((_network(run), run) for run in found).items():
+    starts = {run.start for run in members}
+    usual = min(starts & by_sweeps or starts, key=_preference)
+    labelled = [run for run in members if run.label]
+    by_sweep = _preferred(((run.sweep, run.subject), run.label) for run in labelled)
+    per_sweep = Counter(sweep for sweep, _ in {(of[0], name) for of, name in by_sweep.items()})
+    own = _preferred((run.subject, run.label) for run in labelled if max(per_sweep.values()) > 1)
+    names |= {(network, run.subject): own.get(run.subject, usual) for run in members}
+  owners = Counter((of[0], name) for of, name in {(of, name) for (of, _), name in names.items()})
+  result = []
   for run in found:
-    by_network[_network(run)].append(run)
-  names = {network: _names(members, by_sweeps) for network, members in by_network.items()}
-  owners = Counter((network[0], name) for network in names for name in set(names[network].values()))
-
-  def clear(run: reading.Run) -> str:
-    name = names[_network(run)][run.subject]
-    if owners[run.architecture, name] == 1:
-      return name
-    return f"{name} ({run.checkpoint_sha256[:8] or 'no hash recorded'})"
-
-  return [dataclasses.replace(run, start=clear(run)) for run in found]
+    name = names[_network(run), run.subject]
+    if owners[run.architecture, name] > 1:
+      name = f"{name} ({run.checkpoint_sha256[:8] or 'no hash recorded'})"
+    result.append(dataclasses.replace(run, start=name))
+  return result
 
 
 def _network(run: reading.Run) -> tuple[str, str]:
   """Returns the architecture, and what distinguishes its initial weights from others."""
-  if run.config["weights"] == "none":
-    return run.architecture, "none"
-  return run.architecture, run.checkpoint_sha256 or f"no hash: {run.config['weights']}"
+  checkpoint = run.checkpoint_sha256 or f"no hash: {run.config['weights']}"
+  return run.architecture, "none" if run.config["weights"] == "none" else checkpoint
 
 
-def _names(found: Sequence[reading.Run], by_sweeps: set[str]) -> dict[str, str]:
-  """Returns the name of one network in its runs on each subject.
-
-  Args:
-    found: The network's runs.
-    by_sweeps: The names that sweeps give to any network.
-  """
-  starts = {run.start for run in found}
-  usual = min(starts & by_sweeps or starts, key=_preference)
-  by_sweep = [_labels(run for run in found if run.sweep == s) for s in {run.sweep for run in found}]
-  own = _labels(found) if any(len(set(labels.values())) > 1 for labels in by_sweep) else {}
-  return {run.subject: own.get(run.subject, usual) for run in found}
-
-
-def _labels(found: Iterable[reading.Run]) -> dict[str, str]:
-  """Returns the sweeps' preferred name for a network on each subject where they have one."""
-  labels: dict[str, set[str]] = defaultdict(set)
-  for run in found:
-    if run.label:
-      labels[run.subject].add(run.label)
-  return {subject: min(names, key=_preference) for subject, names in labels.items()}
+def _preferred(named: Iterable[tuple[Any, str]]) -> dict[Any, str]:
+  return {key: min(names, key=_preference) for key, names in folders.grouped(named).items()}
 
 
 def _preference(name: str) -> tuple[bool, int, str]:

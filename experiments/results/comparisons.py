@@ -1,11 +1,10 @@
 """Which runs are compared: over examples per class, VTAB-1k tasks, network sizes, and recipes."""
 
 import dataclasses
-import functools
 import itertools
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,8 +13,7 @@ import pandas as pd
 from bit_jax import hyperrule
 from bit_jax.data import vtab
 from bit_jax.models import architectures
-from bit_jax.runtime import phrases
-from experiments.results import folders, reading, seeds
+from experiments.results import folders, reading, recipes, seeds
 
 VTAB_GROUPS = {  # with their tasks in the order of `vtab`
   group: tuple(task for task in vtab.TASKS if vtab.find(task).group == group)
@@ -40,6 +38,12 @@ class Compared:
   def runs(self) -> list[reading.Run]:
     """All runs."""
     return list(itertools.chain(*self.points.runs))
+
+
+def by_recipe(compared: Iterable[Compared]) -> list[list[Any]]:
+  """Returns together what one figure can show: panels or scores of one recipe and protocol."""
+  keyed = (((one.runs[0].recipe, one.runs[0].protocol), one) for one in compared)
+  return list(folders.grouped(keyed).values())
 
 
 def panels(runs: pd.DataFrame) -> list[Compared]:
@@ -78,29 +82,22 @@ class Mean:
   Attributes:
     done: Number of tasks that have runs.
     of: Number of tasks that the mean is defined over.
-    value: Mean of the tasks' medians in %; None without any.
-    seeds: Means in % of each seed that all of those tasks were run with, by seed.
+    top1: The mean of the tasks' medians in %, with the extremes of the means of those seeds that
+      all of the tasks were run with, and their number; None without any task.
   """
 
   done: int
   of: int
-  value: float | None
-  seeds: tuple[float, ...]
+  top1: seeds.Summary | None
 
   @property
   def is_complete(self) -> bool:
     """Whether no task is missing."""
     return self.done == self.of
 
-  @property
-  def of_seeds(self) -> str:
-    """Lowest and highest of several seeds' means as text."""
-    count = phrases.counted(len(self.seeds), "seed")
-    return f"{seeds.span(self.seeds)}, {count}" if len(self.seeds) > 1 else ""
-
   def __str__(self) -> str:
     """Returns e.g. '71.2 (4 of 7)'."""
-    value = "none" if self.value is None else f"{self.value:.1f}"
+    value = f"{self.top1.median:.1f}" if self.top1 else "none"
     return f"{value} ({self.done} of {self.of})"
 
 
@@ -134,9 +131,12 @@ def scores(runs: pd.DataFrame) -> list[Score]:
 def _mean(members: pd.DataFrame, tasks: Sequence[str]) -> Mean:
   by_seed = members[members.task.isin(tasks)].pivot(index="seed", columns="task", values="top1")
   if by_seed.empty:
-    return Mean(0, len(tasks), None, ())
-  of_seeds = tuple(by_seed.dropna().mean(axis=1).sort_index())
-  return Mean(by_seed.shape[1], len(tasks), float(by_seed.median().mean()), of_seeds)
+    return Mean(0, len(tasks), None)
+  median, complete = float(by_seed.median().mean()), by_seed.dropna().mean(axis=1)
+  ends = [median] if complete.empty else complete
+  return Mean(
+    by_seed.shape[1], len(tasks), seeds.Summary(len(complete), median, min(ends), max(ends))
+  )
 
 
 def sizes(runs: pd.DataFrame) -> list[Compared]:
@@ -158,25 +158,19 @@ def sizes(runs: pd.DataFrame) -> list[Compared]:
   by = ["subject", "protocol", "start", "recipe", "place"]
   for (subject, *_), members in timed.assign(start=starts).groupby(by, sort=False):
     points = seeds.points(members, ["shots", "architecture", "parameters", "start"])
-    points["seconds"] = [np.median([run.step_seconds for run in of]) for of in points.runs]
+    times = members.groupby(
+      ["architecture", "shots", members.task.fillna("")]
+    ).step_seconds.median()
+    cells = pd.MultiIndex.from_frame(points[["architecture", "shots"]])
+    points["seconds"] = times.groupby(level=[0, 1]).sum().reindex(cells).to_numpy()
     if subject == reading.VTAB:
-      points = pd.DataFrame(_totals(members, points), columns=points.columns)
+      means = {score.runs[0].architecture: score.means["all"] for score in scores(members)}
+      of_tasks = points.architecture.map(means)
+      points["top1"] = [mean.top1 for mean in of_tasks]
+      points = points[[mean.is_complete for mean in of_tasks]]
     if points.shots.duplicated().any():
       result.append(Compared(points.sort_values(["shots", "parameters"], ignore_index=True)))
   return result
-
-
-def _totals(members: pd.DataFrame, points: pd.DataFrame) -> Iterator[dict[str, Any]]:
-  """Yields the points of networks with complete scores, with score and total time."""
-  of_network = {point.architecture: point for point in seeds.rows(points)}
-  for score in scores(members):
-    mean = score.means["all"]
-    if mean.value is not None and mean.is_complete:
-      ends = mean.seeds or (mean.value,)
-      total = seeds.Summary(len(mean.seeds), mean.value, min(ends), max(ends))
-      seconds = [np.median([run.step_seconds for run in of]) for of in score.points.runs]
-      point = of_network[score.runs[0].architecture]
-      yield {**point._asdict(), "top1": total, "seconds": sum(seconds)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,7 +178,8 @@ class RecipeComparison(Compared):
   """One network on one data set, by several recipes: points by recipe, the reference first.
 
   Attributes:
-    points: See `Compared`; with the columns `values` of the `fields`, and `texts` of these.
+    points: See `Compared`; with the columns `values` of the `fields`, `texts` of these, and
+      `paired`, the differences from the reference (`seeds.paired_differences`).
     fields: Names of the fields that differ.
   """
 
@@ -205,50 +200,37 @@ def recipe_comparisons(runs: pd.DataFrame) -> list[RecipeComparison]:
   """
   followed = Counter(runs.recipe)
 
-  def closeness(point: Any) -> tuple[Any, ...]:
-    recipe, presets = point.recipe, hyperrule.PRESETS
-    place = presets.index(recipe.preset) if recipe.preset in presets else len(presets)
+  def closeness(recipe: recipes.Recipe) -> tuple[Any, ...]:
+    presets = [*hyperrule.PRESETS, recipe.preset]
     departing = dict(recipe.departures).keys() - {"batch_size"}
     order = (recipe.preset, recipe.dtype or "", recipe.departures)
-    return len(departing), place, -followed[recipe], *order
+    return len(departing), presets.index(recipe.preset), -followed[recipe], *order
 
   result = []
   for _, members in runs.groupby(CELL, sort=False):
     if members.recipe.nunique() > 1:
-      there = sorted(seeds.rows(seeds.points(members, ["recipe"])), key=closeness)
-      fields = _differing(there)
-      values: dict[Any, tuple[Any, ...]] = {p.recipe: _values(p, fields) for p in there}
-      distance = functools.partial(_distance, values, there[0].recipe)
-      points = pd.DataFrame(sorted(there, key=distance))
-      points["values"] = points["recipe"].map(values)
-      texts = {recipe: tuple(map(_text, of)) for recipe, of in values.items()}
-      points["texts"] = points["recipe"].map(texts)
+      points = seeds.points(members, ["recipe"])
+      departing = sorted({name for recipe in points.recipe for name, _ in recipe.departures})
+      names = dict.fromkeys((*_SHOWN, *departing, "dtype"))
+      differing = [n for n in names if len({str(_value(of[0], n)) for of in points.runs}) > 1]
+      fields = tuple(differing or ["recipe"])
+      points["values"] = [tuple(_value(of[0], name) for name in fields) for of in points.runs]
+      points["texts"] = [tuple(map(recipes.text, values)) for values in points["values"]]
+      first, *others = sorted(seeds.rows(points), key=lambda point: closeness(point.recipe))
+      others.sort(key=lambda point: _distance(first.values, point.values))
+      points = pd.DataFrame([first, *others])
+      points["paired"] = [seeds.paired_differences(of, first.runs) for of in points.runs]
       result.append(RecipeComparison(points, fields))
   return result
 
 
-def _values(point: Any, fields: Sequence[str]) -> tuple[Any, ...]:
-  run = point.runs[0]
+def _value(run: reading.Run, field: str) -> Any:
   of_recipe = {"dtype": run.recipe.dtype, "recipe": str(run.recipe)}
-  return tuple(of_recipe.get(name, run.config.get(name)) for name in fields)
+  return of_recipe.get(field, run.config.get(field))
 
 
-def _text(value: Any) -> str:
-  if isinstance(value, bool):
-    return "on" if value else "off"
-  return f"{value:g}" if isinstance(value, float) else folders.plain(value)
-
-
-def _differing(points: Sequence[Any]) -> tuple[str, ...]:
-  """Returns the names of the fields in which recipes differ, as their values or from the rule."""
-  departing = sorted({name for point in points for name, _ in point.recipe.departures})
-  names = dict.fromkeys((*_SHOWN, *departing, "dtype"))
-  return tuple(n for n in names if len({str(_values(p, [n])) for p in points}) > 1) or ("recipe",)
-
-
-def _distance(values: dict[Any, tuple[Any, ...]], reference: Any, point: Any) -> tuple[Any, ...]:
+def _distance(reference: tuple[Any, ...], values: tuple[Any, ...]) -> tuple[Any, ...]:
   """Sorts recipes by how many fields differ from the reference, by which, and by their values."""
-  own = values[point.recipe]
-  changed = [i for i, (a, b) in enumerate(zip(values[reference], own, strict=True)) if a != b]
-  numbers = [(v, "") if isinstance(v, int | float) else (math.inf, str(v)) for v in own]
+  changed = [i for i, (a, b) in enumerate(zip(reference, values, strict=True)) if a != b]
+  numbers = [(v, "") if isinstance(v, int | float) else (math.inf, str(v)) for v in values]
   return len(changed), changed, numbers

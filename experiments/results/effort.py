@@ -1,9 +1,7 @@
 """Time that runs took, and how much of it was start-up."""
 
-import dataclasses
-from collections.abc import Sequence
-
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from experiments.results import seeds
@@ -20,8 +18,7 @@ def efforts(runs: pd.DataFrame) -> pd.DataFrame:
   Returns:
     A row per kind of run, the least work first: what it is, number of `runs`, `images` that the
     steps of each go through, median `rate` in images per second, `hours` of all their steps, and
-    `total` hours from start to end, evaluations included, as text ('' unless recorded for
-    each run).
+    `total` hours from start to end, evaluations included (NaN unless recorded for each run).
   """
   by = [*_PROGRAM, "steps", "place"]
   timed = runs[runs.images_per_second.notna() & runs.steps.notna()]
@@ -31,7 +28,6 @@ def efforts(runs: pd.DataFrame) -> pd.DataFrame:
     total=("wall_seconds", lambda seconds: seconds.sum(skipna=False) / 3600),
   )
   found = found.reset_index().assign(images=lambda of: of.batch_size * of.steps)
-  found["total"] = ["" if np.isnan(hours) else f"{hours:.2f}" for hours in found.total]
   found["hours"] = found.runs * found.images / found.rate / 3600
   return found.sort_values(["images", *by], ignore_index=True)
 
@@ -45,7 +41,7 @@ def startups(runs: pd.DataFrame) -> pd.DataFrame:
   Returns:
     A row per program and place: what it is, and summaries of the seconds until a first step was
     done: `first` of the runs that began before any of them had done a step, and so had to compile,
-    `later` of the others ('none' without any).
+    `later` of the others (None without any).
   """
   by = [*_PROGRAM, "num_classes", "dtype", "place"]
   known = runs[["startup_seconds", "startup_began", "num_classes"]].notna().all(axis=1)
@@ -57,10 +53,11 @@ def startups(runs: pd.DataFrame) -> pd.DataFrame:
       began = np.array([time.timestamp() for time in members.startup_began])
       seconds = members.startup_seconds.to_numpy()
       is_first = began <= (began + seconds).min()
-      first, later = seconds[is_first], seconds[~is_first]
-      records.append((*key, _range(first), _range(later) if len(later) else "none"))
+      records.append((*key, _range(seconds[is_first]), _range(seconds[~is_first])))
   return pd.DataFrame(records, columns=[*by, "first", "later"], dtype=object)
 
 
-def _range(seconds: Sequence[float]) -> seeds.Summary:
-  return dataclasses.replace(seeds.summarize(seconds), interval=None, noun="run")
+def _range(of: npt.NDArray[np.float64]) -> seeds.Summary | None:
+  if not len(of):
+    return None
+  return seeds.Summary(len(of), float(np.median(of)), of.min(), of.max(), noun="run")

@@ -55,7 +55,7 @@ def few_shot(panels: Sequence[comparisons.Compared], title: str, picture: pathli
         axes.set_axis_off()
       else:
         _draw_panel(axes, panel, networks)
-    _legend(figure, [Line2D([], [], **look) for look in marks.values()], list(marks))
+    _legend(figure, {label: Line2D([], [], **look) for label, look in marks.items()})
 
 
 def _draw_panel(axes: "Axes", panel: comparisons.Compared, networks: Sequence[str]) -> None:
@@ -69,24 +69,25 @@ def _draw_panel(axes: "Axes", panel: comparisons.Compared, networks: Sequence[st
       ticks[number] = f"full\n({number:,.0f})" if full else f"{number:g}"
       values = _values(point)
       axes.plot([number * shift] * len(values), values, alpha=0.45, **_dots(place, 4.5))
-    for a, b in itertools.pairwise(points):
-      style = _line(place) | {"marker": "none", "linestyle": "--" if a.fewer or b.fewer else "-"}
-      axes.plot([a.per_class * shift, b.per_class * shift], [a.top1.median, b.top1.median], **style)
-    for point in points:
-      look = _hollow(place) if point.fewer else _dots(place, 6)
-      axes.plot([point.per_class * shift], [point.top1.median], **look)
+    marks = [(p.per_class * shift, p.top1.median, p.fewer) for p in points]
+    for a, b in itertools.pairwise(marks):
+      style = _line(place) | {"marker": "none", "linestyle": "--" if a[2] or b[2] else "-"}
+      axes.plot([a[0], b[0]], [a[1], b[1]], **style)
+    for x, y, fewer in marks:
+      axes.plot([x], [y], **_hollow(place) if fewer else _dots(place, 6))
   axes.set_xscale("log")
   axes.set_xticks(list(ticks), list(ticks.values()))
   axes.set_xticks([], minor=True)
-  low, high = min(ticks), max(ticks)
-  margin = 1.5 if high > low else 10.0  # at one number, dodged dots must not look like two numbers
-  axes.set_xlim(low / margin, high * margin)
-  axes.set_xlabel("training images per class")
-  axes.set_ylabel(_ACCURACY)
-  axes.grid(alpha=0.3)
+  margin = 1.5 if len(ticks) > 1 else 10.0  # dodged dots must not look like two numbers
   run = panel.runs[0]
   held_out = "" if run.protocol == "final" else " (held-out part of train)"
-  axes.set_title(_wrapped(f"{run.dataset}{held_out}", _LINE // 2))
+  axes.set(
+    xlim=(min(ticks) / margin, max(ticks) * margin),
+    xlabel="training images per class",
+    ylabel=_ACCURACY,
+    title=_wrapped(f"{run.dataset}{held_out}", _LINE // 2),
+  )
+  axes.grid(alpha=0.3)
 
 
 def _kinds(points: pd.DataFrame) -> dict[str, dict[str, Any]]:
@@ -111,21 +112,24 @@ def vtab(scores: Sequence[comparisons.Score], title: str, picture: pathlib.Path)
   """
   done = {task for score in scores for task in score.points.task}
   groups = {name: [t for t in of if t in done] for name, of in comparisons.VTAB_GROUPS.items()}
+  groups = {name: tasks for name, tasks in groups.items() if tasks}
   positions: dict[str, float] = {}
-  for number, tasks in enumerate(filter(None, groups.values())):  # a gap before each group
+  for number, tasks in enumerate(groups.values()):  # a gap before each group
     positions |= {task: len(positions) + number + i for i, task in enumerate(tasks)}
   height = 0.8 / len(scores)
   inches = (0.22 + 0.13 * len(scores)) * (max(positions.values()) + 1)
   with _figure(inches + 1.5 + 0.25 * len(scores), title, picture) as figure:
-    axes, bars = figure.subplots(), []
+    axes, bars = figure.subplots(), {}
     for place, score in enumerate(scores):
       offset = (place - (len(scores) - 1) / 2) * height
       at = [positions[task] + offset for task in score.points.task]
       colour = _COLOURS[place % len(_COLOURS)]
       look: dict[str, Any] = {"color": colour, "edgecolor": colour, "alpha": 0.55}
-      hatch = "//" * (place // len(_COLOURS))
-      medians = [top1.median for top1 in score.points.top1]
-      bars.append(axes.barh(at, medians, 0.9 * height, hatch=hatch, **look))
+      look["hatch"] = "//" * (place // len(_COLOURS))
+      mean = score.means["all"]
+      kind = "score" if mean.is_complete else "mean of tasks run"
+      label = f"{score.runs[0].network}: {kind} {str(mean).removesuffix(')')} tasks)"
+      bars[label] = axes.barh(at, [top1.median for top1 in score.points.top1], 0.9 * height, **look)
       for y, point in zip(at, seeds.rows(score.points), strict=True):
         if point.top1.count > 1:
           axes.plot([point.top1.low, point.top1.high], [y, y], color="black", linewidth=1)
@@ -133,18 +137,10 @@ def vtab(scores: Sequence[comparisons.Score], title: str, picture: pathlib.Path)
         axes.plot(values, [y] * len(values), **_dots(place, 3.5, edge="black"))
     axes.set_yticks(list(positions.values()), list(positions))
     for group, tasks in groups.items():
-      if tasks:
-        axes.text(0.5, positions[tasks[0]] - 0.85, group, fontweight="bold", va="center")
-    axes.set_ylim(max(positions.values()) + 0.6, -1.3)
-    axes.set_xlim(0, 100)
-    axes.set_xlabel(_ACCURACY)
+      axes.text(0.5, positions[tasks[0]] - 0.85, group, fontweight="bold", va="center")
+    axes.set(ylim=(max(positions.values()) + 0.6, -1.3), xlim=(0, 100), xlabel=_ACCURACY)
     axes.grid(axis="x", alpha=0.3)
-    _legend(figure, bars, [f"{s.runs[0].network}: {_of_tasks(s.means['all'])}" for s in scores])
-
-
-def _of_tasks(mean: comparisons.Mean) -> str:
-  kind = "score" if mean.is_complete else "mean of tasks run"
-  return f"{kind} {mean.value:.1f} ({mean.done} of {mean.of} tasks)"
+    _legend(figure, bars)
 
 
 def sizes(one: comparisons.Compared, cost: str, title: str, picture: pathlib.Path) -> None:
@@ -165,9 +161,8 @@ def sizes(one: comparisons.Compared, cost: str, title: str, picture: pathlib.Pat
         axes.plot(there.x, there["median"], **_line(place))
         axes.vlines(there.x, there.low, there.high, color=_COLOURS[place % len(_COLOURS)])
       _name_sizes(axes, placed)
-    by_size.set_xlabel("parameters in millions, without head")
+    by_size.set(xlabel="parameters in millions, without head", ylabel=_ACCURACY)
     by_cost.set_xlabel(_wrapped(f"{cost}, in s", _LINE // 2))
-    by_size.set_ylabel(_ACCURACY)
     for axes in (by_size, by_cost):
       axes.margins(0.22, 0.25)
       axes.grid(alpha=0.3)
@@ -175,28 +170,23 @@ def sizes(one: comparisons.Compared, cost: str, title: str, picture: pathlib.Pat
       plots.set_log_scale(axes, "x", (1, 2, 5) if high < 300 * low else (1,))
     low, high = by_size.get_ylim()
     by_size.set_yticks([y for y in by_size.get_yticks() if max(low, 0) <= y <= min(high, 100)])
-    shots = sorted(set(one.points.shots))
-    labels = ["all examples" if n == reading.ALL else reading.examples(n) for n in shots]
-    if len(labels) > 1:
-      _legend(figure, by_size.get_lines(), labels)
+    lines = dict(zip(sorted(set(one.points.shots)), by_size.get_lines(), strict=True))
+    if len(lines) > 1:
+      labels = {n: "all examples" if n == reading.ALL else reading.examples(n) for n in lines}
+      _legend(figure, {labels[n]: line for n, line in lines.items()})
 
 
 def _name_sizes(axes: "Axes", placed: pd.DataFrame) -> None:
   """Writes the networks' names alternately at the upper and lower edge, each with a line to it."""
+  edges = ("high", "max", 0.98, "top"), ("low", "min", 0.02, "bottom")
   for place, (name, there) in enumerate(placed.groupby("architecture", sort=False)):
-    above = place % 2 == 0
-    last: Any = there.iloc[there.high.argmax() if above else there.low.argmin()]
-    axes.annotate(
-      str(name),
-      (last.x, last.high if above else last.low),
-      (last.x, 0.98 if above else 0.02),
-      textcoords=axes.get_xaxis_transform(),
-      arrowprops={"arrowstyle": "-", "linewidth": 0.6, "color": "#888888"},
-      rotation=90,
-      ha="center",
-      va="top" if above else "bottom",
-      fontsize=9,
-    )
+    end, of, edge, va = edges[place % 2]
+    y = there[end].agg(of)
+    x = there.x[there[end] == y].iloc[0]
+    line = {"arrowstyle": "-", "linewidth": 0.6, "color": "#888888"}
+    look: dict[str, Any] = {"rotation": 90, "ha": "center", "va": va, "fontsize": 9}
+    transform = axes.get_xaxis_transform()
+    axes.annotate(str(name), (x, y), (x, edge), textcoords=transform, arrowprops=line, **look)
 
 
 def recipes(one: comparisons.RecipeComparison, title: str, picture: pathlib.Path) -> None:
@@ -219,23 +209,24 @@ def recipes(one: comparisons.RecipeComparison, title: str, picture: pathlib.Path
       axes.plot([point.top1.median] * 2, [y - 0.32, y + 0.32], **stroke)
     reference = points[0].top1.median
     axes.axvline(reference, color=_COLOURS[1], linewidth=1, linestyle=":", zorder=0)
-    labels = [_wrapped(_differing(one, point), 50) for point in points]
-    axes.set_yticks(range(len(labels)), labels)
-    axes.set_ylim(len(labels) - 0.4, -0.6)
+    axes.set_yticks(range(len(points)), [_wrapped(_differing(one, p), 50) for p in points])
     low, high = axes.get_xlim()
     missing = max(_SPAN - (high - low), 0)
-    axes.set_xlim(low - missing / 2, high + missing / 2)
-    axes.set_xlabel(f"{_ACCURACY}; a dot per seed, a stroke at the median")
+    axes.set(
+      ylim=(len(points) - 0.4, -0.6),
+      xlim=(low - missing / 2, high + missing / 2),
+      xlabel=f"{_ACCURACY}; a dot per seed, a stroke at the median",
+    )
     axes.grid(axis="x", alpha=0.3)
 
 
 def _differing(one: comparisons.RecipeComparison, point: Any) -> str:
   """Returns the fields in which a recipe differs from the reference; all those of the reference."""
-  reference = one.points["values"][0]
-  is_reference = point.values == reference
-  texts = zip(one.fields, point.texts, point.values, reference, strict=True)
-  listed = ", ".join(f"{name} {text}" for name, text, v, r in texts if is_reference or v != r)
-  return f"reference: {listed}" if is_reference else listed
+  reference = one.points.texts[0]
+  texts = zip(one.fields, point.texts, reference, strict=True)
+  if point.texts == reference:
+    return f"reference: {', '.join(f'{name} {text}' for name, text, _ in texts)}"
+  return ", ".join(f"{name} {text}" for name, text, theirs in texts if text != theirs)
 
 
 def _values(point: Any) -> list[float]:
@@ -262,12 +253,18 @@ def _line(place: int) -> dict[str, Any]:
   return {**_dots(place, 6), "linestyle": "-", "linewidth": 1.6}
 
 
-def _legend(figure: "Figure", handles: Sequence[Any], labels: Sequence[str]) -> None:
-  """Puts the legend below the panels, where it hides nothing, a line for each long name."""
-  labels = [_wrapped(label, _LINE) for label in labels]
+def _legend(figure: "Figure", handles: dict[str, Any]) -> None:
+  """Puts a legend below the panels, where it hides nothing, a line for each long name.
+
+  Args:
+    figure: The figure.
+    handles: {label: artist}.
+  """
+  labels = [_wrapped(label, _LINE) for label in handles]
   longest = max(len(line) for label in labels for line in label.splitlines())
   columns = max(1, min(len(handles), math.floor(10 * _WIDTH / (0.8 * longest + 7))))
-  plots.legend(figure, handles, labels, loc="outside lower center", ncols=columns, frameon=False)
+  artists, place = list(handles.values()), "outside lower center"
+  plots.legend(figure, artists, labels, loc=place, ncols=columns, frameon=False)
 
 
 def _wrapped(text: str, width: int) -> str:

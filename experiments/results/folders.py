@@ -6,6 +6,7 @@ A user's folder may hold runs of other versions, damaged files, and JSON files o
 import dataclasses
 import os
 import pathlib
+from collections.abc import Iterable
 from typing import Any
 
 from bit_jax.runs import run_folder
@@ -79,6 +80,14 @@ def _read(root: pathlib.Path, path: pathlib.Path) -> Folder:
 
 def _name(root: pathlib.Path, path: pathlib.Path) -> str:
   return path.relative_to(root).as_posix().encode(errors="replace").decode()
+
+
+def grouped(pairs: Iterable[tuple[Any, Any]]) -> dict[Any, list[Any]]:
+  """Returns the values of each key, all in order of appearance."""
+  groups: dict[Any, list[Any]] = {}
+  for key, value in pairs:
+    groups.setdefault(key, []).append(value)
+  return groups
 
 
 def plain(value: Any) -> str:

@@ -13,6 +13,7 @@ from bit_jax import hyperrule, run_config, weights
 from bit_jax.data import datasets, opening, vtab
 from bit_jax.models import architectures
 from bit_jax.runs import description, run_folder
+from bit_jax.runtime import phrases
 from experiments import ledger
 from experiments.results import folders, recipes
 
@@ -20,15 +21,26 @@ VTAB = "VTAB-1k"
 RANDOM = "random initialisation"
 DISAGREE = "config.json and environment.json name different checkpoints"
 THEN = ", then "  # between the devices or machines of a run that was resumed on another one
-RATES = ("top1", "balanced_accuracy", "macro_f1")  # metrics in [0, 1] that reports show
-METRICS = (*RATES, "top5", "loss")
+RATES = ("top1", "balanced_accuracy", "macro_f1", "top5")  # metrics in [0, 1]
+METRICS = (*RATES, "loss")
 ALL = math.inf  # `Run.shots` of a run that trained on all examples
 _REGIMES = ("small", "medium", "large")  # of `hyperrule.REGIMES`
 _REQUIRED = (  # fields of a resolved config without which a run can't be compared with any other
-  *("dataset", "protocol", "model", "weights", "preset", "resolution", "seed", "resize", "crop"),
-  *("test_size", "batch_size", "total_steps", "warmup_steps", "decay_steps", "base_lr"),
-  *("mixup_alpha", "random_crop", "random_flip"),
+  *("dataset", "protocol", "model", "weights", "preset", "resolution", "seed"),
+  *("random_crop", "random_flip", *recipes.BY_RULE),
 )
+
+# Fields of `Run`: the file that records each, its name there, and the check of its value.
+_RECORDED: dict[str, tuple[str, str, Callable[[Any], Any]]] = {
+  "num_test": (run_folder.RESULT, "num_test", folders.whole),
+  "steps": (run_folder.RESULT, "steps", folders.whole),
+  "step_seconds": (run_folder.RESULT, "seconds", folders.positive),
+  "images_per_second": (run_folder.RESULT, "images_per_second", folders.positive),
+  "startup_seconds": (run_folder.RESULT, "startup_seconds", folders.positive),
+  "data": (run_folder.ENVIRONMENT, "data", folders.text),
+  "checkpoint_sha256": (run_folder.ENVIRONMENT, "weights_sha256", folders.text),
+  "started": (run_folder.ENVIRONMENT, "started", folders.text),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -190,13 +202,13 @@ def _restarted_after_error(folder: folders.Folder) -> bool:
 
   The error of an attempt whose process was killed is later than the attempt's start.
   """
-  attempts: Any = folder.contents.get(ledger.SWEEP, {}).get("attempts")
-  began = ledger.last_began(attempts)
+  attempts = ledger.checked(folder.contents.get(ledger.SWEEP, {}).get("attempts"))
   try:
     noted = ledger.moment(folder.contents[ledger.ERROR].get("time", ""))
   except (ValueError, TypeError):
     return False
-  return began is not None and attempts[-1].get("outcome") != "failed" and began > noted
+  last = attempts[-1] if attempts else {"outcome": "failed"}
+  return last["outcome"] != "failed" and ledger.moment(last["started"]) > noted
 
 
 def _config(folder: folders.Folder) -> Any:
@@ -206,26 +218,22 @@ def _config(folder: folders.Folder) -> Any:
     LeftOutError: There is none, or a field is missing or has a wrong type.
   """
   if run_folder.CONFIG not in folder.contents:
-    fault = folder.faults.get(run_folder.CONFIG, "is missing")
-    raise LeftOutError(f"config.json {fault}")
+    raise LeftOutError(f"config.json {folder.faults.get(run_folder.CONFIG, 'is missing')}")
   raw: dict[str, Any] = folder.contents[run_folder.CONFIG]
   # Runs of earlier versions don't record these fields; all of them had these values.
   later = {"shots": None, "patience": None, "keep_best": False, "test_size": raw.get("crop")}
   raw = {**run_config.later_fields(), **later, **raw}
   if absent := [name for name in _REQUIRED if raw.get(name) is None]:
-    more = f" and {len(absent) - 3} more" if len(absent) > 3 else ""
     raise LeftOutError(
-      f"config.json lacks {', '.join(absent[:3])}{more}: not a run, or one of an old version"
+      f"config.json lacks {phrases.some(absent)}: not a run, or one of an old version"
     )
-  request, wrong = run_config.request(), []
-  for name in raw.keys() & {*request}:
+  request = run_config.request()
+  for name in sorted(raw.keys() & {*request}):
     try:
       request[name] = raw[name]
       raw[name] = request[name]
     except (TypeError, OverflowError):
-      wrong.append(name)
-  if wrong:
-    raise LeftOutError(f"config.json can't be used: wrong type of {', '.join(sorted(wrong))}")
+      raise LeftOutError(f"config.json can't be used: wrong type of {name}") from None
   return ml_collections.ConfigDict(raw)
 
 
@@ -250,80 +258,65 @@ def read(folder: folders.Folder, find: Callable[..., datasets.DatasetSpec | None
     LeftOutError: Config or result can't be used.
     TypeError, ValueError, AttributeError: A value has another type than in any run.
   """
-  config, result = _config(folder), folder.contents[run_folder.RESULT]
-  environment = folder.contents.get(run_folder.ENVIRONMENT, {})
-  measured, recorded = _of_result(result), _of_environment(environment)
-  sweep = _of_sweep(folder.contents.get(ledger.SWEEP, {}))
+  files = (run_folder.RESULT, run_folder.ENVIRONMENT, ledger.SWEEP)
+  contents = {name: folder.contents.get(name, {}) for name in files}
+  result, environment, sweep = contents.values()
+  recorded = {n: check(contents[file].get(key)) for n, (file, key, check) in _RECORDED.items()}
+  config, attempts = _config(folder), sweep.get("attempts")
+  metrics, num_train = _metrics(result)
+  label = folders.text((sweep.get("labels") or {}).get("start"))
   # Earlier versions trained on the validation part, too.
   spec = find(config.dataset, config.protocol, config.get("data_path"), "num_val" in result)
-  num_train = measured["num_train"]
   num_examples = num_train if spec is None else run_config.num_examples(config, spec)
-  expected = None if spec is None else (num_examples, spec.num_test)
+  used_all = (
+    spec is not None and recorded["num_test"] == spec.num_test and num_train == num_examples
+  )
   dtype = folders.text(environment.get("dtype")) or None
   recipe, rule = recipes.recipe_of(config, num_examples, spec, dtype)
   agrees = _checkpoint_agrees(config, environment)
   warnings = [*(result.get("warnings") or ()), *([] if agrees else [f"{DISAGREE}."])]
+  counts = _distinct(environment, "num_devices", folders.whole)
   return Run(
     name=folder.name,
-    **_of_config(config),
-    **measured,
     **recorded,
-    **sweep,
-    start=sweep["label"] or _start(config),
+    sweep=folders.plain(sweep.get("sweep", "")),
+    model=folders.plain(config.model),
+    architecture=_architecture(config.model),
+    start=label or _start(config.weights),
+    label=label,
     dataset=_dataset(config, environment),
+    protocol=folders.plain(config.protocol),
     regime=_REGIMES[hyperrule.REGIMES.index(hyperrule.regime(num_examples))],
+    shots=ALL if config.shots is None else config.shots,
+    seed=config.seed,
     recipe=recipe,
     rule=folders.plain(rule),
+    reason=folders.plain(config.get("reason") or ""),
+    config=config.to_dict(),
+    num_train=num_train,
     num_classes=_num_classes(folder) if spec is None else spec.num_classes,
+    metrics=metrics,
+    wall_seconds=ledger.total_seconds(attempts),
+    startup_began=ledger.last_began(attempts),
+    devices=_distinct(environment, "device", folders.text) or ("unknown device",),
+    num_devices=counts[0] if len(counts) == 1 else None,
+    machines=_distinct(environment, "machine", folders.text),
+    config_hash=run_config.config_hash(config),
     warnings=(*map(folders.plain, warnings), *description.relations(config)),
     checkpoint_agrees=agrees,
-    complete=expected == (num_train, result.get("num_test")) and not result.get("left_out"),
+    complete=used_all and not result.get("left_out"),
   )
 
 
-def _of_config(config: Any) -> dict[str, Any]:
-  return {
-    "model": folders.plain(config.model),
-    "architecture": _architecture(config.model),
-    "protocol": folders.plain(config.protocol),
-    "shots": ALL if config.shots is None else config.shots,
-    "seed": config.seed,
-    "reason": folders.plain(config.get("reason") or ""),
-    "config": config.to_dict(),
-    "config_hash": run_config.config_hash(config),
-  }
-
-
-def _of_result(result: Mapping[str, Any]) -> dict[str, Any]:
+def _metrics(result: Mapping[str, Any]) -> tuple[dict[str, float], int]:
+  """Returns the metrics and the number of training images."""
   metrics = {n: v for n in METRICS if (v := folders.number(result.get(n))) is not None}
-  if not 0 <= metrics.get("top1", -1) <= 1:
-    found = folders.plain(result.get("top1"))
-    raise LeftOutError(f"result.json has no accuracy: top1 is {found}")
-  num_train = folders.whole(result.get("num_train"))
-  if num_train is None or num_train < 1:
-    found = folders.plain(result.get("num_train"))
-    raise LeftOutError(f"result.json has no training images: num_train is {found}")
-  return {
-    "metrics": {n: v for n, v in metrics.items() if n not in RATES or 0 <= v <= 1},
-    "num_train": num_train,
-    "num_test": folders.whole(result.get("num_test")),
-    "steps": folders.whole(result.get("steps")),
-    "step_seconds": folders.positive(result.get("seconds")),
-    "images_per_second": folders.positive(result.get("images_per_second")),
-    "startup_seconds": folders.positive(result.get("startup_seconds")),
-  }
-
-
-def _of_environment(environment: Mapping[str, Any]) -> dict[str, Any]:
-  counts = _distinct(environment, "num_devices", folders.whole)
-  return {
-    "devices": _distinct(environment, "device", folders.text) or ("unknown device",),
-    "num_devices": counts[0] if len(counts) == 1 else None,
-    "machines": _distinct(environment, "machine", folders.text),
-    "data": folders.text(environment.get("data")),
-    "checkpoint_sha256": folders.text(environment.get("weights_sha256")),
-    "started": folders.text(environment.get("started")),
-  }
+  metrics = {n: v for n, v in metrics.items() if n not in RATES or 0 <= v <= 1}
+  num_train = folders.whole(result.get("num_train")) or 0
+  for name, valid in {"top1": "top1" in metrics, "num_train": num_train > 0}.items():
+    if not valid:
+      raise LeftOutError(f"result.json can't be used: {name} is {folders.plain(result.get(name))}")
+  return metrics, num_train
 
 
 def _distinct(
@@ -331,18 +324,7 @@ def _distinct(
 ) -> tuple[Any, ...]:
   """Returns the distinct values of a field at the start of a run and wherever it was resumed."""
   parts = (environment, *(environment.get("resumed") or ()))
-  values = [checked(part.get(key)) for part in parts]
-  return tuple(dict.fromkeys(value for value in values if value))
-
-
-def _of_sweep(sweep: Mapping[str, Any]) -> dict[str, Any]:
-  attempts = sweep.get("attempts")
-  return {
-    "sweep": folders.plain(sweep.get("sweep", "")),
-    "label": folders.text((sweep.get("labels") or {}).get("start")),
-    "wall_seconds": ledger.total_seconds(attempts),
-    "startup_began": ledger.last_began(attempts),
-  }
+  return tuple(dict.fromkeys(value for part in parts if (value := checked(part.get(key)))))
 
 
 def _architecture(model: str) -> str:
@@ -352,10 +334,9 @@ def _architecture(model: str) -> str:
     return folders.plain(model)
 
 
-def _start(config: Any) -> str:
-  if config.weights == "none":
-    return RANDOM
-  return folders.plain("/".join(pathlib.PurePath(config.weights).parts[-2:]))
+def _start(checkpoint: str) -> str:
+  named = folders.plain("/".join(pathlib.PurePath(checkpoint).parts[-2:]))
+  return RANDOM if checkpoint == "none" else named
 
 
 def _checkpoint_agrees(config: Any, environment: Mapping[str, Any]) -> bool:
@@ -364,10 +345,8 @@ def _checkpoint_agrees(config: Any, environment: Mapping[str, Any]) -> bool:
   A run writes the same into both. Two paths may differ, as after moving folders; a released name
   may not. No hashes of released checkpoints were published that could be compared.
   """
-  loaded = environment.get("weights")
-  if loaded is None or loaded == config.weights:
-    return True
-  return not {str(loaded), config.weights} & {"none", *weights.CATALOGUE}
+  named = {config.weights, str(environment.get("weights") or config.weights)}
+  return len(named) == 1 or not named & {"none", *weights.CATALOGUE}
 
 
 def _dataset(config: Any, environment: Mapping[str, Any]) -> str:

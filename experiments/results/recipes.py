@@ -16,18 +16,13 @@ from experiments.results import folders
 
 WITH_PATH = ("npz", "folder")  # data sets that are the user's own images
 # Fields that are no part of the recipe: data, network, seed, and names.
-_OTHER = frozenset(
-  (
-    *("name", "model", "weights", "seed", "dataset", "data_path", "protocol", "shots"),
-    *("preset", "dtype", "resolution", "random_crop", "random_flip"),
-    *("deterministic", "on_bad_image", "eval_every"),  # don't change the result
-  )
+_OTHER = (
+  *("name", "model", "weights", "seed", "dataset", "data_path", "protocol", "shots"),
+  *("preset", "dtype", "deterministic", "on_bad_image"),  # the last two don't change the result
 )
-_BY_RULE = frozenset(
-  (
-    *("resize", "crop", "test_size", "batch_size", "base_lr", "total_steps"),
-    *("warmup_steps", "decay_steps", "mixup_alpha"),
-  )
+BY_RULE = (
+  *("resize", "crop", "test_size", "batch_size", "base_lr", "total_steps"),
+  *("warmup_steps", "decay_steps", "mixup_alpha"),
 )
 _UNKNOWN = "unknown"  # in place of the rule's value
 # An image size of either kind that the rule distinguishes.
@@ -72,24 +67,25 @@ def recipe_of(
     dtype: Data type of the convolutions, if recorded.
   """
   by_rule, unknown = _by_rule(config, num_examples, spec)
-  others = _others(config, spec)
-  listed = [f"{n} {_text(v)} (rule: {_text(r)})" for n, (v, r) in {**by_rule, **others}.items()]
-  sentence = ", ".join(listed) if listed else "as the rule"
+  fields = by_rule | _others(config, spec)
+  sentence = ", ".join(f"{n} {text(v)} (rule: {text(r)})" for n, (v, r) in fields.items())
   if unknown:
-    sentence = f"{sentence}; {unknown}" if listed else f"unknown ({unknown})"
-  departures = {n: _relative(n, v, r) for n, (v, r) in by_rule.items()}
-  departures |= {n: _text(v) for n, (v, _) in others.items()}
-  named = {folders.plain(n): value for n, value in departures.items()}
-  return Recipe(folders.plain(config.preset), dtype, tuple(sorted(named.items()))), sentence
+    sentence = f"{sentence}; {unknown}" if fields else f"unknown ({unknown})"
+  departures = {folders.plain(n): text(v) for n, (v, _) in fields.items()}
+  steps, of_rule = by_rule.get("total_steps", (None, _UNKNOWN))
+  if of_rule != _UNKNOWN:
+    departures["total_steps"] = f"{round(steps / of_rule, 4):g} of the rule's"
+  recipe = Recipe(folders.plain(config.preset), dtype, tuple(sorted(departures.items())))
+  return recipe, sentence or "as the rule"
 
 
 def _by_rule(
   config: Any, num_examples: int, spec: datasets.DatasetSpec | None
-) -> tuple[dict[str, tuple[Any, Any]], str | None]:
+) -> tuple[dict[str, tuple[Any, Any]], str]:
   """Returns {field: (value, the rule's)} of the rule's own fields, and what is unknown of it."""
   try:
     if spec is not None:
-      return hyperrule.departures(config.to_dict(), num_examples, spec.image_size), None
+      return hyperrule.departures(config.to_dict(), num_examples, spec.image_size), ""
     for kind, size in _SIZES.items():
       by_rule = hyperrule.resolution(size, config.model, config.resolution)
       if by_rule == (config.resize, config.crop):
@@ -99,25 +95,26 @@ def _by_rule(
     sizes = {n: (getattr(config, n), _UNKNOWN) for n in ("resize", "crop")}
     return {**differing, **sizes}, "the image size isn't recorded"
   except errors.UserError as e:
-    return {n: (getattr(config, n), _UNKNOWN) for n in sorted(_BY_RULE)}, str(e).rstrip(".")
+    return {n: (getattr(config, n), _UNKNOWN) for n in sorted(BY_RULE)}, str(e).rstrip(".")
 
 
 def _others(config: Any, spec: datasets.DatasetSpec | None) -> dict[str, tuple[Any, Any]]:
   """Returns {field: (value, the usual one)} of what the data set or the base config decides."""
   by_preset = "paper" if config.preset == "paper" else "code"
   unknown_safety = True if config.dataset in WITH_PATH else _UNKNOWN
-  usual = {
-    "resolution": (spec and spec.resolution) or by_preset,
-    "random_crop": unknown_safety if spec is None else spec.crop_safe,
-    "random_flip": unknown_safety if spec is None else spec.flip_safe,
-    **{n: v for n, v in _defaults().items() if n not in _OTHER | _BY_RULE},
-  }
-  if config.keep_best or config.patience is not None:  # else evaluations don't change the result
-    usual["eval_every"] = _UNKNOWN
   fields = run_config.identity(config)
-  unusual = {n: (v, usual[n]) for n, v in fields.items() if n in usual and v != usual[n]}
-  unknown = {n: (v, _UNKNOWN) for n, v in fields.items() if n not in _defaults()}
-  return {**unusual, **unknown}
+  usual = {
+    **dict.fromkeys(fields, _UNKNOWN),
+    **_defaults(),
+    "eval_every": _UNKNOWN,
+    "resolution": (spec and spec.resolution) or by_preset,
+    "random_crop": spec.crop_safe if spec else unknown_safety,
+    "random_flip": spec.flip_safe if spec else unknown_safety,
+  }
+  # Evaluations don't change the result, unless weights are chosen by them.
+  chosen = config.keep_best or config.patience is not None
+  apart = {*_OTHER, *BY_RULE, *([] if chosen else ["eval_every"])}
+  return {n: (v, usual[n]) for n, v in fields.items() if n not in apart and v != usual[n]}
 
 
 @functools.cache
@@ -125,19 +122,10 @@ def _defaults() -> Mapping[str, Any]:
   return run_config.request().to_dict()
 
 
-def _relative(name: str, value: Any, rule: Any) -> str:
-  if name == "total_steps" and rule != _UNKNOWN:
-    return f"{round(value / rule, 4):g} of the rule's"
-  return _text(value)
-
-
-def _text(value: Any) -> str:
-  if value is None:
-    return "none"
-  if isinstance(value, bool):
-    return "on" if value else "off"
-  if isinstance(value, float):
-    return f"{value:g}"
+def text(value: Any) -> str:
+  """Returns the value of a field as a line of text."""
+  if value is None or isinstance(value, bool):
+    return {None: "none", True: "on", False: "off"}[value]
   if isinstance(value, tuple | list):
-    return folders.plain("/".join(map(_text, value)))
-  return folders.plain(value)
+    return folders.plain("/".join(map(text, value)))
+  return f"{value:g}" if isinstance(value, float) else folders.plain(value)

@@ -14,6 +14,7 @@ from experiments.results import reading
 
 _ENOUGH = 6  # with fewer values, the interval always goes from the lowest to the highest
 _RESAMPLES = 10_000
+_PROPERTIES = ("network", "task", "subject", "place", "per_class")  # of `Run`
 _OF_CONFIG = ("resize", "crop", "batch_size")
 _FLOATS = (
   *("top1", "shots", "per_class", "parameters", "wall_seconds", "step_seconds"),
@@ -43,17 +44,21 @@ class Summary:
 
   def __str__(self) -> str:
     """Returns e.g. '51.0 (50.0 to 52.0), 2 seeds'."""
-    counted = phrases.counted(self.count, self.noun)
-    if self.count == 1:
-      return f"{self.median:.1f}, {counted}"
-    narrower = self.interval is not None and self.interval != (self.low, self.high)
-    sure = f", median in {span(self.interval)}" if self.interval and narrower else ""
-    return f"{self.median:.1f} ({span((self.low, self.high))}), {counted}{sure}"
+    text = f"{self.median:.1f}"
+    if self.count > 1:
+      text += f" ({self.low:.1f} to {self.high:.1f})"
+    if self.count:
+      text += f", {phrases.counted(self.count, self.noun)}"
+    if self.interval and self.interval != (self.low, self.high):
+      text += ", median in {:.1f} to {:.1f}".format(*self.interval)
+    return text
 
 
-def summarize(values: Sequence[float]) -> Summary:
-  """Returns the summary of at least one value; their order doesn't matter."""
-  ordered = np.sort(np.asarray(values, np.float64))
+def summarize(values: Iterable[float]) -> Summary | None:
+  """Returns the summary of values, whose order doesn't matter; None without any."""
+  ordered = np.sort(np.asarray([*values], np.float64))
+  if not len(ordered):
+    return None
   interval = None
   if len(ordered) >= _ENOUGH:
     draws = np.random.default_rng(0).choice(ordered, (_RESAMPLES, len(ordered)))
@@ -63,30 +68,21 @@ def summarize(values: Sequence[float]) -> Summary:
   return Summary(len(ordered), median, float(ordered[0]), float(ordered[-1]), interval)
 
 
-def span(ends: Sequence[float]) -> str:
-  """Returns the lowest and the highest of several values as text."""
-  return f"{min(ends):.1f} to {max(ends):.1f}"
-
-
 def frame(found: Iterable[reading.Run]) -> pd.DataFrame:
   """Returns the runs as a table: a column `run`, and one for each field that runs are grouped by.
 
   `top1` is in %, and `parameters` the network's without its head (infinite if unknown).
   """
-  properties = ("network", "task", "subject", "place", "per_class")
-  names = (*(field.name for field in dataclasses.fields(reading.Run)), *properties)
-  records = [
-    (
-      run,
-      *(getattr(run, name) for name in names),
-      *(run.config[name] for name in _OF_CONFIG),
-      100 * run.metrics["top1"],
-      num_parameters(run.architecture),
-    )
-    for run in found
-  ]
-  columns = ("run", *names, *_OF_CONFIG, "top1", "parameters")
-  return pd.DataFrame(records, columns=columns, dtype=object).astype(dict.fromkeys(_FLOATS, float))
+  runs = list(found)
+  names = (*(field.name for field in dataclasses.fields(reading.Run)), *_PROPERTIES)
+  columns = {
+    "run": runs,
+    **{name: [getattr(run, name) for run in runs] for name in names},
+    **{name: [run.config[name] for run in runs] for name in _OF_CONFIG},
+    "top1": [100 * run.metrics["top1"] for run in runs],
+    "parameters": [num_parameters(run.architecture) for run in runs],
+  }
+  return pd.DataFrame(columns, dtype=object).astype(dict.fromkeys(_FLOATS, float))
 
 
 def points(runs: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
@@ -100,16 +96,13 @@ def points(runs: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     Columns `by`, the setting's `runs`, and a `Summary` in % of each of `reading.RATES`, or 'not
     available' if no run has recorded it.
   """
-  records = [
-    (*key, tuple(members.run), *(_summary(members.run, rate) for rate in reading.RATES))
-    for key, members in runs.groupby(list(by), sort=False)
-  ]
+  records = []
+  for key, members in runs.groupby(list(by), sort=False):
+    metrics = [{rate: 100 * v for rate, v in run.metrics.items()} for run in members.run]
+    values = [[of[rate] for of in metrics if rate in of] for rate in reading.RATES]
+    shown = [summarize(of) or "not available" for of in values]
+    records.append((*key, tuple(members.run), *shown))
   return pd.DataFrame(records, columns=[*by, "runs", *reading.RATES])
-
-
-def _summary(found: Iterable[reading.Run], rate: str) -> Summary | str:
-  values = [100 * run.metrics[rate] for run in found if rate in run.metrics]
-  return summarize(values) if values else "not available"
 
 
 def rows(table: pd.DataFrame) -> list[Any]:

@@ -47,6 +47,9 @@ _VTAB_ROWS = {  # data set in the table: key of `comparisons.Score.means`
 _MODEL = re.compile(r"^(BiT-[SM]-R\d+x\d+)(?: \[(?:TF2|Jax|PyTorch)\])?$")
 _ONE_POINT = 1.0
 
+# Runs, their value, and what is missing in it.
+_Ours = tuple[Sequence[reading.Run], seeds.Summary, list[str]]
+
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
@@ -54,18 +57,12 @@ class Comparison:
 
   Attributes:
     row: A row of `read`.
-    ours: The value in %.
-    spread: Our lowest and highest in %; None where no seed was run on everything.
-    count: Number of seeds; for a mean over tasks, of those that all tasks share.
-    network: The network's name.
+    ours: Our value in %; of a mean over tasks, the extremes of the seeds that all tasks share.
     differences: What isn't like with like; empty if nothing.
   """
 
   row: Any
-  ours: float
-  spread: tuple[float, float] | None
-  count: int
-  network: str
+  ours: seeds.Summary
   differences: tuple[str, ...]
 
   @property
@@ -73,29 +70,13 @@ class Comparison:
     """How far ours is off, and whether it is of one seed only; None if not like with like."""
     if self.differences:
       return None
-    return f"{verdict(self.row, self.ours)}{' (one seed only)' if self.count == 1 else ''}"
-
-  @property
-  def text(self) -> str:
-    """Our value and spread."""
-    if self.spread is None:
-      return f"{self.ours:.1f}"
-    return str(seeds.Summary(self.count, self.ours, *self.spread))
-
-
-def verdict(row: Any, ours: float) -> str:
-  """Returns how far a value is off a published one.
-
-  Args:
-    row: A row of `read`.
-    ours: In %.
-  """
-  ours = round(ours, 6)  # 100 * 0.546 is a little more than 54.6
-  if row.spread_low <= ours <= row.spread_high:  # never if there is none: NaN
-    return "within the published spread"
-  if round(abs(ours - row.value), 6) <= _ONE_POINT:
-    return "within one point"
-  return f"off by {ours - row.value:+.1f}"
+    row, ours = self.row, round(self.ours.median, 6)  # 100 * 0.546 is a little more than 54.6
+    text = f"off by {ours - row.value:+.1f}"
+    if row.spread_low <= ours <= row.spread_high:  # never if there is none: NaN
+      text = "within the published spread"
+    elif round(abs(ours - row.value), 6) <= _ONE_POINT:
+      text = "within one point"
+    return f"{text} (one seed only)" if self.ours.count == 1 else text
 
 
 def read() -> list[Any]:
@@ -103,12 +84,13 @@ def read() -> list[Any]:
 
   Their attributes are the table's columns, with `value`, `spread_low` and `spread_high` as numbers
   in %, and: `how` (a `_Source`); `checkpoint`, such as 'BiT-M-R50x1'; `name`, 'top1' or 'top5';
-  `shots`; `group`, the mean over VTAB-1k's tasks that it is, or ''; and as text `label`,
-  `examples`, `network` and `published`. A spread is the lowest and the highest value, or the median
-  minus and plus one standard deviation; NaN if there is none.
+  `shots`; `group`, the mean over VTAB-1k's tasks that it is, or ''; and as text `cited` (the
+  source), `label`, `examples`, `network` and `published`. A spread is the lowest and the highest
+  value, or the median minus and plus one standard deviation; NaN if there is none.
   """
   rows = pd.DataFrame(published.rows(), dtype=object)
   rows["how"] = rows.source.map(_source)
+  rows["cited"] = rows.source + "; " + rows.url_or_citation
   rows["checkpoint"] = rows.model.str.extract(_MODEL)[0]
   rows["name"] = rows.metric.str.partition(" ")[0]
   number = rows.regime.str.extract(r"^(\d+)-shot$")[0].astype(float)
@@ -117,11 +99,10 @@ def read() -> list[Any]:
   comparable = rows.regime.isin(["full", "vtab1k"]) | number.notna()
   known = rows.how.notna() & rows.checkpoint.notna() & rows.name.isin(["top1", "top5"])
   rows = rows[comparable & known].copy()
-  ends = rows[["spread_low", "spread_high"]].apply(pd.to_numeric)
-  spreads = ends.apply(" ({0.spread_low:g} to {0.spread_high:g})".format, axis=1)
-  rows["published"] = rows.value + spreads.where(ends.notna().all(axis=1), "")
-  rows[list(ends)] = ends
-  rows["value"] = rows.value.astype(float)
+  spreads = " (" + rows.spread_low + " to " + rows.spread_high + ")"
+  rows["published"] = rows.value + spreads.where((rows.spread_low + rows.spread_high) != "", "")
+  for name in ("value", "spread_low", "spread_high"):
+    rows[name] = pd.to_numeric(rows[name])
   rows["label"] = rows.dataset.where(rows.name == "top1", rows.dataset + ", " + rows.name)
   rows["examples"] = rows.shots.map(reading.examples).mask(rows.group != "", "1000")
   rows["network"] = [model.replace(" [", ", ").rstrip("]") for model in rows.model]
@@ -143,12 +124,12 @@ def compare(
     scores: Of the same runs, from `comparisons.scores`.
   """
   points = seeds.rows(seeds.points(runs[runs.task.isna()], [*comparisons.CELL, "recipe"]))
-  result: list[Comparison] = []
+  result = []
   for row in rows:
-    if not row.group:
-      result += [one for point in points for one in _of_point(row, point)]
-    else:
-      result += [one for score in scores for one in _of_score(row, score)]
+    for found, ours, missing in _of_scores(row, scores) if row.group else _of_points(row, points):
+      if row.checkpoint in (found[0].model, found[0].config["weights"]):
+        listed = [*missing, *(text for run in found for text in _differences(row, run))]
+        result.append(Comparison(row, ours, tuple(dict.fromkeys(listed))))
   return result
 
 
@@ -158,38 +139,30 @@ def unmatched(found: Iterable[reading.Run], compared: Iterable[Comparison]) -> l
   return sorted({r.network for r in found if not names & {r.model, str(r.config["weights"])}})
 
 
-def _is_of(row: Any, run: reading.Run) -> bool:
-  return row.checkpoint in (run.model, run.config["weights"])
+def _of_points(row: Any, points: Iterable[Any]) -> Iterator[_Ours]:
+  for point in points:
+    ours = getattr(point, row.name)
+    same = (row.dataset, row.shots) == (point.dataset, point.shots)
+    if same and isinstance(ours, seeds.Summary):
+      yield point.runs, dataclasses.replace(ours, interval=None), []
 
 
-def _of_point(row: Any, point: Any) -> Iterator[Comparison]:
-  values = [100 * r.metrics[row.name] for r in point.runs if row.name in r.metrics]
-  same = (row.dataset, row.shots) == (point.dataset, point.shots)
-  if same and values and _is_of(row, point.runs[0]):
-    ours = seeds.summarize(values)
-    differences = tuple(dict.fromkeys(d for run in point.runs for d in _differences(row, run)))
-    spread = (ours.low, ours.high)
-    yield Comparison(row, ours.median, spread, ours.count, point.network, differences)
-
-
-def _of_score(row: Any, score: comparisons.Score) -> Iterator[Comparison]:
-  mean = score.means[row.group]
-  if mean.value is None or not _is_of(row, score.runs[0]):
-    return
-  differences = [] if mean.is_complete else [f"{mean.done} of {mean.of} tasks"]
-  tasks = vtab.TASKS if row.group == "all" else comparisons.VTAB_GROUPS[row.group]
-  differences += [d for run in score.runs if run.task in tasks for d in _differences(row, run)]
-  spread = (min(mean.seeds), max(mean.seeds)) if mean.seeds else None
-  unique = tuple(dict.fromkeys(differences))
-  yield Comparison(row, mean.value, spread, len(mean.seeds), score.runs[0].network, unique)
+def _of_scores(row: Any, scores: Iterable[comparisons.Score]) -> Iterator[_Ours]:
+  for score in scores:
+    mean = score.means[row.group]
+    if mean.top1:
+      tasks = vtab.TASKS if row.group == "all" else comparisons.VTAB_GROUPS[row.group]
+      missing = [] if mean.is_complete else [f"{mean.done} of {mean.of} tasks"]
+      yield [run for run in score.runs if run.task in tasks], mean.top1, missing
 
 
 def _differences(row: Any, run: reading.Run) -> Iterator[str]:
   """Yields the differences between a run and the published one, as 'ours, theirs'."""
+  preset, resize, crop = row.how.preset, run.config["resize"], run.config["crop"]
   if row.how.unstated:
     yield f"the source doesn't state {row.how.unstated}"
-  elif run.recipe.preset != row.how.preset:
-    yield f"preset {run.recipe.preset}, theirs {row.how.preset}"
+  elif run.recipe.preset != preset:
+    yield f"preset {run.recipe.preset}, theirs {preset}"
   if not run.checkpoint_agrees:
     yield reading.DISAGREE
   if run.config["weights"] != row.checkpoint:
@@ -202,19 +175,13 @@ def _differences(row: Any, run: reading.Run) -> Iterator[str]:
     yield f"protocol {run.protocol}, theirs final"
   if not run.recipe.follows_rule:
     yield f"a departure from the rule{f' ({run.reason})' if run.reason else ''}: {run.rule}"
-  if row.how.preset and (sizes := _published_sizes(row, run)):
-    yield sizes
+  if preset and not dict(run.recipe.departures).keys() & {"resize", "crop"}:
+    # The run's own preset doesn't show a difference in resolution from theirs.
+    image_size = datasets.find(run.dataset, "final").image_size
+    source = "paper" if preset == "paper" else "code"
+    theirs = hyperrule.resolution(image_size, row.checkpoint, source)
+    if theirs != (resize, crop):
+      yield f"resize {resize} and crop {crop}, theirs {theirs[0]} and {theirs[1]}"
   if not run.complete:
     tested = "an unknown number" if run.num_test is None else f"{run.num_test:,}"
     yield f"{run.num_train:,} images trained on and {tested} evaluated, not the whole data set"
-
-
-def _published_sizes(row: Any, run: reading.Run) -> str | None:
-  """Returns a difference in resolution that the run's own preset doesn't show."""
-  spec = datasets.find(run.dataset, "final")
-  source = "paper" if row.how.preset == "paper" else "code"
-  theirs = hyperrule.resolution(spec.image_size, row.checkpoint, source)
-  ours = (run.config["resize"], run.config["crop"])
-  if ours == theirs or dict(run.recipe.departures).keys() & {"resize", "crop"}:
-    return None
-  return f"resize {ours[0]} and crop {ours[1]}, theirs {theirs[0]} and {theirs[1]}"

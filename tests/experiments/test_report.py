@@ -100,7 +100,7 @@ def test_the_whole(runs, capsys, monkeypatch):
   assert "No value was published for R14x0.5, random initialisation; R14x0.5-CIFAR100." in published
   assert "- failed: UserError: No | such." in section(text, "Failed")
   assert "- begun: stopped or still running, no step" in section(text, "Unfinished")
-  assert "- z-copy: same config and seed 0 as 5-0" in section(text, "Duplicates, counted once")
+  assert "- z-copy: same settings and seed 0 as 5-0" in section(text, "Duplicates, counted once")
   assert "- model: config.json lacks dataset" in section(text, "Left out")
   seen = "R14x0.5-CIFAR100 was pre-trained on these very images and labels. (3 runs, the first"
   assert seen in section(text, "Warnings")

@@ -123,12 +123,13 @@ def tasks(names, seeds=(0,), change=0.0, model="BiT-M-R50x1", **more):
 def test_the_score_over_all_tasks(tmp_path):
   (score,) = comparisons.scores(run_folders.table(tmp_path, *tasks(vtab.TASKS, (0, 1, 4))))
   every = [100 * (t + 0.01) for t in TASKS.values()]  # the median seed
-  assert score.means["all"].value == pytest.approx(sum(every) / 19)
+  assert score.means["all"].top1.median == pytest.approx(sum(every) / 19)
   assert (score.means["all"].done, score.means["all"].of) == (19, 19)
-  expected = [sum(every) / 19 + d for d in (-1, 0, 3)]
-  assert score.means["all"].seeds == pytest.approx(expected)
+  found = score.means["all"].top1
+  assert (found.low, found.high) == pytest.approx((sum(every) / 19 - 1, sum(every) / 19 + 3))
+  assert found.count == 3
   natural = [100 * (TASKS[t] + 0.01) for t in comparisons.VTAB_GROUPS["natural"]]
-  assert score.means["natural"].value == pytest.approx(sum(natural) / 7)
+  assert score.means["natural"].top1.median == pytest.approx(sum(natural) / 7)
   assert list(score.points.task)[:2] == ["caltech101", "cifar100"]
 
 
@@ -143,10 +144,10 @@ def test_missing_tasks_are_counted(tmp_path):
     "structured": (1, 8),
     "all": (4, 19),
   }
-  assert score.means["specialized"].value is None
+  assert score.means["specialized"].top1 is None
   assert not score.means["all"].is_complete
-  assert score.means["all"].seeds == ()  # none was run on all four
-  assert len(score.means["structured"].seeds) == 2
+  assert score.means["all"].top1.count == 0  # none was run on all four
+  assert score.means["structured"].top1.count == 2
 
 
 @pytest.mark.parametrize("dataset", ["vtab/nothing", "vtab/", "folder"])

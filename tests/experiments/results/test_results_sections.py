@@ -4,17 +4,17 @@ import base64
 import errno
 import html.parser
 import pathlib
+import re
 
 import hypothesis
 import jinja2
-import pandas as pd
 import pytest
 import run_folders
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
 from experiments import reduced
-from experiments.results import collect, comparisons, sections, verdicts
+from experiments.results import collect, comparisons, sections
 
 NASTY = 'a|b <script>alert("1")</script> *x* _y_ [z](u) `q` & &amp; \\ $5 to $9 oxford_iiit_pet'
 TOP1 = {"top1": "top-1"}
@@ -45,9 +45,8 @@ def rows(table):
 
 @pytest.mark.parametrize(("seeds", "said"), [((2, 2), False), ((1, 1), False), ((2, 2, 1), True)])
 def test_a_caption_describes_hollow_marks_where_there_are_some(tmp_path, seeds, said):
-  picture = few_shot(tmp_path, *seeds).picture
-  assert ("hollow and dashed where there are fewer seeds" in picture.text) == said
-  assert picture.path.exists()
+  assert few_shot(tmp_path, *seeds).path.exists()
+  assert ("hollow and dashed where there are fewer seeds" in page(tmp_path)) == said
 
 
 def test_a_figure_that_cannot_be_drawn_is_left_out(tmp_path, monkeypatch, capsys):
@@ -56,7 +55,7 @@ def test_a_figure_that_cannot_be_drawn_is_left_out(tmp_path, monkeypatch, capsys
 
   monkeypatch.setattr(Figure, "savefig", fail)
   section = few_shot(tmp_path, 1, 1)
-  assert section.picture is None
+  assert section.path is None
   assert len(section.table) == 1
   error = capsys.readouterr().err
   assert "fewshot-cifar10-final.png" in error
@@ -115,10 +114,11 @@ def test_recipes_are_compared_over_the_seeds_that_both_have(tmp_path):
     for (m, lr), values in top1s.items()
     for s, top1 in values.items()
   ]
-  (one,) = comparisons.recipe_comparisons(run_folders.table(tmp_path / "runs", *runs))
-  header, *shown = rows(sections.Sections(tmp_path, TOP1).recipes(one).table)
-  assert header == ("base_lr", "mixup_alpha", "top-1", "difference, same seeds")
-  assert {row[:2]: row[-1] for row in shown} == {
+  run_folders.written(tmp_path / "runs", *runs)
+  text = page(tmp_path)
+  assert "| base_lr | mixup_alpha | top-1 | difference, same seeds |" in text
+  found = re.findall(r"^\| ([\d.]+) \| ([\d.]+) \| .* \| (.*) \|$", text, re.M)
+  assert {row[:2]: row[-1] for row in found} == {
     ("0.003", "0"): "reference",
     ("0.003", "0.1"): "-1.00",
     ("0.01", "0"): "-1.00, 1 of 2 seeds",
@@ -132,25 +132,18 @@ def released(arguments, top1):
 
 def test_a_verdict_or_a_note_on_why_there_is_none(tmp_path):
   like = [released(f"preset=readme_128,shots=1,seed={s}", t) for s, t in enumerate((0.5, 0.55))]
-  table = run_folders.table(tmp_path, *like, released("preset=code,shots=5", 0.8))
-  found = sections.published(verdicts.compare(verdicts.read(), table, []), list(table.run))
-  shown = [
-    (one.row.examples, one.row.published, one.text, verdict)
-    for pairs in found["sources"].values()
-    for one, verdict in pairs
-    if one.row.network == "BiT-M-R50x1, Jax"
-  ]
-  assert shown == [
-    (
-      "1-shot",
-      "54.1 (48.4 to 66.1)",
-      "52.5 (50.0 to 55.0), 2 seeds",
-      "within the published spread",
-    ),
-    ("5-shot", "82.4 (76.7 to 85.4)", "80.0, 1 seed", "none, not like with like: note 1"),
-  ]
-  assert found["notes"] == ["Note 1: preset code, theirs readme_128."]
-  assert found["unmatched"] == []
+  run_folders.written(tmp_path / "runs", *like, released("preset=code,shots=5", 0.8))
+  text = page(tmp_path)
+  assert (
+    "| cifar10 | 1-shot | BiT-M-R50x1, Jax | 54.1 (48.4 to 66.1) | 52.5 (50.0 to 55.0), 2 seeds "
+    "| within the published spread |"
+  ) in text
+  assert (
+    "| cifar10 | 5-shot | BiT-M-R50x1, Jax | 82.4 (76.7 to 85.4) | 80.0, 1 seed "
+    "| none, not like with like: note 1 |"
+  ) in text
+  assert "- Note 1: preset code, theirs readme_128." in text
+  assert "No value was published" not in text
 
 
 def test_networks_without_published_values_are_named(tmp_path):
@@ -188,18 +181,18 @@ def test_a_title_by_the_rule_gives_no_reason(tmp_path):
 
 def test_runs_in_two_places_have_no_common_speed(tmp_path):
   machines = ("Linux x86_64, 1 core", "Linux x86_64, 2 cores")
-  found = run_folders.written(
-    tmp_path,
+  run_folders.written(
+    tmp_path / "runs",
     *(
       (run_folders.config(f"model=R14x0.5,seed={seed}"), 0.5, {"environment": environment})
       for seed, machine in enumerate(machines)
       for environment in [{"machine": machine, "started": f"2026-11-2{seed}T00:00:00+00:00"}]
     ),
   )
-  assert sections.run_on(found) == (
+  assert (
     "2 runs on cpu (Linux x86_64, 1 core) and cpu (Linux x86_64, 2 cores), "
-    "2026-11-20 to 2026-11-21."
-  )
+    "2026-11-20 to 2026-11-21.\n"
+  ) in page(tmp_path)
 
 
 def test_no_path_is_given_twice(tmp_path):
@@ -234,21 +227,22 @@ def page(folder, name="report.md"):
 BLOCKS = """
 {{ heading(2, text) }}
 {% call paragraph() %}{{ text }}{% endcall %}
-{{ bullets([text, "- two"]) }}
-{{ table(cells) }}
-{{ picture(drawn) }}
+{% call bullets() %}{% call item() %}{{ text }}{% endcall +%}
+{% call item() %}- two{% endcall %}{% endcall %}
+{% call table(["name"], ["x"]) %}{{ row([text], ["1"]) }}
+{{ row(["c"], ["2"]) }}{% endcall %}
+{{ picture(path, text) }}
 """
 
 
 def rendered(tmp_path, kind, text, blocks=BLOCKS):
   """Returns a page of blocks in place of the report's sections."""
   (tmp_path / "a.png").write_bytes(b"picture")
-  cells = pd.DataFrame({"name": [text, "c"], "x": ["1", "2"]}).set_index("name")
-  drawn = sections.Picture(tmp_path / "a.png", text)
+  path = tmp_path / "a.png"
   templates = sections.environment()
   own = jinja2.DictLoader({"sections.jinja": blocks})
   templates = templates.overlay(loader=jinja2.ChoiceLoader([own, templates.loader]))
-  return templates.get_template(f"report.{kind}.jinja").render(text=text, cells=cells, drawn=drawn)
+  return templates.get_template(f"report.{kind}.jinja").render(text=text, path=path)
 
 
 def test_markdown(tmp_path):

@@ -18,6 +18,12 @@ def rows(**fields):
   return [r for r in every if all(getattr(r, name) == value for name, value in fields.items())]
 
 
+def verdict(ours, **fields):
+  """Returns the verdict on the median of two seeds beside the only CIFAR-10 row of these fields."""
+  (row,) = rows(dataset="cifar10", **fields)
+  return verdicts.Comparison(row, seeds.Summary(2, ours, 0, 100), ()).verdict
+
+
 def compared(folder, *runs):
   """Returns the comparisons of runs given as (config, top1, and what else `write` takes)."""
   for number, (config, top1, *more) in enumerate(runs):
@@ -64,8 +70,7 @@ def test_a_row():
   ],
 )
 def test_verdicts_of_a_row_with_a_spread(ours, said):
-  (row,) = rows(model="BiT-M-R50x1 [Jax]", dataset="cifar10", shots=1)
-  assert verdicts.verdict(row, ours) == said
+  assert verdict(ours, model="BiT-M-R50x1 [Jax]", shots=1) == said
 
 
 @pytest.mark.parametrize(
@@ -80,14 +85,13 @@ def test_verdicts_of_a_row_with_a_spread(ours, said):
   ],
 )
 def test_verdicts_of_a_row_without(ours, said):
-  (row,) = rows(model="BiT-M-R50x1 [Jax]", dataset="cifar10", shots=math.inf)
-  assert verdicts.verdict(row, ours) == said
+  assert verdict(ours, model="BiT-M-R50x1 [Jax]", shots=math.inf) == said
 
 
 def test_outside_a_narrow_spread_one_point_is_still_one():
   (row,) = rows(model="BiT-M-R101x3 [PyTorch]", dataset="cifar10", shots=math.inf)
   assert (row.value, row.spread_low, row.spread_high) == (98.6, 98.5, 98.6)
-  assert verdicts.verdict(row, 98.0) == "within one point"
+  assert verdict(98.0, model=row.model, shots=math.inf) == "within one point"
 
 
 def test_like_with_like(tmp_path):
@@ -97,9 +101,8 @@ def test_like_with_like(tmp_path):
   assert [c.row.value for c in found] == [54.4, 54.1, 57.9]
   for one in found:
     assert one.differences == ()
-    assert one.ours == pytest.approx(54)
-    assert one.spread == pytest.approx((50, 60))
-    assert (one.count, one.network) == (5, "BiT-M-R50x1")
+    assert (one.ours.median, one.ours.low, one.ours.high) == pytest.approx((54, 50, 60))
+    assert one.ours.count == 5
     assert one.verdict == "within the published spread"
 
 
@@ -254,9 +257,8 @@ def test_the_score_of_all_tasks(tmp_path):
   found = compared(tmp_path, *tasks(vtab.TASKS))
   paper, *readme = found
   assert (paper.row.source, paper.row.value) == ("BiT paper Table 2", 70.64)
-  assert paper.ours == pytest.approx(72)
-  assert paper.spread == pytest.approx((71, 73))
-  assert (paper.count, paper.differences, paper.verdict) == (3, (), "off by +1.4")
+  assert (paper.ours.median, paper.ours.low, paper.ours.high) == pytest.approx((72, 71, 73))
+  assert (paper.ours.count, paper.differences, paper.verdict) == (3, (), "off by +1.4")
   assert [c.row.dataset for c in readme] == [
     *("vtab-1k all 19", "vtab-1k natural (7)"),
     *("vtab-1k structured (8)", "vtab-1k specialized (4)"),
