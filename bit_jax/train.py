@@ -84,7 +84,7 @@ def _memory_estimate(config: RunConfig, spec: datasets.DatasetSpec) -> str:
   platform = devices.describe().platform
   dtype = devices.compute_dtype(config.dtype, platform)
   model = resnet_v2.create(config.model, spec.num_classes, dtype, platform)
-  task = planning.task(config, model, spec.device_size(config.train_size))
+  task = memory.task(config, model, spec.device_size(config.train_size))
   return memory.estimate(task, config.batch_size // jax.device_count())
 
 

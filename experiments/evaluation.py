@@ -18,7 +18,7 @@ from bit_jax.configs import base
 from bit_jax.data import datasets, pipeline, stream
 from bit_jax.models import architectures, resnet_v2
 from bit_jax.runtime import devices, numerics, parallel
-from bit_jax.training import feeds, memory, out_of_memory, planning
+from bit_jax.training import feeds, memory, planning
 
 _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
@@ -162,7 +162,7 @@ def evaluate(
   explanation = f"with {architecture.name} at {size} pixels: try a smaller batch."
   # A GPU's default for float32, TF32, is less exact than the differences to be found.
   exact = jax.default_matmul_precision("highest")
-  with exact, progress, out_of_memory.explained(explanation):
+  with exact, progress, planning.explained(explanation):
     feed, variables = feeds.Feed(tests.part), parallel.replicate(params)
     jax.block_until_ready(variables)  # counts as memory in use
     hardware = devices.describe()

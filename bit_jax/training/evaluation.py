@@ -13,7 +13,7 @@ from bit_jax import weights
 from bit_jax.models import architectures
 from bit_jax.runs import reporting
 from bit_jax.runtime import clock, parallel
-from bit_jax.training import early_stopping, feeds, out_of_memory, setup
+from bit_jax.training import early_stopping, feeds, setup
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,7 +143,7 @@ class Evaluator:
     last = None if known else self.evaluate(params, done)
     best_step = None
     if self._run.config.keep_best:
-      with out_of_memory.explained(out_of_memory.after_training(self._run.folder)):
+      with self._run.out_of_memory_at_end():
         params, best_step = self._best(params)
     exported = done if best_step is None else best_step
     if self._run.chooses_on == reporting.VAL:

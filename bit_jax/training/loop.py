@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from bit_jax import hyperrule, run_config, weights
+from bit_jax import run_config, weights
 from bit_jax.data import opening, order
 from bit_jax.run_config import RunConfig
 from bit_jax.runs import description, per_class, reporting, results, run_folder
@@ -19,9 +19,9 @@ from bit_jax.training import (
   early_stopping,
   evaluation,
   feeds,
+  memory,
   metrics,
   optimizer,
-  out_of_memory,
   pace,
   planning,
   programs,
@@ -128,11 +128,11 @@ def _train(run: setup.Run) -> dict[str, Any]:
       chooses_on=run.chooses_on,
     )
     with reporter:
-      with run.out_of_memory(out_of_memory.SMALLER_SET):
+      with run.out_of_memory("a smaller --config.resident_share, or a smaller model"):
         state = parallel.replicate(state)  # the host's copy is freed before memory is planned
         loop = _Loop(run, state, first, stop, step_clock, reporter, checkpoints)
         del state
-      with run.out_of_memory(out_of_memory.advice(loop.plan, c, run.model.platform)):
+      with run.out_of_memory(planning.advice(loop.plan, c, run.model.platform)):
         done = loop.run()
       return loop.finish(done)
 
@@ -142,34 +142,14 @@ def _plan(run: setup.Run, say: Callable[[str], None]) -> tuple[planning.Plan, in
 
   The state and the data of the run must be on the devices.
   """
-  c, (train_size, test_size) = run.config, run.image_sizes
-  task = planning.task(c, run.model, train_size)
-  budget = planning.budget(task, run.hardware)
-  plan = planning.plan(
-    task,
-    run.layout.shape[1],
-    run.hardware,
-    mixup=c.mixup_alpha > 0,
-    microbatch=c.microbatch,
-    may_remat=c.remat == hyperrule.AUTO,
-    budget=budget,
-    tell=say,
-  )
+  c, hardware, (train_size, test_size) = run.config, run.hardware, run.image_sizes
+  task = memory.task(c, run.model, train_size)
+  budget = planning.budget(task, hardware)
+  plan = planning.plan(task, run.layout.shape[1], hardware, c, budget, say)
   tests = dataclasses.replace(task, resize=c.test_size, crop=c.test_size, source=test_size)
   most = max(len(run.data.test), len(run.data.during))  # both share the program
-  eval_batch = planning.evaluation_batch(tests, c.eval_batch_size, most, budget, run.hardware)
+  eval_batch = planning.evaluation_batch(tests, c.eval_batch_size, most, budget, hardware)
   return planning.agreed(plan, eval_batch)
-
-
-def _step_function(
-  run: setup.Run, plan: planning.Plan, part_done: Callable[[int, int], None]
-) -> programs.Step:
-  c = run.config
-  task = planning.task(c, run.model.clone(remat=plan.remat), run.image_sizes[0])
-  if plan.at_once:
-    return programs.train_function(task)
-  functions = programs.micro_batch_functions(task)
-  return programs.train_in_micro_batches(functions, plan.microbatch, run.model.platform, part_done)
 
 
 class _Loop:
@@ -202,7 +182,12 @@ class _Loop:
     reporter.say(self.plan.reason)
     if c.remat is True and run.model.platform == "cpu":
       reporter.say("warning: remat has no effect on CPU, where XLA recomputes nothing.")
-    self._train = _step_function(run, self.plan, self._part_done)
+    task = memory.task(c, run.model.clone(remat=self.plan.remat), run.image_sizes[0])
+    self._train = (
+      programs.train_function(task)
+      if self.plan.at_once
+      else programs.train_in_micro_batches(task, self.plan.microbatch, self._part_done)
+    )
     self._rates = optimizer.learning_rates(c.base_lr, c.warmup_steps, c.decay_steps, c.total_steps)
     self._evaluator = evaluation.Evaluator(
       run, reporter, step_clock, tests, during, eval_batch, self._raise_not_finite
@@ -382,7 +367,7 @@ class _Loop:
       result["val_top1"] = self._reporter.evaluations[exported]
     if run.is_first:
       outcome, say = (found.predictions, found.labels), self._reporter.say
-      with out_of_memory.explained(out_of_memory.after_training(run.folder)):
+      with run.out_of_memory_at_end():
         weights.save(run.folder / "model.npz", jax.device_get(params))
         results.write(run.folder, run.data, result, *outcome, say)
       early_stopping.discard(run.folder)

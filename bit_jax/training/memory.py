@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from bit_jax.data import order
 from bit_jax.models import architectures, resnet_v2
+from bit_jax.run_config import RunConfig
 
 MARGIN = 0.9  # the usable part of an accelerator's memory: free memory may be in several pieces
 _FLOAT32 = 4  # bytes
@@ -77,6 +78,19 @@ class Task:
   def with_remat(self) -> "Task":
     """Returns the task with rematerialisation."""
     return dataclasses.replace(self, model=self.model.clone(remat=True))
+
+
+def task(config: RunConfig, model: resnet_v2.ResNetV2, image_size: tuple[int, int]) -> Task:
+  """Returns the task of a run's training steps.
+
+  Args:
+    config: Resolved.
+    model: The network.
+    image_size: (height, width) of the training images that the devices get.
+  """
+  c = config
+  found = Task(model, c.resize, c.crop, image_size, c.momentum_dtype, c.momentum)
+  return found.with_remat() if c.remat is True else found
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,11 +1,10 @@
 """SGD with momentum, and the learning rate of every step.
 
-The rate is an argument of the update, so that runs that differ only in their schedule share one
+The rate is an argument of the step, so that runs that differ only in their schedule share one
 compiled program.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -41,25 +40,23 @@ def learning_rates(
   return rates.astype(np.float32)
 
 
-def sgd(momentum: float, dtype: str = "float32") -> optax.GradientTransformationExtraArgs:
-  """Returns SGD with (heavy-ball) momentum, whose update takes `learning_rate`: [] float32.
+def sgd(momentum: float, dtype: str = "float32") -> optax.GradientTransformation:
+  """Returns SGD with (heavy-ball) momentum, without the factor of the learning rate.
 
-  The velocity accumulates gradients and is scaled by the rate of the step, as in PyTorch:
-  v = momentum * v + g; p = p - learning_rate * v. No weight decay, no clipping (paper 3.3).
+  The velocity accumulates gradients and `steps.update` scales it by the rate of the step, as in
+  PyTorch: v = momentum * v + g; p = p - learning_rate * v. There is no weight decay and no clipping
+  (paper 3.3).
 
   Args:
     momentum: Factor of the velocity from one step to the next.
     dtype: Of the velocity between steps, 'float32' or 'bfloat16'; updates are computed in float32
       in either case.
   """
-  if dtype == "float32":
-    trace = optax.trace(decay=momentum)
-  else:
-    trace = _rounded_trace(momentum, jnp.dtype(dtype))
-  return optax.chain(trace, _scale_by_argument())
+  trace = optax.trace(momentum) if dtype == "float32" else _rounded_trace(momentum, dtype)
+  return optax.chain(trace, optax.identity())  # the form of the state in checkpoints
 
 
-def _rounded_trace(decay: float, dtype: Any) -> optax.GradientTransformation:
+def _rounded_trace(decay: float, dtype: str) -> optax.GradientTransformation:
   """Returns `optax.trace` that stores a rounded velocity and computes with it in float32.
 
   `optax.trace` itself would multiply in the narrow dtype: by 0.8984 for 0.9, and round the product.
@@ -77,18 +74,3 @@ def _rounded_trace(decay: float, dtype: Any) -> optax.GradientTransformation:
     return velocity, jax.tree.map(lambda v: v.astype(dtype), wide)
 
   return optax.GradientTransformation(init, update)
-
-
-def _scale_by_argument() -> optax.GradientTransformationExtraArgs:
-  def update(
-    updates: optax.Updates,
-    state: optax.EmptyState,
-    params: optax.Params | None = None,
-    *,
-    learning_rate: jax.Array,
-    **_: object,
-  ) -> tuple[optax.Updates, optax.EmptyState]:
-    del params
-    return jax.tree.map(lambda u: -learning_rate * u, updates), state
-
-  return optax.GradientTransformationExtraArgs(lambda _: optax.EmptyState(), update)

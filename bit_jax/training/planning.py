@@ -1,4 +1,4 @@
-"""Chooses the micro-batch of a training step, and with it the memory of the step.
+"""Fits a run in memory: chooses micro-batches, and advises what to try if memory runs out.
 
 If the upper bound of `memory` says that a whole step fits, nothing else is needed. Otherwise the
 compiler reports the memory of two small micro-batches, and the line through them gives the largest
@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -24,11 +24,12 @@ from bit_jax import hyperrule
 from bit_jax.data import augmentation, order
 from bit_jax.models import ops, resnet_v2
 from bit_jax.run_config import RunConfig
-from bit_jax.runtime import cache, devices, machine, parallel
+from bit_jax.runtime import cache, devices, errors, machine, parallel
 from bit_jax.training import memory, metrics, programs, steps
 
 _PROBES = (4, 8)  # images of the two small micro-batches
 _HOST_MARGIN = 0.8  # the usable part of the host's free memory, which other processes use as well
+_OUT_OF_MEMORY = ("RESOURCE_EXHAUSTED", "Out of memory")  # JAX on an accelerator, on CPU
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,40 +41,21 @@ class Plan:
     batch: Images of a step on each device.
     remat: Whether the backward pass recomputes activations.
     reason: One line that explains the choice.
-    in_parts: Whether the programs of micro-batches are used even for a single one: they are the
-      programs whose memory was checked.
+    at_once: Whether a step is a single program. Otherwise the programs of micro-batches are used,
+      even for a single one if it was their memory that was checked.
   """
 
   microbatch: int
   batch: int
   remat: bool
   reason: str
-  in_parts: bool = False
-
-  @property
-  def at_once(self) -> bool:
-    """Whether a step is a single program."""
-    return self.microbatch == self.batch and not self.in_parts
+  at_once: bool
 
 
 def require_microbatch(config: RunConfig, batch: int) -> None:
   """Raises a `UserError` if a batch per device can't be split into the config's micro-batches."""
   if isinstance(config.microbatch, int):
     order.micro_batch_size(config.microbatch, batch, config.mixup_alpha > 0)
-
-
-def task(config: RunConfig, model: resnet_v2.ResNetV2, image_size: tuple[int, int]) -> memory.Task:
-  """Returns the task of a run's training steps.
-
-  Args:
-    config: Resolved.
-    model: The network.
-    image_size: (height, width) of the training images that the devices get.
-  """
-  if config.remat is True:
-    model = model.clone(remat=True)
-  c = config
-  return memory.Task(model, c.resize, c.crop, image_size, c.momentum_dtype, c.momentum)
 
 
 def budget(task: memory.Task, description: devices.Description) -> float:
@@ -96,48 +78,46 @@ def plan(
   task: memory.Task,
   batch: int,
   description: devices.Description,
-  *,
-  mixup: bool,
-  microbatch: int | str,
-  may_remat: bool,
+  config: RunConfig,
   budget: float,
-  tell: Callable[[str], None] = print,
+  say: Callable[[str], None] = print,
 ) -> Plan:
-  """Chooses the micro-batch and rematerialisation.
+  """Chooses the micro-batch, and rematerialisation if not even the smallest one fits without.
 
   Args:
-    task: The step, as from `task`.
+    task: The step.
     batch: Images of a step on each device.
     description: The devices.
-    mixup: Whether a micro-batch must hold both of MixUp's partners.
-    microbatch: Images of a micro-batch, or 'auto': as many as fit.
-    may_remat: Whether to use rematerialisation if not even the smallest micro-batch fits.
+    config: Resolved.
     budget: Bytes that a device has beside the state.
-    tell: Called with a sentence before a long search.
+    say: Called with a sentence before a long search.
 
   Raises:
-    UserError: The batch can't be split into micro-batches of that size.
+    UserError: The batch can't be split into micro-batches of the config's size.
   """
-  sizes = order.micro_batch_sizes(batch, mixup)
-  if microbatch != hyperrule.AUTO:
-    size = order.micro_batch_size(int(microbatch), batch, mixup)
-    reason = f"Micro-batches of {size} of {batch} images on each device (microbatch={microbatch})."
-    return Plan(size, batch, task.model.remat, reason)
+  mixup, remat = config.mixup_alpha > 0, task.model.remat
+  if config.microbatch != hyperrule.AUTO:
+    size = order.micro_batch_size(int(config.microbatch), batch, mixup)
+    reason = (
+      f"Micro-batches of {size} of {batch} images on each device (microbatch={config.microbatch})."
+    )
+    return Plan(size, batch, remat, reason, at_once=size == batch)
   most = memory.whole_step_bytes(task, batch)
   if most <= budget:
     room = f"at most {memory.gigabytes(most)} of {memory.gigabytes(budget)} available"
-    return Plan(
-      batch, batch, task.model.remat, f"All {batch} images per device fit at once: {room}."
-    )
+    reason = f"All {batch} images per device fit at once: {room}."
+    return Plan(batch, batch, remat, reason, at_once=True)
   if jax.process_count() == 1:
-    tell("Searching for the largest micro-batch that fits (the result is cached).")
+    say("Searching for the largest micro-batch that fits (the result is cached).")
+  sizes = order.micro_batch_sizes(batch, mixup)
   budget = max(0.0, budget - memory.waiting_bytes(task, batch))
   best, need = _fitting(task, sizes, budget, description)
-  if best is None and may_remat and not task.on_cpu:  # XLA for CPU recomputes nothing
+  if best is None and config.remat == hyperrule.AUTO and not task.on_cpu:
     task = task.with_remat()
     best, need = _fitting(task, sizes, budget, description)
   size = best or sizes[0]
-  return Plan(size, batch, task.model.remat, _reason(task, batch, size, need, budget), True)
+  reason = _reason(task, batch, size, need, budget)
+  return Plan(size, batch, task.model.remat, reason, at_once=False)
 
 
 def _fitting(
@@ -253,10 +233,42 @@ def agreed(plan: Plan, eval_batch: int) -> tuple[Plan, int]:
   """
   if jax.process_count() == 1:
     return plan, eval_batch
-  ours = np.array([plan.microbatch, not plan.remat, not plan.in_parts, eval_batch])
+  ours = np.array([plan.microbatch, not plan.remat, plan.at_once, eval_batch])
   all_plans = multihost_utils.process_allgather(ours)
-  microbatch, keeps, whole, eval_batch = all_plans.min(axis=0).tolist()
+  microbatch, keeps, at_once, eval_batch = all_plans.min(axis=0).tolist()
   reason = plan.reason
   if microbatch != plan.microbatch:
     reason = f"Micro-batches of {microbatch} images, which fit on all processes."
-  return Plan(microbatch, plan.batch, not keeps, reason, not whole), eval_batch
+  return Plan(microbatch, plan.batch, not keeps, reason, bool(at_once)), eval_batch
+
+
+@contextlib.contextmanager
+def explained(explanation: str) -> Iterator[None]:
+  """Replaces errors of JAX and numpy that mean "out of memory" by a sentence with this end.
+
+  Raises:
+    UserError: The block ran out of memory.
+  """
+  try:
+    yield
+  except (jax.errors.JaxRuntimeError, MemoryError) as e:
+    on_host = isinstance(e, MemoryError)
+    if not on_host and not any(text in str(e) for text in _OUT_OF_MEMORY):
+      raise
+    where = "This machine" if on_host else "A device"
+    raise errors.UserError(f"{where} ran out of memory {explanation}") from e
+
+
+def advice(plan: Plan, config: RunConfig, platform: str) -> str:
+  """Returns the next setting to try after a step ran out of memory, as a flag."""
+  sizes = order.micro_batch_sizes(plan.batch, config.mixup_alpha > 0)
+  if smaller := [m for m in sizes if m < plan.microbatch]:
+    auto = "" if config.microbatch == hyperrule.AUTO else ", or 'auto' to find one that fits"
+    return f"--config.microbatch={smaller[-1]} (now {plan.microbatch} images per device){auto}"
+  if not plan.remat and platform != "cpu":
+    return "--config.remat=True, which recomputes activations instead of keeping them"
+  if config.momentum_dtype == "float32":
+    return "--config.momentum_dtype=bfloat16, which halves the memory of momentum"
+  if config.resident_share > 0:
+    return f"--config.resident_share=0 (now {config.resident_share:g}), which streams the images"
+  return f"a smaller --config.resize and --config.crop (now {config.resize} and {config.crop})"

@@ -222,27 +222,26 @@ def micro_batch_functions(task: memory.Task) -> MicroBatchFunctions:
 
 
 def train_in_micro_batches(
-  functions: MicroBatchFunctions,
+  task: memory.Task,
   size: int,
-  platform: str,
   part_done: Callable[[int, int], object] = lambda done, parts: None,
 ) -> Step:
   """Returns a training step that equals `train_function`'s, up to rounding, in less memory.
 
   Args:
-    functions: From `micro_batch_functions`.
+    task: The step.
     size: Examples of a micro-batch on each device, one of `order.micro_batch_sizes`.
-    platform: Of the devices.
     part_done: Called before each micro-batch but the first, with the number of micro-batches that
       were sent (on CPU: computed) and their number in the step. If it raises, the state is intact.
   """
+  functions = micro_batch_functions(task)
+  # On CPU a program allocates its memory when it is sent, not when it runs.
+  wait = jax.block_until_ready if task.on_cpu else lambda _: None
 
   def train(
     state: steps.TrainState, examples: Examples, positions: Any, arguments: StepArguments
   ) -> tuple[steps.TrainState, clu_metrics.Collection]:
     num_devices, batch = positions.shape
-    # On CPU a program allocates its memory when it is sent, not when it runs.
-    wait = jax.block_until_ready if platform == "cpu" else lambda _: None
     wait(state)
     variables, sums = functions.begin(state, np.zeros(num_devices))
     parts = order.micro_batches(batch, size).astype(np.int32)

@@ -16,7 +16,7 @@ from bit_jax.models import architectures, resnet_v2
 from bit_jax.run_config import RunConfig
 from bit_jax.runs import description, reporting, run_folder
 from bit_jax.runtime import devices, errors, parallel
-from bit_jax.training import out_of_memory
+from bit_jax.training import planning
 
 _OLD_ORDER = (
   "This run was started by a version that permutes training examples in windows, which doesn't mix "
@@ -60,8 +60,16 @@ class Run:
 
   def out_of_memory(self, advice: str) -> contextlib.AbstractContextManager[None]:
     """Explains that training or an evaluation ran out of memory, with what to try."""
-    return out_of_memory.explained(
-      out_of_memory.while_computing(self.config, self.layout.shape[1], advice)
+    c = self.config
+    return planning.explained(
+      f"with {c.model}, crop {c.crop} and {self.layout.shape[1]} images per device: try {advice}."
+    )
+
+  def out_of_memory_at_end(self) -> contextlib.AbstractContextManager[None]:
+    """Explains that memory ran out where only the result is left to write."""
+    return planning.explained(
+      f"while writing the result. Training is complete and saved in {self.folder}: free some "
+      f"memory, then run the same command again to evaluate and write the result."
     )
 
 

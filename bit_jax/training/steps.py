@@ -64,7 +64,7 @@ def train_step(
   learning_rate: jax.Array | float,
   *,
   model: resnet_v2.ResNetV2,
-  optimizer: optax.GradientTransformationExtraArgs,
+  optimizer: optax.GradientTransformation,
   axis_name: str | None = None,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
   """Applies MixUp, and takes one step of SGD on the mean softmax cross-entropy.
@@ -127,7 +127,7 @@ def update(
   gradients: Any,
   learning_rate: jax.Array | float,
   *,
-  optimizer: optax.GradientTransformationExtraArgs,
+  optimizer: optax.GradientTransformation,
   axis_name: str | None = None,
 ) -> TrainState:
   """Takes a step of SGD, given the gradient with respect to the standardised variables.
@@ -145,10 +145,8 @@ def update(
   # Linear in the gradient, so it can follow the sum over micro-batches and devices.
   _, pull_back = jax.vjp(resnet_v2.standardize_params, state.params)
   (gradients,) = pull_back(gradients)
-  updates, opt_state = optimizer.update(
-    gradients, state.opt_state, state.params, learning_rate=learning_rate
-  )
-  params = optax.apply_updates(state.params, updates)
+  velocity, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+  params = optax.apply_updates(state.params, jax.tree.map(lambda v: -learning_rate * v, velocity))
   return TrainState(state.step + 1, params, opt_state)
 
 

@@ -731,7 +731,8 @@ def test_the_next_setting_to_try_when_memory_runs_out(monkeypatch, tmp_path, err
   def fail(*_):
     raise error
 
-  monkeypatch.setattr(loop, "_step_function", lambda *_: fail)
+  monkeypatch.setattr(programs, "train_function", lambda *_: fail)
+  monkeypatch.setattr(programs, "train_in_micro_batches", lambda *_: fail)
   with pytest.raises(errors.UserError, match=f"ran out of memory with R14x0.5.*try .*{advice}"):
     running.train(tmp_path, **fields)
 

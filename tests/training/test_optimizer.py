@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bit_jax import hyperrule
-from bit_jax.training import optimizer
+from bit_jax.training import optimizer, steps
 
 SHAPES = st.tuples(
   st.floats(1e-4, 10), st.integers(0, 40), st.lists(st.integers(0, 120), max_size=4).map(sorted)
@@ -89,30 +89,30 @@ def test_a_boundary_still_has_the_old_rate(warmup_steps, boundary):
   assert rates[boundary + 1] == np.float32(0.1)
 
 
+def update(sgd, state, gradients, rate):
+  """Takes a step by the gradients of parameters of which none is standardised."""
+  gradients = {"params": gradients, "standardized": {}}
+  return steps.update(state, gradients, rate, optimizer=sgd)
+
+
 def test_momentum_by_hand():
+  """By hand: v = (1, 2), (3.5, 0), (1.75, 0); 1 - 0.1 - 0.35 - 0.0175 and -2 - 0.2 - 0 - 0."""
   sgd = optimizer.sgd(0.5)
-  params = jnp.array([1.0, -2.0])
-  state = sgd.init(params)
-  velocity, expected = np.zeros(2), np.array([1.0, -2.0])
+  state = steps.create_state({"w": jnp.array([1.0, -2.0])}, sgd)
   for gradient, rate in (([1.0, 2.0], 0.1), ([3.0, -1.0], 0.1), ([0.0, 0.0], 0.01)):
-    update, state = sgd.update(jnp.array(gradient), state, params, learning_rate=rate)
-    params = params + update
-    velocity = 0.5 * velocity + gradient
-    expected = expected - rate * velocity
-    np.testing.assert_allclose(params, expected, rtol=1e-6)
-  # By hand: v = (1, 2), (3.5, 0), (1.75, 0); 1 - 0.1 - 0.35 - 0.0175 and -2 - 0.2 - 0 - 0.
-  np.testing.assert_allclose(params, [0.5325, -2.2], rtol=1e-6)
+    state = update(sgd, state, {"w": jnp.array(gradient)}, rate)
+  np.testing.assert_allclose(state.params["w"], [0.5325, -2.2], rtol=1e-6)
 
 
 def test_without_momentum_it_is_gradient_descent():
   sgd = optimizer.sgd(0.0)
   params = {"a": jnp.ones(3), "b": {"c": jnp.zeros(2)}}
   gradient = jax.tree.map(lambda x: x + 1, params)
-  state = sgd.init(params)
-  for _ in range(2):
-    update, state = sgd.update(gradient, state, params, learning_rate=0.25)
-    np.testing.assert_allclose(update["a"], [-0.5] * 3)
-    np.testing.assert_allclose(update["b"]["c"], [-0.25] * 2)
+  state = steps.create_state(params, sgd)
+  for done in (1, 2):
+    state = update(sgd, state, gradient, 0.25)
+    np.testing.assert_allclose(state.params["a"], [1 - 0.5 * done] * 3)
+    np.testing.assert_allclose(state.params["b"]["c"], [-0.25 * done] * 2)
 
 
 def test_another_rate_compiles_nothing():
@@ -120,22 +120,22 @@ def test_another_rate_compiles_nothing():
   traces = []
 
   @jax.jit
-  def update(gradient, state, rate):
+  def step(state, gradient, rate):
     traces.append(rate)
-    return sgd.update(gradient, state, learning_rate=rate)
+    return update(sgd, state, gradient, rate)
 
-  state = sgd.init(jnp.ones(2))
+  state = steps.create_state({"w": jnp.ones(2)}, sgd)
   for rate in (0.1, 0.2):
-    _, state = update(jnp.ones(2), state, rate)
+    state = step(state, {"w": jnp.ones(2)}, rate)
   assert len(traces) == 1
 
 
 def test_momentum_that_is_kept_in_bfloat16_is_computed_with_in_float32():
   sgd = optimizer.sgd(0.9, "bfloat16")
-  params = {"w": jnp.float32(1.0)}
-  state = sgd.init(params)
-  first, state = sgd.update({"w": jnp.float32(1.001)}, state, params, learning_rate=jnp.float32(1))
-  assert first["w"] == jnp.float32(-1.001)
-  assert {x.dtype for x in jax.tree.leaves(state)} == {jnp.dtype(jnp.bfloat16)}
-  second, _ = sgd.update({"w": jnp.float32(0.5)}, state, params, learning_rate=jnp.float32(2))
-  np.testing.assert_allclose(second["w"], -2 * (0.9 * 1.0 + 0.5), rtol=1e-6)  # 1.001 was rounded
+  state = steps.create_state({"w": jnp.float32(0)}, sgd)
+  state = update(sgd, state, {"w": jnp.float32(1.001)}, jnp.float32(1))
+  assert state.params["w"] == jnp.float32(-1.001)
+  assert {x.dtype for x in jax.tree.leaves(state.opt_state)} == {jnp.dtype(jnp.bfloat16)}
+  state = update(sgd, state, {"w": jnp.float32(0.5)}, jnp.float32(2))
+  expected = -1.001 - 2 * (0.9 * 1.0 + 0.5)  # 1.001 was rounded to 1
+  np.testing.assert_allclose(state.params["w"], expected, rtol=1e-6)

@@ -39,10 +39,8 @@ def plan(budget, batch=16, mixup=True, microbatch="auto", remat="auto", task=TAS
     task.with_remat() if remat is True else task,
     batch,
     CPU,
-    mixup=mixup,
-    microbatch=microbatch,
-    may_remat=remat == "auto",
-    budget=budget,
+    types.SimpleNamespace(mixup_alpha=0.1 * mixup, microbatch=microbatch, remat=remat),
+    budget,
   )
 
 
@@ -66,9 +64,8 @@ def test_whole_steps_on_devices_of_published_memory(name, size, batch, hardware,
   task = memory.Task(model, resize, size, (resize, resize))
   budget = planning.budget(task, hardware) - task.state_bytes
   monkeypatch.setattr(planning, "_compile", lambda _, images, __: 1.2e9 * images)
-  chosen = planning.plan(
-    task, batch, hardware, mixup=True, microbatch="auto", may_remat=True, budget=budget
-  )
+  config = types.SimpleNamespace(mixup_alpha=0.1, microbatch="auto", remat="auto")
+  chosen = planning.plan(task, batch, hardware, config, budget)
   assert chosen.at_once == fits
   assert (chosen.microbatch == batch) == fits
 
@@ -78,7 +75,7 @@ def test_the_chosen_program_fits_and_the_next_larger_does_not():
   needs = {m: planning.compiled_bytes(TASK, m, CPU) for m in (8, 16)}
   budget = sum(needs.values()) / 2 + WAITING
   chosen = plan(budget)
-  assert (chosen.microbatch, chosen.in_parts) == (8, True)
+  assert (chosen.microbatch, chosen.at_once) == (8, False)
   assert needs[8] <= budget - WAITING < needs[16]
 
 
@@ -88,7 +85,7 @@ def test_the_plan_states_its_reason(capsys):
   assert capsys.readouterr().out == ""
   whole = plan(2.6e6 + WAITING)
   assert whole.reason == "All 16 images fit at once: 0.0026 GB of 0.0026 GB available."
-  assert (whole.in_parts, whole.at_once) == (True, False)
+  assert not whole.at_once
   assert "Searching for the largest micro-batch" in capsys.readouterr().out
   split = plan(1.79e6 + WAITING)
   assert (split.microbatch, split.batch, split.remat) == (4, 16, False)
@@ -120,7 +117,7 @@ def test_a_larger_program_that_needs_more_than_the_line_says_is_not_used(compile
 
   monkeypatch.setattr(planning, "_compile", compiler)
   split = plan(8e6 + 4 * WAITING, batch=64)
-  assert (split.microbatch, split.in_parts, split.at_once) == (32, True, False)
+  assert (split.microbatch, split.at_once) == (32, False)
   assert compiled == [4, 8, 64, 32]
   assert "64 would need 0.0138 GB of 0.008 GB" in split.reason
 
@@ -200,14 +197,14 @@ def test_a_small_set_is_evaluated_in_one_batch(num_images, batch):
 
 def test_processes_agree_on_a_plan_that_fits_on_all(monkeypatch):
   """This one could do 8 images without rematerialisation, the other 4 with it."""
-  ours = planning.Plan(8, 16, False, "ours", in_parts=False)
+  ours = planning.Plan(8, 16, False, "ours", at_once=False)
   assert planning.agreed(ours, 64) == (ours, 64)  # a single process
   monkeypatch.setattr(jax, "process_count", lambda: 2)
   other = np.array([4, False, False, 32])
   gather = "process_allgather"
   monkeypatch.setattr(planning.multihost_utils, gather, lambda mine: np.stack([mine, other]))
   plan, eval_batch = planning.agreed(ours, 64)
-  assert (plan.microbatch, plan.batch, plan.remat, plan.in_parts) == (4, 16, True, True)
+  assert (plan.microbatch, plan.batch, plan.remat, plan.at_once) == (4, 16, True, False)
   assert "4 images" in plan.reason
   assert eval_batch == 32
 
@@ -217,7 +214,7 @@ def test_several_processes_plan_by_arithmetic(monkeypatch):
   monkeypatch.setattr(planning, "_compile", lambda *_: pytest.fail("a program was compiled"))
   need = memory.bound(TASK)
   split = plan(need.of(8) + WAITING)
-  assert (split.microbatch, split.in_parts) == (8, True)
+  assert (split.microbatch, split.at_once) == (8, False)
   assert "estimated" in plan(0).reason
 
 
@@ -230,3 +227,50 @@ def test_cpu_devices_share_the_free_memory_of_the_host(monkeypatch):
   assert planning.budget(TASK, CPU) == pytest.approx(200)  # 0.8 of it for four
   monkeypatch.setattr(machine, "free_memory", lambda: 10)
   assert planning.budget(TASK, CPU) == 0
+
+
+@pytest.mark.parametrize(
+  ("error", "where"),
+  [
+    (MemoryError(), "This machine"),
+    (jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 byte"), "A device"),
+    (jax.errors.JaxRuntimeError("Out of memory allocating 1 byte"), "A device"),
+  ],
+)
+def test_out_of_memory_is_a_sentence(error, where):
+  with (
+    pytest.raises(errors.UserError, match=f"^{where} ran out of memory at all$"),
+    planning.explained("at all"),
+  ):
+    raise error
+
+
+@pytest.mark.parametrize(
+  "error", [jax.errors.JaxRuntimeError("INTERNAL: it broke"), ValueError("Out of memory")]
+)
+def test_other_errors_pass(error):
+  with pytest.raises(type(error), match=str(error)), planning.explained("at all"):
+    raise error
+
+
+@pytest.mark.parametrize("platform", ["cpu", "gpu"])
+def test_the_advice_is_the_setting_that_costs_least_and_is_still_left(platform):
+  config = types.SimpleNamespace(microbatch=8, mixup_alpha=0.1, resize=160, crop=128)
+  vars(config).update(momentum_dtype="float32", resident_share=0.5)
+  given = []
+  for microbatch, remat, changes in (
+    (8, False, {}),
+    (2, False, {}),
+    (2, True, {}),
+    (2, True, {"momentum_dtype": "bfloat16"}),
+    (2, True, {"resident_share": 0}),
+  ):
+    vars(config).update(changes)
+    plan = planning.Plan(microbatch, 8, remat, "", at_once=False)
+    given.append(planning.advice(plan, config, platform))
+  assert given[0].startswith("--config.microbatch=4 (now 8 images per device), or 'auto'")
+  second = "--config.remat=True" if platform == "gpu" else "--config.momentum_dtype=bfloat16"
+  assert given[1].startswith(second)
+  assert given[2].startswith("--config.momentum_dtype=bfloat16")
+  assert given[3].startswith("--config.resident_share=0 (now 0.5)")
+  assert "--config.crop (now 160 and 128)" in given[4]

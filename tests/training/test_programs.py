@@ -101,8 +101,7 @@ def trained(num_devices, batch, mixup, size=None, **how):
   if size is None:
     step = programs.train_function(task)
   else:
-    functions = programs.micro_batch_functions(task)
-    step = programs.train_in_micro_batches(functions, size, "cpu")
+    step = programs.train_in_micro_batches(task, size)
   layout = order.device_layout(batch, num_devices, mixup)
   positions = parallel.send(layout.astype(np.int32))
   found = []
@@ -156,7 +155,9 @@ def test_on_cpu_a_micro_batch_waits_for_the_one_before(monkeypatch):
     finish=lambda _, sums, count, __: (sums, count),
   )
   parts = []
-  step = programs.train_in_micro_batches(functions, 2, "cpu", lambda *part: parts.append(part))
+  monkeypatch.setattr(programs, "micro_batch_functions", lambda _: functions)
+  task = memory.Task(Small(), 24, 16, (20, 20))
+  step = programs.train_in_micro_batches(task, 2, lambda *part: parts.append(part))
   state = steps.TrainState(0, None, None)
   assert step(state, None, np.zeros((4, 6)), None) == (3, 3)
   assert log[0] == ("ready", state)  # the step before is through
