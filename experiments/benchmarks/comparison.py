@@ -6,7 +6,7 @@ labels, must compute the same, and then take turns.
 
 import argparse
 import contextlib
-import dataclasses
+import functools
 import math
 import pathlib
 import re
@@ -14,10 +14,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple, NoReturn
 
 from bit_jax.models import architectures
-from bit_jax.runtime import errors
+from bit_jax.runtime import errors, exits
 from experiments.benchmarks import inputs, machine, results, roofline, workers
 
 OURS = "bit_jax"
@@ -29,11 +29,9 @@ TORCH_PYTHON = str(_BENCH) if _BENCH.exists() else sys.executable
 # Relative, of logits and of losses. The second step's loss amplifies the first's rounding errors.
 _TOLERANCE = {"inference": 1e-3, "training": 5e-3}
 _BFLOAT16_TOLERANCE = 0.1
-_GIGABYTE = 1e9
 
 
-@dataclasses.dataclass(frozen=True)
-class Case:
+class Case(NamedTuple):
   """A network, the side of its images in pixels, and the number of images in a batch."""
 
   architecture: str
@@ -58,26 +56,17 @@ class Case:
     """Returns its name in tables."""
     return f"{self.architecture} {self.size} px batch {self.batch}"
 
+  def flops(self, task: str) -> int:
+    """Returns the operations of 'inference' or of 'training' on one image."""
+    network = architectures.find(self.architecture)
+    forward = architectures.forward_flops(network, inputs.NUM_CLASSES, self.size)
+    return forward * (architectures.TRAINING_FACTOR if task == "training" else 1)
 
-def parser(description: str | None, cases: Mapping[str, Sequence[str]]) -> argparse.ArgumentParser:
-  """Returns the command line of a comparison.
 
-  Args:
-    description: The script's docstring.
-    cases: The default cases, by device.
-  """
-  about = "; ".join(f"{device}: {','.join(texts)}" for device, texts in cases.items())
-  p = results.parser(description)
-  p.add_argument("--device", choices=("cpu", "gpu"), help="default: the GPU, if there is one")
-  p.add_argument("--full", action="store_true", help="add the CPU cases that take minutes each")
-  p.add_argument("--cases", nargs="+", type=Case.parse, help=f"NETWORK@PIXELSxBATCH ... ({about})")
-  p.add_argument("--seconds", type=float, default=1.0, help="minimum length of a repetition")
-  p.add_argument("--torch_python", default=TORCH_PYTHON, help="a Python with torch and timm")
-  p.add_argument("--peers", nargs="*", choices=PEERS, default=list(PEERS), help="none, one or both")
-  p.add_argument(
-    "--eager", action="store_true", help="skip torch.compile, which compiles for minutes"
-  )
-  return p
+def run(benchmark: str, description: str | None, cases: Mapping[str, Sequence[str]]) -> NoReturn:
+  """Runs the program of a comparison, and exits; arguments as of `main`."""
+  program = functools.partial(main, benchmark, description, cases)
+  sys.exit(exits.run(program, sys.argv, needs_reader=False))
 
 
 def main(
@@ -94,41 +83,47 @@ def main(
     cases: The default cases, by device.
     argv: The command line.
   """
-  options = parser(description, cases).parse_args(argv[1:])
+  about = "; ".join(f"{device}: {','.join(texts)}" for device, texts in cases.items())
+  add = (p := results.parser(description)).add_argument
+  add("--device", choices=("cpu", "gpu"), help="default: the GPU, if there is one")
+  add("--full", action="store_true", help="add the CPU cases that take minutes each")
+  add("--cases", nargs="+", type=Case.parse, help=f"NETWORK@PIXELSxBATCH ... ({about})")
+  add("--seconds", type=float, default=1.0, help="minimum length of a repetition")
+  add("--torch_python", default=TORCH_PYTHON, help="a Python with torch and timm")
+  add("--peers", nargs="*", choices=PEERS, default=list(PEERS), help="none, one or both")
+  add("--eager", action="store_true", help="skip torch.compile, which compiles for minutes")
+  options = p.parse_args(argv[1:])
   accelerators = machine.accelerators()
   if options.device == "gpu" and not accelerators:
     raise errors.UserError("--device=gpu, but nvidia-smi lists no GPU.")
-  device = options.device or ("gpu" if accelerators else "cpu")
-  chosen = options.cases or map(
-    Case.parse, cases["cpu, full" if options.full and device == "cpu" else device]
-  )
-  rows = _all_rows(chosen, _TASKS[benchmark], device, options)
-  versions = machine.versions_of(options.torch_python, ("torch", "timm"))
+  options.device = options.device or ("gpu" if accelerators else "cpu")
+  default = cases["cpu, full" if options.full and options.device == "cpu" else options.device]
+  rows = _all_rows(options.cases or map(Case.parse, default), _TASKS[benchmark], options)
+  versions = machine.versions(("torch", "timm"), options.torch_python)
   results.record(benchmark, rows, options.out, versions)
 
 
 def _all_rows(
-  cases: Sequence[Case] | Iterator[Case], task: str, device: str, options: argparse.Namespace
+  cases: Sequence[Case] | Iterator[Case], task: str, options: argparse.Namespace
 ) -> Iterator[results.Row]:
   """Yields the rows of each case; a case that fails doesn't stop the others."""
   with tempfile.TemporaryDirectory() as folder:
     for case in cases:
       try:
-        yield from compare(case, task, device, options, pathlib.Path(folder))
+        yield from compare(case, task, options, pathlib.Path(folder))
       except workers.WorkerError as e:
         yield results.Row(str(case), task, "images/s", None, note=f"not measured: {e}")
 
 
 def compare(
-  case: Case, task: str, device: str, options: argparse.Namespace, folder: pathlib.Path
+  case: Case, task: str, options: argparse.Namespace, folder: pathlib.Path
 ) -> Iterator[results.Row]:
   """Measures one case, and yields its rows: speed and peak memory against each peer.
 
   Args:
     case: What to run.
     task: 'training' or 'inference'.
-    device: 'cpu' or 'gpu'.
-    options: From `parser`.
+    options: Of the command line; the device is 'cpu' or 'gpu'.
     folder: For the checkpoint, which further cases of the same network use again.
 
   Raises:
@@ -139,31 +134,50 @@ def compare(
     for other in folder.iterdir():
       other.unlink()
     inputs.write_checkpoint(checkpoint, architectures.find(case.architecture))
-  dtype = "float32" if device == "cpu" else "bfloat16"
-  spec = {**dataclasses.asdict(case), "task": task, "dtype": dtype, "seconds": options.seconds}
-  spec |= {"checkpoint": str(checkpoint), "device": device}
+  dtype = "float32" if options.device == "cpu" else "bfloat16"
+  spec = {**case._asdict(), "task": task, "dtype": dtype, "seconds": options.seconds}
+  spec |= {"checkpoint": str(checkpoint), "device": options.device}
+  missing: dict[str, str] = {}
   with contextlib.ExitStack() as stack:
-    started, missing = _start(spec, device, options, stack)
-    if OURS not in started:
-      raise workers.WorkerError(missing[OURS])
+    started = {}
+    for name, own in _implementations(options):
+      start = time.perf_counter()
+      try:
+        worker = stack.enter_context(contextlib.closing(workers.Worker({**spec, **own})))
+      except workers.WorkerError as e:
+        if name == OURS:
+          raise
+        missing[name] = str(e)
+        continue
+      print(f"{name} is ready after {time.perf_counter() - start:.0f} s", file=sys.stderr)
+      started[name] = worker
     tolerance = _TOLERANCE[task] if dtype == "float32" else _BFLOAT16_TOLERANCE
-    agree({name: w.ask("check") for name, w in started.items()}, tolerance)
+    agree({name: worker.info["numbers"] for name, worker in started.items()}, tolerance)
     figures = workers.alternate(started, options.rounds)
-    matmul_flops = max(worker.info["matmul_flops"] for worker in started.values())
-  limits = _limits(case, task, device, matmul_flops)
+  fastest = max(worker.info["matmul_flops"] for worker in started.values())
+  limits = limits_of(case, task, options.device, fastest)
   for peer in [PEERS[peer] for peer in options.peers] or [""]:
     yield from _rows(f"{case} {dtype}", task, peer, figures, missing, limits)
 
 
-def inference_flops(case: Case) -> int:
-  """Returns the operations of classifying one image (see `architectures.forward_flops`)."""
-  architecture = architectures.find(case.architecture)
-  return architectures.forward_flops(architecture, inputs.NUM_CLASSES, case.size)
-
-
-def training_flops(case: Case) -> int:
-  """Returns the operations of training on one image: three times those of inference."""
-  return architectures.TRAINING_FACTOR * inference_flops(case)
+def _implementations(options: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
+  """Yields the name of each implementation, ours first, and its part of a worker's spec."""
+  # Without preallocation, the implementations share the GPU's memory.
+  environment = {
+    "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+    "JAX_COMPILATION_CACHE_DIR": workers.compiled_programs(),
+  }
+  if options.device == "cpu":
+    environment |= {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
+  jax = {"module": "experiments.benchmarks.jax_worker", "environment": environment}
+  torch = {**jax, "module": "experiments.benchmarks.torch_worker", "python": options.torch_python}
+  yield OURS, {**jax, "implementation": "ours"}
+  if "flax" in options.peers:
+    yield FLAX, {**jax, "implementation": "plain"}
+  if "torch" in options.peers:
+    yield f"{PYTORCH} eager", {**torch, "compiled": False}
+    if not options.eager:
+      yield f"{PYTORCH} compiled", {**torch, "compiled": True}
 
 
 def agree(numbers: Mapping[str, Sequence[float]], tolerance: float) -> None:
@@ -185,58 +199,18 @@ def agree(numbers: Mapping[str, Sequence[float]], tolerance: float) -> None:
       )
 
 
-def _start(
-  spec: Mapping[str, Any], device: str, options: argparse.Namespace, stack: contextlib.ExitStack
-) -> tuple[dict[str, workers.Worker], dict[str, str]]:
-  """Returns the workers that could be started, and why the others could not, by name."""
-  jax = ("experiments.benchmarks.jax_worker", sys.executable)
-  torch = ("experiments.benchmarks.torch_worker", options.torch_python)
-  implementations: list[tuple[str, tuple[str, str], dict[str, Any]]]
-  implementations = [(OURS, jax, {"implementation": "ours"})]
-  if "flax" in options.peers:
-    implementations.append((FLAX, jax, {"implementation": "plain"}))
-  if "torch" in options.peers:
-    implementations.append((f"{PYTORCH} eager", torch, {"compiled": False}))
-    if not options.eager:
-      implementations.append((f"{PYTORCH} compiled", torch, {"compiled": True}))
-  # Without preallocation, the implementations share the GPU's memory.
-  environment = {
-    "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
-    "JAX_COMPILATION_CACHE_DIR": workers.compiled_programs(),
-  }
-  if device == "cpu":
-    environment |= {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
-  started, missing = {}, {}
-  for name, (module, python), more in implementations:
-    start = time.perf_counter()
-    try:
-      worker = workers.Worker({**spec, **more}, module, python=python, environment=environment)
-    except workers.WorkerError as e:
-      missing[name] = str(e)
-      continue
-    stack.callback(worker.close)
-    print(f"{name} is ready after {time.perf_counter() - start:.0f} s", file=sys.stderr)
-    if worker.info["device"] == device:
-      started[name] = worker
-    else:
-      missing[name] = f"It runs on {worker.info['device']} instead of {device}."
-  return started, missing
-
-
-def _limits(case: Case, task: str, device: str, matmul_flops: float) -> dict[str, float]:
+def limits_of(case: Case, task: str, device: str, matmul_flops: float) -> dict[str, float]:
   """Returns the images per second at a model FLOP utilisation of 1, and the roofline's.
 
   A GPU's FLOP/s are those of its data sheet; a CPU's, `matmul_flops`.
   """
-  training = task == "training"
-  flops = training_flops(case) if training else inference_flops(case)
-  for name in machine.accelerators() if device == "gpu" else ():
-    if card := roofline.find(name):
-      bound = roofline.images_per_second(
-        card, architectures.find(case.architecture), case.size, case.batch, training=training
-      )
-      return {"MFU": card.flops / flops, "of roofline": bound}
-  return {"MFU": matmul_flops / flops}
+  card = roofline.find(machine.accelerators() if device == "gpu" else ())
+  if not card:
+    return {"MFU": matmul_flops / case.flops(task)}
+  network, training = architectures.find(case.architecture), task == "training"
+  operations = roofline.operations(network, case.size, case.batch, training=training)
+  bound = card.images_per_second(operations)
+  return {"MFU": card.flops / case.flops(task), "of roofline": bound}
 
 
 def _rows(
@@ -265,10 +239,10 @@ def _rows(
     more |= {f"peer's {name}": best.rate / limit for name, limit in limits.items()}
     more |= {f"images/s {name}": f.rate for name, f in variants.items() if name != peer}
     yield results.rates(configuration, task, ours, peer, best, more)
-    memory, note = best.peak_memory / _GIGABYTE, ""
+    memory, note = best.peak_memory / results.GIGABYTE, ""
   else:
     reasons = [why for name, why in missing.items() if peer and name.startswith(peer)]
     memory, note = None, f"not measured: {'; '.join(reasons)}" if reasons else ""
     yield results.Row(configuration, task, "images/s", ours.rate, peer, None, note, more)
-  own = ours.peak_memory / _GIGABYTE
+  own = ours.peak_memory / results.GIGABYTE
   yield results.Row(configuration, "peak memory", "GB", own, peer, memory, note)

@@ -11,8 +11,7 @@ import argparse
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
-from typing import TextIO
+from collections.abc import Iterator, Sequence
 
 from bit_jax.runtime import exits, paths
 from experiments.benchmarks import comparison, machine, roofline
@@ -40,17 +39,22 @@ def main(argv: Sequence[str]) -> None:
   deadline = time.monotonic() + 60 * options.minutes - 5
   options.out.mkdir(parents=True, exist_ok=True)
   with (options.out / "tables.txt").open("a") as tables:
-    _print(roofline_here(), tables)
-    for benchmark, case in PLAN:
-      command = [sys.executable, "-m", f"experiments.benchmarks.{benchmark}", "--device=gpu"]
-      command += [f"--cases={case}", f"--out={options.out / 'results.jsonl'}"]
-      command += [f"--torch_python={options.torch_python}"]
-      _print(run(command, deadline - time.monotonic()), tables)
+    for text in texts(options, deadline):
+      print(text, flush=True)
+      print(text, file=tables, flush=True)
 
 
-def _print(text: str, tables: TextIO) -> None:
-  print(text, flush=True)
-  print(text, file=tables, flush=True)
+def texts(options: argparse.Namespace, deadline: float) -> Iterator[str]:
+  """Yields the bounds of this machine's GPU, if its data sheet is known, and the measurements."""
+  if card := roofline.find(machine.accelerators()):
+    yield f"Roofline ({card.source}):\n\n{roofline.table(card)}\n"
+  else:
+    yield "No data sheet for this GPU; see --help of experiments.benchmarks.roofline.\n"
+  for benchmark, case in PLAN:
+    command = [sys.executable, "-m", f"experiments.benchmarks.{benchmark}", "--device=gpu"]
+    command += [f"--cases={case}", f"--out={options.out / 'results.jsonl'}"]
+    command += [f"--torch_python={options.torch_python}"]
+    yield run(command, deadline - time.monotonic())
 
 
 def run(command: Sequence[str], seconds: float) -> str:
@@ -58,21 +62,12 @@ def run(command: Sequence[str], seconds: float) -> str:
   name = " ".join(command[2:5])
   if seconds < _LEAST:
     return f"{name}: skipped, {max(0, seconds):.0f} s are left\n"
+  out, err = subprocess.PIPE, subprocess.STDOUT
   try:
-    done = subprocess.run(
-      command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=seconds, check=False
-    )
+    done = subprocess.run(command, stdout=out, stderr=err, timeout=seconds, check=False)
   except subprocess.TimeoutExpired as e:
     return f"{(e.stdout or b'').decode()}\n{name}: stopped at the time limit\n"
   return done.stdout.decode()
-
-
-def roofline_here() -> str:
-  """Returns the bounds of this machine's GPU, if its data sheet is known."""
-  for name in machine.accelerators():
-    if card := roofline.find(name):
-      return f"Roofline of {name} ({card.source}):\n\n{roofline.table(card)}\n"
-  return "No data sheet for this GPU; see --help of experiments.benchmarks.roofline.\n"
 
 
 if __name__ == "__main__":

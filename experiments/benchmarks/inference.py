@@ -5,10 +5,6 @@
 Ours standardises its kernels once; the others do it for each batch, as their authors wrote them.
 """
 
-import functools
-import sys
-
-from bit_jax.runtime import exits
 from experiments.benchmarks import comparison
 
 CASES = {
@@ -18,5 +14,4 @@ CASES = {
 }
 
 if __name__ == "__main__":
-  main = functools.partial(comparison.main, "inference", __doc__, CASES)
-  sys.exit(exits.run(main, sys.argv, needs_reader=False))
+  comparison.run("inference", __doc__, CASES)

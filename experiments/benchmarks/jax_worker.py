@@ -6,130 +6,122 @@ Needs only jax, flax and optax.
 import functools
 import pathlib
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import flax.traverse_util
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
+from flax.training import train_state
 
 from bit_jax.models import architectures, resnet_v2
 from bit_jax.runtime import machine as host
 from bit_jax.training import optimizer, steps
 from experiments.benchmarks import inputs, machine, plain_flax, workers
 
-Step = Callable[[], tuple[jax.Array, Any]]  # numbers to compare, and what else it computes
-
-
-class Problem(NamedTuple):
-  """What an implementation is given.
-
-  Attributes:
-    architecture: Which network.
-    arrays: Its weights, named as `architectures.parameter_shapes`.
-    dtype: What convolutions compute in.
-    images: [B, H, W, 3] float32.
-    labels: [B] int32.
-  """
-
-  architecture: architectures.Architecture
-  arrays: Mapping[str, np.ndarray]
-  dtype: Any
-  images: jax.Array
-  labels: jax.Array
+# (state, images, labels) -> (new state, loss or metrics), or (variables, images) -> logits.
+Function = Callable[..., Any]
 
 
 def build(spec: dict[str, Any]) -> workers.Workload:
   """Returns the workload of a spec (see `comparison.compare`), warmed up."""
   if spec["implementation"] == "ours" and spec["device"] == "cpu":
     host.keep_freed_memory()  # as the training command does
-  dtype = jnp.dtype(spec["dtype"])
-  matrix = jnp.ones((machine.MATMUL_SIDE, machine.MATMUL_SIDE), dtype)
-  multiply = jax.jit(jnp.matmul)
-  matmul_flops = machine.matmul_flops(lambda: multiply(matrix, matrix).block_until_ready())
-  problem = Problem(
-    architectures.find(spec["architecture"]),
-    inputs.read_checkpoint(pathlib.Path(spec["checkpoint"])),
-    dtype,
-    jax.device_put(inputs.images(spec["batch"], spec["size"])),
-    jax.device_put(inputs.labels(spec["batch"])),
-  )
-  step = STEPS[spec["implementation"], spec["task"]](problem)
-  checked = inputs.compared([np.asarray(step()[0]) for _ in range(2)])  # the first compiles it
-  repeat = workers.repetition(step, jax.block_until_ready, spec["batch"], spec["seconds"])
-  machine.reset_peak_memory()
-  info = {"device": jax.default_backend(), "matmul_flops": matmul_flops}
-  return workers.Workload(repeat, info, _peak_memory, lambda: checked)
+  arrays = inputs.read_checkpoint(pathlib.Path(spec["checkpoint"]))
+  implementation = {"ours": ours, "plain": plain}[spec["implementation"]]
+  architecture, dtype = architectures.find(spec["architecture"]), jnp.dtype(spec["dtype"])
+  training = spec["task"] == "training"
+  variables, function = implementation(architecture, arrays, dtype, training=training)
+  images = inputs.images(spec["batch"], spec["size"])
+  step = step_of(variables, function, images, inputs.labels(spec["batch"]), training=training)
+  matrix = jnp.ones((workers.MATMUL_SIDE, workers.MATMUL_SIDE), dtype)
+  product = jax.jit(jnp.matmul)
+
+  def multiply() -> object:
+    return product(matrix, matrix).block_until_ready()
+
+  return workers.comparable(spec, jax.default_backend(), step, _array, multiply, _peak_memory)
 
 
-def our_training(problem: Problem) -> Step:
-  """Returns our training step, MixUp included, with the factor that leaves images unchanged."""
+def step_of(
+  variables: Any, function: Function, images: np.ndarray, labels: np.ndarray, *, training: bool
+) -> Callable[[], Any]:
+  """Returns a step on a batch: of training (returns the loss or metrics), or of inference (logits).
+
+  Args:
+    variables: From `ours` or `plain`, with the function.
+    function: Compiled by the first step.
+    images: [B, H, W, 3] float32.
+    labels: [B] int32.
+    training: As for `ours`.
+  """
+  state, *batch = jax.device_put((variables, images, labels))
+  compiled = jax.jit(function, donate_argnums=0 if training else ())
+
+  def train() -> Any:
+    nonlocal state
+    state, metrics = compiled(state, *batch)
+    return metrics
+
+  return train if training else lambda: compiled(state, batch[0])
+
+
+def ours(
+  architecture: architectures.Architecture,
+  arrays: Mapping[str, np.ndarray],
+  dtype: jnp.dtype,
+  *,
+  training: bool,
+) -> tuple[Any, Function]:
+  """Returns the variables of our network and its function.
+
+  A training step includes MixUp, with the factor that leaves images unchanged. For inference,
+  kernels are standardised once.
+
+  Args:
+    architecture: Which network.
+    arrays: Its weights, named as `architectures.parameter_shapes`.
+    dtype: What convolutions compute in.
+    training: A step of training; else of inference.
+  """
+  platform = jax.default_backend()
+  model = resnet_v2.ResNetV2(architecture, inputs.NUM_CLASSES, dtype, platform=platform)
+  params = jax.device_put(flax.traverse_util.unflatten_dict(dict(arrays), sep="/"))
+  if not training:
+    standardize = jax.jit(functools.partial(resnet_v2.standardize_params, dtype=dtype))
+    return standardize(params), lambda variables, images: model.apply(variables, images)[0]
   sgd = optimizer.sgd(inputs.MOMENTUM)
-  step_of = functools.partial(steps.train_step, model=_our_network(problem), optimizer=sgd)
-  train = jax.jit(step_of, donate_argnums=0)
-  state = jax.device_put(steps.create_state(_our_params(problem.arrays), sgd))
-  lam, rate = jnp.float32(1), jnp.float32(inputs.LEARNING_RATE)
 
-  def step() -> tuple[jax.Array, Any]:
-    nonlocal state
-    state, metrics = train(state, problem.images, problem.labels, lam, rate)
-    return metrics["loss"], state
+  def train(before: Any, images: jax.Array, labels: jax.Array) -> tuple[Any, Any]:
+    state, *rates = before  # arguments, as constants would remove MixUp from the program
+    state, metrics = steps.train_step(state, images, labels, *rates, model=model, optimizer=sgd)
+    return (state, *rates), metrics
 
-  return step
+  lam, learning_rate = np.float32(1), np.float32(inputs.LEARNING_RATE)
+  return (steps.create_state(params, sgd), lam, learning_rate), train
 
 
-def our_inference(problem: Problem) -> Step:
-  """Returns our classification of a batch, with kernels standardised once."""
-  standardize = jax.jit(functools.partial(resnet_v2.standardize_params, dtype=problem.dtype))
-  variables = standardize(_our_params(problem.arrays))
-  model = _our_network(problem)
-  predict = jax.jit(lambda variables, images: model.apply(variables, images)[0])
-  return lambda: (predict(variables, problem.images), None)
+def plain(
+  architecture: architectures.Architecture,
+  arrays: Mapping[str, np.ndarray],
+  dtype: jnp.dtype,
+  *,
+  training: bool,
+) -> tuple[Any, Function]:
+  """Returns the variables of the plain port and its function; arguments as of `ours`."""
+  depths, channels = architecture.depths, architecture.stem_channels
+  network = plain_flax.ResNet(depths, channels, inputs.NUM_CLASSES, dtype)
+  params = plain_flax.from_checkpoint(arrays)
+  if not training:
+    return {"params": params}, network.apply
+  sgd = optax.sgd(inputs.LEARNING_RATE, momentum=inputs.MOMENTUM)
+  state = train_state.TrainState.create(apply_fn=network.apply, params=params, tx=sgd)
+  return state, plain_flax.train_step
 
 
-def plain_training(problem: Problem) -> Step:
-  """Returns the plain port's training step."""
-  params = jax.device_put(plain_flax.from_checkpoint(problem.arrays))
-  network = _plain_network(problem)
-  state = plain_flax.create_state(network, params, inputs.LEARNING_RATE, inputs.MOMENTUM)
-  train = jax.jit(plain_flax.train_step, donate_argnums=0)
-
-  def step() -> tuple[jax.Array, Any]:
-    nonlocal state
-    state, loss = train(state, problem.images, problem.labels)
-    return loss, state
-
-  return step
-
-
-def plain_inference(problem: Problem) -> Step:
-  """Returns the plain port's classification of a batch."""
-  params = jax.device_put(plain_flax.from_checkpoint(problem.arrays))
-  predict = jax.jit(_plain_network(problem).apply)
-  return lambda: (predict({"params": params}, problem.images), None)
-
-
-STEPS: Mapping[tuple[str, str], Callable[[Problem], Step]] = {
-  ("ours", "training"): our_training,
-  ("ours", "inference"): our_inference,
-  ("plain", "training"): plain_training,
-  ("plain", "inference"): plain_inference,
-}
-
-
-def _our_network(problem: Problem) -> resnet_v2.ResNetV2:
-  return resnet_v2.ResNetV2(
-    problem.architecture, inputs.NUM_CLASSES, problem.dtype, platform=jax.default_backend()
-  )
-
-
-def _our_params(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
-  return jax.device_put(flax.traverse_util.unflatten_dict(dict(arrays), sep="/"))
-
-
-def _plain_network(problem: Problem) -> plain_flax.ResNet:
-  network = problem.architecture
-  return plain_flax.ResNet(network.depths, network.stem_channels, inputs.NUM_CLASSES, problem.dtype)
+def _array(output: Any) -> np.ndarray:
+  return np.asarray(output["loss"] if isinstance(output, dict) else output)
 
 
 def _peak_memory() -> int:

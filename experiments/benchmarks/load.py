@@ -9,6 +9,7 @@ to a temporary folder and read from the page cache. Peak memory is that above th
 
 import pathlib
 import shutil
+import statistics
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -20,7 +21,6 @@ from experiments.benchmarks import inputs, results, workers
 _PEER = "numpy.load"
 _NUM_CLASSES = architectures.PRETRAINED_CLASSES["BiT-M"]
 _FLOAT32 = 4  # bytes
-_GIGABYTE = 1e9
 
 
 def main(argv: Sequence[str]) -> None:
@@ -49,10 +49,10 @@ def compare(
     folder: For the file and the cache of hashes.
   """
   size = _FLOAT32 * architectures.num_parameters(architecture, _NUM_CLASSES)
-  configuration = f"{architecture.name}, {size / _GIGABYTE:.2f} GB"
+  configuration = f"{architecture.name}, {size / results.GIGABYTE:.2f} GB"
   free = shutil.disk_usage(folder).free
   if free < 1.1 * size:
-    note = f"not measured: {folder.parent} has {free / _GIGABYTE:.1f} GB free; use --folder"
+    note = f"not measured: {folder.parent} has {free / results.GIGABYTE:.1f} GB free; use --folder"
     yield results.Row(configuration, "time", "s", None, _PEER, None, note)
     return
   path = folder / "checkpoint.npz"
@@ -61,19 +61,14 @@ def compare(
     "checkpoint": str(path),
     "architecture": architecture.name,
     "num_classes": _NUM_CLASSES,
+    "environment": {"BIT_JAX_CACHE": str(folder)},
   }
   tasks = ("load", "first load", _PEER)
-  cache = {"BIT_JAX_CACHE": str(folder)}
-  figures = workers.measure(
-    {task: {**spec, "task": task} for task in tasks}, rounds, dict.fromkeys(tasks, cache)
-  )
-  ours, theirs = figures["load"], figures[_PEER]
-  for quantity, figure in (("time", ours), ("time, hashing", figures["first load"])):
-    paired = 1 / workers.median(figure.relative_to(theirs))
-    yield results.Row(
-      configuration, quantity, "s", figure.seconds, _PEER, theirs.seconds, paired=paired
-    )
-  peaks = [f.peak_memory / _GIGABYTE for f in (ours, theirs)]
+  ours, first, theirs = workers.measure({t: {**spec, "task": t} for t in tasks}, rounds).values()
+  for quantity, figures in (("time", ours), ("time, hashing", first)):
+    seconds, paired = 1 / figures.rate, 1 / statistics.median(figures.relative_to(theirs))
+    yield results.Row(configuration, quantity, "s", seconds, _PEER, 1 / theirs.rate, paired=paired)
+  peaks = [figures.peak_memory / results.GIGABYTE for figures in (ours, theirs)]
   more = {"of its size": ours.peak_memory / size, "peer's of its size": theirs.peak_memory / size}
   yield results.Row(configuration, "peak memory", "GB", peaks[0], _PEER, peaks[1], "", more)
 

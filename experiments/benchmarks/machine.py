@@ -4,21 +4,17 @@ Needs only the standard library, so that workers of other environments (PyTorch)
 """
 
 import contextlib
-import importlib.metadata
 import pathlib
 import platform
 import re
 import resource
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from bit_jax.runtime import machine
 
-MATMUL_SIDE = 2048  # of the matrices whose product measures the processor's speed
 _KIBIBYTE = 1024
-_TRIES = 6  # of the product; the first may compile it
 
 
 def describe() -> str:
@@ -33,19 +29,12 @@ def accelerators() -> tuple[str, ...]:
   return tuple(_output("nvidia-smi", "--query-gpu=name", "--format=csv,noheader").splitlines())
 
 
-def versions(packages: Sequence[str]) -> dict[str, str]:
-  """Returns {package: version} of Python and of those packages that are installed here."""
-  installed = {d.name.lower(): d.version for d in importlib.metadata.distributions()}
-  return {"python": platform.python_version()} | {
-    package: installed[package] for package in packages if package in installed
-  }
-
-
-def versions_of(python: str, packages: Sequence[str]) -> dict[str, str]:
-  """Returns {package: version} of another Python; {} if it can't be run or lacks one of them."""
-  source = "import importlib.metadata as m, sys\nfor p in sys.argv[1:]: print(p, m.version(p))"
-  listed = _output(python, "-c", source, *packages)
-  return dict(line.split() for line in listed.splitlines())
+def versions(packages: Sequence[str], python: str = sys.executable) -> dict[str, str]:
+  """Returns {package: version} of those that a Python has; {} if it can't be run."""
+  source = "import importlib.metadata as m\nfor d in m.distributions(): print(d.name, d.version)"
+  lines = _output(python, "-c", source).splitlines()
+  installed = {name.lower(): version for name, version in map(str.split, lines)}
+  return {package: installed[package] for package in packages if package in installed}
 
 
 def commit() -> str:
@@ -53,20 +42,6 @@ def commit() -> str:
   git = ("git", "-C", str(pathlib.Path(__file__).parent))
   changed = _output(*git, "status", "--porcelain", "--untracked-files=no")
   return _output(*git, "describe", "--always", "--abbrev=10") + ("+" if changed else "")
-
-
-def matmul_flops(multiply: Callable[[], object]) -> float:
-  """Returns the FLOP/s of the fastest of several products of two square matrices.
-
-  Args:
-    multiply: Multiplies two matrices of `MATMUL_SIDE`, and waits for the result.
-  """
-  times = []
-  for _ in range(_TRIES):
-    start = time.perf_counter()
-    multiply()
-    times.append(time.perf_counter() - start)
-  return 2 * MATMUL_SIDE**3 / min(times)
 
 
 def peak_memory() -> int:

@@ -27,8 +27,7 @@ class StdConv(nn.Conv):
     value = super().param(name, *args, **kwargs)
     if name != "kernel":
       return value
-    mean = jnp.mean(value, axis=(0, 1, 2))
-    variance = jnp.var(value, axis=(0, 1, 2))
+    mean, variance = jnp.mean(value, (0, 1, 2)), jnp.var(value, (0, 1, 2))
     return (value - mean) / jnp.sqrt(variance + 1e-10)
 
 
@@ -50,16 +49,16 @@ class Unit(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     """Maps [B, H, W, C] to [B, H / stride, W / stride, 4 * features]."""
-    features, dtype, strides = self.features, self.dtype, (self.stride, self.stride)
+    features, dtype, stride = self.features, self.dtype, self.stride
     shortcut = x
     y = nn.relu(_norm(dtype, "a/group_norm")(x))
     if self.project:
-      shortcut = _conv(4 * features, 1, strides, dtype, "a/proj/standardized_conv2d")(y)
-    y = _conv(features, 1, (1, 1), dtype, "a/standardized_conv2d")(y)
+      shortcut = _conv(4 * features, 1, stride, dtype, "a/proj/standardized_conv2d")(y)
+    y = _conv(features, 1, 1, dtype, "a/standardized_conv2d")(y)
     y = nn.relu(_norm(dtype, "b/group_norm")(y))
-    y = _conv(features, 3, strides, dtype, "b/standardized_conv2d")(y)
+    y = _conv(features, 3, stride, dtype, "b/standardized_conv2d")(y)
     y = nn.relu(_norm(dtype, "c/group_norm")(y))
-    y = _conv(4 * features, 1, (1, 1), dtype, "c/standardized_conv2d")(y)
+    y = _conv(4 * features, 1, 1, dtype, "c/standardized_conv2d")(y)
     return y + shortcut
 
 
@@ -81,7 +80,7 @@ class ResNet(nn.Module):
   @nn.compact
   def __call__(self, images: jax.Array) -> jax.Array:
     """Maps images [B, H, W, 3] in [-1, 1] to logits [B, num_classes] float32."""
-    x = _conv(self.channels, 7, (2, 2), self.dtype, "root_block/standardized_conv2d")(images)
+    x = _conv(self.channels, 7, 2, self.dtype, "root_block/standardized_conv2d")(images)
     x = nn.max_pool(jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0))), (3, 3), (2, 2))
     for b, depth in enumerate(self.depths):
       for u in range(depth):
@@ -111,14 +110,6 @@ def from_checkpoint(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
   return flax.traverse_util.unflatten_dict(params)
 
 
-def create_state(
-  network: ResNet, params: Any, learning_rate: float, momentum: float
-) -> train_state.TrainState:
-  """Returns the state before the first step of SGD."""
-  optimizer = optax.sgd(learning_rate, momentum=momentum)
-  return train_state.TrainState.create(apply_fn=network.apply, params=params, tx=optimizer)
-
-
 def train_step(
   state: train_state.TrainState, images: jax.Array, labels: jax.Array
 ) -> tuple[train_state.TrainState, jax.Array]:
@@ -132,16 +123,9 @@ def train_step(
   return state.apply_gradients(grads=gradients), loss
 
 
-def _conv(features: int, size: int, strides: tuple[int, int], dtype: Any, name: str) -> StdConv:
-  return StdConv(
-    features,
-    (size, size),
-    strides=strides,
-    padding=size // 2,
-    use_bias=False,
-    dtype=dtype,
-    name=name,
-  )
+def _conv(features: int, size: int, stride: int, dtype: Any, name: str) -> StdConv:
+  kernel, strides, padding = (size, size), (stride, stride), size // 2
+  return StdConv(features, kernel, strides, padding, use_bias=False, dtype=dtype, name=name)
 
 
 def _norm(dtype: Any, name: str) -> nn.GroupNorm:

@@ -7,18 +7,21 @@ import argparse
 import dataclasses
 import itertools
 import json
+import operator
+import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from bit_jax.runtime import errors, exits, paths
 from experiments.benchmarks import results
 
-_SAME = ("benchmark", "machine", "configuration", "quantity", "peer")
-_FIELDS = [field.name for field in dataclasses.fields(results.Row)]
+_FIELDS = {field.name for field in dataclasses.fields(results.Row)}
 _TITLES = (
   "| configuration | quantity | ours | peer | peer's | ratio | |\n|---|---|---|---|---|---|---|"
 )
+_benchmark_and_machine = operator.itemgetter("benchmark", "machine")
+_compared = operator.itemgetter("benchmark", "machine", "configuration", "quantity")
 
 
 def newest(lines: Iterable[str]) -> list[dict[str, Any]]:
@@ -30,33 +33,32 @@ def newest(lines: Iterable[str]) -> list[dict[str, Any]]:
     lines: Of a results file, in the order in which they were measured.
   """
   last: dict[tuple[str, ...], dict[str, Any]] = {}
-  for line in lines:
-    record = json.loads(line)
-    same = {**record, "peer": record["peer"].removesuffix(" eager").removesuffix(" compiled")}
-    key = tuple(same[name] for name in _SAME)
+  for record in map(json.loads, lines):
+    key = (*_compared(record), re.sub(" (eager|compiled)$", "", record["peer"]))
     if record["theirs"] is not None or last.get(key, record)["theirs"] is None:
       last[key] = record
   return sorted(last.values(), key=_benchmark_and_machine)
 
 
-def render(records: Sequence[Mapping[str, Any]]) -> str:
+def render(records: Sequence[dict[str, Any]]) -> str:
   """Returns a heading, machine and versions, and a table for each benchmark and machine.
 
   Args:
     records: As from `newest`.
   """
-  parts = []
-  for (benchmark, machine), group in itertools.groupby(records, key=_benchmark_and_machine):
-    rows = list(group)
-    runs = {f"{r['date']}, commit {r['commit']}" for r in rows}
-    versions = {k: v for r in rows for k, v in r["versions"].items()}
-    listed = ", ".join(f"{k} {v}" for k, v in versions.items())
-    parts.append(f"### {benchmark}\n\n{machine}; {listed}; {'; '.join(sorted(runs))}\n\n{_TITLES}")
-    for record in rows:
-      row = results.Row(**{name: record[name] for name in _FIELDS if name in record})
-      parts.append(f"| {' | '.join(row.cells())} |")
-    parts.append("")
-  return "\n".join(parts)
+  groups = itertools.groupby(records, key=_benchmark_and_machine)
+  return "\n".join(line for _, group in groups for line in _table(list(group)))
+
+
+def _table(records: Sequence[dict[str, Any]]) -> Iterator[str]:
+  runs = sorted({f"{r['date']}, commit {r['commit']}" for r in records})
+  versions = {k: v for r in records for k, v in r["versions"].items()}
+  about = results.about(records[0]["machine"], versions)
+  yield f"### {records[0]['benchmark']}\n\n{'; '.join([about, *runs])}\n\n{_TITLES}"
+  for record in records:
+    row = results.Row(**{name: record[name] for name in _FIELDS & record.keys()})
+    yield f"| {' | '.join(row.cells())} |"
+  yield ""
 
 
 def main(argv: Sequence[str]) -> None:
@@ -67,10 +69,6 @@ def main(argv: Sequence[str]) -> None:
   if not path.is_file():
     raise errors.UserError(f"Results file not found: {path}.")
   print(render(newest(path.read_text().splitlines())))
-
-
-def _benchmark_and_machine(record: Mapping[str, Any]) -> tuple[str, str]:
-  return record["benchmark"], record["machine"]
 
 
 if __name__ == "__main__":

@@ -11,6 +11,9 @@ import dataclasses
 import datetime
 import json
 import pathlib
+import platform
+import statistics
+import types
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -19,7 +22,9 @@ from experiments.benchmarks import machine, workers
 
 PATH = pathlib.Path(__file__).with_name("results.jsonl")
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
-_COLUMNS = {"configuration": 34, "quantity": 20, "ours": 14, "peer": 26, "theirs": 14, "ratio": 7}
+GIGABYTE = 1e9
+_TITLES = ("configuration", "quantity", "ours", "peer", "theirs", "ratio", "")
+_LINE = "{:<33} {:<19} {:<13} {:<25} {:<13} {:<6} {}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,15 +85,13 @@ def rates(
   ours: workers.Figures,
   peer: str,
   theirs: workers.Figures,
-  more: Mapping[str, Any] | None = None,
+  more: Mapping[str, Any] = types.MappingProxyType({}),
 ) -> Row:
   """Returns the row that compares the images per second of two workers that took turns."""
   speeds = ours.relative_to(theirs)
-  spread = {"rounds": f"{min(speeds):.2f} to {max(speeds):.2f}", **(more or {})}
-  paired = workers.median(speeds)
-  return Row(
-    configuration, quantity, "images/s", ours.rate, peer, theirs.rate, more=spread, paired=paired
-  )
+  more = {"rounds": f"{min(speeds):.2f} to {max(speeds):.2f}", **more}
+  figures = ("images/s", ours.rate, peer, theirs.rate, "", more, statistics.median(speeds))
+  return Row(configuration, quantity, *figures)
 
 
 def parser(description: str | None, rounds: int = 5) -> argparse.ArgumentParser:
@@ -108,7 +111,7 @@ def record(
   benchmark: str,
   rows: Iterable[Row],
   path: pathlib.Path = PATH,
-  versions: Mapping[str, str] | None = None,
+  versions: Mapping[str, str] = types.MappingProxyType({}),
 ) -> None:
   """Prints and records rows, each as soon as it is measured.
 
@@ -118,22 +121,25 @@ def record(
     path: The file to append to.
     versions: Of the peer's packages, in addition to ours.
   """
-  about: dict[str, Any] = {
+  run: dict[str, Any] = {
     "benchmark": benchmark,
     "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
     "machine": machine.describe(),
-    "versions": {**machine.versions(_PACKAGES), **(versions or {})},
+    "versions": {"python": platform.python_version(), **machine.versions(_PACKAGES), **versions},
     "commit": machine.commit(),
   }
-  listed = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
-  print(f"{benchmark}, {about['date']}, commit {about['commit']}\n{about['machine']}; {listed}")
-  print(_line(list(_COLUMNS)), flush=True)
+  print(f"{benchmark}, {run['date']}, commit {run['commit']}")
+  print(f"{about(run['machine'], run['versions'])}\n{_LINE.format(*_TITLES)}".rstrip(), flush=True)
   for row in rows:
-    print(_line(row.cells()), flush=True)
+    print(_LINE.format(*row.cells()).rstrip(), flush=True)
     with path.open("a") as file:
-      line = {**about, **dataclasses.asdict(row), "ratio": row.ratio}
-      file.write(json.dumps(line) + "\n")
+      file.write(json.dumps({**run, **dataclasses.asdict(row), "ratio": row.ratio}) + "\n")
   print()
+
+
+def about(machine: str, versions: Mapping[str, str]) -> str:
+  """Returns the machine and the versions of a run in one line."""
+  return f"{machine}; {', '.join(f'{name} {version}' for name, version in versions.items())}"
 
 
 def number(value: float) -> str:
@@ -143,8 +149,3 @@ def number(value: float) -> str:
 
 def _with_unit(value: float | None, unit: str) -> str:
   return "none" if value is None else f"{number(value)} {unit}"
-
-
-def _line(cells: list[str]) -> str:
-  widths = [*_COLUMNS.values(), 1]
-  return "".join(f"{c:<{w - 1}} " for c, w in zip(cells, widths, strict=False)).rstrip()

@@ -35,7 +35,7 @@ convolution reads it, can be faster than this bound.
 import argparse
 import dataclasses
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from bit_jax.models import architectures
 from bit_jax.runtime import exits
@@ -44,6 +44,10 @@ _BYTES = 2  # of a bfloat16
 _TRAINED_BYTES = 50  # that a step moves for each parameter
 _CASES = (("R50x1", 128, 512), ("R50x1", 480, 64), ("R101x3", 128, 128), ("R152x4", 128, 64))
 _NUM_CLASSES = 10
+_TITLES = (
+  "| network, pixels, batch | GFLOP an image (forward) | training: images/s | MFU "
+  "| time bound by memory | inference: images/s | MFU |"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +63,10 @@ class Accelerator:
   flops: float
   bandwidth: float
   source: str
+
+  def images_per_second(self, operations: Iterable["Operation"]) -> float:
+    """Returns the maximum, given the operations of an image."""
+    return 1 / sum(max(o.flops / self.flops, o.bytes / self.bandwidth) for o in operations)
 
 
 ACCELERATORS = {
@@ -83,14 +91,10 @@ class Operation:
   flops: float
   bytes: float
 
-  def seconds(self, accelerator: Accelerator) -> float:
-    """Returns its minimum time."""
-    return max(self.flops / accelerator.flops, self.bytes / accelerator.bandwidth)
 
-
-def find(device: str) -> Accelerator | None:
-  """Returns the data sheet of a device by its name, such as 'NVIDIA H200', or None."""
-  return next((a for name, a in ACCELERATORS.items() if name in device), None)
+def find(devices: Sequence[str]) -> Accelerator | None:
+  """Returns the data sheet of the first known device by name, such as 'NVIDIA H200', or None."""
+  return next((a for d in devices for name, a in ACCELERATORS.items() if name in d), None)
 
 
 def operations(
@@ -105,77 +109,52 @@ def operations(
     training: Forward, backward and update; else forward only.
   """
   for c in architectures.convolutions(architecture, image_size):
-    read, written = _tensors(c)
-    yield Operation(f"{c.name} forward", c.flops, read + written)
-    if training:
-      yield Operation(f"{c.name} kernel gradient", c.flops, read + written)
-      if not c.name.startswith("root_block"):  # images need no gradient
-        yield Operation(f"{c.name} input gradient", c.flops, read + written)
-    passes = _passes_around(c)
+    read, written = _BYTES * c.side_in**2 * c.c_in, _BYTES * c.side_out**2 * c.c_out
+    parts = ["forward", *(["kernel gradient", "input gradient"] if training else [])]
+    for part in parts[:2] if c.name.startswith("root_block") else parts:  # images need no gradient
+      yield Operation(f"{c.name} {part}", c.flops, read + written)
+    passes = _passes_around(c.name, read, written)
     yield Operation(f"around {c.name}", 0, sum(passes if training else passes[:1]))
   yield Operation("last norm", 0, written * (1 + 3 * training))
   parameters = architectures.num_parameters(architecture, _NUM_CLASSES)
   yield Operation("parameters", 0, parameters * (_TRAINED_BYTES if training else _BYTES) / batch)
 
 
-def _tensors(c: architectures.Convolution) -> tuple[float, float]:
-  """Returns the bytes of a convolution's input and output."""
-  return _BYTES * c.side_in**2 * c.c_in, _BYTES * c.side_out**2 * c.c_out
-
-
-def _passes_around(c: architectures.Convolution) -> tuple[float, float]:
+def _passes_around(name: str, read: float, written: float) -> tuple[float, float]:
   """Returns the bytes that norm, ReLU, sum or pool beside a convolution move, forward and backward.
 
   The norm is the one before it; sum and pool follow its output.
+
+  Args:
+    name: Of the convolution.
+    read: Bytes of its input.
+    written: Bytes of its output.
   """
-  before, after = _tensors(c)
-  if c.name.startswith("root_block"):
-    pooled = after / 4
-    return after + pooled, 2 * after + pooled
-  if "/proj/" in c.name:  # shares the norm of a unit's first convolution; its gradient joins there
-    return 0, before
-  part = c.name.split("/")[2]
-  forward, backward = before * (2 if part == "a" else 3), before * 5
-  if part == "a" and "/unit01/" not in c.name:  # the shortcut's gradient
-    backward += before
-  if part == "c":
-    forward += 3 * after
-  return forward, backward
-
-
-def images_per_second(
-  accelerator: Accelerator,
-  architecture: architectures.Architecture,
-  image_size: int,
-  batch: int,
-  *,
-  training: bool,
-) -> float:
-  """Returns the maximum of images per second; arguments as of `operations`."""
-  parts = operations(architecture, image_size, batch, training=training)
-  return 1 / sum(o.seconds(accelerator) for o in parts)
+  if name.startswith("root_block"):
+    pooled = written / 4
+    return written + pooled, 2 * written + pooled
+  if "/proj/" in name:  # shares the norm of a unit's first convolution; its gradient joins there
+    return 0, read
+  part = name.split("/")[2]
+  shortcut = part == "a" and "/unit01/" not in name  # whose gradient joins there
+  return read * (2 if part == "a" else 3) + 3 * written * (part == "c"), read * (5 + shortcut)
 
 
 def table(card: Accelerator) -> str:
   """Returns the bounds of training and inference as a Markdown table."""
-  lines = [
-    "| network, pixels, batch | GFLOP an image (forward) | training: images/s | MFU "
-    "| time bound by memory | inference: images/s | MFU |",
-    "|---|---|---|---|---|---|---|",
-  ]
+  lines = [f"{_TITLES}\n|---|---|---|---|---|---|---|"]
   for name, size, batch in _CASES:
     a = architectures.find(name)
     flops = architectures.forward_flops(a, _NUM_CLASSES, size)
-    train, infer = (images_per_second(card, a, size, batch, training=t) for t in (True, False))
-    bound_by_memory = train * sum(
-      o.seconds(card)
-      for o in operations(a, size, batch, training=True)
-      if o.bytes / card.bandwidth > o.flops / card.flops
-    )
+    trained = list(operations(a, size, batch, training=True))
+    train = card.images_per_second(trained)
+    infer = card.images_per_second(operations(a, size, batch, training=False))
+    slow = (o.bytes for o in trained if o.bytes / card.bandwidth > o.flops / card.flops)
+    by_memory = train * sum(slow) / card.bandwidth
     lines.append(
       f"| {name} {size} {batch} | {flops / 1e9:.2f} "
       f"| {train:,.0f} | {train * flops * architectures.TRAINING_FACTOR / card.flops:.0%} "
-      f"| {bound_by_memory:.0%} | {infer:,.0f} | {infer * flops / card.flops:.0%} |"
+      f"| {by_memory:.0%} | {infer:,.0f} | {infer * flops / card.flops:.0%} |"
     )
   return "\n".join(lines)
 

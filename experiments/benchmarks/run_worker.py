@@ -6,11 +6,12 @@ processes every image every time, in tf.data.
 """
 
 import functools
+import itertools
 import os
 import pathlib
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import flax.traverse_util
@@ -29,6 +30,7 @@ from bit_jax.runtime import machine as host
 from bit_jax.training import feeds, memory, optimizer, programs, steps
 from experiments.benchmarks import inputs, machine, workers
 
+_CHECKPOINT = ("load", "first load", "numpy.load")  # tasks
 _WARM_UP = 0.1  # of the images of a repetition
 _UNLIMITED = float("inf")  # memory
 
@@ -40,11 +42,11 @@ def build(spec: Spec) -> workers.Workload:
   """Returns the workload of a spec, warmed up; its items are images, or loaded checkpoints.
 
   Args:
-    spec: 'task', a key of `_CHECKPOINT` or `_PASSES`. Of the former, 'checkpoint', 'architecture'
-      and 'num_classes'. Of the latter, 'images' of a repetition (or of a part of it, which is
-      repeated for 'seconds'), 'batch', 'resize' and 'crop'; 'set' ('random', or a data set's name)
-      with its 'path' or 'data_dir'; 'cache', a folder for decoded images; and the 'architecture'
-      of a task that trains or evaluates.
+    spec: 'task', one of `_CHECKPOINT` or a key of `_PASSES`. Of the former, 'checkpoint',
+      'architecture' and 'num_classes'. Of the latter, 'images' of a repetition (or of a part of it,
+      which is repeated for 'seconds'), 'batch', 'resize' and 'crop'; 'set' ('random', or a data
+      set's name) with its 'path' or 'data_dir'; 'cache', a folder for decoded images; and the
+      'architecture' of a task that trains or evaluates.
   """
   if spec["task"] in _CHECKPOINT:
     return _checkpoint(spec)
@@ -52,9 +54,9 @@ def build(spec: Spec) -> workers.Workload:
     host.keep_freed_memory()  # as the training command does, before there are devices
   go_through, images = _PASSES[spec["task"]](spec), spec["images"]
   go_through(max(spec["batch"], int(_WARM_UP * images)))
-  if "seconds" not in spec:
-    return workers.Workload(lambda: go_through(images))
   once = functools.partial(go_through, images)
+  if "seconds" not in spec:
+    return workers.Workload(once)
   return workers.Workload(workers.repetition(once, lambda _: None, images, spec["seconds"]))
 
 
@@ -89,47 +91,28 @@ def _plain(spec: Spec) -> Pass:
     import tensorflow as tf
 
   resize, crop = spec["resize"], spec["crop"]
+  if spec["set"] == "folder":
+    files = tf.data.Dataset.list_files(f"{spec['path']}/train/*/*.jpg", shuffle=False)
+    encoded = files.map(tf.io.read_file, tf.data.AUTOTUNE)
+  else:
+    import tensorflow_datasets as tfds
 
-  def preprocess(encoded: Any, label: Any) -> tuple[Any, Any]:
+    decoders = {"image": tfds.decode.SkipDecoding()}
+    data = tfds.load(spec["set"], split="train", data_dir=spec["data_dir"], decoders=decoders)
+    encoded = data.map(lambda example: example["image"])
+
+  def preprocess(encoded: Any) -> Any:
     image = tf.io.decode_image(encoded, channels=3, expand_animations=False)
     image = tf.image.resize(image, (resize, resize))
     image = tf.image.random_crop(image, (crop, crop, 3))
     image = tf.image.random_flip_left_right(image)
-    return (image - 127.5) / 127.5, label
-
-  examples = _encoded(spec)
+    return (image - 127.5) / 127.5
 
   def go_through(count: int) -> int:
-    data = examples.take(count).shuffle(count)
-    data = data.map(preprocess, tf.data.AUTOTUNE).batch(spec["batch"]).prefetch(tf.data.AUTOTUNE)
-    return sum(len(labels) for _, labels in data)
+    images = encoded.take(count).shuffle(count).map(preprocess, tf.data.AUTOTUNE)
+    return sum(map(len, images.batch(spec["batch"]).prefetch(tf.data.AUTOTUNE)))
 
   return go_through
-
-
-def _encoded(spec: Spec) -> Any:
-  """Returns a tf.data set of files' contents and labels."""
-  import tensorflow as tf
-
-  if spec["set"] == "folder":
-    files = sorted(map(str, pathlib.Path(spec["path"], "train").rglob("*.jpg")))
-    labels = [int(pathlib.Path(name).parent.name.removeprefix("class")) for name in files]
-    data = tf.data.Dataset.from_tensor_slices((files, labels))
-    return data.map(lambda name, label: (tf.io.read_file(name), label), tf.data.AUTOTUNE)
-  import tensorflow_datasets as tfds
-
-  return tfds.load(
-    spec["set"],
-    split="train",
-    data_dir=spec["data_dir"],
-    as_supervised=True,
-    decoders={"image": tfds.decode.SkipDecoding()},
-  )
-
-
-def _streamed(spec: Spec) -> Pass:
-  """Images are read when they are needed."""
-  return _reading(_part(spec, memory=0), spec)
 
 
 def _caching(spec: Spec) -> Pass:
@@ -149,11 +132,6 @@ def _cached(spec: Spec) -> Pass:
   for _ in stream.batches(part.source, [np.arange(len(part))], part.size):
     pass
   return _reading(part, spec)
-
-
-def _resident(spec: Spec) -> Pass:
-  """Images were decoded once, and are in the devices' memory."""
-  return _reading(_part(spec), spec)
 
 
 def _gathering(spec: Spec) -> Pass:
@@ -179,7 +157,7 @@ def _part(spec: Spec, memory: float = _UNLIMITED) -> pipeline.Part:
     return pipeline.Part(examples, None, names, examples, examples.labels)
   config = base.get_config("model=R14x0.5,weights=none")
   fields = {"dataset": spec["set"], "data_path": spec["path"], "data_dir": spec["data_dir"]}
-  config.update({**fields, **{name: spec[name] for name in ("resize", "crop")}})
+  config.update({**fields, "resize": spec["resize"], "crop": spec["crop"]})
   resolved, data = run_config.prepare(config)
   return pipeline.load(data, run_config.selection(resolved), memory).train
 
@@ -191,81 +169,75 @@ def _with_cache(part: pipeline.Part, folder: str) -> pipeline.Part:
   return pipeline.Part(cache, part.size, part.class_names, None, None)
 
 
-def _batches(feed: feeds.Feed, spec: Spec, count: int) -> Iterator[programs.Examples]:
-  """Yields the examples of each step of a run of `count` images."""
-  batch = spec["batch"]
-  fields = {"seed": 0, "batch_size": batch, "total_steps": -(-count // batch)}
-  return feed.training(ml_collections.ConfigDict(fields), _layout(spec), 0)
+def _examples(part: pipeline.Part, spec: Spec) -> Callable[[int], Iterator[programs.Examples]]:
+  """Returns a function that yields the examples of each step of a run of some images."""
+  feed, batch = feeds.Feed(part), spec["batch"]
+  layout = order.device_layout(batch, jax.device_count())
+
+  def of_run(count: int) -> Iterator[programs.Examples]:
+    fields = {"seed": 0, "batch_size": batch, "total_steps": -(-count // batch)}
+    return feed.training(ml_collections.ConfigDict(fields), layout, 0)
+
+  return of_run
 
 
-def _layout(spec: Spec) -> np.ndarray:
-  return order.device_layout(spec["batch"], jax.device_count())
+def _positions(spec: Spec) -> Any:
+  """Returns the positions of a device's examples in the batch, on the devices."""
+  layout = order.device_layout(spec["batch"], jax.device_count())
+  return parallel.send(layout.astype(np.int32))
 
 
-def _one_ahead(step: Callable[[Any], Any], batches: Iterator[Any]) -> int:
-  """Calls a step for each batch, at most one ahead of the devices; returns the number of steps."""
+def _one_ahead(step: Callable[[Any], Any], batches: Iterable[Any], size: int) -> int:
+  """Calls a step for each batch, at most one ahead of the devices; returns the number of images."""
   before, done = None, 0
   for done, examples in enumerate(batches, 1):  # noqa: B007 (counts)
     result = step(examples)
     jax.block_until_ready(before)
     before = result
   jax.block_until_ready(before)
-  return done
+  return size * done
 
 
 def _reading(part: pipeline.Part, spec: Spec) -> Pass:
   """Returns a pass that crops, flips and scales on the devices, as a step does."""
-  feed, positions = feeds.Feed(part), parallel.send(_layout(spec))
+  examples, positions = _examples(part, spec), _positions(spec)
   augment = _augmentation(spec["resize"], spec["crop"])
-
-  def go_through(count: int) -> int:
-    batches = _batches(feed, spec, count)
-    return spec["batch"] * _one_ahead(lambda examples: augment(examples, positions), batches)
-
-  return go_through
+  step = lambda batch: augment(batch.images, positions)  # noqa: E731
+  return lambda count: _one_ahead(step, examples(count), spec["batch"])
 
 
 @functools.cache  # each pass uses the same compiled program
-def _augmentation(resize: int, crop: int) -> Callable[[programs.Examples, Any], jax.Array]:
-  key = jax.random.key(0)
+def _augmentation(resize: int, crop: int) -> Callable[[Any, Any], jax.Array]:
+  key, yes = jax.random.key(0), jnp.bool_(True)
 
-  def augment(examples: programs.Examples, positions: jax.Array) -> jax.Array:
+  def augment(images: jax.Array, positions: jax.Array) -> jax.Array:
     keys = augmentation.example_keys(key, jnp.int32(0), positions)
-    yes = jnp.bool_(True)
-    return augmentation.augment(
-      examples.images, keys, resize=resize, crop=crop, flip=yes, random_crop=yes
-    )
+    switches = {"flip": yes, "random_crop": yes}
+    return augmentation.augment(images, keys, resize=resize, crop=crop, **switches)
 
   return parallel.over_devices(augment, in_axes=(0, 0))
 
 
 def _training(spec: Spec, *, one_batch: bool) -> Pass:
   """Training steps, on a resident set or repeatedly on one batch in the devices' memory."""
-  feed = feeds.Feed(_part(spec))
+  examples, positions = _examples(_part(spec), spec), _positions(spec)
   model, params = _network(spec)
-  resize = spec["resize"]
+  resize, batch = spec["resize"], spec["batch"]
   task = memory.Task(model, resize, spec["crop"], (resize, resize), momentum=inputs.MOMENTUM)
   train = programs.train_function(task)
-  positions = parallel.send(_layout(spec).astype(np.int32))
-  arguments = programs.StepArguments(
-    key=jax.random.key(0),
-    lam=np.float32(1),
-    learning_rate=np.float32(inputs.LEARNING_RATE),
-    flip=np.bool_(True),
-    random_crop=np.bool_(True),
-  )
+  lam, rate, yes = np.float32(1), np.float32(inputs.LEARNING_RATE), np.bool_(True)
+  arguments = programs.StepArguments(jax.random.key(0), lam, rate, flip=yes, random_crop=yes)
   state = parallel.replicate(steps.create_state(params, optimizer.sgd(inputs.MOMENTUM)))
-  first = next(_batches(feed, spec, spec["batch"]))
+  first = next(examples(batch))
 
-  def step(examples: programs.Examples) -> Any:
+  def step(batch: programs.Examples) -> Any:
     nonlocal state
-    state, metrics = train(state, examples, positions, arguments)
+    state, metrics = train(state, batch, positions, arguments)
     return metrics
 
   def go_through(count: int) -> int:
-    steps_due = -(-count // spec["batch"])
-    batches = iter([first] * steps_due) if one_batch else _batches(feed, spec, count)
-    return spec["batch"] * _one_ahead(step, batches)
+    batches = itertools.repeat(first, -(-count // batch)) if one_batch else examples(count)
+    return _one_ahead(step, batches, batch)
 
   return go_through
 
@@ -291,13 +263,12 @@ def _network(spec: Spec) -> tuple[resnet_v2.ResNetV2, Any]:
   return model, params
 
 
-_CHECKPOINT = ("load", "first load", "numpy.load")
 _PASSES: dict[str, Callable[[Spec], Pass]] = {
   "plain": _plain,
-  "streamed": _streamed,
+  "streamed": lambda spec: _reading(_part(spec, memory=0), spec),  # read when they are needed
   "caching": _caching,
   "cached": _cached,
-  "resident": _resident,
+  "resident": lambda spec: _reading(_part(spec), spec),  # decoded once, in the devices' memory
   "gathering": _gathering,
   "training": functools.partial(_training, one_batch=False),
   "training on one batch": functools.partial(_training, one_batch=True),

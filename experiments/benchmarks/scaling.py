@@ -8,22 +8,18 @@ The devices are CPU devices that share the machine's cores, each with a batch of
 twice as many devices does twice the work. With more cores than devices the line would be flatter.
 """
 
-import dataclasses
 import os
 import statistics
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from bit_jax.models import architectures
 from bit_jax.runtime import exits
 from experiments.benchmarks import results, workers
 
-_FORCED = "--xla_force_host_platform_device_count"
 
-
-@dataclasses.dataclass(frozen=True)
-class Axis:
+class Axis(NamedTuple):
   """A quantity that grows.
 
   Attributes:
@@ -53,29 +49,6 @@ AXES = (
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class Line:
-  """The straight line through some points with the least sum of squares.
-
-  Attributes:
-    intercept: Cost of no work.
-    slope: Cost of one more unit of work.
-    deviation: The largest distance of a point from the line, relative to the line.
-  """
-
-  intercept: float
-  slope: float
-  deviation: float
-
-
-def fit(amounts: Sequence[float], costs: Sequence[float]) -> Line:
-  """Returns the line through the points of at least two different amounts."""
-  slope, intercept = statistics.linear_regression(amounts, costs)
-  expected = [intercept + slope * amount for amount in amounts]
-  deviation = max(abs(c - e) / abs(e) for c, e in zip(costs, expected, strict=True))
-  return Line(intercept, slope, deviation)
-
-
 def main(argv: Sequence[str]) -> None:
   """Runs the benchmark."""
   parser = results.parser(__doc__)
@@ -90,53 +63,51 @@ def main(argv: Sequence[str]) -> None:
 def compare(axis: Axis, architecture: str, rounds: int, seconds: float) -> Iterator[results.Row]:
   """Measures the points of an axis in turns; yields their costs, and the deviation from a line.
 
+  The line is that with the least sum of squares; the deviation, the largest distance of a point
+  from the line, relative to the line.
+
   Args:
     axis: What grows.
     architecture: Name of the network.
     rounds: Repetitions of each point.
     seconds: Minimum length of a repetition.
   """
-  specs, environments = {}, {}
-  for value in axis.values:
-    fields = {**axis.spec, axis.field: value}
-    batch = fields["batch"] * fields["devices"]
-    specs[str(value)] = {
-      "task": fields["task"],
-      "architecture": architecture,
-      "set": "random",
-      "images": fields.get("examples", batch),  # those of an evaluation, or of a step
-      "batch": batch,
-      "resize": fields["size"],
-      "crop": fields["size"],
-      "seconds": seconds,
-    }
-    environments[str(value)] = _environment(fields["devices"])
-  figures = workers.measure(specs, rounds, environments)
-  costs = [specs[name]["images"] * figures[name].seconds for name in specs]
-  line = fit([axis.amount(value) for value in axis.values], costs)
-  whole = "set" if axis.spec["task"] == "evaluation" else "step"
-  for value, cost in zip(axis.values, costs, strict=True):
+  specs = {str(value): _spec(axis, value, architecture, seconds) for value in axis.values}
+  figures = workers.measure(specs, rounds)
+  costs = [spec["images"] / figures[name].rate for name, spec in specs.items()]
+  amounts = [axis.amount(value) for value in axis.values]
+  slope, intercept = statistics.linear_regression(amounts, costs)
+  line = [intercept + slope * amount for amount in amounts]
+  quantity = "seconds of a set" if axis.spec["task"] == "evaluation" else "seconds of a step"
+  for value, amount, cost, expected in zip(axis.values, amounts, costs, line, strict=True):
     sides = f" ({value} x {value})" if axis.field == "size" else ""
-    yield results.Row(
-      f"{architecture}, {axis.amount(value):,} {axis.name}{sides}",
-      f"seconds of a {whole}",
-      "s",
-      cost,
-      "the straight line",
-      line.intercept + line.slope * axis.amount(value),
-    )
-  more = {"cost of none": f"{1e3 * line.intercept:.3g} ms", "of one more": f"{line.slope:.3g} s"}
-  yield results.Row(
-    f"{architecture}, {axis.name}", "largest deviation", "%", 100 * line.deviation, more=more
-  )
+    configuration = f"{architecture}, {amount:,} {axis.name}{sides}"
+    yield results.Row(configuration, quantity, "s", cost, "the straight line", expected)
+  deviation = max(abs(c - e) / abs(e) for c, e in zip(costs, line, strict=True))
+  more = {"cost of none": f"{1e3 * intercept:.3g} ms", "of one more": f"{slope:.3g} s"}
+  configuration = f"{architecture}, {axis.name}"
+  yield results.Row(configuration, "largest deviation", "%", 100 * deviation, more=more)
 
 
-def _environment(devices: int) -> dict[str, str]:
-  others = [f for f in os.environ.get("XLA_FLAGS", "").split() if not f.startswith(_FORCED)]
+def _spec(axis: Axis, value: int, architecture: str, seconds: float) -> dict[str, Any]:
+  """Returns what the worker of a point does."""
+  fields = {**axis.spec, axis.field: value}
+  batch, devices = fields["batch"] * fields["devices"], fields["devices"]
+  flags = os.environ.get("XLA_FLAGS", "")  # of a flag that is given twice, the last counts
   return {
-    "JAX_PLATFORMS": "cpu",
-    "JAX_COMPILATION_CACHE_DIR": workers.compiled_programs(),
-    "XLA_FLAGS": " ".join([*others, f"{_FORCED}={devices}"]),
+    "task": fields["task"],
+    "architecture": architecture,
+    "set": "random",
+    "images": fields.get("examples", batch),  # those of an evaluation, or of a step
+    "batch": batch,
+    "resize": fields["size"],
+    "crop": fields["size"],
+    "seconds": seconds,
+    "environment": {
+      "JAX_PLATFORMS": "cpu",
+      "JAX_COMPILATION_CACHE_DIR": workers.compiled_programs(),
+      "XLA_FLAGS": f"{flags} --xla_force_host_platform_device_count={devices}",
+    },
   }
 
 

@@ -8,6 +8,7 @@ programs there, later ones those of the first. Times count from the start of the
 that reports the first step.
 """
 
+import functools
 import itertools
 import os
 import pathlib
@@ -17,7 +18,9 @@ import subprocess
 import sys
 import tempfile
 import time
+import timeit
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -33,8 +36,13 @@ COMMANDS = (
 _LIBRARIES = "jax, flax.linen, optax"
 _ROOT = pathlib.Path(__file__).parents[2]  # the checkout
 _SIZE, _BATCH, _STEPS = 128, 16, 4
-_FIELDS = {"batch_size": _BATCH, "resize": _SIZE, "crop": _SIZE, "total_steps": _STEPS}
-_FIELDS |= {"log_every": 1, "eval_every": 10**6, "warmup_steps": 0}
+_FIELDS: dict[str, Any] = {
+  "batch_size": _BATCH,
+  "resize": _SIZE,
+  "crop": _SIZE,
+  "total_steps": _STEPS,
+}
+_FIELDS |= {"log_every": 1, "eval_every": 10**6, "warmup_steps": 0, "decay_steps": "()"}
 STEP_LINE = re.compile(rf"^step +(\d+)/{_STEPS} ")
 
 
@@ -53,20 +61,27 @@ def _rows(architecture: str, rounds: int) -> Iterator[results.Row]:
   for module in COMMANDS:
     yield results.Row(f"import {module}", "time", "s", seconds[module], _LIBRARIES, libraries)
   with tempfile.TemporaryDirectory() as name:
-    folder = pathlib.Path(name)
-    inputs.write_checkpoint(folder / "weights.npz", architectures.find(architecture))
+    folder, network = pathlib.Path(name), architectures.find(architecture)
+    checkpoint = folder / "weights.npz"
+    inputs.write_checkpoint(checkpoint, network)
     write_images(folder / "images.npz")
-    checkpoint = _load_seconds(folder / "weights.npz", architecture, rounds)
+    loading = statistics.median(
+      timeit.repeat(
+        lambda: weights.load(checkpoint, network, head="zero", num_classes=inputs.NUM_CLASSES),
+        number=1,
+        repeat=rounds,
+      )
+    )
     cold_first, cold_step = first_steps(architecture, folder, "cold")
     warm = [first_steps(architecture, folder, f"warm{i}") for i in range(rounds)]
   first, step = (statistics.median(times) for times in zip(*warm, strict=True))
-  configuration = f"{architecture} {_SIZE} px batch {_BATCH}, warm cache"
+  compared = f"{architecture} {_SIZE} px batch {_BATCH}, warm cache"
   peer = "the same, cold cache"
-  yield results.Row(configuration, "to the first step", "s", first, peer, cold_first)
-  imports = seconds["bit_jax.training.loop"]
-  more = {"imports s": imports, "checkpoint s": checkpoint, "step s": step}
-  ours, theirs = (f - imports - checkpoint - s for f, s in ((first, step), (cold_first, cold_step)))
-  yield results.Row(configuration, "beyond these", "s", ours, peer, theirs, more=more)
+  yield results.Row(compared, "to the first step", "s", first, peer, cold_first)
+  known = seconds["bit_jax.training.loop"] + loading
+  more = {"imports s": known - loading, "checkpoint s": loading, "step s": step}
+  beyond, cold = first - known - step, cold_first - known - cold_step
+  yield results.Row(compared, "beyond these", "s", beyond, peer, cold, more=more)
 
 
 def import_seconds(modules: Sequence[str], rounds: int) -> dict[str, float]:
@@ -76,15 +91,16 @@ def import_seconds(modules: Sequence[str], rounds: int) -> dict[str, float]:
     modules: What to put behind `import`.
     rounds: Repetitions, of all modules in turn.
   """
-  statements = {"": "pass", **{module: f"import {module}" for module in modules}}
-  times: dict[str, list[float]] = {name: [] for name in statements}
-  for _ in range(rounds + 1):  # the first reads files from the disk, and doesn't count
-    for name, statement in statements.items():
-      start = time.perf_counter()
-      subprocess.run([sys.executable, "-c", statement], cwd=_ROOT, check=True, capture_output=True)
-      times[name].append(time.perf_counter() - start)
-  medians = {name: statistics.median(taken[1:]) for name, taken in times.items()}
-  return {module: medians[module] - medians[""] for module in modules}
+
+  def seconds(statement: str) -> float:
+    command = [sys.executable, "-c", statement]
+    run = functools.partial(subprocess.run, command, cwd=_ROOT, check=True, capture_output=True)
+    return timeit.timeit(run, number=1)
+
+  statements = ["pass", *(f"import {module}" for module in modules)]
+  _, *times = [list(map(seconds, statements)) for _ in range(rounds + 1)]  # first reads the disk
+  start, *medians = map(statistics.median, zip(*times, strict=True))
+  return {module: median - start for module, median in zip(modules, medians, strict=True)}
 
 
 def write_images(path: pathlib.Path) -> None:
@@ -113,38 +129,27 @@ def first_steps(architecture: str, folder: pathlib.Path, name: str) -> tuple[flo
   """
   config = f"configs/npz.py:model={architecture},weights={folder / 'weights.npz'}"
   command = [sys.executable, "-m", "bit_jax.train", f"--workdir={folder / name}"]
-  command += [f"--config={config},path={folder / 'images.npz'}", "--config.decay_steps=()"]
+  command += [f"--config={config},path={folder / 'images.npz'}"]
   command += [f"--config.{field}={value}" for field, value in _FIELDS.items()]
   environment = {k: v for k, v in os.environ.items() if "COMPILATION_CACHE" not in k}
   environment["BIT_JAX_CACHE"] = str(folder / "cache")
-  start = time.perf_counter()
-  lines, at = [], []
+  start, lines, at = time.perf_counter(), "", []
   out, err = subprocess.PIPE, subprocess.STDOUT
   with subprocess.Popen(
     command, cwd=_ROOT, env=environment, stdout=out, stderr=err, text=True
   ) as process:
     assert process.stdout
     for line in process.stdout:
-      lines.append(line)
+      lines += line
       if STEP_LINE.match(line):
         at.append(time.perf_counter() - start)
       if len(at) == _STEPS:
         break
     process.kill()
   if len(at) < _STEPS:
-    raise errors.UserError(f"The {name} run ended before its last step:\n{''.join(lines[-5:])}")
+    raise errors.UserError(f"The {name} run ended before its last step:\n{lines[-1000:]}")
   print(f"The {name} run finished its first step after {at[0]:.0f} s", file=sys.stderr)
   return at[0], min(b - a for a, b in itertools.pairwise(at))
-
-
-def _load_seconds(path: pathlib.Path, architecture: str, rounds: int) -> float:
-  """Returns the median time of loading the checkpoint."""
-  times = []
-  for _ in range(rounds):
-    start = time.perf_counter()
-    weights.load(path, architectures.find(architecture), head="zero", num_classes=10)
-    times.append(time.perf_counter() - start)
-  return statistics.median(times)
 
 
 if __name__ == "__main__":

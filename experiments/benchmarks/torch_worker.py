@@ -4,11 +4,11 @@ Runs in an environment of its own, with torch, timm and torchvision (the extra '
 last; on a GPU under bfloat16 autocast.
 """
 
-import contextlib
 import pathlib
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import timm
 import torch
 import torch.nn.functional as F  # noqa: N812 (its customary name)
@@ -22,19 +22,19 @@ _DEVICE = torch.device("cuda" if _GPU else "cpu")
 def build(spec: dict[str, Any]) -> workers.Workload:
   """Returns the workload of a spec (see `comparison.compare`), warmed up."""
   torch.backends.cudnn.benchmark = True  # tries out convolutions, as XLA does
-  dtype = getattr(torch, spec["dtype"])
-  matrix = torch.ones((machine.MATMUL_SIDE, machine.MATMUL_SIDE), dtype=dtype, device=_DEVICE)
-  matmul_flops = machine.matmul_flops(lambda: _wait(torch.matmul(matrix, matrix)))
-  step = _step(spec)
-  # The first step compiles it.
-  checked = inputs.compared([step().detach().float().cpu().numpy() for _ in range(2)])
-  repeat = workers.repetition(step, _wait, spec["batch"], spec["seconds"])
-  machine.reset_peak_memory()
+  side, dtype = workers.MATMUL_SIDE, getattr(torch, spec["dtype"])
+  matrix = torch.ones((side, side), dtype=dtype, device=_DEVICE)
+  workload = workers.comparable(
+    spec,
+    "gpu" if _GPU else "cpu",
+    _step(spec),
+    _array,
+    lambda: torch.matmul(matrix, matrix)[0, 0].item(),  # waits for the product
+    torch.cuda.max_memory_allocated if _GPU else machine.peak_memory,
+  )
   if _GPU:
     torch.cuda.reset_peak_memory_stats()
-  info = {"device": "gpu" if _GPU else "cpu", "matmul_flops": matmul_flops}
-  peak_memory = torch.cuda.max_memory_allocated if _GPU else machine.peak_memory
-  return workers.Workload(repeat, info, peak_memory, lambda: checked)
+  return workload
 
 
 def _step(spec: dict[str, Any]) -> Callable[[], torch.Tensor]:
@@ -48,14 +48,10 @@ def _step(spec: dict[str, Any]) -> Callable[[], torch.Tensor]:
   images = torch.from_numpy(inputs.images(spec["batch"], spec["size"])).permute(0, 3, 1, 2)
   images = images.to(_DEVICE)
   labels = torch.from_numpy(inputs.labels(spec["batch"])).long().to(_DEVICE)
-
-  def autocast() -> contextlib.AbstractContextManager[Any]:
-    if spec["dtype"] == "float32":
-      return contextlib.nullcontext()
-    return torch.autocast(_DEVICE.type, torch.bfloat16)
+  bfloat16 = spec["dtype"] == "bfloat16"
 
   def classify() -> torch.Tensor:
-    with torch.inference_mode(), autocast():
+    with torch.inference_mode(), torch.autocast(_DEVICE.type, torch.bfloat16, enabled=bfloat16):
       return forward(images)
 
   if spec["task"] == "inference":
@@ -66,7 +62,7 @@ def _step(spec: dict[str, Any]) -> Callable[[], torch.Tensor]:
 
   def train() -> torch.Tensor:
     sgd.zero_grad(set_to_none=True)
-    with autocast():
+    with torch.autocast(_DEVICE.type, torch.bfloat16, enabled=bfloat16):
       loss = F.cross_entropy(forward(images), labels)
     loss.backward()
     sgd.step()
@@ -75,9 +71,9 @@ def _step(spec: dict[str, Any]) -> Callable[[], torch.Tensor]:
   return train
 
 
-def _wait(_: object) -> None:
-  if _GPU:
-    torch.cuda.synchronize()
+def _array(output: torch.Tensor) -> np.ndarray:
+  """Returns a step's loss or logits, after the step."""
+  return output.detach().float().cpu().numpy()  # on a GPU, copied after all that was sent before
 
 
 if __name__ == "__main__":

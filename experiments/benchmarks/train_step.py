@@ -7,10 +7,6 @@ implementation, and all are in memory at once. `--cases R152x4@128x1 --peers fla
 machine with enough memory.
 """
 
-import functools
-import sys
-
-from bit_jax.runtime import exits
 from experiments.benchmarks import comparison
 
 CASES = {
@@ -20,5 +16,4 @@ CASES = {
 }
 
 if __name__ == "__main__":
-  main = functools.partial(comparison.main, "train_step", __doc__, CASES)
-  sys.exit(exits.run(main, sys.argv, needs_reader=False))
+  comparison.run("train_step", __doc__, CASES)

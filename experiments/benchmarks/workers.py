@@ -2,7 +2,8 @@
 
 A worker builds its workload and warms it up, then does one repetition per request and reports it.
 The parent lets workers take turns, so that a change of the machine's speed affects all of them.
-Needs only the standard library, so that workers of other environments (PyTorch) can import it.
+Needs only the standard library and numpy, so that workers of other environments (PyTorch) can
+import it.
 
     # in the worker's module, run as `python -m`
     workers.serve(build)  # build(spec) -> workers.Workload
@@ -12,30 +13,34 @@ Needs only the standard library, so that workers of other environments (PyTorch)
 """
 
 import contextlib
+import ctypes
 import dataclasses
 import json
 import math
 import os
 import pathlib
-import queue
 import re
+import signal
 import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import timeit
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from bit_jax.runtime import paths
-from experiments.benchmarks import machine
+import numpy as np
 
-RUN_WORKER = "experiments.benchmarks.run_worker"
-median = statistics.median
+from bit_jax.runtime import paths
+from experiments.benchmarks import inputs, machine
+
+Spec = Mapping[str, Any]  # what a worker does, as JSON values
+MATMUL_SIDE = 2048  # of the matrices whose product measures the processor's speed
 _ROOT = pathlib.Path(__file__).parents[2]  # the checkout, where modules are found
 _ERROR = re.compile(r"^[\w.]*(Error|Exception|Exit|Interrupt)\b", re.MULTILINE)
 _LONGEST = 300  # characters of a failed worker's message
+_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of Linux
 
 
 class WorkerError(Exception):
@@ -51,13 +56,11 @@ class Workload:
       (mostly images).
     info: JSON values for the parent.
     peak_memory: Returns the peak memory in bytes.
-    check: Returns numbers that must agree between all implementations, such as logits.
   """
 
   repeat: Callable[[], int]
   info: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   peak_memory: Callable[[], int] = machine.peak_memory
-  check: Callable[[], Sequence[float]] = list
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,12 +78,7 @@ class Figures:
   @property
   def rate(self) -> float:
     """Median of the items per second."""
-    return median(self.rates)
-
-  @property
-  def seconds(self) -> float:
-    """Median seconds of an item."""
-    return 1 / self.rate
+    return statistics.median(self.rates)
 
   def relative_to(self, other: "Figures") -> list[float]:
     """Returns this worker's speed divided by that of one it took turns with, for each round."""
@@ -94,25 +92,19 @@ class Worker:
     info: What its workload reports of itself.
   """
 
-  def __init__(
-    self,
-    spec: Mapping[str, Any],
-    module: str = RUN_WORKER,
-    *,
-    python: str = sys.executable,
-    environment: Mapping[str, str] | None = None,
-  ):
+  def __init__(self, spec: Spec):
     """Starts the process and waits until it is warmed up.
 
     Args:
-      spec: What to build, JSON values; becomes the last argument.
-      module: A module whose program is `serve`.
-      python: The interpreter to run it with.
-      environment: Variables to add to this process's environment.
+      spec: What to build; becomes the last argument. Optional are 'module', whose program is
+        `serve` (default: `run_worker`), 'python', the interpreter, and 'environment', variables to
+        add to this process's environment.
 
     Raises:
       WorkerError: The program doesn't exist, or it failed.
     """
+    python = spec.get("python", sys.executable)
+    module = spec.get("module", "experiments.benchmarks.run_worker")
     path = os.pathsep.join([str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     self._messages = tempfile.TemporaryFile("w+")  # noqa: SIM115 (open as long as the worker)
     try:
@@ -121,27 +113,23 @@ class Worker:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=self._messages,
-        env={**os.environ, "PYTHONPATH": path, **(environment or {})},
+        env={**os.environ, "PYTHONPATH": path, **spec.get("environment", {})},
         text=True,
       )
     except OSError as e:
       self._messages.close()
       raise WorkerError(f"Could not run {python}: {e.strerror}.") from e
-    try:
-      self.info: dict[str, Any] = self._receive()
-    except BaseException:
-      self.close()
-      raise
+    self.info = self._receive()
 
-  def ask(self, request: str) -> Any:
-    """Returns the reply to 'repeat' ([items per second, peak memory]) or 'check' (numbers).
+  def repeat(self) -> tuple[float, int]:
+    """Returns the items per second of a repetition, and the peak memory in bytes.
 
     Raises:
       WorkerError: The worker failed.
     """
     assert self._process.stdin
     with contextlib.suppress(BrokenPipeError):  # it has ended: _receive gives the reason
-      self._process.stdin.write(f"{request}\n")
+      self._process.stdin.write("\n")
       self._process.stdin.flush()
     return self._receive()
 
@@ -153,43 +141,32 @@ class Worker:
 
   def _receive(self) -> Any:
     assert self._process.stdout
-    line = self._process.stdout.readline()
-    if line:
+    if line := self._process.stdout.readline():
       return json.loads(line)
     status = self._process.wait()
     self._messages.seek(0)
     messages = self._messages.read()
+    self.close()
     begins = [match.start() for match in _ERROR.finditer(messages)]  # of the last exception
     reason = " ".join(messages[begins[-1] if begins else -_LONGEST :].split())[:_LONGEST]
     raise WorkerError(reason or f"The worker ended with exit status {status}.")
 
 
-def measure(
-  specs: Mapping[str, Mapping[str, Any]],
-  rounds: int,
-  environments: Mapping[str, Mapping[str, str]] | None = None,
-) -> dict[str, Figures]:
-  """Starts a worker of `run_worker` for each spec and measures them in turns.
+def measure(specs: Mapping[str, Spec], rounds: int) -> dict[str, Figures]:
+  """Starts a worker for each spec and measures them in turns.
 
   Args:
     specs: By name.
     rounds: Repetitions of each.
-    environments: Variables to set, by name of the spec.
 
   Raises:
     WorkerError: A worker could not be started, or failed.
   """
-  environments = environments or {}
   with contextlib.ExitStack() as stack:
-    return alternate(
-      {
-        name: stack.enter_context(
-          contextlib.closing(Worker(spec, environment=environments.get(name)))
-        )
-        for name, spec in specs.items()
-      },
-      rounds,
-    )
+    started = {
+      name: stack.enter_context(contextlib.closing(Worker(spec))) for name, spec in specs.items()
+    }
+    return alternate(started, rounds)
 
 
 def alternate(workers: Mapping[str, Worker], rounds: int) -> dict[str, Figures]:
@@ -200,9 +177,8 @@ def alternate(workers: Mapping[str, Worker], rounds: int) -> dict[str, Figures]:
   """
   repetitions: dict[str, list[tuple[float, int]]] = {name: [] for name in workers}
   for i in range(rounds):
-    names: Iterable[str] = workers if i % 2 == 0 else reversed(list(workers))
-    for name in names:
-      repetitions[name].append(tuple(workers[name].ask("repeat")))
+    for name in list(workers)[:: 1 if i % 2 == 0 else -1]:
+      repetitions[name].append(workers[name].repeat())
   return {
     name: Figures(tuple(rate for rate, _ in done), max(peak for _, peak in done))
     for name, done in repetitions.items()
@@ -215,36 +191,59 @@ def compiled_programs() -> str:
   return os.environ.get("JAX_COMPILATION_CACHE_DIR", str(cache / "benchmarks"))
 
 
-def serve(build: Callable[[dict[str, Any]], Workload]) -> None:
+def serve(build: Callable[[Any], Workload]) -> None:
   """Runs a worker: builds the workload of the last argument, then answers requests.
 
   Whatever the implementation prints goes to the standard error; the standard output carries the
-  replies to the parent.
+  replies to the parent. The worker ends with its parent, at once on Linux.
 
   Args:
     build: Returns the workload of a spec, warmed up.
   """
+  if sys.platform == "linux":
+    ctypes.CDLL(None).prctl(_PARENT_DEATH_SIGNAL, signal.SIGKILL)
   replies = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
   os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-  requests: queue.SimpleQueue[str] = queue.SimpleQueue()
-  threading.Thread(target=_listen, args=(requests,), daemon=True).start()
   workload = build(json.loads(sys.argv[-1]))
   print(json.dumps(dict(workload.info)), file=replies)
-  while True:
-    if requests.get() == "check":
-      reply = [float(x) for x in workload.check()]
-    else:
-      start = time.perf_counter()
-      items = workload.repeat()
-      reply = [items / (time.perf_counter() - start), workload.peak_memory()]
-    print(json.dumps(reply), file=replies)
+  for _ in sys.stdin:
+    start = time.perf_counter()
+    items = workload.repeat()
+    rate = items / (time.perf_counter() - start)
+    print(json.dumps([rate, workload.peak_memory()]), file=replies)
 
 
-def _listen(requests: queue.SimpleQueue[str]) -> None:
-  """Queues the parent's requests; ends the process at once when the parent has ended."""
-  for line in sys.stdin:
-    requests.put(line.strip())
-  os._exit(1)
+def comparable(
+  spec: Spec,
+  device: str,
+  step: Callable[[], Any],
+  array: Callable[[Any], np.ndarray],
+  multiply: Callable[[], object],
+  peak_memory: Callable[[], int],
+) -> Workload:
+  """Returns the workload of a network that is compared with other implementations of it.
+
+  Its info has 'matmul_flops', the FLOP/s of the fastest of several products of two matrices, and
+  'numbers' that must agree between all implementations.
+
+  Args:
+    spec: See `comparison.compare`.
+    device: What it runs on, 'cpu' or 'gpu'.
+    step: Starts a step; the first call compiles it.
+    array: Waits for the end of a step; returns what `step` computed, as in `inputs.compared`.
+    multiply: Multiplies two matrices of `MATMUL_SIDE`, and waits for the result.
+    peak_memory: Returns the peak memory in bytes.
+
+  Raises:
+    RuntimeError: It runs on another device than that of the spec.
+  """
+  if device != spec["device"]:
+    raise RuntimeError(f"It runs on {device} instead of {spec['device']}.")
+  matmul_flops = 2 * MATMUL_SIDE**3 / min(timeit.repeat(multiply, number=1, repeat=6))
+  numbers = inputs.compared([array(step()) for _ in range(2)])
+  repeat = repetition(step, array, spec["batch"], spec["seconds"])
+  machine.reset_peak_memory()
+  return Workload(repeat, {"matmul_flops": matmul_flops, "numbers": numbers}, peak_memory)
 
 
 def repetition(

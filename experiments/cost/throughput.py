@@ -97,9 +97,8 @@ def predict(
   accelerator = roofline.ACCELERATORS.get(device)
   if accelerator is None or (found is not None and found.basis == "m"):
     return found
-  rate = roofline.images_per_second(
-    accelerator, architectures.find(architecture), size, batch, training=True
-  )
+  network = architectures.find(architecture)
+  rate = accelerator.images_per_second(roofline.operations(network, size, batch, training=True))
   if found is not None and found.rate <= rate:
     return found
   return Prediction(rate, ">=")

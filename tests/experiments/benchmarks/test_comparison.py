@@ -65,12 +65,17 @@ def test_the_plain_port_computes_the_same():
   shapes = architectures.parameter_shapes(SMALL, inputs.NUM_CLASSES)
   arrays = {name: synthetic.array(name, shape) for name, shape in shapes.items()}
   images, labels = jnp.asarray(synthetic.images(0, 2, 20)), jnp.asarray(inputs.labels(2))
-  given = jax_worker.Problem(SMALL, arrays, jnp.dtype("float32"), images, labels)
-  ours, plain = (make(given) for make in (jax_worker.our_inference, jax_worker.plain_inference))
-  assert ours()[0].shape == (2, inputs.NUM_CLASSES)
-  np.testing.assert_allclose(ours()[0], plain()[0], rtol=2e-5, atol=2e-5)
-  ours, plain = (make(given) for make in (jax_worker.our_training, jax_worker.plain_training))
-  losses = np.array([[step()[0].mean() for _ in range(3)] for step in (ours, plain)])
+
+  def both(training):
+    for implementation in (jax_worker.ours, jax_worker.plain):
+      given = implementation(SMALL, arrays, jnp.dtype("float32"), training=training)
+      yield jax_worker.step_of(*given, images, labels, training=training)
+
+  ours, plain = both(training=False)
+  assert ours().shape == (2, inputs.NUM_CLASSES)
+  np.testing.assert_allclose(ours(), plain(), rtol=2e-5, atol=2e-5)
+  ours, plain = both(training=True)
+  losses = np.array([[ours()["loss"].mean() for _ in range(3)], [plain() for _ in range(3)]])
   np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
   assert np.all(np.diff(losses[0]) < 0)
 
@@ -143,10 +148,11 @@ def test_a_plan_stops_in_time():
 def test_limits_of_a_card(monkeypatch):
   case = comparison.Case("R50x1", 128, 512)
   monkeypatch.setattr(machine, "accelerators", lambda: ("NVIDIA H200",))
-  limits = comparison._limits(case, "training", "gpu", 1e12)
-  assert limits["MFU"] == pytest.approx(989e12 / comparison.training_flops(case))
+  limits = comparison.limits_of(case, "training", "gpu", 1e12)
+  assert limits["MFU"] == pytest.approx(989e12 / case.flops("training"))
   assert limits["of roofline"] < limits["MFU"]
-  assert comparison._limits(case, "inference", "cpu", 2e12) == {
-    "MFU": pytest.approx(2e12 / comparison.inference_flops(case))
+  assert comparison.limits_of(case, "inference", "cpu", 2e12) == {
+    "MFU": pytest.approx(2e12 / case.flops("inference"))
   }
-  assert gpu.roofline_here().startswith("Roofline of NVIDIA H200 (NVIDIA H200 data sheet, SXM)")
+  bounds = next(gpu.texts(argparse.Namespace(), deadline=0))
+  assert bounds.startswith("Roofline (NVIDIA H200 data sheet, SXM)")

@@ -1,6 +1,5 @@
 """Tests of experiments.benchmarks.load, scaling and startup."""
 
-import dataclasses
 import shutil
 import subprocess
 
@@ -13,6 +12,7 @@ from experiments.benchmarks import (
   load,
   scaling,
   startup,
+  workers,
 )
 
 
@@ -38,13 +38,16 @@ def test_no_room_for_a_checkpoint(tmp_path, monkeypatch):
   assert not list(tmp_path.iterdir())
 
 
-def test_a_straight_line_and_the_distance_from_it():
-  line = scaling.fit([1, 2, 4], [3.0, 5.0, 9.0])
-  assert (line.intercept, line.slope) == (pytest.approx(1), pytest.approx(2))
-  assert line.deviation == pytest.approx(0, abs=1e-12)
-  bent = scaling.fit([1, 2, 3], [1.0, 2.6, 3.0])  # on 0.2 + x: 1.2, 2.2, 3.2
-  assert (bent.intercept, bent.slope) == (pytest.approx(0.2), pytest.approx(1))
-  assert bent.deviation == pytest.approx(0.4 / 2.2)
+def test_a_straight_line_and_the_distance_from_it(monkeypatch):
+  costs = {"1": 1.0, "2": 2.6, "3": 3.0}  # the line is 0.2 + x: 1.2, 2.2, 3.2
+  figures = {name: workers.Figures((8 / cost,), 0) for name, cost in costs.items()}
+  monkeypatch.setattr(workers, "measure", lambda specs, rounds: figures)
+  axis = scaling.AXES[2]._replace(values=(1, 2, 3), spec={**scaling.AXES[2].spec, "examples": 8})
+  *points, straightness = scaling.compare(axis, "R14x0.5", rounds=1, seconds=0)
+  assert [p.ours for p in points] == pytest.approx([1.0, 2.6, 3.0])
+  assert [p.theirs for p in points] == pytest.approx([1.2, 2.2, 3.2])
+  assert straightness.ours == pytest.approx(100 * 0.4 / 2.2)
+  assert straightness.more == {"cost of none": "200 ms", "of one more": "1 s"}
 
 
 @pytest.mark.slow
@@ -52,7 +55,7 @@ def test_a_straight_line_and_the_distance_from_it():
 def test_costs_along_an_axis(index, values):
   axis = scaling.AXES[index]
   spec = {**axis.spec, "batch": 2, "size": 16}
-  axis = dataclasses.replace(axis, values=values, spec=spec)
+  axis = axis._replace(values=values, spec=spec)
   *points, straightness = scaling.compare(axis, "R14x0.5", rounds=1, seconds=0)
   assert [p.peer for p in points] == ["the straight line"] * 2
   assert all(p.ours > 0 and p.ratio == pytest.approx(1) for p in points)  # two points make a line

@@ -24,9 +24,8 @@ CARDS = [
 
 
 def bound(card, architecture, size, batch):
-  return roofline.images_per_second(
-    roofline.ACCELERATORS[card], architectures.find(architecture), size, batch, training=True
-  )
+  operations = roofline.operations(architectures.find(architecture), size, batch, training=True)
+  return roofline.ACCELERATORS[card].images_per_second(operations)
 
 
 def record(**changes):
