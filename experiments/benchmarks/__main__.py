@@ -21,12 +21,10 @@ def main(argv: Sequence[str]) -> int:
   parser.add_argument("--torch_python", default=comparison.TORCH_PYTHON)
   parser.add_argument("--only", default=",".join(ALL), help="names, separated by commas")
   options = parser.parse_args(argv[1:])
-  failed = []
+  torch, failed = [f"--torch_python={options.torch_python}"], []
   for name in options.only.split(","):
-    command = [sys.executable, "-m", f"experiments.benchmarks.{name}"]
-    if name in _WITH_TORCH:
-      command.append(f"--torch_python={options.torch_python}")
-    if subprocess.run(command, check=False).returncode:
+    program = [sys.executable, "-m", f"experiments.benchmarks.{name}"]
+    if subprocess.run(program + torch * (name in _WITH_TORCH), check=False).returncode:
       failed.append(name)
   if failed:
     print(f"error: These benchmarks failed: {', '.join(failed)}.", file=sys.stderr)

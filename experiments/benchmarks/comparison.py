@@ -22,6 +22,7 @@ from experiments.benchmarks import inputs, machine, results, roofline, workers
 
 OURS = "bit_jax"
 PYTORCH, FLAX = "PyTorch (timm)", "plain Flax"
+Cases = Mapping[str, Sequence[str]]
 PEERS = {"torch": PYTORCH, "flax": FLAX}
 _TASKS = {"train_step": "training", "inference": "inference"}
 _BENCH = pathlib.Path(__file__).parents[2] / ".venv-bench/bin/python"  # created by `make bench`
@@ -63,18 +64,13 @@ class Case(NamedTuple):
     return forward * (architectures.TRAINING_FACTOR if task == "training" else 1)
 
 
-def run(benchmark: str, description: str | None, cases: Mapping[str, Sequence[str]]) -> NoReturn:
+def run(benchmark: str, description: str | None, cases: Cases) -> NoReturn:
   """Runs the program of a comparison, and exits; arguments as of `main`."""
   program = functools.partial(main, benchmark, description, cases)
   sys.exit(exits.run(program, sys.argv, needs_reader=False))
 
 
-def main(
-  benchmark: str,
-  description: str | None,
-  cases: Mapping[str, Sequence[str]],
-  argv: Sequence[str],
-) -> None:
+def main(benchmark: str, description: str | None, cases: Cases, argv: Sequence[str]) -> None:
   """Compares the implementations in each case, prints and records the rows.
 
   Args:
@@ -84,14 +80,14 @@ def main(
     argv: The command line.
   """
   about = "; ".join(f"{device}: {','.join(texts)}" for device, texts in cases.items())
-  add = (p := results.parser(description)).add_argument
-  add("--device", choices=("cpu", "gpu"), help="default: the GPU, if there is one")
-  add("--full", action="store_true", help="add the CPU cases that take minutes each")
-  add("--cases", nargs="+", type=Case.parse, help=f"NETWORK@PIXELSxBATCH ... ({about})")
-  add("--seconds", type=float, default=1.0, help="minimum length of a repetition")
-  add("--torch_python", default=TORCH_PYTHON, help="a Python with torch and timm")
-  add("--peers", nargs="*", choices=PEERS, default=list(PEERS), help="none, one or both")
-  add("--eager", action="store_true", help="skip torch.compile, which compiles for minutes")
+  p = results.parser(description)
+  p.add_argument("--device", choices=("cpu", "gpu"), help="default: the GPU, if there is one")
+  p.add_argument("--full", action="store_true", help="add the CPU cases that take minutes each")
+  p.add_argument("--cases", nargs="+", type=Case.parse, help=f"NETWORK@PIXELSxBATCH ... ({about})")
+  p.add_argument("--seconds", type=float, default=1.0, help="minimum length of a repetition")
+  p.add_argument("--torch_python", default=TORCH_PYTHON, help="a Python with torch and timm")
+  p.add_argument("--peers", nargs="*", choices=PEERS, default=list(PEERS), help="none, one or both")
+  p.add_argument("--eager", action="store_true", help="skip torch.compile, which takes minutes")
   options = p.parse_args(argv[1:])
   accelerators = machine.accelerators()
   if options.device == "gpu" and not accelerators:
@@ -137,27 +133,50 @@ def compare(
   dtype = "float32" if options.device == "cpu" else "bfloat16"
   spec = {**case._asdict(), "task": task, "dtype": dtype, "seconds": options.seconds}
   spec |= {"checkpoint": str(checkpoint), "device": options.device}
-  missing: dict[str, str] = {}
+  figures, missing, matmul_flops = _measure(spec, options)
+  ours, limits = figures[OURS], limits_of(case, task, options.device, matmul_flops)
+  configuration = f"{case} {dtype}"
+  for peer in [PEERS[peer] for peer in options.peers] or ["no peer"]:
+    more: dict[str, Any] = {name: ours.rate / limit for name, limit in limits.items()}
+    variants = {name: f for name, f in figures.items() if name.startswith(peer)}
+    if variants:  # the fastest counts
+      name, best = max(variants.items(), key=lambda item: item[1].rate)
+      more |= {f"peer's {limit}": best.rate / limits[limit] for limit in limits}
+      more |= {f"images/s {other}": f.rate for other, f in variants.items() if other != name}
+      yield results.rates(configuration, task, ours, name, best, more)
+      memory, note = best.gigabytes, ""
+    else:
+      reasons = [why for name, why in missing.items() if name.startswith(peer)]
+      name, memory, note = peer, None, f"not measured: {'; '.join(reasons)}" if reasons else ""
+      yield results.Row(configuration, task, "images/s", ours.rate, peer, None, note, more)
+    yield results.Row(configuration, "peak memory", "GB", ours.gigabytes, name, memory, note)
+
+
+def _measure(
+  spec: workers.Spec, options: argparse.Namespace
+) -> tuple[dict[str, workers.Figures], dict[str, str], float]:
+  """Measures the implementations that can be started.
+
+  Returns:
+    The measurements, by implementation; why others were not measured, by implementation; and the
+    FLOP/s of the fastest matrix product of any.
+  """
+  started, missing = {}, {}
   with contextlib.ExitStack() as stack:
-    started = {}
     for name, own in _implementations(options):
       start = time.perf_counter()
       try:
-        worker = stack.enter_context(contextlib.closing(workers.Worker({**spec, **own})))
+        started[name] = stack.enter_context(workers.Worker({**spec, **own}))
       except workers.WorkerError as e:
         if name == OURS:
           raise
         missing[name] = str(e)
-        continue
-      print(f"{name} is ready after {time.perf_counter() - start:.0f} s", file=sys.stderr)
-      started[name] = worker
-    tolerance = _TOLERANCE[task] if dtype == "float32" else _BFLOAT16_TOLERANCE
+      else:
+        print(f"{name} is ready after {time.perf_counter() - start:.0f} s", file=sys.stderr)
+    tolerance = _TOLERANCE[spec["task"]] if spec["dtype"] == "float32" else _BFLOAT16_TOLERANCE
     agree({name: worker.info["numbers"] for name, worker in started.items()}, tolerance)
-    figures = workers.alternate(started, options.rounds)
-  fastest = max(worker.info["matmul_flops"] for worker in started.values())
-  limits = limits_of(case, task, options.device, fastest)
-  for peer in [PEERS[peer] for peer in options.peers] or [""]:
-    yield from _rows(f"{case} {dtype}", task, peer, figures, missing, limits)
+    fastest = max(worker.info["matmul_flops"] for worker in started.values())
+    return workers.alternate(started, options.rounds), missing, fastest
 
 
 def _implementations(options: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -211,38 +230,3 @@ def limits_of(case: Case, task: str, device: str, matmul_flops: float) -> dict[s
   operations = roofline.operations(network, case.size, case.batch, training=training)
   bound = card.images_per_second(operations)
   return {"MFU": card.flops / case.flops(task), "of roofline": bound}
-
-
-def _rows(
-  configuration: str,
-  task: str,
-  peer: str,
-  figures: Mapping[str, workers.Figures],
-  missing: Mapping[str, str],
-  limits: Mapping[str, float],
-) -> Iterator[results.Row]:
-  """Yields the rows against one peer ('' for none), of whose variants the fastest counts.
-
-  Args:
-    configuration: What was run.
-    task: 'training' or 'inference'.
-    peer: Its name; variants have names that start with it.
-    figures: The measurements, by implementation.
-    missing: Why other implementations were not measured.
-    limits: Images per second of which the shares are reported.
-  """
-  ours = figures[OURS]
-  more: dict[str, Any] = {name: ours.rate / limit for name, limit in limits.items()}
-  variants = {name: f for name, f in figures.items() if peer and name.startswith(peer)}
-  if variants:
-    peer, best = max(variants.items(), key=lambda item: item[1].rate)
-    more |= {f"peer's {name}": best.rate / limit for name, limit in limits.items()}
-    more |= {f"images/s {name}": f.rate for name, f in variants.items() if name != peer}
-    yield results.rates(configuration, task, ours, peer, best, more)
-    memory, note = best.peak_memory / results.GIGABYTE, ""
-  else:
-    reasons = [why for name, why in missing.items() if peer and name.startswith(peer)]
-    memory, note = None, f"not measured: {'; '.join(reasons)}" if reasons else ""
-    yield results.Row(configuration, task, "images/s", ours.rate, peer, None, note, more)
-  own = ours.peak_memory / results.GIGABYTE
-  yield results.Row(configuration, "peak memory", "GB", own, peer, memory, note)

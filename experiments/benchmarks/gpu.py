@@ -4,17 +4,17 @@
 
 Needs jax, flax and optax; PyTorch and timm in the same environment or in that of --torch_python.
 The most important comparisons come first; those that no longer fit into the time are named and
-skipped. FOLDER gets `tables.txt` and `results.jsonl`.
+skipped. FOLDER gets `results.jsonl` and, at the end, `tables.txt`.
 """
 
 import argparse
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from bit_jax.runtime import exits, paths
-from experiments.benchmarks import comparison, machine, roofline
+from experiments.benchmarks import comparison, machine, results, roofline
 
 PLAN = (
   ("train_step", "R50x1@128x512"),
@@ -36,38 +36,35 @@ def main(argv: Sequence[str]) -> None:
   parser.add_argument("--minutes", type=float, default=10, help="time limit")
   parser.add_argument("--torch_python", default=comparison.TORCH_PYTHON)
   options = parser.parse_args(argv[1:])
+  print(bounds := roofline_here(), flush=True)
   deadline = time.monotonic() + 60 * options.minutes - 5
   options.out.mkdir(parents=True, exist_ok=True)
-  with (options.out / "tables.txt").open("a") as tables:
-    for text in texts(options, deadline):
-      print(text, flush=True)
-      print(text, file=tables, flush=True)
-
-
-def texts(options: argparse.Namespace, deadline: float) -> Iterator[str]:
-  """Yields the bounds of this machine's GPU, if its data sheet is known, and the measurements."""
-  if card := roofline.find(machine.accelerators()):
-    yield f"Roofline ({card.source}):\n\n{roofline.table(card)}\n"
-  else:
-    yield "No data sheet for this GPU; see --help of experiments.benchmarks.roofline.\n"
+  file = options.out / "results.jsonl"
   for benchmark, case in PLAN:
     command = [sys.executable, "-m", f"experiments.benchmarks.{benchmark}", "--device=gpu"]
-    command += [f"--cases={case}", f"--out={options.out / 'results.jsonl'}"]
-    command += [f"--torch_python={options.torch_python}"]
-    yield run(command, deadline - time.monotonic())
+    command += [f"--cases={case}", f"--out={file}", f"--torch_python={options.torch_python}"]
+    run(command, deadline - time.monotonic())
+  tables = results.render(results.newest(file.read_text().splitlines())) if file.exists() else ""
+  (options.out / "tables.txt").write_text(f"{bounds}\n{tables}")
 
 
-def run(command: Sequence[str], seconds: float) -> str:
-  """Returns what a command prints within its time, and whether it was skipped or stopped."""
+def run(command: Sequence[str], seconds: float) -> None:
+  """Runs a command within its time, and prints whether it was skipped or stopped."""
   name = " ".join(command[2:5])
   if seconds < _LEAST:
-    return f"{name}: skipped, {max(0, seconds):.0f} s are left\n"
-  out, err = subprocess.PIPE, subprocess.STDOUT
+    print(f"{name}: skipped, {max(0, seconds):.0f} s are left", flush=True)
+    return
   try:
-    done = subprocess.run(command, stdout=out, stderr=err, timeout=seconds, check=False)
-  except subprocess.TimeoutExpired as e:
-    return f"{(e.stdout or b'').decode()}\n{name}: stopped at the time limit\n"
-  return done.stdout.decode()
+    subprocess.run(command, timeout=seconds, check=False)
+  except subprocess.TimeoutExpired:
+    print(f"{name}: stopped at the time limit", flush=True)
+
+
+def roofline_here() -> str:
+  """Returns the bounds of this machine's GPU, if its data sheet is known."""
+  if card := roofline.find(machine.accelerators()):
+    return f"Roofline ({card.source}):\n\n{roofline.table(card)}\n"
+  return "No data sheet for this GPU; see --help of experiments.benchmarks.roofline.\n"
 
 
 if __name__ == "__main__":

@@ -40,11 +40,7 @@ class Comparison(NamedTuple):
 
 
 _READ_ONCE = {"gathering": "first epoch's reading", "resident": "later epochs"}
-_STREAMED = {
-  "streamed": "first epoch",
-  "caching": "first, into the cache",
-  "cached": "later, from the cache",
-}
+_STREAMED = {"streamed": "first epoch", "cached": "later, from the cache"}
 
 
 def main(argv: Sequence[str]) -> None:

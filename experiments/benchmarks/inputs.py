@@ -31,7 +31,11 @@ def parameters(
   """
   random = np.random.default_rng(0)
   for name, shape in architectures.parameter_shapes(architecture, num_classes).items():
-    yield name, _array(random, name, shape)
+    normal = random.standard_normal(shape, np.float32)
+    if name.endswith("/kernel"):  # preserves scale
+      yield name, normal * np.float32(np.prod(shape[:-1]) ** -0.5)
+    else:  # near 1 or 0
+      yield name, normal * np.float32(0.2) + np.float32(name.endswith("/gamma"))
 
 
 def write_checkpoint(
@@ -94,14 +98,17 @@ def write_photographs(folder: pathlib.Path, count: int, originals: pathlib.Path 
   Returns:
     'photographs' or 'generated photographs'.
   """
-  files = sorted(p for p in originals.rglob("*") if _is_jpeg(p)) if originals else []
-  contents = itertools.cycle([p.read_bytes() for p in files] or [photograph(i) for i in range(20)])
+  files = (
+    [p for p in originals.rglob("*") if p.suffix.lower() in (".jpg", ".jpeg")] if originals else []
+  )
+  found = [path.read_bytes() for path in sorted(files)]
+  contents = itertools.cycle(found or map(photograph, range(20)))
   for part, size in (("train", count), ("test", 4)):
     for i in range(size):
       path = folder / part / f"class{i % 2}" / f"{i:05}.jpg"
       path.parent.mkdir(parents=True, exist_ok=True)
       path.write_bytes(next(contents))
-  return "photographs" if files else "generated photographs"
+  return "photographs" if found else "generated photographs"
 
 
 def photograph(seed: int) -> bytes:
@@ -112,26 +119,14 @@ def photograph(seed: int) -> bytes:
   """
   import cv2
 
-  random = np.random.default_rng(seed)
-  height, width = size = (375, 500)
+  random, (height, width) = np.random.default_rng(seed), (375, 500)
   rows, columns = np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)
   frequency = np.maximum(np.hypot(rows, columns), 1 / width)
-  brightness = np.fft.irfft2(np.fft.rfft2(random.normal(size=size)) / frequency, size)
-  tint = np.fft.irfft2(np.fft.rfft2(random.normal(size=(3, *size))) / frequency**1.5, size)
-  image = 127 + 50 * brightness[..., None] / brightness.std()
-  image = image + 12 * (tint / tint.std()).transpose(1, 2, 0)
+  exponents = np.array([1, 1.5, 1.5, 1.5])[:, None, None]  # of brightness, and of each colour
+  spectra = np.fft.rfft2(random.normal(size=(4, height, width))) / frequency**exponents
+  layers = np.fft.irfft2(spectra, (height, width))
+  brightness, *colours = layers / layers.std(axis=(1, 2), keepdims=True)
+  image = 127 + 50 * brightness[..., None] + 12 * np.stack(colours, axis=-1)
   quality = [cv2.IMWRITE_JPEG_QUALITY, 92]
   _, encoded = cv2.imencode(".jpg", np.clip(image, 0, 255).astype(np.uint8), quality)
   return encoded.tobytes()
-
-
-def _is_jpeg(path: pathlib.Path) -> bool:
-  return path.suffix.lower() in (".jpg", ".jpeg")
-
-
-def _array(random: np.random.Generator, name: str, shape: tuple[int, ...]) -> np.ndarray:
-  """Returns a gain near 1, a shift near 0, or a kernel that preserves scale: float32."""
-  normal = random.standard_normal(shape, np.float32)
-  if name.endswith("/kernel"):
-    return normal * np.float32(np.prod(shape[:-1]) ** -0.5)
-  return normal * np.float32(0.2) + np.float32(name.endswith("/gamma"))

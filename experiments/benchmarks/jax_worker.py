@@ -6,7 +6,7 @@ Needs only jax, flax and optax.
 import functools
 import pathlib
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.traverse_util
 import jax
@@ -20,8 +20,26 @@ from bit_jax.runtime import machine as host
 from bit_jax.training import optimizer, steps
 from experiments.benchmarks import inputs, machine, plain_flax, workers
 
-# (state, images, labels) -> (new state, loss or metrics), or (variables, images) -> logits.
-Function = Callable[..., Any]
+
+class Problem(NamedTuple):
+  """What an implementation is given.
+
+  Attributes:
+    architecture: Which network.
+    arrays: Its weights, named as `architectures.parameter_shapes`.
+    dtype: What convolutions compute in.
+    training: A step of training; else of inference.
+  """
+
+  architecture: architectures.Architecture
+  arrays: Mapping[str, np.ndarray]
+  dtype: jnp.dtype
+  training: bool
+
+
+# Its first argument, and (state, images, labels) -> (new state, loss or metrics), or
+# (variables, images) -> logits.
+Implementation = tuple[Any, Callable[..., Any]]
 
 
 def build(spec: dict[str, Any]) -> workers.Workload:
@@ -29,14 +47,12 @@ def build(spec: dict[str, Any]) -> workers.Workload:
   if spec["implementation"] == "ours" and spec["device"] == "cpu":
     host.keep_freed_memory()  # as the training command does
   arrays = inputs.read_checkpoint(pathlib.Path(spec["checkpoint"]))
-  implementation = {"ours": ours, "plain": plain}[spec["implementation"]]
   architecture, dtype = architectures.find(spec["architecture"]), jnp.dtype(spec["dtype"])
-  training = spec["task"] == "training"
-  variables, function = implementation(architecture, arrays, dtype, training=training)
-  images = inputs.images(spec["batch"], spec["size"])
-  step = step_of(variables, function, images, inputs.labels(spec["batch"]), training=training)
-  matrix = jnp.ones((workers.MATMUL_SIDE, workers.MATMUL_SIDE), dtype)
-  product = jax.jit(jnp.matmul)
+  problem = Problem(architecture, arrays, dtype, spec["task"] == "training")
+  implementation = ours(problem) if spec["implementation"] == "ours" else plain(problem)
+  images, labels = inputs.images(spec["batch"], spec["size"]), inputs.labels(spec["batch"])
+  step = step_of(implementation, images, labels, training=problem.training)
+  product, matrix = jax.jit(jnp.matmul), jnp.ones((workers.MATMUL_SIDE,) * 2, dtype)
 
   def multiply() -> object:
     return product(matrix, matrix).block_until_ready()
@@ -45,17 +61,17 @@ def build(spec: dict[str, Any]) -> workers.Workload:
 
 
 def step_of(
-  variables: Any, function: Function, images: np.ndarray, labels: np.ndarray, *, training: bool
+  implementation: Implementation, images: np.ndarray, labels: np.ndarray, *, training: bool
 ) -> Callable[[], Any]:
   """Returns a step on a batch: of training (returns the loss or metrics), or of inference (logits).
 
   Args:
-    variables: From `ours` or `plain`, with the function.
-    function: Compiled by the first step.
+    implementation: From `ours` or `plain`; the first step compiles it.
     images: [B, H, W, 3] float32.
     labels: [B] int32.
-    training: As for `ours`.
+    training: As of the implementation.
   """
+  variables, function = implementation
   state, *batch = jax.device_put((variables, images, labels))
   compiled = jax.jit(function, donate_argnums=0 if training else ())
 
@@ -67,24 +83,13 @@ def step_of(
   return train if training else lambda: compiled(state, batch[0])
 
 
-def ours(
-  architecture: architectures.Architecture,
-  arrays: Mapping[str, np.ndarray],
-  dtype: jnp.dtype,
-  *,
-  training: bool,
-) -> tuple[Any, Function]:
-  """Returns the variables of our network and its function.
+def ours(problem: Problem) -> Implementation:
+  """Returns our implementation.
 
   A training step includes MixUp, with the factor that leaves images unchanged. For inference,
   kernels are standardised once.
-
-  Args:
-    architecture: Which network.
-    arrays: Its weights, named as `architectures.parameter_shapes`.
-    dtype: What convolutions compute in.
-    training: A step of training; else of inference.
   """
+  architecture, arrays, dtype, training = problem
   platform = jax.default_backend()
   model = resnet_v2.ResNetV2(architecture, inputs.NUM_CLASSES, dtype, platform=platform)
   params = jax.device_put(flax.traverse_util.unflatten_dict(dict(arrays), sep="/"))
@@ -102,18 +107,12 @@ def ours(
   return (steps.create_state(params, sgd), lam, learning_rate), train
 
 
-def plain(
-  architecture: architectures.Architecture,
-  arrays: Mapping[str, np.ndarray],
-  dtype: jnp.dtype,
-  *,
-  training: bool,
-) -> tuple[Any, Function]:
-  """Returns the variables of the plain port and its function; arguments as of `ours`."""
-  depths, channels = architecture.depths, architecture.stem_channels
-  network = plain_flax.ResNet(depths, channels, inputs.NUM_CLASSES, dtype)
-  params = plain_flax.from_checkpoint(arrays)
-  if not training:
+def plain(problem: Problem) -> Implementation:
+  """Returns the plain port's implementation."""
+  depths, channels = problem.architecture.depths, problem.architecture.stem_channels
+  network = plain_flax.ResNet(depths, channels, inputs.NUM_CLASSES, problem.dtype)
+  params = plain_flax.from_checkpoint(problem.arrays)
+  if not problem.training:
     return {"params": params}, network.apply
   sgd = optax.sgd(inputs.LEARNING_RATE, momentum=inputs.MOMENTUM)
   state = train_state.TrainState.create(apply_fn=network.apply, params=params, tx=sgd)

@@ -46,8 +46,8 @@ def commit() -> str:
 
 def peak_memory() -> int:
   """Returns the peak of this process's main memory in bytes."""
-  if recorded := _found(r"^VmHWM:\s*(\d+)"):  # `getrusage` on Linux includes the parent's
-    return int(recorded) * _KIBIBYTE
+  if peak := _status("VmHWM"):  # `getrusage` on Linux includes the parent's
+    return peak
   peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
   return peak if sys.platform == "darwin" else peak * _KIBIBYTE
 
@@ -64,17 +64,20 @@ def reset_peak_memory() -> None:
 
 def held_memory() -> int:
   """Returns this process's main memory in bytes (its peak, on other systems than Linux)."""
-  held = _found(r"^VmRSS:\s*(\d+)")
-  return int(held) * _KIBIBYTE if held else peak_memory()
+  return _status("VmRSS") or peak_memory()
 
 
-def _found(pattern: str, path: str = "/proc/self/status") -> str | None:
-  """Returns the first group of a pattern's first match in a file; None without one."""
-  try:
-    match = re.search(pattern, pathlib.Path(path).read_text(), re.MULTILINE)
-  except OSError:
-    return None
-  return match[1] if match else None
+def _status(field: str) -> int:
+  """Returns a size in bytes from this process's status; 0 on other systems than Linux."""
+  return _KIBIBYTE * int(_found(rf"^{field}:\s*(\d+)", "/proc/self/status") or 0)
+
+
+def _found(pattern: str, path: str) -> str:
+  """Returns the first group of a pattern's first match in a file; '' without one."""
+  with contextlib.suppress(OSError):
+    if match := re.search(pattern, pathlib.Path(path).read_text(), re.MULTILINE):
+      return match[1]
+  return ""
 
 
 def _output(*command: str) -> str:

@@ -1,29 +1,36 @@
-"""Measured figures beside a peer's: printed as a table and appended to a results file.
+"""Measured figures beside a peer's: printed as a table, and recorded in a results file.
 
     results.record("load", rows)
 
 prints the machine and versions, then one line for each `Row` as soon as it is measured, and appends
-each row as a line of JSON to `results.jsonl`. Needs only the standard library.
+each row as a line of JSON to `results.jsonl`.
 """
 
 import argparse
 import dataclasses
 import datetime
+import itertools
 import json
+import operator
 import pathlib
 import platform
+import re
 import statistics
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from bit_jax.runtime import paths
+from bit_jax.runtime import errors, paths
 from experiments.benchmarks import machine, workers
 
 PATH = pathlib.Path(__file__).with_name("results.jsonl")
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
-GIGABYTE = 1e9
 _TITLES = ("configuration", "quantity", "ours", "peer", "theirs", "ratio", "")
+_TABLE = (
+  "| configuration | quantity | ours | peer | peer's | ratio | |\n|---|---|---|---|---|---|---|"
+)
+_benchmark_and_machine = operator.itemgetter("benchmark", "machine")
+_compared = operator.itemgetter("benchmark", "machine", "configuration", "quantity")
 _LINE = "{:<33} {:<19} {:<13} {:<25} {:<13} {:<6} {}"
 
 
@@ -149,3 +156,50 @@ def number(value: float) -> str:
 
 def _with_unit(value: float | None, unit: str) -> str:
   return "none" if value is None else f"{number(value)} {unit}"
+
+
+def newest(lines: Iterable[str]) -> list[dict[str, Any]]:
+  """Returns the last record of each comparison on each machine, by benchmark, then machine.
+
+  A record without the peer's figure doesn't replace one that has it.
+
+  Args:
+    lines: Of a results file, in the order in which they were measured.
+  """
+  last: dict[tuple[str, ...], dict[str, Any]] = {}
+  for record in map(json.loads, lines):
+    key = (*_compared(record), re.sub(" (eager|compiled)$", "", record["peer"]))
+    if record["theirs"] is not None or last.get(key, record)["theirs"] is None:
+      last[key] = record
+  return sorted(last.values(), key=_benchmark_and_machine)
+
+
+def render(records: Sequence[dict[str, Any]]) -> str:
+  """Returns a heading, machine and versions, and a table for each benchmark and machine.
+
+  Args:
+    records: As from `newest`.
+  """
+  groups = itertools.groupby(records, key=_benchmark_and_machine)
+  return "\n".join(line for _, group in groups for line in _table(list(group)))
+
+
+def _table(records: Sequence[dict[str, Any]]) -> Iterator[str]:
+  runs = sorted({f"{r['date']}, commit {r['commit']}" for r in records})
+  versions = {k: v for r in records for k, v in r["versions"].items()}
+  heading = "; ".join([about(records[0]["machine"], versions), *runs])
+  yield f"### {records[0]['benchmark']}\n\n{heading}\n\n{_TABLE}"
+  for record in records:
+    row = Row(**{f.name: record[f.name] for f in dataclasses.fields(Row) if f.name in record})
+    yield f"| {' | '.join(row.cells())} |"
+  yield ""
+
+
+def report(argv: Sequence[str]) -> None:
+  """Prints the tables of the results file that a command line names."""
+  parser = argparse.ArgumentParser(description="Prints the newest figures as tables.")
+  parser.add_argument("results", nargs="?", type=paths.argument, default=PATH)
+  path = parser.parse_args(argv[1:]).results
+  if not path.is_file():
+    raise errors.UserError(f"Results file not found: {path}.")
+  print(render(newest(path.read_text().splitlines())))

@@ -5,12 +5,12 @@ evaluation of a set. `plain` reads images as google-research/big_transfer's inpu
 processes every image every time, in tf.data.
 """
 
+import dataclasses
 import functools
 import itertools
 import os
 import pathlib
 import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -115,23 +115,14 @@ def _plain(spec: Spec) -> Pass:
   return go_through
 
 
-def _caching(spec: Spec) -> Pass:
-  """Images are read when they are needed, and written to a new cache of decoded images."""
-  part = _part(spec, memory=0)
-
-  def go_through(count: int) -> int:
-    with tempfile.TemporaryDirectory(dir=spec["cache"]) as folder:
-      return _reading(_with_cache(part, folder), spec)(count)
-
-  return go_through
-
-
 def _cached(spec: Spec) -> Pass:
   """Images are read from a complete cache of decoded images."""
-  part = _with_cache(_part(spec, memory=0), f"{spec['cache']}/{spec['resize']}")
-  for _ in stream.batches(part.source, [np.arange(len(part))], part.size):
+  part, size = _part(spec, memory=0), spec["resize"]
+  folder = pathlib.Path(spec["cache"], str(size))
+  cache = decoded.DecodedCache(part.source, (size, size), folder, len(part))
+  for _ in stream.batches(cache, [np.arange(len(part))], size):
     pass
-  return _reading(part, spec)
+  return _reading(dataclasses.replace(part, source=cache), spec)
 
 
 def _gathering(spec: Spec) -> Pass:
@@ -162,82 +153,69 @@ def _part(spec: Spec, memory: float = _UNLIMITED) -> pipeline.Part:
   return pipeline.load(data, run_config.selection(resolved), memory).train
 
 
-def _with_cache(part: pipeline.Part, folder: str) -> pipeline.Part:
-  assert part.size is not None  # photographs are resized on the host
-  shape = (part.size, part.size)
-  cache = decoded.DecodedCache(part.source, shape, pathlib.Path(folder), len(part))
-  return pipeline.Part(cache, part.size, part.class_names, None, None)
+class _Run:
+  """Runs on a part of a set.
 
+  Attributes:
+    positions: Of each device's examples in the batch, on the devices.
+  """
 
-def _examples(part: pipeline.Part, spec: Spec) -> Callable[[int], Iterator[programs.Examples]]:
-  """Returns a function that yields the examples of each step of a run of some images."""
-  feed, batch = feeds.Feed(part), spec["batch"]
-  layout = order.device_layout(batch, jax.device_count())
+  def __init__(self, part: pipeline.Part, spec: Spec):
+    self._feed, self._batch = feeds.Feed(part), spec["batch"]
+    self._layout = order.device_layout(self._batch, jax.device_count())
+    self.positions = parallel.send(self._layout.astype(np.int32))
 
-  def of_run(count: int) -> Iterator[programs.Examples]:
-    fields = {"seed": 0, "batch_size": batch, "total_steps": -(-count // batch)}
-    return feed.training(ml_collections.ConfigDict(fields), layout, 0)
+  def examples(self, count: int) -> Iterator[programs.Examples]:
+    """Yields the examples of each step of a run of `count` images."""
+    fields = {"seed": 0, "batch_size": self._batch, "total_steps": -(-count // self._batch)}
+    return self._feed.training(ml_collections.ConfigDict(fields), self._layout, 0)
 
-  return of_run
-
-
-def _positions(spec: Spec) -> Any:
-  """Returns the positions of a device's examples in the batch, on the devices."""
-  layout = order.device_layout(spec["batch"], jax.device_count())
-  return parallel.send(layout.astype(np.int32))
-
-
-def _one_ahead(step: Callable[[Any], Any], batches: Iterable[Any], size: int) -> int:
-  """Calls a step for each batch, at most one ahead of the devices; returns the number of images."""
-  before, done = None, 0
-  for done, examples in enumerate(batches, 1):  # noqa: B007 (counts)
-    result = step(examples)
+  def take(self, step: Callable[[Any], Any], batches: Iterable[programs.Examples]) -> int:
+    """Calls a step for each batch, at most one ahead of the devices; returns how many images."""
+    before, images = None, 0
+    for batch in batches:
+      result = step(batch)
+      jax.block_until_ready(before)
+      before, images = result, images + self._batch
     jax.block_until_ready(before)
-    before = result
-  jax.block_until_ready(before)
-  return size * done
+    return images
 
 
 def _reading(part: pipeline.Part, spec: Spec) -> Pass:
   """Returns a pass that crops, flips and scales on the devices, as a step does."""
-  examples, positions = _examples(part, spec), _positions(spec)
-  augment = _augmentation(spec["resize"], spec["crop"])
-  step = lambda batch: augment(batch.images, positions)  # noqa: E731
-  return lambda count: _one_ahead(step, examples(count), spec["batch"])
+  run, key, yes = _Run(part, spec), jax.random.key(0), jnp.bool_(True)
+  how = {"resize": spec["resize"], "crop": spec["crop"], "flip": yes, "random_crop": yes}
 
-
-@functools.cache  # each pass uses the same compiled program
-def _augmentation(resize: int, crop: int) -> Callable[[Any, Any], jax.Array]:
-  key, yes = jax.random.key(0), jnp.bool_(True)
-
+  @functools.partial(parallel.over_devices, in_axes=(0, 0))
   def augment(images: jax.Array, positions: jax.Array) -> jax.Array:
     keys = augmentation.example_keys(key, jnp.int32(0), positions)
-    switches = {"flip": yes, "random_crop": yes}
-    return augmentation.augment(images, keys, resize=resize, crop=crop, **switches)
+    return augmentation.augment(images, keys, **how)
 
-  return parallel.over_devices(augment, in_axes=(0, 0))
+  def step(batch: programs.Examples) -> Any:
+    return augment(batch.images, run.positions)
+
+  return lambda count: run.take(step, run.examples(count))
 
 
 def _training(spec: Spec, *, one_batch: bool) -> Pass:
   """Training steps, on a resident set or repeatedly on one batch in the devices' memory."""
-  examples, positions = _examples(_part(spec), spec), _positions(spec)
+  run, resize = _Run(_part(spec), spec), spec["resize"]
   model, params = _network(spec)
-  resize, batch = spec["resize"], spec["batch"]
   task = memory.Task(model, resize, spec["crop"], (resize, resize), momentum=inputs.MOMENTUM)
   train = programs.train_function(task)
   lam, rate, yes = np.float32(1), np.float32(inputs.LEARNING_RATE), np.bool_(True)
   arguments = programs.StepArguments(jax.random.key(0), lam, rate, flip=yes, random_crop=yes)
   state = parallel.replicate(steps.create_state(params, optimizer.sgd(inputs.MOMENTUM)))
-  first = next(examples(batch))
+  first = next(run.examples(spec["batch"]))
 
   def step(batch: programs.Examples) -> Any:
     nonlocal state
-    state, metrics = train(state, batch, positions, arguments)
+    state, metrics = train(state, batch, run.positions, arguments)
     return metrics
 
   def go_through(count: int) -> int:
-    batches = itertools.repeat(first, -(-count // batch)) if one_batch else examples(count)
-    return _one_ahead(step, batches, batch)
+    repeated = itertools.repeat(first, -(-count // spec["batch"]))
+    return run.take(step, repeated if one_batch else run.examples(count))
 
   return go_through
 
@@ -266,7 +244,6 @@ def _network(spec: Spec) -> tuple[resnet_v2.ResNetV2, Any]:
 _PASSES: dict[str, Callable[[Spec], Pass]] = {
   "plain": _plain,
   "streamed": lambda spec: _reading(_part(spec, memory=0), spec),  # read when they are needed
-  "caching": _caching,
   "cached": _cached,
   "resident": lambda spec: _reading(_part(spec), spec),  # decoded once, in the devices' memory
   "gathering": _gathering,

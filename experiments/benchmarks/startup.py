@@ -57,31 +57,25 @@ def main(argv: Sequence[str]) -> None:
 def _rows(architecture: str, rounds: int) -> Iterator[results.Row]:
   """Yields the times of imports, then of the first step with a warm cache against a cold one."""
   seconds = import_seconds((*COMMANDS, _LIBRARIES), rounds)
-  libraries = seconds[_LIBRARIES]
-  for module in COMMANDS:
-    yield results.Row(f"import {module}", "time", "s", seconds[module], _LIBRARIES, libraries)
+  for name in COMMANDS:
+    times = (seconds[name], _LIBRARIES, seconds[_LIBRARIES])
+    yield results.Row(f"import {name}", "time", "s", *times)
   with tempfile.TemporaryDirectory() as name:
     folder, network = pathlib.Path(name), architectures.find(architecture)
     checkpoint = folder / "weights.npz"
     inputs.write_checkpoint(checkpoint, network)
     write_images(folder / "images.npz")
-    loading = statistics.median(
-      timeit.repeat(
-        lambda: weights.load(checkpoint, network, head="zero", num_classes=inputs.NUM_CLASSES),
-        number=1,
-        repeat=rounds,
-      )
-    )
+    load = functools.partial(weights.load, checkpoint, network, head="zero", num_classes=10)
+    loading = statistics.median(timeit.repeat(load, number=1, repeat=rounds))
     cold_first, cold_step = first_steps(architecture, folder, "cold")
     warm = [first_steps(architecture, folder, f"warm{i}") for i in range(rounds)]
   first, step = (statistics.median(times) for times in zip(*warm, strict=True))
-  compared = f"{architecture} {_SIZE} px batch {_BATCH}, warm cache"
-  peer = "the same, cold cache"
+  compared, peer = f"{architecture} {_SIZE} px batch {_BATCH}, warm cache", "the same, cold cache"
   yield results.Row(compared, "to the first step", "s", first, peer, cold_first)
-  known = seconds["bit_jax.training.loop"] + loading
-  more = {"imports s": known - loading, "checkpoint s": loading, "step s": step}
-  beyond, cold = first - known - step, cold_first - known - cold_step
-  yield results.Row(compared, "beyond these", "s", beyond, peer, cold, more=more)
+  imports = seconds["bit_jax.training.loop"]
+  more = {"imports s": imports, "checkpoint s": loading, "step s": step}
+  ours, theirs = (f - imports - loading - s for f, s in ((first, step), (cold_first, cold_step)))
+  yield results.Row(compared, "beyond these", "s", ours, peer, theirs, more=more)
 
 
 def import_seconds(modules: Sequence[str], rounds: int) -> dict[str, float]:
@@ -93,14 +87,14 @@ def import_seconds(modules: Sequence[str], rounds: int) -> dict[str, float]:
   """
 
   def seconds(statement: str) -> float:
-    command = [sys.executable, "-c", statement]
-    run = functools.partial(subprocess.run, command, cwd=_ROOT, check=True, capture_output=True)
-    return timeit.timeit(run, number=1)
+    start = time.perf_counter()
+    subprocess.run([sys.executable, "-c", statement], cwd=_ROOT, check=True, capture_output=True)
+    return time.perf_counter() - start
 
   statements = ["pass", *(f"import {module}" for module in modules)]
   _, *times = [list(map(seconds, statements)) for _ in range(rounds + 1)]  # first reads the disk
   start, *medians = map(statistics.median, zip(*times, strict=True))
-  return {module: median - start for module, median in zip(modules, medians, strict=True)}
+  return dict(zip(modules, (median - start for median in medians), strict=True))
 
 
 def write_images(path: pathlib.Path) -> None:
@@ -134,10 +128,8 @@ def first_steps(architecture: str, folder: pathlib.Path, name: str) -> tuple[flo
   environment = {k: v for k, v in os.environ.items() if "COMPILATION_CACHE" not in k}
   environment["BIT_JAX_CACHE"] = str(folder / "cache")
   start, lines, at = time.perf_counter(), "", []
-  out, err = subprocess.PIPE, subprocess.STDOUT
-  with subprocess.Popen(
-    command, cwd=_ROOT, env=environment, stdout=out, stderr=err, text=True
-  ) as process:
+  pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+  with subprocess.Popen(command, cwd=_ROOT, env=environment, **pipes) as process:
     assert process.stdout
     for line in process.stdout:
       lines += line

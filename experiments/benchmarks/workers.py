@@ -20,6 +20,7 @@ import math
 import os
 import pathlib
 import re
+import shutil
 import signal
 import statistics
 import subprocess
@@ -76,6 +77,11 @@ class Figures:
   peak_memory: int
 
   @property
+  def gigabytes(self) -> float:
+    """Peak memory in 1e9 bytes."""
+    return self.peak_memory / 1e9
+
+  @property
   def rate(self) -> float:
     """Median of the items per second."""
     return statistics.median(self.rates)
@@ -85,8 +91,8 @@ class Figures:
     return [a / b for a, b in zip(self.rates, other.rates, strict=True)]
 
 
-class Worker:
-  """A process that measures one implementation; close it, or use `contextlib.closing`.
+class Worker(contextlib.AbstractContextManager):
+  """A process that measures one implementation; the context manager ends it.
 
   Attributes:
     info: What its workload reports of itself.
@@ -103,22 +109,19 @@ class Worker:
     Raises:
       WorkerError: The program doesn't exist, or it failed.
     """
-    python = spec.get("python", sys.executable)
+    if not (python := shutil.which(spec.get("python", sys.executable))):
+      raise WorkerError(f"Program not found: {spec['python']}.")
     module = spec.get("module", "experiments.benchmarks.run_worker")
     path = os.pathsep.join([str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     self._messages = tempfile.TemporaryFile("w+")  # noqa: SIM115 (open as long as the worker)
-    try:
-      self._process = subprocess.Popen(
-        [python, "-m", module, json.dumps(dict(spec))],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=self._messages,
-        env={**os.environ, "PYTHONPATH": path, **spec.get("environment", {})},
-        text=True,
-      )
-    except OSError as e:
-      self._messages.close()
-      raise WorkerError(f"Could not run {python}: {e.strerror}.") from e
+    self._process = subprocess.Popen(
+      [python, "-m", module, json.dumps(dict(spec))],
+      stdin=subprocess.PIPE,
+      stdout=subprocess.PIPE,
+      stderr=self._messages,
+      env={**os.environ, "PYTHONPATH": path, **spec.get("environment", {})},
+      text=True,
+    )
     self.info = self._receive()
 
   def repeat(self) -> tuple[float, int]:
@@ -133,7 +136,7 @@ class Worker:
       self._process.stdin.flush()
     return self._receive()
 
-  def close(self) -> None:
+  def __exit__(self, *_: object) -> None:
     """Ends the process, whatever it is doing."""
     self._process.kill()
     self._process.communicate()
@@ -146,7 +149,7 @@ class Worker:
     status = self._process.wait()
     self._messages.seek(0)
     messages = self._messages.read()
-    self.close()
+    self.__exit__()
     begins = [match.start() for match in _ERROR.finditer(messages)]  # of the last exception
     reason = " ".join(messages[begins[-1] if begins else -_LONGEST :].split())[:_LONGEST]
     raise WorkerError(reason or f"The worker ended with exit status {status}.")
@@ -163,9 +166,7 @@ def measure(specs: Mapping[str, Spec], rounds: int) -> dict[str, Figures]:
     WorkerError: A worker could not be started, or failed.
   """
   with contextlib.ExitStack() as stack:
-    started = {
-      name: stack.enter_context(contextlib.closing(Worker(spec))) for name, spec in specs.items()
-    }
+    started = {name: stack.enter_context(Worker(spec)) for name, spec in specs.items()}
     return alternate(started, rounds)
 
 

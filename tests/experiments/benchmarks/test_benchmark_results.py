@@ -1,4 +1,4 @@
-"""Tests of experiments.benchmarks.results and report."""
+"""Tests of experiments.benchmarks.results."""
 
 import dataclasses
 import json
@@ -10,7 +10,6 @@ from bit_jax.runtime import exits
 from experiments.benchmarks import (
   load,
   machine,
-  report,
   results,
   roofline,
   workers,
@@ -56,7 +55,7 @@ def test_a_report_holds_the_newest_of_each(tmp_path):
     rows = [results.Row("R50x1", "time", "s", ours, "numpy.load", 4.0)]
     results.record("load", [*rows, results.Row("R50x1", "peak memory", "GB", ours / 10)], path)
   lines = path.read_text().splitlines()
-  text = report.render(report.newest(lines))
+  text = results.render(results.newest(lines))
   assert text.count("### load") == 1
   assert [line for line in text.splitlines() if line.startswith("| R50x1")] == [
     "| R50x1 | time | 2 s | numpy.load | 4 s | 0.50 |  |",
@@ -68,7 +67,7 @@ def test_the_readme_has_the_roofline_and_the_recorded_figures():
   text = (pathlib.Path(roofline.__file__).parent / "README.md").read_text()
   assert roofline.table(roofline.ACCELERATORS["H200"]) in text
   recorded = results.PATH.read_text().splitlines()
-  assert report.render(report.newest(recorded)) in text
+  assert results.render(results.newest(recorded)) in text
 
 
 def test_memory_of_a_process():
@@ -80,7 +79,7 @@ def test_memory_of_a_process():
 @pytest.mark.parametrize(
   ("main", "argument", "message"),
   [
-    (report.main, "nowhere.jsonl", "nowhere.jsonl"),
+    (results.report, "nowhere.jsonl", "nowhere.jsonl"),
     (load.main, "--models=R99", "'R99'"),
   ],
 )

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import pathlib
 import subprocess
 import sys
 
@@ -68,8 +69,8 @@ def test_the_plain_port_computes_the_same():
 
   def both(training):
     for implementation in (jax_worker.ours, jax_worker.plain):
-      given = implementation(SMALL, arrays, jnp.dtype("float32"), training=training)
-      yield jax_worker.step_of(*given, images, labels, training=training)
+      problem = jax_worker.Problem(SMALL, arrays, jnp.dtype("float32"), training)
+      yield jax_worker.step_of(implementation(problem), images, labels, training=training)
 
   ours, plain = both(training=False)
   assert ours().shape == (2, inputs.NUM_CLASSES)
@@ -138,11 +139,27 @@ def test_implementations_side_by_side(tmp_path, capsys):
   assert "not measured" in capsys.readouterr().out
 
 
-def test_a_plan_stops_in_time():
+def test_a_plan_stops_in_time(capfd, monkeypatch):
   python = [sys.executable, "-c"]
-  assert gpu.run([*python, "print('done')", "x"], 100) == "done\n"
-  assert "skipped, 12 s are left" in gpu.run([*python, "print('done')", "x"], 12)
+  gpu.run([*python, "print('done')", "x"], 100)
+  gpu.run([*python, "print('done')", "x"], 12)
+  monkeypatch.setattr(gpu, "_LEAST", 0)
+  gpu.run([*python, "import time; time.sleep(60)", "x"], 0.1)
+  done, skipped, stopped = capfd.readouterr().out.splitlines()
+  assert done == "done"
+  assert "skipped, 12 s are left" in skipped
+  assert "stopped at the time limit" in stopped
   assert all(comparison.Case.parse(case) for _, case in gpu.PLAN)
+
+
+def test_the_plan_writes_tables(monkeypatch, tmp_path, capsys):
+  def run(command, seconds):
+    out = command[command.index("--device=gpu") + 2].removeprefix("--out=")
+    results.record("load", [results.Row("R50x1", "time", "s", 1.0)], pathlib.Path(out))
+
+  monkeypatch.setattr(gpu, "run", run)
+  gpu.main(["", "--out", str(tmp_path / "new")])
+  assert "| R50x1 | time | 1 s |" in (tmp_path / "new/tables.txt").read_text()
 
 
 def test_limits_of_a_card(monkeypatch):
@@ -154,5 +171,4 @@ def test_limits_of_a_card(monkeypatch):
   assert comparison.limits_of(case, "inference", "cpu", 2e12) == {
     "MFU": pytest.approx(2e12 / case.flops("inference"))
   }
-  bounds = next(gpu.texts(argparse.Namespace(), deadline=0))
-  assert bounds.startswith("Roofline (NVIDIA H200 data sheet, SXM)")
+  assert gpu.roofline_here().startswith("Roofline (NVIDIA H200 data sheet, SXM)")

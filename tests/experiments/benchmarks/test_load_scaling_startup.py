@@ -1,6 +1,5 @@
 """Tests of experiments.benchmarks.load, scaling and startup."""
 
-import shutil
 import subprocess
 
 import pytest
@@ -28,14 +27,6 @@ def test_loading_side_by_side(tmp_path):
   for figure in (memory.ours, memory.theirs):
     assert 0.9 * size < 1e9 * figure < 3 * size
   assert memory.more["of its size"] == pytest.approx(1e9 * memory.ours / size)
-
-
-def test_no_room_for_a_checkpoint(tmp_path, monkeypatch):
-  monkeypatch.setattr(load.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(9, 9, 5))
-  (row,) = load.compare(architectures.find("R14x0.5"), 1, tmp_path)
-  assert row.ours is None
-  assert "GB free; use --folder" in row.note
-  assert not list(tmp_path.iterdir())
 
 
 def test_a_straight_line_and_the_distance_from_it(monkeypatch):

@@ -1,5 +1,7 @@
 """Tests of experiments.benchmarks.run_worker, input and the images they read."""
 
+import contextlib
+
 import numpy as np
 import pytest
 
@@ -46,7 +48,7 @@ def test_the_photographs_are_a_set(folder):
   assert (len(opened.train), opened.train.class_names) == (12, ("class0", "class1"))
 
 
-@pytest.mark.parametrize("task", ["streamed", "caching", "cached", "resident"])
+@pytest.mark.parametrize("task", ["streamed", "cached", "resident"])
 def test_each_way_goes_through_all_images(folder, task, tmp_path):
   given = spec(folder, task, cache=str(tmp_path))
   assert run_worker.build(given).repeat() == 16
@@ -68,15 +70,13 @@ def test_training_goes_through_all_images():  # test_costs_along_an_axis covers 
 
 
 def test_rows_compare_each_way_with_the_peer(monkeypatch):
-  class Fake:
+  class Fake(contextlib.nullcontext):
     def __init__(self, given):
+      super().__init__(self)
       self.task = given["task"]
 
     def repeat(self):
       return 50.0 if self.task == "plain" else 100.0, 0
-
-    def close(self):
-      pass
 
   monkeypatch.setattr(workers, "Worker", Fake)
   tasks = {"streamed": "first epoch", "cached": "later"}

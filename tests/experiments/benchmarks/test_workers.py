@@ -1,6 +1,5 @@
 """Tests of experiments.benchmarks.workers."""
 
-import contextlib
 import os
 import subprocess
 import sys
@@ -44,7 +43,7 @@ def _worker(tmp_path_factory, monkeypatch):
 
 def start(tmp_path, name, **spec):
   given = {"module": "fake_worker", "name": name, "log": str(tmp_path / "log"), **spec}
-  return contextlib.closing(workers.Worker(given))
+  return workers.Worker(given)
 
 
 def test_workers_take_turns(tmp_path):
