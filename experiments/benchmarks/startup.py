@@ -36,13 +36,10 @@ COMMANDS = (
 _LIBRARIES = "jax, flax.linen, optax"
 _ROOT = pathlib.Path(__file__).parents[2]  # the checkout
 _SIZE, _BATCH, _STEPS = 128, 16, 4
-_FIELDS: dict[str, Any] = {
-  "batch_size": _BATCH,
-  "resize": _SIZE,
-  "crop": _SIZE,
-  "total_steps": _STEPS,
-}
-_FIELDS |= {"log_every": 1, "eval_every": 10**6, "warmup_steps": 0, "decay_steps": "()"}
+_CONFIG = (
+  f"batch_size={_BATCH} resize={_SIZE} crop={_SIZE} total_steps={_STEPS} "
+  "log_every=1 eval_every=1000000 warmup_steps=0 decay_steps=()"
+)
 STEP_LINE = re.compile(rf"^step +(\d+)/{_STEPS} ")
 
 
@@ -124,7 +121,7 @@ def first_steps(architecture: str, folder: pathlib.Path, name: str) -> tuple[flo
   config = f"configs/npz.py:model={architecture},weights={folder / 'weights.npz'}"
   command = [sys.executable, "-m", "bit_jax.train", f"--workdir={folder / name}"]
   command += [f"--config={config},path={folder / 'images.npz'}"]
-  command += [f"--config.{field}={value}" for field, value in _FIELDS.items()]
+  command += [f"--config.{field}" for field in _CONFIG.split()]
   environment = {k: v for k, v in os.environ.items() if "COMPILATION_CACHE" not in k}
   environment["BIT_JAX_CACHE"] = str(folder / "cache")
   start, lines, at = time.perf_counter(), "", []
