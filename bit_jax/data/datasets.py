@@ -178,7 +178,13 @@ NAMES = (
 def require_known(name: str, protocol: str) -> None:
   """Raises a `UserError` unless there is such a data set and such a protocol."""
   if name not in NAMES:
-    raise errors.UserError(_unknown(name))
+    candidates = {known.removeprefix(_VTAB): known for known in reversed(NAMES)}
+    candidates |= {known: known for known in NAMES}  # a task may be named without its prefix
+    close = difflib.get_close_matches(name, candidates, n=1)
+    hint = f" (did you mean {candidates[close[0]]}?)" if close else ""
+    raise errors.UserError(
+      f"There is no data set {name!r}{hint}; the data sets are {', '.join(NAMES)}."
+    )
   checks.one_of("protocol", protocol, PROTOCOLS)
 
 
@@ -192,15 +198,6 @@ def find(name: str, protocol: str) -> DatasetSpec:
   if name.startswith(_VTAB):
     return _vtab(name, protocol)
   return _BY_NAME[name, protocol]
-
-
-def _unknown(name: str) -> str:
-  """Returns the message for an unknown name; a task may have been named without its prefix."""
-  candidates = {known.removeprefix(_VTAB): known for known in reversed(NAMES)}
-  candidates |= {known: known for known in NAMES}
-  close = difflib.get_close_matches(name, candidates, n=1)
-  hint = f" (did you mean {candidates[close[0]]}?)" if close else ""
-  return f"There is no data set {name!r}{hint}; the data sets are {', '.join(NAMES)}."
 
 
 def _vtab(name: str, protocol: str) -> DatasetSpec:

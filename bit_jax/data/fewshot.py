@@ -27,7 +27,16 @@ def select(labels: np.ndarray, shots: int, seed: int, class_names: Sequence[str]
     UserError: `shots` is below 1, the seed is negative, or a class has fewer than `shots` images.
   """
   checks.at_least("shots", shots, 1)
-  _require_shots(labels, shots, class_names)
+  available = np.bincount(labels, minlength=len(class_names))
+  least, short = int(available.argmin()), int((available < shots).sum())
+  if short:
+    others = f" ({short} of {len(class_names)} classes have fewer)" if short > 1 else ""
+    number = phrases.counted(int(available[least]), "training image")
+    lower = f"Lower shots to at most {available[least]}" if available[least] else "Leave shots out"
+    raise errors.UserError(
+      f"The smallest class, {class_names[least]}, has {number}; shots={shots} needs {shots} per "
+      f"class{others}. {lower}, or add images."
+    )
   return np.concatenate(_draw(labels, np.full(len(class_names), shots), seed))
 
 
@@ -58,17 +67,3 @@ def _draw(labels: np.ndarray, counts: np.ndarray, seed: int) -> list[np.ndarray]
     rng.permutation(one)[:count].astype(np.int64)
     for one, count in zip(members, counts, strict=True)
   ]
-
-
-def _require_shots(labels: np.ndarray, shots: int, class_names: Sequence[str]) -> None:
-  available = np.bincount(labels, minlength=len(class_names))
-  least, short = int(available.argmin()), int((available < shots).sum())
-  if not short:
-    return
-  others = f" ({short} of {len(class_names)} classes have fewer)" if short > 1 else ""
-  number = phrases.counted(int(available[least]), "training image")
-  lower = f"Lower shots to at most {available[least]}" if available[least] else "Leave shots out"
-  raise errors.UserError(
-    f"The smallest class, {class_names[least]}, has {number}; shots={shots} needs {shots} per class"
-    f"{others}. {lower}, or add images."
-  )

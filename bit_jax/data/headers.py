@@ -9,17 +9,15 @@ import contextlib
 import os
 import pathlib
 import struct
-import sys
 import zlib
 from collections.abc import Sequence
 from multiprocessing import pool
 from typing import NamedTuple
 
 import numpy as np
-import tqdm
 from PIL import Image
 
-from bit_jax.data import images
+from bit_jax.data import images, stream
 
 _THREADS = 8  # for slow disks and network file systems
 _CHUNK = 256  # files that a thread takes at a time
@@ -76,10 +74,7 @@ def read_all(root: pathlib.Path, paths: Sequence[str]) -> Headers:
   full = (os.path.join(base, path) for path in paths)
   with pool.ThreadPool(_THREADS) as threads:
     read_in_order = threads.imap(read, full, chunksize=_CHUNK)
-    quiet = not sys.stderr.isatty()
-    found = list(
-      tqdm.tqdm(read_in_order, "Reading image sizes", len(paths), unit=" files", disable=quiet)
-    )
+    found = list(stream.progress("Reading image sizes", len(paths), read_in_order))
   return Headers(
     np.array([h.size for h in found], np.int64).reshape(-1, 2),
     np.array([h.stamp for h in found], np.int64).reshape(-1, 2),

@@ -155,15 +155,11 @@ def _pixels(image: Image.Image) -> np.ndarray:
     wide = np.asarray(image).astype(np.uint32)
     return np.repeat(((wide * 255 + 32767) // 65535).astype(np.uint8)[..., None], 3, axis=-1)
   if image.mode in ("LA", "PA", "RGBA", "RGBa") or "transparency" in image.info:
-    return _on_white(np.asarray(image.convert("RGBA")))
+    rgba = np.asarray(image.convert("RGBA"))
+    alpha = rgba[..., 3:].astype(np.uint16)
+    on_white = rgba[..., :3] * alpha + 255 * (255 - alpha) + 127  # at most 65,152
+    return (on_white // 255).astype(np.uint8)
   return np.asarray(image.convert("RGB"))
-
-
-def _on_white(rgba: np.ndarray) -> np.ndarray:
-  """Blends [h, w, 4] uint8 with white; returns [h, w, 3] uint8, rounded."""
-  alpha = rgba[..., 3:].astype(np.uint16)
-  mixed = rgba[..., :3] * alpha + 255 * (255 - alpha) + 127  # at most 65,152
-  return (mixed // 255).astype(np.uint8)
 
 
 def _turn(pixels: np.ndarray, orientation: int) -> np.ndarray:

@@ -112,11 +112,9 @@ def open_set(request: datasets.Request) -> Opened:
     spec = datasets.find(name, request.protocol)
     return _Digits(spec) if spec.source == "digits" else _Tfds(spec, request.data_dir)
   if not path:
+    form = "FILE.npz" if name == "npz" else "DIR_OR_CSV"
     raise errors.UserError(
-      "The data set npz needs the path of its file: path=FILE.npz."
-      if name == "npz"
-      else "The data set folder needs the path of its images, a folder or a CSV file: "
-      "--config=configs/folder.py:path=DIR_OR_CSV."
+      f"The data set {name} needs the path of your images: --config=configs/{name}.py:path={form}."
     )
   own = path, request.protocol, request.val_apart
   return _Npz(*own) if name == "npz" else _Folder(*own)

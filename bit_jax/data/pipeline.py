@@ -10,7 +10,7 @@ import io
 import json
 import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -94,13 +94,6 @@ class Loaded:
     return self.test if self.validation is None else self.validation
 
 
-class _Whole(NamedTuple):
-  """A part of a set before anything is left out, and the expected number of its examples."""
-
-  source: opening.Source
-  expected: int
-
-
 def load(
   data: opening.Opened,
   selection: datasets.Selection,
@@ -122,17 +115,14 @@ def load(
       it is a tfds set and TensorFlow isn't installed.
   """
   sources, spec = data.sources(test_only=test_only), data.spec
-  wholes = {"test": _Whole(sources.test, spec.num_test)}
-  if not test_only:
-    wholes = {"training": _Whole(sources.train, spec.num_train)} | wholes
-    if sources.val is not None:
-      wholes["validation"] = _Whole(sources.val, spec.num_val)
+  found = {"training": sources.train, "test": sources.test, "validation": sources.val}
+  used_parts = ("test",) if test_only else tuple(found)
+  wholes = {name: whole for name in used_parts if (whole := found[name]) is not None}
   warnings = [*_differences(spec, wholes), *data.warnings]
+  unchecked = sources.listing is not None  # arrays can be read, and so can what tfds prepared
   kept, left_out = {}, {}
   for name, whole in wholes.items():
-    # Arrays can be read, and so can what tfds prepared.
-    unchecked = sources.listing is not None
-    kept[name], reasons = usable(whole.source, name, selection, unchecked)
+    kept[name], reasons = usable(whole, name, selection, unchecked)
     left_out.update(reasons)
   if not sources.prepared and not test_only:
     _require_all_classes(sources.train, kept["training"])
@@ -147,7 +137,7 @@ def load(
   for name in ("training", "validation", "test"):  # the test set is evaluated least often
     if name in wholes:
       side = selection.train_size if name == "training" else selection.test_size
-      parts[name] = reader.read(name, wholes[name].source, used[name], spec.host_size(side))
+      parts[name] = reader.read(name, wholes[name], used[name], spec.host_size(side))
   reader.require_readable()
   train = parts.get("training", parts["test"])
   if sources.shuffled and chosen is None:  # a subset is in the order of its classes
@@ -328,7 +318,7 @@ class _Reader:
 
 def _marked(
   listing: opening.Listing | None,
-  wholes: Mapping[str, _Whole],
+  wholes: Mapping[str, opening.Source],
   kept: Mapping[str, np.ndarray],
   used: Mapping[str, np.ndarray],
 ) -> opening.Listing | None:
@@ -337,7 +327,7 @@ def _marked(
     return None
   states: list[int] = []
   for name, whole in wholes.items():
-    everything = np.arange(len(whole.source))
+    everything = np.arange(len(whole))
     states += (
       np.isin(everything, kept[name]).astype(int) + np.isin(everything, used[name])
     ).tolist()
@@ -347,21 +337,22 @@ def _marked(
   )
 
 
-def _differences(spec: datasets.DatasetSpec, parts: Mapping[str, _Whole]) -> list[str]:
+def _differences(spec: datasets.DatasetSpec, parts: Mapping[str, opening.Source]) -> list[str]:
   """Returns how the data differ from the facts that the rule was given.
 
   Raises:
     UserError: The classes are not the expected ones.
   """
-  found = len(parts["test"].source.class_names)
+  found = len(parts["test"].class_names)
   if found != spec.num_classes:
     raise errors.UserError(
       f"The data set {spec.name} holds {found:,} classes where {spec.num_classes:,} were expected: "
       f"it is another version, or has changed."
     )
+  expected = {"training": spec.num_train, "test": spec.num_test, "validation": spec.num_val}
   return [
-    f"The data set {spec.name} holds {len(source):,} {part} images where {expected:,} were "
+    f"The data set {spec.name} holds {len(source):,} {part} images where {expected[part]:,} were "
     f"expected: it is another version, or incomplete, and figures can't be compared with others."
-    for part, (source, expected) in parts.items()
-    if len(source) != expected
+    for part, source in parts.items()
+    if len(source) != expected[part]
   ]

@@ -6,7 +6,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent import futures
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import tqdm
@@ -196,15 +196,18 @@ def in_threads(function: Callable[[T], R], items: Sequence[T], what: str) -> Ite
     items: One for each image.
     what: Text of the progress bar.
   """
-  return iter(
-    tqdm.tqdm(
-      _in_order(function, items, _IMAGES_AHEAD),
-      total=len(items),
-      desc=what,
-      unit=" images",
-      disable=not sys.stderr.isatty(),
-    )
-  )
+  return iter(progress(what, len(items), _in_order(function, items, _IMAGES_AHEAD)))
+
+
+def progress(what: str, total: int, images: Iterable[Any] = ()) -> "tqdm.tqdm[Any]":
+  """Returns a progress bar, which is shown on a terminal only.
+
+  Args:
+    what: Its text.
+    total: Number of images.
+    images: What it iterates over; without any, it is updated by hand.
+  """
+  return tqdm.tqdm(images, what, total, unit=" images", disable=not sys.stderr.isatty())
 
 
 def _require_shape(image: np.ndarray, images: np.ndarray) -> None:

@@ -39,7 +39,8 @@ def write(report: problems.Report, picture: pathlib.Path, *, resize: int, crop: 
   augmented = augmentation.augment(
     jnp.asarray(np.stack(squares)), keys, resize=resize, crop=crop, flip=yes, random_crop=yes
   )
-  after = [_tile(_grey_levels(image)) for image in np.asarray(augmented)]
+  grey_levels = np.rint(np.clip(np.asarray(augmented) * 127.5 + 127.5, 0, 255)).astype(np.uint8)
+  after = list(map(_tile, grey_levels))
   tiles, captions = [], []
   columns = min(_COLUMNS, len(before))
   for start in range(0, len(before), _COLUMNS):
@@ -68,11 +69,6 @@ def choose(report: problems.Report) -> list[scan.Entry]:
   ranked = [(rank, e) for n in names for rank, e in enumerate(by_class[n])]
   first = sorted(ranked, key=lambda pair: pair[0])[:MOST]
   return [e for _, e in sorted(first, key=lambda pair: (pair[1].label, pair[0]))]
-
-
-def _grey_levels(scaled: np.ndarray) -> np.ndarray:
-  """Returns float32 in [-1, 1] as uint8, rounded."""
-  return np.rint(np.clip(scaled * 127.5 + 127.5, 0, 255)).astype(np.uint8)
 
 
 def _tile(image: np.ndarray) -> np.ndarray:

@@ -231,9 +231,8 @@ class Recipe:
         tfds fails.
     """
     name = self.builder.info.full_name
-    self._require_everything(name)
-    if faults := unreachable((f.url for f in self.files if not f.present), seconds):
-      raise errors.UserError(f"{name} can't be downloaded: {'; '.join(faults)}.")
+    if fault := self._fault(name, seconds):
+      raise errors.UserError(f"{fault}.")
     config = tfds.download.DownloadConfig(try_download_gcs=False)
     try:
       self.builder.download_and_prepare(download_config=config)
@@ -244,21 +243,19 @@ class Recipe:
         f"The folder {self.builder.data_dir} contains no data set: delete it, then try again."
       )
 
-  def _require_everything(self, name: str) -> None:
-    if missing := self.missing_manual:
-      raise errors.UserError(
-        f"{name} can't be downloaded automatically, and {self.manual} lacks {', '.join(missing)}."
-      )
+  def _fault(self, name: str, seconds: float) -> str | None:
+    if missing := ", ".join(self.missing_manual):
+      return f"{name} can't be downloaded automatically, and {self.manual} lacks {missing}"
     if packages := self.missing_packages:
-      raise errors.UserError(
-        f"Preparing {name} needs {' and '.join(packages)}: pip install {' '.join(packages)}."
-      )
+      return f"Preparing {name} needs {' and '.join(packages)}: pip install {' '.join(packages)}"
     if self.free_bytes < self.needed_bytes:
-      raise errors.UserError(
+      return (
         f"{name} needs about {self.needed_bytes / 1e9:.1f} GB in {self.root}, but "
         f"{self.free_bytes / 1e9:.1f} GB are free: free some disk space, or choose another "
-        f"--data_dir."
+        f"--data_dir"
       )
+    faults = unreachable((f.url for f in self.files if not f.present), seconds)
+    return f"{name} can't be downloaded: {'; '.join(faults)}" if faults else None
 
 
 def unreachable(urls: Iterable[str], seconds: float = CONNECT_SECONDS) -> list[str]:

@@ -93,15 +93,8 @@ def digest(builder: tfds.core.DatasetBuilder, split: str, label: str) -> str:
   derivation = labels.DERIVATIONS[label]
   total = hashlib.sha256()
   try:
-    dataset = builder.as_dataset(
-      split=split,
-      shuffle_files=False,
-      read_config=tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False),
-      decoders=tfds.decode.PartialDecoding(
-        {"image": True, **derivation.features},
-        decoders={"image": tfds.decode.SkipDecoding()},
-      ),
-    )
+    features, as_stored = {"image": True, **derivation.features}, tfds.decode.SkipDecoding()
+    dataset = tfds_builders.read(builder, split, features, {"image": as_stored})
     for example in tfds.as_numpy(dataset.take(HASHED_EXAMPLES)):
       total.update(example["image"])
       total.update(derivation.derive(example).to_bytes(_LABEL_BYTES, "little", signed=True))

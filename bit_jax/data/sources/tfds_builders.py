@@ -5,7 +5,8 @@ Importing this imports TensorFlow (about 8 s). Nothing here uses the network.
 
 import contextlib
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from absl import logging
 from google.protobuf import json_format
@@ -17,7 +18,7 @@ import tensorflow_datasets as tfds  # noqa: E402
 
 logging.set_verbosity(logging.ERROR)  # tfds warns of every missing folder
 
-__all__ = ["find", "find_current", "has_folder", "require_folder", "tf", "tfds"]
+__all__ = ["find", "find_current", "has_folder", "read", "require_folder", "tf", "tfds"]
 
 
 def find_current(tfds_name: str, data_dir: str | None = None) -> tfds.core.DatasetBuilder:
@@ -58,6 +59,25 @@ def find(tfds_name: str, data_dir: str | None = None) -> tfds.core.DatasetBuilde
   newest = max(prepared, key=lambda folder: tfds.core.Version(folder.name))
   with _as_user_errors(tfds_name, newest):
     return tfds.builder_from_directory(str(newest))
+
+
+def read(
+  builder: tfds.core.DatasetBuilder, split: str, features: Mapping[str, Any], decoders: Any = None
+) -> Any:
+  """Returns a tf.data dataset of some features of a prepared split, in tfds' order.
+
+  Args:
+    builder: A prepared set.
+    split: In tfds' notation.
+    features: As in `tfds.decode.PartialDecoding`.
+    decoders: Likewise.
+  """
+  return builder.as_dataset(
+    split=split,
+    decoders=tfds.decode.PartialDecoding(features, decoders=decoders),
+    shuffle_files=False,
+    read_config=tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False),
+  )
 
 
 def has_folder(data_dir: str | None) -> bool:

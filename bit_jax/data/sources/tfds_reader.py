@@ -9,15 +9,13 @@ import hashlib
 import io
 import pathlib
 import shlex
-import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
-import tqdm
 from PIL import Image, UnidentifiedImageError
 
-from bit_jax.data import datasets, labels, resizing
+from bit_jax.data import datasets, labels, resizing, stream
 from bit_jax.data.sources import arrays, tfds_builders, tfrecords
 from bit_jax.data.sources.tfds_builders import tf, tfds
 from bit_jax.runtime import errors
@@ -94,7 +92,9 @@ class Split:
     Raises:
       UserError: A file is missing or damaged, or a label is not one of the classes.
     """
-    dataset = self._dataset(self._derivation.features).map(self._label, tf.data.AUTOTUNE)
+    dataset = tfds_builders.read(self._builder, self._split, self._derivation.features).map(
+      self._label, tf.data.AUTOTUNE
+    )
     found = np.empty(len(self), np.int32)
     for start, batch in self._batches(dataset, "labels"):
       found[start : start + len(batch)] = batch
@@ -106,7 +106,9 @@ class Split:
     Raises:
       UserError: A file is missing or damaged.
     """
-    dataset = self._dataset({"image": True}, {"image": tfds.decode.SkipDecoding()})
+    dataset = tfds_builders.read(
+      self._builder, self._split, {"image": True}, {"image": tfds.decode.SkipDecoding()}
+    )
     found = np.empty((len(self), 2), np.int32)
     for start, batch in self._batches(dataset.map(lambda e: e["image"]), "sizes"):
       for offset, encoded in enumerate(batch):
@@ -139,7 +141,9 @@ class Split:
 
     images = np.empty((len(self), height, width, 3), np.uint8)
     found = np.empty(len(self), np.int32)
-    dataset = self._dataset({"image": True, **self._derivation.features})
+    dataset = tfds_builders.read(
+      self._builder, self._split, {"image": True, **self._derivation.features}
+    )
     for start, batch in self._batches(dataset.map(prepare, tf.data.AUTOTUNE), "images"):
       stop = start + len(batch[1])
       images[start:stop], found[start:stop] = batch
@@ -181,23 +185,11 @@ class Split:
     label = tf.numpy_function(derive, tf.nest.flatten(needed), tf.int32, stateful=False)
     return tf.ensure_shape(label, ())
 
-  def _dataset(self, features: Mapping[str, Any], decoders: Any = None) -> Any:
-    return self._builder.as_dataset(
-      split=self._split,
-      decoders=tfds.decode.PartialDecoding(features, decoders=decoders),
-      shuffle_files=False,
-      read_config=tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False),
-    )
-
   def _batches(self, dataset: Any, what: str) -> Iterator[tuple[int, Any]]:
     """Yields (index of the first example, batch) of a whole dataset, with a progress bar."""
     done = 0
-    with tqdm.tqdm(
-      total=len(self),
-      desc=f"Reading {what} of {self._spec.name} {self._split}",
-      unit=" images",
-      disable=not sys.stderr.isatty(),
-    ) as progress:
+    what = f"Reading {what} of {self._spec.name} {self._split}"
+    with stream.progress(what, len(self)) as progress:
       try:
         for batch in dataset.batch(_READ_BATCH).as_numpy_iterator():
           yield done, batch
