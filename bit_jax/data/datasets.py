@@ -124,6 +124,7 @@ class DatasetSpec(vtab.Facts):
     return self.image_size if size is None else (size, size)
 
 
+# The splits of digits are those of `sources.arrays`; all others are in tfds' notation.
 _TABLE = """
 set               protocol train            test             num_train num_test classes    size fixed flip
 cifar10           final    train            test                 50000    10000      10   32x32   yes  yes
