@@ -35,17 +35,13 @@ def standardize_params(params: Any, dtype: jax.typing.DTypeLike = np.float32) ->
   Returns:
     'standardized': the kernels of all `StdConv`; 'params': all other parameters, unchanged.
   """
-  flat = flax.traverse_util.flatten_dict(params)
-  kernels = {
-    path: ops.standardize(kernel).astype(dtype)
-    for path, kernel in flat.items()
-    if _STD_CONV in path
-  }
-  others = {path: array for path, array in flat.items() if path not in kernels}
-  return {
-    "standardized": flax.traverse_util.unflatten_dict(kernels),
-    "params": flax.traverse_util.unflatten_dict(others),
-  }
+  variables: dict[str, dict[Any, Any]] = {"standardized": {}, "params": {}}
+  for path, array in flax.traverse_util.flatten_dict(params).items():
+    if _STD_CONV in path:
+      variables["standardized"][path] = ops.standardize(array).astype(dtype)
+    else:
+      variables["params"][path] = array
+  return {name: flax.traverse_util.unflatten_dict(part) for name, part in variables.items()}
 
 
 @dataclasses.dataclass(frozen=True)

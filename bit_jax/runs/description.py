@@ -67,13 +67,10 @@ def choice_warnings(config: RunConfig, spec: datasets.DatasetSpec) -> list[str]:
   """Returns a sentence if weights are chosen on the images whose accuracy is reported."""
   if not config.chooses or spec.num_val or spec.protocol != "final":
     return []
-  fields = ("keep_best", config.keep_best), ("patience", config.patience is not None)
-  names = " and ".join(name for name, is_set in fields if is_set)
-  verb = "choose" if " and " in names else "chooses"
   apart = ", or give the data train, val and test parts" if spec.path is not None else ""
   return [
-    f"{names} {verb} on the images that are reported, so their accuracy can be too high: use "
-    f"protocol=select to choose{apart}."
+    f"keep_best or patience chooses on the images that are reported, so their accuracy can be too "
+    f"high: use protocol=select to choose{apart}."
   ]
 
 
@@ -124,7 +121,8 @@ def record(
   )
   # First: it may refuse, and the folder stays as it was.
   data.warnings.extend(run_folder.record_environment(folder, environment))
-  run_folder.write_lines(folder / "classes.txt", names)
+  text = "".join(f"{name}\n" for name in names)
+  (folder / "classes.txt").write_text(text, encoding="utf-8", errors="surrogateescape")
   if data.chosen is not None:
     chosen: dict[str, Any] = {"shots": config.shots, "seed": config.seed}
     chosen |= {"of": "the training split, in its order", "indices": data.chosen}
@@ -138,10 +136,8 @@ def record(
     f"evaluating {len(data.test):,}; {environment['num_devices']} x {environment['device']}, "
     f"{environment['dtype']}; run folder {folder}"
   )
-  for line in _remarks(data):
+  for line in (*_remarks(data), *(f"warning: {text}" for text in relations(config))):
     print(line)
-  for text in relations(config):
-    print(f"warning: {text}")
 
 
 def _remarks(data: pipeline.Loaded) -> Iterator[str]:

@@ -293,12 +293,6 @@ def _damaged(path: pathlib.Path, reason: str) -> errors.UserError:
   return errors.UserError(f"{path} is damaged ({reason}): {repair}, or choose another folder.")
 
 
-def write_lines(path: pathlib.Path, lines: Sequence[str]) -> None:
-  """Writes a text file with one item per line."""
-  text = "".join(f"{line}\n" for line in lines)
-  path.write_text(text, encoding="utf-8", errors="surrogateescape")
-
-
 def write_csv(path: pathlib.Path, rows: Iterable[Sequence[Any]]) -> None:
   """Writes a CSV file whose header is the first row."""
   with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:

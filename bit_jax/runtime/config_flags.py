@@ -12,7 +12,7 @@ import ml_collections
 from absl import flags
 from ml_collections import config_flags as ml_config_flags
 
-from bit_jax.runtime import errors, paths, user_files
+from bit_jax.runtime import errors, user_files
 
 # Arguments of config files that users pass as flags or fields.
 _ARGUMENTS = (
@@ -140,11 +140,9 @@ def _find_config_file(path: str) -> str:
 
 def _advice_on_data(path: str) -> str:
   """Returns how to train on a folder, a CSV or an npz file; '' where the path is none of these."""
-  data = pathlib.Path(paths.expanded(path))
-  if data.is_dir():
-    if any(data.glob("*.py")):  # a folder of configs, not of images
-      return ""
-  elif not (data.is_file() and data.suffix.lower() in _DATA_FILES):
+  data = pathlib.Path(os.path.expanduser(path))
+  has_images = data.is_dir() and not any(data.glob("*.py"))  # a folder of configs has such files
+  if not has_images and not (data.is_file() and data.suffix.lower() in _DATA_FILES):
     return ""
   config = "npz" if data.suffix.lower() == ".npz" else "folder"
   argument = shlex.quote(f"--config=configs/{config}.py:path={path}")

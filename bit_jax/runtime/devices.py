@@ -141,7 +141,7 @@ def remark() -> str | None:
   requested = _requested()
   if requested is not None and requested[1][0] == "cuda":
     why = f"{requested[0]}={','.join(requested[1])} names cuda"
-  elif requested is None and _has_cuda_plugin():
+  elif requested is None and any(map(importlib.util.find_spec, _CUDA_PLUGINS)):
     why = "JAX's CUDA plugin is installed"
   else:
     return None
@@ -155,10 +155,6 @@ def _requested() -> tuple[str, list[str]] | None:
     if value := getattr(jax.config, name, os.environ.get(name.upper())):
       return name.upper(), str(getattr(value, "platform", value)).split(",")
   return None
-
-
-def _has_cuda_plugin() -> bool:
-  return any(importlib.util.find_spec(name) for name in _CUDA_PLUGINS)
 
 
 def _sentence(error: Exception) -> str:

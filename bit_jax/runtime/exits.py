@@ -115,9 +115,8 @@ class StopRequest:
     """Installs the handlers; signals reach only the main thread, so elsewhere it does nothing."""
     if threading.current_thread() is threading.main_thread():
       for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN:
-          continue
-        self._earlier[number] = signal.signal(number, self._note)
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+          self._earlier[number] = signal.signal(number, self._note)
     return self
 
   def __exit__(self, *_: object) -> None:

@@ -77,25 +77,34 @@ def matplotlib() -> ModuleType:
   Raises:
     ImportError: It isn't installed, or is broken, or one of its settings files can't be read.
   """
-  logger = logging.getLogger("matplotlib")
-  level = logger.level
   backend = None if "matplotlib" in sys.modules else os.environ.pop("MPLBACKEND", None)
-  logger.setLevel(logging.CRITICAL)  # it logs that the home folder is read-only
   try:
-    import matplotlib
+    with quiet_matplotlib():
+      import matplotlib
 
-    if backend:
-      with contextlib.suppress(ValueError, ImportError):
-        matplotlib.rcParams["backend"] = backend
+      if backend:
+        with contextlib.suppress(ValueError, ImportError):
+          matplotlib.rcParams["backend"] = backend
   except ImportError:
     raise
   except Exception as e:
     raise ImportError(f"matplotlib can't be imported ({errors.reason(e)})") from e
   finally:
-    logger.setLevel(level)
     if backend is not None:
       os.environ["MPLBACKEND"] = backend
   return matplotlib
+
+
+@contextlib.contextmanager
+def quiet_matplotlib() -> Iterator[None]:
+  """Within this context matplotlib logs nothing, such as that the home folder is read-only."""
+  logger = logging.getLogger("matplotlib")
+  level = logger.level
+  logger.setLevel(logging.CRITICAL)
+  try:
+    yield
+  finally:
+    logger.setLevel(level)
 
 
 @contextlib.contextmanager

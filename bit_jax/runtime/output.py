@@ -44,21 +44,15 @@ def surviving(*names: str) -> Iterator[None]:
   Args:
     names: 'stdout', 'stderr' or both.
   """
-  replaced = {}
-  for name in names:
-    stream = getattr(sys, name)
-    if not isinstance(stream, _Surviving):
-      replaced[name] = (stream, _Surviving(_null() if stream is None else stream))
-      setattr(sys, name, replaced[name][1])
-  try:
+  redirect = {"stdout": contextlib.redirect_stdout, "stderr": contextlib.redirect_stderr}
+  with contextlib.ExitStack() as stack:
+    for name in names:
+      stream = getattr(sys, name)
+      if not isinstance(stream, _Surviving):
+        survivor = _Surviving(stack.enter_context(_null()) if stream is None else stream)
+        stack.enter_context(redirect[name](survivor))
+        stack.callback(survivor.flush)
     yield
-  finally:
-    for name, (stream, survivor) in replaced.items():
-      survivor.flush()
-      if getattr(sys, name) is survivor:
-        setattr(sys, name, stream)
-      if stream is None:
-        survivor.close()
 
 
 def discard(stream: Any) -> None:

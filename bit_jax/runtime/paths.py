@@ -7,21 +7,15 @@ import pathlib
 from bit_jax.runtime import errors
 
 
-def expanded(text: str) -> str:
-  """Returns a path with `~` or `~user` replaced by the home folder; unchanged without such a user.
+def named(text: str) -> pathlib.Path:
+  """Returns the path that a user's text names, with `~` or `~user` replaced by the home folder.
 
   A file named `~b.jpg` keeps its path.
-  """
-  return os.path.expanduser(text)
-
-
-def named(text: str) -> pathlib.Path:
-  """Returns the path that a user's text names, `expanded`.
 
   Raises:
     UserError: It begins with a `~` that stands for no home folder, and no such path exists.
   """
-  path = expanded(text)
+  path = os.path.expanduser(text)
   if path.startswith("~") and not os.path.lexists(path):
     raise errors.UserError(
       f"The path {text} can't be used: {path.partition('/')[0]} stands for no home folder. Set "

@@ -6,7 +6,6 @@ the font may lack their characters.
 
 import contextlib
 import functools
-import logging
 import pathlib
 import textwrap
 import unicodedata
@@ -49,7 +48,9 @@ def figure(picture: pathlib.Path, size: tuple[float, float], dpi: int) -> Iterat
     ImportError: matplotlib can't be imported.
   """
   imports.matplotlib()
-  with _without_warnings():
+  with imports.quiet_matplotlib(), warnings.catch_warnings():
+    for message in ("Glyph .* missing from", "Matplotlib currently does not support"):
+      warnings.filterwarnings("ignore", message=message)
     from matplotlib import style
     from matplotlib.backends import backend_agg
     from matplotlib.figure import Figure
@@ -61,21 +62,6 @@ def figure(picture: pathlib.Path, size: tuple[float, float], dpi: int) -> Iterat
       _choose_fonts(drawn)
       with files.replacing(picture) as temporary:
         drawn.savefig(temporary, format="png", dpi=dpi, metadata={"Software": None})
-
-
-@contextlib.contextmanager
-def _without_warnings() -> Iterator[None]:
-  """Silences warnings of missing characters, and what matplotlib logs, e.g. of a read-only home."""
-  logger = logging.getLogger("matplotlib")
-  level = logger.level
-  logger.setLevel(logging.ERROR)
-  try:
-    with warnings.catch_warnings():
-      for message in ("Glyph .* missing from", "Matplotlib currently does not support"):
-        warnings.filterwarnings("ignore", message=message)
-      yield
-  finally:
-    logger.setLevel(level)
 
 
 def sheet(

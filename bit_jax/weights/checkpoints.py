@@ -165,7 +165,7 @@ def _checked(
   """Returns {normalised key: header}, or raises a UserError that names every difference."""
   expected = architectures.parameter_shapes(architecture, num_classes or None)
   by_key = {_normalised(h.key): h for h in headers}
-  problems = list(_problems(headers, by_key, expected))
+  problems = list(_problems(headers, expected))
   if not problems:
     return {k: by_key[k] for k in expected}
   other = _infer_architecture(headers)
@@ -177,11 +177,8 @@ def _checked(
   raise errors.UserError(f"{path} is not an {architecture.name} checkpoint: {'; '.join(problems)}.")
 
 
-def _problems(
-  headers: list[npz.ArrayHeader],
-  by_key: Mapping[str, npz.ArrayHeader],
-  expected: Mapping[str, tuple[int, ...]],
-) -> Iterator[str]:
+def _problems(headers: list[npz.ArrayHeader], expected: architectures.Shapes) -> Iterator[str]:
+  by_key = {_normalised(h.key): h for h in headers}
   if missing := [_PREFIX + k for k in expected if k not in by_key]:
     yield f"missing {', '.join(missing)}"
   if unknown := [h.key for k, h in by_key.items() if k not in expected]:

@@ -117,19 +117,17 @@ def _attempt(
 
 def _reason(error: BaseException) -> str:
   """Returns the message of the system or the proxy that caused a failed connection."""
-  seen = [error]
-  while deeper := _causes(seen[-1], seen):
-    seen.append(deeper[0])
-  root = seen[-1]
-  text = (root.strerror if isinstance(root, OSError) else None) or str(root)
-  return text.splitlines()[0].rstrip(".") if text else type(root).__name__
-
-
-def _causes(error: BaseException, seen: list[BaseException]) -> list[BaseException]:
-  """Returns the causes of an error; urllib3 keeps them in one of several places."""
-  places = (getattr(error, "reason", None), getattr(error, "original_error", None))
-  found = (*places, *reversed(error.args), error.__cause__, error.__context__)
-  return [e for e in found if isinstance(e, BaseException) and e not in seen]
+  causes = [error]
+  while True:
+    e = causes[-1]  # urllib3 keeps causes in one of several places
+    places = (getattr(e, "reason", None), getattr(e, "original_error", None))
+    found = (*places, *reversed(e.args), e.__cause__, e.__context__)
+    deeper = [c for c in found if isinstance(c, BaseException) and c not in causes]
+    if not deeper:
+      break
+    causes.append(deeper[0])
+  text = (e.strerror if isinstance(e, OSError) else None) or str(e)
+  return text.splitlines()[0].rstrip(".") if text else type(e).__name__
 
 
 def _receive(response: requests.Response, part: pathlib.Path, start: int) -> None:

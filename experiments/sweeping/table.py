@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from bit_jax import run_config, weights
-from bit_jax.runtime import errors, paths, phrases
+from bit_jax.runtime import errors, phrases
 from experiments import ledger
 from experiments.cost import footprint
 from experiments.sweeping import grid
@@ -131,7 +131,7 @@ def _lacks(one: grid.Planned) -> Iterator[str]:
     except errors.UserError as e:
       yield str(e)
   folder = pathlib.Path(
-    paths.expanded(c.data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
+    os.path.expanduser(c.data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
   )
   # `sources.tfds_builders` looks there too, but needs TensorFlow, which takes seconds to import.
   if spec.tfds_name and not any((folder / spec.tfds_name).glob("*/dataset_info.json")):

@@ -148,7 +148,7 @@ def test_a_dry_run_says_how_images_are_read_and_what_may_be_wrong(tmp_path, caps
   rule, config = capsys.readouterr().out.split("\n{\n")
   pooled, chosen, origin = rule.splitlines()[-3:]
   assert pooled == "warning: Class dog combines 1 subfolder (old)."
-  assert chosen.startswith("warning: keep_best chooses on the images that are reported")
+  assert chosen.startswith("warning: keep_best or patience chooses on the images that are reported")
   assert origin.startswith("There are no train and test: ")
   assert json.loads("{" + config)["keep_best"] is True
 

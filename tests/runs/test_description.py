@@ -94,9 +94,9 @@ def test_a_set_of_which_much_is_left_out_is_told_what_the_rule_says(
 @pytest.mark.parametrize(
   ("arguments", "fields", "said"),
   [
-    ("", {"keep_best": True}, "keep_best chooses on the images that are reported"),
-    ("", {"patience": 2}, "patience chooses on the images that"),
-    ("", {"keep_best": True, "patience": 2}, "keep_best and patience choose on the images that"),
+    ("", {"keep_best": True}, "keep_best or patience chooses on the images that are reported"),
+    ("", {"patience": 2}, "keep_best or patience chooses on the images that"),
+    ("", {"keep_best": True, "patience": 2}, "keep_best or patience chooses on the images that"),
     ("", {}, None),
     ("protocol=select,", {"keep_best": True}, None),
   ],

@@ -1,5 +1,6 @@
 """The description of devices, and the error where JAX can't use a platform."""
 
+import importlib.util
 import json
 import types
 
@@ -104,7 +105,7 @@ def test_of_a_device_that_fails_jax_s_own_reason_is_given(monkeypatch, asked, te
 )
 def test_a_run_on_the_cpu_where_a_gpu_was_meant_says_so(monkeypatch, asked, plugin, remark):
   monkeypatch.setattr(devices, "_requested", lambda: asked and ("JAX_PLATFORMS", asked.split(",")))
-  monkeypatch.setattr(devices, "_has_cuda_plugin", lambda: plugin)
+  monkeypatch.setattr(importlib.util, "find_spec", lambda name: plugin)
   expected = remark and f"This run uses the CPU: {remark}, but no NVIDIA GPU is visible here."
   assert devices.remark() == expected
 

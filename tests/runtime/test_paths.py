@@ -24,9 +24,9 @@ def test_a_home_folder_is_put_in_its_place(home, monkeypatch):
   monkeypatch.setenv("HOME", home)
   root = pathlib.Path(home)
   for text, expected in (("~", root), ("~/", root), ("~/a, b/~c", root / "a, b" / "~c")):
-    assert paths.named(text) == pathlib.Path(paths.expanded(text)) == expected
+    assert paths.named(text) == pathlib.Path(os.path.expanduser(text)) == expected
   entry = pwd.getpwuid(0)
-  assert paths.expanded(f"~{entry.pw_name}/x") == os.path.join(entry.pw_dir, "x")
+  assert os.path.expanduser(f"~{entry.pw_name}/x") == os.path.join(entry.pw_dir, "x")
 
 
 def test_without_the_variable_it_is_known_from_the_list_of_users(monkeypatch):
@@ -36,7 +36,7 @@ def test_without_the_variable_it_is_known_from_the_list_of_users(monkeypatch):
 
 
 def test_a_user_without_home(no_home):
-  assert paths.expanded("~/x") == "~/x"
+  assert os.path.expanduser("~/x") == "~/x"
   with pytest.raises(errors.UserError, match=r"~/x can't be used: ~ stands for no .* Set HOME"):
     paths.named("~/x")
 
@@ -44,7 +44,7 @@ def test_a_user_without_home(no_home):
 def test_a_name_that_begins_with_a_tilde_is_itself(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   for name in ("~b.jpg", f"~{NOBODY}/x", "a/~", "./~", "", "x~"):
-    assert paths.expanded(name) == name
+    assert os.path.expanduser(name) == name
   pathlib.Path("~b.jpg").touch()
   assert paths.named("~b.jpg") == pathlib.Path("~b.jpg")
   assert paths.named(f"./~{NOBODY}/x") == pathlib.Path(f"~{NOBODY}/x")

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from bit_jax.data import images
 from bit_jax.data.sources import part_names, scan
-from bit_jax.runtime import errors, paths, phrases
+from bit_jax.runtime import errors, phrases
 
 # Names of columns, by priority: of the first group that occurs in a header, the first column is
 # used. Case, blanks, hyphens and underscores don't matter.
@@ -370,9 +370,9 @@ def _relative(root: str, path: str) -> str:
   A name without extension gets the extension of the existing file. Backslashes (Windows) separate
   folders unless such a file exists.
   """
-  full = os.path.abspath(os.path.join(root, paths.expanded(path)))
+  full = os.path.abspath(os.path.join(root, os.path.expanduser(path)))
   if "\\" in path and not os.path.isfile(full):
-    full = os.path.abspath(os.path.join(root, paths.expanded(path.replace("\\", "/"))))
+    full = os.path.abspath(os.path.join(root, os.path.expanduser(path.replace("\\", "/"))))
   if os.path.splitext(full)[1].lower() not in images.EXTENSIONS and not os.path.isfile(full):
     existing = [full + e for e in sorted(images.EXTENSIONS) if os.path.isfile(full + e)]
     full = existing[0] if len(existing) == 1 else full

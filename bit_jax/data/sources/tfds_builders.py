@@ -4,6 +4,7 @@ Importing this imports TensorFlow (about 8 s). Nothing here uses the network.
 """
 
 import contextlib
+import os
 import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -86,7 +87,8 @@ def has_folder(data_dir: str | None) -> bool:
   Args:
     data_dir: As in `find_current`.
   """
-  return data_dir is not None or not paths.expanded(tfds.core.constants.DATA_DIR).startswith("~")
+  default = os.path.expanduser(tfds.core.constants.DATA_DIR)
+  return data_dir is not None or not default.startswith("~")
 
 
 def require_folder(data_dir: str | None) -> None:
