@@ -15,36 +15,22 @@ def main(argv: Sequence[str]) -> None:
   Raises:
     UserError: The folder doesn't exist or holds no run, or the output can't be written.
   """
-  options, unknown = _parser().parse_known_args(argv[1:])
-  if unknown:
-    raise errors.UserError(f"Unknown command line flag {unknown[0]!r}: the only flag is --out.")
-  if len(options.folders) != 1:
-    raise errors.UserError("Give one folder of runs: python -m experiments.report DIR.")
-  (given,) = options.folders
-  root = paths.named(given)
-  out = paths.named(options.out) if options.out else root / "report"
-  write(root, out, shlex.quote(given))
-
-
-def _parser() -> argparse.ArgumentParser:
   parser = argparse.ArgumentParser(
     prog="python -m experiments.report",
     usage="%(prog)s DIR [--out=FOLDER]",
     description="Writes a table, figures and a report of all runs in a folder.",
     allow_abbrev=False,
   )
-  parser.add_argument(
-    "folders",
-    nargs="*",
-    metavar="DIR",
-    help="searched for run folders of bit_jax.train, including subfolders",
-  )
-  parser.add_argument(
-    "--out",
-    metavar="FOLDER",
-    help="folder for report.md, report.html, results.csv and the figures; default: DIR/report",
-  )
-  return parser
+  parser.add_argument("folders", nargs="*", metavar="DIR", help="searched with its subfolders")
+  parser.add_argument("--out", metavar="FOLDER", help="for the report; default: DIR/report")
+  options, unknown = parser.parse_known_args(argv[1:])
+  if unknown:
+    raise errors.UserError(f"Unknown command line flag {unknown[0]!r}: the only flag is --out.")
+  if len(options.folders) != 1:
+    raise errors.UserError("Give one folder of runs: python -m experiments.report DIR.")
+  root = paths.named(options.folders[0])
+  out = paths.named(options.out) if options.out else root / "report"
+  write(root, out, shlex.quote(options.folders[0]))
 
 
 def write(root: pathlib.Path, out: pathlib.Path, given: str) -> None:

@@ -89,10 +89,9 @@ def table(found: Iterable[reading.Run]) -> pd.DataFrame:
     values = {
       **run.config,
       **vars(run),
+      **vars(run.recipe),
       "run": run.name,
       "shots": "full" if run.shots == reading.ALL else run.shots,
-      "preset": run.recipe.preset,
-      "dtype": run.recipe.dtype,
       "device": reading.THEN.join(run.devices),
       "machine": reading.THEN.join(run.machines),
       "warnings": " | ".join(run.warnings),

@@ -158,11 +158,8 @@ def sizes(runs: pd.DataFrame) -> list[Compared]:
   by = ["subject", "protocol", "start", "recipe", "place"]
   for (subject, *_), members in timed.assign(start=starts).groupby(by, sort=False):
     points = seeds.points(members, ["shots", "architecture", "parameters", "start"])
-    times = members.groupby(
-      ["architecture", "shots", members.task.fillna("")]
-    ).step_seconds.median()
-    cells = pd.MultiIndex.from_frame(points[["architecture", "shots"]])
-    points["seconds"] = times.groupby(level=[0, 1]).sum().reindex(cells).to_numpy()
+    by_task = [seeds.frame(of).groupby("task", dropna=False).step_seconds for of in points.runs]
+    points["seconds"] = [times.median().sum() for times in by_task]
     if subject == reading.VTAB:
       means = {score.runs[0].architecture: score.means["all"] for score in scores(members)}
       of_tasks = points.architecture.map(means)

@@ -94,9 +94,8 @@ def _kinds(points: pd.DataFrame) -> dict[str, dict[str, Any]]:
   """Returns the legend's labels of dots and lines of any colour, and how they look."""
   grey = {"color": _GREY, "marker": "o"}
   kinds = {"one seed": _dots(0, 4.5) | grey | {"alpha": 0.45}}
-  counts = sorted(set(points["count"][points.fewer]))
-  if counts:
-    shown = " or ".join(map(str, counts)) if len(counts) < 3 else f"{counts[0]} to {counts[-1]}"
+  if counts := sorted(set(points["count"][points.fewer])):
+    shown = " or ".join(map(str, counts))
     dashed = grey | {"markeredgecolor": _GREY, "linestyle": "--"}
     kinds[f"fewer seeds than elsewhere on the line: {shown}"] = _hollow(0) | dashed
   return kinds

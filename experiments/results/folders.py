@@ -67,14 +67,12 @@ def _read(root: pathlib.Path, path: pathlib.Path) -> Folder:
   folder = Folder(_name(root, path), path, {}, {})
   for name in _FILES:
     try:
-      value = run_folder.read_json(path / name)
+      if (value := run_folder.read_json(path / name)) is not None:
+        folder.contents[name] = value
     except errors.UserError:
       folder.faults[name] = "is damaged"
     except OSError as e:
       folder.faults[name] = f"can't be read ({e.strerror})"
-    else:
-      if value is not None:
-        folder.contents[name] = value
   return folder
 
 

@@ -39,16 +39,16 @@ class Section(NamedTuple):
     points: All its points, from `seeds.points`.
     what: What its figure shows.
     runs: Runs of one recipe, the reference where several are compared.
-    path: The figure's PNG file; None if it couldn't be drawn.
     table: The points' values in rows, and columns per number of examples or network.
+    path: The figure's PNG file; None if it couldn't be drawn.
   """
 
   compared: Any
   points: pd.DataFrame
   what: str
   runs: Sequence[reading.Run]
-  path: pathlib.Path | None
   table: pd.DataFrame | None = None
+  path: pathlib.Path | None = None
 
 
 def pages(found: collect.Collection, given: str, folder: pathlib.Path) -> dict[str, str]:
@@ -152,8 +152,7 @@ class Sections:
     table = table[sorted(table.columns)].rename(columns=reading.examples)
     what = "Accuracy against examples per class"
     words = ("fewshot", "-".join(sorted({r.dataset for r in runs})), runs[0].protocol)
-    path = self._draw(functools.partial(figures.few_shot, panels), what, runs, words)
-    return Section(panels, points, what, runs, path, table)
+    return self._drawn(figures.few_shot, Section(panels, points, what, runs, table), words)
 
   def vtab(self, scores: Sequence[comparisons.Score]) -> Section:
     """Returns the results on VTAB-1k by one recipe."""
@@ -163,25 +162,23 @@ class Sections:
     done = [len(score.points) for score in scores]
     ends = " to ".join(map(str, sorted({min(done), max(done)})))
     what = f"VTAB-1k, {ends} of {len(vtab.TASKS)} tasks"
-    draw = functools.partial(figures.vtab, scores)
-    path = self._draw(draw, what, runs, ("vtab", runs[0].protocol))
-    return Section(scores, points, what, runs, path, table[points.network.unique()])
+    section = Section(scores, points, what, runs, table[points.network.unique()])
+    return self._drawn(figures.vtab, section, ("vtab", runs[0].protocol))
 
   def sizes(self, one: comparisons.Compared) -> Section:
     """Returns networks that differ in size alone."""
     first, start = one.runs[0], one.points.start[0]
     what = f"Accuracy against size and cost: {first.labelled(first.subject)}, {start}"
-    draw = functools.partial(figures.sizes, one, self._words.cost(first))
-    path = self._draw(draw, what, one.runs, ("sizes", first.subject, first.protocol, start))
-    return Section(one, one.points, what, one.runs, path)
+    draw = functools.partial(figures.sizes, cost=self._words.cost(first))
+    section = Section(one, one.points, what, one.runs)
+    return self._drawn(draw, section, ("sizes", first.subject, first.protocol, start))
 
   def recipes(self, one: comparisons.RecipeComparison) -> Section:
     """Returns one network on one data set by several recipes."""
-    run, reference = one.runs[0], one.reference
+    run = one.runs[0]
     what = f"{run.labelled(run.dataset)}, {run.examples}, {run.network}"
     words = ("recipes", run.dataset, run.protocol, run.examples, run.network)
-    path = self._draw(functools.partial(figures.recipes, one), what, reference, words)
-    return Section(one, one.points, what, reference, path)
+    return self._drawn(figures.recipes, Section(one, one.points, what, one.reference), words)
 
   def path(self, *words: str) -> pathlib.Path:
     """Returns the path of a figure, named after the words; none is given twice."""
@@ -191,26 +188,20 @@ class Sections:
     self._names.add(name)
     return self._folder / f"{name}.png"
 
-  def _draw(
-    self,
-    draw: Callable[[str, pathlib.Path], None],
-    what: str,
-    found: Sequence[reading.Run],
-    words: Sequence[str],
-  ) -> pathlib.Path | None:
-    """Draws a figure; returns its path, or None if that fails, as a table has its numbers.
+  def _drawn(self, draw: Callable[..., None], section: Section, words: Sequence[str]) -> Section:
+    """Draws a figure; returns its section, without the figure if that fails.
 
     Args:
-      draw: Draws it, given the title and the path.
-      what: What it shows, the first line of its title; the second is how the runs were trained.
-      found: Runs of one recipe.
-      words: Of its file's name.
+      draw: Draws it, given what is compared, a title and the path.
+      section: The section. The title says what it shows, and how its runs were trained.
+      words: Of the figure's file name.
     """
     path = self.path(*words)
+    title = f"{section.what}\n{self._words.how(section.runs)}"
     with files.optional(path.name, functools.partial(print, file=sys.stderr)):
       path.unlink(missing_ok=True)
-      draw(f"{what}\n{self._words.how(found)}", path)
-    return path if path.exists() else None
+      draw(section.compared, title=title, picture=path)
+    return section._replace(path=path) if path.exists() else section
 
   def _wide(self, points: pd.DataFrame, names: Sequence[str], column: str) -> pd.DataFrame:
     """Returns a table with a column per value of `column`; of several metrics a row each."""
