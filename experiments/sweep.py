@@ -32,10 +32,14 @@ def main(argv: Sequence[str]) -> None:
   number = None if args.jobs is None else f"jobs={args.jobs}"
   jobs = arguments.parse(number, {"jobs": arguments.integer(None, 1)}, "flag")["jobs"]
   planned = grid.load(args.config, args.only)
-  cluster = _cluster(args, folder / "slurm")
+  if args.slurm is not None and args.executor == "local":
+    raise errors.UserError("--slurm needs --executor=slurm.")
+  options = slurm_cluster.options(args.slurm)
   if args.dry_run:
     print(run_table.describe(planned, folder))
     return
+  slurm_files = folder / "slurm"
+  cluster = None if args.executor == "local" else slurm_cluster.connect(options, slurm_files)
   waiting = f"Another sweep is running in {folder}, or saving its runs: waiting for it."
   busy = functools.partial(print, waiting, flush=True)
   with (
@@ -43,7 +47,7 @@ def main(argv: Sequence[str]) -> None:
     exits.StopRequest() as stop,
   ):
     if cluster is None:  # the sweep that held the lock may have submitted some
-      slurm_cluster.require_no_jobs(folder / "slurm")
+      slurm_cluster.require_no_jobs(slurm_files)
     queue = queueing.Queue(planned, folder, name)
     counted = phrases.counted(len(queue), "run")
     print(f"{counted} in {folder}, {len(queue.done)} finished.", flush=True)
@@ -71,18 +75,6 @@ def _parser() -> argparse.ArgumentParser:
   add("--executor", choices=("local", "slurm"), default="local", help="default: local")
   add("--slurm", metavar="KEY=VALUE,...", help="such as partition=gpu,gpus_per_node=1,mem_gb=32")
   return parser
-
-
-def _cluster(args: argparse.Namespace, folder: pathlib.Path) -> slurm_cluster.Cluster | None:
-  """Returns the Slurm cluster, None for a local sweep or a dry run."""
-  if args.executor == "slurm" and args.dry_run:
-    slurm_cluster.options(args.slurm)  # reports a mistake in them on any machine
-    return None
-  if args.executor == "slurm":
-    return slurm_cluster.connect(args.slurm, folder)
-  if args.slurm is not None:
-    raise errors.UserError("--slurm needs --executor=slurm.")
-  return None
 
 
 def _report(queue: queueing.Queue, folder: pathlib.Path) -> None:

@@ -2,7 +2,6 @@
 
 import abc
 import contextlib
-import pathlib
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -24,10 +23,6 @@ class Ended(NamedTuple):
   name: str
   interrupted: bool = False
   error: str | None = None
-
-
-class NotStartedError(Exception):
-  """A run can't be started now; it may be later."""
 
 
 class Executor(abc.ABC):
@@ -70,11 +65,10 @@ class Executor(abc.ABC):
     yield
 
   @abc.abstractmethod
-  def start(self, one: grid.Planned, job: worker.Job) -> None:
-    """Starts a run.
+  def start(self, one: grid.Planned, job: worker.Job) -> bool:
+    """Starts a run; returns False if it can't start now.
 
     Raises:
-      NotStartedError: It can't start now.
       UserError: Nor can any other.
     """
 
@@ -107,12 +101,10 @@ class Executor(abc.ABC):
     one = self.queue.take()
     if one is None:
       return False
-    try:
-      self.start(one, self.job(one))
-    except NotStartedError:
+    started = self.start(one, self.job(one))
+    if not started:
       self.queue.put_back(one.name)
-      return False
-    return True
+    return started
 
   def _record(self, ended: Ended) -> None:
     """Records and prints what became of a run, by its folder."""
@@ -128,14 +120,10 @@ class Executor(abc.ABC):
     else:
       if ended.error is not None:
         ledger.note_failure(folder, ended.error)
-      message = ledger.failure(folder) or _unexplained(folder)
+      path = folder / run_folder.RESULT
+      unexplained = "It left neither a result nor an error."
+      if path.exists():
+        unexplained = f"{path} holds no result: delete it."
+      message = ledger.failure(folder) or unexplained
       for one in [name, *self.queue.fail(name, message)]:
         self.progress.ended(one, f"FAILED: {self.queue.failed[one]}")
-
-
-def _unexplained(folder: pathlib.Path) -> str:
-  """Returns a sentence on a run that ended without a result and without an error."""
-  path = folder / run_folder.RESULT
-  if path.exists():
-    return f"{path} holds no result: delete it."
-  return "It left neither a result nor an error."

@@ -61,7 +61,6 @@ class Planned:
     labels: Of the run in tables and figures: 'start'.
     after: Name of the run that must be finished before, or None.
     mistake: A sentence on why it can't be run, or None.
-    listed: How often the sweep file yields it.
   """
 
   name: str
@@ -70,7 +69,6 @@ class Planned:
   labels: dict[str, str]
   after: str | None
   mistake: str | None
-  listed: int = 1
 
 
 def scored_at_the_end(config: run_config.Request) -> run_config.Request:
@@ -106,27 +104,22 @@ def load(path: str, only: str | None = None) -> list[Planned]:
     UserError: The file doesn't exist or fails, or it yields something else, or nothing.
   """
   planned: dict[str, Planned] = {}
-  names: dict[int, str] = {}
+  names: dict[Run, str] = {}
   for run in _yielded(path):
     one = _plan(run, names, path)
-    names[id(run)] = one.name
-    if (same := planned.get(one.name)) is not None:
-      one = dataclasses.replace(same if same.labels else one, listed=same.listed + 1)
-    planned[one.name] = one
+    names[run] = one.name
+    if one.name not in planned or not planned[one.name].labels:
+      planned[one.name] = one
   chosen = {name for name in planned if only is None or fnmatch.fnmatch(name, only)}
   for name, one in reversed(planned.items()):  # each comes after the one that it starts from
     if name in chosen and one.after is not None:
       chosen.add(one.after)
   if not chosen:
-    raise errors.UserError(f"The sweep file {path} yields no run{_matching(only)}.")
+    which = "" if only is None else f" with a name that matches {only!r}"
+    if only is not None and not set(only) & set("*?["):
+      which += f": a pattern matches the whole name, try '*{only}*'"
+    raise errors.UserError(f"The sweep file {path} yields no run{which}.")
   return [one for name, one in planned.items() if name in chosen]
-
-
-def _matching(only: str | None) -> str:
-  if only is None:
-    return ""
-  hint = "" if set(only) & set("*?[") else f": a pattern matches the whole name, try '*{only}*'"
-  return f" with a name that matches {only!r}{hint}"
 
 
 def _yielded(path: str) -> list[Run]:
@@ -155,15 +148,14 @@ def _yielded(path: str) -> list[Run]:
   return runs
 
 
-def _plan(run: Run, names: dict[int, str], path: str) -> Planned:
+def _plan(run: Run, names: dict[Run, str], path: str) -> Planned:
   config, after = run.config, None
   if run.initialised_from is not None:
-    after = names.get(id(run.initialised_from))
+    after = names.get(run.initialised_from)
     if after is None:
       raise errors.UserError(
-        f"The sweep file {path} yields a run that is initialised from a run that it hasn't yielded "
-        f"before: initialised_from takes an earlier grid.Run (a file's path goes into "
-        f"config.weights)."
+        f"The sweep file {path}: initialised_from takes a grid.Run that was yielded before (the "
+        f"path of a file goes into config.weights)."
       )
   labels = {} if run.start is None else {"start": run.start}
   try:

@@ -118,8 +118,8 @@ class Local(executor.Executor):
       for one in self._workers.values():
         one.kill()
 
-  def start(self, one: grid.Planned, job: worker.Job) -> None:
-    """Gives a run to an idle worker, or to a new one."""
+  def start(self, one: grid.Planned, job: worker.Job) -> bool:
+    """Gives a run to an idle worker, or to a new one; always True."""
     variables = numerics.deterministic_variables() if one.config.deterministic else {}
     number = next(
       n for n in range(len(self._places)) if n not in self._workers or not self._workers[n].run
@@ -130,6 +130,7 @@ class Local(executor.Executor):
       log = self.out / "workers.log"
       self._workers[number] = _Worker(self._places[number], variables, self._lock, log)
     self._workers[number].start(one.name, job)
+    return True
 
   def poll(self) -> Iterator[executor.Ended]:
     """Yields the runs whose workers have replied or ended."""

@@ -15,7 +15,7 @@ _VISIBLE = {
   "tpu": "TPU_VISIBLE_CHIPS",
 }
 # For libtpu, a single visible TPU chip is a machine of one chip.
-_MORE = {"tpu": {"TPU_CHIPS_PER_PROCESS_BOUNDS": "1,1,1", "TPU_PROCESS_BOUNDS": "1,1,1"}}
+_ONE_CHIP = {"TPU_CHIPS_PER_PROCESS_BOUNDS": "1,1,1", "TPU_PROCESS_BOUNDS": "1,1,1"}
 _PROBE = (
   "import jax; from bit_jax.runtime import devices; devices.require(); "
   "d = jax.local_devices(); "
@@ -83,38 +83,33 @@ def places(
   kind: str,
   num_devices: int,
   jobs: int | None,
-  environment: Mapping[str, str] = os.environ,
 ) -> list[Place]:
   """Returns a place for each run at the same time.
 
-  One for each accelerator; on CPU one with all cores, or `jobs`. Places share the machine's memory
-  and cores equally.
+  One for each accelerator that this process sees; on CPU one with all cores, or `jobs`. Places
+  share the machine's memory and cores equally.
 
   Args:
     kind: From `local`.
     num_devices: From `local`.
     jobs: How many at most; None: as many as possible.
-    environment: With the variable that shows this process its own devices.
 
   Raises:
     UserError: There are fewer devices, or on CPU fewer cores, than `jobs`.
   """
+  most = machine.usable_cores() if kind == "cpu" else num_devices
+  if jobs is not None and jobs > most:
+    what = "processor cores" if kind == "cpu" else f"{kind} devices: each run takes one"
+    raise errors.UserError(f"--jobs={jobs} is more than the {most} {what}.")
   if kind == "cpu":
-    if jobs is not None and jobs > machine.usable_cores():
-      raise errors.UserError(
-        f"--jobs={jobs} is more than the {machine.usable_cores()} processor cores."
-      )
     return _shares(jobs or 1)
-  if jobs is not None and jobs > num_devices:
-    raise errors.UserError(
-      f"--jobs={jobs} is more than the {num_devices} {kind} devices: each run takes one."
-    )
   name = _VISIBLE[kind]
-  own = environment.get(name)
+  own = os.environ.get(name)
   numbers = own.split(",") if own else [str(i) for i in range(num_devices)]
   numbers = numbers[: jobs or num_devices]
+  more = _ONE_CHIP if kind == "tpu" else {}
   return [
-    Place({name: number, **_MORE.get(kind, {}), **share.variables}, share.cores)
+    Place({name: number, **more, **share.variables}, share.cores)
     for number, share in zip(numbers, _shares(len(numbers)), strict=True)
   ]
 
@@ -126,8 +121,7 @@ def _shares(count: int) -> list[Place]:
   variables = {machine.MEMORY_SHARE: f"{max(0.001, machine.memory_share() / count):.3f}"}
   all_cores = machine.bound_cores()
   binds = hasattr(os, "sched_setaffinity") and len(all_cores) >= count
-  if not binds or machine.usable_cores() < len(
-    all_cores
-  ):  # binding doesn't show a quota of CPU time
+  # Binding doesn't show a quota of CPU time.
+  if not binds or machine.usable_cores() < len(all_cores):
     variables[machine.CORES] = str(max(1, machine.usable_cores() // count))
   return [Place(variables, frozenset(all_cores[i::count]) if binds else None) for i in range(count)]

@@ -4,7 +4,6 @@ import pathlib
 import sys
 import time
 from collections.abc import Iterable
-from typing import NamedTuple
 
 import tqdm
 
@@ -16,18 +15,6 @@ from experiments.sweeping import grid
 _EVERY = 60.0  # seconds between two lines of progress without a terminal
 
 
-class Work(NamedTuple):
-  """Progress of a queue in FLOPs.
-
-  Attributes:
-    done: Of runs that ended, and of the logged steps of runs under way.
-    computed: Since the queue was created, whatever the outcome: the measure of its speed.
-  """
-
-  done: float
-  computed: float
-
-
 class Queue:
   """The runs of a sweep.
 
@@ -36,7 +23,6 @@ class Queue:
     sweep: Its name.
     done: Names of finished runs.
     failed: {name: error} of runs that failed or can't be run.
-    total_work: FLOPs of all runs.
   """
 
   def __init__(self, planned: Iterable[grid.Planned], out: pathlib.Path, sweep: str):
@@ -49,16 +35,15 @@ class Queue:
     """
     self.out, self.sweep = out, sweep
     self._runs = {one.name: one for one in planned}
-    self._work = {
-      name: 0.0 if one.spec is None else footprint.flops(one.config, one.spec)
-      for name, one in self._runs.items()
-    }
-    self.total_work = sum(self._work.values())
     states = {name: ledger.state(out / name) for name in self._runs}
     self.done = {name for name, state in states.items() if state == "finished"}
     self.failed: dict[str, str] = {}
     self._under_way: set[str] = set()
-    self._before: dict[str, float] = {}  # {name: FLOPs done before it was first started here}
+    self._work = {  # in FLOPs; of a failed run, those of its logged steps
+      name: 0.0 if one.spec is None else footprint.flops(one.config, one.spec)
+      for name, one in self._runs.items()
+    }
+    self._work_done = {name: self._logged(name) for name in self._runs}
     # Runs that failed in an earlier sweep come last.
     waiting = [name for name in self._runs if name not in self.done]
     self._waiting = sorted(waiting, key=lambda name: states[name] == "failed")
@@ -96,19 +81,20 @@ class Queue:
       return False
     self._waiting.remove(name)
     self._under_way.add(name)
-    self._before.setdefault(name, self._work_done(name))
     return True
 
   def finish(self, name: str) -> None:
     """Records that a run is finished."""
     self._under_way.remove(name)
     self.done.add(name)
+    self._work_done[name] = self._work[name]
 
   def fail(self, name: str, message: str) -> list[str]:
     """Records that a run failed; returns the names of the runs that depend on it and fail too."""
     self._under_way.discard(name)
     self._waiting = [n for n in self._waiting if n != name]
     self.failed[name] = message
+    self._work[name] = self._work_done[name] = self._logged(name)
     dependent = []
     for other in [n for n in self._waiting if self._runs[n].after == name]:
       why = f"It starts from the weights of {name}, which failed."
@@ -121,17 +107,15 @@ class Queue:
     self._under_way.remove(name)
     self._waiting.insert(0, name)
 
-  def work(self) -> Work:
-    """Returns the progress, with the steps that started runs have logged."""
-    now = {name: self._work_done(name) for name in self._before}
-    ended = sum(self._work[name] for name in self.done | self.failed.keys())
-    # Less than before if a run resumed from its last save and hasn't logged more yet.
-    computed = sum(max(0.0, now[name] - before) for name, before in self._before.items())
-    return Work(ended + sum(now[name] for name in self._under_way), computed)
+  def work(self) -> tuple[float, float]:
+    """Returns the FLOPs done, with the logged steps of runs that aren't finished, and of all."""
+    for name in self._under_way:
+      self._work_done[name] = self._logged(name)
+    return sum(self._work_done.values()), sum(self._work.values())
 
-  def _work_done(self, name: str) -> float:
+  def _logged(self, name: str) -> float:
     """Returns the FLOPs of a run, or of its logged steps if it isn't finished."""
-    if name in self.done:
+    if name in self.done or not self._work[name]:
       return self._work[name]
     steps = self._runs[name].config.total_steps
     return self._work[name] * min(1.0, ledger.last_step(self.out / name) / steps)
@@ -143,13 +127,12 @@ class Progress:
   def __init__(self, queue: Queue):
     """Starts the clock."""
     self._queue = queue
+    self._before, _ = queue.work()
     self._began = self._shown = time.monotonic()
+    shape = "{desc}|{bar}|"
+    silent = not sys.stderr.isatty()
     self._bar = tqdm.tqdm(
-      total=1.0,
-      bar_format="{desc}|{bar}|",
-      leave=False,
-      dynamic_ncols=True,
-      disable=not sys.stderr.isatty(),
+      total=1.0, bar_format=shape, leave=False, dynamic_ncols=True, disable=silent
     )
 
   def say(self, text: str) -> None:
@@ -161,7 +144,7 @@ class Progress:
     """Prints the outcome of a run."""
     queue = self._queue
     number = len(queue.done) + len(queue.failed)
-    left = self._time_left(queue.work())
+    left = self._time_left(*queue.work())
     self.say(f"[{number:>{len(str(len(queue)))}}/{len(queue)}] {name} ({left}): {outcome}")
 
   def update(self, status: str = "") -> None:
@@ -172,27 +155,25 @@ class Progress:
     """
     if self._bar.disable and time.monotonic() - self._shown <= _EVERY:
       return
-    work, total = self._queue.work(), self._queue.total_work
-    share = work.done / total if total else 1.0
-    text = f"{len(self._queue.done)} of {len(self._queue)} runs, {share:.0%} of the work; "
+    status = status or f"running: {', '.join(self._queue.under_way)}"
+    done, total = self._queue.work()
+    share = done / total if total else 1.0
+    runs = f"{len(self._queue.done)} of {len(self._queue)} runs"
+    text = f"{runs}, {share:.0%} of the work; {self._time_left(done, total)}; {status}"
     if self._bar.disable:
       self._shown = time.monotonic()
-      status = status or f"running: {', '.join(self._queue.under_way)}"
-      self.say(f"{text}{self._time_left(work)}; {status}")
+      self.say(text)
     else:
       self._bar.n = share
-      self._bar.set_description_str(
-        f"{text}{status}{'; ' if status else ''}{self._time_left(work)}"
-      )
+      self._bar.set_description_str(text)
 
   def close(self) -> None:
     """Removes the bar."""
     self._bar.close()
 
-  def _time_left(self, work: Work) -> str:
+  def _time_left(self, done: float, total: float) -> str:
     """Returns the time left at the FLOP/s since the start."""
-    if work.computed <= 0:
+    if done <= self._before:
       return "time left unknown"
-    seconds = time.monotonic() - self._began
-    rest = (self._queue.total_work - work.done) * seconds / work.computed
-    return f"{clock.format_seconds(rest)} left"
+    seconds = (time.monotonic() - self._began) * (total - done) / (done - self._before)
+    return f"{clock.format_seconds(seconds)} left"

@@ -37,15 +37,13 @@ class _Watched:
   Attributes:
     number: Slurm's.
     steps: Of its run when it was submitted.
-    state: The last state in squeue.
-    reason: Why it waits, by squeue.
+    listed: As squeue last listed it.
     gone: Looks in a row that didn't find it.
   """
 
   number: str
   steps: int
-  state: str = "PENDING"
-  reason: str = "None"
+  listed: slurm_cluster.Listed
   gone: int = 0
 
 
@@ -77,24 +75,17 @@ class Slurm(executor.Executor):
   def session(self) -> Iterator[None]:
     """Takes over the jobs that an earlier process has submitted."""
     for number, listed in self._cluster.alive().items():
-      name = listed.name
-      if not listed.has_task:  # it will fail, and its run is submitted again
-        self._cluster.cancel(number)
-        self.progress.say(
-          f"{name}: job {number} cancelled: its submission was interrupted before its task was "
-          f"written"
-        )
-      elif self.queue.resume(name):
-        self._jobs[name] = _Watched(number, ledger.last_step(self.out / name), listed.state)
+      if self.queue.resume(listed.name):
+        steps = ledger.last_step(self.out / listed.name)
+        self._jobs[listed.name] = _Watched(number, steps, listed)
     if self._jobs:
       self.progress.say(f"Jobs that are already in Slurm's queue: {self._numbers()}.")
     yield
 
-  def start(self, one: grid.Planned, job: worker.Job) -> None:
-    """Submits a run.
+  def start(self, one: grid.Planned, job: worker.Job) -> bool:
+    """Submits a run; returns False if Slurm rejects it for now, or after Ctrl-C.
 
     Raises:
-      NotStartedError: Slurm rejects it, while other jobs are in the queue or after Ctrl-C.
       UserError: Slurm rejects it, and no other job is in the queue.
     """
     setup = [numerics.deterministic_command()] if one.config.deterministic else []
@@ -105,10 +96,12 @@ class Slurm(executor.Executor):
         if not self._jobs:
           raise errors.UserError(f"Slurm accepts no job: sbatch says: {e}.") from e
         self._report("sbatch", f"sbatch rejects further jobs for now: {e}.")
-      raise executor.NotStartedError from e
+      return False
     self._refusals.pop("sbatch", None)
-    self._jobs[one.name] = _Watched(number, ledger.last_step(self.out / one.name))
+    new = slurm_cluster.Listed(one.name, "PENDING", "None")
+    self._jobs[one.name] = _Watched(number, ledger.last_step(self.out / one.name), new)
     self.progress.say(f"{one.name}: job {number}")
+    return True
 
   def poll(self) -> Iterator[executor.Ended]:
     """Yields the runs whose jobs have ended."""
@@ -121,7 +114,7 @@ class Slurm(executor.Executor):
     for name, watched in list(self._jobs.items()):
       listed = known.get(watched.number)
       if listed is not None:
-        watched.state, watched.reason = listed.state, listed.reason
+        watched.listed = listed
       watched.gone = watched.gone + 1 if listed is None or listed.over else 0
       outcome = ledger.outcome(self.out / name, watched.number)
       has_end = outcome in ("failed", "interrupted")
@@ -138,12 +131,11 @@ class Slurm(executor.Executor):
 
   def status(self) -> str:
     """Returns how many jobs run, and how many wait and why."""
-    waiting = [watched for watched in self._jobs.values() if watched.state == "PENDING"]
-    reasons = ", ".join(sorted({watched.reason for watched in waiting} - {"None"}))
-    return (
-      f"jobs: {len(self._jobs) - len(waiting)} running, {len(waiting)} waiting"
-      f"{f' ({reasons})' if reasons else ''}"
-    )
+    listed = [watched.listed for watched in self._jobs.values()]
+    waiting = [job.reason for job in listed if job.state == "PENDING"]
+    reasons = ", ".join(sorted({*waiting} - {"None"}))
+    text = f"jobs: {len(listed) - len(waiting)} running, {len(waiting)} waiting"
+    return f"{text} ({reasons})" if reasons else text
 
   def advice(self) -> str:
     """Returns how to watch the jobs again, and how to cancel them."""
@@ -159,9 +151,9 @@ class Slurm(executor.Executor):
     folder = self.out / name
     if ledger.result(folder) is not None or outcome == "failed":
       return executor.Ended(name)
-    reason = _REASONS.get(watched.state, _KILLED)
-    external = outcome == "interrupted" or watched.state in _EXTERNAL
-    if external and watched.state != "CANCELLED":
+    state = watched.listed.state
+    reason = _REASONS.get(state, _KILLED)
+    if state != "CANCELLED" and (outcome == "interrupted" or state in _EXTERNAL):
       further = ledger.last_step(folder) > watched.steps
       self._fruitless[name] = 0 if further else self._fruitless[name] + 1
       if self._fruitless[name] < _FRUITLESS:

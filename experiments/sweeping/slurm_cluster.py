@@ -1,9 +1,9 @@
-"""Slurm's commands as a sweep uses them: submits runs as jobs through submitit, lists and cancels.
+"""Slurm's commands as a sweep uses them: submits runs as jobs through submitit, and lists them.
 
-submitit writes a script into a folder, `.submission_file_<digits>.sh`, passes it to sbatch, and
-then writes the job's task to `<number>_submitted.pkl`; the output of a job outside of its run goes
-to `<number>_0_log.err`. submitit knows the state of a job only from accounting, which many clusters
-lack, so states come from squeue.
+submitit passes a script to sbatch, and then writes the job's task to `<number>_submitted.pkl`; a
+job whose submission was interrupted before that fails after a minute. The output of a job outside
+of its run goes to `<number>_0_log.err`. submitit knows the state of a job only from accounting,
+which many clusters lack, so states come from squeue.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ from bit_jax.runtime import arguments, errors
 from experiments.sweeping import worker
 
 _ROOT = pathlib.Path(__file__).parents[2]  # of the checkout
-_PROGRAMS = ("sbatch", "srun", "squeue", "scancel")
+_PROGRAMS = ("sbatch", "srun", "squeue")
 _HOURS = 4  # of a job by default: many partitions allow that, and a longer run is resumed
 _PATIENCE = 60.0  # seconds for Slurm to answer
 _SEPARATOR = "\x1f"  # of squeue's columns: not in names and paths
@@ -37,14 +37,11 @@ def _gigabytes(text: str) -> float:
 
 _TEXT = arguments.Argument(None)
 # submitit's options for one process on one node; its others don't apply to a run.
-_SHARED = {
+_OPTIONS = {
   "timeout_min": arguments.integer(_HOURS * 60, 1),
   "mem_gb": arguments.Argument(None, _gigabytes, "a number of gigabytes, 0 for all of a node"),
   "cpus_per_task": arguments.integer(None, 1),
   "gpus_per_node": arguments.integer(None, 0),
-}
-# Options of its executor for Slurm, where their names have a prefix.
-_OWN = {
   **dict.fromkeys(("partition", "account", "qos", "gres", "constraint", "nodelist"), _TEXT),
   "exclude": _TEXT,
   "exclusive": arguments.boolean(),
@@ -55,11 +52,9 @@ _OWN = {
   "setup": arguments.Argument(None, lambda text: [text], "a shell command", takes_rest=True),
 }
 # States of squeue in which a job has ended.
-_OVER = frozenset(
-  (
-    *("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY"),
-    *("PREEMPTED", "REVOKED", "TIMEOUT"),
-  )
+_OVER = (
+  *("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY"),
+  *("PREEMPTED", "REVOKED", "TIMEOUT"),
 )
 
 
@@ -74,14 +69,11 @@ class Listed(NamedTuple):
     name: Of the run.
     state: Such as 'PENDING'; ended jobs are listed for some minutes.
     reason: Why it waits, such as 'Resources'.
-    has_task: Whether its task was written. If not, its submission was interrupted; it waits for a
-      minute, and fails.
   """
 
   name: str
   state: str
   reason: str
-  has_task: bool
 
   @property
   def over(self) -> bool:
@@ -121,19 +113,18 @@ class Cluster:
 
   def _parameters(self, name: str, setup: Sequence[str]) -> dict[str, Any]:
     """Returns submitit's parameters of a job."""
-    o = {k: v for k, v in self._options.items() if v is not None and v is not False}
+    given = {k: v for k, v in self._options.items() if v is not None and v is not False}
     path = shlex.quote(str(_ROOT)) + "${PYTHONPATH:+:$PYTHONPATH}"
-    own = {
+    parameters = {
       # A step, an evaluation and the save must fit between the signal and the end.
-      "signal_delay_s": min(300, o["timeout_min"] * 60 // 5),
-      **{k: v for k, v in o.items() if k in _OWN},
+      "signal_delay_s": min(300, given["timeout_min"] * 60 // 5),
+      **given,
       "job_name": name,
-      "setup": [*o.get("setup", []), f"export PYTHONPATH={path}", *setup],
+      "setup": [*given.get("setup", []), f"export PYTHONPATH={path}", *setup],
     }
-    if "cpus_per_task" in o:  # since 22.05, srun doesn't take it from the job
-      own["srun_args"] = [f"--cpus-per-task={o['cpus_per_task']}"]
-    shared = {k: v for k, v in o.items() if k in _SHARED}
-    return {**shared, **{f"slurm_{k}": v for k, v in own.items()}}
+    if "cpus_per_task" in given:  # since 22.05, srun doesn't take it from the job
+      parameters["srun_args"] = [f"--cpus-per-task={given['cpus_per_task']}"]
+    return {f"slurm_{k}": v for k, v in parameters.items()}
 
   def jobs(self) -> dict[str, Listed]:
     """Returns {number: job} of the jobs of this sweep in squeue.
@@ -141,15 +132,27 @@ class Cluster:
     Raises:
       SlurmError: squeue fails.
     """
-    columns = _SEPARATOR.join(("%A", "%T", "%r", "%j", "%o"))
-    command = ["squeue", "--noheader", "--states=all", f"--user={os.getuid()}"]
-    files = {path.name for path in self._folder.glob("*")}
+    columns = _SEPARATOR.join(("%A", "%T", "%r", "%j"))
+    command = ("squeue", "--noheader", "--states=all", f"--user={os.getuid()}")
+    try:
+      done = subprocess.run(
+        [*command, f"--format={columns}"],
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+        check=True,
+        timeout=_PATIENCE,
+        start_new_session=True,  # Ctrl-C must not reach it
+      )
+    except subprocess.TimeoutExpired as e:
+      raise SlurmError(f"no answer within {_PATIENCE:.0f} seconds") from e
+    except subprocess.CalledProcessError as e:
+      raise SlurmError(" ".join(e.stderr.split())) from e
     found = {}
-    for line in _output([*command, f"--format={columns}"]).splitlines():
-      number, state, reason, name, script = line.split(_SEPARATOR)
-      has_task = f"{number}_submitted.pkl" in files
-      if has_task or os.path.basename(script) in files:
-        found[number] = Listed(name, state, reason, has_task)
+    for line in done.stdout.splitlines():
+      number, state, reason, name = line.split(_SEPARATOR)
+      if (self._folder / f"{number}_submitted.pkl").exists():
+        found[number] = Listed(name, state, reason)
     return found
 
   def alive(self) -> dict[str, Listed]:
@@ -162,11 +165,6 @@ class Cluster:
       return {number: listed for number, listed in self.jobs().items() if not listed.over}
     except SlurmError as e:
       raise errors.UserError(f"Slurm's queue can't be read: squeue says: {e}.") from e
-
-  def cancel(self, number: str) -> None:
-    """Cancels a job, if Slurm answers."""
-    with contextlib.suppress(SlurmError):
-      _output(["scancel", number])
 
   def log(self, number: str) -> pathlib.Path:
     """Returns the file with the output of a job outside of its run."""
@@ -182,7 +180,7 @@ def options(text: str | None) -> dict[str, Any]:
   Raises:
     UserError: An unknown option, or a value that it can't have.
   """
-  values = arguments.parse(text, {**_SHARED, **_OWN}, "Slurm option")
+  values = arguments.parse(text, _OPTIONS, "Slurm option")
   delay, seconds = values["signal_delay_s"], 60 * values["timeout_min"]
   if delay is not None and delay >= seconds:
     raise errors.UserError(
@@ -192,17 +190,16 @@ def options(text: str | None) -> dict[str, Any]:
   return values
 
 
-def connect(text: str | None, folder: pathlib.Path) -> Cluster:
+def connect(values: Mapping[str, Any], folder: pathlib.Path) -> Cluster:
   """Returns the cluster.
 
   Args:
-    text: Its options (`options`).
+    values: From `options`.
     folder: For submitit's files; all nodes see it.
 
   Raises:
-    UserError: The options can't be used, or submitit or Slurm is not installed.
+    UserError: submitit or Slurm is not installed.
   """
-  values = options(text)
   if importlib.util.find_spec("submitit") is None:
     raise errors.UserError("--executor=slurm needs submitit: pip install 'bit_jax[slurm]'.")
   missing = [program for program in _PROGRAMS if shutil.which(program) is None]
@@ -227,26 +224,3 @@ def require_no_jobs(folder: pathlib.Path) -> None:
       f"Slurm's queue has jobs of this sweep: resume it with --executor=slurm, or cancel them "
       f"first: scancel {numbers}"
     )
-
-
-def _output(command: list[str]) -> str:
-  """Returns the output of a command of Slurm.
-
-  Raises:
-    SlurmError: It fails, or takes too long.
-  """
-  try:
-    done = subprocess.run(
-      command,
-      capture_output=True,
-      encoding="utf-8",
-      errors="replace",
-      check=True,
-      timeout=_PATIENCE,
-      start_new_session=True,  # Ctrl-C must not reach it
-    )
-  except subprocess.TimeoutExpired as e:
-    raise SlurmError(f"no answer within {_PATIENCE:.0f} seconds") from e
-  except subprocess.CalledProcessError as e:
-    raise SlurmError(" ".join(e.stderr.split())) from e
-  return done.stdout

@@ -55,8 +55,6 @@ def describe(planned: Sequence[grid.Planned], out: pathlib.Path) -> str:
     f"{phrases.counted(len(planned), 'run')}: {images:,} images, {flops / 1e15:,.2f} PFLOP, "
     f"{disk / 1e9:,.2f} GB of disk.",
   ]
-  if repeated := sum(one.listed - 1 for one in planned):
-    lines.append(f"The file yields {repeated} more that repeat one of these; each is run once.")
   if len(takes) < len(planned):
     lines.append(f"{len(planned) - len(takes)} of them can't be run; the others don't need them.")
   lines.append(_hours({name: take.flops for name, take in takes.items()}, list(results), out))

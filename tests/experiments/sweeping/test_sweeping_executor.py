@@ -28,6 +28,7 @@ class Listed(executor.Executor):
   def start(self, one, job):
     self.started.append(one.name)
     self.most = max(self.most, len(self.queue.under_way))
+    return True
 
   def poll(self):
     if self.queue.under_way:

@@ -17,7 +17,7 @@ def _cores(monkeypatch):
   """A machine of 96 cores, no quota."""
   monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(96)))
   monkeypatch.setattr(machine, "_cgroup_cores", lambda: iter(()))
-  for name in SHARES:
+  for name in (*SHARES, *placement._VISIBLE.values()):
     monkeypatch.delenv(name, raising=False)
 
 
@@ -30,20 +30,20 @@ def variables(*arguments, **keywords):
 
 
 def test_each_gpu_is_shown_to_one_worker():
-  shown = variables("cuda", 3, None, {})
+  shown = variables("cuda", 3, None)
   assert shown == [{"CUDA_VISIBLE_DEVICES": n} for n in "012"]
-  (alone,) = placement.places("rocm", 2, 1, {})
+  (alone,) = placement.places("rocm", 2, 1)
   assert (alone.variables, alone.cores) == ({"HIP_VISIBLE_DEVICES": "0"}, None)
 
 
-def test_of_the_devices_that_this_process_is_shown():
-  own = {"CUDA_VISIBLE_DEVICES": "4,6"}
-  shown = variables("cuda", 2, None, own)
+def test_of_the_devices_that_this_process_is_shown(monkeypatch):
+  monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6")
+  shown = variables("cuda", 2, None)
   assert [v["CUDA_VISIBLE_DEVICES"] for v in shown] == ["4", "6"]
 
 
 def test_a_tpu_chip_alone_is_a_machine_of_one_chip():
-  first, *_ = variables("tpu", 4, None, {})
+  first, *_ = variables("tpu", 4, None)
   assert first == {
     "TPU_VISIBLE_CHIPS": "0",
     "TPU_CHIPS_PER_PROCESS_BOUNDS": "1,1,1",
@@ -56,7 +56,7 @@ def test_eight_workers_of_80_gb_cards_share_a_host_of_128_gb(monkeypatch):
   monkeypatch.setattr(psutil, "virtual_memory", lambda: types.SimpleNamespace(available=int(128e9)))
   monkeypatch.setattr(machine, "_cgroup_memory", lambda: iter(()))
   assert devices.resident_memory(card) == 80e9  # of a run alone
-  places = placement.places("cuda", 8, None, {})
+  places = placement.places("cuda", 8, None)
   assert sorted(core for place in places for core in place.cores) == list(range(96))
   for place in places:
     with monkeypatch.context() as worker:
@@ -69,23 +69,21 @@ def test_eight_workers_of_80_gb_cards_share_a_host_of_128_gb(monkeypatch):
 
 def test_each_worker_has_its_part_of_a_quota(monkeypatch):
   monkeypatch.setattr(machine, "_cgroup_cores", lambda: iter([16.0]))
-  assert {place.variables["BIT_JAX_CORES"] for place in placement.places("cuda", 8, None, {})} == {
-    "2"
-  }
+  assert {place.variables["BIT_JAX_CORES"] for place in placement.places("cuda", 8, None)} == {"2"}
   monkeypatch.setattr(machine, "_cgroup_cores", lambda: iter([3.5]))
-  assert placement.places("cuda", 8, None, {})[7].variables["BIT_JAX_CORES"] == "1"
+  assert placement.places("cuda", 8, None)[7].variables["BIT_JAX_CORES"] == "1"
 
 
 def test_more_devices_than_cores(monkeypatch):
   monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2})
-  for place in placement.places("cuda", 4, None, {}):
+  for place in placement.places("cuda", 4, None):
     assert (place.cores, place.variables["BIT_JAX_CORES"]) == (None, "1")
 
 
 def test_a_sweep_that_has_a_share_itself_shares_that(monkeypatch):
   monkeypatch.setenv("BIT_JAX_MEMORY_SHARE", "0.5")
   monkeypatch.setenv("BIT_JAX_CORES", "8")
-  first, *_ = placement.places("cuda", 4, None, {})
+  first, *_ = placement.places("cuda", 4, None)
   assert {name: first.variables[name] for name in SHARES} == {
     "BIT_JAX_MEMORY_SHARE": "0.125",
     "BIT_JAX_CORES": "2",

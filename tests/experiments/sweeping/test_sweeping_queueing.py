@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bit_jax.configs import quickstart
+from bit_jax.runtime import clock
 from experiments import ledger
 from experiments.cost import footprint
 from experiments.sweeping import grid, queueing
@@ -70,59 +71,52 @@ def test_a_run_that_was_stopped_comes_next(tmp_path):
   assert queue.take().name == "a"
 
 
+def log(out, name, step):
+  (out / name).mkdir(exist_ok=True)
+  (out / name / "metrics.jsonl").write_text(json.dumps({"step": step}) + "\n")
+
+
 def test_work_counts_operations_and_the_steps_of_runs_under_way(tmp_path):
   runs = [planned("a", steps=100), planned("b", steps=300)]
   queue = queueing.Queue(runs, tmp_path, "mine")
-  works = [footprint.flops(one.config, one.spec) for one in runs]
-  assert queue.total_work == sum(works)
-  assert queue.work().done == 0
+  a, b = (footprint.flops(one.config, one.spec) for one in runs)
+  assert queue.work() == (0, a + b)
   queue.take()
-  (tmp_path / "a").mkdir()
-  (tmp_path / "a" / "metrics.jsonl").write_text('{"step": 25}\n')
-  assert queue.work().done == pytest.approx(works[0] / 4)
+  log(tmp_path, "a", 25)
+  assert queue.work() == (pytest.approx(a / 4), a + b)
   queue.finish("a")
-  assert queue.work().done == works[0]
+  assert queue.work() == (a, a + b)
   queue.take()
-  queue.fail("b", "It failed.")
-  assert queue.work().done == queue.total_work
+  log(tmp_path, "b", 30)
+  queue.fail("b", "It failed.")  # the rest of it is no longer to be done
+  assert queue.work() == (pytest.approx(a + b / 10), pytest.approx(a + b / 10))
 
 
-def test_computed_work_excludes_steps_of_an_earlier_sweep(tmp_path):
-  runs = [planned("a"), planned("b")]
-  work = footprint.flops(runs[0].config, runs[0].spec)
-  metrics = tmp_path / "a" / "metrics.jsonl"
-  metrics.parent.mkdir()
-  metrics.write_text('{"step": 75}\n')  # of an earlier sitting
+def test_steps_of_stopped_runs_are_done(tmp_path):
+  (run,) = runs = [planned("a")]
+  work = footprint.flops(run.config, run.spec)
+  log(tmp_path, "a", 50)  # of an earlier sweep
   queue = queueing.Queue(runs, tmp_path, "mine")
+  assert queue.work() == (pytest.approx(work / 2), work)
   queue.take()
-  assert queue.work() == (pytest.approx(0.75 * work), 0)
-  metrics.write_text('{"step": 85}\n')
-  assert queue.work().computed == pytest.approx(0.1 * work)
-  queue.finish("a")
-  assert queue.work().computed == pytest.approx(0.25 * work)
-  queue.take()
-  queue.fail("b", "It failed.")  # before its first step
-  assert queue.work().computed == pytest.approx(0.25 * work)
-
-
-def test_steps_of_failed_and_stopped_runs_count_as_computed(tmp_path):
-  runs = [planned("a"), planned("b")]
-  work = footprint.flops(runs[0].config, runs[0].spec)
-  queue = queueing.Queue(runs, tmp_path, "mine")
-  for name, step in (("a", 30), ("b", 20)):
-    queue.take()
-    (tmp_path / name).mkdir()
-    (tmp_path / name / "metrics.jsonl").write_text(json.dumps({"step": step}) + "\n")
+  for step in (75, 70):  # it may resume from an earlier step than the last one
+    log(tmp_path, "a", step)
+    assert queue.work() == (pytest.approx(step / 100 * work), work)
   queue.put_back("a")
-  queue.fail("b", "It failed.")
-  assert queue.work().computed == pytest.approx(0.5 * work)
-  queue.take()  # it goes on from step 30, or from its last save before
-  assert queue.work().computed == pytest.approx(0.5 * work)
-  for step, made in ((25, 0.45), (40, 0.6)):
-    (tmp_path / "a" / "metrics.jsonl").write_text(json.dumps({"step": step}) + "\n")
-    assert queue.work().computed == pytest.approx(made * work)
-  queue.finish("a")
-  assert queue.work().computed == pytest.approx(1.2 * work)
+  assert queue.work() == (pytest.approx(0.7 * work), work)
+
+
+def test_the_time_left_is_by_the_speed_since_the_start(tmp_path, monkeypatch):
+  now = [0.0]
+  monkeypatch.setattr(queueing.time, "monotonic", lambda: now[0])
+  log(tmp_path, "a", 50)
+  queue = queueing.Queue([planned("a"), planned("b")], tmp_path, "mine")
+  with contextlib.closing(queueing.Progress(queue)) as shown:
+    queue.take()
+    now[0] = 600.0
+    assert shown._time_left(*queue.work()) == "time left unknown"
+    log(tmp_path, "a", 75)
+    assert shown._time_left(*queue.work()) == f"{clock.format_seconds(5 * 600.0)} left"
 
 
 def test_an_update_of_the_progress_looks_at_each_run_once(tmp_path, monkeypatch, capsys):
@@ -132,11 +126,11 @@ def test_an_update_of_the_progress_looks_at_each_run_once(tmp_path, monkeypatch,
   queue = queueing.Queue([planned("a"), planned("b"), planned("c")], tmp_path, "mine")
   queue.take()
   queue.take()
-  looks.clear()
   with contextlib.closing(queueing.Progress(queue)) as shown:
+    looks.clear()
     shown.update()
   assert sorted(looks) == ["a", "b"]
-  assert "0 of 3 runs, 33% of the work" in capsys.readouterr().out
+  assert "0 of 3 runs, 50% of the work" in capsys.readouterr().out
 
 
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=12), st.data())

@@ -32,7 +32,7 @@ from experiments.sweeping import (
 )
 
 STATE = "SLURM_STUB"
-# $SLURM_STUB/jobs/NUMBER holds `state|reason|name|script` of a job. Where there is
+# $SLURM_STUB/jobs/NUMBER holds `state|reason|name` of a job. Where there is
 # $SLURM_STUB/refuse, sbatch says what is in it, and takes none; where there is $SLURM_STUB/nodes,
 # jobs run.
 PROGRAMS = {
@@ -40,7 +40,7 @@ PROGRAMS = {
     if [ -f $SLURM_STUB/refuse ]; then cat $SLURM_STUB/refuse >&2; exit 1; fi
     number=$(($(ls $SLURM_STUB/jobs | wc -l) + 1))
     name=$(sed -n 's/^#SBATCH --job-name=//p' "$1")
-    echo "RUNNING|None|$name|$1" > $SLURM_STUB/jobs/$number
+    echo "RUNNING|None|$name" > $SLURM_STUB/jobs/$number
     cp "$1" $SLURM_STUB/script-$number
     if [ -d $SLURM_STUB/nodes ]; then
       export SLURM_JOB_ID=$number SLURM_JOB_NUM_NODES=1 SLURM_NTASKS=1 SLURM_NODEID=0
@@ -66,7 +66,6 @@ PROGRAMS = {
     cd $SLURM_STUB/jobs
     for number in *; do [ ! -f $number ] || echo "$number|$(cat $number)"; done | tr '|' '\037'
   """,
-  "scancel": "echo $* >> $SLURM_STUB/cancelled",
 }
 
 
@@ -95,11 +94,6 @@ class Stub:
       if (self.jobs / path.stem).read_text().startswith("RUNNING"):
         with contextlib.suppress(ProcessLookupError):
           os.kill(int(path.read_text()), signal.SIGKILL)
-
-  def cancelled(self):
-    """Returns the numbers of jobs that were cancelled."""
-    path = self.folder / "cancelled"
-    return path.read_text().split() if path.exists() else []
 
   def submitted(self):
     """Returns the names of the jobs' runs, in order."""
@@ -151,7 +145,7 @@ class Sweep:
 
     self._monkeypatch.setattr(slurm.Slurm, "wait", wait)
     self._monkeypatch.setattr(slurm, "_GONE", 2)
-    cluster = slurm_cluster.connect(options, self.out / "slurm")
+    cluster = slurm_cluster.connect(slurm_cluster.options(options), self.out / "slurm")
     self.watcher = slurm.Slurm(self.queue, self.stop, most, cluster)
     self.watcher.run()
     assert next(told, "over") == "over", "The sweep is over, and the story goes on."
@@ -415,11 +409,8 @@ def test_jobs_of_an_earlier_sweep_are_watched_and_not_submitted_again(stub, mine
   assert "already in Slurm's queue: 3." in capsys.readouterr().out
 
 
-def test_jobs_of_other_sweeps_are_left_alone(stub, mine, tmp_path):
-  script = tmp_path / "other" / ".submission_file_1.sh"
-  (stub.jobs / "1").write_text(
-    f"RUNNING|None|a|{script}\n"
-  )  # a run of the same name, from another folder
+def test_jobs_of_other_sweeps_are_left_alone(stub, mine):
+  (stub.jobs / "1").write_text("RUNNING|None|a\n")  # a run of the same name, from another folder
   (stub.folder / "script-1").write_text("#SBATCH --job-name=other\n")
 
   def story():
@@ -428,14 +419,10 @@ def test_jobs_of_other_sweeps_are_left_alone(stub, mine, tmp_path):
     yield
 
   mine.watch(planned("a"), story=story)
-  assert not stub.cancelled()
 
 
 @pytest.mark.parametrize("moment", ["submission_file", "submitted_pickle"])
-@pytest.mark.parametrize("ended", [False, True])
-def test_a_job_that_was_never_told_what_to_do_makes_way_for_another(
-  stub, mine, moment, ended, monkeypatch, capsys
-):
+def test_a_run_whose_submission_was_interrupted_is_submitted_again(stub, mine, moment, monkeypatch):
   class KilledError(Exception):
     """Stands for the end of the process."""
 
@@ -450,18 +437,14 @@ def test_a_job_that_was_never_told_what_to_do_makes_way_for_another(
     m.setattr(submitit.core.utils.JobPaths, "move_temporary_file", killed)
     with pytest.raises(KilledError):
       mine.watch(planned("a"), story=lambda: iter(()))
-  if ended:
-    stub.end(1, "FAILED")
 
   def story():
     assert stub.submitted() == ["a", "a"]
-    assert stub.cancelled() == ([] if ended else ["1"])
     mine.finish("a", 2)
     yield
 
   mine.watch(planned("a"), story=story)
   assert mine.queue.done == {"a"}
-  assert ("a: job 1 cancelled" in capsys.readouterr().out) == (not ended)
 
 
 def test_failed_runs_are_tried_again_and_finished_ones_are_not(stub, mine):
@@ -619,8 +602,7 @@ def test_every_option_is_one_of_submitit(stub, tmp_path):
     **dict.fromkeys(("gpus_per_node", "cpus_per_task", "signal_delay_s", "timeout_min"), 1),
     "mem_gb": 0.5,
   }
-  names = [*slurm_cluster._SHARED, *slurm_cluster._OWN]
-  options = {name: values.get(name, "text") for name in names}
+  options = {name: values.get(name, "text") for name in slurm_cluster._OPTIONS}
   cluster = slurm_cluster.Cluster(tmp_path / "slurm", options)
   assert cluster.submit("a", job(tmp_path), []) == "1"
   script = (stub.folder / "script-1").read_text()
@@ -696,7 +678,8 @@ def test_whether_slurm_has_runs_is_asked_once_no_other_sweep_is_at_work(
 ):
   @contextlib.contextmanager
   def exclusive(path, *_):
-    cluster = slurm_cluster.connect(None, path.parent / "slurm")  # by the sweep that has the lock
+    # By the sweep that has the lock.
+    cluster = slurm_cluster.connect(slurm_cluster.options(None), path.parent / "slurm")
     cluster.submit("a", job(path.parent), [])
     with path.open("w") as file:
       yield file

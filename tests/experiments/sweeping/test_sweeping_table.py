@@ -1,6 +1,5 @@
 """Tests of experiments.sweeping.table: what runs take and what they lack."""
 
-import dataclasses
 import json
 
 import pytest
@@ -132,9 +131,3 @@ def test_the_table_tells_the_time_left_at_the_speed_of_finished_runs(tmp_path):
 def test_where_no_run_can_be_made_the_table_says_so(tmp_path):
   text = table.describe([planned("a", mistake="No.")], tmp_path)
   assert "\n1 run: 0 images, 0.00 PFLOP, 0.00 GB of disk.\n1 of them can't be run" in text
-
-
-def test_runs_that_the_file_yields_again_are_counted(tmp_path):
-  runs = [dataclasses.replace(planned("a"), listed=3), dataclasses.replace(planned("b"), listed=2)]
-  assert "\nThe file yields 3 more" in table.describe(runs, tmp_path)
-  assert "yields" not in table.describe([planned("a")], tmp_path)
