@@ -26,6 +26,13 @@ from experiments import evaluation
 
 SEEDS = range(3)
 _FORMATS = ("float32", "bfloat16")
+_HEADER = """\
+Digits, R14x0.5, quickstart's recipe; computed on {device}:
+
+| seed | top-1 trained in float32 | in bfloat16 | logits in bfloat16: relative difference | \
+equal predictions |
+|---|---|---|---|---|
+"""
 
 
 def main(argv: Sequence[str]) -> None:
@@ -48,17 +55,11 @@ def format_table(rows: Sequence[tuple[int, float, float, float, float]]) -> str:
     rows: Seed, top-1 in [0, 1] after training in float32 and in bfloat16, and `deviation` of the
       former's weights.
   """
-  lines = [
-    f"Digits, R14x0.5, quickstart's recipe; computed on {jax.devices()[0].device_kind}:",
-    "",
-    "| seed | top-1 trained in float32 | in bfloat16 | logits in bfloat16: relative difference | "
-    "equal predictions |",
-    "|---|---|---|---|---|",
-  ]
+  text = _HEADER.format(device=jax.devices()[0].device_kind)
   for seed, single, half, difference, equal in rows:
     cells = f"{single:.1%} | {half:.1%} | {difference:.2%} | {equal:.1%}".replace("%", " %")
-    lines.append(f"| {seed} | {cells} |")
-  return "\n".join(lines) + "\n"
+    text += f"| {seed} | {cells} |\n"
+  return text
 
 
 def deviation(exact: np.ndarray, other: np.ndarray) -> tuple[float, float]:

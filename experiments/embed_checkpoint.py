@@ -46,10 +46,8 @@ def main(argv: Sequence[str]) -> None:
   view = evaluation.View(config["crop"])
   tests = evaluation.load("cifar100", view, argv[2] if len(argv) == 3 else None)
   measured = evaluation.evaluate(embedded.params, architecture, tests)
-  packages = environment["packages"]
   card = _TEMPLATE.read_text(encoding="utf-8").format(
     name=NAME,
-    model=MODEL,
     config=config,
     result=result,
     environment=environment,
@@ -57,10 +55,10 @@ def main(argv: Sequence[str]) -> None:
     parameters=architectures.num_parameters(architecture, 100),
     epochs=config["total_steps"] * config["batch_size"] / 50_000,
     minutes=result["seconds"] / 60,
-    versions=", ".join(f"{n} {packages[n]}" for n in ("jax", "flax", "optax")),
+    packages=environment["packages"],
     commit=(environment["commit"] or "unknown")[:12],
-    version=tests.version,
-    sha256=embedded.sha256,
+    tests=tests,
+    embedded=embedded,
     classes=", ".join(tests.part.class_names),
   )
   target.with_suffix(".md").write_text(card, encoding="utf-8")

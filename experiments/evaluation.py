@@ -93,16 +93,13 @@ class TestSet:
   warnings: tuple[str, ...]
 
 
-def load(
-  dataset: str, view: View, data_dir: str | None = None, *, decoded_cache: bool = False
-) -> TestSet:
+def load(dataset: str, view: View, data_dir: str | None = None) -> TestSet:
   """Opens the test split of a data set; other splits are not read.
 
   Args:
     dataset: Its name, as in configs.
     view: How images are prepared.
     data_dir: Where tfds keeps prepared sets; None for its default.
-    decoded_cache: Whether images resized to a square are kept in files for later evaluations.
 
   Raises:
     UserError: The set is unknown, not prepared or faulty.
@@ -110,7 +107,6 @@ def load(
   square = view.shorter is None
   request = base.get_config("weights=none")
   request.dataset, request.data_dir = dataset, data_dir
-  request.decoded_cache = decoded_cache and square
   request.resize = request.crop = request.test_size = view.size
   config, data = run_config.prepare(request)
   spec = data.spec
@@ -125,12 +121,7 @@ def load(
 
 @numerics.fixed()
 def evaluate(
-  params: Any,
-  architecture: architectures.Architecture,
-  tests: TestSet,
-  *,
-  batch_size: int = 256,
-  dtype: Any = np.float32,
+  params: Any, architecture: architectures.Architecture, tests: TestSet, *, batch_size: int = 256
 ) -> dict[str, float]:
   """Evaluates every test image once, and shows progress.
 
@@ -139,7 +130,6 @@ def evaluate(
     architecture: The network.
     tests: The images.
     batch_size: Images at once over all devices; fewer if they don't fit.
-    dtype: What convolutions compute in.
 
   Returns:
     'loss', 'top1' and, of many classes, 'top5'.
@@ -148,9 +138,8 @@ def evaluate(
     UserError: A device has too little memory, or an image can't be read.
   """
   hardware = devices.describe()
-  model = resnet_v2.create(
-    architecture.name, tests.spec.num_classes, dtype, platform=hardware.platform
-  )
+  classes, platform = tests.spec.num_classes, hardware.platform
+  model = resnet_v2.create(architecture.name, classes, platform=platform)
   size = tests.view.size
   task = memory.Task(model, size, size, tests.image_size)
   progress = tqdm.tqdm(

@@ -190,11 +190,11 @@ def _attempts(folder: pathlib.Path) -> list[dict[str, Any]]:
 def _is_attempt(value: Any) -> bool:
   try:
     moment(value["started"])
-    seconds, outcome = value["seconds"], value["outcome"]
+    seconds = value["seconds"]
+    valid = seconds is None or (type(seconds) in (int, float) and 0 <= seconds < _LONGEST)
+    return valid and isinstance(value["outcome"], str)
   except (TypeError, ValueError, KeyError):
     return False
-  known = type(seconds) in (int, float) and 0 <= seconds < _LONGEST
-  return isinstance(outcome, str) and (known or seconds is None)
 
 
 def _closed(attempt: dict[str, Any], log: pathlib.Path) -> dict[str, Any]:

@@ -11,7 +11,7 @@ data; MixUp helps larger sets; the rule's choices are close to the best of a gri
 `experiments/README.md` has the results, which don't confirm all of them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from bit_jax import hyperrule
@@ -48,8 +48,8 @@ def get_runs() -> Iterator[grid.Run]:
   for shots in SHOTS:
     for start in starts:
       for seed in SUBSETS:
-        yield _made(_cifar10(start, shots=shots, seed=seed), start)
-  whole = [_made(_cifar10(start), start) for start in starts]
+        yield _cifar10(start, shots=shots, seed=seed)
+  whole = [_cifar10(start) for start in starts]
   yield from whole
   yield from _vtab(whole[-1])
   yield from _augmentation_and_presets()
@@ -69,19 +69,15 @@ def _half_of_the_pretraining() -> Any:
   return config
 
 
-def _made(config: Any, start: Start) -> grid.Run:
-  return grid.Run(config, start.label, start.run)
+def _cifar10(start: Start = PRE_TRAINED, **arguments: Any) -> grid.Run:
+  return _run(cifar10.get_config, start, arguments)
 
 
-def _cifar10(start: Start = PRE_TRAINED, **arguments: Any) -> Any:
-  return reduced.reduce(cifar10.get_config(_text(start, arguments)))
-
-
-def _text(start: Start, arguments: dict[str, Any]) -> str:
-  """Returns the argument of a config file."""
-  return ",".join(
-    f"{k}={v}" for k, v in {"model": MODEL, "weights": start.weights, **arguments}.items()
-  )
+def _run(get_config: Callable[[str], Any], start: Start, arguments: dict[str, Any]) -> grid.Run:
+  """Returns a run by the reduced rule, from the arguments of its config file."""
+  arguments = {"model": MODEL, "weights": start.weights, **arguments}
+  config = get_config(",".join(f"{k}={v}" for k, v in arguments.items()))
+  return grid.Run(reduced.reduce(config), start.label, start.run)
 
 
 def _vtab(on_cifar10: grid.Run) -> Iterator[grid.Run]:
@@ -94,20 +90,20 @@ def _vtab(on_cifar10: grid.Run) -> Iterator[grid.Run]:
   for start in starts:
     for seed in SEEDS:
       arguments = {"task": "cifar100", "preset": "paper", "seed": seed}
-      yield _made(reduced.reduce(vtab.get_config(_text(start, arguments))), start)
+      yield _run(vtab.get_config, start, arguments)
 
 
 def _augmentation_and_presets() -> Iterator[grid.Run]:
   """Yields variants of the rule for 1,000 images: MixUp, crops, flips, other presets."""
   changes: list[dict[str, Any]] = [{"crop": False}, {"flip": False}, {"crop": False, "flip": False}]
   for seed in SEEDS:
-    config = _cifar10(shots=100, seed=seed)
-    config.mixup_alpha = hyperrule.MIXUP_ALPHA
-    yield _made(config, PRE_TRAINED)
+    mixed = _cifar10(shots=100, seed=seed)
+    mixed.config.mixup_alpha = hyperrule.MIXUP_ALPHA
+    yield mixed
     for change in [*changes, {"preset": "paper"}]:
-      yield _made(_cifar10(shots=100, seed=seed, **change), PRE_TRAINED)
+      yield _cifar10(shots=100, seed=seed, **change)
   for seed in FEW_SEEDS:  # as many images as with batches of 512: eight times the steps
-    yield _made(_cifar10(shots=100, seed=seed, preset="scaled"), PRE_TRAINED)
+    yield _cifar10(shots=100, seed=seed, preset="scaled")
 
 
 def _grid() -> Iterator[grid.Run]:
@@ -115,17 +111,18 @@ def _grid() -> Iterator[grid.Run]:
   for rate in LEARNING_RATES:
     for steps in STEPS:
       for seed in FEW_SEEDS:
-        config = _cifar10(shots=100, seed=seed, protocol="select")
-        if steps != config.total_steps:
-          config.reason = reduced.OTHER_LENGTH
-        config.base_lr, config.total_steps = rate, steps
-        yield _made(grid.scored_at_the_end(config), PRE_TRAINED)
+        run = _cifar10(shots=100, seed=seed, protocol="select")
+        if steps != run.config.total_steps:
+          run.config.reason = reduced.OTHER_LENGTH
+        run.config.base_lr, run.config.total_steps = rate, steps
+        grid.scored_at_the_end(run.config)
+        yield run
 
 
 def _mixup_of_all() -> Iterator[grid.Run]:
   """Yields runs on all 50,000 images with MixUp (the rule) and without."""
   for seed in FEW_SEEDS:
-    yield _made(_cifar10(seed=seed), PRE_TRAINED)
-    config = _cifar10(seed=seed)
-    config.mixup_alpha = 0.0
-    yield _made(config, PRE_TRAINED)
+    yield _cifar10(seed=seed)
+    plain = _cifar10(seed=seed)
+    plain.config.mixup_alpha = 0.0
+    yield plain

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from bit_jax.runtime import arguments, errors, exits, files, paths, phrases
-from experiments.sweeping import executor, grid, local, placement, queueing, slurm, slurm_cluster
+from experiments.sweeping import grid, local, queueing, slurm
 from experiments.sweeping import table as run_table
 
 _DESCRIPTION = """\
@@ -34,12 +34,12 @@ def main(argv: Sequence[str]) -> None:
   planned = grid.load(args.config, args.only)
   if args.slurm is not None and args.executor == "local":
     raise errors.UserError("--slurm needs --executor=slurm.")
-  options = slurm_cluster.options(args.slurm)
+  options = slurm.options(args.slurm)
   if args.dry_run:
     print(run_table.describe(planned, folder))
     return
   slurm_files = folder / "slurm"
-  cluster = None if args.executor == "local" else slurm_cluster.connect(options, slurm_files)
+  cluster = None if args.executor == "local" else slurm.connect(options, slurm_files)
   waiting = f"Another sweep is running in {folder}, or saving its runs: waiting for it."
   busy = functools.partial(print, waiting, flush=True)
   with (
@@ -47,20 +47,18 @@ def main(argv: Sequence[str]) -> None:
     exits.StopRequest() as stop,
   ):
     if cluster is None:  # the sweep that held the lock may have submitted some
-      slurm_cluster.require_no_jobs(slurm_files)
+      slurm.require_no_jobs(slurm_files)
     queue = queueing.Queue(planned, folder, name)
     counted = phrases.counted(len(queue), "run")
     print(f"{counted} in {folder}, {len(queue.done)} finished.", flush=True)
     for one, message in queue.failed.items():
       print(f"{one} can't be run: {message}", flush=True)
     if queue.left:
-      chosen: executor.Executor
       if cluster is not None:
-        chosen = slurm.Slurm(queue, stop, jobs, cluster)
+        slurm.Slurm(queue, stop, jobs, cluster).run()
       else:
-        places = placement.places(*placement.local(), jobs)
-        chosen = local.Local(queue, stop, places, lock.fileno())
-      chosen.run()
+        places = local.places(*local.find_devices(), jobs)
+        local.Local(queue, stop, places, lock.fileno()).run()
   _report(queue, folder)
 
 

@@ -21,13 +21,11 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import jax.numpy as jnp
-
-from bit_jax import run_config, weights
+from bit_jax import weights
 from bit_jax.data import vtab
 from bit_jax.models import architectures
 from bit_jax.runs import run_folder
-from bit_jax.runtime import cache, devices, errors, exits, files, numerics, paths, phrases
+from bit_jax.runtime import cache, errors, exits, files, numerics, paths, phrases
 from bit_jax.runtime.checks import at_least
 from bit_jax.weights import catalogue, fetch
 from experiments import evaluation, released
@@ -36,17 +34,11 @@ from experiments import evaluation, released
 # on CIFAR-10; the official JAX evaluation drops the last incomplete batch (16 of its 10,000
 # images), and JPEG decoders and number formats change single predictions.
 TOLERANCE = 0.1
-_COLUMNS = {
-  "checkpoint": 40,
-  "data set": 26,
-  "test size": 24,
-  "images": 8,
-  "metric": 7,
-  "expected": 10,
-  "measured": 10,
-  "difference": 12,
-  "source": 1,
-}
+_TITLES = (
+  *("checkpoint", "data set", "test size", "images"),
+  *("metric", "expected", "measured", "difference", "source"),
+)
+_WIDTHS = (40, 26, 24, 8, 7, 10, 10, 12, 1)
 
 _LEGEND = f"""\
 square: the image is resized to a square, as in BiT (bilinear, not antialiased).
@@ -55,7 +47,7 @@ A of B: the shorter side is resized to B pixels (antialiased) and the centre of 
 !: the difference exceeds {TOLERANCE:g} points plus the rounding of the published value. Official
   frameworks differ by 0.03, and the official JAX code drops the last incomplete batch, up to 16 of
   10,000 images.
-*: not judged, as the published value was measured in another setting."""
+*: not judged, as the data differ from those of the published value."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,13 +59,11 @@ class Row:
     dataset: The data set it was evaluated on.
     test_size: How test images were prepared.
     images: Number of images evaluated.
-    dtype: What the network computed in; '' if nothing was measured.
     metric: 'top1' or 'top5'; '' if nothing was measured.
     expected: Published value in per cent, or None.
     rounding: Half a unit of its last digit.
     source: Where it was published.
     measured: In per cent, or None.
-    judged: Whether the published value was measured in the same way.
     remark: Why nothing was measured, or why it isn't judged.
     missing_file: Path below the cache folder of a missing checkpoint; else ''.
   """
@@ -82,13 +72,11 @@ class Row:
   dataset: str
   test_size: str
   images: int = 0
-  dtype: str = ""
   metric: str = ""
   expected: float | None = None
   rounding: float = 0.0
   source: str = ""
   measured: float | None = None
-  judged: bool = False
   remark: str = ""
   missing_file: str = ""
 
@@ -104,7 +92,7 @@ class Row:
     """'missing', 'measured' (nothing to compare with), 'equal' or 'different'."""
     if self.measured is None:
       return "missing"
-    if self.difference is None or not self.judged:
+    if self.difference is None or self.remark:
       return "measured"
     within = abs(self.difference) <= TOLERANCE + self.rounding + 1e-9
     return "equal" if within else "different"
@@ -120,16 +108,13 @@ def main(argv: Sequence[str]) -> None:
   at_least("--batch", options.batch, 1)
   if options.size is not None:
     at_least("--size", options.size, 1)
-  if options.out and options.out.suffix not in (".json", ".csv"):
-    raise errors.UserError(f"--out={options.out} must end in .json or .csv.")
-  if options.out and not options.out.absolute().parent.is_dir():
-    raise errors.UserError(f"--out={options.out}: {options.out.absolute().parent} is no folder.")
+  out = options.out
+  if out and not (out.suffix in (".json", ".csv") and out.absolute().parent.is_dir()):
+    raise errors.UserError(f"--out={out} must be a .json or .csv file in an existing folder.")
   if remark := numerics.ignored():
     print(remark, file=sys.stderr)
   checks = _checks(options)
-  if not (options.weights or options.download):
-    print(missing(list(dict.fromkeys(check.name for check in checks))), end="")
-  print(_columns(list(_COLUMNS)), flush=True)
+  print(_columns(_TITLES), flush=True)
   found: list[Row] = []
   printed: set[str] = set()  # a missing file is the same line at each size
   for check in checks:
@@ -139,8 +124,8 @@ def main(argv: Sequence[str]) -> None:
       if text not in printed:
         print(text, flush=True)
         printed.add(text)
-    if options.out:
-      write(options.out, found)
+    if out:
+      write(out, found)
   print("", *vtab_lines(found), *notes(found), sep="\n", flush=True)
   require(found)
 
@@ -158,9 +143,7 @@ def _parser() -> argparse.ArgumentParser:
   add("--size", type=int, metavar="PIXELS", help="side of its test images")
   add("--data_dir", help="where tfds keeps prepared sets")
   add("--download", action="store_true", help="download missing checkpoints")
-  add("--dtype", default="float32", choices=run_config.choices("dtype"))
   add("--batch", type=int, default=256, help="images at once, or as many as fit")
-  add("--decoded_cache", action="store_true", help="keep resized images for later evaluations")
   add("--out", type=paths.argument, metavar="FILE", help="write the rows to a .json or .csv file")
   return parser
 
@@ -186,12 +169,10 @@ def _checks(options: argparse.Namespace) -> list[released.Check]:
     wanted = pattern if any(c in pattern for c in "*?[") else f"*{pattern}*"
     matching = [pattern] if pattern in names else fnmatch.filter(names, wanted)
     if not matching:
-      known = fnmatch.filter(weights.CATALOGUE, wanted)
-      why = f"{known[0]} has no published accuracy" if known else "no checkpoint has such a name"
+      others = ", ".join(n for n in names if released.vtab_run(n) is None)
       raise errors.UserError(
-        f"Nothing to verify for {pattern!r}: {why}. Choose one of "
-        f"{', '.join(n for n in names if released.vtab_run(n) is None)}, or of VTAB, such as "
-        f"BiT-M-R50x1-run0-cifar100."
+        f"No checkpoint with a published accuracy has a name like {pattern!r}. Choose one of "
+        f"{others}, or of VTAB, such as BiT-M-R50x1-run0-cifar100."
       )
     chosen += matching
   return [check for name in dict.fromkeys(chosen) for check in released.checks(name)]
@@ -205,29 +186,20 @@ def _rows(check: released.Check, options: argparse.Namespace) -> list[Row]:
     name, _ = weights.infer(file)
     if name is None:
       raise errors.UserError(f"{file} fits no known network (python -m bit_jax.weights inspect).")
-    tests = evaluation.load(
-      check.dataset, check.view, options.data_dir, decoded_cache=options.decoded_cache
-    )
+    tests = evaluation.load(check.dataset, check.view, options.data_dir)
     architecture = architectures.find(name)
     loaded = weights.load(file, architecture, head="keep", num_classes=tests.spec.num_classes)
-    dtype = devices.compute_dtype(options.dtype, devices.describe().platform)
-    means = evaluation.evaluate(
-      loaded.params, architecture, tests, batch_size=options.batch, dtype=dtype
-    )
+    means = evaluation.evaluate(loaded.params, architecture, tests, batch_size=options.batch)
   except fetch.NotInCacheError as e:
     file_name = weights.find(check.weights).file
     return [dataclasses.replace(nothing, remark=str(e), missing_file=file_name)]
   except errors.UserError as e:
     return [dataclasses.replace(nothing, remark=str(e))]
-  return rows(check, means, len(tests.part), jnp.dtype(dtype).name, tests.warnings)
+  return rows(check, means, len(tests.part), tests.warnings)
 
 
 def rows(
-  check: released.Check,
-  means: Mapping[str, float],
-  images: int,
-  dtype: str,
-  warnings: Sequence[str],
+  check: released.Check, means: Mapping[str, float], images: int, warnings: Sequence[str]
 ) -> list[Row]:
   """Returns a row for each published value of a checkpoint, or one with its top-1.
 
@@ -235,39 +207,20 @@ def rows(
     check: What was evaluated, and how.
     means: 'top1' and so on, in [0, 1].
     images: Number of images evaluated.
-    dtype: What the network computed in; only float32 is judged.
     warnings: How the data differ from the set's description; then nothing is judged.
   """
-  if dtype != "float32":
-    warnings = (*warnings, f"Computed in {dtype}, which changes accuracy about as much.")
   return [
     Row(
-      *(check.name, check.dataset, str(check.view), images, dtype),
-      metric=e.metric,
+      *(check.name, check.dataset, str(check.view), images, e.metric),
       expected=e.value,
       rounding=e.rounding,
       source=e.source,
       measured=100 * means[e.metric],
-      judged=e.judged and not warnings,
       remark=" ".join(warnings),
     )
     for e in check.expected or [released.UNPUBLISHED]
     if e.metric in means
   ]
-
-
-def missing(names: Sequence[str]) -> str:
-  """Returns how to get the missing ones of some checkpoints, '' if none is missing."""
-  absent = [c for c in map(weights.find, names) if not (c.embedded or fetch.cached(c))]
-  if not absent:
-    return ""
-  size = sum(4 * c.num_parameters for c in absent) / 1e9  # float32
-  return (
-    f"{len(absent)} of {len(names)} checkpoints are missing in {cache.directory()} "
-    f"(${cache.ENVIRONMENT_VARIABLE}).\n"
-    f"Download them from {catalogue.BASE_URL} with --download ({size:,.1f} GB),\n"
-    "or copy them into that folder, each to the path given in its line.\n\n"
-  )
 
 
 def line(row: Row) -> str:
@@ -286,11 +239,17 @@ def line(row: Row) -> str:
 
 
 def _columns(cells: Sequence[str]) -> str:
-  return "".join(f"{c:<{w}}" for c, w in zip(cells, _COLUMNS.values(), strict=False))
+  return "".join(f"{c:<{w}}" for c, w in zip(cells, _WIDTHS, strict=False))
 
 
 def notes(found: Sequence[Row]) -> Iterator[str]:
-  """Yields the notes below a table: the legend, and remarks on measured figures."""
+  """Yields the notes below a table: missing files, the legend, and remarks on measured figures."""
+  if absent := {row.missing_file for row in found} - {""}:
+    yield (
+      f"{phrases.counted(len(absent), 'checkpoint')} missing in {cache.directory()} "
+      f"(${cache.ENVIRONMENT_VARIABLE}): download with --download from {catalogue.BASE_URL}, or "
+      f"copy each to the path in its line."
+    )
   measured = [row for row in found if row.measured is not None]
   if measured:
     yield _LEGEND

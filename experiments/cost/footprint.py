@@ -5,6 +5,8 @@ its addition count as two, a gradient as twice its product. Recomputation by `re
 as in a model's FLOP utilisation.
 """
 
+import functools
+
 import jax.numpy as jnp
 
 from bit_jax import run_config
@@ -27,31 +29,10 @@ def flops(config: run_config.RunConfig, spec: datasets.DatasetSpec) -> float:
   evaluated = evaluations * spec.num_test
   if spec.num_val:  # then the test images are evaluated once
     evaluated = evaluations * spec.num_val + spec.num_test
-  return flops_of_images(
-    config.model,
-    spec.num_classes,
-    trained=(config.total_steps * config.batch_size, config.crop),
-    evaluated=(evaluated, config.test_size),
-  )
-
-
-def flops_of_images(
-  model: str, num_classes: int, *, trained: tuple[int, int], evaluated: tuple[int, int]
-) -> float:
-  """Returns the operations of training on some images and evaluating others.
-
-  Args:
-    model: Name of the network.
-    num_classes: Of its head.
-    trained: Number of images, each as often as it is used, and their side in pixels.
-    evaluated: The same of evaluated images.
-  """
-  architecture = architectures.find(model)
-  training, evaluation = (
-    count * architectures.forward_flops(architecture, num_classes, size)
-    for count, size in (trained, evaluated)
-  )
-  return float(architectures.TRAINING_FACTOR * training + evaluation)
+  architecture = architectures.find(config.model)
+  forward = functools.partial(architectures.forward_flops, architecture, spec.num_classes)
+  trained = architectures.TRAINING_FACTOR * config.total_steps * config.batch_size
+  return float(trained * forward(config.crop) + evaluated * forward(config.test_size))
 
 
 def disk_bytes(model: str, num_classes: int, momentum_dtype: str) -> float:

@@ -71,11 +71,6 @@ def measurements(path: pathlib.Path = results.PATH) -> list[Measured]:
   return list(dict.fromkeys(found))  # a case is recorded once for each peer
 
 
-def measured_cards(known: Sequence[Measured]) -> list[str]:
-  """Returns the names of the cards with measurements."""
-  return sorted({m.device for m in known} - {CPU})
-
-
 def predict(
   known: Sequence[Measured], device: str, architecture: str, size: int, batch: int
 ) -> Prediction | None:
@@ -85,7 +80,7 @@ def predict(
 
   Args:
     known: From `measurements`.
-    device: `CPU`, one of `roofline.ACCELERATORS`, or of `measured_cards`.
+    device: `CPU`, one of `roofline.ACCELERATORS`, or of the devices of `known`.
     architecture: Short name of the network.
     size: Side of the images in pixels.
     batch: Images per step; only the bound of a data sheet depends on it.
@@ -93,7 +88,8 @@ def predict(
   Returns:
     The prediction; None for a device with neither measurements nor a known data sheet.
   """
-  found = _from_measured([m for m in known if m.device == device], architecture, size)
+  here = [m for m in known if m.device == device]
+  found = _from_measured(here, architecture, size) if here else None
   accelerator = roofline.ACCELERATORS.get(device)
   if accelerator is None or (found is not None and found.basis == "m"):
     return found
@@ -104,7 +100,7 @@ def predict(
   return Prediction(rate, ">=")
 
 
-def _from_measured(here: Sequence[Measured], architecture: str, size: int) -> Prediction | None:
+def _from_measured(here: Sequence[Measured], architecture: str, size: int) -> Prediction:
   """Returns the measurement of a case, or else an estimate from the most similar one.
 
   Args:
@@ -112,8 +108,6 @@ def _from_measured(here: Sequence[Measured], architecture: str, size: int) -> Pr
     architecture: Short name of the network.
     size: Side of the images in pixels.
   """
-  if not here:
-    return None
   wanted = architectures.find(architecture)
 
   def distance(m: Measured) -> tuple[float, ...]:
@@ -143,16 +137,15 @@ def _measured(record: dict[str, Any]) -> Measured | None:
   """Returns the measurement in a line of the results file, None if it holds none."""
   ours, text = record["ours"], record["configuration"]
   *gpus, _, cores = record["machine"].split(", ")  # `machine.Machine`
-  on_two_cores = not gpus and cores == "2 cores"
-  if ours is None:
+  if ours is None or not (gpus or cores == "2 cores"):
     return None
+  # The benchmark uses the first of several GPUs.
+  device, dtype = (_card(gpus[0]), "bfloat16") if gpus else (CPU, "float32")
   if record["benchmark"] == "train_step" and record["quantity"] == "training":
     case = _CASE.fullmatch(text)
-    if case and case[4] == "float32" and on_two_cores:
-      return Measured(case[1], int(case[2]), int(case[3]), ours)
-    if case and case[4] == "bfloat16" and gpus:  # the benchmark uses the first of several
-      return Measured(case[1], int(case[2]), int(case[3]), ours, _card(gpus[0]))
-  if record["benchmark"] == "scaling" and record["unit"] == "s" and on_two_cores:
+    if case and case[4] == dtype:
+      return Measured(case[1], int(case[2]), int(case[3]), ours, device)
+  if record["benchmark"] == "scaling" and record["unit"] == "s" and device == CPU:
     case = _SCALED.fullmatch(text)
     batch = next(axis.spec["batch"] for axis in scaling.AXES if axis.field == "size")
     return Measured(case[1], int(case[2]), batch, batch / ours) if case else None

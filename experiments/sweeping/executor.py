@@ -46,7 +46,7 @@ class Executor(abc.ABC):
       UserError: No run can be started.
       exits.Interrupted: A stop was requested.
     """
-    with contextlib.closing(self.progress), self.session():
+    with self.session():
       while self.queue.left:
         for ended in self.poll():
           self._record(ended)
@@ -87,8 +87,8 @@ class Executor(abc.ABC):
     """Waits until it is time for the next poll, or to stop."""
 
   def status(self) -> str:
-    """Returns what the progress line says of the runs under way; '': their names."""
-    return ""
+    """Returns what the progress line says of the runs under way."""
+    return f"running: {', '.join(self.queue.under_way)}"
 
   def advice(self) -> str:
     """Returns what a user should know and do after a stop."""
@@ -116,7 +116,7 @@ class Executor(abc.ABC):
       self.progress.ended(name, ledger.scores(result))
     elif ended.interrupted:
       self.queue.put_back(name)
-      self.progress.say(f"{name}: interrupted at step {ledger.last_step(folder)}")
+      print(f"{name}: interrupted at step {ledger.last_step(folder)}", flush=True)
     else:
       if ended.error is not None:
         ledger.note_failure(folder, ended.error)

@@ -116,7 +116,7 @@ def load(path: str, only: str | None = None) -> list[Planned]:
       chosen.add(one.after)
   if not chosen:
     which = "" if only is None else f" with a name that matches {only!r}"
-    if only is not None and not set(only) & set("*?["):
+    if only and not set(only) & set("*?["):
       which += f": a pattern matches the whole name, try '*{only}*'"
     raise errors.UserError(f"The sweep file {path} yields no run{which}.")
   return [one for name, one in planned.items() if name in chosen]

@@ -1,4 +1,7 @@
-"""Runs a sweep on this machine, one run on each device at a time."""
+"""Runs a sweep on this machine, one run on each device at a time.
+
+Each worker is assigned a device, and its share of the machine's memory and cores.
+"""
 
 import contextlib
 import dataclasses
@@ -11,14 +14,127 @@ from collections.abc import Iterator, Mapping, Sequence
 from multiprocessing import connection
 from typing import Any
 
-from bit_jax.runtime import exits, numerics
-from experiments.sweeping import executor, grid, placement, queueing, worker
+from bit_jax.runtime import errors, exits, machine, numerics
+from experiments.sweeping import executor, grid, queueing, worker
 
 _LOOK = 1.0  # seconds between two looks at the progress of runs
 _KILLED = (
   "Its process was killed, most likely because memory ran out; workers.log in the sweep's folder "
   "may say more."
 )
+# Variables that show a process only some of the machine's devices: CUDA's, ROCm's, libtpu's.
+_VISIBLE = {
+  "cuda": "CUDA_VISIBLE_DEVICES",
+  "rocm": "HIP_VISIBLE_DEVICES",
+  "tpu": "TPU_VISIBLE_CHIPS",
+}
+# For libtpu, a single visible TPU chip is a machine of one chip.
+_ONE_CHIP = {"TPU_CHIPS_PER_PROCESS_BOUNDS": "1,1,1", "TPU_PROCESS_BOUNDS": "1,1,1"}
+_PROBE = (
+  "import jax; from bit_jax.runtime import devices; devices.require(); "
+  "d = jax.local_devices(); "
+  "print(len(d), d[0].platform, ' '.join(d[0].client.platform_version.split()))"
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+  """Where a worker runs.
+
+  Attributes:
+    variables: Environment variables for its device, and its share of memory and cores.
+    cores: Processor cores that it may use; None: all.
+  """
+
+  variables: Mapping[str, str]
+  cores: frozenset[int] | None = None
+
+
+def find_devices() -> tuple[str, int]:
+  """Returns JAX's platform ('cpu', 'cuda', 'rocm', 'tpu') and its number of local devices.
+
+  A process of its own finds them, since a process that uses JAX occupies the devices.
+
+  Raises:
+    UserError: JAX finds no device.
+  """
+  answer = subprocess.run(
+    [sys.executable, "-c", _PROBE],
+    capture_output=True,
+    encoding="utf-8",
+    errors="replace",
+    start_new_session=True,  # Ctrl-C reaches only this process, which then stops the sweep
+  )
+  if answer.returncode:
+    last = (answer.stderr.strip().splitlines() or ["no reason given."])[-1]
+    reason = last.removeprefix(f"{errors.UserError.__module__}.{errors.UserError.__name__}: ")
+    raise errors.UserError(f"JAX finds no device: {reason}")
+  number, name, version = answer.stdout.strip().splitlines()[-1].split(" ", 2)
+  return platform(name, version), int(number)
+
+
+def platform(name: str, version: str) -> str:
+  """Returns 'cpu', 'cuda', 'rocm' or 'tpu'.
+
+  Args:
+    name: JAX's: 'cpu', 'gpu', 'cuda', 'rocm' or 'tpu'.
+    version: Of JAX's client, such as 'PJRT C API cuda 13000'.
+
+  Raises:
+    UserError: It is another one.
+  """
+  if name == "gpu":
+    name = "rocm" if "rocm" in version.lower() else "cuda"
+  if name != "cpu" and name not in _VISIBLE:
+    raise errors.UserError(
+      f"JAX runs on {name} here, whose devices can't be assigned one by one: sweeps support CPU, "
+      f"{', '.join(_VISIBLE)}."
+    )
+  return name
+
+
+def places(kind: str, num_devices: int, jobs: int | None) -> list[Place]:
+  """Returns a place for each run at the same time.
+
+  One for each accelerator that this process sees; on CPU one with all cores, or `jobs`. Places
+  share the machine's memory and cores equally.
+
+  Args:
+    kind: From `find_devices`.
+    num_devices: From `find_devices`.
+    jobs: How many at most; None: as many as possible.
+
+  Raises:
+    UserError: There are fewer devices, or on CPU fewer cores, than `jobs`.
+  """
+  most = machine.usable_cores() if kind == "cpu" else num_devices
+  if jobs is not None and jobs > most:
+    what = "processor cores" if kind == "cpu" else f"{kind} devices: each run takes one"
+    raise errors.UserError(f"--jobs={jobs} is more than the {most} {what}.")
+  if kind == "cpu":
+    return _shares(jobs or 1)
+  name = _VISIBLE[kind]
+  own = os.environ.get(name)
+  numbers = own.split(",") if own else [str(i) for i in range(num_devices)]
+  numbers = numbers[: jobs or num_devices]
+  more = _ONE_CHIP if kind == "tpu" else {}
+  return [
+    Place({name: number, **more, **share.variables}, share.cores)
+    for number, share in zip(numbers, _shares(len(numbers)), strict=True)
+  ]
+
+
+def _shares(count: int) -> list[Place]:
+  """Returns places that share the machine's memory and cores, without devices."""
+  if count == 1:
+    return [Place({})]
+  variables = {machine.MEMORY_SHARE: f"{max(0.001, machine.memory_share() / count):.3f}"}
+  all_cores = machine.bound_cores()
+  binds = hasattr(os, "sched_setaffinity") and len(all_cores) >= count
+  # Binding doesn't show a quota of CPU time.
+  if not binds or machine.usable_cores() < len(all_cores):
+    variables[machine.CORES] = str(max(1, machine.usable_cores() // count))
+  return [Place(variables, frozenset(all_cores[i::count]) if binds else None) for i in range(count)]
 
 
 class _Worker:
@@ -31,9 +147,7 @@ class _Worker:
     replies: Its outcomes, one a line.
   """
 
-  def __init__(
-    self, place: placement.Place, variables: Mapping[str, str], lock: int, log: pathlib.Path
-  ):
+  def __init__(self, place: Place, variables: Mapping[str, str], lock: int, log: pathlib.Path):
     """Starts the process.
 
     Args:
@@ -45,12 +159,12 @@ class _Worker:
     """
     self.run: str | None = None
     self.variables = variables
-    with log.open("a") as errors:
+    with log.open("a") as output:
       self.process = subprocess.Popen(
         [sys.executable, "-m", "experiments.sweeping.worker"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        stderr=errors,
+        stderr=output,
         text=True,
         env={**os.environ, **place.variables, **variables},
         pass_fds=(lock,),
@@ -88,7 +202,7 @@ class Local(executor.Executor):
     self,
     queue: queueing.Queue,
     stop: exits.StopRequest,
-    places: Sequence[placement.Place],
+    places: Sequence[Place],
     lock: int,
   ):
     """Takes the runs and the devices.

@@ -1,18 +1,15 @@
 """Order of a sweep's runs, and its progress."""
 
 import pathlib
-import sys
 import time
 from collections.abc import Iterable
-
-import tqdm
 
 from bit_jax.runtime import clock
 from experiments import ledger
 from experiments.cost import footprint
 from experiments.sweeping import grid
 
-_EVERY = 60.0  # seconds between two lines of progress without a terminal
+_EVERY = 60.0  # seconds between two lines of progress
 
 
 class Queue:
@@ -122,54 +119,35 @@ class Queue:
 
 
 class Progress:
-  """Shows the progress of a queue until it is closed: a bar, or a line a minute."""
+  """Prints the progress of a queue: each run that ends, and a line a minute."""
 
   def __init__(self, queue: Queue):
     """Starts the clock."""
     self._queue = queue
     self._before, _ = queue.work()
     self._began = self._shown = time.monotonic()
-    shape = "{desc}|{bar}|"
-    silent = not sys.stderr.isatty()
-    self._bar = tqdm.tqdm(
-      total=1.0, bar_format=shape, leave=False, dynamic_ncols=True, disable=silent
-    )
-
-  def say(self, text: str) -> None:
-    """Prints a line, above the bar if there is one."""
-    tqdm.tqdm.write(text, file=sys.stdout)
-    sys.stdout.flush()
 
   def ended(self, name: str, outcome: str) -> None:
     """Prints the outcome of a run."""
     queue = self._queue
     number = len(queue.done) + len(queue.failed)
     left = self._time_left(*queue.work())
-    self.say(f"[{number:>{len(str(len(queue)))}}/{len(queue)}] {name} ({left}): {outcome}")
+    text = f"[{number:>{len(str(len(queue)))}}/{len(queue)}] {name} ({left}): {outcome}"
+    print(text, flush=True)
 
-  def update(self, status: str = "") -> None:
-    """Shows the progress; to be called every second or so.
+  def update(self, status: str) -> None:
+    """Prints the progress once a minute; to be called every second or so.
 
     Args:
-      status: What is under way; by default the names of the runs.
+      status: What is under way.
     """
-    if self._bar.disable and time.monotonic() - self._shown <= _EVERY:
+    if time.monotonic() - self._shown <= _EVERY:
       return
-    status = status or f"running: {', '.join(self._queue.under_way)}"
+    self._shown = time.monotonic()
     done, total = self._queue.work()
-    share = done / total if total else 1.0
     runs = f"{len(self._queue.done)} of {len(self._queue)} runs"
-    text = f"{runs}, {share:.0%} of the work; {self._time_left(done, total)}; {status}"
-    if self._bar.disable:
-      self._shown = time.monotonic()
-      self.say(text)
-    else:
-      self._bar.n = share
-      self._bar.set_description_str(text)
-
-  def close(self) -> None:
-    """Removes the bar."""
-    self._bar.close()
+    share = f"{done / total if total else 1:.0%} of the work"
+    print(f"{runs}, {share}; {self._time_left(done, total)}; {status}", flush=True)
 
   def _time_left(self, done: float, total: float) -> str:
     """Returns the time left at the FLOP/s since the start."""

@@ -4,7 +4,6 @@ import collections
 import os
 import pathlib
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
 
 from bit_jax import run_config, weights
 from bit_jax.runtime import errors, phrases
@@ -19,14 +18,6 @@ _HEADER = (
 _FORMAT = "{:<{names}}  {:<{starts}}  {:>9}  {:>6}  {:>5}  {:>6}  {:>6}  {:>10}  {:>11}  {:>7}  {}"
 
 
-class _Takes(NamedTuple):
-  """What a run takes: images of its steps, operations, and bytes of disk."""
-
-  images: int
-  flops: float
-  disk: float
-
-
 def describe(planned: Sequence[grid.Planned], out: pathlib.Path) -> str:
   """Returns the table: a line per run, totals, and what is missing.
 
@@ -37,54 +28,40 @@ def describe(planned: Sequence[grid.Planned], out: pathlib.Path) -> str:
     planned: The runs.
     out: The sweep's folder; its finished runs give the speed of this machine.
   """
-  takes = {one.name: _takes(one) for one in planned if one.spec is not None}
-  results = {name: found for name in takes if (found := ledger.result(out / name)) is not None}
+  possible = [(one, one.config, one.spec) for one in planned if one.spec is not None]
+  work = {one.name: footprint.flops(c, spec) for one, c, spec in possible}
+  images = {one.name: c.total_steps * c.batch_size for one, c, _ in possible}
+  disk = {
+    one.name: footprint.disk_bytes(c.model, spec.num_classes, c.momentum_dtype)
+    for one, c, spec in possible
+  }
+  results = {name: found for name in work if (found := ledger.result(out / name)) is not None}
   rows: list[tuple[str, ...]] = [_HEADER]
   for one in planned:
-    state = ledger.state(out / one.name).removeprefix("open")
-    if (found := results.get(one.name)) is not None:
-      state = f"finished: {ledger.scores(found)}"
-    rows.append(_row(one, takes.get(one.name), state))
+    name, c = one.name, one.config
+    if one.spec is None:
+      rows.append((name, *9 * ("?",), f"can't be run: {one.mistake}"))
+      continue
+    state = ledger.state(out / name).removeprefix("open")
+    cells = (
+      *(name, one.labels.get("start", pathlib.Path(c.weights).name)),
+      *(f"{run_config.num_examples(c, one.spec):,}", f"{c.crop}", f"{c.batch_size}"),
+      *(f"{c.base_lr:g}", f"{c.total_steps:,}", f"{images[name]:,}"),
+      *(f"{work[name] / 1e12:,.1f}", f"{disk[name] / 1e6:,.0f}"),
+      f"finished: {ledger.scores(results[name])}" if name in results else state,
+    )
+    rows.append(cells)
   names, starts = (max(len(row[i]) for row in rows) for i in range(2))
   lines = [_FORMAT.format(*row, names=names, starts=starts).rstrip() for row in rows]
-  images, flops, disk = (
-    sum(column) for column in zip(_Takes(0, 0, 0), *takes.values(), strict=True)
-  )
   lines += [
     "",
-    f"{phrases.counted(len(planned), 'run')}: {images:,} images, {flops / 1e15:,.2f} PFLOP, "
-    f"{disk / 1e9:,.2f} GB of disk.",
+    f"{phrases.counted(len(planned), 'run')}: {sum(images.values()):,} images, "
+    f"{sum(work.values()) / 1e15:,.2f} PFLOP, {sum(disk.values()) / 1e9:,.2f} GB of disk.",
   ]
-  if len(takes) < len(planned):
-    lines.append(f"{len(planned) - len(takes)} of them can't be run; the others don't need them.")
-  lines.append(_hours({name: take.flops for name, take in takes.items()}, list(results), out))
+  if len(work) < len(planned):
+    lines.append(f"{len(planned) - len(work)} of them can't be run; the others don't need them.")
+  lines.append(_hours(work, list(results), out))
   return "\n".join([*lines, *missing(one for one in planned if one.name not in results)])
-
-
-def _takes(one: grid.Planned) -> _Takes:
-  c = one.config
-  assert one.spec is not None
-  disk = footprint.disk_bytes(c.model, one.spec.num_classes, c.momentum_dtype)
-  return _Takes(c.total_steps * c.batch_size, footprint.flops(c, one.spec), disk)
-
-
-def _row(one: grid.Planned, takes: _Takes | None, state: str) -> tuple[str, ...]:
-  if takes is None or one.spec is None:
-    return (one.name, *9 * ("?",), f"can't be run: {one.mistake}")
-  c = one.config
-  return (
-    one.name,
-    one.labels.get("start", pathlib.Path(c.weights).name),
-    f"{run_config.num_examples(c, one.spec):,}",
-    f"{c.crop}",
-    f"{c.batch_size}",
-    f"{c.base_lr:g}",
-    f"{c.total_steps:,}",
-    f"{takes.images:,}",
-    f"{takes.flops / 1e12:,.1f}",
-    f"{takes.disk / 1e6:,.0f}",
-    state,
-  )
 
 
 def _hours(work: dict[str, float], finished: Sequence[str], out: pathlib.Path) -> str:
@@ -136,9 +113,4 @@ def _lacks(one: grid.Planned) -> Iterator[str]:
     yield (
       f"{spec.name} is not prepared in {folder}: python -m bit_jax.data doctor {spec.name} says "
       f"how to get it."
-    )
-  if run_config.num_examples(c, spec) > spec.num_train:
-    yield (
-      f"{spec.name} has {spec.num_train:,} training images, fewer than {c.shots} for each of its "
-      f"{spec.num_classes} classes."
     )

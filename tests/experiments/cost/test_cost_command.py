@@ -4,7 +4,7 @@ import running
 
 from bit_jax.runtime import exits
 from experiments.cost import __main__ as cost
-from experiments.cost import tables, throughput
+from experiments.cost import throughput
 
 
 def test_the_committed_tables_are_those_that_would_be_written(tmp_path, monkeypatch, capsys):
@@ -18,6 +18,6 @@ def test_the_committed_tables_are_those_that_would_be_written(tmp_path, monkeypa
 
 
 def test_the_documentation_has_what_would_be_printed():
-  table = "\n".join(tables.summary(throughput.measurements()))
+  table = "\n".join(cost.summary(throughput.measurements()))
   page = (running.ROOT / "docs/memory_and_speed.md").read_text(encoding="utf-8")
   assert f"\n\n{table}\n\n" in page

@@ -1,10 +1,11 @@
-"""Tests of experiments.cost.tables."""
+"""Tests of the tables of experiments.cost."""
 
 import pytest
 
 from bit_jax.models import architectures, resnet_v2
 from bit_jax.training import memory
-from experiments.cost import tables, throughput
+from experiments.cost import __main__ as tables
+from experiments.cost import throughput
 
 KNOWN = [throughput.Measured("R50x1", 128, 16, 8.0)]
 ON_CARDS = [

@@ -95,7 +95,6 @@ def test_what_was_measured_on_cards(tmp_path):
   assert known == [
     throughput.Measured("R50x1", 128, 512, 5000.0, card) for card in ("H200", "A100", "L4")
   ]
-  assert throughput.measured_cards(known) == ["A100", "H200", "L4"]
   assert throughput.predict(known, throughput.CPU, "R50x1", 128, 8) is None
 
 

@@ -1,6 +1,5 @@
 """Tests of experiments.sweeping.executor: what becomes of runs, with outcomes that a test lists."""
 
-import contextlib
 import dataclasses
 import json
 
@@ -115,10 +114,9 @@ def test_a_job_has_the_fields_of_the_run_and_the_weights_of_another(tmp_path):
   first, second = planned("a"), planned("b", after="a")
   config = dataclasses.replace(second.config, weights="a/model.npz")
   second = dataclasses.replace(second, config=config)
-  with contextlib.closing(Listed(queueing.Queue([], tmp_path, "mine"), []).progress):
-    one = Listed(queueing.Queue([first, second], tmp_path, "mine"), [])
-    assert one.job(first).weights is None
-    job = one.job(second)
+  one = Listed(queueing.Queue([first, second], tmp_path, "mine"), [])
+  assert one.job(first).weights is None
+  job = one.job(second)
   assert (job.folder, job.weights) == (f"{tmp_path}/b", f"{tmp_path}/a/model.npz")
   assert (job.sweep, job.labels) == ("mine", {"start": "in words"})
   assert job.config == second.config.to_dict()

@@ -9,7 +9,7 @@ import resolving
 import running
 
 from bit_jax.runtime import exits
-from experiments.sweeping import grid, local, placement, queueing
+from experiments.sweeping import grid, local, queueing
 
 
 class Worker:
@@ -63,7 +63,7 @@ def execute(tmp_path, monkeypatch):
       for name in names
     ]
     queue = queueing.Queue(planned, tmp_path, "mine")
-    local.Local(queue, exits.StopRequest(), [placement.Place({})], 0).run()
+    local.Local(queue, exits.StopRequest(), [local.Place({})], 0).run()
     return queue
 
   return run

@@ -1,6 +1,5 @@
 """Tests of experiments.sweeping.queueing: folders stand for runs."""
 
-import contextlib
 import dataclasses
 import json
 
@@ -111,12 +110,12 @@ def test_the_time_left_is_by_the_speed_since_the_start(tmp_path, monkeypatch):
   monkeypatch.setattr(queueing.time, "monotonic", lambda: now[0])
   log(tmp_path, "a", 50)
   queue = queueing.Queue([planned("a"), planned("b")], tmp_path, "mine")
-  with contextlib.closing(queueing.Progress(queue)) as shown:
-    queue.take()
-    now[0] = 600.0
-    assert shown._time_left(*queue.work()) == "time left unknown"
-    log(tmp_path, "a", 75)
-    assert shown._time_left(*queue.work()) == f"{clock.format_seconds(5 * 600.0)} left"
+  shown = queueing.Progress(queue)
+  queue.take()
+  now[0] = 600.0
+  assert shown._time_left(*queue.work()) == "time left unknown"
+  log(tmp_path, "a", 75)
+  assert shown._time_left(*queue.work()) == f"{clock.format_seconds(5 * 600.0)} left"
 
 
 def test_an_update_of_the_progress_looks_at_each_run_once(tmp_path, monkeypatch, capsys):
@@ -126,9 +125,9 @@ def test_an_update_of_the_progress_looks_at_each_run_once(tmp_path, monkeypatch,
   queue = queueing.Queue([planned("a"), planned("b"), planned("c")], tmp_path, "mine")
   queue.take()
   queue.take()
-  with contextlib.closing(queueing.Progress(queue)) as shown:
-    looks.clear()
-    shown.update()
+  shown = queueing.Progress(queue)
+  looks.clear()
+  shown.update("running: a, b")
   assert sorted(looks) == ["a", "b"]
   assert "0 of 3 runs, 50% of the work" in capsys.readouterr().out
 

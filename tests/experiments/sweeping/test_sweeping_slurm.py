@@ -1,4 +1,4 @@
-"""Tests of experiments.sweeping.slurm, slurm_cluster and slurm_job: programs stand for Slurm's.
+"""Tests of experiments.sweeping.slurm and slurm_job: programs stand for Slurm's.
 
 Scripts on PATH are called in their place. In most tests jobs do nothing, and a story tells what
 Slurm and the jobs would have done between two looks; in the last one, jobs run as on a node.
@@ -26,7 +26,6 @@ from experiments.sweeping import (
   grid,
   queueing,
   slurm,
-  slurm_cluster,
   slurm_job,
   worker,
 )
@@ -145,7 +144,7 @@ class Sweep:
 
     self._monkeypatch.setattr(slurm.Slurm, "wait", wait)
     self._monkeypatch.setattr(slurm, "_GONE", 2)
-    cluster = slurm_cluster.connect(slurm_cluster.options(options), self.out / "slurm")
+    cluster = slurm.connect(slurm.options(options), self.out / "slurm")
     self.watcher = slurm.Slurm(self.queue, self.stop, most, cluster)
     self.watcher.run()
     assert next(told, "over") == "over", "The sweep is over, and the story goes on."
@@ -602,8 +601,8 @@ def test_every_option_is_one_of_submitit(stub, tmp_path):
     **dict.fromkeys(("gpus_per_node", "cpus_per_task", "signal_delay_s", "timeout_min"), 1),
     "mem_gb": 0.5,
   }
-  options = {name: values.get(name, "text") for name in slurm_cluster._OPTIONS}
-  cluster = slurm_cluster.Cluster(tmp_path / "slurm", options)
+  options = {name: values.get(name, "text") for name in slurm._OPTIONS}
+  cluster = slurm.Cluster(tmp_path / "slurm", options)
   assert cluster.submit("a", job(tmp_path), []) == "1"
   script = (stub.folder / "script-1").read_text()
   for name in ("partition", "gres", "wckey", "mail_user", "mem_per_cpu"):
@@ -645,9 +644,9 @@ def test_without_slurm_a_sentence_says_where_to_go(stub, tmp_path, program, monk
 
 
 def test_without_submitit_a_sentence_says_what_to_install(stub, tmp_path, monkeypatch, capsys):
-  find = slurm_cluster.importlib.util.find_spec
+  find = slurm.importlib.util.find_spec
   monkeypatch.setattr(
-    slurm_cluster.importlib.util, "find_spec", lambda n: None if n == "submitit" else find(n)
+    slurm.importlib.util, "find_spec", lambda n: None if n == "submitit" else find(n)
   )
   assert command(tmp_path, "--executor=slurm") == exits.USER_ERROR
   assert "pip install 'bit_jax[slurm]'" in capsys.readouterr().err
@@ -667,10 +666,10 @@ def test_runs_are_not_made_here_while_slurm_has_them(stub, mine, tmp_path, capsy
   (stub.folder / "silent").touch()  # then nobody knows
   assert command(tmp_path) == exits.USER_ERROR
   assert "Slurm's queue can't be read: squeue says: no controller." in capsys.readouterr().err
-  slurm_cluster.require_no_jobs(tmp_path / "other" / "slurm")  # which has never had any
+  slurm.require_no_jobs(tmp_path / "other" / "slurm")  # which has never had any
   (stub.folder / "silent").unlink()
   stub.end(1, "CANCELLED")
-  slurm_cluster.require_no_jobs(mine.out / "slurm")
+  slurm.require_no_jobs(mine.out / "slurm")
 
 
 def test_whether_slurm_has_runs_is_asked_once_no_other_sweep_is_at_work(
@@ -679,7 +678,7 @@ def test_whether_slurm_has_runs_is_asked_once_no_other_sweep_is_at_work(
   @contextlib.contextmanager
   def exclusive(path, *_):
     # By the sweep that has the lock.
-    cluster = slurm_cluster.connect(slurm_cluster.options(None), path.parent / "slurm")
+    cluster = slurm.connect(slurm.options(None), path.parent / "slurm")
     cluster.submit("a", job(path.parent), [])
     with path.open("w") as file:
       yield file

@@ -77,12 +77,6 @@ def test_a_set_that_is_not_prepared(tmp_path, monkeypatch, by_variable):
   assert not list(table.missing([resolved(config)]))
 
 
-def test_more_shots_than_there_are_images():
-  (sentence,) = table.missing([digits("shots=79"), digits("shots=80")])
-  assert sentence.startswith("1 of them is not ready: digits has 797 training images")
-  assert "fewer than 80 for each of its 10 classes" in sentence
-
-
 def planned(name, after=None, mistake=None, steps=100):
   config = quickstart.get_config()
   config.total_steps = steps
