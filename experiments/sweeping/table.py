@@ -43,12 +43,14 @@ def describe(planned: Sequence[grid.Planned], out: pathlib.Path) -> str:
       rows.append((name, *9 * ("?",), f"can't be run: {one.mistake}"))
       continue
     state = ledger.state(out / name).removeprefix("open")
+    if name in results:
+      state = f"finished: {ledger.scores(results[name])}"
     cells = (
       *(name, one.labels.get("start", pathlib.Path(c.weights).name)),
       *(f"{run_config.num_examples(c, one.spec):,}", f"{c.crop}", f"{c.batch_size}"),
       *(f"{c.base_lr:g}", f"{c.total_steps:,}", f"{images[name]:,}"),
       *(f"{work[name] / 1e12:,.1f}", f"{disk[name] / 1e6:,.0f}"),
-      f"finished: {ledger.scores(results[name])}" if name in results else state,
+      state,
     )
     rows.append(cells)
   names, starts = (max(len(row[i]) for row in rows) for i in range(2))
