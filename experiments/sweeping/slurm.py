@@ -31,7 +31,6 @@ from experiments import ledger
 from experiments.sweeping import executor, grid, queueing, worker
 
 _ROOT = pathlib.Path(__file__).parents[2]  # of the checkout
-_PROGRAMS = ("sbatch", "srun", "squeue")
 _HOURS = 4  # of a job by default: many partitions allow that, and a longer run is resumed
 _PATIENCE = 60.0  # seconds for Slurm to answer
 _SEPARATOR = "\x1f"  # of squeue's columns: not in names and paths
@@ -215,7 +214,7 @@ def connect(values: Mapping[str, Any], folder: pathlib.Path) -> Cluster:
   """
   if importlib.util.find_spec("submitit") is None:
     raise errors.UserError("--executor=slurm needs submitit: pip install 'bit_jax[slurm]'.")
-  missing = [program for program in _PROGRAMS if shutil.which(program) is None]
+  missing = [name for name in ("sbatch", "srun", "squeue") if shutil.which(name) is None]
   if missing:
     raise errors.UserError(
       f"--executor=slurm needs {missing[0]}, which is not on this machine's PATH: run the command "
