@@ -4,8 +4,9 @@
 # make lint         installs, then runs the formatter's check, the linter and mypy
 # make coverage     installs and measures the branch coverage of the tests, room by room
 # make lines        counts the lines of code, room by room; needs Python only
-# make bench        installs PyTorch beside it, and measures against it: half an hour on two cores
-# make lock         renews requirements.lock; needs uv
+# make map          updates the module lists in docs/architecture.md from the docstrings
+# make bench        installs PyTorch in an environment of its own and compares with it: half an hour on two cores
+# make lock         updates requirements.lock; needs uv
 PYTHON ?= python3
 VENV   ?= .venv
 BIN     = $(VENV)/bin
@@ -13,14 +14,14 @@ SOURCES = bit_jax configs experiments tests
 TORCH   = .venv-bench
 TORCH_PYTHON ?=  # a Python that has PyTorch and timm, if any
 
-.PHONY: install quickstart test coverage lines docs bench lint lock clean
+.PHONY: install quickstart test coverage lines map docs bench lint lock clean
 .DEFAULT_GOAL := quickstart
 
 install: $(VENV)/.installed
 
-# The lock file holds what was tested; the project itself is installed on top, editable.
+# Installs the tested versions of the lock file, then the project itself, editable.
 $(VENV)/.installed: pyproject.toml requirements.lock
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed; name one: make PYTHON=python3.11")'
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=python3.11")'
 	@echo "Installing into $(VENV): about 140 packages, a few minutes."
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements.lock
@@ -30,8 +31,8 @@ $(VENV)/.installed: pyproject.toml requirements.lock
 quickstart: install
 	$(BIN)/python -m bit_jax.train --config=configs/quickstart.py
 
-# Compiling is most of the tests' time, so most are compiled with few optimisations. What is compared
-# with the official code is compiled as users' programs are.
+# Compiling takes most of the tests' time, so most tests compile with few optimisations. Comparisons
+# with the official code compile with the default optimisations.
 test: install
 	XLA_FLAGS=--xla_backend_optimization_level=1 \
 	  $(BIN)/python -m pytest -n 2 --dist loadfile --ignore=tests/test_reference.py
@@ -46,6 +47,9 @@ coverage: install
 lines:
 	$(PYTHON) tests/code_lines.py
 
+map: install
+	PYTHONPATH=tests $(BIN)/python tests/docs/test_architecture.py
+
 docs: install
 	rm -rf docs/generated
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going -q -b html docs docs/_build/html
@@ -53,13 +57,13 @@ docs: install
 bench: install $(if $(TORCH_PYTHON),,$(TORCH)/.installed)
 	$(BIN)/python -m experiments.benchmarks $(if $(TORCH_PYTHON),--torch_python=$(TORCH_PYTHON))
 
-# PyTorch, in an environment of its own. Without it the plain Flax port remains to compare with.
+# PyTorch, in an environment of its own. Without it, benchmarks compare with the plain Flax port only.
 $(TORCH)/.installed: pyproject.toml
-	@echo "Installing PyTorch into $(TORCH), over 5 GB with CUDA; TORCH_PYTHON= names an existing one."
+	@echo "Installing PyTorch into $(TORCH): over 5 GB with CUDA. To use an installed one, set TORCH_PYTHON."
 	$(PYTHON) -m venv $(TORCH)
 	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["bench"], sep="\n")' > $(TORCH)/requirements.txt
 	$(TORCH)/bin/python -m pip install --quiet --requirement $(TORCH)/requirements.txt && touch $@ \
-	  || echo "PyTorch can't be installed; the benchmarks go on without it."
+	  || echo "PyTorch can't be installed: continuing without it."
 
 lint: install
 	$(BIN)/ruff format --check $(SOURCES)

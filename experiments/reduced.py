@@ -23,7 +23,7 @@ def reduce(config: Any) -> Any:
   """Returns the config with the reduced rule's sizes, batch and steps instead of its preset's.
 
   Args:
-    config: With the fields of `configs/base.py`, its data set named; changed in place.
+    config: A request with the fields of `run_config.RunConfig`, with a data set; changed in place.
   """
   spec = run_config.prepare(config)[1].spec
   rule = hyperrule.schedule(config.preset, run_config.num_examples(config, spec), BATCH_SIZE)

@@ -33,7 +33,7 @@ class Run:
   """A run of a sweep file.
 
   Attributes:
-    config: A request with the fields of `configs/base.py`, as a config file returns it.
+    config: A request with the fields of `run_config.RunConfig`, as a config file returns it.
     start: The initialisation of the network, for tables and figures; None: the name of its
       checkpoint.
     initialised_from: An earlier run of the sweep whose weights this one starts from, instead of

@@ -1,4 +1,7 @@
-"""The map in docs/architecture.md, held against the real imports (AST; nothing is imported)."""
+"""Compares docs/architecture.md with the docstrings and imports of the modules (nothing is imported).
+
+`make map` rewrites the page's lists of modules from the docstrings.
+"""
 
 import ast
 import functools
@@ -14,14 +17,8 @@ PAGE = running.ROOT / "docs/architecture.md"
 
 @functools.cache
 def rooms():
-  """Returns {room: [modules]} in the order of the page, from the bottom to the top."""
-  found, modules = {}, []
-  for line in PAGE.read_text().splitlines():
-    if heading := re.match(r"### `(\w+)", line):
-      found[heading[1]] = modules = []
-    elif entry := re.match(r"- `([\w/]+)\.py`: \S", line):
-      modules.append(f"bit_jax.{entry[1].replace('/', '.')}")
-  return found
+  """Returns the rooms in the order of the page, from the bottom to the top."""
+  return re.findall(r"^### `(\w+)", PAGE.read_text(), re.M)
 
 
 @functools.cache
@@ -53,34 +50,38 @@ def imports_of(module):
   return {name for name in found if name in files()} - {"bit_jax"}
 
 
-def modules():
-  """Returns the modules that the map must list: configs are described by their own folder."""
-  return sorted(
-    m
-    for m, path in files().items()
-    if not m.startswith("bit_jax.configs.") and path.name != "__init__.py"
-  )
-
-
 def room_of(module):
-  listed = [room for room, names in rooms().items() if module in names]
-  return listed[0] if listed else module.split(".")[1]
+  parts = module.split(".")[1:]
+  return parts[0] if parts[0] in rooms() and parts[-1] != "__main__" else "commands"
 
 
-def test_every_module_is_on_the_map_once():
-  assert sorted(m for names in rooms().values() for m in names) == modules()
+def summary(module):
+  return ast.get_docstring(ast.parse(files()[module].read_text())).splitlines()[0]
 
 
-def test_modules_are_listed_in_the_room_of_their_package():
-  for room, names in rooms().items():
-    for module in names:
-      if room != "commands":
-        assert module.split(".")[1] == room
+def page_with_lists():
+  """Returns the page with each room's list of modules as their docstrings have it.
+
+  Packages are not listed, nor are the config files, which the page describes by their folder.
+  """
+  lists = {room: [] for room in rooms()}
+  for module, path in sorted(files().items()):
+    if path.name != "__init__.py" and room_of(module) != "configs":
+      lists[room_of(module)].append(f"- `{path.relative_to(PACKAGE)}`: {summary(module)}\n")
+
+  def section(match):
+    return match[1] + "".join(lists[match[2]])
+
+  return re.sub(r"(^### `(\w+).*\n\n?)(?:- `.*\n)*", section, PAGE.read_text(), flags=re.M)
+
+
+def test_the_page_lists_every_module_with_the_first_line_of_its_docstring():
+  assert PAGE.read_text() == page_with_lists(), "`make map` rewrites the lists"
 
 
 @pytest.mark.parametrize("module", sorted(set(files()) - {"bit_jax"}))
 def test_imports_go_downward_only(module):
-  order = list(rooms())
+  order = rooms()
   height = order.index(room_of(module))
   assert {m for m in imports_of(module) if order.index(room_of(m)) > height} == set()
 
@@ -123,3 +124,7 @@ def test_import_paths_of_the_changelog_exist():
 
 def test_the_readme_has_at_most_150_lines():
   assert (running.ROOT / "README.md").read_text().count("\n") <= 150
+
+
+if __name__ == "__main__":
+  PAGE.write_text(page_with_lists())

@@ -1,4 +1,4 @@
-"""Tests of bit_jax.models.resnet_v2.architectures."""
+"""Tests of bit_jax.models.architectures."""
 
 import math
 
