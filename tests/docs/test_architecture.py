@@ -1,4 +1,4 @@
-"""Compares docs/architecture.md with the docstrings and imports of the modules (nothing is imported).
+"""Compares docs/architecture.md with the docstrings and imports of the modules.
 
 `make map` rewrites the page's lists of modules from the docstrings.
 """
