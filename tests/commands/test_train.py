@@ -149,7 +149,7 @@ def test_a_dry_run_says_how_images_are_read_and_what_may_be_wrong(tmp_path, caps
   pooled, chosen, origin = rule.splitlines()[-3:]
   assert pooled == "warning: Class dog combines 1 subfolder (old)."
   assert chosen.startswith("warning: keep_best or patience chooses on the images that are reported")
-  assert origin.startswith("There are no train and test: ")
+  assert origin.startswith("No train/test split found")
   assert json.loads("{" + config)["keep_best"] is True
 
 
