@@ -95,7 +95,7 @@ def _kinds(points: pd.DataFrame) -> dict[str, dict[str, Any]]:
   grey = {"color": _GREY, "marker": "o"}
   kinds = {"one seed": _dots(0, 4.5) | grey | {"alpha": 0.45}}
   if counts := sorted(set(points["count"][points.fewer])):
-    shown = " or ".join(map(str, counts))
+    shown = " or ".join(map(str, counts)) if len(counts) < 3 else f"{counts[0]} to {counts[-1]}"
     dashed = grey | {"markeredgecolor": _GREY, "linestyle": "--"}
     kinds[f"fewer seeds than elsewhere on the line: {shown}"] = _hollow(0) | dashed
   return kinds
