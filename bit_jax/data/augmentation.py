@@ -12,8 +12,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bit_jax.runtime import errors
-
 
 def interpolation_matrix(source: int, target: int) -> np.ndarray:
   """Returns the matrix that resizes one axis: [target, source] float32, each row summing to 1.
@@ -61,12 +59,7 @@ def augment(
 
   Returns:
     [B, crop, crop, 3] float32 in [-1, 1], up to rounding.
-
-  Raises:
-    UserError: The crop is larger than the resized image.
   """
-  if crop > resize:
-    raise errors.UserError(f"crop={crop} must be at most resize={resize}.")
   tops, lefts, flips = jax.vmap(lambda key: _sample(key, resize - crop + 1))(keys)
   flips &= flip
 

@@ -1,8 +1,8 @@
-"""Evaluations during and after training, and the best weights that they choose."""
+"""Evaluations during and after training, the best weights that they choose, and patience."""
 
 import dataclasses
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, NoReturn
 
 import jax
@@ -13,7 +13,7 @@ from bit_jax import weights
 from bit_jax.models import architectures
 from bit_jax.runs import reporting
 from bit_jax.runtime import clock, parallel
-from bit_jax.training import early_stopping, feeds, setup
+from bit_jax.training import feeds, setup
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,13 +109,13 @@ class Evaluator:
   def out_of_patience(self, done: int) -> bool:
     """Returns, and reports, whether enough evaluations brought nothing better."""
     evaluations, patience = self._reporter.evaluations, self._run.config.patience
-    exhausted = early_stopping.exhausted(evaluations, patience)
-    if exhausted:
+    is_over = exhausted(evaluations, patience)
+    if is_over:
       self._reporter.say(
-        f"Top-1 has not risen above that of step {early_stopping.best(evaluations)} in {patience} "
+        f"Top-1 has not risen above that of step {best(evaluations)} in {patience} "
         f"evaluations: training ends after step {done}."
       )
-    return exhausted
+    return is_over
 
   def discard(self, saved: int) -> None:
     """Removes weights that no resumed run needs.
@@ -126,8 +126,8 @@ class Evaluator:
     if self._run.config.keep_best and self._run.is_first:
       now = self._reporter.evaluations
       before = {step: top1 for step, top1 in now.items() if step <= saved}
-      needed = [early_stopping.best(e) for e in (before, now) if e]
-      early_stopping.discard(self._run.folder, needed)
+      needed = [best(e) for e in (before, now) if e]
+      discard(self._run.folder, needed)
 
   def finish(self, params: Any, done: int) -> tuple[Any, int | None, Evaluation]:
     """Chooses the weights to export, and evaluates them on the test images.
@@ -160,10 +160,10 @@ class Evaluator:
     if jax.process_count() > 1:
       multihost_utils.sync_global_devices("best weights written")
     kept = {step: top1 for step, top1 in evaluations.items() if self._kept(step).exists()}
-    best, step = early_stopping.best(evaluations), early_stopping.best(kept) if kept else None
-    if step != best:
+    wanted, step = best(evaluations), best(kept) if kept else None
+    if step != wanted:
       chosen = "the last weights" if step is None else f"those after step {step}"
-      warning = f"The best weights, those after step {best}, are missing: {chosen} are used."
+      warning = f"The best weights, those after step {wanted}, are missing: {chosen} are used."
       self._reporter.say(f"warning: {warning}")
       self._run.data.warnings.append(warning)
     found = params if step is None else self._load(step)
@@ -176,7 +176,7 @@ class Evaluator:
     self._reporter.eval_metrics(done, evaluation.means, images, self._run.chooses_on)
 
   def _kept(self, step: int) -> pathlib.Path:
-    return early_stopping.weights_path(self._run.folder, step)
+    return weights_path(self._run.folder, step)
 
   def _load(self, step: int) -> Any:
     """Returns the weights that were kept after a step, on the devices."""
@@ -184,3 +184,37 @@ class Evaluator:
     classes = self._run.model.num_classes
     loaded = weights.load(self._kept(step), architecture, head="keep", num_classes=classes)
     return parallel.replicate(loaded.params)
+
+
+def best(evaluations: Mapping[int, float]) -> int:
+  """Returns the step of the highest accuracy, the first of equals.
+
+  Args:
+    evaluations: {step: top-1 accuracy}; at least one.
+  """
+  return min(evaluations, key=lambda step: (-evaluations[step], step))
+
+
+def exhausted(evaluations: Mapping[int, float], patience: int | None) -> bool:
+  """Returns whether the last `patience` evaluations brought nothing better than one before them.
+
+  Args:
+    evaluations: {step: top-1 accuracy}.
+    patience: At least 1; None never ends a run.
+  """
+  if patience is None or not evaluations:
+    return False
+  return sum(step > best(evaluations) for step in evaluations) >= patience
+
+
+def weights_path(folder: pathlib.Path, step: int) -> pathlib.Path:
+  """Returns the file of the weights after a step that were the best so far."""
+  return folder / f"best-{step}.npz"
+
+
+def discard(folder: pathlib.Path, keep: Collection[int] = ()) -> None:
+  """Removes the best weights from a run folder, except those after the steps in `keep`."""
+  kept = {weights_path(folder, step) for step in keep}
+  for path in folder.glob("best-*.npz"):
+    if path not in kept:
+      path.unlink(missing_ok=True)

@@ -3,8 +3,7 @@
 Both follow the order of `bit_jax.data.order`, so results don't depend on which it is.
 """
 
-import itertools
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any
 
 import jax
@@ -93,34 +92,21 @@ class Feed:
     return metrics.merge(parts), found[0], found[1]
 
   def _evaluation(
-    self, batches: Iterator[tuple[np.ndarray, np.ndarray]]
+    self, batches: Iterable[tuple[np.ndarray, np.ndarray]]
   ) -> Iterator[tuple[np.ndarray, np.ndarray, programs.Examples]]:
     """Yields each batch of `order.eval_batches` with the examples for this process."""
     if self._resident is not None:
       for indices, mask in batches:
         yield indices, mask, self._resident.take(parallel.local_rows(indices))
       return
-    batches, again = itertools.tee(batches)
-    ours = (_real(parallel.local_rows(i), parallel.local_rows(m)) for i, m in again)
-    streamed = stream.batches(self.part.source, ours, self.part.size)
-    for indices, mask in batches:
-      images, labels = next(streamed)
-      yield indices, mask, parallel.send(_padded(images, labels, parallel.local_rows(mask)))
+    batches = list(batches)
+    # Each is read once: of padding, which repeats an image, no more than one more.
+    ours = [np.unique(parallel.local_rows(indices)) for indices, _ in batches]
+    streamed = stream.batches(self.part.source, iter(ours), self.part.size)
+    for (indices, mask), read, (images, labels) in zip(batches, ours, streamed, strict=True):
+      places = np.searchsorted(read, parallel.local_rows(indices))
+      yield indices, mask, parallel.send(programs.Examples(images[places], labels[places]))
 
 
 def _split(array: np.ndarray, num_devices: int) -> np.ndarray:
   return array.reshape(num_devices, -1, *array.shape[1:])
-
-
-def _real(indices: np.ndarray, mask: np.ndarray) -> np.ndarray:
-  """Returns the indices that are not padding, flat; a padded one if there are no others."""
-  return indices[mask] if mask.any() else indices.ravel()[:1]
-
-
-def _padded(images: np.ndarray, labels: np.ndarray, mask: np.ndarray) -> programs.Examples:
-  """Returns examples of [devices, b]: the given ones where the mask is True, else zeros."""
-  padded = np.zeros((*mask.shape, *images.shape[1:]), np.uint8)
-  padded[mask] = images[: mask.sum()]
-  filled = np.zeros(mask.shape, np.int32)
-  filled[mask] = labels[: mask.sum()]
-  return programs.Examples(padded, filled)

@@ -16,7 +16,6 @@ from bit_jax.run_config import RunConfig
 from bit_jax.runs import description, per_class, reporting, results, run_folder
 from bit_jax.runtime import clock, devices, errors, exits, numerics, output, parallel
 from bit_jax.training import (
-  early_stopping,
   evaluation,
   feeds,
   memory,
@@ -67,25 +66,17 @@ def run(
       loss became NaN or infinite.
     interruption.Interrupted: The process was asked to stop; the state is saved.
   """
-  began = time.monotonic()
+  began, is_first = time.monotonic(), jax.process_index() == 0
   devices.require()
-  if (remark := numerics.ignored()) and jax.process_index() == 0:
+  if (remark := numerics.ignored()) and is_first:
     print(remark)
-  with numerics.fixed():
-    return _in_folder(config, data, workdir, weights_at, began)
-
-
-def _in_folder(
-  config: RunConfig, data: opening.Opened, workdir: str, weights_at: str | None, began: float
-) -> dict[str, Any]:
-  """Runs a config in its folder, or returns the result that is there."""
   if config.deterministic:
     numerics.require_deterministic(devices.describe().platform)
   layout = order.device_layout(config.batch_size, jax.device_count(), config.mixup_alpha > 0)
   planning.require_microbatch(config, layout.shape[1])  # a mistake is reported before data is read
-  is_first = jax.process_index() == 0
   folder = run_folder.open_folder(workdir, create=is_first)
-  with run_folder.lock(folder) if is_first else contextlib.nullcontext():
+  lock = run_folder.lock(folder) if is_first else contextlib.nullcontext()
+  with numerics.fixed(), lock:
     if is_first:
       run_folder.record_config(folder, config.to_dict(), run_config.identity)
     if result := run_folder.finished(folder):
@@ -370,6 +361,6 @@ class _Loop:
       with run.out_of_memory_at_end():
         weights.save(run.folder / "model.npz", jax.device_get(params))
         results.write(run.folder, run.data, result, *outcome, say)
-      early_stopping.discard(run.folder)
+      evaluation.discard(run.folder)
       results.draw(run.folder, run.config, run.data.test, found.means["top1"], *outcome, say)
     return result

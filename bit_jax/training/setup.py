@@ -124,16 +124,12 @@ def agree_on_streams(data: pipeline.Loaded) -> pipeline.Loaded:
 
   All processes take the same steps, but not all need have the same memory.
   """
-  parts = [data.train, data.test, *([] if data.validation is None else [data.validation])]
-  ours = np.array([p.examples is None for p in parts])
+  parts = {name: getattr(data, name) for name in ("train", "test", "validation")}
+  ours = np.array([part is not None and part.examples is None for part in parts.values()])
   short = multihost_utils.process_allgather(ours).any(axis=0)
-  train, test, *validation = (
-    dataclasses.replace(part, examples=None) if any_short else part
-    for part, any_short in zip(parts, short, strict=True)
-  )
-  return dataclasses.replace(
-    data, train=train, test=test, validation=validation[0] if validation else None
-  )
+  streamed = [name for name, any_short in zip(parts, short, strict=True) if any_short]
+  changes: dict[str, Any] = {n: dataclasses.replace(parts[n], examples=None) for n in streamed}
+  return dataclasses.replace(data, **changes)
 
 
 def in_recorded_order(run: Run) -> Run:

@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bit_jax.data import augmentation, order
-from bit_jax.runtime import errors
 
 GREY_LEVEL = 1 / 127.5  # in images scaled to [-1, 1]
 SIZES = [((8, 8), 24), ((32, 32), 80), ((97, 61), 33), ((61, 97), 128), ((5, 7), 3), ((1, 1), 4)]
@@ -164,11 +163,6 @@ def test_flip_and_crop_are_arguments_of_one_compiled_program():
   ]
   assert compiled._cache_size() == 1
   assert len({r.tobytes() for r in results}) == 4
-
-
-def test_a_crop_larger_than_the_resize_is_refused():
-  with pytest.raises(errors.UserError, match=r"crop=13 .* resize=12"):
-    augment(random_images(1, (8, 8)), keys(1), 12, 13)
 
 
 def test_keys_depend_on_seed_step_and_position_alone():

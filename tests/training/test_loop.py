@@ -573,7 +573,7 @@ def files_of(folder):
 def test_processes_stream_what_one_of_them_has_no_room_for(monkeypatch, digits):
   train, test = (pipeline.Part(d, None, d.class_names, d, d.labels) for d in digits)
   data = pipeline.Loaded(train, test, "v", {}, [])
-  other = np.array([True, False])  # another process must stream its training images
+  other = np.array([True, False, False])  # another process must stream its training images
   gather = setup.multihost_utils
   monkeypatch.setattr(gather, "process_allgather", lambda ours: np.stack([ours, other]))
   agreed = setup.agree_on_streams(data)

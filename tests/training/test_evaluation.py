@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bit_jax.training import early_stopping
+from bit_jax.training import evaluation
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ from bit_jax.training import early_stopping
   ],
 )
 def test_patience(evaluations, patience, expected):
-  assert early_stopping.exhausted(evaluations, patience) == expected
+  assert evaluation.exhausted(evaluations, patience) == expected
 
 
 @given(st.lists(st.sampled_from([0.0, 0.25, 0.5, 1.0]), min_size=1), st.integers(1, 5))
@@ -34,18 +34,18 @@ def test_waiting_is_counted_from_the_last_improvement(scores, patience):
     waited = 0 if score > best else waited + 1
     best = max(best, score)
   evaluations = {10 * (i + 1): score for i, score in enumerate(scores)}
-  assert early_stopping.exhausted(evaluations, patience) == (waited >= patience)
+  assert evaluation.exhausted(evaluations, patience) == (waited >= patience)
 
 
 def test_discard_removes_its_own_files_alone(tmp_path):
   for name in ("best-2.npz", "best-4.npz", "best-14.npz", "model.npz"):
     (tmp_path / name).write_text("")
-  early_stopping.discard(tmp_path, [4, 6])
+  evaluation.discard(tmp_path, [4, 6])
   assert sorted(p.name for p in tmp_path.iterdir()) == ["best-4.npz", "model.npz"]
-  early_stopping.discard(tmp_path)
-  early_stopping.discard(tmp_path)  # nothing there is no mistake
+  evaluation.discard(tmp_path)
+  evaluation.discard(tmp_path)  # nothing there is no mistake
   assert [p.name for p in tmp_path.iterdir()] == ["model.npz"]
 
 
 def test_the_first_of_equals_is_the_best():
-  assert early_stopping.best({3: 0.5, 1: 0.25, 2: 0.5}) == 2
+  assert evaluation.best({3: 0.5, 1: 0.25, 2: 0.5}) == 2
