@@ -85,7 +85,7 @@ class Evaluator:
     better = evaluation.means["top1"] > max(self._reporter.evaluations.values(), default=-1)
     if self._run.config.keep_best and self._run.is_first and better:
       with self._clock.paused():
-        weights.save(self._kept(done), jax.device_get(params))
+        weights.save(weights_path(self._run.folder, done), jax.device_get(params))
     # After the weights: where there is a record, there are weights.
     self._record(done, evaluation)
     return evaluation
@@ -98,7 +98,7 @@ class Evaluator:
     c, on_record = self._run.config, self._reporter.evaluations
     missing = [s for s in range(c.eval_every, first, c.eval_every) if s not in on_record]
     for step in missing:
-      if c.keep_best and self._kept(step).exists():
+      if c.keep_best and weights_path(self._run.folder, step).exists():
         self._record(step, self.score(self._load(step), step))
     if lost := [str(step) for step in missing if step not in on_record]:
       self._reporter.say(
@@ -159,7 +159,11 @@ class Evaluator:
     evaluations = self._reporter.evaluations
     if jax.process_count() > 1:
       multihost_utils.sync_global_devices("best weights written")
-    kept = {step: top1 for step, top1 in evaluations.items() if self._kept(step).exists()}
+    kept = {
+      step: top1
+      for step, top1 in evaluations.items()
+      if weights_path(self._run.folder, step).exists()
+    }
     wanted, step = best(evaluations), best(kept) if kept else None
     if step != wanted:
       chosen = "the last weights" if step is None else f"those after step {step}"
@@ -175,14 +179,13 @@ class Evaluator:
     images = len(evaluation.labels)
     self._reporter.eval_metrics(done, evaluation.means, images, self._run.chooses_on)
 
-  def _kept(self, step: int) -> pathlib.Path:
-    return weights_path(self._run.folder, step)
-
   def _load(self, step: int) -> Any:
     """Returns the weights that were kept after a step, on the devices."""
     architecture = architectures.find(self._run.config.model)
     classes = self._run.model.num_classes
-    loaded = weights.load(self._kept(step), architecture, head="keep", num_classes=classes)
+    loaded = weights.load(
+      weights_path(self._run.folder, step), architecture, head="keep", num_classes=classes
+    )
     return parallel.replicate(loaded.params)
 
 

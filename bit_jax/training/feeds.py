@@ -51,9 +51,9 @@ class Feed:
       return
     ours = (row[layout].ravel() for row in rows)
     for images, labels in stream.batches(self.part.source, ours, self.part.size):
-      yield parallel.send(
-        programs.Examples(_split(images, len(layout)), _split(labels, len(layout)))
-      )
+      shape = (len(layout), -1)
+      images, labels = images.reshape(*shape, *images.shape[1:]), labels.reshape(shape)
+      yield parallel.send(programs.Examples(images, labels))
 
   def evaluate(
     self,
@@ -106,7 +106,3 @@ class Feed:
     for (indices, mask), read, (images, labels) in zip(batches, ours, streamed, strict=True):
       places = np.searchsorted(read, parallel.local_rows(indices))
       yield indices, mask, parallel.send(programs.Examples(images[places], labels[places]))
-
-
-def _split(array: np.ndarray, num_devices: int) -> np.ndarray:
-  return array.reshape(num_devices, -1, *array.shape[1:])

@@ -78,7 +78,8 @@ def report(seconds_a_step: float, done: int, config: RunConfig) -> list[str]:
   ]
   if seconds >= _LONG:
     flags, seconds = shorter(seconds_a_step, config)
-    smaller = "" if _is_smallest(config) else f" A smaller model takes less time, too: {_SMALLEST}."
+    is_smallest = architectures.find(config.model).name == _SMALLEST
+    smaller = "" if is_smallest else f" A smaller model takes less time, too: {_SMALLEST}."
     lines.append(
       f"For a first result in about {clock.format_seconds(seconds)} on this machine, at a cost in "
       f"accuracy: {' '.join(flags)}.{smaller}"
@@ -123,7 +124,3 @@ def _pace(seconds: float) -> str:
   if seconds >= 99.5:
     return clock.format_seconds(seconds)
   return f"{seconds:.2g} s" if seconds >= 0.01 else f"{1000 * seconds:.2g} ms"
-
-
-def _is_smallest(config: RunConfig) -> bool:
-  return architectures.find(config.model) == architectures.find(_SMALLEST)

@@ -4,7 +4,6 @@ import copy
 import logging
 import pathlib
 from collections.abc import Sequence
-from types import TracebackType
 from typing import Any, Self
 
 import jax
@@ -97,12 +96,7 @@ class Checkpoints:
     """Returns itself."""
     return self
 
-  def __exit__(
-    self,
-    kind: type[BaseException] | None,
-    error: BaseException | None,
-    traceback: TracebackType | None,
-  ) -> None:
+  def __exit__(self, *_: object) -> None:
     """Waits until all is on disk."""
     self._manager.close()
 
