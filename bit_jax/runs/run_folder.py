@@ -19,6 +19,11 @@ import jax
 from bit_jax.runtime import errors, files, machine, numerics, paths, phrases
 
 CONFIG, ENVIRONMENT, RESULT = "config.json", "environment.json", "result.json"
+# Types of fields that are computed with; users edit these files.
+_TYPES: dict[str, dict[str, Any]] = {
+  ENVIRONMENT: {"order": int, "resumed": list, "packages": dict, "variables": dict},
+  RESULT: {"steps": int, "top1": float | int, "left_out": dict, "warnings": list},
+}
 CHECKPOINTS = "checkpoints"
 _RESULT_FIELDS = ("top1", "loss", "num_train", "num_test", "steps", "left_out", "warnings")
 _TEST_IMAGES = "the test images"  # where weights are chosen without a validation part
@@ -127,7 +132,7 @@ def record_environment(folder: pathlib.Path, environment: Mapping[str, Any]) -> 
   Raises:
     UserError: The run was started with other data, weights or dtype.
   """
-  earlier = read_json(folder / ENVIRONMENT)
+  earlier = _read_record(folder / ENVIRONMENT)
   if earlier is None:
     write_json(folder / ENVIRONMENT, {**environment, "resumed": []})
     return []
@@ -174,7 +179,7 @@ def _changes(earlier: Mapping[str, Any], parts: Iterable[Mapping[str, Any]]) -> 
 
 def order_version(folder: pathlib.Path) -> int:
   """Returns the version of the order (`order.VERSION`) that a folder's run was started with."""
-  return int((read_json(folder / ENVIRONMENT) or {}).get("order", 1))  # 1 was not recorded
+  return int((_read_record(folder / ENVIRONMENT) or {}).get("order", 1))  # 1 was not recorded
 
 
 def require_data(folder: pathlib.Path, version: str | None, chosen_on: str | None = None) -> None:
@@ -187,7 +192,7 @@ def require_data(folder: pathlib.Path, version: str | None, chosen_on: str | Non
     version: Identifies the data; None is not checked.
     chosen_on: Identifies the validation part; earlier versions have not recorded it.
   """
-  earlier = read_json(folder / ENVIRONMENT)
+  earlier = _read_record(folder / ENVIRONMENT)
   if version is None or earlier is None:
     return
   _require_same(folder, "data", earlier.get("data"), version)
@@ -209,7 +214,7 @@ def _require_same(folder: pathlib.Path, name: str, before: Any, now: Any) -> Non
 
 def finished(folder: pathlib.Path) -> dict[str, Any] | None:
   """Returns the result of a folder whose run is complete, or None."""
-  return read_json(folder / RESULT)
+  return _read_record(folder / RESULT)
 
 
 def require_complete(folder: pathlib.Path, result: Mapping[str, Any]) -> None:
@@ -283,6 +288,17 @@ def read_json(path: pathlib.Path) -> dict[str, Any] | None:
     raise _damaged(path, str(e)) from e
   if not isinstance(found, dict):
     raise _damaged(path, "it holds no JSON object")
+  return found
+
+
+def _read_record(path: pathlib.Path) -> dict[str, Any] | None:
+  """Returns what one of the run's own files holds; None if it doesn't exist."""
+  found = read_json(path)
+  for name, wanted in _TYPES[path.name].items():
+    if found and name in found and not isinstance(found[name], wanted):
+      raise _damaged(path, f"{name} is {found[name]!r:.40}")
+  if found and not all(isinstance(part, dict) for part in found.get("resumed", ())):
+    raise _damaged(path, "resumed holds no JSON objects")
   return found
 
 

@@ -40,6 +40,8 @@ def run(
       nobody reads that any more. Other commands, which write files, continue.
   """
   status, message = 0, None
+  if os.environ.get("HOME") == "":  # as good as none; Python would take it for the root folder
+    del os.environ["HOME"]
   output.prepare()
   with output.surviving(*(("stderr",) if needs_reader else ("stdout", "stderr"))):
     try:

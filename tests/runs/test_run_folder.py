@@ -344,3 +344,19 @@ def test_a_result_without_its_fields_is_called_damaged(tmp_path):
   part = {"top1": 1, "num_train": 1, "num_test": 1, "left_out": {}, "warnings": []}
   with pytest.raises(errors.UserError, match=r"is damaged \(it has no loss, no steps\): delete it"):
     run_folder.require_complete(tmp_path, part)
+
+
+@pytest.mark.parametrize(
+  "wrong",
+  [{"order": "x"}, {"order": None}, {"resumed": 5}, {"resumed": [1]}, {"packages": "x"}],
+)
+def test_an_environment_of_other_types_is_damaged(tmp_path, wrong):
+  run_folder.write_json(tmp_path / "environment.json", {**ENVIRONMENT, **wrong})
+  with pytest.raises(errors.UserError, match=r"environment\.json is damaged \("):
+    run_folder.record_environment(tmp_path, ENVIRONMENT)
+
+
+def test_a_result_of_other_types_is_damaged(tmp_path):
+  run_folder.write_json(tmp_path / "result.json", {"steps": 5, "top1": "x"})
+  with pytest.raises(errors.UserError, match=r"result\.json is damaged \(top1 is 'x'\)"):
+    run_folder.finished(tmp_path)

@@ -125,3 +125,10 @@ def test_a_terminal_that_hangs_up_is_a_request_unless_told_otherwise():
       assert not stop.requested
   finally:
     signal.signal(signal.SIGHUP, before)
+
+
+def test_an_empty_home_is_none(monkeypatch):
+  monkeypatch.setenv("HOME", "")
+  homes = []
+  assert exits.run(lambda _: homes.append(os.path.expanduser("~/x")), ["command"]) == 0
+  assert homes != ["/x"]
