@@ -336,10 +336,14 @@ def _checked_fields(config: Request | RunConfig) -> dict[str, Any]:
     )
   known = _fields()
   extra = {name: value for name, value in given.items() if name not in known}
-  try:
-    json.dumps(extra)
-  except TypeError as e:
-    raise errors.UserError(f"Fields of the config can't be written as JSON ({extra}): {e}.") from e
+  for name, value in extra.items():
+    try:
+      json.dumps(value)
+    except TypeError as e:
+      raise errors.UserError(
+        f"The config field {name} must be a text, a number, True, False, None, or a "
+        f"tuple, list or dict of these, not {value!r}."
+      ) from e
   fields = later_fields() | {name: value for name, value in given.items() if name in known}
   for name, value in fields.items():
     kind, default = _type_of(known[name]), _default(known[name])

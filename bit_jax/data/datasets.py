@@ -57,7 +57,7 @@ class Selection:
     train_size: Side in pixels of the square that training images are resized to.
     test_size: The same for evaluated images.
     shots: Training images of each class; None: all.
-    seed: Of the few-shot subset.
+    seed: Seed of the few-shot subset.
     min_side: Images with a shorter side, in pixels, are left out.
     max_aspect: Images of which the longer side is more than this times the shorter one are left
       out; 0: none.
@@ -184,7 +184,7 @@ def require_known(name: str, protocol: str) -> None:
     close = difflib.get_close_matches(name, candidates, n=1)
     hint = f" (did you mean {candidates[close[0]]}?)" if close else ""
     raise errors.UserError(
-      f"There is no data set {name!r}{hint}; the data sets are {', '.join(NAMES)}."
+      f"Unknown data set {name!r}{hint}; the data sets are {', '.join(NAMES)}."
     )
   checks.one_of("protocol", protocol, PROTOCOLS)
 

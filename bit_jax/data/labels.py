@@ -44,7 +44,7 @@ def clevr_distance(depths: Iterable[float]) -> int:
   """Returns the class of the nearest object's depth, 0 (at most 8) to 5 (over 10).
 
   Args:
-    depths: Of every object, the third of its `pixel_coords`; at least one.
+    depths: Depth of every object, the third of its `pixel_coords`; at least one.
   """
   return bisect.bisect_left(CLEVR_DISTANCES, min(depths))
 

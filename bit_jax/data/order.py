@@ -61,7 +61,7 @@ def batch(seed: int, step: int, batch_size: int, n: int, window: int | None = No
     step: Steps count from 0.
     batch_size: Size of the global batch; if it exceeds `n`, examples are repeated.
     n: Number of examples in the set.
-    window: As in `permutation`.
+    window: The window, as in `permutation`.
 
   Raises:
     UserError: The seed is negative, or the set or the window is empty.

@@ -191,7 +191,7 @@ def usable(
   if not keep.any():
     counted = ", ".join(f"{n} {why}" for why, n in reasons.items())
     raise errors.UserError(
-      f"All {len(source)} {part} images are left out ({counted}): loosen min_side, max_aspect or "
+      f"All {len(source)} {part} images are left out ({counted}): relax min_side, max_aspect or "
       f"on_bad_image."
     )
   return np.flatnonzero(keep), {why: n for why, n in reasons.items() if n}
@@ -204,8 +204,8 @@ def _require_all_classes(source: opening.Source, usable: np.ndarray) -> None:
   if len(gone):
     names = ", ".join(source.class_names[c] for c in gone[:_LISTED])
     raise errors.UserError(
-      f"No training image is left of {names}: repair the images, loosen what leaves them out "
-      f"(min_side, max_aspect, on_bad_image), or remove the class."
+      f"All training images of {names} were excluded: repair the images, relax min_side, "
+      f"max_aspect or on_bad_image, or remove the class."
     )
 
 

@@ -139,7 +139,7 @@ def gather(
 
   Args:
     source: The set; at least one example.
-    size: As in `batches`.
+    size: The size, as in `batches`.
     what: Text of the progress bar.
 
   Returns:

@@ -89,7 +89,7 @@ class Task(Facts):
   """One task.
 
   Attributes:
-    name: As in BiT's checkpoint names, such as 'clevr-count'.
+    name: The name in BiT's checkpoint names, such as 'clevr-count'.
     group: 'natural', 'specialized' or 'structured'.
     splits: Its splits.
     num_train: Examples in `splits.train`.

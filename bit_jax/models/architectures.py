@@ -107,7 +107,7 @@ def find(model: str) -> Architecture:
   short = match.group(1) if match else ""
   if short not in ARCHITECTURES or (short in SMALL and model != short):
     raise errors.UserError(
-      f"There is no model {model!r}{_hint(model)}; the models are {', '.join(MODEL_NAMES)} "
+      f"Unknown model {model!r}{_hint(model)}; the models are {', '.join(MODEL_NAMES)} "
       f"(and the bare names, such as R50x1)."
     )
   return ARCHITECTURES[short]

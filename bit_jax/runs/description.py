@@ -37,9 +37,9 @@ def rule(config: RunConfig, spec: datasets.DatasetSpec, num_devices: int) -> str
   }
   if differing := hyperrule.departures(config.to_dict(), num_examples, spec.image_size):
     texts = [f"{name} {value} (the rule: {rule})" for name, (value, rule) in differing.items()]
-    rows["set otherwise"] = ", ".join(texts)
+    rows["overrides"] = ", ".join(texts)
     if config.reason:
-      rows["why"] = config.reason
+      rows["reason"] = config.reason
     beyond = ", ".join(f"{s:,}" for s in config.decay_steps if s >= config.total_steps)
     if "decay_steps" in differing and beyond:
       rows["warning"] = (
@@ -75,9 +75,9 @@ def choice_warnings(config: RunConfig, spec: datasets.DatasetSpec) -> list[str]:
 
 
 def regime_warnings(config: RunConfig, spec: datasets.DatasetSpec, num_used: int) -> list[str]:
-  """Returns a sentence if the rule says otherwise for the `num_used` images that are not left out.
+  """Returns a sentence if the rule prescribes another schedule for the `num_used` images.
 
-  The rule is resolved before images are left out.
+  Those are the images that are not left out; the rule is resolved before images are left out.
   """
   total = run_config.num_examples(config, spec)
   batch_size = config.batch_size if config.preset == "scaled" else None
@@ -86,16 +86,16 @@ def regime_warnings(config: RunConfig, spec: datasets.DatasetSpec, num_used: int
   if planned == used or does == (used.total_steps, used.mixup_alpha):
     return []
   return [
-    f"Of {total:,} training images {num_used:,} are used, for which the rule says "
-    f"{used.total_steps:,} steps and MixUp {used.mixup_alpha:g}, where this run has {does[0]:,} "
-    f"and {does[1]:g}; set total_steps and mixup_alpha to follow it."
+    f"Of {total:,} training images {num_used:,} are used; the rule prescribes "
+    f"{used.total_steps:,} steps and MixUp {used.mixup_alpha:g}, this run uses {does[0]:,} and "
+    f"{does[1]:g}; set total_steps and mixup_alpha to follow it."
   ]
 
 
 def relations(config: RunConfig) -> Iterator[str]:
   """Yields a sentence where the network was pre-trained on the data of the run."""
   if config.weights == catalogue.EMBEDDED and config.dataset in ("cifar100", "vtab/cifar100"):
-    yield f"{catalogue.EMBEDDED} was pre-trained on these very images and labels."
+    yield f"{catalogue.EMBEDDED} was pre-trained on the same images and labels."
 
 
 def record(
@@ -158,6 +158,6 @@ def _remarks(data: pipeline.Loaded) -> Iterator[str]:
   streamed = [name for name, part in parts if part is not None and part.examples is None]
   if streamed:
     yield (
-      f"The {' and '.join(streamed)} images are streamed: decoded they would take more than the "
-      f"share of memory that sets may have (resident_share)."
+      f"The {' and '.join(streamed)} images are streamed: they exceed resident_share of "
+      f"device memory when decoded."
     )

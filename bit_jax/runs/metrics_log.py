@@ -1,6 +1,6 @@
 """`metrics.jsonl`: rows read back as far as they are intact, and drawn as curves.
 
-Each line is a row, one JSON object. A power cut may leave zeros, half a line, or half a line
+Each line is a row, one JSON object. A crash may leave zeros, half a line, or half a line
 followed by further rows.
 """
 

@@ -71,7 +71,7 @@ class Reporter:
     self._bar = self._stack.enter_context(bar)
     if damaged:
       lines = phrases.counted(damaged, "damaged line")
-      self.say(f"warning: {METRICS} has {lines}, as after a power cut: all others are kept.")
+      self.say(f"warning: {METRICS} has {lines} (probably a crash); the remaining rows are kept.")
 
   def _is_kept(self, row: Mapping[str, Any]) -> bool:
     """Returns whether a resumed run keeps a row: it will not write it again."""
@@ -98,7 +98,7 @@ class Reporter:
       self._waited += time.monotonic() - started
 
   def step(self, step: int) -> None:
-    """To be called after each step, with the number of steps done."""
+    """Call after each step, with the number of steps done."""
     if self.quiet:
       return
     self._opened_events().step(step)
@@ -108,7 +108,7 @@ class Reporter:
       self.say(f"{self._position(step)}  {clock.format_seconds(left)} left")
 
   def in_step(self, step: int, done: int, parts: int) -> None:
-    """To be called in a step computed in parts, with its number and the number of parts done."""
+    """Call in a step computed in parts, with its number and the number of parts done."""
     if not self.quiet and self._is_silent():
       self.say(f"{self._position(step)}: {done} of {parts} micro-batches")
 

@@ -143,7 +143,7 @@ def summary(folder: str, result: dict[str, Any]) -> str:
   lines = [f"Top-1 accuracy {result['top1']:.2%} {where} after {steps}{chosen}."]
   if "balanced_accuracy" in result and "macro_f1" in result:
     lines.append(
-      f"Balanced accuracy {result['balanced_accuracy']:.2%}, macro F1 {result['macro_f1']:.4f}."
+      f"Balanced accuracy {result['balanced_accuracy']:.2%}, macro F1 {result['macro_f1']:.2%}."
     )
   lines += [f"Left out: {number:,} {why}." for why, number in result["left_out"].items()]
   lines += [f"warning: {warning}" for warning in result["warnings"]]

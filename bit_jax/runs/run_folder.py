@@ -46,7 +46,7 @@ def open_folder(workdir: str, *, create: bool = True) -> pathlib.Path:
     The absolute path.
 
   Raises:
-    UserError: The folder can't be written, its path is not UTF-8, or `~` stands for no home folder
+    UserError: The folder can't be written, its path is not UTF-8, or `~` is not a valid home folder
       in it.
   """
   folder = paths.named(workdir).absolute()
@@ -204,7 +204,7 @@ def _require_same(folder: pathlib.Path, name: str, before: Any, now: Any) -> Non
   """Raises a `UserError` if a run was started with another value of a field."""
   if before != now:
     if name == "chosen_on":
-      name = "keep_best and patience choosing on"
+      name = "model selection on"
       before, now = before or _TEST_IMAGES, now or _TEST_IMAGES
     raise errors.UserError(
       f"The run in {folder} was started with {name} {before}, which is now {now}: delete the "

@@ -22,7 +22,7 @@ class Events:
     profiled: int | None,
     say: Callable[[str], None],
   ):
-    """Imports TensorFlow and clu (some 8 s), and opens the writer.
+    """Imports TensorFlow and clu (about 8 s), and opens the writer.
 
     Args:
       folder: The run folder.
@@ -33,13 +33,13 @@ class Events:
     self._writer: Any = None  # None: events are not written, or no longer
     self._profile: Callable[[int], Any] | None = None
     if "tensorflow" not in sys.modules:
-      say("Importing TensorFlow for TensorBoard events (some 8 s).")
+      say("Importing TensorFlow for TensorBoard events (about 8 s).")
     try:
       with imports.explained("tensorboard"):
         imports.tensorflow()  # before clu imports it with its own settings
         from clu import metric_writers, periodic_actions
     except ImportError as e:
-      say(f"Without TensorBoard events and profiles: {e}.")
+      say(f"TensorBoard logging is disabled: {e}.")
       return
     with self._guarded():
       self._writer = metric_writers.SummaryWriter(str(folder))
@@ -50,7 +50,7 @@ class Events:
         )
 
   def step(self, step: int) -> None:
-    """To be called after each step, with the number of steps done."""
+    """Call after each step, with the number of steps done."""
     if self._profile is not None:
       with self._guarded():
         self._profile(step)

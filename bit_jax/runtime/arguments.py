@@ -80,7 +80,7 @@ def parse(
       close = difflib.get_close_matches(name, specification, n=1)
       hint = f" (did you mean {close[0]}?)" if close else ""
       raise errors.UserError(
-        f"There is no {what} {name!r}{hint}. The {what}s are {', '.join(specification)}, given as "
+        f"Unknown {what} {name!r}{hint}. The {what}s are {', '.join(specification)}, given as "
         f"key=value and separated by commas."
       )
     if not equals or name in seen:

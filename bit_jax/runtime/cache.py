@@ -27,7 +27,7 @@ def directory() -> pathlib.Path:
     return paths.named(os.environ.get(ENVIRONMENT_VARIABLE) or "~/.cache/bit_jax")
   except errors.UserError as e:
     raise errors.UserError(
-      f"There is no cache directory. {e} Set ${ENVIRONMENT_VARIABLE} to a folder."
+      f"No cache directory found. {e} Set ${ENVIRONMENT_VARIABLE} to a folder."
     ) from e
 
 

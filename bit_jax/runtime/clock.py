@@ -36,7 +36,7 @@ class StepClock:
     return (self.seconds - self._before) / timed if timed else None
 
   def step_done(self) -> None:
-    """To be called after each step; the first call starts the clock."""
+    """Call after each step; the first call starts the clock."""
     if self._started is None:
       self._started = time.monotonic()
     else:

@@ -40,7 +40,7 @@ _THRESHOLDS = {
 def keep() -> str | None:
   """Sets up JAX to store compiled programs and to load stored ones.
 
-  To be called once, before the first computation. Programs that can't be loaded are deleted and
+  Call once, before the first computation. Programs that can't be loaded are deleted and
   compiled again, which is printed once; of several processes only the first writes.
 
   Returns:

@@ -1,6 +1,7 @@
 """The flags `--config=FILE[:key=value,...]` and `--config.FIELD=VALUE`, with hints on typos."""
 
 import difflib
+import inspect
 import os
 import pathlib
 import re
@@ -39,7 +40,7 @@ _TYPES = {
   int: "a whole number",
   float: "a number",
   bool: "true or false",
-  tuple: "numbers in brackets, such as (200,300,400)",
+  tuple: "a tuple of integers, e.g. (200,300,400)",
 }
 
 
@@ -72,7 +73,9 @@ def parse(flag_values: flags.FlagValues, argv: Sequence[str]) -> ml_collections.
   except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as e:
     raise errors.UserError(_sentence(e, overridden, parser.config)) from e
   if rest:
-    advice = _advice_on_data(rest[0]) or "flags start with `--`, such as --config=FILE."
+    is_config = rest[0].partition(":")[0].endswith(".py")
+    hint = f"did you mean --config={rest[0]}?" if is_config else "such as --config=FILE."
+    advice = _advice_on_data(rest[0]) or f"flags start with `--`, {hint}"
     raise errors.UserError(f"Unexpected argument {rest[0]!r}: {advice}")
   config: ml_collections.ConfigDict | None = flag_values["config"].value
   return config
@@ -102,6 +105,11 @@ class _ConfigFileParser(flags.ArgumentParser[ml_collections.ConfigDict]):
         raise errors.UserError(
           f"The config file {file} has no function get_config(): start from a copy of a file such "
           f"as configs/cifar10.py."
+        )
+      if arguments and not inspect.signature(get_config).parameters:
+        raise errors.UserError(
+          f"get_config() of the config file {file} can't be called with arguments after a colon: "
+          f"remove ':{arguments[0]}', or give it a parameter, as in configs/base.py."
         )
       config = get_config(*arguments)
     except errors.UserError:
@@ -134,7 +142,11 @@ def _find_config_file(path: str) -> str:
     return str(packaged)
   names = [f.stem for f in user_files.CONFIGS.glob("[!_]*.py")]
   close = difflib.get_close_matches(name.lower().removesuffix(".py"), names, n=1)
-  advice = f"did you mean configs/{close[0]}.py?" if close else "give its path."
+  advice = (
+    f"did you mean configs/{close[0]}.py?"
+    if close
+    else "give its path, such as --config=configs/cifar10.py."
+  )
   raise errors.UserError(f"Config file {path!r} not found: {advice}")
 
 
@@ -152,7 +164,7 @@ def _advice_on_data(path: str) -> str:
 def _sentence(
   error: Exception, overridden: Sequence[str], config: ml_collections.ConfigDict | None
 ) -> str:
-  """Returns a sentence on why a command line with these overridden fields can't be parsed."""
+  """Returns a sentence about why a command line with these overridden fields can't be parsed."""
   causes: list[BaseException] = [error]
   while cause := causes[-1].__cause__ or causes[-1].__context__:
     causes.append(cause)
@@ -175,7 +187,9 @@ def _sentence(
     if field != "crop" and set(parts) <= set(fields):  # the field crop is not the argument crop
       ways.append(" and ".join(f"--config.{part}=..." for part in parts))
     if ways:
-      return f"There is no flag --{name}: use {' or '.join(ways)}"
+      return f"Unknown flag --{name}: use {' or '.join(ways)}"
+    meant = text.partition("Did you mean: ")[2].rstrip(" ?").replace(" or ", " or --")
+    return f"Unknown flag --{name}" + (f": did you mean --{meant}?" if meant else ".")
   if isinstance(error, flags.IllegalFlagValueError):
     name, _, value = text.removeprefix("flag --").partition(": ")[0].partition("=")
     field = name.removeprefix("config.")

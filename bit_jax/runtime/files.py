@@ -24,7 +24,7 @@ _NO_SYNC = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
   """Yields a temporary path; the file written there replaces the one at `path` in one step.
 
-  If the block raises, the file at `path` stays unchanged; after a power cut either the old or the
+  If the block raises, the file at `path` stays unchanged; after a crash either the old or the
   new file exists.
   """
   temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")

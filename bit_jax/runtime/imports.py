@@ -2,7 +2,7 @@
 
 Jupyter and Colab export an MPLBACKEND whose package need not be installed here; matplotlib then
 raises a ValueError on import, and so does TensorFlow, whose Keras imports matplotlib. TensorFlow
-takes some 8 s to import.
+takes about 8 s to import.
 """
 
 import contextlib
@@ -48,7 +48,7 @@ def explained(extra: str = "tfds") -> Iterator[None]:
   try:
     yield
   except ModuleNotFoundError as e:
-    raise ImportError(f"{e}: pip install 'bit_jax[{extra}]'") from e
+    raise ImportError(f"{e} (pip install 'bit_jax[{extra}]')") from e
   except (Exception, SystemExit) as e:
     raise ImportError(errors.reason(e).rstrip(".")) from e
 

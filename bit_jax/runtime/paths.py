@@ -13,12 +13,12 @@ def named(text: str) -> pathlib.Path:
   A file named `~b.jpg` keeps its path.
 
   Raises:
-    UserError: It begins with a `~` that stands for no home folder, and no such path exists.
+    UserError: It begins with a `~` that is not a valid home folder, and no such path exists.
   """
   path = os.path.expanduser(text)
   if path.startswith("~") and not os.path.lexists(path):
     raise errors.UserError(
-      f"The path {text} can't be used: {path.partition('/')[0]} stands for no home folder. Set "
+      f"The path {text} can't be used: {path.partition('/')[0]} is not a valid home folder. Set "
       f"HOME, or give a path without ~ (for a name that begins with ~, ./{text})."
     )
   return pathlib.Path(path)

@@ -21,7 +21,7 @@ class Proxy(NamedTuple):
   """A proxy in use.
 
   Attributes:
-    url: As it is set, with its password.
+    url: The configured URL, with its password.
     variable: The environment variable that sets it.
     host: The server that it is used for.
   """

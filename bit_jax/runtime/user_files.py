@@ -14,7 +14,7 @@ CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
 
 
 def add_to_import_path(path: str) -> None:
-  """Lets a Python file import its neighbours as `configs.base`, whatever the current folder is.
+  """Lets a Python file import its sibling modules as `configs.base`, from any current folder.
 
   Where no package `configs` is found, or a folder without `__init__.py`, the name means
   `bit_jax.configs`, with the files of such a folder beside it.
@@ -48,6 +48,8 @@ def failure(kind: str, path: str, error: BaseException) -> errors.UserError:
   """
   line = line_in(path, error)
   where = "" if line is None else f" in line {line}"
+  moved = isinstance(error, ImportError) and (error.name or "").startswith("bit_jax")
+  hint = " Import paths changed in version 0.2.0; see CHANGELOG.md." if moved else ""
   return errors.UserError(
-    f"The {kind} {path} fails{where}: {type(error).__name__}: {errors.first_line(error)}."
+    f"The {kind} {path} fails{where}: {type(error).__name__}: {errors.first_line(error)}.{hint}"
   )

@@ -113,7 +113,7 @@ def find(name: str) -> Checkpoint:
   close = difflib.get_close_matches(name, CATALOGUE, n=3, cutoff=0.75)
   hint = f"did you mean {' or '.join(close)}? " if close else ""
   raise errors.UserError(
-    f"There is no checkpoint {name!r}: {hint}`python -m bit_jax.weights list` shows all "
+    f"Unknown checkpoint {name!r}: {hint}`python -m bit_jax.weights list` shows all "
     f"{len(CATALOGUE)} names. For your own file, give a path that has a slash or ends in .npz."
   )
 

@@ -124,7 +124,7 @@ def save(
   Args:
     path: The file to write; its folder is created if needed.
     params: Nested dicts of arrays or array-likes, named as `architectures.parameter_shapes`.
-    kernel_dtype: Of the standardised kernels, whose scale doesn't matter; the rest is float32.
+    kernel_dtype: Dtype of the standardised kernels, whose scale doesn't matter; others: float32.
 
   Raises:
     UserError: The file can't be written.

@@ -1,4 +1,4 @@
-"""HTTP download of one file: resumed after a cut, retried, checked for its length.
+"""HTTP download of one file: resumed when interrupted, retried, checked for its length.
 
 The bytes go to a `.part` file, which stays when a download fails. A file beside it records the
 server's version (its ETag or date), so that a later download resumes and never joins two versions.
@@ -50,6 +50,8 @@ def download(url: str, part: pathlib.Path) -> None:
     proxy = proxies.find(url)
   except ValueError as e:
     raise DownloadError(f"not a valid URL ({e})") from e
+  if not url.lower().startswith(("http://", "https://")):
+    raise DownloadError("not an http:// or https:// URL")
   if proxy and proxy.fault:
     raise DownloadError(proxy.fault)
   most, failures = _size(part), 0
@@ -97,7 +99,7 @@ def _attempt(
         final = status < 500 and status != codes.too_many_requests
         advice = remedy if status == codes.proxy_authentication_required else ""
         raise (DownloadError if final else _Cut)(
-          f"the server answers {status} {response.reason}{through}{advice}"
+          f"the server returned {status} {response.reason}{through}{advice}"
         )
       # With status 200 the server ignores ranges, or the file has changed.
       _receive(response, part, offset if status == codes.partial_content else 0)
@@ -144,7 +146,7 @@ def _receive(response: requests.Response, part: pathlib.Path, start: int) -> Non
   # If-Range compares strongly.
   version = response.headers.get("Last-Modified", "") if etag.startswith("W/") else etag
   _version_file(part).write_text(version, encoding="utf-8")
-  # Else urllib3 throws away the bytes before a cut; the length is checked below.
+  # Else urllib3 discards the bytes received before an interruption; the length is checked below.
   response.raw.enforce_content_length = False
   with (
     part.open("r+b" if start else "wb") as file,

@@ -50,7 +50,7 @@ def locate(name_or_path: str) -> pathlib.Path:
   """Returns the file of a checkpoint that is on this machine already.
 
   Args:
-    name_or_path: As `resolve`.
+    name_or_path: A path or a name, as in `resolve`.
 
   Raises:
     NotInCacheError: It would have to be downloaded.

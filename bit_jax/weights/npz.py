@@ -61,9 +61,14 @@ def open_archive(path: pathlib.Path) -> Iterator[zipfile.ZipFile]:
   except OSError as e:
     raise errors.UserError(f"{path} can't be read: {e.strerror or e}.") from e
   except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as e:
+    with path.open("rb") as file:
+      if file.read(2) != b"PK":
+        raise errors.UserError(
+          f"{path} is not an .npz file: give the path of a checkpoint in .npz format."
+        ) from e
     raise errors.UserError(
-      f"{path} is truncated, damaged or not an .npz file ({e}; it has {path.stat().st_size:,} "
-      f"bytes): delete it and download it again."
+      f"{path} is truncated or damaged ({e}; it has {path.stat().st_size:,} bytes): restore it "
+      f"from a copy, or if it was downloaded, delete it and download it again."
     ) from e
 
 

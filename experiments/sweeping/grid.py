@@ -143,7 +143,8 @@ def _yielded(path: str) -> list[Run]:
   for run in runs:
     if not isinstance(run, Run):
       raise errors.UserError(
-        f"The sweep file {path} yields a {type(run).__name__}: each item must be a grid.Run."
+        f"The sweep file {path} yields an object of type {type(run).__name__}: each item must be "
+        f"a grid.Run."
       )
   return runs
 

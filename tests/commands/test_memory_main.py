@@ -45,7 +45,7 @@ def test_a_command_of_an_odd_number_of_images(capsys):
     ("R50x1 0 8 80GB", "crop must be at least 1, not 0"),
     ("R50x1 99999999 8 80GB", "crop must be at most 16,384, not 99999999"),
     ("R50x1 128 99999999999 80GB", "images must be at most 1,000,000"),
-    ("R99 128 8 80GB", "There is no model 'R99'"),
+    ("R99 128 8 80GB", "Unknown model 'R99'"),
   ],
 )
 def test_a_value_that_cannot_be_used(line, sentence):

@@ -83,7 +83,7 @@ def test_without_tensorflow_all_else_works(tmp_path, tmp_path_factory):
   assert (status, "Traceback" in err) == (0, False)
   said = [text for text in out.splitlines() if text.startswith("Without")]
   assert len(said) == 1
-  assert "No module named 'tensorflow': pip install 'bit_jax[tensorboard]'" in said[0]
+  assert "No module named 'tensorflow' (pip install 'bit_jax[tensorboard]')" in said[0]
   assert [r["step"] for r in running.rows(tmp_path, "train")] == [2, 4, 6]
   assert (tmp_path / "curves.png").exists()
   assert not list(tmp_path.glob("events.*"))
@@ -107,7 +107,7 @@ def test_digits_never_import_tfds_nor_tensorflow_before_the_first_step(tmp_path,
   # As in a notebook: Keras imports matplotlib, which would raise for want of that package.
   process = running.start(line, tmp_path_factory, MPLBACKEND="module://nowhere.backend_inline")
   status, out, _ = running.finish(process)
-  assert "Without TensorBoard" not in out
+  assert "TensorBoard logging is disabled" not in out
   assert (status, out.splitlines()[-1]) == (0, "imported: False")
   assert out.index("\nstep 1/1  loss ") < out.index("\nImporting TensorFlow")
 
@@ -115,7 +115,7 @@ def test_digits_never_import_tfds_nor_tensorflow_before_the_first_step(tmp_path,
 @pytest.mark.parametrize(
   ("flags", "said"),
   [
-    (["--config.dataset=digit"], "There is no data set 'digit'"),
+    (["--config.dataset=digit"], "Unknown data set 'digit'"),
     (["--config.batch_size=12"], "batch of 12 can't be distributed over 4 devices"),
     (["--workdir=README.md/sub"], "can't be written"),
   ],

@@ -110,7 +110,7 @@ def test_download_prints_the_path(capsys, monkeypatch):
 @pytest.mark.parametrize(
   ("name", "sentence"),
   [
-    ("nope", "There is no checkpoint 'nope'"),
+    ("nope", "Unknown checkpoint 'nope'"),
     ("BiT-L-R50x1", "never released"),
     ("none.npz", "none.npz doesn't exist"),
   ],

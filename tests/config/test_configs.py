@@ -144,7 +144,7 @@ def test_a_path_may_hold_anything(path):
 
 
 def test_only_npz_takes_a_path():
-  with pytest.raises(errors.UserError, match="no config argument 'path'"):
+  with pytest.raises(errors.UserError, match="Unknown config argument 'path'"):
     read("cifar10.py:path=x.npz")
 
 
@@ -186,7 +186,7 @@ def test_vtab_label_safety_is_the_users_switch():
     ("vtab.py:shots=5", "needs a task"),
     ("vtab.py:task=svnh", r"'svnh' \(did you mean svhn\?\). The tasks are caltech101"),
     ("vtab.py:task=", "task ''"),
-    ("cifar10.py:task=svhn", "no config argument 'task'"),
+    ("cifar10.py:task=svhn", "Unknown config argument 'task'"),
   ],
 )
 def test_a_missing_or_mistyped_task_is_told(file, message):

@@ -67,7 +67,7 @@ def test_a_resolved_config_resolves_to_itself():
 @pytest.mark.parametrize(
   ("change", "said"),
   [
-    ({"dataset": "cifar11"}, "There is no data set 'cifar11'.* cifar10, cifar100, .*digits, npz"),
+    ({"dataset": "cifar11"}, "Unknown data set 'cifar11'.* cifar10, cifar100, .*digits, npz"),
     ({"model": "BiT-L-R152x4"}, "never released"),
     ({"model": "R50x1"}, "weights"),
   ],
@@ -114,7 +114,7 @@ def test_a_config_file_may_have_fields_of_its_own():
   assert resolving.resolve(config)[0] == config
   with given.unlocked():
     given.others = {1, 2}
-  with pytest.raises(errors.UserError, match=r"'others': \{1, 2\}.*JSON"):
+  with pytest.raises(errors.UserError, match=r"field others must be .*, not \{1, 2\}"):
     resolving.resolve(given)
 
 

@@ -295,7 +295,7 @@ def test_links_to_nowhere_are_listed_or_left_out(folder_path, memory):
 def test_a_class_that_is_left_out_as_a_whole_stops_a_run(folder_path, arguments):
   for path in (folder_path / "train" / "bee").iterdir():
     spoil(path)
-  with pytest.raises(errors.UserError, match="No training image is left of bee"):
+  with pytest.raises(errors.UserError, match="training images of bee were excluded"):
     load_folder(folder_path, arguments + "on_bad_image=skip,")
 
 
@@ -611,7 +611,7 @@ def test_damaged_records_of_labels_are_made_again(many, spoil):
 def test_a_class_of_which_nothing_is_left_is_named():
   source = Pictures([(4, 4)] * 5)
   pipeline._require_all_classes(source, np.array([1, 2]))
-  with pytest.raises(errors.UserError, match=r"No training image is left of a: .*min_side"):
+  with pytest.raises(errors.UserError, match=r"training images of a were excluded: .*min_side"):
     pipeline._require_all_classes(source, np.array([1, 3]))
 
 

@@ -247,7 +247,7 @@ def test_warnings_of_a_csv_are_said(root, tmp_path):
   ("counts", "message"),
   [
     ({}, "no class folders"),
-    ({"a": 3}, "of one class, a"),
+    ({"a": 3}, "one class: a"),
     ({"a": 1, "b": 1}, "No class in"),
     ({"train/a": 3, "train/b": 3, "test/c": 1}, "lacks 1 class of another part: c"),
   ],
@@ -293,7 +293,7 @@ def test_sentences_are_rows_of_problems_too(root, tmp_path, capsys):
   assert output.main(str(listed), str(tmp_path / "out")) == 1
   with open(tmp_path / "out" / "problems.csv", encoding="utf-8", newline="") as file:
     (fault,) = (r for r in csv.DictReader(file) if r["problem"] == "stops a run")
-  assert "are of one class, one" in fault["detail"]
+  assert "one class: one" in fault["detail"]
 
 
 @pytest.mark.slow

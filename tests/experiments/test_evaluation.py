@@ -167,7 +167,7 @@ def test_out_of_memory_is_a_sentence(params, monkeypatch):
 
 
 def test_unknown_sets_are_an_error():
-  with pytest.raises(errors.UserError, match="There is no data set 'cifar11'"):
+  with pytest.raises(errors.UserError, match="Unknown data set 'cifar11'"):
     evaluation.load("cifar11", evaluation.View(16))
 
 

@@ -102,7 +102,7 @@ def test_the_whole(runs, capsys, monkeypatch):
   assert "- begun: stopped or still running, no step" in section(text, "Unfinished")
   assert "- z-copy: same settings and seed 0 as 5-0" in section(text, "Duplicates, counted once")
   assert "- model: config.json lacks dataset" in section(text, "Left out")
-  seen = "R14x0.5-CIFAR100 was pre-trained on these very images and labels. (3 runs, the first"
+  seen = "R14x0.5-CIFAR100 was pre-trained on the same images and labels. (3 runs, the first"
   assert seen in section(text, "Warnings")
   assert str(runs.parent) not in text  # it is to be shared
 

@@ -80,5 +80,5 @@ def test_bit_l_was_never_released():
 def test_unknown_models(model):
   with pytest.raises(errors.UserError) as e:
     architectures.find(model)
-  assert f"There is no model {model!r}" in str(e.value)
+  assert f"Unknown model {model!r}" in str(e.value)
   assert all(name in str(e.value) for name in architectures.MODEL_NAMES)

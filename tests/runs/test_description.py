@@ -35,7 +35,7 @@ def test_describe():
     "alpha 0.1",
   ):
     assert fact in text
-  assert "set otherwise" not in text
+  assert "overrides" not in text
   text = described(arg="preset=readme_128", batch_size=8, total_steps=3, decay_steps=(1, 1, 2))
   assert "3 (0.0005 epochs)" in text
   assert "x 0.1 after 1 (2 times), 2\n" in text
@@ -70,11 +70,11 @@ SCALED = "preset=scaled"
   ("arguments", "fields", "num_used", "said"),
   [
     ("", {}, 20_000, None),
-    ("", {}, 19_999, "500 steps and MixUp 0, where this run has 10,000 and 0.1;"),
-    ("", {"total_steps": 500}, 19_999, "500 steps and MixUp 0, where this run has 500 and 0.1;"),
+    ("", {}, 19_999, "500 steps and MixUp 0, this run uses 10,000 and 0.1;"),
+    ("", {"total_steps": 500}, 19_999, "500 steps and MixUp 0, this run uses 500 and 0.1;"),
     ("", {"total_steps": 500, "mixup_alpha": 0.0}, 19_999, None),
     (SCALED, {"batch_size": 64}, 45_000, None),
-    (SCALED, {"batch_size": 64}, 9_000, "4,000 steps and MixUp 0, where this run has 80,000 and"),
+    (SCALED, {"batch_size": 64}, 9_000, "4,000 steps and MixUp 0, this run uses 80,000 and"),
     (SCALED, {"batch_size": 64, "total_steps": 4_000, "mixup_alpha": 0.0}, 9_000, None),
   ],
 )

@@ -54,7 +54,7 @@ def test_rows(tmp_path, capsys, with_clu):
   out = capsys.readouterr().out
   assert "step 2/4  loss 0.5000  top-1  25.0%" in out
   assert "step 2: evaluated 1,234 images: loss 0.7500  top-1 12.50%  top-5 50.00%" in out
-  assert ("Without TensorBoard events and profiles" in out) != with_clu
+  assert ("TensorBoard logging is disabled" in out) != with_clu
   assert bool(list(tmp_path.glob("events.out.tfevents.*"))) == with_clu
 
 

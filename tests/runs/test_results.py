@@ -153,7 +153,7 @@ def test_few_images_get_an_interval(top1, number, interval):
 def test_the_summary_has_the_means_over_classes_where_the_result_does():
   means = {"balanced_accuracy": 0.87654, "macro_f1": 0.76543}
   _, second, *_ = results.summary("run", RESULT | means).splitlines()
-  assert second == "Balanced accuracy 87.65%, macro F1 0.7654."
+  assert second == "Balanced accuracy 87.65%, macro F1 76.54%."
   assert "macro F1" not in results.summary("run", RESULT)  # of an earlier version
 
 

@@ -314,8 +314,8 @@ VAL = "val, sha256 ab"
 @pytest.mark.parametrize(
   ("before", "now", "said"),
   [
-    ({}, {"chosen_on": VAL}, f"choosing on the test images, which is now {VAL}"),
-    ({"chosen_on": VAL}, {"chosen_on": None}, f"choosing on {VAL}, which is now the test"),
+    ({}, {"chosen_on": VAL}, f"model selection on the test images, which is now {VAL}"),
+    ({"chosen_on": VAL}, {"chosen_on": None}, f"model selection on {VAL}, which is now the test"),
     ({"chosen_on": VAL}, {"chosen_on": "val, sha256 cd"}, "which is now val, sha256 cd"),
   ],
 )
@@ -335,7 +335,7 @@ def test_a_finished_run_is_not_taken_for_one_that_chose_on_other_images(tmp_path
   run_folder.record_environment(tmp_path / "new", {**ENVIRONMENT, "chosen_on": VAL})
   run_folder.require_data(tmp_path / "new", "v1", VAL)
   for other in ("val, sha256 cd", None):
-    said = f"choosing on {VAL}, which is now {other or 'the test images'}"
+    said = f"model selection on {VAL}, which is now {other or 'the test images'}"
     with pytest.raises(errors.UserError, match=said):
       run_folder.require_data(tmp_path / "new", "v1", other)
 

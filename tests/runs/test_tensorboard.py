@@ -82,7 +82,7 @@ def go_through(folder, profiled=None):
 
 def test_a_broken_tensorflow_costs_the_events(tmp_path, broken):
   (line,) = go_through(tmp_path)
-  assert line.startswith("Without TensorBoard events and profiles: ")
+  assert line.startswith("TensorBoard logging is disabled: ")
   assert "\n" not in line
   assert type(broken).__name__ in line
   assert str(broken).partition("\n")[0] in line

@@ -37,7 +37,7 @@ def test_without_the_variable_it_is_known_from_the_list_of_users(monkeypatch):
 
 def test_a_user_without_home(no_home):
   assert os.path.expanduser("~/x") == "~/x"
-  with pytest.raises(errors.UserError, match=r"~/x can't be used: ~ stands for no .* Set HOME"):
+  with pytest.raises(errors.UserError, match=r"~/x can't be used: ~ is not a valid .* Set HOME"):
     paths.named("~/x")
 
 
@@ -57,7 +57,7 @@ def test_a_name_that_begins_with_a_tilde_is_itself(tmp_path, monkeypatch):
 )
 def test_a_path_of_nobody_is_refused(use, tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
-  with pytest.raises(errors.UserError, match=f"~{NOBODY} stands for no home folder"):
+  with pytest.raises(errors.UserError, match=f"~{NOBODY} is not a valid home folder"):
     use(f"~{NOBODY}/x.npz")
   assert list(tmp_path.iterdir()) == []
 
@@ -79,7 +79,7 @@ def test_an_argument_that_names_nobody_is_a_mistake(main, arguments, tmp_path, c
   status = main(argv) if main is data_main.main else exits.run(main, ["command", *argv])
   assert status == exits.USER_ERROR
   (line,) = capsys.readouterr().err.splitlines()
-  assert f"~{NOBODY} stands for no home folder" in line
+  assert f"~{NOBODY} is not a valid home folder" in line
   assert not (running.ROOT / f"~{NOBODY}").exists()
 
 
@@ -90,5 +90,5 @@ def test_an_argument_of_argparse(monkeypatch, capsys):
   assert parser.parse_args(["--out=~/x"]).out == pathlib.Path("/home/me/x")
   with pytest.raises(SystemExit):
     parser.parse_args([f"--out=~{NOBODY}/x"])
-  said = f"error: argument --out: The path ~{NOBODY}/x can't be used: ~{NOBODY} stands"
+  said = f"error: argument --out: The path ~{NOBODY}/x can't be used: ~{NOBODY} is not"
   assert said in capsys.readouterr().err

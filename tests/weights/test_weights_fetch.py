@@ -188,7 +188,7 @@ def test_busy_server_is_asked_again(server):
 @pytest.mark.parametrize("status", [404, 403])
 def test_refusal_is_final_and_says_what_to_do(server, status):
   server.statuses = [status] * 9
-  message = refused(f"answers {status}")
+  message = refused(f"returned {status}")
   assert len(server.requests) == 1
   assert f"{server.url}/{FILE} on another machine" in message
   for fact in (str(cache.directory() / FILE), "$BIT_JAX_MIRRORS", "quickstart", "model=R14x0.5"):
@@ -198,8 +198,8 @@ def test_refusal_is_final_and_says_what_to_do(server, status):
 @pytest.mark.parametrize(
   ("content", "reason"),
   [
-    (b"<html>login</html>" * 1000, "is truncated, damaged or not an .npz file"),
-    (GOOD[:-100], "is truncated, damaged or not an .npz file"),
+    (b"<html>login</html>" * 1000, "is not an .npz file"),
+    (GOOD[:-100], "is truncated or damaged"),
     (GOOD[:90_000] + b"\x00\x01\x02\x03" + GOOD[90_004:], "damaged|NaN"),
     (
       npz_bytes(11),
@@ -234,8 +234,8 @@ def test_mirrors_come_first_and_in_order(server, monkeypatch):
 @pytest.mark.parametrize(
   ("mirror", "reason"),
   [
-    ("nonsense", "Invalid URL"),
-    ("ftp://x", "No connection adapters"),
+    ("nonsense", "not an http:// or https:// URL"),
+    ("ftp://x", "not an http:// or https:// URL"),
     ("http://[", "not a valid URL"),
     ("http://.x", "invalid label"),
   ],
@@ -325,10 +325,10 @@ def test_paths(tmp_path, monkeypatch):
 
 
 def test_without_home_folder_nothing_is_cached_and_a_download_names_the_variable(server, no_home):
-  with pytest.raises(errors.UserError, match=r"There is no cache directory\. .*\$BIT_JAX_CACHE"):
+  with pytest.raises(errors.UserError, match=r"No cache directory found\. .*\$BIT_JAX_CACHE"):
     weights.locate(NAME)
   assert fetch.cached(catalogue.CATALOGUE[NAME]) is None
-  refused(r"There is no cache directory\. The path ~/.*Set \$BIT_JAX_CACHE to a folder")
+  refused(r"No cache directory found\. The path ~/.*Set \$BIT_JAX_CACHE to a folder")
   assert not server.requests
 
 

@@ -150,7 +150,7 @@ class File(NamedTuple):
 
   Attributes:
     url: Its address.
-    size: In bytes.
+    size: Size in bytes.
     present: Whether it already is in tfds' download folder or manual folder.
   """
 
@@ -262,7 +262,7 @@ def unreachable(urls: Iterable[str], seconds: float = CONNECT_SECONDS) -> list[s
   """Returns a clause on each server (or its proxy) that doesn't accept a connection.
 
   Args:
-    urls: Of files; each server is tried once, and nothing is sent.
+    urls: URLs of files; each server is tried once, and nothing is sent.
     seconds: Time limit for each.
   """
   faults: dict[proxies.Proxy | tuple[str, int], str | None] = {}

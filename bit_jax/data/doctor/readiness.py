@@ -54,7 +54,7 @@ def examine(spec: datasets.DatasetSpec, data_dir: str | None = None) -> Finding:
 
   Args:
     spec: The set, under the protocol whose splits are compared.
-    data_dir: As in `tfds_builders.find_current`.
+    data_dir: The data directory, as in `tfds_builders.find_current`.
 
   Raises:
     UserError: The installed tfds doesn't know the set, or the description of the prepared copy is
@@ -84,7 +84,7 @@ def digest(builder: tfds.core.DatasetBuilder, split: str, label: str) -> str:
 
   Args:
     builder: A prepared set.
-    split: In tfds' notation, such as 'train[:800]+validation[:200]'.
+    split: The split in tfds' notation, such as 'train[:800]+validation[:200]'.
     label: Name in `labels.DERIVATIONS`.
 
   Raises:
@@ -110,9 +110,9 @@ def report(names: Sequence[str], protocol: str, data_dir: str | None) -> None:
   """Prints a table of sets, then details of each.
 
   Args:
-    names: Of `datasets.NAMES`, with source 'tfds'.
+    names: Names out of `datasets.NAMES`, with source 'tfds'.
     protocol: One of `datasets.PROTOCOLS`; the sizes of its splits are compared.
-    data_dir: As in `tfds_builders.find_current`.
+    data_dir: The data directory, as in `tfds_builders.find_current`.
 
   Raises:
     UserError: `data_dir` is not a folder.
@@ -169,9 +169,9 @@ def download(names: Sequence[str], protocol: str, data_dir: str | None) -> dict[
   """Downloads and prepares all sets that are not prepared, one after the other.
 
   Args:
-    names: Of `datasets.NAMES`.
+    names: Names out of `datasets.NAMES`.
     protocol: One of `datasets.PROTOCOLS`.
-    data_dir: As in `tfds_builders.find_current`.
+    data_dir: The data directory, as in `tfds_builders.find_current`.
 
   Returns:
     {name: why} for the sets that could not be prepared.

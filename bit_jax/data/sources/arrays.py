@@ -248,7 +248,7 @@ def _require_keys(file: _Npz, renamed: Mapping[str, str]) -> None:
     meant = [f"{name} to {key}" for name, key in renamed.items() if key in missing]
     hint = f" (rename {', '.join(meant)}?)" if meant else ""
     file.reject(
-      f"has no {' and no '.join(missing)}. It needs {', '.join(needed)}, and has {file.keys}{hint}"
+      f"has no {' or '.join(missing)}. It needs {', '.join(needed)}, and has {file.keys}{hint}"
     )
 
 
@@ -269,7 +269,7 @@ def _renamed(names: Sequence[str]) -> dict[str, str]:
 def _require_classes(
   file: _Npz, labels: Mapping[str, np.ndarray], class_names: Sequence[str]
 ) -> None:
-  """Rejects labels without training images, and training images of one class only."""
+  """Rejects labels without training images, and training images of a single class."""
   for part, found in labels.items():
     if unknown := np.setdiff1d(found, labels["train"]).tolist():
       classes = _classes(unknown, class_names)
@@ -277,7 +277,7 @@ def _require_classes(
   trained = np.unique(labels["train"])
   if len(trained) == 1:
     only = class_names[trained[0]]
-    file.reject(f"has training images of one class only, {only}; a classifier needs two or more")
+    file.reject(f"has only one class of training images, {only}; a classifier needs at least two")
 
 
 def _classes(numbers: Sequence[int], class_names: Sequence[str]) -> str:

@@ -29,7 +29,7 @@ def fault(names: Sequence[str]) -> str | None:
   the Unicode form of a letter with an accent.
 
   Args:
-    names: In the order of their labels.
+    names: Class names in the order of their labels.
 
   Returns:
     A clause without a full stop, with the name as Python writes it and its label.

@@ -222,7 +222,7 @@ def split(found: scan.Scan, protocol: str, *, val_apart: bool = False) -> Folder
 def _split(
   found: scan.Scan, labels: np.ndarray, parts: np.ndarray, protocol: str
 ) -> tuple[np.ndarray, np.ndarray, str]:
-  """Returns the indices of training and evaluated images, and a sentence on the split."""
+  """Returns the indices of training and evaluated images, and a sentence about the split."""
   named = set(parts.tolist())
   own = bool(named & {"test", "val"})
   if own:

@@ -80,7 +80,7 @@ def by_digest(paths: Iterable[str], salt: str = "") -> list[int]:
 
 
 def faults(found: Scan) -> list[str]:
-  """Returns a sentence on each thing that stops a run under any protocol."""
+  """Returns a sentence about each fault that stops a run under any protocol."""
   sentences = list(found.faults)
   if found.missing:
     first = "line" if len(found.missing) == 1 else "first in line"
@@ -111,8 +111,8 @@ def _class_fault(found: Scan) -> str | None:
     return f"No images found in {found.root}: put images into its class folders."
   if len(names) == 1:
     return (
-      f"All images in {found.source} are of one class, {names.pop()}. A classifier needs at least "
-      f"two classes" + ("." if found.csv else ": one folder per class, <class>/<image>.")
+      f"All images in {found.source} belong to one class: {names.pop()}. A classifier needs at "
+      f"least two classes" + ("." if found.csv else ": one folder per class, <class>/<image>.")
     )
   return None
 
@@ -141,5 +141,5 @@ def _part_fault(found: Scan) -> str | None:
       f" of another part: {phrases.some(unknown)}."
     )
   if len(trained) == 1:
-    return f"All training images in {found.source} are of one class, {trained.pop()}."
+    return f"All training images in {found.source} belong to one class: {trained.pop()}."
   return None

@@ -69,8 +69,8 @@ def read(
 
   Args:
     builder: A prepared set.
-    split: In tfds' notation.
-    features: As in `tfds.decode.PartialDecoding`.
+    split: The split in tfds' notation.
+    features: The features, as in `tfds.decode.PartialDecoding`.
     decoders: Likewise.
   """
   return builder.as_dataset(
@@ -85,7 +85,7 @@ def has_folder(data_dir: str | None) -> bool:
   """Returns whether there is a folder for prepared sets: tfds' default needs a home folder.
 
   Args:
-    data_dir: As in `find_current`.
+    data_dir: The data directory, as in `find_current`.
   """
   default = os.path.expanduser(tfds.core.constants.DATA_DIR)
   return data_dir is not None or not default.startswith("~")

@@ -37,8 +37,8 @@ class Split:
 
     Args:
       spec: From `datasets.find`, with source 'tfds'.
-      split: In tfds' notation, such as 'train[:98%]'.
-      data_dir: As in `tfds_builders.find`.
+      split: The split in tfds' notation, such as 'train[:98%]'.
+      data_dir: The data directory, as in `tfds_builders.find`.
 
     Raises:
       UserError: The set isn't prepared or has no such split, or its examples have no image or lack

@@ -93,7 +93,7 @@ def test_absolute_paths(tmp_path):
     (ROWS + "a/1.png,b\n", "lists 1 file more than once: a/1.png"),
     ("path,label,split\na/0.png,a,train\nb/0.png,b,hold\n", "Line 3 .* 'hold'"),
     ("path,label,split\na/0.png,a,train\nb/0.png,b,\n", "Line 3 .* no split"),
-    ("a/0.png,a\na/1.png,a\n", "All images in .* are of one class, a"),
+    ("a/0.png,a\na/1.png,a\n", "All images in .* belong to one class: a"),
   ],
 )
 def test_mistakes(tmp_path, text, message):

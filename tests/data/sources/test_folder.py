@@ -264,7 +264,7 @@ class TestClasses:
   [
     ({}, "no class folders"),
     ({"": 3}, "no class folders"),
-    ({"a": 3}, "All images in .* are of one class, a"),
+    ({"a": 3}, "All images in .* belong to one class: a"),
     ({"a": 3, "b": 0, "c": 3, "d": 0}, "without images in .*: b, d"),
     ({"a": 0, "b": 0}, r"without images in .*: a, b\. .* \.bmp, .*\.webp\."),
     ({"a": 1, "b": 1}, "No class in .* has 2 images"),
@@ -274,7 +274,7 @@ class TestClasses:
     ({"train/a": 3, "train/b": 3, "test": 0}, "without images in .*: test"),
     ({"train/a": 3, "train/b": 3, "test/a": 0}, "without images in .*: test/a"),
     ({"train/a": 3, "train/b": 3, "test/c": 3, "test/d": 1}, "lacks 2 classes .*: c, d"),
-    ({"train/a": 3, "test/a": 3}, "of one class, a"),
+    ({"train/a": 3, "test/a": 3}, "one class: a"),
     ({"test/a": 3, "test/b": 3}, "test part but no train"),
     ({"train/a": 3, "train/b": 3, "extra": 3}, "extra, with 3 images"),
     (

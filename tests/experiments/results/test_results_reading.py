@@ -59,7 +59,7 @@ def test_the_largest_regime(tmp_path):
 def test_what_the_network_has_seen_is_a_warning(tmp_path):
   run_folders.write(tmp_path, run_folders.config("model=R14x0.5", "vtab/cifar100"), 0.5)
   (warning,) = run_folders.only(tmp_path).warnings
-  assert warning == "R14x0.5-CIFAR100 was pre-trained on these very images and labels."
+  assert warning == "R14x0.5-CIFAR100 was pre-trained on the same images and labels."
 
 
 def test_the_user_s_own_images_whose_file_is_gone(tmp_path, npz_path):
