@@ -37,7 +37,7 @@ class Regime:
     total_steps: Length of training.
     warmup_steps: Linear warm-up from 0; in the released code only.
     decay_steps: Boundaries of the released code; the rate falls after each.
-    mixup_alpha: Of MixUp's Beta distribution; 0 turns MixUp off.
+    mixup_alpha: Parameter of MixUp's Beta distribution; 0 turns MixUp off.
   """
 
   max_examples: float
@@ -64,7 +64,7 @@ class Schedule:
     total_steps: Length of the run.
     warmup_steps: Steps of linear warm-up from 0.
     decay_steps: After each of these steps the rate falls by `DECAY_FACTOR`.
-    mixup_alpha: Of MixUp's Beta distribution; 0 turns MixUp off.
+    mixup_alpha: Parameter of MixUp's Beta distribution; 0 turns MixUp off.
   """
 
   batch_size: int

@@ -385,7 +385,7 @@ def _check(c: RunConfig) -> None:
   steps = list(c.decay_steps)
   if not all(type(s) is int for s in steps) or steps != sorted(steps):
     raise errors.UserError(
-      f"decay_steps takes rising whole numbers, such as (200,300,400), not {c.decay_steps!r}."
+      f"decay_steps must be a tuple of rising integers, e.g. (200,300,400), not {c.decay_steps!r}."
     )
   for step in steps:
     checks.in_range("decay_steps", step, 0, _MAX_INT)

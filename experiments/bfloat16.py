@@ -7,6 +7,7 @@ ones are not repeated. Then classifies the test images with each float32 run's w
 formats. Prints the table, and writes it to `bfloat16.md` beside this file.
 """
 
+import argparse
 import functools
 import pathlib
 import sys
@@ -37,7 +38,13 @@ equal predictions |
 
 def main(argv: Sequence[str]) -> None:
   """Trains the runs that are missing, and writes the table."""
-  out = pathlib.Path(argv[1] if len(argv) > 1 else "runs/bfloat16")
+  parser = argparse.ArgumentParser(
+    prog="python -m experiments.bfloat16", description=(__doc__ or "").partition("\n")[0]
+  )
+  parser.add_argument(
+    "out", nargs="?", default="runs/bfloat16", metavar="OUT_FOLDER", help="default: runs/bfloat16"
+  )
+  out = pathlib.Path(parser.parse_args(argv[1:]).out)
   rows = []
   for seed in SEEDS:
     folders = [out / f"{dtype}-s{seed}" for dtype in _FORMATS]

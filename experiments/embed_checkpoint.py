@@ -6,6 +6,7 @@ Kernels are converted to float16, which halves the file and, as they are standar
 changes little. The card states the accuracy of the converted file on the CIFAR-100 test set.
 """
 
+import argparse
 import pathlib
 import sys
 from collections.abc import Sequence
@@ -30,9 +31,13 @@ def main(argv: Sequence[str]) -> None:
   Raises:
     UserError: The folder has no finished run of the model on CIFAR-100.
   """
-  if len(argv) not in (2, 3):
-    raise errors.UserError("Usage: python -m experiments.embed_checkpoint RUN_FOLDER [DATA_DIR]")
-  run = pathlib.Path(argv[1])
+  parser = argparse.ArgumentParser(
+    prog="python -m experiments.embed_checkpoint", description=(__doc__ or "").partition("\n")[0]
+  )
+  parser.add_argument("run", type=pathlib.Path, metavar="RUN_FOLDER", help="of a finished run")
+  parser.add_argument("data_dir", nargs="?", metavar="DATA_DIR", help="where tfds keeps its sets")
+  options = parser.parse_args(argv[1:])
+  run = options.run
   names = (run_folder.CONFIG, run_folder.RESULT, run_folder.ENVIRONMENT)
   config, result, environment = (run_folder.read_json(run / name) or {} for name in names)
   if not result or (config["model"], config["dataset"]) != (MODEL, "cifar100"):
@@ -44,7 +49,7 @@ def main(argv: Sequence[str]) -> None:
 
   embedded = weights.load(target, architecture, head="keep", num_classes=100)
   view = evaluation.View(config["crop"])
-  tests = evaluation.load("cifar100", view, argv[2] if len(argv) == 3 else None)
+  tests = evaluation.load("cifar100", view, options.data_dir)
   measured = evaluation.evaluate(embedded.params, architecture, tests)
   card = _TEMPLATE.read_text(encoding="utf-8").format(
     name=NAME,

@@ -81,7 +81,7 @@ def scores(result: dict[str, Any]) -> str:
   """Returns e.g. 'top-1 97.30%, balanced accuracy 96.10%, macro F1 96.00%'.
 
   Args:
-    result: Of a finished run; earlier versions recorded top-1 alone.
+    result: Result of a finished run; earlier versions recorded top-1 alone.
   """
   known = {name: result.get(key) for key, name in _SCORES.items()}
   return ", ".join(
@@ -131,7 +131,7 @@ class Attempt:
     Args:
       folder: The run folder, which exists.
       sweep: Name of the sweep.
-      labels: Of the run in tables and figures (`grid.Planned`).
+      labels: The run's labels in tables and figures (`grid.Planned`).
     """
     self._folder = folder
     self._began = time.monotonic()
@@ -157,7 +157,7 @@ def note_failure(folder: pathlib.Path, message: str, error: BaseException | None
 
   Args:
     folder: The run folder; created if it doesn't exist.
-    message: A sentence on what went wrong.
+    message: One sentence about what went wrong.
     error: The exception, if there was one.
   """
   folder.mkdir(parents=True, exist_ok=True)
@@ -171,7 +171,7 @@ def note_failure(folder: pathlib.Path, message: str, error: BaseException | None
 
 
 def failure(folder: pathlib.Path) -> str | None:
-  """Returns the sentence on what went wrong in a run, None if it has no error."""
+  """Returns the sentence about what went wrong in a run, None if it has no error."""
   try:
     found = run_folder.read_json(folder / ERROR)
     return None if found is None else str(found["message"])

@@ -53,7 +53,7 @@ class Check:
   """One evaluation of a checkpoint.
 
   Attributes:
-    name: Of the checkpoint, or of its file.
+    name: Name of the checkpoint or of its file.
     weights: Its name or the path of a file.
     dataset: As in configs.
     view: How test images are prepared.

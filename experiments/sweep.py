@@ -7,7 +7,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-from bit_jax.runtime import arguments, errors, exits, files, paths, phrases
+from bit_jax.runtime import errors, exits, files, paths, phrases
 from experiments.sweeping import grid, local, queueing, slurm
 from experiments.sweeping import table as run_table
 
@@ -29,8 +29,9 @@ def main(argv: Sequence[str]) -> None:
   folder = paths.named(args.out or f"runs/{name}").absolute()
   if folder.is_file():
     raise errors.UserError(f"--out={args.out} is a file: pass a folder, which need not exist.")
-  number = None if args.jobs is None else f"jobs={args.jobs}"
-  jobs = arguments.parse(number, {"jobs": arguments.integer(None, 1)}, "flag")["jobs"]
+  if args.jobs is not None and not (args.jobs.isdecimal() and int(args.jobs) > 0):
+    raise errors.UserError(f"--jobs must be a whole number of at least 1, not {args.jobs}.")
+  jobs = None if args.jobs is None else int(args.jobs)
   planned = grid.load(args.config, args.only)
   if args.slurm is not None and args.executor == "local":
     raise errors.UserError("--slurm needs --executor=slurm.")

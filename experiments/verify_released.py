@@ -1,4 +1,4 @@
-"""Evaluates released fine-tuned checkpoints, without training, and compares published accuracies.
+"""Compares the accuracy of released fine-tuned checkpoints with published values.
 
     python -m experiments.verify_released [NAME_PATTERN ...]
     python -m experiments.verify_released --weights=FILE.npz --dataset=cifar100 [--size=48]

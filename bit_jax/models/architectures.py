@@ -51,7 +51,7 @@ class Convolution:
   """One convolution at one image size; kernel, input and output are square.
 
   Attributes:
-    name: Of its kernel, as in `parameter_shapes`.
+    name: Name of its kernel, as in `parameter_shapes`.
     size: Side of the kernel.
     c_in: Channels in.
     c_out: Channels out.

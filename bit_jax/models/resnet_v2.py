@@ -30,7 +30,7 @@ def standardize_params(params: Any, dtype: jax.typing.DTypeLike = np.float32) ->
 
   Args:
     params: Parameter tree of `ResNetV2`, float32.
-    dtype: Of the standardised kernels.
+    dtype: Type of the standardised kernels.
 
   Returns:
     'standardized': the kernels of all `StdConv`; 'params': all other parameters, unchanged.
@@ -49,7 +49,7 @@ class Compute:
   """How a network is computed.
 
   Attributes:
-    dtype: Of convolutions, float32 or bfloat16.
+    dtype: Type of convolutions, float32 or bfloat16.
     platform: 'cpu', 'gpu' or 'tpu', of the devices that the program is for: convolutions take the
       form that is fastest there.
   """
@@ -95,7 +95,7 @@ class GroupNormRelu(nn.Module):
   """Group norm over 32 groups, and ReLU; see `ops.group_norm_relu`.
 
   Attributes:
-    dtype: Of the output.
+    dtype: Output type.
   """
 
   dtype: np.dtype[Any]
@@ -171,7 +171,7 @@ class BottleneckUnit(nn.Module):
 
   Attributes:
     features: Channels inside; the output has four times as many.
-    stride: Of the unit.
+    stride: The unit's stride.
     project: Whether the shortcut is a projection (in a block's first unit).
     compute: How it is computed.
   """
@@ -255,8 +255,8 @@ class ResNetV2(nn.Module):
   Attributes:
     architecture: Depths and width.
     num_classes: Outputs of the head.
-    dtype: Of convolutions, float32 or bfloat16; parameters, norm statistics, the global mean and
-      the head are float32 in either case.
+    dtype: Type of convolutions, float32 or bfloat16; parameters, norm statistics, the global
+      mean and the head are float32 in either case.
     remat: Keep only the input of each unit for the backward pass, and recompute the rest: a
       fraction of the memory for about a third more computation.
     platform: 'cpu', 'gpu' or 'tpu', of the devices that the program is for: pieces take the form

@@ -102,18 +102,18 @@ class Evaluator:
         self._record(step, self.score(self._load(step), step))
     if lost := [str(step) for step in missing if step not in on_record]:
       self._reporter.say(
-        f"warning: {reporting.METRICS} lacks the evaluations after steps {', '.join(lost)}: they "
-        f"don't count for patience, and are missing in the curves."
+        f"warning: {reporting.METRICS} is missing the evaluations after steps {', '.join(lost)}: "
+        f"they are ignored for patience, and the curves have gaps there."
       )
 
   def out_of_patience(self, done: int) -> bool:
-    """Returns, and reports, whether enough evaluations brought nothing better."""
+    """Returns, and reports, whether the last evaluations did not improve."""
     evaluations, patience = self._reporter.evaluations, self._run.config.patience
     is_over = exhausted(evaluations, patience)
     if is_over:
       self._reporter.say(
-        f"Top-1 has not risen above that of step {best(evaluations)} in {patience} "
-        f"evaluations: training ends after step {done}."
+        f"No improvement over step {best(evaluations)} for {patience} evaluations: training ends "
+        f"after step {done}."
       )
     return is_over
 
@@ -190,7 +190,7 @@ class Evaluator:
 
 
 def best(evaluations: Mapping[int, float]) -> int:
-  """Returns the step of the highest accuracy, the first of equals.
+  """Returns the step of the highest accuracy, the earliest on ties.
 
   Args:
     evaluations: {step: top-1 accuracy}; at least one.
@@ -199,7 +199,7 @@ def best(evaluations: Mapping[int, float]) -> int:
 
 
 def exhausted(evaluations: Mapping[int, float], patience: int | None) -> bool:
-  """Returns whether the last `patience` evaluations brought nothing better than one before them.
+  """Returns whether the last `patience` evaluations did not improve on one before them.
 
   Args:
     evaluations: {step: top-1 accuracy}.

@@ -64,7 +64,7 @@ def run(
   Raises:
     UserError: Something about the config, the data, the weights or the folder can't be used, or the
       loss became NaN or infinite.
-    interruption.Interrupted: The process was asked to stop; the state is saved.
+    exits.Interrupted: The process was asked to stop; the state is saved.
   """
   began, is_first = time.monotonic(), jax.process_index() == 0
   devices.require()
@@ -83,7 +83,8 @@ def run(
       run_folder.require_complete(folder, result)
       run_folder.require_data(folder, *data.identity())
       if is_first:
-        print(f"{folder} is finished; this is its result (delete the folder to run it again).")
+        again = "delete the folder to run it again"
+        print(f"{folder} is already finished; this is its result ({again}).")
       return result
     return _train(setup.load(config, data, folder, layout, weights_at=weights_at, began=began))
 

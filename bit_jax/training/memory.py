@@ -44,8 +44,8 @@ class Task:
     resize: Side of the square that images are resized to, in pixels.
     crop: Side of its crop, in pixels.
     source: (height, width) of the images that the devices get, in pixels.
-    momentum_dtype: Of the velocity between steps, see `optimizer.sgd`.
-    momentum: Of SGD.
+    momentum_dtype: Type of the stored velocity, see `optimizer.sgd`.
+    momentum: SGD momentum.
   """
 
   model: resnet_v2.ResNetV2
@@ -178,7 +178,7 @@ def evaluation_bound(task: Task) -> Need:
   """Returns an upper bound of an evaluation's memory beside the parameters.
 
   Args:
-    task: With the sizes of test images.
+    task: Its image sizes are those of test images.
   """
   count = activations(task.model.architecture, task.crop)
   passing = 2 * count.largest_unit + 3 * count.stem

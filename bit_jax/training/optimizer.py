@@ -49,7 +49,7 @@ def sgd(momentum: float, dtype: str = "float32") -> optax.GradientTransformation
 
   Args:
     momentum: Factor of the velocity from one step to the next.
-    dtype: Of the velocity between steps, 'float32' or 'bfloat16'; updates are computed in float32
+    dtype: Type of the stored velocity, 'float32' or 'bfloat16'; updates are computed in float32
       in either case.
   """
   trace = optax.trace(momentum) if dtype == "float32" else _rounded_trace(momentum, dtype)

@@ -208,13 +208,13 @@ def _reason(task: memory.Task, batch: int, size: int, need: memory.Need, budget:
 def evaluation_batch(
   task: memory.Task, wanted: int, num_images: int, budget: float, description: devices.Description
 ) -> int:
-  """Returns the batch of an evaluation over all devices: the wanted one, or what surely fits.
+  """Returns the batch of an evaluation over all devices: the wanted one, or one sure to fit.
 
   A small set gets a batch that holds it, a power of two on each device: sets of about the same
   length share the program.
 
   Args:
-    task: With the sizes of test images.
+    task: Its image sizes are those of test images.
     wanted: Images over all devices.
     num_images: Images in the set; at least 1.
     budget: Bytes that a device has beside the state.

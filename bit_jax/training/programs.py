@@ -144,8 +144,8 @@ class Sums(NamedTuple):
   """Sums over the micro-batches of a step, on each device separately.
 
   Attributes:
-    gradients: Of the standardised variables, float32; the sum of the micro-batches' means.
-    metrics: Of all examples so far.
+    gradients: Sum of the micro-batches' mean gradients of the standardised variables, float32.
+    metrics: Metrics of all examples so far.
   """
 
   gradients: Any

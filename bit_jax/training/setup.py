@@ -19,8 +19,8 @@ from bit_jax.runtime import devices, errors, parallel
 from bit_jax.training import planning
 
 _OLD_ORDER = (
-  "This run was started by a version that permutes training examples in windows, which doesn't mix "
-  "a set that is sorted by class; the run keeps that order. A new run folder gets a full "
+  "This run was started by a version that permutes training examples in windows, which does not "
+  "fully shuffle data sorted by class; the run keeps that order. A new run folder gets a full "
   "permutation."
 )
 

@@ -76,7 +76,7 @@ def train_step(
     lam: [] MixUp factor of the step in [0, 1]; 1 leaves the batch unchanged.
     learning_rate: [] of the step.
     model: The network.
-    optimizer: From `optimizer.sgd`.
+    optimizer: Result of `optimizer.sgd`.
     axis_name: The axis over which gradients are averaged; None on one device.
 
   Returns:
@@ -137,7 +137,7 @@ def update(
     gradients: Shaped like `resnet_v2.standardize_params(state.params)`, float32; the mean over this
       device's part of the batch.
     learning_rate: [] of the step.
-    optimizer: From `optimizer.sgd`.
+    optimizer: Result of `optimizer.sgd`.
     axis_name: The axis over which gradients are averaged; None on one device.
   """
   if axis_name is not None:
@@ -156,7 +156,7 @@ def eval_step(
   """Returns the metrics of each example ([B] each, see `example_metrics`), and 'prediction'.
 
   Args:
-    variables: From `resnet_v2.standardize_params`.
+    variables: Result of `resnet_v2.standardize_params`.
     images: [B, H, W, 3] float32 in [-1, 1].
     labels: [B] int32.
     model: The network.

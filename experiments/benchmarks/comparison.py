@@ -119,7 +119,7 @@ def compare(
   Args:
     case: What to run.
     task: 'training' or 'inference'.
-    options: Of the command line; the device is 'cpu' or 'gpu'.
+    options: Options of the command line; the device is 'cpu' or 'gpu'.
     folder: For the checkpoint, which further cases of the same network use again.
 
   Raises:

@@ -28,7 +28,7 @@ class Comparison(NamedTuple):
 
   Attributes:
     configuration: Its name in tables.
-    spec: Of the workers, without 'task'.
+    spec: Spec of the workers, without 'task'.
     tasks: {task of `run_worker`: quantity}.
     peer: The peer's task.
   """

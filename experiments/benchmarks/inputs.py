@@ -44,7 +44,7 @@ def write_checkpoint(
   """Writes a checkpoint of random weights, head included, in the official naming.
 
   Args:
-    path: Of the `.npz` file.
+    path: Path of the `.npz` file.
     architecture: Which network.
     num_classes: Outputs of the head.
   """
@@ -74,8 +74,8 @@ def compared(outputs: Sequence[np.ndarray]) -> list[float]:
   """Returns the numbers that must agree between implementations.
 
   Args:
-    outputs: Of the first steps: logits, [B, NUM_CLASSES], of which those of the first two images
-      are returned; or losses, [B] or their mean [].
+    outputs: Outputs of the first steps: logits, [B, NUM_CLASSES], of which those of the first two
+      images are returned; or losses, [B] or their mean [].
   """
   return [float(x) for o in outputs for x in (o[:2].ravel() if o.ndim == 2 else [o.mean()])]
 

@@ -36,9 +36,9 @@ class Unit(nn.Module):
 
   Attributes:
     features: Channels inside.
-    stride: Of the 3x3 convolution.
+    stride: Stride of the 3x3 convolution.
     project: Whether the shortcut is a 1x1 convolution.
-    dtype: Of the computation.
+    dtype: Type of the computation.
   """
 
   features: int
@@ -69,7 +69,7 @@ class ResNet(nn.Module):
     depths: Units of each block.
     channels: That leave the stem.
     num_classes: Outputs of the head.
-    dtype: Of the computation; parameters and logits are float32.
+    dtype: Type of the computation; parameters and logits are float32.
   """
 
   depths: tuple[int, ...]

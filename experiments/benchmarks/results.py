@@ -41,7 +41,7 @@ class Row:
   Attributes:
     configuration: What was run, such as 'R50x1 128 px batch 16 float32'.
     quantity: What was measured, such as 'training' or 'peak memory'.
-    unit: Of both figures, such as 'images/s', 's' or 'GB' (1e9 bytes).
+    unit: Unit of both figures, such as 'images/s', 's' or 'GB' (1e9 bytes).
     ours: Our figure; None if it could not be measured.
     peer: What it is compared with; '' for nothing.
     theirs: The peer's figure; None if it could not be measured.
@@ -124,9 +124,9 @@ def record(
 
   Args:
     benchmark: Its name.
-    rows: From a generator that measures.
+    rows: Rows from a generator that measures.
     path: The file to append to.
-    versions: Of the peer's packages, in addition to ours.
+    versions: Versions of the peer's packages, in addition to ours.
   """
   run: dict[str, Any] = {
     "benchmark": benchmark,
@@ -164,7 +164,7 @@ def newest(lines: Iterable[str]) -> list[dict[str, Any]]:
   A record without the peer's figure doesn't replace one that has it.
 
   Args:
-    lines: Of a results file, in the order in which they were measured.
+    lines: Lines of a results file, in the order in which they were measured.
   """
   last: dict[tuple[str, ...], dict[str, Any]] = {}
   for record in map(json.loads, lines):

@@ -126,7 +126,7 @@ def _passes_around(name: str, read: float, written: float) -> tuple[float, float
   The norm is the one before it; sum and pool follow its output.
 
   Args:
-    name: Of the convolution.
+    name: Name of the convolution.
     read: Bytes of its input.
     written: Bytes of its output.
   """

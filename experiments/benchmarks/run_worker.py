@@ -157,7 +157,7 @@ class _Run:
   """Runs on a part of a set.
 
   Attributes:
-    positions: Of each device's examples in the batch, on the devices.
+    positions: Positions of each device's examples in the batch, on the devices.
   """
 
   def __init__(self, part: pipeline.Part, spec: Spec):

@@ -23,9 +23,9 @@ class Axis(NamedTuple):
   """A quantity that grows.
 
   Attributes:
-    name: Of the quantity.
+    name: Name of the quantity.
     field: 'batch' (of each device), 'size', 'devices' or 'examples'.
-    values: Of the field.
+    values: Values of the field.
     spec: The other fields, and the task of `run_worker`.
   """
 

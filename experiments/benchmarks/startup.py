@@ -109,7 +109,7 @@ def first_steps(architecture: str, folder: pathlib.Path, name: str) -> tuple[flo
   Args:
     architecture: Name of the network.
     folder: Holds `weights.npz`, `images.npz` and the cache of all runs.
-    name: Of the run's folder.
+    name: Name of the run's folder.
 
   Returns:
     Seconds from the start of the process to the first step's line, and the shortest time between

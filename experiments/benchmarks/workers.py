@@ -159,7 +159,7 @@ def measure(specs: Mapping[str, Spec], rounds: int) -> dict[str, Figures]:
   """Starts a worker for each spec and measures them in turns.
 
   Args:
-    specs: By name.
+    specs: Specs by name.
     rounds: Repetitions of each.
 
   Raises:
@@ -255,7 +255,7 @@ def repetition(
   Args:
     step: Starts a step, which is compiled already.
     wait: Waits for the end of a step, given what `step` returned.
-    items: Of a step.
+    items: Items in a step.
     seconds: Minimum length of a repetition.
   """
 

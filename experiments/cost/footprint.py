@@ -44,8 +44,8 @@ def disk_bytes(model: str, num_classes: int, momentum_dtype: str) -> float:
 
   Args:
     model: Name of the network.
-    num_classes: Of its head.
-    momentum_dtype: Of the stored momentum.
+    num_classes: Classes of its head.
+    momentum_dtype: Type of the stored momentum.
   """
   count = architectures.num_parameters(architectures.find(model), num_classes)
   return float(count * (2 * _FLOAT32 + jnp.dtype(momentum_dtype).itemsize) + _RECORDS)

@@ -70,7 +70,7 @@ class Run:
     metrics: {name: value} of those `METRICS` that were recorded; all but the loss in [0, 1].
     wall_seconds: Total of a sweep's attempts, or None.
     step_seconds: Time of the steps after the first, or None.
-    images_per_second: Of the same steps, or None.
+    images_per_second: Speed of the same steps, or None.
     startup_seconds: From the start of the last attempt to the end of its first step, or None.
     startup_began: When a sweep started that attempt, with time zone, or None.
     devices: Device kinds: one, or several in order where the run was resumed on another kind.

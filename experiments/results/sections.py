@@ -1,6 +1,7 @@
 """The report: figures and data of its sections, which `templates` put into words and pages."""
 
 import base64
+import collections
 import functools
 import itertools
 import pathlib
@@ -97,7 +98,7 @@ def markdown(value: Any) -> str:
 def _context(found: collect.Collection, folder: pathlib.Path) -> dict[str, Any]:
   """Returns what the templates say, and draws the figures."""
   runs = seeds.frame(found.runs)
-  recorded = {rate for run in found.runs for rate in run.metrics}
+  recorded = collections.Counter(rate for run in found.runs for rate in run.metrics)
   sections = Sections(folder, {rate: _RATES[rate] for rate in _RATES if rate in recorded})
   panels, scores = comparisons.panels(runs), comparisons.scores(runs)
   compared = comparisons.recipe_comparisons(runs)
@@ -107,6 +108,11 @@ def _context(found: collect.Collection, folder: pathlib.Path) -> dict[str, Any]:
   versions = runs[runs.data != ""].groupby("dataset", sort=False).data.unique()
   return {
     "missing": [title for rate, title in _RATES.items() if rate not in recorded],
+    "partial": [
+      f"{title} ({recorded[rate]} of {len(found.runs)})"
+      for rate, title in _RATES.items()
+      if 0 < recorded[rate] < len(found.runs)
+    ],
     "rates": sections.rates,
     "few_shot": [sections.few_shot(of) for of in comparisons.by_recipe(panels)],
     "vtab": [sections.vtab(of) for of in comparisons.by_recipe(scores)],
@@ -194,7 +200,7 @@ class Sections:
     Args:
       draw: Draws it, given what is compared, a title and the path.
       section: The section. The title says what it shows, and how its runs were trained.
-      words: Of the figure's file name.
+      words: Parts of the figure's file name.
     """
     path = self.path(*words)
     title = f"{section.what}\n{self._words.how(section.runs)}"

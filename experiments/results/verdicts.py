@@ -121,7 +121,7 @@ def compare(
   Args:
     rows: From `read`.
     runs: From `seeds.frame`.
-    scores: Of the same runs, from `comparisons.scores`.
+    scores: Scores of the same runs, from `comparisons.scores`.
   """
   points = seeds.rows(seeds.points(runs[runs.task.isna()], [*comparisons.CELL, "recipe"]))
   result = []

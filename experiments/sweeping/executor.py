@@ -15,7 +15,7 @@ class Ended(NamedTuple):
   """An attempt of a run that has ended.
 
   Attributes:
-    name: Of the run.
+    name: Name of the run.
     interrupted: Whether it was stopped for reasons outside of the run, which is to be resumed.
     error: Why there is no result, if the run's folder doesn't say it.
   """

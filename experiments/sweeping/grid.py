@@ -54,13 +54,13 @@ class Planned:
   """A run with its resolved config, or with the reason why it can't be run.
 
   Attributes:
-    name: Of its folder.
+    name: Name of its folder.
     config: A `RunConfig`, or the request if there is a mistake; weights of an earlier run are a
       path below the sweep's folder.
     spec: The data set, unless there is a mistake.
-    labels: Of the run in tables and figures: 'start'.
+    labels: Its labels in tables and figures: 'start'.
     after: Name of the run that must be finished before, or None.
-    mistake: A sentence on why it can't be run, or None.
+    mistake: One sentence about why it can't be run, or None.
   """
 
   name: str

@@ -78,7 +78,7 @@ def platform(name: str, version: str) -> str:
 
   Args:
     name: JAX's: 'cpu', 'gpu', 'cuda', 'rocm' or 'tpu'.
-    version: Of JAX's client, such as 'PJRT C API cuda 13000'.
+    version: Version of JAX's client, such as 'PJRT C API cuda 13000'.
 
   Raises:
     UserError: It is another one.
@@ -155,7 +155,7 @@ class _Worker:
       variables: Further environment variables.
       lock: The sweep's lock, which the process holds as well: no other sweep begins in the folder
         before it has ended.
-      log: For its output outside of runs.
+      log: File of its output outside of runs.
     """
     self.run: str | None = None
     self.variables = variables

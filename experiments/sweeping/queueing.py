@@ -136,7 +136,7 @@ class Progress:
     print(text, flush=True)
 
   def update(self, status: str) -> None:
-    """Prints the progress once a minute; to be called every second or so.
+    """Prints the progress once a minute. Call about every second.
 
     Args:
       status: What is under way.

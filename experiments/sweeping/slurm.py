@@ -87,7 +87,7 @@ class Listed(NamedTuple):
   """A job in squeue.
 
   Attributes:
-    name: Of the run.
+    name: Name of the run.
     state: Such as 'PENDING'; ended jobs are listed for some minutes.
     reason: Why it waits, such as 'Resources'.
   """
@@ -108,7 +108,7 @@ class Cluster:
     """Submits a run; returns the job's number.
 
     Args:
-      name: Of the run.
+      name: Name of the run.
       job: Its task.
       setup: Shell commands before it, after the user's own.
 
@@ -244,7 +244,7 @@ class _Watched:
 
   Attributes:
     number: Slurm's.
-    steps: Of its run when it was submitted.
+    steps: Steps of its run when it was submitted.
     listed: As squeue last listed it.
     gone: Looks in a row that didn't find it.
   """

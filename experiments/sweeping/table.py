@@ -89,7 +89,7 @@ def _hours(work: dict[str, float], finished: Sequence[str], out: pathlib.Path) -
 
 
 def missing(planned: Iterable[grid.Planned]) -> Iterator[str]:
-  """Yields a sentence on each missing file or data set, with the number of runs that lack it.
+  """Yields a sentence about each missing file or data set, with the number of runs that lack it.
 
   Reads no data. A sweep may start nonetheless: released checkpoints are downloaded, and a run that
   lacks something fails alone and is tried again by the next sweep.

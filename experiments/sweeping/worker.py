@@ -35,7 +35,7 @@ class Job:
     folder: The run folder.
     config: The resolved config's fields.
     sweep: Name of the sweep.
-    labels: Of the run in tables and figures (`grid.Planned`).
+    labels: The run's labels in tables and figures (`grid.Planned`).
     weights: The file of its initial weights, if the config only names it: another run's.
   """
 

@@ -311,6 +311,7 @@ def test_metrics_of_imbalanced_sets(tmp_path, without_drawing):
   assert "| cifar10 | R14x0.5-CIFAR100 | macro F1 | 20.0, 1 seed | not available |" in text
   assert "| 70.0, 1 seed | not available | not available |" in section(text, "Other runs")
   assert "Not available" not in text
+  assert "did not: balanced accuracy (1 of 3), macro F1 (1 of 3)." in text
   with (tmp_path / "report" / "results.csv").open() as file:
     rows = [row for row in csv.DictReader(file) if row["run"] == "1"]
   assert {row["metric"]: float(row["value"]) for row in rows} == {"top1": 0.5, "loss": 1.5, **rates}

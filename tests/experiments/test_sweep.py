@@ -69,8 +69,8 @@ def until(process, condition, seconds=200):
       ["no run with a name that matches '5shot'", "try '*5shot*'"],
     ),
     (["--config=experiments/offline.py", "--only=*7shot*"], ["name that matches '*7shot*'."]),
-    (["--config=experiments/offline.py", "--jobs=two"], ["jobs=two", "at least 1"]),
-    (["--config=experiments/offline.py", "--jobs=0"], ["jobs=0", "at least 1"]),
+    (["--config=experiments/offline.py", "--jobs=two"], ["--jobs", "at least 1", "two"]),
+    (["--config=experiments/offline.py", "--jobs=0"], ["--jobs", "at least 1", "0"]),
     (["--config=experiments/offline.py", "--out=README.md"], ["README.md is a file"]),
     (
       ["--config=experiments/offline.py", "--out=README.md", "--dry_run"],

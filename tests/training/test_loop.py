@@ -168,7 +168,7 @@ def test_a_finished_folder_is_not_run_again(finished, capsys, monkeypatch):
   monkeypatch.setattr(loop, "_train", lambda *_: pytest.fail("it trained"))
   folder, result, _ = finished
   assert running.train(folder) == result
-  assert "is finished; this is its result" in capsys.readouterr().out
+  assert "is already finished" in capsys.readouterr().out
 
 
 def test_the_result_of_images_that_have_changed_is_not_returned(tree, tmp_path):
@@ -337,7 +337,7 @@ def test_a_patient_run_is_resumed(patient, tmp_path, monkeypatch, capsys):
     patch.setattr(loop.results, "write", lambda *_: exit("killed"))
     with pytest.raises(SystemExit):
       running.train(tmp_path, PRETRAINED, **PATIENT)
-  said = "above that of step 4 in 2 evaluations: training ends after step 8.\n"
+  said = "step 4 for 2 evaluations: training ends after step 8.\n"
   assert capsys.readouterr().out.count(said) == 1
   monkeypatch.setattr(loop._Loop, "_step", lambda *_: pytest.fail("it took a step"))
   score, scored = evaluation.Evaluator.score, []

@@ -156,7 +156,7 @@ def test_mistakes_are_one_only_where_the_whole_config_is(written):
     ("config.microbatch = {1}", r"microbatch must be 'auto' or .* not \{1\}"),
     ("config.crop = 'wide'", "crop='wide' can't be used: it must be of type int"),
     ("config.weights = 3", "weights=3 can't be used: it must be of type str"),
-    ("config.decay_steps = (1, 'x')", "decay_steps takes rising whole numbers"),
+    ("config.decay_steps = (1, 'x')", "decay_steps must be a tuple"),
     ("config.name = 3", "name=3 can't be used: it must be of type str"),
     ("config.name = None", "name=None can't be used: it must be of type str"),
   ],
