@@ -781,7 +781,7 @@ def test_without_weights_and_network(tmp_path, monkeypatch):
   for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
     monkeypatch.setenv(name, closed)
   monkeypatch.setenv("BIT_JAX_MIRRORS", closed)
-  with pytest.raises(errors.UserError, match=r"BiT-M-R50x1.*reach"):
+  with pytest.raises(errors.UserError, match=r"BiT-M-R50x1.*http://127.0.0.1:9"):
     running.train(tmp_path, "model=BiT-M-R50x1,shots=3")
 
 
