@@ -376,7 +376,9 @@ def _check(c: RunConfig) -> None:
   if 0 < c.max_aspect < 1:
     raise errors.UserError(f"max_aspect must be 0 (no limit) or at least 1, not {c.max_aspect!r}.")
   if c.crop > c.resize:
-    raise errors.UserError(f"crop={c.crop} must not be larger than resize={c.resize}.")
+    raise errors.UserError(
+      f"crop={c.crop} is larger than resize={c.resize}: raise resize or lower crop."
+    )
   if c.warmup_steps > c.total_steps:
     raise errors.UserError(
       f"The warm-up of {c.warmup_steps:,} steps is longer than the run of {c.total_steps:,}: lower "

@@ -38,12 +38,8 @@ equal predictions |
 
 def main(argv: Sequence[str]) -> None:
   """Trains the runs that are missing, and writes the table."""
-  parser = argparse.ArgumentParser(
-    prog="python -m experiments.bfloat16", description=(__doc__ or "").partition("\n")[0]
-  )
-  parser.add_argument(
-    "out", nargs="?", default="runs/bfloat16", metavar="OUT_FOLDER", help="default: runs/bfloat16"
-  )
+  parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+  parser.add_argument("out", nargs="?", default="runs/bfloat16", help="default: %(default)s")
   out = pathlib.Path(parser.parse_args(argv[1:]).out)
   rows = []
   for seed in SEEDS:

@@ -31,9 +31,7 @@ def main(argv: Sequence[str]) -> None:
   Raises:
     UserError: The folder has no finished run of the model on CIFAR-100.
   """
-  parser = argparse.ArgumentParser(
-    prog="python -m experiments.embed_checkpoint", description=(__doc__ or "").partition("\n")[0]
-  )
+  parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
   parser.add_argument("run", type=pathlib.Path, metavar="RUN_FOLDER", help="of a finished run")
   parser.add_argument("data_dir", nargs="?", metavar="DATA_DIR", help="where tfds keeps its sets")
   options = parser.parse_args(argv[1:])
