@@ -98,7 +98,7 @@ def _doctor(args: argparse.Namespace) -> int:
       from bit_jax.data.doctor import readiness
   except ImportError as e:
     raise errors.UserError(
-      f"doctor needs tensorflow and tensorflow-datasets, which can't be imported ({e}). Install "
+      f"doctor needs tensorflow and tensorflow-datasets, which can't be imported: {e}. Install "
       f"them, or other versions of them."
     ) from e
 

@@ -134,7 +134,7 @@ class _Tfds(Opened):
     except ImportError as e:
       raise errors.UserError(
         f"The data set {spec.name} is read with tensorflow and tensorflow-datasets, which can't be "
-        f"imported ({e}); install them, or train on digits, a folder or an npz file."
+        f"imported: {e}. Install them, or train on digits, a folder or an npz file."
       ) from e
     split = functools.partial(tfds_reader.Split, spec, data_dir=self._data_dir)
     test = split(spec.test_split)

@@ -81,7 +81,7 @@ def test_without_tensorflow_all_else_works(tmp_path, tmp_path_factory):
   line = [sys.executable, "-c", HIDE, *arguments]
   status, out, err = running.finish(running.start(line, tmp_path_factory))
   assert (status, "Traceback" in err) == (0, False)
-  said = [text for text in out.splitlines() if text.startswith("Without")]
+  said = [text for text in out.splitlines() if text.startswith("TensorBoard logging")]
   assert len(said) == 1
   assert "No module named 'tensorflow' (pip install 'bit_jax[tensorboard]')" in said[0]
   assert [r["step"] for r in running.rows(tmp_path, "train")] == [2, 4, 6]
