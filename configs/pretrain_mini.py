@@ -1,7 +1,6 @@
 """Pre-training of the checkpoint in the package: R14x0.5 on CIFAR-100, randomly initialised.
 
     python -m bit_jax.train --config=configs/pretrain_mini.py --workdir=runs/pretrain_mini
-    python -m experiments.embed_checkpoint runs/pretrain_mini
 
 The rule doesn't cover pre-training, so every field is set: 12 epochs,
 momentum SGD with a tenth of the rate after about 1/3, 2/3 and 8/9 of the steps (the paper's

@@ -29,7 +29,6 @@ NOT_RUN = {
   "python -m bit_jax.weights download": "it needs the network",
   "python -m bit_jax.weights verify": "it needs a released checkpoint",
   ".venv/bin/python -m pytest": "it runs tests",
-  "python -m experiments.bfloat16": "it takes minutes and has no options",
 }
 # Those that import TensorFlow, take long, or need results: their options are parsed, not more.
 ONLY_HELP = (

@@ -314,3 +314,10 @@ def test_the_offline_sweep_follows_the_reduced_rule_but_where_it_asks_about_it()
   assert set(counts.values()) == {5}
   assert len(counts) == 3 * 4
   assert {one.after for one in planned} - {None} <= {one.name for one in [pretraining, *planned]}
+
+
+def test_the_bfloat16_sweep_has_the_same_subsets_in_both_formats():
+  runs = committed("bfloat16")
+  assert [(one.config.dtype, one.config.seed) for one in runs] == [
+    (dtype, seed) for dtype in ("float32", "bfloat16") for seed in range(3)
+  ]
