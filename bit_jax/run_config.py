@@ -293,7 +293,7 @@ def selection(config: RunConfig) -> datasets.Selection:
   return datasets.Selection(**{name: getattr(config, name) for name in names})
 
 
-def num_examples(config: Any, spec: datasets.DatasetSpec) -> int:
+def num_examples(config: RunConfig | Request, spec: datasets.DatasetSpec) -> int:
   """Returns the number of labelled training examples: few-shot, `shots` of each class."""
   return spec.num_train if config.shots is None else int(config.shots) * spec.num_classes
 
