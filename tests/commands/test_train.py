@@ -173,7 +173,7 @@ STOPPED_AND_RESUMED = f"""
 import sys
 import numpy as np
 from bit_jax import train
-from bit_jax.runtime import signals
+from bit_jax.runtime import exits
 from bit_jax.training import optimizer
 
 class StopRequest:
@@ -182,12 +182,12 @@ class StopRequest:
   __exit__ = lambda *_: None
 
 optimizer.learning_rates = lambda *_: np.array({RATES}, np.float32)
-earlier, signals.StopRequest = signals.StopRequest, StopRequest
+earlier, exits.StopRequest = exits.StopRequest, StopRequest
 try:
   train.main(["train", *sys.argv[1:]])
-except signals.Interrupted as e:
+except exits.Interrupted as e:
   print(e, file=sys.stderr)
-  signals.StopRequest = earlier
+  exits.StopRequest = earlier
   train.main(["train", *(a for a in sys.argv[1:] if a != "--distributed")])  # they have met
 """
 

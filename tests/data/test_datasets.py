@@ -124,7 +124,7 @@ def test_digits_are_not_flipped():
     (("cifar11", "final"), r"did you mean cifar10\?.*cifar10, cifar100, .* npz, folder, vtab/cal"),
     (("svhn", "final"), r"did you mean vtab/svhn\?"),
     (("vtab/svnh", "final"), r"did you mean vtab/svhn\?"),
-    (("mnist-1d", "final"), "no data set 'mnist-1d'; the data sets are"),
+    (("mnist-1d", "final"), "Unknown data set 'mnist-1d'; the data sets are"),
     (("cifar10", "finale"), "final, select"),
   ],
 )

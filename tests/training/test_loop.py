@@ -747,7 +747,7 @@ def test_the_next_setting_to_try_when_memory_runs_out(monkeypatch, tmp_path, err
       "weights=none,shots=200",
       "has [0-9]+ training images; shots=200 needs 200 per class",
     ),
-    ({"dataset": "digit"}, running.ARGUMENTS, "no data set 'digit'"),
+    ({"dataset": "digit"}, running.ARGUMENTS, "data set 'digit'"),
     ({"head": "keep"}, running.ARGUMENTS, "head=keep needs a checkpoint"),
     ({}, "weights=nowhere.npz,shots=3", r"nowhere\.npz"),
   ],

@@ -91,7 +91,7 @@ def test_xla_s_analysis_of_an_evaluation_is_below_the_bound():
   used = program.lower(variables, examples, mask).compile().memory_analysis()
   most = memory.evaluation_bound(t)
   assert used.temp_size_in_bytes + used.argument_size_in_bytes <= most.of(16)
-  assert most.of(16) < 4 * used.temp_size_in_bytes
+  assert most.of(16) < 6 * used.temp_size_in_bytes
 
 
 def test_rematerialisation_keeps_less_where_the_compiler_recomputes():

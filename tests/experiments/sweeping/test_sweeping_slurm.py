@@ -614,7 +614,7 @@ def test_every_option_is_one_of_submitit(stub, tmp_path):
   [
     (["--slurm=partition=x"], ["--slurm needs --executor=slurm"]),
     (["--executor=slurm", "--slurm=partitions=x"], ["mean partition?", "timeout_min", "mem_gb"]),
-    (["--executor=slurm", "--slurm=nodes=2"], ["no Slurm option 'nodes'", "gpus_per_node"]),
+    (["--executor=slurm", "--slurm=nodes=2"], ["Unknown Slurm option 'nodes'", "gpus_per_node"]),
     (["--executor=slurm", "--slurm=timeout_min=long"], ["timeout_min=long", "whole number"]),
     (["--executor=slurm", "--slurm=mem_gb=8GB"], ["mem_gb=8GB", "a number of gigabytes"]),
     (["--executor=slurm", "--slurm=mem_gb=nan"], ["mem_gb=nan", "a number of gigabytes"]),
