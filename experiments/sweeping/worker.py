@@ -81,11 +81,12 @@ def main() -> None:
   prepare()
   signal.signal(signal.SIGTERM, stop_at_once)  # until the trainer listens
   lines: queue.SimpleQueue[str] = queue.SimpleQueue()
-  threading.Thread(target=_read, args=(lines,), daemon=True).start()
   with (
     output.surviving("stdout", "stderr"),  # a log that can't be written ends no run
     contextlib.suppress(exits.Interrupted),  # between two runs: there is nothing to save
   ):
+    # It may ask for the end at once, if nobody is there.
+    threading.Thread(target=_read, args=(lines,), daemon=True).start()
     while line := lines.get():
       job, outcome = Job(**json.loads(line)), "interrupted"
       # A stop as the run begins or ends is no error.
