@@ -237,7 +237,7 @@ def prepare(request: Request | RunConfig) -> tuple[RunConfig, opening.Opened]:
       val_apart=fields["keep_best"] or fields["patience"] is not None,
     )
   )
-  return resolve(request, data.spec), data
+  return _resolve(fields, data.spec), data
 
 
 def resolve(config: Request | RunConfig, spec: datasets.DatasetSpec) -> RunConfig:
@@ -255,7 +255,11 @@ def resolve(config: Request | RunConfig, spec: datasets.DatasetSpec) -> RunConfi
   Raises:
     UserError: A field has a value that can't be used, or names something unknown.
   """
-  fields = _checked_fields(config)
+  return _resolve(_checked_fields(config), spec)
+
+
+def _resolve(fields: dict[str, Any], spec: datasets.DatasetSpec) -> RunConfig:
+  """Does what `resolve` does, for fields of `_checked_fields`, which it changes."""
   given = types.SimpleNamespace(**fields)
 
   def fill(**values: Any) -> None:

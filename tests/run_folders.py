@@ -5,9 +5,10 @@ import json
 import resolving
 
 from bit_jax import run_config
-from bit_jax.configs import base
+from bit_jax.configs import base, quickstart
 from experiments import reduced as rule
 from experiments.results import collect, seeds
+from experiments.sweeping import grid
 
 REDUCED = {"resize": rule.RESIZE, "crop": rule.CROP, "batch_size": rule.BATCH_SIZE}
 SHA = "3ef653a3ac9c67b29b9e534fc9f40efbe3b0174b94c0d0ae7864c39250864846"
@@ -34,6 +35,20 @@ def reduced(arguments="model=R14x0.5", dataset="cifar10", **fields):
 def few(arguments, top1, **fields):
   """Returns what `written` takes of a small network's run by the reduced rule."""
   return reduced(f"model=R14x0.5,{arguments}", **fields), top1
+
+
+def planned(name, after=None, mistake=None, steps=100):
+  """Returns a run of a sweep: the quickstart in `steps` steps, or one that can't be run."""
+  request = quickstart.get_config()
+  request.total_steps = steps
+  resolved, spec = resolving.resolve(request)
+  return grid.Planned(name, resolved, None if mistake else spec, {}, after, mistake)
+
+
+def finished(folder):
+  """Makes the least of a finished run."""
+  folder.mkdir(parents=True)
+  (folder / "result.json").write_text(json.dumps({"top1": 0.5}))
 
 
 def write(

@@ -93,14 +93,8 @@ def _run(args: argparse.Namespace) -> int:
 def _doctor(args: argparse.Namespace) -> int:
   names = select(args.names)
   print("Importing TensorFlow (about 8 s) ...", file=sys.stderr, flush=True)
-  try:
-    with imports.explained():
-      from bit_jax.data.doctor import readiness
-  except ImportError as e:
-    raise errors.UserError(
-      f"doctor needs tensorflow and tensorflow-datasets, which can't be imported: {e}. Install "
-      f"them, or other versions of them."
-    ) from e
+  with imports.tfds_for("doctor needs", "other versions of them"):
+    from bit_jax.data.doctor import readiness
 
   failed = {}
   if args.download:

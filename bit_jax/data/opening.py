@@ -103,14 +103,14 @@ def open_set(request: datasets.Request) -> Opened:
       folder.
   """
   name, path = request.name, request.path
-  datasets.require_known(name, request.protocol)
   if name not in datasets.OWN:
+    spec = datasets.find(name, request.protocol)
     if path is not None:
       raise errors.UserError(
         f"The data set {name} takes no path; only {' and '.join(datasets.OWN)} do (got {path!r})."
       )
-    spec = datasets.find(name, request.protocol)
     return _Digits(spec) if spec.source == "digits" else _Tfds(spec, request.data_dir)
+  datasets.require_known(name, request.protocol)
   if not path:
     form = "FILE.npz" if name == "npz" else "DIR_OR_CSV"
     raise errors.UserError(
@@ -128,14 +128,9 @@ class _Tfds(Opened):
 
   def sources(self, *, test_only: bool = False) -> Sources:
     spec = self.spec
-    try:
-      with imports.explained():
-        from bit_jax.data.sources import tfds_reader  # imports TensorFlow
-    except ImportError as e:
-      raise errors.UserError(
-        f"The data set {spec.name} is read with tensorflow and tensorflow-datasets, which can't be "
-        f"imported: {e}. Install them, or train on digits, a folder or an npz file."
-      ) from e
+    subject = f"The data set {spec.name} is read with"
+    with imports.tfds_for(subject, "train on digits, a folder or an npz file"):
+      from bit_jax.data.sources import tfds_reader  # imports TensorFlow
     split = functools.partial(tfds_reader.Split, spec, data_dir=self._data_dir)
     test = split(spec.test_split)
     train = test if test_only else split(spec.train_split)

@@ -54,6 +54,27 @@ def explained(extra: str = "tfds") -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def tfds_for(subject: str, alternative: str) -> Iterator[None]:
+  """Within this context, an import of tensorflow-datasets that fails raises an error for the user.
+
+  Args:
+    subject: What needs it, with the verb, such as 'doctor needs'.
+    alternative: What the user can do instead of installing it.
+
+  Raises:
+    UserError: Something can't be imported.
+  """
+  try:
+    with explained():
+      yield
+  except ImportError as e:
+    raise errors.UserError(
+      f"{subject} tensorflow and tensorflow-datasets, which can't be imported: {e}. Install them, "
+      f"or {alternative}."
+    ) from e
+
+
+@contextlib.contextmanager
 def extra(name: str) -> Iterator[None]:
   """Within this context, importing a module that isn't installed raises an error for the user.
 

@@ -33,7 +33,7 @@ from typing import Any
 
 import numpy as np
 
-from bit_jax.runtime import paths
+from bit_jax.runtime import cache
 from experiments.benchmarks import inputs, machine
 
 Spec = Mapping[str, Any]  # what a worker does, as JSON values
@@ -188,8 +188,7 @@ def alternate(workers: Mapping[str, Worker], rounds: int) -> dict[str, Figures]:
 
 def compiled_programs() -> str:
   """Returns the folder in which XLA keeps workers' compiled programs between runs."""
-  cache = paths.named(os.environ.get("BIT_JAX_CACHE") or "~/.cache/bit_jax")
-  return os.environ.get("JAX_COMPILATION_CACHE_DIR", str(cache / "benchmarks"))
+  return os.environ.get("JAX_COMPILATION_CACHE_DIR", str(cache.directory() / "benchmarks"))
 
 
 def serve(build: Callable[[Any], Workload]) -> None:

@@ -4,27 +4,14 @@ import dataclasses
 import json
 
 import pytest
-import resolving
 from hypothesis import given
 from hypothesis import strategies as st
+from run_folders import finished, planned
 
-from bit_jax.configs import quickstart
 from bit_jax.runtime import clock
 from experiments import ledger
 from experiments.cost import footprint
-from experiments.sweeping import grid, queueing
-
-
-def planned(name, after=None, mistake=None, steps=100):
-  config = quickstart.get_config()
-  config.total_steps = steps
-  resolved, spec = resolving.resolve(config)
-  return grid.Planned(name, resolved, None if mistake else spec, {}, after, mistake)
-
-
-def finished(folder):
-  folder.mkdir(parents=True)
-  (folder / "result.json").write_text(json.dumps({"top1": 0.5}))
+from experiments.sweeping import queueing
 
 
 def test_finished_runs_are_not_made_again_and_failed_ones_come_last(tmp_path):

@@ -4,6 +4,7 @@ import json
 
 import pytest
 import resolving
+from run_folders import finished, planned
 
 from bit_jax.configs import cifar10, quickstart
 from experiments.cost import footprint
@@ -75,18 +76,6 @@ def test_a_set_that_is_not_prepared(tmp_path, monkeypatch, by_variable):
   incomplete.rename(tmp_path / "sets/cifar10/3.0.2")
   (tmp_path / "sets/cifar10/3.0.2/dataset_info.json").touch()
   assert not list(table.missing([resolved(config)]))
-
-
-def planned(name, after=None, mistake=None, steps=100):
-  config = quickstart.get_config()
-  config.total_steps = steps
-  resolved, spec = resolving.resolve(config)
-  return grid.Planned(name, resolved, None if mistake else spec, {}, after, mistake)
-
-
-def finished(folder):
-  folder.mkdir(parents=True)
-  (folder / "result.json").write_text(json.dumps({"top1": 0.5}))
 
 
 def test_the_table_has_a_line_for_each_run_and_the_sums(tmp_path):
