@@ -41,7 +41,7 @@ test: install
 # The tests as above, in one run and with tracing, which takes about twice as long.
 coverage: install
 	XLA_FLAGS=--xla_backend_optimization_level=1 \
-	  $(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=
+	  $(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report= --ignore=tests/test_reference.py
 	$(BIN)/python tests/coverage_table.py
 
 lines:

@@ -1,5 +1,6 @@
 """Fine-tunes a BiT network: `python -m bit_jax.train --config=configs/cifar10.py`."""
 
+import gc
 import json
 import os
 import sys
@@ -109,4 +110,5 @@ def _report(folder: str, name: str, result: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
+  gc.freeze()  # the libraries stay: collections while a large folder is read needn't visit them
   exits.leave(exits.run(main, sys.argv, needs_reader=False))

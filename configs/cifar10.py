@@ -4,7 +4,7 @@
     python -m bit_jax.train --config=configs/cifar10.py:model=BiT-M-R101x3,shots=5,seed=1
 
 Published for BiT-M-R50x1 with preset=readme_128 (official README, JAX):
-97.3 % on all images, 82.4 % at 5 shots and 54.1 % at 1 shot (medians of at least 5 runs).
+97.3% on all images, 82.4% at 5 shots and 54.1% at 1 shot (medians of at least 5 runs).
 """
 
 import ml_collections

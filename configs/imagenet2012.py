@@ -5,8 +5,8 @@
 
 Scored on the 50,000 images of its validation set. Published, top-1:
 BiT-M-R50x1 with preset=code (official README, PyTorch; a single run for each number of shots):
-80.68 % on all images, 50.64 % at 5 shots and 18.36 % at 1 shot;
-BiT-M-R152x4 with preset=paper (paper, table 2): 85.39 % on all images.
+80.68% on all images, 50.64% at 5 shots and 18.36% at 1 shot;
+BiT-M-R152x4 with preset=paper (paper, table 2): 85.39% on all images.
 """
 
 import ml_collections

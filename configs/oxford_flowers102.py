@@ -3,7 +3,7 @@
     python -m bit_jax.train --config=configs/oxford_flowers102.py
     python -m bit_jax.train --config=configs/oxford_flowers102.py:model=BiT-M-R152x4,preset=paper
 
-Published for BiT-M-R152x4 with preset=paper (paper, table 2): 99.30 % on all images.
+Published for BiT-M-R152x4 with preset=paper (paper, table 2): 99.30% on all images.
 """
 
 import ml_collections

@@ -3,7 +3,7 @@
     python -m bit_jax.train --config=configs/oxford_iiit_pet.py
     python -m bit_jax.train --config=configs/oxford_iiit_pet.py:model=BiT-M-R152x4,preset=paper
 
-Published for BiT-M-R152x4 with preset=paper (paper, table 2): 94.46 % on all images.
+Published for BiT-M-R152x4 with preset=paper (paper, table 2): 94.46% on all images.
 """
 
 import ml_collections

@@ -5,8 +5,8 @@
     python -m bit_jax.train --config=configs/vtab.py:task=dtd,protocol=select   # 800 and 200 images
 
 Published is the mean of the 19 tasks' accuracies, none for a task alone:
-BiT-M-R101x3 72.65 % and BiT-M-R152x4 73.51 % (official README; it does not say at which preset and
-resolution), BiT-M-R152x4 70.64 % with preset=paper (paper, table 2).
+BiT-M-R101x3 72.65% and BiT-M-R152x4 73.51% (official README; it does not say at which preset and
+resolution), BiT-M-R152x4 70.64% with preset=paper (paper, table 2).
 
 The resolution is the paper's unless resolution=code is given. Random crops and flips are off where
 the paper leaves them out, since they change the label:

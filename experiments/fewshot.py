@@ -6,8 +6,8 @@
 CIFAR-10, CIFAR-100 and ILSVRC-2012 with 1, 5, 10, 25 and 100 images of each class, Pets with up to
 25 and Flowers with up to 10, each with five random subsets; then all images, once. Two networks, by
 the paper's rule, and on the CIFAR sets also with the preset of the official README, which publishes
-these medians (JAX): BiT-M-R50x1 on CIFAR-10 54.1 % (1 shot), 82.4 % (5 shots), 97.3 % (all), on
-CIFAR-100 35.2, 64.8 and 86.4 %.
+these medians (JAX): BiT-M-R50x1 on CIFAR-10 54.1% (1 shot), 82.4% (5 shots), 97.3% (all), on
+CIFAR-100 35.2, 64.8 and 86.4%.
 """
 
 from collections.abc import Iterator

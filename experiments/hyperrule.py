@@ -6,7 +6,7 @@
 BiT-M-R50x1 on VTAB-1k tasks, trained on 800 images and evaluated on the other 200 (val200): the
 rule, and around it three more learning rates and two more lengths. The tasks are one of each group
 (natural, specialized, structured) and the two sets of small images. The paper's random search over
-40 settings per task reached 78.72 % with BiT-L, the rule 76.29 % (mean of the 19 tasks; section 3.4
+40 settings per task reached 78.72% with BiT-L, the rule 76.29% (mean of the 19 tasks; section 3.4
 and appendix A).
 """
 

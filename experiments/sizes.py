@@ -4,8 +4,8 @@
     python -m experiments.report runs/sizes
 
 CIFAR-10 and CIFAR-100, all images and five of each class with five subsets, from BiT-M (pre-trained
-on ImageNet-21k) with the preset of the official README, which publishes 86.4 % for R50x1, 91.2 %
-for R101x3 and 91.2 % for R152x2 on all of CIFAR-100 (JAX).
+on ImageNet-21k) with the preset of the official README, which publishes 86.4% for R50x1, 91.2%
+for R101x3 and 91.2% for R152x2 on all of CIFAR-100 (JAX).
 """
 
 from collections.abc import Iterator

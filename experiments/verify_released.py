@@ -233,8 +233,8 @@ def line(row: Row) -> str:
   off = "" if row.difference is None else f"{row.difference:+.2f}"
   marks = {"different": " !", "measured": " *" if off else ""}
   cells += [f"{row.images:,}", row.metric]
-  cells += ["none" if row.expected is None else f"{row.expected:.2f} %"]
-  cells += [f"{row.measured:.2f} %", off + marks.get(row.verdict, ""), row.source]
+  cells += ["none" if row.expected is None else f"{row.expected:.2f}%"]
+  cells += [f"{row.measured:.2f}%", off + marks.get(row.verdict, ""), row.source]
   return _columns(cells).rstrip()
 
 
@@ -275,9 +275,9 @@ def vtab_lines(found: Sequence[Row]) -> Iterator[str]:
     mean, comparison = statistics.mean(values), ""
     score = released.vtab_score(architecture)
     if score is not None and len(values) == len(vtab.TASKS):
-      comparison = f"; expected {score.value:.2f} % ({score.source}), {mean - score.value:+.2f}"
+      comparison = f"; expected {score.value:.2f}% ({score.source}), {mean - score.value:+.2f}"
     yield (
-      f"BiT-M-{architecture} run {number}, sizes of {rule}: {mean:.2f} % over {len(values)} of "
+      f"BiT-M-{architecture} run {number}, sizes of {rule}: {mean:.2f}% over {len(values)} of "
       f"{len(vtab.TASKS)} tasks{comparison}"
     )
 

@@ -3,8 +3,8 @@
     python -m experiments.sweep --config=experiments/vtab1k.py --out=runs/vtab1k
     python -m experiments.report runs/vtab1k
 
-Only the mean accuracy of the 19 tasks is published: 72.65 % for BiT-M-R101x3 and 73.51 % for
-BiT-M-R152x4 (official README, which names neither preset nor resolution), 70.64 % for BiT-M-R152x4
+Only the mean accuracy of the 19 tasks is published: 72.65% for BiT-M-R101x3 and 73.51% for
+BiT-M-R152x4 (official README, which names neither preset nor resolution), 70.64% for BiT-M-R152x4
 (paper, table 2). The runs use the paper's rule and resolution.
 """
 

@@ -6,7 +6,7 @@ of VTAB-1k are in `vtab`. The user's own images ('npz', 'folder') are described 
 
 Sources of the held-out parts of 'select': CIFAR and ImageNet as in google-research/big_transfer,
 `bit_jax/input_pipeline_tf2_or_tf1.py` (`train[:98%]`, `train[:99%]`); Pets as in VTAB (the last
-20 % of train); Flowers has an official validation split, which 'final' trains on too, since it is
+20% of train); Flowers has an official validation split, which 'final' trains on too, since it is
 not part of the test set. tf_flowers is split as in the Keras example "Image Classification using
 BigTransfer (BiT)". No source names a split of cats_vs_dogs: its last tenth is the test set here, so
 that the rule sees more than 20,000 images in either protocol.

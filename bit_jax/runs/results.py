@@ -163,7 +163,7 @@ def _listing(folder: str, result: dict[str, Any]) -> list[str]:
 
 
 def _interval(share: float, number: int) -> str:
-  """Returns Wilson's 95 % interval of a share of few images as text, '' for many or none."""
+  """Returns Wilson's 95% interval of a share of few images as text, '' for many or none."""
   if not 0 < number < _MANY:
     return ""
   from scipy import stats  # about a second

@@ -116,7 +116,7 @@ def _order(run: reading.Run) -> tuple[Any, ...]:
 
 def _repeats(first: reading.Run, other: reading.Run) -> str:
   a, b = 100 * first.metrics["top1"], 100 * other.metrics["top1"]
-  values = f"both have {a:.2f} %" if a == b else f"they disagree: {a:.2f} % counts, not {b:.2f} %"
+  values = f"both have {a:.2f}%" if a == b else f"they disagree: {a:.2f}% counts, not {b:.2f}%"
   return f"same settings and seed {other.seed} as {first.name}, which counts; {values}"
 
 

@@ -31,7 +31,7 @@ class Summary:
     median: The median.
     low: The lowest.
     high: The highest.
-    interval: 95 % bootstrap interval of the median (percentiles); None for fewer than 6 values.
+    interval: 95% bootstrap interval of the median (percentiles); None for fewer than 6 values.
     noun: What the values are of.
   """
 

@@ -69,7 +69,7 @@ def write_card(path, top1):
 
 def test_a_user_s_file_against_its_card(own, accuracy, tmp_path, capsys):
   assert run(f"--weights={own}", "--dataset=digits", "--size=16") == 0
-  assert f"none      {accuracy:.2f} %" in capsys.readouterr().out
+  assert f"none      {accuracy:.2f}%" in capsys.readouterr().out
 
   write_card(own, accuracy)
   out = tmp_path / "rows.json"
@@ -202,7 +202,7 @@ def test_ctrl_c_keeps_what_is_done(own, tmp_path, monkeypatch, capsys):
   out = tmp_path / "rows.json"
   assert run(f"--out={out}") == exits.INTERRUPTED
   assert [row["measured"] for row in json.loads(out.read_text())] == [25.0]
-  assert "25.00 %" in capsys.readouterr().out
+  assert "25.00%" in capsys.readouterr().out
 
 
 @pytest.mark.slow
@@ -254,8 +254,8 @@ def test_a_synthetic_cifar10_checkpoint_in_the_cache(synth_npz, tmp_path, monkey
 def test_the_embedded_checkpoint_reaches_its_card_on_the_real_images(tfds_dir, capsys):
   assert run("R14x0.5-CIFAR100", f"--data_dir={tfds_dir}") == 0
   top1, top5 = capsys.readouterr().out.splitlines()[1:3]
-  assert "44.54 %   44.54 %   +0.00 " in top1
-  assert "74.83 %   74.83 %   +0.00 " in top5
+  assert "44.54%   44.54%   +0.00 " in top1
+  assert "74.83%   74.83%   +0.00 " in top5
 
 
 def row(measured, **changes):
@@ -310,8 +310,8 @@ def test_lines_have_their_columns_below_the_titles():
     ("test size", "128 square"),
     ("images", "10,000"),
     ("metric", "top1"),
-    ("expected", "97.64 %"),
-    ("measured", "97.50 %"),
+    ("expected", "97.64%"),
+    ("measured", "97.50%"),
     ("difference", "-0.14 !"),
     ("source", "a colab"),
   ):
@@ -349,15 +349,15 @@ def scored(architecture, run, tasks, value, rule="paper"):
 def test_means_say_over_how_many_tasks():
   found = scored("R101x3", 1, vtab.TASKS[:3], 80.0) + scored("R101x3", 1, vtab.TASKS[3:4], 60.0)
   lines = list(verify_released.vtab_lines(found))
-  assert lines[0] == "BiT-M-R101x3 run 1, sizes of paper: 75.00 % over 4 of 19 tasks"
+  assert lines[0] == "BiT-M-R101x3 run 1, sizes of paper: 75.00% over 4 of 19 tasks"
   assert not any("expected" in line for line in lines)
 
 
 def test_a_whole_run_is_compared_with_the_published_score():
   found = scored("R101x3", 0, vtab.TASKS, 72.0)
   paper, *others = verify_released.vtab_lines(found)
-  assert paper.startswith("BiT-M-R101x3 run 0, sizes of paper: 72.00 % over 19 of 19 tasks; ")
-  assert "expected 72.65 % (big_transfer README VTAB-1k table" in paper
+  assert paper.startswith("BiT-M-R101x3 run 0, sizes of paper: 72.00% over 19 of 19 tasks; ")
+  assert "expected 72.65% (big_transfer README VTAB-1k table" in paper
   assert paper.endswith("-0.65")
   assert [line.endswith("over 5 of 19 tasks") for line in others] == [True]  # 128 is both's
 

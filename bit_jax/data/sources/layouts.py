@@ -79,9 +79,9 @@ def read(root: pathlib.Path) -> scan.Scan:
     _read_classes(reading, base)
   _look_below(reading)
   entries = [
-    scan.Entry(path, folder.name, part)
-    for folder, part in reading.classes
-    for path in folder.all_images()
+    scan.Entry(path, name, part)
+    for name, part, images in ((f.name, part, f.all_images()) for f, part in reading.classes)
+    for path in images
   ]
   classified = {e.path for e in entries}
   return scan.Scan(

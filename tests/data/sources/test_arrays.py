@@ -1,6 +1,7 @@
 """Tests of bit_jax.data.sources.arrays."""
 
 import pathlib
+import zipfile
 
 import numpy as np
 import pytest
@@ -48,6 +49,17 @@ def test_an_npz_comes_back_as_it_was_written(write, save):
   assert {train.labels.dtype, test.labels.dtype} == {np.dtype(np.int32)}
   assert train.class_names == test.class_names == ("0", "1", "2")
   assert (len(train), len(test)) == (6, 3)
+
+
+def test_arrays_with_the_later_header_of_numpy_are_read(write):
+  path = write()
+  with zipfile.ZipFile(path, "w") as archive:
+    for name, array in contents().items():
+      with archive.open(f"{name}.npy", "w") as member:
+        np.lib.format.write_array(member, array, version=(2, 0))
+  train, test = load(path)
+  np.testing.assert_array_equal(train.images, contents()["train_images"])
+  assert test.labels.tolist() == [2, 1, 0]
 
 
 @pytest.mark.parametrize("trailing", [(), (1,)])

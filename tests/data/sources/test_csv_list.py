@@ -262,6 +262,13 @@ def test_several_columns_of_labels_are_a_mistake(tmp_path):
     folder.describe(path, "final")
 
 
+def test_beside_a_column_called_label_another_is_not_used(tmp_path):
+  path = image_files.write(tmp_path, "path,label,class\na/0.png,x,y\nb/0.png,z,y\n")
+  found = folder.find(path)
+  assert {e.label for e in found.entries} == {"x", "z"}
+  assert found.notes == ("Label column: label; class is not used.",)
+
+
 @pytest.mark.parametrize("label", ["NA", "nan", "#N/A"])
 def test_labels_that_stand_for_missing_ones_are_warned_of(tmp_path, label):
   path = image_files.write(tmp_path, f"path,label\na/0.png,{label}\na/1.png,x\nb/0.png,x\n")

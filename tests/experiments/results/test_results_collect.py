@@ -47,7 +47,7 @@ def test_a_copy_counts_once(tmp_path):
   shutil.copytree(tmp_path / "b", tmp_path / "a" / "copy")
   found = run_folders.collected(tmp_path)
   assert [run.name for run in found.runs] == ["a/copy"]
-  said = "same settings and seed 4 as a/copy, which counts; both have 50.00 %"
+  said = "same settings and seed 4 as a/copy, which counts; both have 50.00%"
   assert found.duplicates == (("b", said),)
 
 
@@ -58,7 +58,7 @@ def test_the_earlier_of_two_counts_and_they_disagree(tmp_path):
   run_folders.write(tmp_path / "b", config, 0.61, environment={"started": "2026-11-22T00:00:00"})
   found = run_folders.collected(tmp_path)
   assert [run.name for run in found.runs] == ["b"]
-  said = "same settings and seed 4 as b, which counts; they disagree: 61.00 % counts, not 50.00 %"
+  said = "same settings and seed 4 as b, which counts; they disagree: 61.00% counts, not 50.00%"
   assert found.duplicates == (("a", said),)
 
 
