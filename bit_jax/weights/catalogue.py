@@ -2,7 +2,7 @@
 
 Sources: google-research/big_transfer `README.md` (BiT-S, BiT-M, -ILSVRC2012, VTAB, distilled) and
 its colabs (-CIFAR10); google-research/big_vision `configs/proj/distill/common.py` (the teachers at
-128 pixels). Task names and class counts: google-research/task_adaptation.
+128 pixels).
 """
 
 import dataclasses
@@ -10,32 +10,12 @@ import difflib
 import itertools
 from collections.abc import Iterator
 
+from bit_jax.data import vtab
 from bit_jax.models import architectures
 from bit_jax.runtime import errors
 
 BASE_URL = "https://storage.googleapis.com/bit_models/"
 
-_VTAB_CLASSES = {
-  "caltech101": 102,
-  "cifar100": 100,
-  "dtd": 47,
-  "oxford_flowers102": 102,
-  "oxford_iiit_pet": 37,
-  "sun397": 397,
-  "svhn": 10,
-  "patch_camelyon": 2,
-  "eurosat": 10,
-  "resisc45": 45,
-  "diabetic_retinopathy": 5,
-  "clevr-count": 8,
-  "clevr-distance": 6,
-  "dmlab": 6,
-  "dsprites-xpos": 16,
-  "dsprites-orientation": 16,
-  "kitti-distance": 4,
-  "smallnorb-azimuth": 18,
-  "smallnorb-elevation": 9,
-}
 _DISTILLED = {  # stem: (classes, note)
   "R50x1_160": (1000, "distilled student, ILSVRC-2012 at 160 pixels"),
   "R50x1_224": (1000, "distilled student, ILSVRC-2012 at 224 pixels"),
@@ -86,11 +66,11 @@ def _checkpoints() -> Iterator[Checkpoint]:
     yield Checkpoint(name, arch, 1000, f"{name}.npz", "ImageNet-21k, then ILSVRC-2012")
   name = "BiT-M-R50x1-CIFAR10"
   yield Checkpoint(name, "R50x1", 10, f"{name}.npz", "ImageNet-21k, then CIFAR-10")
-  for arch, task, run in itertools.product(_RELEASED, _VTAB_CLASSES, range(3)):
+  for arch, task, run in itertools.product(_RELEASED, vtab.TASKS, range(3)):
     if arch != "R152x2":
       name = f"BiT-M-{arch}-run{run}-{task}"
       note = f"ImageNet-21k, then VTAB-1k {task}, run {run}"
-      yield Checkpoint(name, arch, _VTAB_CLASSES[task], f"vtab/{name}.npz", note)
+      yield Checkpoint(name, arch, vtab.find(task).num_classes, f"vtab/{name}.npz", note)
   for stem, (classes, note) in _DISTILLED.items():
     yield Checkpoint(stem, stem.split("_")[0], classes, f"distill/{stem}.npz", note)
   note = "CIFAR-100; comes with this package, kernels in float16"

@@ -165,7 +165,20 @@ def _checked(
   """Returns {normalised key: header}, or raises a UserError that names every difference."""
   expected = architectures.parameter_shapes(architecture, num_classes or None)
   by_key = {_normalised(h.key): h for h in headers}
-  problems = list(_problems(headers, expected))
+  counts = Counter(_normalised(h.key) for h in headers)
+  differences = {
+    "missing": [_PREFIX + k for k in expected if k not in by_key],
+    "unknown": [h.key for k, h in by_key.items() if k not in expected],
+    "more than one array for the same parameter": [
+      h.key for h in headers if counts[_normalised(h.key)] > 1
+    ],
+    "wrong shape or dtype": [
+      f"{h.key} is {h.dtype} {h.shape} and not float {expected[k]}"
+      for k, h in by_key.items()
+      if k in expected and (h.dtype.kind, h.shape) != ("f", expected[k])
+    ],
+  }
+  problems = [f"{what} {', '.join(keys)}" for what, keys in differences.items() if keys]
   if not problems:
     return {k: by_key[k] for k in expected}
   other = _infer_architecture(headers)
@@ -175,24 +188,6 @@ def _checked(
       f"architecture."
     )
   raise errors.UserError(f"{path} is not an {architecture.name} checkpoint: {'; '.join(problems)}.")
-
-
-def _problems(headers: list[npz.ArrayHeader], expected: architectures.Shapes) -> Iterator[str]:
-  by_key = {_normalised(h.key): h for h in headers}
-  if missing := [_PREFIX + k for k in expected if k not in by_key]:
-    yield f"missing {', '.join(missing)}"
-  if unknown := [h.key for k, h in by_key.items() if k not in expected]:
-    yield f"unknown {', '.join(unknown)}"
-  counts = Counter(_normalised(h.key) for h in headers)
-  if repeated := [h.key for h in headers if counts[_normalised(h.key)] > 1]:
-    yield f"more than one array for the same parameter {', '.join(repeated)}"
-  known = [(h, expected[k]) for k, h in by_key.items() if k in expected]
-  if wrong := [
-    f"{h.key} is {h.dtype} {h.shape} and not float {s}"
-    for h, s in known
-    if (h.dtype.kind, h.shape) != ("f", s)
-  ]:
-    yield f"wrong shape or dtype {', '.join(wrong)}"
 
 
 def _infer_architecture(headers: list[npz.ArrayHeader]) -> str | None:

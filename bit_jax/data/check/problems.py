@@ -134,7 +134,7 @@ def _split(found: scan.Scan) -> tuple[list[str], tuple[str, ...], folder.Folder 
   parts = [e.part or "all" for e in found.entries]
   if found.missing and not found.entries:
     return parts, (), None
-  whole = dataclasses.replace(found, empty=(), missing=())  # these are listed as problems
+  whole = dataclasses.replace(found, empty=[], missing={})  # these are listed as problems
   if faults := scan.faults(whole):
     return parts, tuple(faults), None
   try:
@@ -149,7 +149,7 @@ def _split(found: scan.Scan) -> tuple[list[str], tuple[str, ...], folder.Folder 
 
 def _problems(found: scan.Scan, decoded: Sequence[Decoded], parts: Sequence[str]) -> list[Problem]:
   problems = [
-    *(Problem("missing", p, f"line {found.lines[p]}") for p in found.missing),
+    *(Problem("missing", path, f"line {line}") for path, line in found.missing.items()),
     *(Problem("empty class", p) for p in found.empty),
     *_broken(found, decoded),
     *_copies(found, decoded, parts),

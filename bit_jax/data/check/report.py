@@ -7,6 +7,7 @@ import pathlib
 import shlex
 import sys
 from collections import Counter
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -144,7 +145,7 @@ def _rule(num_train: int, image_size: tuple[int, int]) -> str:
 
 
 def _listed(
-  heading: str, report: problems.Report, kinds: dict[str, str], sentences: tuple[str, ...]
+  heading: str, report: problems.Report, kinds: dict[str, str], sentences: Iterable[str]
 ) -> list[str]:
   lines = [f"  {sentence}" for sentence in sentences]
   for kind, meaning in kinds.items():

@@ -73,8 +73,9 @@ def read(file: pathlib.Path) -> scan.Scan:
   Raises:
     UserError: It can't be read or understood.
   """
-  table, notes = _table(file, _rows(file))
-  parts, more_notes, warnings = _split(table)
+  found = scan.Scan(root=file.parent, csv=file)
+  table = _table(found, _rows(file))
+  parts = _split(found, table)
   listed = [_path_and_label(table, row) for row in table.rows]
   entries = [scan.Entry(*pair, part) for pair, part in zip(listed, parts, strict=True)]
   if "" in parts and any(parts):
@@ -82,27 +83,19 @@ def read(file: pathlib.Path) -> scan.Scan:
       f"Line {table.rows[parts.index('')].line} of {file} has no split, but other lines do: add "
       f"train, val or test, or remove the column."
     )
+  if not any(parts):
+    found.warnings += _parts_in_paths(table)
+  found.warnings += _absent_labels(table)
   lines: dict[str, int] = {}
   for entry, row in zip(entries, table.rows, strict=True):
     lines.setdefault(entry.path, row.line)
-  missing = {path: n for path, n in lines.items() if not os.path.isfile(file.parent / path)}
-  faults = []
+  found.missing = {path: n for path, n in lines.items() if not os.path.isfile(file.parent / path)}
   if repeated := [path for path, n in Counter(e.path for e in entries).items() if n > 1]:
     files = phrases.counted(len(repeated), "file")
-    faults = [f"The CSV {file} lists {files} more than once: {phrases.some(repeated)}."]
+    found.faults.append(f"The CSV {file} lists {files} more than once: {phrases.some(repeated)}.")
   ordered = [entries[i] for i in scan.by_digest(e.path for e in entries)]
-  if not any(parts):
-    warnings += _parts_in_paths(table)
-  return scan.Scan(
-    root=file.parent,
-    csv=file,
-    lines=missing,
-    entries=tuple(e for e in ordered if e.path not in missing),
-    missing=tuple(missing),
-    faults=tuple(faults),
-    notes=(*notes, *more_notes),
-    warnings=(*warnings, *_absent_labels(table)),
-  )
+  found.entries = [e for e in ordered if e.path not in found.missing]
+  return found
 
 
 def _rows(file: pathlib.Path) -> list[_Row]:
@@ -146,31 +139,32 @@ def _delimiter(file: pathlib.Path, text: str) -> str:
   return max([d for d in _DELIMITERS if d in first] or [","], key=fits)
 
 
-def _table(file: pathlib.Path, rows: list[_Row]) -> tuple[_Table, list[str]]:
+def _table(found: scan.Scan, rows: list[_Row]) -> _Table:
   """Finds the columns by the header; without one, the first two are path and label."""
-  first = rows[0].cells
+  file, first = found.source, rows[0].cells
   if columns := _by_header(first):
-    path, labels = columns
-    table = _Table(file, first, rows[1:], path, labels[0])
+    path, (label, *others) = columns
+    table = _Table(file, first, rows[1:], path, label)
     _require_columns(table)
-    if len(labels) == 1:
-      documented = (first[path], first[labels[0]]) == ("path", "label")
-      note = f"Columns: {first[path]} (paths), {first[labels[0]]} (labels)."
-      return table, [] if documented else [note]
-    if _plain(first[labels[0]]) not in LABEL_COLUMNS[0]:
+    if not others and (first[path], first[label]) != ("path", "label"):
+      found.notes.append(f"Columns: {first[path]} (paths), {first[label]} (labels).")
+    if others and _plain(first[label]) not in LABEL_COLUMNS[0]:
       raise errors.UserError(
         f"Several columns of the CSV {file} may hold the labels "
-        f"({', '.join(first[i] for i in labels)}): rename the right one to label."
+        f"({', '.join(first[i] for i in (label, *others))}): rename the right one to label."
       )
-    return table, [f"Label column: {first[labels[0]]}; {first[labels[1]]} is not used."]
+    if others:
+      found.notes.append(f"Label column: {first[label]}; {first[others[0]]} is not used.")
+    return table
   if not _is_headerless(first):
     raise errors.UserError(
       f"The CSV {file} has no columns of paths and labels; its first row is {','.join(first)!r}. "
       f"Name one column path (or {', '.join(PATH_COLUMNS[0][1:])}) and one label (or class)."
     )
-  width = max(len(row.cells) for row in rows)
-  note = "The CSV has no header: the first column is read as paths, the second as labels."
-  return _Table(file, [""] * width, rows, 0, 1), [note]
+  found.notes.append(
+    "The CSV has no header: the first column is read as paths, the second as labels."
+  )
+  return _Table(file, [""] * max(len(row.cells) for row in rows), rows, 0, 1)
 
 
 def _require_columns(table: _Table) -> None:
@@ -263,8 +257,8 @@ def _sounds_like_split(header: str) -> bool:
   )
 
 
-def _split(table: _Table) -> tuple[list[str], list[str], list[str]]:
-  """Returns the part of each row ('' without a split), notes and warnings.
+def _split(found: scan.Scan, table: _Table) -> list[str]:
+  """Returns the part of each row, '' without a split.
 
   Raises:
     UserError: A column named split contains something else, or columns contradict each other.
@@ -275,30 +269,30 @@ def _split(table: _Table) -> tuple[list[str], list[str], list[str]]:
     if column.called_split:
       _require_parts(table, column)
   if splits := [c for c in columns if c.is_split]:
-    return _by_parts(table, splits)
+    return _by_parts(found, table, splits)
   flags = [c for c in columns if c.flag]
   if len(flags) > 1:
     raise errors.UserError(
       f"The columns {', '.join(c.name for c in flags)} of {table.file} each mark one part: write "
       f"train, val or test into one column named split."
     )
-  if flags:
-    name, yes = flags[0].name, flags[0].flag or ""
-    no = "test" if yes == "train" else "train"
-    used = f"The column {name} of {table.file.name} is used as the split: "
-    parts = [yes if cell.lower() in _TRUE else no for cell in flags[0].cells]
-    return parts, [], [f"{used}true means {yes}, false means {no}."]
-  warnings = []
+  for column in flags:
+    yes, no = column.flag or "", "test" if column.flag == "train" else "train"
+    found.warnings.append(
+      f"The column {column.name} of {table.file.name} is used as the split: true means {yes}, "
+      f"false means {no}."
+    )
+    return [yes if cell.lower() in _TRUE else no for cell in column.cells]
   for column in columns:
     if column.suspected and column.parts:
       _require_parts(table, column)
     if (column.suspected and column.others) or {"train"} < column.parts:
-      warnings.append(
+      found.warnings.append(
         f"The column {column.name} of {table.file.name} may be a split but is not used: not all "
         f"its values are names of parts ({phrases.some(column.values)}). If it is the split, write "
         f"train, val and test there."
       )
-  return [""] * len(table.rows), [], warnings
+  return [""] * len(table.rows)
 
 
 def _require_parts(table: _Table, column: _Column) -> None:
@@ -310,7 +304,7 @@ def _require_parts(table: _Table, column: _Column) -> None:
       )
 
 
-def _by_parts(table: _Table, splits: Sequence[_Column]) -> tuple[list[str], list[str], list[str]]:
+def _by_parts(found: scan.Scan, table: _Table, splits: Sequence[_Column]) -> list[str]:
   """Uses the column named split, or else one whose name suggests it, or else the only one."""
   called, suspected = [c for c in splits if c.called_split], [c for c in splits if c.suspected]
   preferred = called or suspected or splits
@@ -322,12 +316,14 @@ def _by_parts(table: _Table, splits: Sequence[_Column]) -> tuple[list[str], list
       f"The columns {', '.join(c.name for c in preferred)} of {table.file} contain different "
       f"splits: rename the right one to split."
     )
-  warnings = [
+  found.warnings += [
     f"The column {c.name} of {table.file.name} contains another split than {used.name}, which is "
     f"used."
     for c in others
   ]
-  return parts, [] if used.called_split else [f"Split column: {used.name}."], warnings
+  if not used.called_split:
+    found.notes.append(f"Split column: {used.name}.")
+  return parts
 
 
 def _parts_in_paths(table: _Table) -> list[str]:

@@ -135,11 +135,11 @@ def find(path: str) -> scan.Scan:
     found = csv_list.read(root)
   else:
     raise errors.UserError(_unusable(path, root))
-  alike = class_naming.differ_in_case({e.label for e in found.entries})
-  if alike is None:
-    return found
-  warning = f"Class names in {found.source} differ only in upper and lower case: {alike}."
-  return dataclasses.replace(found, warnings=(*found.warnings, warning))
+  if alike := class_naming.differ_in_case({e.label for e in found.entries}):
+    found.warnings.append(
+      f"Class names in {found.source} differ only in upper and lower case: {alike}."
+    )
+  return found
 
 
 def _unusable(path: str, root: pathlib.Path) -> str:
@@ -215,7 +215,7 @@ def split(found: scan.Scan, protocol: str, *, val_apart: bool = False) -> Folder
     image_size=(int(height), int(width)),
     fixed_size=bool((readable == readable[0]).all()),
     origin=" ".join([*found.notes, origin, *_remarks(found, whole, test)]),
-    warnings=found.warnings,
+    warnings=tuple(found.warnings),
   )
 
 

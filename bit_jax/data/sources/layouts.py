@@ -39,20 +39,14 @@ class _Part(NamedTuple):
 
 
 @dataclasses.dataclass
-class _Reading:
-  """The result so far; the fields are those of `scan.Scan`.
+class _Reading(scan.Scan):
+  """The result so far.
 
   Attributes:
-    root: The user's folder.
     classes: (class folder, its part), with images.
   """
 
-  root: pathlib.Path
   classes: list[tuple[tree.Folder, str]] = dataclasses.field(default_factory=list)
-  empty: list[str] = dataclasses.field(default_factory=list)
-  faults: list[str] = dataclasses.field(default_factory=list)
-  notes: list[str] = dataclasses.field(default_factory=list)
-  warnings: list[str] = dataclasses.field(default_factory=list)
 
 
 def read(root: pathlib.Path) -> scan.Scan:
@@ -79,21 +73,15 @@ def read(root: pathlib.Path) -> scan.Scan:
     _read_classes(reading, base)
   _look_below(reading)
   entries = [
-    scan.Entry(path, name, part)
-    for name, part, images in ((f.name, part, f.all_images()) for f, part in reading.classes)
-    for path in images
+    scan.Entry(path, folder.name, part)
+    for folder, part in reading.classes
+    for path in folder.all_images()
   ]
+  reading.entries = [entries[i] for i in scan.by_digest(e.path for e in entries)]
   classified = {e.path for e in entries}
-  return scan.Scan(
-    root=root,
-    entries=tuple(entries[i] for i in scan.by_digest(e.path for e in entries)),
-    empty=tuple(reading.empty),
-    unclassified=tuple(p for p in top.all_images() if p not in classified),
-    ignored=tuple(top.all_ignored()),
-    faults=tuple(reading.faults),
-    notes=tuple(reading.notes),
-    warnings=tuple(reading.warnings),
-  )
+  reading.unclassified = [p for p in top.all_images() if p not in classified]
+  reading.ignored = top.all_ignored()
+  return reading
 
 
 def _parts(base: tree.Folder) -> list[_Part]:

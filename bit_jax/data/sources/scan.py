@@ -8,7 +8,7 @@ import dataclasses
 import hashlib
 import pathlib
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from bit_jax.data import images
@@ -30,7 +30,7 @@ class Entry(NamedTuple):
   part: str
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass
 class Scan:
   """The content of a folder or CSV.
 
@@ -40,25 +40,23 @@ class Scan:
     empty: Class folders and parts without an image.
     unclassified: Images outside the class folders.
     ignored: Files without an image's extension, or hidden.
-    missing: Files that the CSV lists and that don't exist.
+    missing: {file: first line of the CSV that lists it} of those that don't exist.
     faults: Sentences, each on something that stops a run.
     notes: Sentences on how folders or columns were read where that isn't obvious.
     warnings: Sentences, each on a possible mistake that doesn't stop a run.
     csv: The CSV; None where a folder was read.
-    lines: {file: first line of the CSV that lists it} of those in `missing`.
   """
 
   root: pathlib.Path
-  entries: tuple[Entry, ...]
-  empty: tuple[str, ...] = ()
-  unclassified: tuple[str, ...] = ()
-  ignored: tuple[str, ...] = ()
-  missing: tuple[str, ...] = ()
-  faults: tuple[str, ...] = ()
-  notes: tuple[str, ...] = ()
-  warnings: tuple[str, ...] = ()
+  entries: list[Entry] = dataclasses.field(default_factory=list)
+  empty: list[str] = dataclasses.field(default_factory=list)
+  unclassified: list[str] = dataclasses.field(default_factory=list)
+  ignored: list[str] = dataclasses.field(default_factory=list)
+  missing: dict[str, int] = dataclasses.field(default_factory=dict)
+  faults: list[str] = dataclasses.field(default_factory=list)
+  notes: list[str] = dataclasses.field(default_factory=list)
+  warnings: list[str] = dataclasses.field(default_factory=list)
   csv: pathlib.Path | None = None
-  lines: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
   @property
   def source(self) -> pathlib.Path:
@@ -86,7 +84,7 @@ def faults(found: Scan) -> list[str]:
     first = "line" if len(found.missing) == 1 else "first in line"
     sentences.append(
       f"The CSV {found.source} lists {phrases.counted(len(found.missing), 'file')} that can't be "
-      f"found: {phrases.some(found.missing)} ({first} {found.lines[found.missing[0]]})."
+      f"found: {phrases.some(list(found.missing))} ({first} {min(found.missing.values())})."
     )
   if found.empty:
     sentences.append(

@@ -266,7 +266,7 @@ def test_beside_a_column_called_label_another_is_not_used(tmp_path):
   path = image_files.write(tmp_path, "path,label,class\na/0.png,x,y\nb/0.png,z,y\n")
   found = folder.find(path)
   assert {e.label for e in found.entries} == {"x", "z"}
-  assert found.notes == ("Label column: label; class is not used.",)
+  assert found.notes == ["Label column: label; class is not used."]
 
 
 @pytest.mark.parametrize("label", ["NA", "nan", "#N/A"])

@@ -61,7 +61,7 @@ def test_layouts_that_are_read(tmp_path, folders, expected, note):
     (tmp_path / beside).mkdir(parents=True)
     (tmp_path / beside / "a.txt").touch()
   found = folder.find(lay(tmp_path, folders))
-  assert (found.faults, found.warnings, found.empty) == ((), (), ())
+  assert (found.faults, found.warnings, found.empty) == ([], [], [])
   words = expected.split(" ")
   assert labels_of_parts(found) == dict(zip(words[::2], words[1::2], strict=True))
   assert (note or "") in " ".join(found.notes)
@@ -78,7 +78,7 @@ def test_layouts_that_are_read(tmp_path, folders, expected, note):
 )
 def test_a_class_that_is_called_like_a_part(tmp_path, folders):
   found = folder.find(lay(tmp_path, folders))
-  assert (found.faults, found.warnings) == ((), ())
+  assert (found.faults, found.warnings) == ([], [])
   for entry in found.entries:
     assert entry.path.split("/")[:2] == [entry.part, entry.label]
 
@@ -94,7 +94,7 @@ def test_a_class_that_is_called_like_a_part(tmp_path, folders):
 )
 def test_classes_whose_names_hold_a_part(tmp_path, folders, said):
   found = folder.find(lay(tmp_path, folders))
-  assert found.faults == ()
+  assert found.faults == []
   assert {(e.label, e.part) for e in found.entries} == {(name, "") for name in folders.split()}
   assert " ".join(found.notes + found.warnings) == said
 
@@ -147,7 +147,7 @@ def test_what_is_pooled_is_said(tmp_path, folders, warning):
 def test_images_without_labels_beside_parts_are_left_out(tmp_path):
   folders = "seg_train/a seg_train/b seg_test/a seg_pred/seg_pred test-many"
   found = folder.find(lay(tmp_path, folders))
-  assert found.faults == ()
+  assert found.faults == []
   assert {p.rpartition("/")[0] for p in found.unclassified} == {"seg_pred/seg_pred", "test-many"}
   assert "seg_pred has 2 images but no class folders: it is left out." in found.warnings
   assert {e.part for e in found.entries} == {"train", "test"}
@@ -203,7 +203,7 @@ def test_a_link_to_itself_is_no_folder(tmp_path):
   path = lay(tmp_path, "a b")
   (tmp_path / "loop").symlink_to(tmp_path / "loop")
   found = folder.find(path)
-  assert (found.empty, found.ignored, found.faults) == ((), ("loop",), ())
+  assert (found.empty, found.ignored, found.faults) == ([], ["loop"], [])
 
 
 @pytest.mark.parametrize(
