@@ -13,11 +13,8 @@ from typing import Any
 CLEVR_DISTANCES = (8.0, 8.5, 9.0, 9.5, 10.0)  # CLEVR's own units, from the camera
 KITTI_DISTANCES = (8.0, 20.0, 999.0)  # metres
 
-FEWEST_OBJECTS = 3  # in a CLEVR image
 VEHICLE_TYPES = 3  # KITTI's types 0 to 2: car, van, truck
 NO_VEHICLE = 1000.0  # metres; above every measured distance
-POSITIONS_PER_BIN = 2  # dSprites: 32 positions in 16 bins
-ANGLES_PER_BIN = 2.5  # dSprites: 40 angles in 16 bins, alternately 3 and 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,11 +30,6 @@ class Derivation:
 
   features: Mapping[str, Any]
   derive: Callable[[Mapping[str, Any]], int]
-
-
-def clevr_count(num_objects: int) -> int:
-  """Returns the class of a CLEVR image with 3 to 10 objects: 0 to 7."""
-  return num_objects - FEWEST_OBJECTS
 
 
 def clevr_distance(depths: Iterable[float]) -> int:
@@ -61,25 +53,16 @@ def kitti_distance(types: Iterable[int], depths: Iterable[float]) -> int:
   return bisect.bisect_left(KITTI_DISTANCES, min(vehicles, default=NO_VEHICLE))
 
 
-def dsprites_position(position: int) -> int:
-  """Returns the bin, of 16, of one of 32 positions."""
-  return position // POSITIONS_PER_BIN
-
-
-def dsprites_orientation(angle: int) -> int:
-  """Returns the bin, of 16, of one of 40 angles: angles 0, 1 and 2 are in the first."""
-  return int(angle // ANGLES_PER_BIN)
-
-
-def _stored(feature: str) -> Derivation:
-  return Derivation({feature: True}, lambda example: int(example[feature]))
+def _stored(feature: str, per_class: float = 1) -> Derivation:
+  """Returns the derivation of a stored number, where so many neighbours are one class."""
+  return Derivation({feature: True}, lambda example: int(int(example[feature]) // per_class))
 
 
 DERIVATIONS: Mapping[str, Derivation] = {
   "label": _stored("label"),
   "clevr-count": Derivation(
     {"objects": {"pixel_coords": True}},
-    lambda example: clevr_count(len(example["objects"]["pixel_coords"])),
+    lambda example: len(example["objects"]["pixel_coords"]) - 3,  # an image has 3 to 10 objects
   ),
   "clevr-distance": Derivation(
     {"objects": {"pixel_coords": True}},
@@ -91,14 +74,8 @@ DERIVATIONS: Mapping[str, Derivation] = {
       example["objects"]["type"], (xyz[2] for xyz in example["objects"]["location"])
     ),
   ),
-  "dsprites-xpos": Derivation(
-    {"label_x_position": True},
-    lambda example: dsprites_position(int(example["label_x_position"])),
-  ),
-  "dsprites-orientation": Derivation(
-    {"label_orientation": True},
-    lambda example: dsprites_orientation(int(example["label_orientation"])),
-  ),
+  "dsprites-xpos": _stored("label_x_position", 2),  # 32 positions in 16 classes
+  "dsprites-orientation": _stored("label_orientation", 2.5),  # 40 angles, alternately 3 and 2
   "smallnorb-azimuth": _stored("label_azimuth"),  # tfds has halved it to 0 to 17
   "smallnorb-elevation": _stored("label_elevation"),
 }

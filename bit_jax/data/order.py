@@ -103,10 +103,7 @@ def device_layout(batch_size: int, num_devices: int, mixup: bool = True) -> np.n
       f"A batch of {batch_size} can't be distributed over {num_devices} devices: it must be a "
       f"multiple of {multiple}{why}. Nearest valid sizes: {sizes}."
     )
-  if batch_size // num_devices % 2:  # one device, or no partners
-    return np.arange(batch_size).reshape(num_devices, -1)
-  front = np.arange(batch_size // 2).reshape(num_devices, -1)
-  return np.concatenate([front, batch_size - 1 - front[:, ::-1]], axis=1)
+  return _mirrored(batch_size, num_devices)
 
 
 def micro_batch_sizes(share: int, mixup: bool = True) -> list[int]:
@@ -151,10 +148,19 @@ def micro_batches(share: int, size: int) -> np.ndarray:
     [share // size, size] int64 positions in the share, each once; if the size is even, positions
     from the front and their mirror images from the back.
   """
-  if size % 2:
-    return np.arange(share).reshape(-1, size)
-  front = np.arange(share // 2).reshape(-1, size // 2)
-  return np.concatenate([front, share - 1 - front[:, ::-1]], axis=1)
+  return _mirrored(share, share // size)
+
+
+def _mirrored(count: int, rows: int) -> np.ndarray:
+  """Distributes positions over rows: [rows, count // rows] int64.
+
+  A row has positions from the front and their mirror images from the back; neighbours if its size
+  is odd, so that there is one row or there are no partners.
+  """
+  if count // rows % 2:
+    return np.arange(count).reshape(rows, -1)
+  front = np.arange(count // 2).reshape(rows, -1)
+  return np.concatenate([front, count - 1 - front[:, ::-1]], axis=1)
 
 
 def eval_batches(

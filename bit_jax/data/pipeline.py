@@ -10,7 +10,6 @@ import io
 import json
 import math
 from collections.abc import Mapping, Sequence
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -241,14 +240,6 @@ def unreadable(source: opening.Source, part: str) -> dict[int, str]:
   return found
 
 
-@runtime_checkable
-class _Bulk(Protocol):
-  """A source that reads all examples at once faster than one by one."""
-
-  def load(self, size: int | None) -> arrays.Examples:
-    """Returns all examples, resized to a square of `size` pixels, or as they are."""
-
-
 class _Reader:
   """Decodes parts into memory while there is room.
 
@@ -294,7 +285,7 @@ class _Reader:
     self._memory -= need
     if isinstance(source, arrays.Examples) and size is None:
       examples = source
-    elif isinstance(source, _Bulk):
+    elif hasattr(source, "load"):  # a whole set of tfds: faster than one by one
       examples = source.load(size)
     else:
       images, labels, faults = stream.gather(source, size, f"Reading the {name} images")
@@ -327,10 +318,9 @@ def _marked(
     return None
   states: list[int] = []
   for name, whole in wholes.items():
-    everything = np.arange(len(whole))
-    states += (
-      np.isin(everything, kept[name]).astype(int) + np.isin(everything, used[name])
-    ).tolist()
+    of_part = np.zeros(len(whole), int)
+    of_part[kept[name]], of_part[used[name]] = 1, 2
+    states += of_part.tolist()
   return tuple(
     (path, name, ("left out", "not chosen", part)[state])
     for (path, name, part), state in zip(listing, states, strict=True)

@@ -208,7 +208,12 @@ def test_dsprites_subset_and_its_positions():
   thousand = chosen("dsprites-xpos", splits.train800val200, keys)
   assert thousand[:3] == [16399, 634903, 206287]
   assert thousand[800:803] == [220697, 85843, 84902]
-  counts = np.bincount([labels.dsprites_position(i // 32 % 32) for i in thousand])
+  counts = np.bincount(
+    [
+      labels.DERIVATIONS["dsprites-xpos"].derive({"label_x_position": i // 32 % 32})
+      for i in thousand
+    ]
+  )
   expected = [68, 53, 57, 54, 60, 62, 62, 63, 69, 65, 63, 68, 66, 60, 69, 61]
   np.testing.assert_array_equal(counts, expected)
 

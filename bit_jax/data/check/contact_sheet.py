@@ -6,7 +6,7 @@ from collections import defaultdict
 import jax
 import jax.numpy as jnp
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from bit_jax.data import augmentation, images, resizing
 from bit_jax.data.check import problems
@@ -73,11 +73,5 @@ def choose(report: problems.Report) -> list[scan.Entry]:
 
 def _tile(image: np.ndarray) -> np.ndarray:
   """Fits [h, w, 3] uint8 into a white square of the sheet, keeping its shape."""
-  height, width = image.shape[:2]
-  scale = _TILE / max(height, width)
-  size = (max(1, round(width * scale)), max(1, round(height * scale)))
-  small = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BOX))
-  tile = np.full((_TILE, _TILE, 3), 255, np.uint8)
-  top, left = (_TILE - size[1]) // 2, (_TILE - size[0]) // 2
-  tile[top : top + size[1], left : left + size[0]] = small
-  return tile
+  picture = Image.fromarray(image)
+  return np.asarray(ImageOps.pad(picture, (_TILE, _TILE), Image.Resampling.BOX, "white"))

@@ -78,7 +78,10 @@ def _read(root: str, path: str, above: frozenset[str]) -> Folder:
   above |= {os.path.realpath(here)}
   try:
     with os.scandir(here) as contents:
-      children = sorted((c.name, _is_folder(c)) for c in contents)
+      # A link to itself raises an error in `is_dir`.
+      children = sorted(
+        (c.name, os.path.isdir(c) if c.is_symlink() else c.is_dir()) for c in contents
+      )
   except OSError as e:
     raise errors.UserError(
       f"The folder {here} can't be read: {e.strerror}. Make it readable or move it out."
@@ -97,10 +100,3 @@ def _read(root: str, path: str, above: frozenset[str]) -> Folder:
       ignored.append(prefix + name)
   count = len(found) + sum(f.count for f in folders)
   return Folder(path, tuple(found), tuple(ignored), tuple(folders), count)
-
-
-def _is_folder(child: "os.DirEntry[str]") -> bool:
-  try:
-    return child.is_dir()
-  except OSError:  # such as a link to itself
-    return False
