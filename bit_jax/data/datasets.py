@@ -84,8 +84,6 @@ class DatasetSpec(vtab.Facts):
   Attributes:
     name: One of `NAMES`.
     protocol: 'final' or 'select' (see `Request`).
-    source: Where it comes from: 'tfds', 'digits' (scikit-learn), 'npz' (a file of arrays) or
-      'folder' (image files).
     path: The user's own set ('npz', 'folder'); None for other sources.
     train_split: The training examples, in tfds' notation; a plain name for other sources.
     test_split: The evaluated examples.
@@ -99,7 +97,6 @@ class DatasetSpec(vtab.Facts):
 
   name: str
   protocol: str
-  source: str
   path: str | None = None
   train_split: str
   test_split: str
@@ -154,7 +151,6 @@ def _specs() -> Iterator[DatasetSpec]:
     yield DatasetSpec(
       name=name,
       protocol=protocol,
-      source="digits" if name == "digits" else "tfds",
       tfds_name=None if name == "digits" else name,
       train_split=train,
       test_split=test,
@@ -207,7 +203,6 @@ def _vtab(name: str, protocol: str) -> DatasetSpec:
   return DatasetSpec(
     name=name,
     protocol=protocol,
-    source="tfds",
     train_split=splits.train800val200 if final else splits.train800,
     test_split=splits.test if final else splits.val200,
     num_train=1_000 if final else 800,

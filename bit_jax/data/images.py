@@ -149,17 +149,15 @@ def _plain_jpeg(image: Image.Image, data: bytes, start: int) -> np.ndarray | Non
 
 def _pixels(image: Image.Image) -> np.ndarray:
   """Returns a loaded image's pixels, [h, w, 3] uint8."""
-  if image.mode == "RGB" and "transparency" not in image.info:
-    return np.asarray(image)
   if image.mode.startswith("I"):
     wide = np.asarray(image).astype(np.uint32)
     return np.repeat(((wide * 255 + 32767) // 65535).astype(np.uint8)[..., None], 3, axis=-1)
-  if image.mode in ("LA", "PA", "RGBA", "RGBa") or "transparency" in image.info:
+  if image.has_transparency_data:
     rgba = np.asarray(image.convert("RGBA"))
     alpha = rgba[..., 3:].astype(np.uint16)
     on_white = rgba[..., :3] * alpha + 255 * (255 - alpha) + 127  # at most 65,152
     return (on_white // 255).astype(np.uint8)
-  return np.asarray(image.convert("RGB"))
+  return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def _turn(pixels: np.ndarray, orientation: int) -> np.ndarray:

@@ -109,7 +109,7 @@ def open_set(request: datasets.Request) -> Opened:
       raise errors.UserError(
         f"The data set {name} takes no path; only {' and '.join(datasets.OWN)} do (got {path!r})."
       )
-    return _Digits(spec) if spec.source == "digits" else _Tfds(spec, request.data_dir)
+    return _Digits(spec) if spec.tfds_name is None else _Tfds(spec, request.data_dir)
   datasets.require_known(name, request.protocol)
   if not path:
     form = "FILE.npz" if name == "npz" else "DIR_OR_CSV"
@@ -157,25 +157,21 @@ class _Npz(Opened):
     self._path, self._contents = path, arrays.describe_npz(path)
     labels, names = self._contents.labels, self._contents.class_names
     sizes = {part: len(of_part) for part, of_part in labels.items()}
-    train, test, apart = "train", "test", False
-    if protocol == "final" and "val" in sizes:
-      apart = val_apart
-      use = (
-        "train for training, val for choosing weights, test for evaluation"
-        if apart
-        else "train for training, test for evaluation; val is used by protocol=select, keep_best "
-        "and patience"
-      )
-    elif protocol == "select" and "val" in sizes:
-      test = "val"
-      use = "train for training, val for evaluation; test is used by protocol=final"
-    elif protocol == "select":
+    train, test, has_val = "train", "test", "val" in sizes
+    apart = has_val and protocol == "final" and val_apart
+    if apart:
+      use = "train for training, val for choosing weights, test for evaluation"
+    elif protocol == "final":
+      use = "train for training, test for evaluation; val is used by protocol=select, keep_best and"
+      use += " patience"
+    elif has_val:
+      test, use = "val", "train for training, val for evaluation; test is used by protocol=final"
+    else:
       train, test = "train/kept", "train/held_out"
       sizes[train], sizes[test] = map(len, arrays.split_for_selection(labels["train"], names))
     self.spec = datasets.DatasetSpec(
       name="npz",
       protocol=protocol,
-      source="npz",
       path=path,
       train_split=train,
       test_split=test,
@@ -187,7 +183,7 @@ class _Npz(Opened):
       val_split="val" if apart else None,
       num_val=sizes["val"] if apart else 0,
     )
-    split = [f"Split of the data: {use}."] if "val" in sizes else []
+    split = [f"Split of the data: {use}."] if has_val else []
     self.origin = " ".join([*split, *self._contents.remarks]) or None
     self.warnings = self._contents.warnings
 
@@ -216,7 +212,6 @@ class _Folder(Opened):
     self.spec = datasets.DatasetSpec(
       name="folder",
       protocol=protocol,
-      source="folder",
       path=path,
       train_split="train",
       test_split="test",

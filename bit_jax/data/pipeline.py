@@ -131,12 +131,12 @@ def load(
     names = sources.train.class_names
     chosen = kept["training"][fewshot.select(labels, selection.shots, selection.seed, names)]
     used["training"] = chosen
-  reader = _Reader(selection, spec, memory, sources)
+  reader = _Reader(spec, sources, selection, memory)
   parts = {}
   for name in ("training", "validation", "test"):  # the test set is evaluated least often
     if name in wholes:
       side = selection.train_size if name == "training" else selection.test_size
-      parts[name] = reader.read(name, wholes[name], used[name], spec.host_size(side))
+      parts[name] = reader.read(name, wholes[name], used[name], side)
   reader.require_readable()
   train = parts.get("training", parts["test"])
   if sources.shuffled and chosen is None:  # a subset is in the order of its classes
@@ -240,36 +240,37 @@ def unreadable(source: opening.Source, part: str) -> dict[int, str]:
   return found
 
 
+@dataclasses.dataclass
 class _Reader:
   """Decodes parts into memory while there is room.
 
   Attributes:
+    spec: The facts of the set.
+    sources: Its parts.
+    selection: Which examples are used.
+    memory: Bytes that are free.
+    tried: Number of examples in the parts so far.
+    unreadable: Why images can't be read, each with its name.
     caches: Sentences on the caches of decoded images.
   """
 
-  def __init__(
-    self,
-    selection: datasets.Selection,
-    spec: datasets.DatasetSpec,
-    memory: float,
-    sources: opening.Sources,
-  ):
-    """Takes the facts and the sources of a set, and the bytes that are free."""
-    self._cache, self._native, self._memory = selection.decoded_cache, spec.image_size, memory
-    self._check = sources.listing is not None and selection.on_bad_image == "stop"
-    self._labels_are_quick = not sources.prepared
-    self._unreadable: list[str] = []  # why images can't be read, each with its name
-    self._tried = 0
-    self.caches: list[str] = []
+  spec: datasets.DatasetSpec
+  sources: opening.Sources
+  selection: datasets.Selection
+  memory: float
+  tried: int = 0
+  unreadable: list[str] = dataclasses.field(default_factory=list)
+  caches: list[str] = dataclasses.field(default_factory=list)
 
-  def read(self, name: str, whole: opening.Source, indices: np.ndarray, size: int | None) -> Part:
+  def read(self, name: str, whole: opening.Source, indices: np.ndarray, side: int) -> Part:
     """Returns the examples of a set at `indices` as a part, in memory or to be streamed."""
-    names, self._tried = whole.class_names, self._tried + len(indices)
-    shape = self._native if size is None else (size, size)
+    names, size, shape = whole.class_names, self.spec.host_size(side), self.spec.device_size(side)
+    self.tried += len(indices)
     need = len(indices) * shape[0] * shape[1] * 3
-    streamed = need > self._memory
+    streamed = need > self.memory
     source: stream.Source = whole
-    if self._cache and (streamed or size is not None) and not isinstance(whole, arrays.Examples):
+    use_cache = self.selection.decoded_cache and (streamed or size is not None)
+    if use_cache and not isinstance(whole, arrays.Examples):
       folder = cache.directory() / "decoded"
       folder /= f"{whole.fingerprint()[:32]}-{shape[0]}x{shape[1]}"
       source = decoded.DecodedCache(whole, shape, folder, len(indices))
@@ -277,31 +278,31 @@ class _Reader:
     if len(indices) < len(whole):
       source = stream.Chosen(source, indices)
     if streamed:
-      labels = whole.read_labels()[indices] if self._labels_are_quick else None
-      if self._check:
+      labels = None if self.sources.prepared else whole.read_labels()[indices]
+      if self.sources.listing is not None and self.selection.on_bad_image == "stop":
         found = unreadable(whole, name)
-        self._unreadable += [found[i] for i in indices.tolist() if i in found]
+        self.unreadable += [found[i] for i in indices.tolist() if i in found]
       return Part(source, size, names, None, labels)
-    self._memory -= need
+    self.memory -= need
     if isinstance(source, arrays.Examples) and size is None:
       examples = source
     elif hasattr(source, "load"):  # a whole set of tfds: faster than one by one
       examples = source.load(size)
     else:
       images, labels, faults = stream.gather(source, size, f"Reading the {name} images")
-      self._unreadable += faults.values()
+      self.unreadable += faults.values()
       examples = arrays.Examples(images, labels, names)
     return Part(examples, size, names, examples, examples.labels)
 
   def require_readable(self) -> None:
     """Raises a `UserError` that lists the unreadable images, if there are any."""
-    found = self._unreadable
+    found = self.unreadable
     if not found:
       return
     more = f"\n  and {len(found) - _LISTED} more" if len(found) > _LISTED else ""
     listed = "".join(f"\n  {reason}" for reason in found[:_LISTED])
     raise errors.UserError(
-      f"{len(found)} of {self._tried:,} images can't be read: repair or remove them, or leave them "
+      f"{len(found)} of {self.tried:,} images can't be read: repair or remove them, or leave them "
       f"out with --config.on_bad_image=skip. python -m bit_jax.data check lists all problems."
       f"{listed}{more}"
     )

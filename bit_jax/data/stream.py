@@ -2,7 +2,6 @@
 
 import collections
 import itertools
-import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent import futures
@@ -207,7 +206,7 @@ def progress(what: str, total: int, images: Iterable[Any] = ()) -> "tqdm.tqdm[An
     total: Number of images.
     images: What it iterates over; without any, it is updated by hand.
   """
-  return tqdm.tqdm(images, what, total, unit=" images", disable=not sys.stderr.isatty())
+  return tqdm.tqdm(images, what, total, unit=" images", disable=None)
 
 
 def _require_shape(image: np.ndarray, images: np.ndarray) -> None:

@@ -119,17 +119,10 @@ def _attempt(
 
 def _reason(error: BaseException) -> str:
   """Returns the message of the system or the proxy that caused a failed connection."""
-  causes = [error]
-  while True:
-    e = causes[-1]  # urllib3 keeps causes in one of several places
-    places = (getattr(e, "reason", None), getattr(e, "original_error", None))
-    found = (*places, *reversed(e.args), e.__cause__, e.__context__)
-    deeper = [c for c in found if isinstance(c, BaseException) and c not in causes]
-    if not deeper:
-      break
-    causes.append(deeper[0])
-  text = (e.strerror if isinstance(e, OSError) else None) or str(e)
-  return text.splitlines()[0].rstrip(".") if text else type(e).__name__
+  while cause := error.__cause__ or error.__context__:
+    error = cause
+  text = (error.strerror if isinstance(error, OSError) else None) or str(error)
+  return text.splitlines()[0].rstrip(".") if text else type(error).__name__
 
 
 def _receive(response: requests.Response, part: pathlib.Path, start: int) -> None:

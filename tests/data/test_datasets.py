@@ -71,7 +71,7 @@ def test_a_set_of_tfds_under_a_protocol(name, protocol):
   num_classes, final, select = TFDS[name]
   found = (spec.train_split, spec.test_split, spec.num_train, spec.num_test)
   assert found == (final if protocol == "final" else select)
-  assert (spec.name, spec.source, spec.tfds_name) == (name, "tfds", name)
+  assert (spec.name, spec.tfds_name) == (name, name)
   assert spec.num_classes == num_classes
   assert spec.fixed_size is (name in FIXED_SIZE)
   low = hyperrule.resolution(spec.image_size, "BiT-M-R50x1", "code") == (160, 128)

@@ -199,7 +199,7 @@ def test_a_folder_describes_itself(tmp_path):
     size = (40, 30) if i % 3 else (20, 10)  # width, height
     Image.new("RGB", size, tuple(colour.tolist())).save(path)
   spec = facts("folder", "final", str(tmp_path))
-  assert (spec.name, spec.source, spec.tfds_name) == ("folder", "folder", None)
+  assert (spec.name, spec.tfds_name) == ("folder", None)
   assert (spec.path, spec.train_split, spec.test_split) == (str(tmp_path), "train", "test")
   assert (spec.num_train, spec.num_test, spec.num_classes) == (16, 8, 2)
   assert (spec.image_size, spec.fixed_size) == ((30, 40), False)

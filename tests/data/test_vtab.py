@@ -132,7 +132,7 @@ def test_the_protocols_are_thousand_and_eight_hundred(name):
   assert (select.train_split, select.test_split) == (task.splits.train800, task.splits.val200)
   assert (select.num_train, select.num_test) == (800, 200)
   for spec in (final, select):
-    assert (spec.source, spec.tfds_name, spec.resolution) == ("tfds", task.tfds_name, "paper")
+    assert (spec.tfds_name, spec.resolution) == (task.tfds_name, "paper")
     for field in ("num_classes", "image_size", "fixed_size", "label", "pixel_scale"):
       assert getattr(spec, field) == getattr(task, field)
     for field in ("crop_safe", "flip_safe", "class_names"):

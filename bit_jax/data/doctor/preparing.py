@@ -220,18 +220,15 @@ class Recipe:
     if self.source.steps and not self.source.manual:  # the addresses no longer work
       yield from (pathlib.PurePosixPath(f.url).name for f in self.files if not f.present)
 
-  def prepare(self, seconds: float = CONNECT_SECONDS) -> None:
+  def prepare(self) -> None:
     """Downloads and prepares the set, which isn't prepared yet, after checking what it needs.
-
-    Args:
-      seconds: Time limit for a server to accept a connection.
 
     Raises:
       UserError: A manual step, a package or disk space is missing, a server can't be reached, or
         tfds fails.
     """
     name = self.builder.info.full_name
-    if fault := self._fault(name, seconds):
+    if fault := self._fault(name):
       raise errors.UserError(f"{fault}.")
     config = tfds.download.DownloadConfig(try_download_gcs=False)
     try:
@@ -243,7 +240,7 @@ class Recipe:
         f"The folder {self.builder.data_dir} contains no data set: delete it, then try again."
       )
 
-  def _fault(self, name: str, seconds: float) -> str | None:
+  def _fault(self, name: str) -> str | None:
     if missing := ", ".join(self.missing_manual):
       return f"{name} can't be downloaded automatically, and {self.manual} lacks {missing}"
     if packages := self.missing_packages:
@@ -254,7 +251,7 @@ class Recipe:
         f"{self.free_bytes / 1e9:.1f} GB are free: free some disk space, or choose another "
         f"--data_dir"
       )
-    faults = unreachable((f.url for f in self.files if not f.present), seconds)
+    faults = unreachable(f.url for f in self.files if not f.present)
     return f"{name} can't be downloaded: {'; '.join(faults)}" if faults else None
 
 

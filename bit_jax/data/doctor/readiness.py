@@ -60,17 +60,11 @@ def examine(spec: datasets.DatasetSpec, data_dir: str | None = None) -> Finding:
     UserError: The installed tfds doesn't know the set, or the description of the prepared copy is
       damaged.
   """
-  recipe, builder = _find(str(spec.tfds_name), data_dir)
+  recipe = preparing.Recipe(tfds_builders.find_current(str(spec.tfds_name), data_dir))
+  builder = tfds_builders.find(str(spec.tfds_name), data_dir)
   prepared = builder.is_prepared()
   differing = tuple(_differing(builder, spec, recipe.source.accepted)) if prepared else ()
   return Finding(spec, builder, recipe, prepared, differing)
-
-
-def _find(
-  tfds_name: str, data_dir: str | None
-) -> tuple[preparing.Recipe, tfds.core.DatasetBuilder]:
-  recipe = preparing.Recipe(tfds_builders.find_current(tfds_name, data_dir))
-  return recipe, tfds_builders.find(tfds_name, data_dir)
 
 
 def digest(builder: tfds.core.DatasetBuilder, split: str, label: str) -> str:
@@ -110,7 +104,7 @@ def report(names: Sequence[str], protocol: str, data_dir: str | None) -> None:
   """Prints a table of sets, then details of each.
 
   Args:
-    names: Names out of `datasets.NAMES`, with source 'tfds'.
+    names: Names out of `datasets.NAMES`, of sets of tensorflow-datasets.
     protocol: One of `datasets.PROTOCOLS`; the sizes of its splits are compared.
     data_dir: The data directory, as in `tfds_builders.find_current`.
 
@@ -185,24 +179,25 @@ def download(names: Sequence[str], protocol: str, data_dir: str | None) -> dict[
       f"No folder for prepared sets: there is no home folder for {tfds.core.constants.DATA_DIR}. "
       f"Use --data_dir=DIR, or set TFDS_DATA_DIR."
     )
-  tfds_names = {name: str(datasets.find(name, protocol).tfds_name) for name in names}
-  outcomes: dict[str, str | None] = {}  # by tfds' name, which two names may share
-  for name, tfds_name in tfds_names.items():
-    if tfds_name not in outcomes:
-      outcomes[tfds_name] = _download(name, tfds_name, data_dir)
-  return {name: why for name, of_tfds in tfds_names.items() if (why := outcomes[of_tfds])}
+  specs = [datasets.find(name, protocol) for name in names]
+  outcomes: dict[str | None, str | None] = {}  # by tfds' name, which two names may share
+  for spec in specs:
+    if spec.tfds_name not in outcomes:
+      outcomes[spec.tfds_name] = _download(spec, data_dir)
+  return {spec.name: why for spec in specs if (why := outcomes[spec.tfds_name])}
 
 
-def _download(name: str, tfds_name: str, data_dir: str | None) -> str | None:
+def _download(spec: datasets.DatasetSpec, data_dir: str | None) -> str | None:
   """Prepares a set; returns why that failed, or None."""
   try:
-    recipe, builder = _find(tfds_name, data_dir)
-    if builder.is_prepared():
-      print(f"{name}: already prepared in {builder.data_dir}", flush=True)
+    finding = examine(spec, data_dir)
+    recipe = finding.recipe
+    if finding.prepared:
+      print(f"{spec.name}: already prepared in {finding.builder.data_dir}", flush=True)
       return None
     if not recipe.missing_manual:
       size, folder = _gb(recipe.absent_bytes), recipe.builder.data_dir
-      print(f"{name}: downloading {size} to {folder}", flush=True)
+      print(f"{spec.name}: downloading {size} to {folder}", flush=True)
     recipe.prepare()
   except errors.UserError as e:
     print(f"error: {e}", file=sys.stderr, flush=True)

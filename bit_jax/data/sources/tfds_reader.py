@@ -36,7 +36,7 @@ class Split:
     """Finds the split; reads no example.
 
     Args:
-      spec: From `datasets.find`, with source 'tfds'.
+      spec: Of a set of tensorflow-datasets, from `datasets.find`.
       split: The split in tfds' notation, such as 'train[:98%]'.
       data_dir: The data directory, as in `tfds_builders.find`.
 
