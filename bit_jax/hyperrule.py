@@ -33,6 +33,7 @@ class Regime:
   """What the rule says for a range of training set sizes.
 
   Attributes:
+    name: 'small', 'medium' or 'large'.
     max_examples: The regime holds for fewer examples than this.
     total_steps: Length of training.
     warmup_steps: Linear warm-up from 0; in the released code only.
@@ -40,6 +41,7 @@ class Regime:
     mixup_alpha: Parameter of MixUp's Beta distribution; 0 turns MixUp off.
   """
 
+  name: str
   max_examples: float
   total_steps: int
   warmup_steps: int
@@ -48,9 +50,9 @@ class Regime:
 
 
 REGIMES = (
-  Regime(20_000, 500, 100, (200, 300, 400), 0.0),
-  Regime(500_000, 10_000, 500, (3_000, 6_000, 9_000), MIXUP_ALPHA),
-  Regime(math.inf, 20_000, 500, (6_000, 12_000, 18_000), MIXUP_ALPHA),
+  Regime("small", 20_000, 500, 100, (200, 300, 400), 0.0),
+  Regime("medium", 500_000, 10_000, 500, (3_000, 6_000, 9_000), MIXUP_ALPHA),
+  Regime("large", math.inf, 20_000, 500, (6_000, 12_000, 18_000), MIXUP_ALPHA),
 )
 
 

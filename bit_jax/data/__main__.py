@@ -1,12 +1,11 @@
 """`python -m bit_jax.data doctor|check`: the state of data sets, problems of your images."""
 
 import argparse
-import difflib
 import sys
 from collections.abc import Sequence
 
 from bit_jax.data import datasets, vtab
-from bit_jax.runtime import errors, exits, imports
+from bit_jax.runtime import errors, exits, imports, phrases
 
 _DOCTOR = """\
 Lists data sets: whether they are prepared, versions, split sizes, a hash of the 1000 chosen
@@ -52,8 +51,7 @@ def _unknown(name: str, own: Sequence[str]) -> str:
       f"{name} stands for your own files, which need no preparation. `python -m bit_jax.data check "
       f"PATH` checks a folder or a CSV file."
     )
-  close = difflib.get_close_matches(name, ["vtab", *own, *vtab.TASKS], n=1)
-  hint = f" (did you mean {close[0]}?)" if close else ""
+  hint = phrases.did_you_mean(name, ["vtab", *own, *vtab.TASKS])
   return f"Unknown data set {name!r}{hint}. Choose vtab (all 19 tasks), {', '.join(own)}."
 
 

@@ -13,11 +13,10 @@ that the rule sees more than 20,000 images in either protocol.
 """
 
 import dataclasses
-import difflib
 from collections.abc import Iterator
 
 from bit_jax.data import vtab
-from bit_jax.runtime import checks, errors
+from bit_jax.runtime import checks, errors, phrases
 
 PROTOCOLS = ("final", "select")
 
@@ -123,44 +122,29 @@ class DatasetSpec(vtab.Facts):
 
 # The splits of digits are those of `sources.arrays`; all others are in tfds' notation.
 _TABLE = """
-set               protocol train            test             num_train num_test classes    size fixed flip
-cifar10           final    train            test                 50000    10000      10   32x32   yes  yes
-cifar10           select   train[:98%]      train[98%:]          49000     1000      10   32x32   yes  yes
-cifar100          final    train            test                 50000    10000     100   32x32   yes  yes
-cifar100          select   train[:98%]      train[98%:]          49000     1000     100   32x32   yes  yes
-imagenet2012      final    train            validation         1281167    50000    1000 375x500    no  yes
-imagenet2012      select   train[:99%]      train[99%:]        1268355    12812    1000 375x500    no  yes
-oxford_iiit_pet   final    train            test                  3680     3669      37 375x500    no  yes
-oxford_iiit_pet   select   train[:2944]     train[2944:]          2944      736      37 375x500    no  yes
-oxford_flowers102 final    train+validation test                  2040     6149     102 500x667    no  yes
-oxford_flowers102 select   train            validation            1020     1020     102 500x667    no  yes
-tf_flowers        final    train[:85%]      train[85%:]           3120      550       5 240x320    no  yes
-tf_flowers        select   train[:70%]      train[70%:85%]        2569      551       5 240x320    no  yes
-cats_vs_dogs      final    train[:90%]      train[90%:]          20936     2326       2 375x500    no  yes
-cats_vs_dogs      select   train[:87%]      train[87%:90%]       20238      698       2 375x500    no  yes
-digits            final    train            test                   797     1000      10     8x8   yes   no
-digits            select   train/kept       train/held_out         638      159      10     8x8   yes   no
+name              protocol train_split      test_split     num_train num_test num_classes image_size fixed_size flip_safe
+cifar10           final    train            test               50000    10000          10      32x32        yes       yes
+cifar10           select   train[:98%]      train[98%:]        49000     1000          10      32x32        yes       yes
+cifar100          final    train            test               50000    10000         100      32x32        yes       yes
+cifar100          select   train[:98%]      train[98%:]        49000     1000         100      32x32        yes       yes
+imagenet2012      final    train            validation       1281167    50000        1000    375x500         no       yes
+imagenet2012      select   train[:99%]      train[99%:]      1268355    12812        1000    375x500         no       yes
+oxford_iiit_pet   final    train            test                3680     3669          37    375x500         no       yes
+oxford_iiit_pet   select   train[:2944]     train[2944:]        2944      736          37    375x500         no       yes
+oxford_flowers102 final    train+validation test                2040     6149         102    500x667         no       yes
+oxford_flowers102 select   train            validation          1020     1020         102    500x667         no       yes
+tf_flowers        final    train[:85%]      train[85%:]         3120      550           5    240x320         no       yes
+tf_flowers        select   train[:70%]      train[70%:85%]      2569      551           5    240x320         no       yes
+cats_vs_dogs      final    train[:90%]      train[90%:]        20936     2326           2    375x500         no       yes
+cats_vs_dogs      select   train[:87%]      train[87%:90%]     20238      698           2    375x500         no       yes
+digits            final    train            test                 797     1000          10        8x8        yes        no
+digits            select   train/kept       train/held_out       638      159          10        8x8        yes        no
 """  # noqa: E501
 
 
 def _specs() -> Iterator[DatasetSpec]:
-  """Yields the rows of the table."""
-  for row in map(str.split, _TABLE.strip().splitlines()[1:]):
-    name, protocol, train, test, num_train, num_test, classes, size, fixed, flip = row
-    height, width = map(int, size.split("x"))
-    yield DatasetSpec(
-      name=name,
-      protocol=protocol,
-      tfds_name=None if name == "digits" else name,
-      train_split=train,
-      test_split=test,
-      num_train=int(num_train),
-      num_test=int(num_test),
-      num_classes=int(classes),
-      image_size=(height, width),
-      fixed_size=fixed == "yes",
-      flip_safe=flip == "yes",
-    )
+  for row in vtab.rows(_TABLE):
+    yield DatasetSpec(**row, tfds_name=None if row["name"] == "digits" else row["name"])
 
 
 _BY_NAME = {(spec.name, spec.protocol): spec for spec in _specs()}
@@ -177,8 +161,7 @@ def require_known(name: str, protocol: str) -> None:
   if name not in NAMES:
     candidates = {known.removeprefix(_VTAB): known for known in reversed(NAMES)}
     candidates |= {known: known for known in NAMES}  # a task may be named without its prefix
-    close = difflib.get_close_matches(name, candidates, n=1)
-    hint = f" (did you mean {candidates[close[0]]}?)" if close else ""
+    hint = phrases.did_you_mean(name, candidates)
     raise errors.UserError(
       f"Unknown data set {name!r}{hint}; the data sets are {', '.join(NAMES)}."
     )

@@ -18,11 +18,11 @@ the test set.
 """
 
 import dataclasses
-import difflib
+import re
 from collections.abc import Iterator
 from typing import Any
 
-from bit_jax.runtime import errors
+from bit_jax.runtime import errors, phrases
 
 NATURAL, SPECIALIZED, STRUCTURED = "natural", "specialized", "structured"
 
@@ -112,8 +112,7 @@ def find(name: str) -> Task:
     UserError: The name is unknown; the message lists the closest name and all names.
   """
   if name not in _BY_NAME:
-    close = difflib.get_close_matches(name, TASKS, n=1)
-    hint = f" (did you mean {close[0]}?)" if close else ""
+    hint = phrases.did_you_mean(name, TASKS)
     raise errors.UserError(f"Unknown VTAB task {name!r}{hint}. The tasks are {', '.join(TASKS)}.")
   return _BY_NAME[name]
 
@@ -156,58 +155,50 @@ _CLASS_NAMES = {
 # sun397, which isn't in train800. All images of clevr have this size, but its builder doesn't say
 # so. tfds stores the pixels of dsprites as 0 and 1.
 _TABLE = """
-task                 splits    train   val  test classes     size fixed flip crop scale tfds
-natural
-caltech101           halved     2754   306  6084     102  200x300    no  yes  yes     1 caltech101
-cifar100             halved    45000  5000 10000     100    32x32   yes  yes  yes     1 cifar100
-dtd                  official   1880  1880  1880      47  480x640    no  yes  yes     1 dtd
-oxford_flowers102    official   1020  1020  6149     102  500x667    no  yes  yes     1 oxford_flowers102
-oxford_iiit_pet      halved     2944   736  3669      37  375x500    no  yes  yes     1 oxford_iiit_pet
-sun397               official  76128 10875 21750     397  300x400    no  yes  yes     1 sun397/tfds
-svhn                 halved    65931  7326 26032      10    32x32   yes  yes  yes     1 svhn_cropped
-specialized
-patch_camelyon       official 262144 32768 32768       2    96x96   yes  yes  yes     1 patch_camelyon
-eurosat              thirds    16200  5400  5400      10    64x64   yes  yes  yes     1 eurosat/rgb
-resisc45             thirds    18900  6300  6300      45  256x256   yes  yes  yes     1 resisc45
-diabetic_retinopathy official  35126 10906 42670       5  540x540    no  yes  yes     1 diabetic_retinopathy_detection/btgraham-300
-structured
-clevr-count          clevr     63000  7000 15000       8  320x480    no  yes   no     1 clevr
-clevr-distance       clevr     63000  7000 15000       6  320x480    no  yes   no     1 clevr
-dmlab                official  65550 22628 22735       6  360x480   yes  yes   no     1 dmlab
-dsprites-xpos        thirds   589824 73728 73728      16    64x64   yes   no   no   255 dsprites
-dsprites-orientation thirds   589824 73728 73728      16    64x64   yes   no  yes   255 dsprites
-kitti-distance       official   6347   423   711       4 375x1242    no  yes   no     1 kitti
-smallnorb-azimuth    norb      24300 12150 12150      18    96x96   yes   no  yes     1 smallnorb
-smallnorb-elevation  norb      24300 12150 12150       9    96x96   yes  yes  yes     1 smallnorb
+name                 group       splits   num_train num_val num_test num_classes image_size fixed_size flip_safe crop_safe pixel_scale tfds_name
+caltech101           natural     halved        2754     306     6084         102    200x300         no       yes       yes           1 caltech101
+cifar100             natural     halved       45000    5000    10000         100      32x32        yes       yes       yes           1 cifar100
+dtd                  natural     official      1880    1880     1880          47    480x640         no       yes       yes           1 dtd
+oxford_flowers102    natural     official      1020    1020     6149         102    500x667         no       yes       yes           1 oxford_flowers102
+oxford_iiit_pet      natural     halved        2944     736     3669          37    375x500         no       yes       yes           1 oxford_iiit_pet
+sun397               natural     official     76128   10875    21750         397    300x400         no       yes       yes           1 sun397/tfds
+svhn                 natural     halved       65931    7326    26032          10      32x32        yes       yes       yes           1 svhn_cropped
+patch_camelyon       specialized official    262144   32768    32768           2      96x96        yes       yes       yes           1 patch_camelyon
+eurosat              specialized thirds       16200    5400     5400          10      64x64        yes       yes       yes           1 eurosat/rgb
+resisc45             specialized thirds       18900    6300     6300          45    256x256        yes       yes       yes           1 resisc45
+diabetic_retinopathy specialized official     35126   10906    42670           5    540x540         no       yes       yes           1 diabetic_retinopathy_detection/btgraham-300
+clevr-count          structured  clevr        63000    7000    15000           8    320x480         no       yes        no           1 clevr
+clevr-distance       structured  clevr        63000    7000    15000           6    320x480         no       yes        no           1 clevr
+dmlab                structured  official     65550   22628    22735           6    360x480        yes       yes        no           1 dmlab
+dsprites-xpos        structured  thirds      589824   73728    73728          16      64x64        yes        no        no         255 dsprites
+dsprites-orientation structured  thirds      589824   73728    73728          16      64x64        yes        no       yes         255 dsprites
+kitti-distance       structured  official      6347     423      711           4   375x1242         no       yes        no           1 kitti
+smallnorb-azimuth    structured  norb         24300   12150    12150          18      96x96        yes        no       yes           1 smallnorb
+smallnorb-elevation  structured  norb         24300   12150    12150           9      96x96        yes       yes       yes           1 smallnorb
 """  # noqa: E501
 
 
+def rows(table: str) -> Iterator[dict[str, Any]]:
+  """Yields each row of a table as {column: value}: yes and no, numbers and sizes are converted."""
+  names, *lines = map(str.split, table.strip().splitlines())
+  for line in lines:
+    yield dict(zip(names, map(_value, line), strict=True))
+
+
+def _value(text: str) -> Any:
+  if text in ("yes", "no"):
+    return text == "yes"
+  if re.fullmatch(r"\d+x\d+", text):
+    return tuple(map(int, text.split("x")))
+  return int(text) if text.isdecimal() else text
+
+
 def _tasks() -> Iterator[Task]:
-  """Yields the rows of the table."""
-  group = ""
-  for row in map(str.split, _TABLE.strip().splitlines()[1:]):
-    if len(row) == 1:
-      group = row[0]
-      continue
-    name, splits, train, val, test, classes, size, fixed, flip, crop, scale, tfds_name = row
-    height, width = map(int, size.split("x"))
-    yield Task(
-      name=name,
-      group=group,
-      tfds_name=tfds_name,
-      splits=_splits(splits, int(train), int(val)),
-      num_train=int(train),
-      num_val=int(val),
-      num_test=int(test),
-      num_classes=int(classes),
-      image_size=(height, width),
-      fixed_size=fixed == "yes",
-      flip_safe=flip == "yes",
-      crop_safe=crop == "yes",
-      label=name if name in _CLASS_NAMES else "label",
-      pixel_scale=int(scale),
-      class_names=_CLASS_NAMES.get(name),
-    )
+  for row in rows(_TABLE):
+    name, kind = row["name"], row.pop("splits")
+    splits = _splits(kind, row["num_train"], row["num_val"])
+    label = name if name in _CLASS_NAMES else "label"
+    yield Task(**row, splits=splits, label=label, class_names=_CLASS_NAMES.get(name))
 
 
 _BY_NAME = {task.name: task for task in _tasks()}

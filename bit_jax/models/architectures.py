@@ -8,12 +8,11 @@ Source: google-research/big_transfer, `bit_pytorch/models.py`; BiT paper (arXiv 
 """
 
 import dataclasses
-import difflib
 import math
 import re
 from collections.abc import Iterator
 
-from bit_jax.runtime import errors
+from bit_jax.runtime import errors, phrases
 
 TRAINING_FACTOR = 3  # the gradient of a product is two products of the same size
 NUM_GROUPS = 32  # of every group norm
@@ -106,18 +105,13 @@ def find(model: str) -> Architecture:
   match = re.fullmatch(r"(?:BiT-[SM]-)?(R\d+x[\d.]+)", model)
   short = match.group(1) if match else ""
   if short not in ARCHITECTURES or (short in SMALL and model != short):
+    names = {name.lower(): name for name in (*ARCHITECTURES, *MODEL_NAMES)}
+    hint = phrases.did_you_mean(model.lower(), names)
     raise errors.UserError(
-      f"Unknown model {model!r}{_hint(model)}; the models are {', '.join(MODEL_NAMES)} "
+      f"Unknown model {model!r}{hint}; the models are {', '.join(MODEL_NAMES)} "
       f"(and the bare names, such as R50x1)."
     )
   return ARCHITECTURES[short]
-
-
-def _hint(model: str) -> str:
-  """Returns the closest model name in brackets, '' if none is close."""
-  names = {name.lower(): name for name in (*ARCHITECTURES, *MODEL_NAMES)}
-  close = difflib.get_close_matches(model.lower(), names, n=1)
-  return f" (did you mean {names[close[0]]}?)" if close else ""
 
 
 def parameter_shapes(architecture: Architecture, num_classes: int | None) -> Shapes:

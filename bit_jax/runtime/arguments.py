@@ -1,11 +1,10 @@
 """Arguments of the form `key=value,...`, such as a config file's, by a specification."""
 
 import dataclasses
-import difflib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from bit_jax.runtime import errors
+from bit_jax.runtime import errors, phrases
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,8 +76,7 @@ def parse(
   while rest:
     name, equals, rest = rest.partition("=")
     if name not in specification:
-      close = difflib.get_close_matches(name, specification, n=1)
-      hint = f" (did you mean {close[0]}?)" if close else ""
+      hint = phrases.did_you_mean(name, list(specification))
       raise errors.UserError(
         f"Unknown {what} {name!r}{hint}. The {what}s are {', '.join(specification)}, given as "
         f"key=value and separated by commas."

@@ -1,6 +1,7 @@
-"""Counts and lists in messages."""
+"""Counts, lists and closest names in messages."""
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
 
 _SHOWN = 5  # names in a message
 
@@ -14,3 +15,15 @@ def some(names: Sequence[str]) -> str:
   """Returns the first five names, comma-separated, and how many more there are."""
   more = len(names) - _SHOWN
   return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+  """Returns e.g. ' (did you mean cifar10?)', or '' if no known name is close.
+
+  Args:
+    name: An unknown name.
+    known: Names; or {spelling: name}, to compare spellings.
+  """
+  close = difflib.get_close_matches(name, known, n=1)
+  names = known if isinstance(known, Mapping) else {}
+  return f" (did you mean {names.get(close[0], close[0])}?)" if close else ""

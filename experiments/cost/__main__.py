@@ -29,10 +29,7 @@ _RESIZE = {  # the rule's crop and the image that it is cut from, sides in pixel
 _CASES = [(name, size) for name in _NETWORKS for size in _RESIZE]
 _SUMMARY_SIZES = (128, 480)
 _BATCHES = (8, 32, 128, 512)
-_REGIMES = {
-  name: regime.total_steps
-  for name, regime in zip(("small", "medium", "large"), hyperrule.REGIMES, strict=True)
-}
+_REGIMES = {regime.name: regime.total_steps for regime in hyperrule.REGIMES}
 _CLASSES = 1000  # they matter little, except for the smallest network's memory
 _PREFIXES = ("", "K", "M", "G", "T", "P", "E")
 

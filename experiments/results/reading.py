@@ -24,7 +24,6 @@ THEN = ", then "  # between the devices or machines of a run that was resumed on
 RATES = ("top1", "balanced_accuracy", "macro_f1", "top5")  # metrics in [0, 1]
 METRICS = (*RATES, "loss")
 ALL = math.inf  # `Run.shots` of a run that trained on all examples
-_REGIMES = ("small", "medium", "large")  # of `hyperrule.REGIMES`
 _REQUIRED = (  # fields of a resolved config without which a run can't be compared with any other
   *("dataset", "protocol", "model", "weights", "preset", "resolution", "seed"),
   *("random_crop", "random_flip", *recipes.BY_RULE),
@@ -286,7 +285,7 @@ def read(folder: folders.Folder, find: Callable[..., datasets.DatasetSpec | None
     label=label,
     dataset=_dataset(config, environment),
     protocol=folders.plain(config.protocol),
-    regime=_REGIMES[hyperrule.REGIMES.index(hyperrule.regime(num_examples))],
+    regime=hyperrule.regime(num_examples).name,
     shots=ALL if config.shots is None else config.shots,
     seed=config.seed,
     recipe=recipe,
@@ -351,7 +350,7 @@ def _checkpoint_agrees(config: Any, environment: Mapping[str, Any]) -> bool:
 
 def _dataset(config: Any, environment: Mapping[str, Any]) -> str:
   """Returns the name of a set, or for the user's own images their file and digits of its hash."""
-  if config.dataset not in recipes.WITH_PATH:
+  if config.dataset not in datasets.OWN:
     return folders.plain(config.dataset)
   name, _, digest = folders.text(environment.get("data")).partition(", sha256 ")
   if digest:

@@ -14,7 +14,7 @@ from bit_jax.data import datasets
 from bit_jax.runtime import errors
 from experiments.results import folders
 
-WITH_PATH = ("npz", "folder")  # data sets that are the user's own images
+
 # Fields that are no part of the recipe: data, network, seed, and names.
 _OTHER = (
   *("name", "model", "weights", "seed", "dataset", "data_path", "protocol", "shots"),
@@ -101,7 +101,7 @@ def _by_rule(
 def _others(config: Any, spec: datasets.DatasetSpec | None) -> dict[str, tuple[Any, Any]]:
   """Returns {field: (value, the usual one)} of what the data set or the base config decides."""
   by_preset = "paper" if config.preset == "paper" else "code"
-  unknown_safety = True if config.dataset in WITH_PATH else _UNKNOWN
+  unknown_safety = True if config.dataset in datasets.OWN else _UNKNOWN
   fields = run_config.identity(config)
   usual = {
     **dict.fromkeys(fields, _UNKNOWN),

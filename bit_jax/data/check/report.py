@@ -135,11 +135,10 @@ def _facts(report: problems.Report) -> list[str]:
 
 def _rule(num_train: int, image_size: tuple[int, int]) -> str:
   regime = hyperrule.regime(num_train)
-  size = ("small", "medium", "large")[hyperrule.REGIMES.index(regime)]
   mixup = f"MixUp alpha {regime.mixup_alpha:g}" if regime.mixup_alpha else "no MixUp"
   resize, crop = hyperrule.resolution(image_size, MODEL, "code")
   return (
-    f"{size} regime ({num_train:,} training images): {regime.total_steps:,} steps, {mixup}; "
+    f"{regime.name} regime ({num_train:,} training images): {regime.total_steps:,} steps, {mixup}; "
     f"resize {resize} -> crop {crop} pixels"
   )
 
