@@ -104,11 +104,8 @@ def host_memory() -> float:
   Processes of the run on the same machine share its free memory; all processes must call this
   together.
   """
-  free = machine.free_memory()
-  if jax.process_count() == 1:
-    return free
   host = np.uint32(zlib.crc32(platform.node().encode()))
-  return free / int((multihost_utils.process_allgather(host) == host).sum())
+  return machine.free_memory() / int((multihost_utils.process_allgather(host) == host).sum())
 
 
 def require() -> None:

@@ -157,8 +157,7 @@ class Evaluator:
   def _best(self, params: Any) -> tuple[Any, int | None]:
     """Returns the weights of the best evaluation and its step; `params` and None if none exist."""
     evaluations = self._reporter.evaluations
-    if jax.process_count() > 1:
-      multihost_utils.sync_global_devices("best weights written")
+    multihost_utils.sync_global_devices("best weights written")
     kept = {
       step: top1
       for step, top1 in evaluations.items()
@@ -171,8 +170,7 @@ class Evaluator:
       self._reporter.say(f"warning: {warning}")
       self._run.data.warnings.append(warning)
     found = params if step is None else self._load(step)
-    if jax.process_count() > 1:  # the first process will delete them
-      multihost_utils.sync_global_devices("best weights read")
+    multihost_utils.sync_global_devices("best weights read")  # the first process will delete them
     return found, step
 
   def _record(self, done: int, evaluation: Evaluation) -> None:

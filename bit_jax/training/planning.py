@@ -231,8 +231,6 @@ def agreed(plan: Plan, eval_batch: int) -> tuple[Plan, int]:
 
   Processes run the same programs, but may have different memory.
   """
-  if jax.process_count() == 1:
-    return plan, eval_batch
   ours = np.array([plan.microbatch, not plan.remat, plan.at_once, eval_batch])
   all_plans = multihost_utils.process_allgather(ours)
   microbatch, keeps, at_once, eval_batch = all_plans.min(axis=0).tolist()

@@ -102,8 +102,7 @@ def load(
   loaded = pipeline.load(data, run_config.selection(config), room)
   loaded.warnings.extend(description.regime_warnings(config, spec, len(loaded.train)))
   loaded.warnings.extend(description.choice_warnings(config, spec))
-  if jax.process_count() > 1:  # they must find each other within seconds of their first try
-    loaded = agree_on_streams(loaded)
+  loaded = agree_on_streams(loaded)  # processes must find each other soon after their first try
   dtype = devices.compute_dtype(config.dtype, hardware.platform)
   return Run(
     config=config,
@@ -138,8 +137,7 @@ def in_recorded_order(run: Run) -> Run:
   Its environment must be recorded; the process that records it sends it to the others.
   """
   version = run_folder.order_version(run.folder) if run.is_first else order.VERSION
-  if jax.process_count() > 1:
-    version = int(multihost_utils.broadcast_one_to_all(np.int32(version)))
+  version = int(multihost_utils.broadcast_one_to_all(np.int32(version)))
   if version >= order.VERSION:
     return run
   train = dataclasses.replace(run.data.train, window=run.config.shuffle_window)

@@ -14,7 +14,6 @@ from bit_jax.data import datasets
 from bit_jax.runtime import errors
 from experiments.results import folders
 
-
 # Fields that are no part of the recipe: data, network, seed, and names.
 _OTHER = (
   *("name", "model", "weights", "seed", "dataset", "data_path", "protocol", "shots"),
