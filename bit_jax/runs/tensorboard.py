@@ -15,13 +15,7 @@ from bit_jax.runtime import errors, imports
 class Events:
   """The events of a run; without them, a step or an evaluation does nothing here."""
 
-  def __init__(
-    self,
-    folder: pathlib.Path,
-    *,
-    profiled: int | None,
-    say: Callable[[str], None],
-  ):
+  def __init__(self, folder: pathlib.Path, *, profiled: int | None, say: Callable[[str], None]):
     """Imports TensorFlow and clu (about 8 s), and opens the writer.
 
     Args:

@@ -77,8 +77,7 @@ def parse(flag_values: flags.FlagValues, argv: Sequence[str]) -> ml_collections.
     hint = f"did you mean --config={rest[0]}?" if is_config else "such as --config=FILE."
     advice = _advice_on_data(rest[0]) or f"flags start with `--`, {hint}"
     raise errors.UserError(f"Unexpected argument {rest[0]!r}: {advice}")
-  config: ml_collections.ConfigDict | None = flag_values["config"].value
-  return config
+  return flag_values["config"].value
 
 
 class _ConfigFileParser(flags.ArgumentParser[ml_collections.ConfigDict]):

@@ -125,10 +125,9 @@ def use_cpu() -> None:
 
   For commands that compute little, so that they take no accelerator memory from a run.
   """
-  settings: Any = jax.config
-  settings.update("jax_platforms", "cpu")
-  settings.update("jax_platform_name", "cpu")
-  settings.update("jax_default_device", None)
+  jax.config.update("jax_platforms", "cpu")
+  jax.config.update("jax_platform_name", "cpu")
+  jax.config.update("jax_default_device", None)
 
 
 def remark() -> str | None:

@@ -26,10 +26,9 @@ def tensorflow() -> ModuleType:
   with matplotlib_or_import_error():  # Keras imports it
     import tensorflow
 
-  tf: ModuleType = tensorflow
   for kind in ("GPU", "TPU"):
-    tf.config.set_visible_devices([], kind)
-  return tf
+    tensorflow.config.set_visible_devices([], kind)
+  return tensorflow
 
 
 @contextlib.contextmanager

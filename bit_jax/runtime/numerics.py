@@ -114,13 +114,12 @@ def _others() -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _updated(name: str, value: Any) -> Iterator[None]:
-  settings: Any = jax.config  # its settings are not declared
-  before = getattr(settings, name)
-  settings.update(name, value)
+  before = getattr(jax.config, name)
+  jax.config.update(name, value)
   try:
     yield
   finally:
-    settings.update(name, before)
+    jax.config.update(name, before)
 
 
 def _effective(text: str) -> str:

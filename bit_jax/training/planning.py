@@ -25,7 +25,7 @@ from bit_jax.data import augmentation, order
 from bit_jax.models import ops, resnet_v2
 from bit_jax.run_config import RunConfig
 from bit_jax.runtime import cache, devices, errors, machine, parallel
-from bit_jax.training import memory, metrics, programs, steps
+from bit_jax.training import memory, programs, steps
 
 _PROBES = (4, 8)  # images of the two small micro-batches
 _HOST_MARGIN = 0.8  # the usable part of the host's free memory, which other processes use as well
@@ -168,17 +168,12 @@ def compiled_bytes(task: memory.Task, images: int, description: devices.Descript
 
 
 def _compile(task: memory.Task, images: int, num_devices: int) -> float:
-  program: Any = programs.micro_batch_functions(task).accumulate
-  params = programs.parameter_shapes(task.model)
-  variables = jax.eval_shape(lambda p: resnet_v2.standardize_params(p, task.model.dtype), params)
-  sums = programs.Sums(
-    jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, jnp.float32), variables),
-    jax.eval_shape(metrics.collection(task.model.num_classes).empty),
-  )
-  sums = jax.tree.map(lambda x: jax.ShapeDtypeStruct((num_devices, *x.shape), x.dtype), sums)
+  functions: Any = programs.micro_batch_functions(task)
   examples, positions, arguments = programs.argument_shapes(num_devices, images, task.source)
   step = jax.ShapeDtypeStruct((), jnp.int32)
-  lowered = program.lower(variables, sums, examples, positions, step, arguments)
+  state = steps.TrainState(step, programs.parameter_shapes(task.model), opt_state=None)
+  variables, sums = jax.eval_shape(functions.begin, state, np.zeros(num_devices))
+  lowered = functions.accumulate.lower(variables, sums, examples, positions, step, arguments)
   used = lowered.compile().memory_analysis()
   return float(
     used.argument_size_in_bytes

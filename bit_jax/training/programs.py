@@ -67,8 +67,7 @@ class ResidentSet:
 
   def take(self, indices: np.ndarray) -> Examples:
     """Returns the examples at `indices`: [devices, b] integer."""
-    examples: Examples = parallel.take(self._examples, parallel.send(indices.astype(np.int32)))
-    return examples
+    return parallel.take(self._examples, parallel.send(indices.astype(np.int32)))
 
 
 @functools.partial(parallel.over_devices, in_axes=(None, 0), out_axes=None, static=2)
@@ -78,8 +77,7 @@ def _standardize(params: Any, _: jax.Array, dtype: Any) -> Any:
 
 def standardize(params: Any, dtype: Any) -> dict[str, Any]:
   """Returns `resnet_v2.standardize_params` of replicated parameters, replicated as well."""
-  standardized: dict[str, Any] = _standardize(params, np.zeros(jax.local_device_count()), dtype)
-  return standardized
+  return _standardize(params, np.zeros(jax.local_device_count()), dtype)
 
 
 def parameter_shapes(model: resnet_v2.ResNetV2) -> Any:

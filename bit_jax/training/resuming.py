@@ -80,8 +80,7 @@ class Checkpoints:
         args=ocp.args.Composite(state=ocp.args.StandardRestore(like), run=ocp.args.JsonRestore()),
       )
     except (OSError, ValueError, KeyError) as e:
-      reason = str(e).splitlines()[0] if str(e) else type(e).__name__
-      raise self._unusable(step, reason) from e
+      raise self._unusable(step, errors.first_line(e)) from e
     if jax.tree.map(np.shape, restored.state) != jax.tree.map(np.shape, like):
       raise self._unusable(step, "it holds arrays of other shapes")  # orbax accepts them
     return restored.state, restored.run
