@@ -1,6 +1,7 @@
 """From a checkpoint's name to its file: an explicit path, the cache directory, or a download."""
 
 import contextlib
+import functools
 import importlib.resources
 import os
 import pathlib
@@ -31,10 +32,8 @@ def resolve(name_or_path: str, *, mirrors: Sequence[str] = ()) -> pathlib.Path:
   target = cache.directory() / checkpoint.file
   variable = os.environ.get(MIRRORS_VARIABLE, "").split(",")
   bases = [*mirrors, *(m.strip() for m in variable if m.strip()), catalogue.BASE_URL]
-
-  def report() -> None:
-    print(f"Waiting for another process that downloads {target.name} ...", file=sys.stderr)
-
+  message = f"Waiting for another process that downloads {target.name} ..."
+  report = functools.partial(print, message, file=sys.stderr)
   advice = f"set ${cache.ENVIRONMENT_VARIABLE} to a writable folder"
   with files.exclusive(target.with_name(f"{target.name}.lock"), report, advice):
     if not target.is_file():  # another process may have downloaded it in the meantime
