@@ -71,7 +71,7 @@ def decode(data: bytes | pathlib.Path) -> np.ndarray:
         image.load()
         pixels = _pixels(image)
       except _BROKEN as e:
-        text = _one_line(e)
+        text = errors.first_line(e)
         fault = "is truncated" if "truncated" in text.lower() else f"is damaged ({text})"
         raise Unreadable(fault) from None
   return _turn(pixels, orientation)
@@ -110,7 +110,7 @@ def _open(file: io.BytesIO | io.BufferedReader) -> Image.Image:
     limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 10**6
     raise Unreadable(f"is larger than Pillow's limit ({limit} million pixels)") from None
   except _BROKEN as e:
-    raise Unreadable(f"has a damaged header ({_one_line(e)})") from None
+    raise Unreadable(f"has a damaged header ({errors.first_line(e)})") from None
 
 
 def _orientation(image: Image.Image) -> int:
@@ -171,7 +171,3 @@ def _turn(pixels: np.ndarray, orientation: int) -> np.ndarray:
   if orientation in (3, 4, 7, 8):
     pixels = pixels[::-1]
   return np.ascontiguousarray(pixels)
-
-
-def _one_line(e: Exception) -> str:
-  return (str(e).splitlines() or [type(e).__name__])[0]

@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 
 from bit_jax.data import datasets, stream
-from bit_jax.data.sources import arrays, class_naming, folder
+from bit_jax.data.sources import arrays, folder
 from bit_jax.runtime import cache, errors, imports, paths
 
 Listing = tuple[tuple[str, str, str], ...]
@@ -134,8 +134,6 @@ class _Tfds(Opened):
     split = functools.partial(tfds_reader.Split, spec, data_dir=self._data_dir)
     test = split(spec.test_split)
     train = test if test_only else split(spec.train_split)
-    if fault := class_naming.fault(train.class_names):
-      raise errors.UserError(f"The data set {spec.name} has names that can't be listed: {fault}.")
     return Sources(train, test, train.version, prepared=True, shuffled=train.shuffled)
 
 
@@ -230,7 +228,7 @@ class _Folder(Opened):
     contents, val = self._contents, self._contents.val
     parts = contents.pool.identity() + contents.test.identity()
     return (
-      f"{contents.root.name}, sha256 {hashlib.sha256(parts.encode()).hexdigest()[:16]}",
+      f"{contents.test.root.name}, sha256 {hashlib.sha256(parts.encode()).hexdigest()[:16]}",
       None if val is None else f"val, sha256 {val.identity()[:16]}",
     )
 

@@ -116,19 +116,17 @@ class _Batch:
     Raises:
       UserError: Its size differs from that of the others, and images keep their size.
     """
-    images = self._allocated(image.shape if self._size is None else (self._size, self._size, 3))
+    shape = image.shape if self._size is None else (self._size, self._size, 3)
+    with self._lock:
+      if self.images is None:
+        self.images = np.empty((len(self.labels), *shape), np.uint8)
+      images = self.images
     if self._size is None:
       _require_shape(image, images)
       images[place] = image
     else:
       resizing.resize(image, self._size, out=images[place])
     self.labels[place] = label
-
-  def _allocated(self, shape: tuple[int, ...]) -> np.ndarray:
-    with self._lock:
-      if self.images is None:
-        self.images = np.empty((len(self.labels), *shape), np.uint8)
-      return self.images
 
 
 def gather(

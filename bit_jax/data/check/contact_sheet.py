@@ -59,9 +59,9 @@ def write(report: problems.Report, picture: pathlib.Path, *, resize: int, crop: 
 def choose(report: problems.Report) -> list[scan.Entry]:
   """Returns up to `MOST` images, equally many of each class, class by class."""
   by_class: dict[str, list[scan.Entry]] = defaultdict(list)
-  for entry, result in zip(report.found.entries, report.decoded, strict=True):
-    if result.size:
-      by_class[entry.label].append(entry)
+  for image in report.decoded:
+    if image.size:
+      by_class[image.entry.label].append(image.entry)
   names = sorted(by_class)
   if len(names) > MOST:
     places = np.linspace(0, len(names) - 1, MOST).round().astype(int)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import pathlib
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -50,12 +51,14 @@ class Decoded(NamedTuple):
   """The result of decoding an image.
 
   Attributes:
+    entry: The image; its part is that of protocol=final, or 'all' where a fault stops a run.
     size: (height, width) in pixels; None if it failed.
     reason: Why it failed, or ''.
     content: A digest of the file; b'' if it failed.
     pixels: A digest of the pixels; likewise.
   """
 
+  entry: scan.Entry
   size: tuple[int, int] | None
   reason: str = ""
   content: bytes = b""
@@ -103,57 +106,56 @@ class Report:
 
 def check(found: scan.Scan) -> Report:
   """Decodes every image of a scan once and lists all problems, also those that would stop a run."""
-  decoded = _decode_all(found)
-  parts, faults, split = _split(found)
+  entries, faults, split = _split(found)
   counts: dict[str, Counter[str]] = defaultdict(Counter)
-  for entry, part in zip(found.entries, parts, strict=True):
-    counts[part][entry.label] += 1
-  problems = tuple(_problems(found, decoded, parts))
-  return Report(found, decoded, dict(counts), faults, problems, split)
+  for entry in entries:
+    counts[entry.part][entry.label] += 1
+  decoded = _decode_all(found.root, entries)
+  return Report(found, decoded, dict(counts), faults, tuple(_problems(found, decoded)), split)
 
 
-def _decode_all(found: scan.Scan) -> list[Decoded]:
+def _decode_all(root: pathlib.Path, entries: Sequence[scan.Entry]) -> list[Decoded]:
   def decode(entry: scan.Entry) -> Decoded:
     try:
-      data = (found.root / entry.path).read_bytes()
+      data = (root / entry.path).read_bytes()
       pixels = images.decode(data)
     except OSError as e:
-      return Decoded(None, f"can't be opened ({e.strerror})")
+      return Decoded(entry, None, f"can't be opened ({e.strerror})")
     except images.Unreadable as e:
-      return Decoded(None, str(e))
+      return Decoded(entry, None, str(e))
     digest = hashlib.sha256(repr(pixels.shape).encode())
     digest.update(pixels.data)
     height, width, _ = pixels.shape
-    return Decoded((height, width), "", hashlib.sha256(data).digest(), digest.digest())
+    return Decoded(entry, (height, width), "", hashlib.sha256(data).digest(), digest.digest())
 
-  return list(stream.in_threads(decode, found.entries, "Decoding"))
+  return list(stream.in_threads(decode, entries, "Decoding"))
 
 
-def _split(found: scan.Scan) -> tuple[list[str], tuple[str, ...], folder.Folder | None]:
-  """Returns the part of each entry, the faults and, without faults, the split of a run."""
-  parts = [e.part or "all" for e in found.entries]
-  if found.missing and not found.entries:
-    return parts, (), None
+def _split(found: scan.Scan) -> tuple[list[scan.Entry], tuple[str, ...], folder.Folder | None]:
+  """Returns the entries with their parts, the faults and, without faults, the split of a run."""
+  entries = [e._replace(part=e.part or "all") for e in found.entries]
+  if found.missing and not entries:
+    return entries, (), None
   whole = dataclasses.replace(found, empty=[], missing={})  # these are listed as problems
   if faults := scan.faults(whole):
-    return parts, tuple(faults), None
+    return entries, tuple(faults), None
   try:
     split = folder.split(whole, "final")
   except errors.UserError as e:
-    return parts, (str(e),), None
-  if "all" in parts:
+    return entries, (str(e),), None
+  if any(e.part == "all" for e in entries):
     evaluated = set(split.test.paths)
-    parts = ["test" if e.path in evaluated else "train" for e in found.entries]
-  return parts, (), split
+    entries = [e._replace(part="test" if e.path in evaluated else "train") for e in entries]
+  return entries, (), split
 
 
-def _problems(found: scan.Scan, decoded: Sequence[Decoded], parts: Sequence[str]) -> list[Problem]:
+def _problems(found: scan.Scan, decoded: Sequence[Decoded]) -> list[Problem]:
   problems = [
     *(Problem("missing", path, f"line {line}") for path, line in found.missing.items()),
     *(Problem("empty class", p) for p in found.empty),
     *_broken(found, decoded),
-    *_copies(found, decoded, parts),
-    *_odd_sizes(found, decoded),
+    *_copies(decoded),
+    *_odd_sizes(decoded),
     *(Problem("no class", p) for p in found.unclassified),
     *(Problem("ignored", p) for p in found.ignored),
   ]
@@ -162,45 +164,41 @@ def _problems(found: scan.Scan, decoded: Sequence[Decoded], parts: Sequence[str]
 
 
 def _broken(found: scan.Scan, decoded: Sequence[Decoded]) -> Iterator[Problem]:
-  for entry, result in zip(found.entries, decoded, strict=True):
-    if result.reason:
-      try:
-        images.size(found.root / entry.path)
-      except images.Unreadable:
-        yield Problem("unreadable", entry.path, result.reason)
-      else:
-        yield Problem("damaged", entry.path, result.reason)
+  for path, reason in ((d.entry.path, d.reason) for d in decoded if d.reason):
+    try:
+      images.size(found.root / path)
+    except images.Unreadable:
+      yield Problem("unreadable", path, reason)
+    else:
+      yield Problem("damaged", path, reason)
 
 
-def _copies(
-  found: scan.Scan, decoded: Sequence[Decoded], parts: Sequence[str]
-) -> Iterator[Problem]:
+def _copies(decoded: Sequence[Decoded]) -> Iterator[Problem]:
   """Compares each image with the first of the same pixels, and with the first in another part."""
-  groups: dict[bytes, list[int]] = defaultdict(list)
-  for i, result in enumerate(decoded):
-    if result.pixels:
-      groups[result.pixels].append(i)
+  groups: dict[bytes, list[Decoded]] = defaultdict(list)
+  for image in decoded:
+    if image.pixels:
+      groups[image.pixels].append(image)
   for group in groups.values():
     # Training images first, so that evaluated images are listed as copies of them.
-    group.sort(key=lambda i: (parts[i] != "train", found.entries[i].path))
-    in_part = {parts[group[0]]: group[0]}  # the first of the group in each part,
-    of_label = {found.entries[group[0]].label: group[0]}  # and of each label
-    for i in group[1:]:
-      path, label, _ = found.entries[i]
-      other = next((j for part, j in in_part.items() if part != parts[i]), group[0])
-      differing = next((j for name, j in of_label.items() if name != label), None)
-      in_part.setdefault(parts[i], i)
-      of_label.setdefault(label, i)
-      same = "bytes" if decoded[i].content == decoded[other].content else "pixels"
-      kind = "leak" if parts[other] != parts[i] else "duplicate"
-      yield Problem(kind, path, f"same {same} as {found.entries[other].path}")
+    first, *others = sorted(group, key=lambda d: (d.entry.part != "train", d.entry.path))
+    in_part = {first.entry.part: first}  # the first of the group in each part,
+    of_label = {first.entry.label: first.entry}  # and of each label
+    for image in others:
+      path, label, part = image.entry
+      other = next((d for name, d in in_part.items() if name != part), first)
+      differing = next((e for name, e in of_label.items() if name != label), None)
+      in_part.setdefault(part, image)
+      of_label.setdefault(label, image.entry)
+      same = "bytes" if image.content == other.content else "pixels"
+      kind = "leak" if other.entry.part != part else "duplicate"
+      yield Problem(kind, path, f"same {same} as {other.entry.path}")
       if differing is not None:
-        first = found.entries[differing]
-        yield Problem("contradiction", path, f"{label}, but {first.path} is {first.label}")
+        yield Problem("contradiction", path, f"{label}, but {differing.path} is {differing.label}")
 
 
-def _odd_sizes(found: scan.Scan, decoded: Sequence[Decoded]) -> Iterator[Problem]:
-  sides = {e.path: d.size for e, d in zip(found.entries, decoded, strict=True) if d.size}
+def _odd_sizes(decoded: Sequence[Decoded]) -> Iterator[Problem]:
+  sides = {d.entry.path: d.size for d in decoded if d.size}
   if not sides:
     return
   median = np.median([min(s) for s in sides.values()])

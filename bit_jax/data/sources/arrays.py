@@ -22,7 +22,7 @@ _DIGITS_TEST_PER_CLASS = 100
 _UNREADABLE = (ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 _NPZ_KEYS = ("train_images", "train_labels", "test_images", "test_labels")
 _VAL_KEYS = ("val_images", "val_labels")
-_OPTIONAL_KEYS = (*_VAL_KEYS, "class_names")
+_KEYS = (*_NPZ_KEYS, *_VAL_KEYS, "class_names")
 # Words of other programs for those of the keys.
 _SYNONYMS = {"x": "images", "y": "labels", "valid": "val", "validation": "val", "dev": "val"}
 _NAMES_OF_CLASSES = ("classes", "label_names", "labels_names", "names")
@@ -176,7 +176,7 @@ def describe_npz(path: str) -> NpzContents:
     class_names = tuple(name.strip() for name in stored_names)
     _require_classes(file, labels, class_names)
   remarks = []
-  if others := [n for n in file.keys if n not in (*_NPZ_KEYS, *_OPTIONAL_KEYS, *renamed)]:
+  if others := [n for n in file.keys if n not in (*_KEYS, *renamed)]:
     remarks.append(f"Other arrays in {path} are ignored: {', '.join(others)}.")
   if class_names != stored_names:
     remarks.append(f"Blanks at the ends of class_names in {path} are removed.")
@@ -254,9 +254,9 @@ def _require_keys(file: _Npz, renamed: Mapping[str, str]) -> None:
 
 def _renamed(names: Sequence[str]) -> dict[str, str]:
   """Returns {name: key} of the arrays whose name resembles a key that the file lacks."""
-  lacking = [key for key in (*_NPZ_KEYS, *_OPTIONAL_KEYS) if key not in names]
+  lacking = [key for key in _KEYS if key not in names]
   found = {}
-  for name in (n for n in names if n not in (*_NPZ_KEYS, *_OPTIONAL_KEYS)):
+  for name in (n for n in names if n not in _KEYS):
     words = {_SYNONYMS.get(word, word) for word in name.lower().split("_")}
     same = [key for key in lacking if words == set(key.split("_"))]
     if name.lower() in _NAMES_OF_CLASSES:

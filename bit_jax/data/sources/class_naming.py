@@ -12,11 +12,6 @@ def printable(name: str) -> bool:
   return not any(unicodedata.category(c) in _UNPRINTABLE for c in name)
 
 
-def decoded(name: str) -> bool:
-  """Returns whether all bytes of a file's name could be decoded."""
-  return not any(unicodedata.category(c) == "Cs" for c in name)
-
-
 def escaped(text: str) -> str:
   """Returns a text on one line, with Python's escapes for characters that can't be printed."""
   return "".join(c if printable(c) else c.encode("unicode_escape").decode() for c in text)

@@ -101,10 +101,9 @@ def read(file: pathlib.Path) -> scan.Scan:
 def _rows(file: pathlib.Path) -> list[_Row]:
   try:
     text = file.read_bytes().decode("utf-8-sig")
-    lines, delimiter = 0, ""
-    if named := re.match(r"sep=(.)\r?\n", text):  # Excel's
-      text, lines, delimiter = text[named.end() :], 1, named[1]
-    rows = list(_parsed(text, delimiter or _delimiter(file, text), lines))
+    if named := re.match(r"sep=(.)(?=\r?\n)", text):  # Excel's
+      text = text[named.end() :]  # the rest is a blank line, so that later ones keep their number
+    rows = list(_parsed(text, named[1] if named else _delimiter(file, text)))
   except UnicodeDecodeError:
     raise errors.UserError(f"The CSV {file} is not UTF-8 text: save it as UTF-8.") from None
   except (csv.Error, OSError) as e:
@@ -114,13 +113,13 @@ def _rows(file: pathlib.Path) -> list[_Row]:
   return rows
 
 
-def _parsed(text: str, delimiter: str, lines: int = 0) -> Iterator[_Row]:
-  """Yields the rows that aren't blank; `lines` counts the lines before `text`."""
+def _parsed(text: str, delimiter: str) -> Iterator[_Row]:
+  """Yields the rows that aren't blank."""
   reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
   for row in reader:
     cells = [cell.strip() for cell in row]
     if any(cells):
-      yield _Row(lines + reader.line_num, cells)
+      yield _Row(reader.line_num, cells)
 
 
 def _delimiter(file: pathlib.Path, text: str) -> str:
@@ -276,7 +275,8 @@ def _split(found: scan.Scan, table: _Table) -> list[str]:
       f"The columns {', '.join(c.name for c in flags)} of {table.file} each mark one part: write "
       f"train, val or test into one column named split."
     )
-  for column in flags:
+  if flags:
+    (column,) = flags
     yes, no = column.flag or "", "test" if column.flag == "train" else "train"
     found.warnings.append(
       f"The column {column.name} of {table.file.name} is used as the split: true means {yes}, "

@@ -94,7 +94,6 @@ class Folder:
   """The user's images under one protocol.
 
   Attributes:
-    root: The folder that paths are relative to.
     class_names: Sorted, as numbers if all are; a label is an index into them.
     train: The training images.
     test: The evaluated images.
@@ -106,7 +105,6 @@ class Folder:
     warnings: Sentences, each on a possible mistake in the data.
   """
 
-  root: pathlib.Path
   class_names: tuple[str, ...]
   train: Files
   test: Files
@@ -206,7 +204,6 @@ def split(found: scan.Scan, protocol: str, *, val_apart: bool = False) -> Folder
     train = pool[parts[pool] == "train"]
     origin = "Split of the data: train for training, val for choosing weights, test for evaluation."
   return Folder(
-    root=found.root,
     class_names=class_names,
     train=whole.take(train),
     test=whole.take(test),

@@ -116,7 +116,7 @@ def _class_fault(found: Scan) -> str | None:
 
 
 def _renaming(name: str) -> str:
-  if class_naming.decoded(name):
+  if not any("\ud800" <= c <= "\udfff" for c in name):  # all of its bytes could be decoded
     return (
       "it has a line end, a tab or another control character. Rename the folder, or the label in "
       "the CSV"

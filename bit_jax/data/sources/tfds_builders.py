@@ -110,8 +110,7 @@ def _as_user_errors(tfds_name: str, place: str | pathlib.Path) -> Iterator[None]
       f"TFDS_DATA_DIR."
     ) from e
   except (json_format.ParseError, ValueError, RuntimeError, FileNotFoundError) as e:
-    reason = (str(e).splitlines() or [type(e).__name__])[0]
     raise errors.UserError(
-      f"The prepared copy of {tfds_name} in {place} is damaged ({reason.rstrip('.')}): delete that "
-      f"copy and prepare the set again."
+      f"The prepared copy of {tfds_name} in {place} is damaged ({errors.first_line(e)}): "
+      f"delete that copy and prepare the set again."
     ) from e

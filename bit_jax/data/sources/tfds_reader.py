@@ -59,8 +59,9 @@ class Split:
     try:
       self._instructions = self._builder.info.splits[split].file_instructions
     except ValueError as e:
-      reason = str(e).splitlines()[0]
-      raise errors.UserError(f"{spec.tfds_name} has no split {split!r}: {reason}") from None
+      raise errors.UserError(
+        f"{spec.tfds_name} has no split {split!r}: {errors.first_line(e)}."
+      ) from None
     self._records = tfrecords.Records(
       tfrecords.Stretch(i.filename, i.skip, i.take if i.take >= 0 else i.examples_in_shard - i.skip)
       for i in self._instructions
