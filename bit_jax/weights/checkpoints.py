@@ -14,7 +14,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import DTypeLike
 
 from bit_jax.models import architectures
 from bit_jax.runtime import cache, errors
@@ -116,25 +115,17 @@ def infer(path: pathlib.Path) -> tuple[str | None, int]:
   return _infer_architecture(headers), _num_classes(headers)
 
 
-def save(
-  path: str | os.PathLike[str], params: Mapping[str, Any], *, kernel_dtype: DTypeLike = np.float32
-) -> None:
+def save(path: str | os.PathLike[str], params: Mapping[str, Any]) -> None:
   """Writes parameters as an official file: keys under `resnet/`, uncompressed, in one step.
 
   Args:
     path: The file to write; its folder is created if needed.
     params: Nested dicts of arrays or array-likes, named as `architectures.parameter_shapes`.
-    kernel_dtype: Dtype of the standardised kernels, whose scale doesn't matter; others: float32.
 
   Raises:
     UserError: The file can't be written.
-    FloatingPointError: A kernel is too large for `kernel_dtype`.
   """
-  arrays = {}
-  for key, value in _flatten(params):
-    dtype = kernel_dtype if "standardized_conv2d" in key else np.float32
-    with np.errstate(over="raise"):
-      arrays[_PREFIX + key] = np.asarray(value).astype(dtype, copy=False)
+  arrays = {_PREFIX + key: np.asarray(value, np.float32) for key, value in _flatten(params)}
   npz.write(pathlib.Path(path), arrays)
 
 

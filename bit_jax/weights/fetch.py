@@ -56,7 +56,13 @@ def locate(name_or_path: str) -> pathlib.Path:
     UserError: The path or the name doesn't exist, or there is no cache directory.
   """
   if "/" in name_or_path or name_or_path.endswith(".npz"):
-    return _existing(paths.named(name_or_path))
+    path = paths.named(name_or_path)
+    if os.path.isfile(path):
+      return path
+    what = "is a folder" if os.path.isdir(path) else "doesn't exist or can't be read"
+    known = path.stem in catalogue.CATALOGUE
+    hint = f", or {path.stem} without .npz to download it" if known else ""
+    raise errors.UserError(f"{path} {what}: give the path of an .npz file{hint}.")
   checkpoint = catalogue.find(name_or_path)
   if checkpoint.embedded:
     package = importlib.resources.files("bit_jax.weights")
@@ -82,15 +88,6 @@ def cached(checkpoint: catalogue.Checkpoint) -> pathlib.Path | None:
     return None
   candidates = (root / checkpoint.file, root / pathlib.Path(checkpoint.file).name)
   return next((p for p in candidates if os.path.isfile(p)), None)
-
-
-def _existing(path: pathlib.Path) -> pathlib.Path:
-  if os.path.isfile(path):
-    return path
-  what = "is a folder" if os.path.isdir(path) else "doesn't exist or can't be read"
-  known = path.stem in catalogue.CATALOGUE
-  hint = f", or {path.stem} without .npz to download it" if known else ""
-  raise errors.UserError(f"{path} {what}: give the path of an .npz file{hint}.")
 
 
 def _fetch(checkpoint: catalogue.Checkpoint, target: pathlib.Path, bases: Sequence[str]) -> None:

@@ -45,7 +45,15 @@ class Split:
         a feature for the label of `spec`.
     """
     self._spec, self._split = spec, split
-    self._builder = _find_prepared(spec, data_dir)
+    self._builder = tfds_builders.find(str(spec.tfds_name), data_dir)
+    if not self._builder.is_prepared():
+      folder = f" --data_dir={shlex.quote(data_dir)}" if data_dir else ""
+      raise errors.UserError(
+        f"The data set {spec.tfds_name} {self._builder.version} is not prepared in "
+        f"{self._builder.data_dir}. Set TFDS_DATA_DIR to the folder of a prepared copy, or prepare "
+        f"it: python -m bit_jax.data doctor {spec.name} --download{folder} downloads it or lists "
+        f"the manual steps."
+      )
     features = dict(self._builder.info.features.items())
     image = features.get("image")
     self._derivation = labels.DERIVATIONS[spec.label]
@@ -217,16 +225,3 @@ class Split:
       f"The prepared copy of {self._builder.name} in {self._builder.data_dir} is incomplete or "
       f"damaged ({str(reason).splitlines()[0]}): prepare it again."
     )
-
-
-def _find_prepared(spec: datasets.DatasetSpec, data_dir: str | None) -> tfds.core.DatasetBuilder:
-  assert spec.tfds_name is not None
-  builder = tfds_builders.find(spec.tfds_name, data_dir)
-  if not builder.is_prepared():
-    folder = f" --data_dir={shlex.quote(data_dir)}" if data_dir else ""
-    raise errors.UserError(
-      f"The data set {spec.tfds_name} {builder.version} is not prepared in {builder.data_dir}. Set "
-      f"TFDS_DATA_DIR to the folder of a prepared copy, or prepare it: python -m bit_jax.data "
-      f"doctor {spec.name} --download{folder} downloads it or lists the manual steps."
-    )
-  return builder
