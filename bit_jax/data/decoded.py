@@ -5,6 +5,8 @@ image and label is checked on every later read, so a truncated or partly written
 gives no wrong images.
 """
 
+import contextlib
+import errno
 import os
 import pathlib
 import shutil
@@ -103,10 +105,8 @@ def _require_space(folder: pathlib.Path, need: int) -> None:
   written = path.stat().st_blocks * 512 if path.exists() else 0  # the file has holes
   free = shutil.disk_usage(folder).free
   if need - written > free:
-    raise errors.UserError(
-      f"The decoded images need {need / 1e9:.1f} GB, but the disk of {folder} has "
-      f"{free / 1e9:.1f} GB free. Set $BIT_JAX_CACHE to another disk, or decoded_cache=False."
-    )
+    text = f"the decoded images need {need / 1e9:.1f} GB, and the disk has {free / 1e9:.1f} GB free"
+    raise OSError(errno.ENOSPC, text)
 
 
 def _mark(image: np.ndarray, label: int) -> int:
@@ -116,12 +116,9 @@ def _mark(image: np.ndarray, label: int) -> int:
 
 def _open(path: pathlib.Path, dtype: type, shape: tuple[int, ...]) -> np.memmap:
   """Opens an array on disk, initially zero; creates it if it is missing, damaged or different."""
-  if path.exists():
-    try:
-      array = np.lib.format.open_memmap(path, mode="r+")
-      if array.shape == shape and array.dtype == dtype:
-        return array
-    except ValueError:  # truncated
-      pass
+  with contextlib.suppress(FileNotFoundError, ValueError):  # ValueError: truncated
+    array = np.lib.format.open_memmap(path, mode="r+")
+    if array.shape == shape and array.dtype == dtype:
+      return array
   with files.replacing(path) as temporary:  # two runs may start at the same time
     return np.lib.format.open_memmap(temporary, mode="w+", dtype=dtype, shape=shape)

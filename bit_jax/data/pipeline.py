@@ -149,7 +149,9 @@ def load(
     warnings=warnings,
     chosen=chosen,
     origin=data.origin,
-    listing=None if test_only else _marked(sources.listing, wholes, kept, used),
+    listing=_marked(sources.listing, wholes, kept, used)
+    if sources.listing and not test_only
+    else None,
     caches=reader.caches,
     validation=parts.get("validation"),
     chosen_on=sources.chosen_on,
@@ -309,14 +311,12 @@ class _Reader:
 
 
 def _marked(
-  listing: opening.Listing | None,
+  listing: opening.Listing,
   wholes: Mapping[str, opening.Source],
   kept: Mapping[str, np.ndarray],
   used: Mapping[str, np.ndarray],
-) -> opening.Listing | None:
+) -> opening.Listing:
   """Returns the listing with a reason in place of the part of unused images."""
-  if listing is None:
-    return None
   states: list[int] = []
   for name, whole in wholes.items():
     of_part = np.zeros(len(whole), int)

@@ -173,6 +173,7 @@ class Recipe:
     download_bytes: Size of all source files, present or not.
     needed_bytes: Approximate disk space to download, unpack and prepare the set.
     free_bytes: Free disk space where the data directory is, or would be.
+    absent_bytes: Size of the files that tfds has yet to download.
   """
 
   def __init__(self, builder: tfds.core.DatasetBuilder):
@@ -189,20 +190,15 @@ class Recipe:
     self.missing_packages = tuple(
       package for m, package in source.modules.items() if importlib.util.find_spec(m) is None
     )
-    fetched, absent = sum(f.size for f in self.files), self.absent_bytes
+    self.absent_bytes = sum(f.size for f in self.files if not f.present)
+    fetched = sum(f.size for f in self.files)
     self.download_bytes = fetched + source.manual_bytes
-    if source.manual and self.missing_manual:
-      absent += source.manual_bytes
+    lacking = source.manual_bytes if source.manual and self.missing_manual else 0
     unpacked = fetched if source.unpacks else 0
     prepared = self.download_bytes if source.prepared_bytes is None else source.prepared_bytes
-    self.needed_bytes = absent + unpacked + prepared
+    self.needed_bytes = self.absent_bytes + lacking + unpacked + prepared
     existing = next(p for p in (self.root, *self.root.absolute().parents) if p.exists())
     self.free_bytes = shutil.disk_usage(existing).free
-
-  @property
-  def absent_bytes(self) -> int:
-    """Size of the files that tfds has yet to download."""
-    return sum(f.size for f in self.files if not f.present)
 
   def _is_present(self, url: str, info: Any) -> bool:
     """Whether tfds reads a file from disk (see its `DownloadManager._download_or_get_cache`)."""

@@ -14,7 +14,7 @@ from numpy.lib import format as npy
 
 from bit_jax.data import fewshot
 from bit_jax.data.sources import class_naming
-from bit_jax.runtime import errors, paths
+from bit_jax.runtime import errors, paths, phrases
 
 SPLIT_SEED = 191211370  # of splits that nobody published; changing it changes every result
 _DIGITS_TEST_PER_CLASS = 100
@@ -32,7 +32,6 @@ _LABEL_HINTS = {  # by kind of dtype
   "S": ". Convert names with class_names, labels = np.unique(names, return_inverse=True)",
   "f": ". Convert whole numbers with labels.astype(int)",
 }
-_SHOWN = 5  # names in a message
 
 
 @dataclasses.dataclass(frozen=True)
@@ -284,8 +283,7 @@ def _classes(numbers: Sequence[int], class_names: Sequence[str]) -> str:
   """Returns e.g. 'class 2 (cat)' or '2 classes (2: cat, 5: dog)'."""
   if len(numbers) == 1:
     return f"class {numbers[0]} ({class_names[numbers[0]]})"
-  shown = ", ".join(f"{n}: {class_names[n]}" for n in numbers[:_SHOWN])
-  return f"{len(numbers)} classes ({shown}{', ...' if len(numbers) > _SHOWN else ''})"
+  return f"{len(numbers)} classes ({phrases.some([f'{n}: {class_names[n]}' for n in numbers])})"
 
 
 def _labels(file: _Npz, part: str) -> np.ndarray:

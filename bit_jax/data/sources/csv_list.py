@@ -210,8 +210,10 @@ class _Column:
     cells: One of each row.
     values: The different cells that aren't blank, sorted.
     parts: The parts that its cells name.
+    others: Whether a cell names something else.
     called_split: Whether its name is split.
     suspected: Whether its name is that of a split.
+    is_split: Whether its cells name parts and nothing else.
     flag: The part that a column of true and false marks, such as is_train; None for others.
   """
 
@@ -221,25 +223,18 @@ class _Column:
     self.name = header or f"{number + 1}"
     self.cells = [row.cell(number) for row in table.rows]
     self.values = sorted(set(self.cells) - {""})
-    self.parts = set(filter(None, map(part_names.plain, self.values)))
+    meanings = set(map(part_names.plain, self.values))
+    self.parts, self.others = meanings - {None}, None in meanings
     self.called_split = _plain(header) == "split"
     if not any(table.header) and number == 2:  # path, label and split without a header
       self.called_split = part_names.plain(self.cells[0]) is not None
     marked = part_names.plain(re.sub(r"^(is|in|for)[\s_.-]*", "", header, flags=re.IGNORECASE))
     self.suspected = self.called_split or marked is not None or _sounds_like_split(header)
+    complete = self.suspected or "" not in self.cells
+    self.is_split = bool(self.parts) and not self.others and complete
     is_flag = {cell.lower() for cell in self.cells} <= _TRUE | _FALSE
     # A column called valid rather says that a row can be used.
     self.flag = marked if is_flag and _plain(header) != "valid" else None
-
-  @property
-  def others(self) -> bool:
-    """Whether a cell names something else than a part."""
-    return not all(map(part_names.plain, self.values))
-
-  @property
-  def is_split(self) -> bool:
-    """Whether its cells name parts and nothing else."""
-    return bool(self.parts) and not self.others and (self.suspected or "" not in self.cells)
 
   def settled(self) -> list[str]:
     """Returns the part of each row."""
