@@ -16,18 +16,18 @@ class Result:
   """One published value.
 
   Attributes:
+    metric: 'top1' or 'top5'.
+    value: In per cent; None: nothing was published.
+    rounding: Half a unit of its last digit, the largest rounding error.
     source: Where it was published.
     model: The evaluated model, with those settings that the source states.
-    dataset: The data set it was evaluated on.
-    value: The value in per cent.
-    rounding: Half a unit of its last digit, the largest rounding error.
   """
 
-  source: str
-  model: str
-  dataset: str
-  value: float
+  metric: str
+  value: float | None
   rounding: float
+  source: str
+  model: str = ""
 
 
 @functools.cache
@@ -60,11 +60,10 @@ def find(source: str, model: str, dataset: str, metric: str) -> Result:
   if len(wanted) != 1:
     raise LookupError(f"{len(wanted)} rows of {PATH.name}: {source}, {model}, {dataset}, {metric}")
   (row,) = wanted
-  return Result(
-    row["source"], row["model"], row["dataset"], float(row["value"]), rounding(row["value"])
-  )
+  return result(metric, row["value"], row["source"], row["model"])
 
 
-def rounding(text: str) -> float:
-  """Returns half a unit of the last digit of a number given as text."""
-  return 0.5 * 10.0 ** -len(text.partition(".")[2])
+def result(metric: str, text: str, source: str, model: str = "") -> Result:
+  """Returns the result of a value given as text; its digits give the rounding."""
+  half_a_unit = 0.5 * 10.0 ** -len(text.partition(".")[2])
+  return Result(metric, float(text), half_a_unit, source, model)

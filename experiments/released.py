@@ -29,26 +29,6 @@ _CARD = re.compile(
 
 
 @dataclasses.dataclass(frozen=True)
-class Expected:
-  """A published value.
-
-  Attributes:
-    metric: 'top1' or 'top5'.
-    value: In per cent; None: nothing was published.
-    rounding: Half a unit of its last digit.
-    source: Where it was published.
-  """
-
-  metric: str
-  value: float | None
-  rounding: float
-  source: str
-
-
-UNPUBLISHED = Expected("top1", None, 0.0, "")
-
-
-@dataclasses.dataclass(frozen=True)
 class Check:
   """One evaluation of a checkpoint.
 
@@ -64,7 +44,7 @@ class Check:
   weights: str
   dataset: str
   view: evaluation.View
-  expected: tuple[Expected, ...] = ()
+  expected: tuple[published.Result, ...] = ()
 
 
 def names() -> list[str]:
@@ -82,7 +62,11 @@ def checks(name: str) -> list[Check]:
   if checkpoint.embedded and (card := _from_card(weights.locate(name))):
     return [dataclasses.replace(card, name=name)]
   if name == "BiT-M-R50x1-CIFAR10":
-    return [_by_colabs(name)]
+    expected = tuple(
+      published.find(f"big_transfer {source}", f"{name}.npz", "cifar10", "top1")
+      for source in ("JAX colab output", "PyTorch colab output", "PyTorch colab (printed")
+    )
+    return [Check(name, name, "cifar10", evaluation.View(128), expected)]
   if name.endswith("-ILSVRC2012"):
     network = checkpoint.architecture.removeprefix("R")
     return [_by_timm(name, f"resnetv2_{network}_bit.goog_in21k_ft_in1k")]
@@ -160,32 +144,16 @@ def of_file(path: str, dataset: str | None, size: int | None) -> list[Check]:
   return [Check(file.stem, str(file), dataset, evaluation.View(size))]
 
 
-def _by_colabs(name: str) -> Check:
-  """Returns the check that the official colabs print: test images resized to 128 pixels."""
-  found = [
-    published.find(f"big_transfer {source}", f"{name}.npz", "cifar10", "top1")
-    for source in ("JAX colab output", "PyTorch colab output", "PyTorch colab (printed")
-  ]
-  expected = tuple(_expected("top1", result) for result in found)
-  return Check(name, name, "cifar10", evaluation.View(128), expected)
-
-
 def _by_timm(name: str, model: str) -> Check:
   """Returns the check by timm's table, with the image preparation that it states."""
-  found = {
-    metric: published.find("timm results", model, "imagenet2012 val", metric)
-    for metric in ("top1", "top5")
-  }
-  setting = _TIMM_SETTING.search(found["top1"].model)
+  found = tuple(
+    published.find("timm results", model, "imagenet2012 val", metric) for metric in ("top1", "top5")
+  )
+  setting = _TIMM_SETTING.search(found[0].model)
   assert setting is not None
   size, share, interpolation = setting.groups()
   view = evaluation.View(int(size), math.floor(int(size) / float(share)), interpolation)
-  expected = tuple(_expected(metric, result) for metric, result in found.items())
-  return Check(name, name, "imagenet2012", view, expected)
-
-
-def _expected(metric: str, result: published.Result) -> Expected:
-  return Expected(metric, result.value, result.rounding, result.source)
+  return Check(name, name, "imagenet2012", view, found)
 
 
 def _from_card(file: pathlib.Path) -> Check | None:
@@ -196,7 +164,7 @@ def _from_card(file: pathlib.Path) -> Check | None:
     return None
   *accuracies, dataset, size = match.groups()
   expected = tuple(
-    Expected(metric, float(text), published.rounding(text), f"model card {card.name}")
+    published.result(metric, text, f"model card {card.name}")
     for metric, text in zip(("top1", "top5"), accuracies, strict=True)
   )
   name = dataset.lower().replace("-", "")

@@ -29,4 +29,4 @@ def test_one_row_must_fit(row):
   ("text", "half"), [("97.64", 0.005), ("84.936", 0.0005), ("80.5", 0.05), ("81", 0.5)]
 )
 def test_rounding_is_half_a_unit_of_the_last_digit(text, half):
-  assert published.rounding(text) == pytest.approx(half)
+  assert published.result("top1", text, "").rounding == pytest.approx(half)

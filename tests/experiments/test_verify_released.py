@@ -20,9 +20,9 @@ from bit_jax.data.sources import arrays
 from bit_jax.models import architectures, resnet_v2
 from bit_jax.runtime import cache, errors, exits
 from bit_jax.weights import catalogue
-from experiments import evaluation, released, verify_released
+from experiments import evaluation, published, released, verify_released
 
-EXPECTED = released.Expected("top1", 97.64, 0.005, "a colab")
+EXPECTED = published.Result("top1", 97.64, 0.005, "a colab")
 CHECK = released.Check("some", "some", "cifar10", evaluation.View(128), (EXPECTED,))
 BROKEN = verify_released.Row("some", "cifar10", "128 square", remark="repair it")
 MISSING = dataclasses.replace(BROKEN, remark="get it", missing_file="vtab/some.npz")
@@ -294,7 +294,7 @@ def test_nothing_is_judged_that_can_not_be_compared():
 
 
 def test_a_row_for_each_published_value_that_was_measured():
-  others = (EXPECTED, released.Expected("top5", 99.0, 0.05, "a colab"))
+  others = (EXPECTED, published.Result("top5", 99.0, 0.05, "a colab"))
   check = dataclasses.replace(CHECK, expected=others)
   found = verify_released.rows(check, {"top1": 0.9, "top5": 0.99}, 10, [])
   assert [(r.metric, r.measured) for r in found] == [("top1", 90.0), ("top5", 99.0)]
