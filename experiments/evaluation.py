@@ -81,7 +81,6 @@ class TestSet:
     part: The images.
     view: How they are prepared.
     image_size: (height, width) as the devices get them.
-    version: Identifies the data.
     warnings: Sentences on how the data differ from the set's description.
   """
 
@@ -89,7 +88,6 @@ class TestSet:
   part: pipeline.Part
   view: View
   image_size: tuple[int, int]
-  version: str
   warnings: tuple[str, ...]
 
 
@@ -116,7 +114,7 @@ def load(dataset: str, view: View, data_dir: str | None = None) -> TestSet:
   if not square:
     part = dataclasses.replace(part, source=CentreCrops(part.source, view), size=None)
     image_size = (view.size, view.size)
-  return TestSet(spec, part, view, image_size, loaded.version, tuple(loaded.warnings))
+  return TestSet(spec, part, view, image_size, tuple(loaded.warnings))
 
 
 @numerics.fixed()

@@ -16,7 +16,7 @@ SWEEP, ERROR, LOG = "sweep.json", "error.json", "log.txt"  # files of a run fold
 State = Literal["finished", "failed", "begun", "open"]
 Outcome = Literal["finished", "failed", "interrupted"]
 
-_SCORES = {"top1": "top-1", "balanced_accuracy": "balanced accuracy", "macro_f1": "macro F1"}
+SCORES = {"top1": "top-1", "balanced_accuracy": "balanced accuracy", "macro_f1": "macro F1"}
 _LONGEST = 1e10  # seconds, 300 years: a longer duration is damaged
 _TAIL = 1 << 14  # bytes, many times a line of metrics
 
@@ -90,7 +90,7 @@ def scores(result: dict[str, Any]) -> str:
   Args:
     result: Result of a finished run; earlier versions recorded top-1 alone.
   """
-  known = {name: result.get(key) for key, name in _SCORES.items()}
+  known = {name: result.get(key) for key, name in SCORES.items()}
   return ", ".join(
     f"{name} {value:.2%}" for name, value in known.items() if isinstance(value, int | float)
   )

@@ -66,9 +66,8 @@ def training_flops(architecture: str, size: int) -> int:
 
 def measurements(path: pathlib.Path = results.PATH) -> list[Measured]:
   """Returns the measurements of `benchmarks/results.jsonl` on two CPU cores or a GPU."""
-  records = [json.loads(line) for line in path.read_text().splitlines()]
-  found = [m for record in records if (m := _measured(record)) is not None]
-  return list(dict.fromkeys(found))  # a case is recorded once for each peer
+  found = map(_measured, map(json.loads, path.read_text().splitlines()))
+  return list(dict.fromkeys(filter(None, found)))  # a case is recorded once for each peer
 
 
 def predict(
@@ -91,13 +90,11 @@ def predict(
   here = [m for m in known if m.device == device]
   found = _from_measured(here, architecture, size) if here else None
   accelerator = roofline.ACCELERATORS.get(device)
-  if accelerator is None or (found is not None and found.basis == "m"):
+  if accelerator is None or (found and found.basis == "m"):
     return found
   network = architectures.find(architecture)
   rate = accelerator.images_per_second(roofline.operations(network, size, batch, training=True))
-  if found is not None and found.rate <= rate:
-    return found
-  return Prediction(rate, ">=")
+  return found if found and found.rate <= rate else Prediction(rate, ">=")
 
 
 def _from_measured(here: Sequence[Measured], architecture: str, size: int) -> Prediction:

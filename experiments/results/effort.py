@@ -1,7 +1,7 @@
 """Time that runs took, and how much of it was start-up."""
 
-import numpy as np
-import numpy.typing as npt
+import datetime
+
 import pandas as pd
 
 from experiments.results import seeds
@@ -50,14 +50,12 @@ def startups(runs: pd.DataFrame) -> pd.DataFrame:
   records = []
   for key, members in timed.groupby(by, sort=False, dropna=False):
     if len(members) > 1:
-      began = np.array([time.timestamp() for time in members.startup_began])
-      seconds = members.startup_seconds.to_numpy()
+      began = members.startup_began.map(datetime.datetime.timestamp)
+      seconds = members.startup_seconds
       is_first = began <= (began + seconds).min()
       records.append((*key, _range(seconds[is_first]), _range(seconds[~is_first])))
   return pd.DataFrame(records, columns=[*by, "first", "later"], dtype=object)
 
 
-def _range(of: npt.NDArray[np.float64]) -> seeds.Summary | None:
-  if not len(of):
-    return None
-  return seeds.Summary(len(of), float(np.median(of)), of.min(), of.max(), noun="run")
+def _range(of: pd.Series) -> seeds.Summary | None:
+  return seeds.Summary(len(of), of.median(), of.min(), of.max(), noun="run") if len(of) else None

@@ -48,13 +48,11 @@ def few_shot(panels: Sequence[comparisons.Compared], title: str, picture: pathli
   with _figure(3.6 * rows + 0.9 + 0.2 * len(marks), title, picture) as figure:
     from matplotlib.lines import Line2D
 
-    for axes, panel in itertools.zip_longest(
-      figure.subplots(rows, columns, squeeze=False).flat, panels
-    ):
-      if panel is None:
-        axes.set_axis_off()
-      else:
-        _draw_panel(axes, panel, networks)
+    places = iter(figure.subplots(rows, columns, squeeze=False).flat)
+    for panel, axes in zip(panels, places, strict=False):
+      _draw_panel(axes, panel, networks)
+    for axes in places:  # without a panel
+      axes.set_axis_off()
     _legend(figure, {label: Line2D([], [], **look) for label, look in marks.items()})
 
 
@@ -109,11 +107,10 @@ def vtab(scores: Sequence[comparisons.Score], title: str, picture: pathlib.Path)
     title: Title of the figure.
     picture: The PNG file to write.
   """
-  done = {task for score in scores for task in score.points.task}
-  groups = {name: [t for t in of if t in done] for name, of in comparisons.VTAB_GROUPS.items()}
-  groups = {name: tasks for name, tasks in groups.items() if tasks}
+  done = pd.concat([score.points for score in scores]).sort_values("place")
+  groups = done.groupby("group", sort=False).task.unique()
   positions: dict[str, float] = {}
-  for number, tasks in enumerate(groups.values()):  # a gap before each group
+  for number, tasks in enumerate(groups):  # a gap before each group
     positions |= {task: len(positions) + number + i for i, task in enumerate(tasks)}
   height = 0.8 / len(scores)
   inches = (0.22 + 0.13 * len(scores)) * (max(positions.values()) + 1)
@@ -123,12 +120,12 @@ def vtab(scores: Sequence[comparisons.Score], title: str, picture: pathlib.Path)
       offset = (place - (len(scores) - 1) / 2) * height
       at = [positions[task] + offset for task in score.points.task]
       colour = _COLOURS[place % len(_COLOURS)]
-      look: dict[str, Any] = {"color": colour, "edgecolor": colour, "alpha": 0.55}
-      look["hatch"] = "//" * (place // len(_COLOURS))
+      look = {"color": colour, "edgecolor": colour, "hatch": "//" * (place // len(_COLOURS))}
       mean = score.means["all"]
       kind = "score" if mean.is_complete else "mean of tasks run"
       label = f"{score.runs[0].network}: {kind} {str(mean).removesuffix(')')} tasks)"
-      bars[label] = axes.barh(at, [top1.median for top1 in score.points.top1], 0.9 * height, **look)
+      medians = [top1.median for top1 in score.points.top1]
+      bars[label] = axes.barh(at, medians, 0.9 * height, alpha=0.55, **look)
       for y, point in zip(at, seeds.rows(score.points), strict=True):
         if point.top1.count > 1:
           axes.plot([point.top1.low, point.top1.high], [y, y], color="black", linewidth=1)
@@ -202,10 +199,9 @@ def recipes(one: comparisons.RecipeComparison, title: str, picture: pathlib.Path
     axes = figure.subplots()
     points = seeds.rows(one.points)
     for y, point in enumerate(points):
-      place, values = (1 if y == 0 else 0), _values(point)
+      place, values, median = (1 if y == 0 else 0), _values(point), point.top1.median
       axes.plot(values, [y] * len(values), alpha=0.6, **_dots(place, 5.5))
-      stroke: dict[str, Any] = {"color": _COLOURS[place], "linewidth": 2.5}
-      axes.plot([point.top1.median] * 2, [y - 0.32, y + 0.32], **stroke)
+      axes.plot([median] * 2, [y - 0.32, y + 0.32], color=_COLOURS[place], linewidth=2.5)
     reference = points[0].top1.median
     axes.axvline(reference, color=_COLOURS[1], linewidth=1, linestyle=":", zorder=0)
     axes.set_yticks(range(len(points)), [_wrapped(_differing(one, p), 50) for p in points])
@@ -262,8 +258,8 @@ def _legend(figure: "Figure", handles: dict[str, Any]) -> None:
   labels = [_wrapped(label, _LINE) for label in handles]
   longest = max(len(line) for label in labels for line in label.splitlines())
   columns = max(1, min(len(handles), math.floor(10 * _WIDTH / (0.8 * longest + 7))))
-  artists, place = list(handles.values()), "outside lower center"
-  plots.legend(figure, artists, labels, loc=place, ncols=columns, frameon=False)
+  artists, where = list(handles.values()), "outside lower center"
+  plots.legend(figure, artists, labels, loc=where, ncols=columns, frameon=False)
 
 
 def _wrapped(text: str, width: int) -> str:

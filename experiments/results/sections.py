@@ -17,6 +17,7 @@ import pandas as pd
 from bit_jax.data import vtab
 from bit_jax.models import architectures
 from bit_jax.runtime import clock, files, phrases
+from experiments import ledger
 from experiments.results import (
   collect,
   comparisons,
@@ -29,7 +30,6 @@ from experiments.results import (
 )
 
 _TEMPLATES = pathlib.Path(__file__).with_name("templates")
-_RATES = {"top1": "top-1", "balanced_accuracy": "balanced accuracy", "macro_f1": "macro F1"}
 
 
 class Section(NamedTuple):
@@ -99,7 +99,8 @@ def _context(found: collect.Collection, folder: pathlib.Path) -> dict[str, Any]:
   """Returns what the templates say, and draws the figures."""
   runs = seeds.frame(found.runs)
   recorded = collections.Counter(rate for run in found.runs for rate in run.metrics)
-  sections = Sections(folder, {rate: _RATES[rate] for rate in _RATES if rate in recorded})
+  rates = {rate: title for rate, title in ledger.SCORES.items() if rate in recorded}
+  sections = Sections(folder, rates)
   panels, scores = comparisons.panels(runs), comparisons.scores(runs)
   compared = comparisons.recipe_comparisons(runs)
   shown = {id(run) for one in (*panels, *compared) for run in one.runs}
@@ -107,13 +108,13 @@ def _context(found: collect.Collection, folder: pathlib.Path) -> dict[str, Any]:
   published = verdicts.compare(verdicts.read(), runs, scores)
   versions = runs[runs.data != ""].groupby("dataset", sort=False).data.unique()
   return {
-    "missing": [title for rate, title in _RATES.items() if rate not in recorded],
+    "missing": [title for rate, title in ledger.SCORES.items() if rate not in rates],
     "partial": [
       f"{title} ({recorded[rate]} of {len(found.runs)})"
-      for rate, title in _RATES.items()
-      if 0 < recorded[rate] < len(found.runs)
+      for rate, title in rates.items()
+      if recorded[rate] < len(found.runs)
     ],
-    "rates": sections.rates,
+    "rates": rates,
     "few_shot": [sections.few_shot(of) for of in comparisons.by_recipe(panels)],
     "vtab": [sections.vtab(of) for of in comparisons.by_recipe(scores)],
     "known_sizes": sorted({*runs.architecture} & {*architectures.ARCHITECTURES}),

@@ -89,7 +89,10 @@ def read() -> list[Any]:
   value, or the median minus and plus one standard deviation; NaN if there is none.
   """
   rows = pd.DataFrame(published.rows(), dtype=object)
-  rows["how"] = rows.source.map(_source)
+  rows["how"] = [
+    next((source for source in _SOURCES if name.startswith(source.beginning)), None)
+    for name in rows.source
+  ]
   rows["cited"] = rows.source + "; " + rows.url_or_citation
   rows["checkpoint"] = rows.model.str.extract(_MODEL)[0]
   rows["name"] = rows.metric.str.partition(" ")[0]
@@ -107,10 +110,6 @@ def read() -> list[Any]:
   rows["examples"] = rows.shots.map(reading.examples).mask(rows.group != "", "1000")
   rows["network"] = [model.replace(" [", ", ").rstrip("]") for model in rows.model]
   return seeds.rows(rows)
-
-
-def _source(name: str) -> _Source | None:
-  return next((source for source in _SOURCES if name.startswith(source.beginning)), None)
 
 
 def compare(

@@ -164,12 +164,11 @@ def _plan(run: Run, names: dict[Run, str], path: str) -> Planned:
       config.weights = f"{after}/{_MODEL}"  # below the sweep's folder, which may be moved
     resolved, data = run_config.prepare(config)
     name = os.path.basename(run_config.default_workdir(resolved))
+    return Planned(name, resolved, data.spec, labels, after, None)
   except errors.UserError as e:
     mistake = str(e)
   except Exception as e:  # of whatever type its fields are; the other runs go on
     mistake = f"Its config can't be used: {type(e).__name__}: {errors.first_line(e)}."
-  else:
-    return Planned(name, resolved, data.spec, labels, after, None)
   # Any field may be the mistake, so the name stands for the whole config.
   text = repr(sorted(config.to_dict().items(), key=str))
   digits = hashlib.sha256(text.encode()).hexdigest()[:8]

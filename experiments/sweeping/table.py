@@ -28,42 +28,39 @@ def describe(planned: Sequence[grid.Planned], out: pathlib.Path) -> str:
     planned: The runs.
     out: The sweep's folder; its finished runs give the speed of this machine.
   """
-  possible = [(one, one.config, one.spec) for one in planned if one.spec is not None]
-  work = {one.name: footprint.flops(c, spec) for one, c, spec in possible}
-  images = {one.name: c.total_steps * c.batch_size for one, c, _ in possible}
-  disk = {
-    one.name: footprint.disk_bytes(c.model, spec.num_classes, c.momentum_dtype)
-    for one, c, spec in possible
-  }
-  results = {name: found for name in work if (found := ledger.result(out / name)) is not None}
   rows: list[tuple[str, ...]] = [_HEADER]
+  work: dict[str, float] = {}
+  finished, all_images, all_bytes = [], 0, 0.0
   for one in planned:
-    name, c = one.name, one.config
-    if one.spec is None:
+    name, c, spec = one.name, one.config, one.spec
+    if spec is None:
       rows.append((name, *9 * ("?",), f"can't be run: {one.mistake}"))
       continue
+    work[name], images = footprint.flops(c, spec), c.total_steps * c.batch_size
+    disk = footprint.disk_bytes(c.model, spec.num_classes, c.momentum_dtype)
+    all_images, all_bytes = all_images + images, all_bytes + disk
     state = ledger.state(out / name).removeprefix("open")
-    if name in results:
-      state = f"finished: {ledger.scores(results[name])}"
+    if result := ledger.result(out / name):
+      finished.append(name)
+      state = f"finished: {ledger.scores(result)}"
     cells = (
       *(name, one.labels.get("start", pathlib.Path(c.weights).name)),
-      *(f"{run_config.num_examples(c, one.spec):,}", f"{c.crop}", f"{c.batch_size}"),
-      *(f"{c.base_lr:g}", f"{c.total_steps:,}", f"{images[name]:,}"),
-      *(f"{work[name] / 1e12:,.1f}", f"{disk[name] / 1e6:,.0f}"),
-      state,
+      *(f"{run_config.num_examples(c, spec):,}", f"{c.crop}", f"{c.batch_size}"),
+      *(f"{c.base_lr:g}", f"{c.total_steps:,}", f"{images:,}"),
+      *(f"{work[name] / 1e12:,.1f}", f"{disk / 1e6:,.0f}", state),
     )
     rows.append(cells)
   names, starts = (max(len(row[i]) for row in rows) for i in range(2))
   lines = [_FORMAT.format(*row, names=names, starts=starts).rstrip() for row in rows]
   lines += [
     "",
-    f"{phrases.counted(len(planned), 'run')}: {sum(images.values()):,} images, "
-    f"{sum(work.values()) / 1e15:,.2f} PFLOP, {sum(disk.values()) / 1e9:,.2f} GB of disk.",
+    f"{phrases.counted(len(planned), 'run')}: {all_images:,} images, "
+    f"{sum(work.values()) / 1e15:,.2f} PFLOP, {all_bytes / 1e9:,.2f} GB of disk.",
   ]
   if len(work) < len(planned):
     lines.append(f"{len(planned) - len(work)} of them can't be run; the others don't need them.")
-  lines.append(_hours(work, list(results), out))
-  return "\n".join([*lines, *missing(one for one in planned if one.name not in results)])
+  lines.append(_hours(work, finished, out))
+  return "\n".join([*lines, *missing(one for one in planned if one.name not in finished)])
 
 
 def _hours(work: dict[str, float], finished: Sequence[str], out: pathlib.Path) -> str:
