@@ -12,7 +12,8 @@ helps more; MixUp helps larger sets; the rule is close to the best of a grid. Th
 far from the best of the grid.
 """
 
-from collections.abc import Callable, Iterator
+import types
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from bit_jax import hyperrule
@@ -49,8 +50,8 @@ def get_runs() -> Iterator[grid.Run]:
   for shots in SHOTS:
     for start in starts:
       for seed in SUBSETS:
-        yield _cifar10(start, shots=shots, seed=seed)
-  whole = [_cifar10(start) for start in starts]
+        yield _run(start, shots=shots, seed=seed)
+  whole = [_run(start) for start in starts]
   yield from whole
   yield from _vtab(whole[-1])
   yield from _augmentation_and_presets()
@@ -70,14 +71,12 @@ def _half_of_the_pretraining() -> Any:
   return config
 
 
-def _cifar10(start: Start = PRE_TRAINED, **arguments: Any) -> grid.Run:
-  return _run(cifar10.get_config, start, arguments)
-
-
-def _run(get_config: Callable[[str], Any], start: Start, arguments: dict[str, Any]) -> grid.Run:
+def _run(
+  start: Start = PRE_TRAINED, *, configs: types.ModuleType = cifar10, **arguments: Any
+) -> grid.Run:
   """Returns a run by the reduced rule, from the arguments of its config file."""
   arguments = {"model": MODEL, "weights": start.weights, **arguments}
-  config = get_config(",".join(f"{k}={v}" for k, v in arguments.items()))
+  config = configs.get_config(",".join(f"{k}={v}" for k, v in arguments.items()))
   return grid.Run(reduced.reduce(config), start.label, start.run)
 
 
@@ -90,21 +89,21 @@ def _vtab(on_cifar10: grid.Run) -> Iterator[grid.Run]:
   )
   for start in starts:
     for seed in SEEDS:
-      arguments = {"task": "cifar100", "preset": "paper", "seed": seed}
-      yield _run(vtab.get_config, start, arguments)
+      yield _run(start, configs=vtab, task="cifar100", preset="paper", seed=seed)
 
 
 def _augmentation_and_presets() -> Iterator[grid.Run]:
   """Yields variants of the rule for 1,000 images: MixUp, crops, flips, other presets."""
-  changes: list[dict[str, Any]] = [{"crop": False}, {"flip": False}, {"crop": False, "flip": False}]
   for seed in SEEDS:
-    mixed = _cifar10(shots=100, seed=seed)
+    mixed = _run(shots=100, seed=seed)
     mixed.config.mixup_alpha = hyperrule.MIXUP_ALPHA
     yield mixed
-    for change in [*changes, {"preset": "paper"}]:
-      yield _cifar10(shots=100, seed=seed, **change)
+    yield _run(shots=100, seed=seed, crop=False)
+    yield _run(shots=100, seed=seed, flip=False)
+    yield _run(shots=100, seed=seed, crop=False, flip=False)
+    yield _run(shots=100, seed=seed, preset="paper")
   for seed in FEW_SEEDS:  # as many images as with batches of 512: eight times the steps
-    yield _cifar10(shots=100, seed=seed, preset="scaled")
+    yield _run(shots=100, seed=seed, preset="scaled")
 
 
 def _grid() -> Iterator[grid.Run]:
@@ -112,7 +111,7 @@ def _grid() -> Iterator[grid.Run]:
   for rate in LEARNING_RATES:
     for steps in STEPS:
       for seed in FEW_SEEDS:
-        run = _cifar10(shots=100, seed=seed, protocol="select")
+        run = _run(shots=100, seed=seed, protocol="select")
         if steps != run.config.total_steps:
           run.config.reason = reduced.OTHER_LENGTH
         run.config.base_lr, run.config.total_steps = rate, steps
@@ -123,7 +122,7 @@ def _grid() -> Iterator[grid.Run]:
 def _mixup_of_all() -> Iterator[grid.Run]:
   """Yields runs on all 50,000 images with MixUp (the rule) and without."""
   for seed in FEW_SEEDS:
-    yield _cifar10(seed=seed)
-    plain = _cifar10(seed=seed)
+    yield _run(seed=seed)
+    plain = _run(seed=seed)
     plain.config.mixup_alpha = 0.0
     yield plain

@@ -14,17 +14,12 @@ import time
 from collections.abc import Sequence
 
 from bit_jax.runtime import exits, paths
-from experiments.benchmarks import comparison, machine, results, roofline
+from experiments.benchmarks import comparison, inference, machine, results, roofline, train_step
 
-PLAN = (
-  ("train_step", "R50x1@128x512"),
-  ("inference", "R50x1@128x1024"),
-  ("train_step", "R50x1@480x64"),
-  ("inference", "R50x1@480x128"),
-  ("inference", "R50x1@128x1"),
-  ("train_step", "R101x3@128x128"),
-  ("train_step", "R152x4@128x64"),
-  ("inference", "R152x4@128x256"),
+PLAN = tuple(
+  (benchmark, case)
+  for cases in zip(train_step.CASES["gpu"], inference.CASES["gpu"], strict=True)
+  for benchmark, case in zip(("train_step", "inference"), cases, strict=True)
 )
 _LEAST = 45  # seconds that a comparison needs at least
 

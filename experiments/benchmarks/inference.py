@@ -10,7 +10,7 @@ from experiments.benchmarks import comparison
 CASES = {
   "cpu": ("R50x1@128x1", "R50x1@128x32"),
   "cpu, full": ("R50x1@128x1", "R50x1@128x32", "R50x1@480x4", "R101x3@128x4"),
-  "gpu": ("R50x1@128x1", "R50x1@128x1024", "R50x1@480x128", "R152x4@128x256"),
+  "gpu": ("R50x1@128x1024", "R50x1@480x128", "R50x1@128x1", "R152x4@128x256"),
 }
 
 if __name__ == "__main__":

@@ -9,10 +9,11 @@ twice as many devices does twice the work. With more cores than devices the line
 """
 
 import os
-import statistics
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from bit_jax.models import architectures
 from bit_jax.runtime import exits
@@ -33,10 +34,6 @@ class Axis(NamedTuple):
   field: str
   values: tuple[int, ...]
   spec: Mapping[str, Any]
-
-  def amount(self, value: int) -> int:
-    """Returns the work, in which the cost should be linear: the area for a side, else the value."""
-    return value**2 if self.field == "size" else value
 
 
 _STEP = {"task": "training on one batch", "batch": 8, "size": 64, "devices": 1}
@@ -74,16 +71,17 @@ def compare(axis: Axis, architecture: str, rounds: int, seconds: float) -> Itera
   """
   specs = {str(value): _spec(axis, value, architecture, seconds) for value in axis.values}
   figures = workers.measure(specs, rounds)
-  costs = [spec["images"] / figures[name].rate for name, spec in specs.items()]
-  amounts = [axis.amount(value) for value in axis.values]
-  slope, intercept = statistics.linear_regression(amounts, costs)
-  line = [intercept + slope * amount for amount in amounts]
+  costs = np.array([spec["images"] / figures[name].rate for name, spec in specs.items()])
+  amounts = np.array(axis.values) ** (2 if axis.field == "size" else 1)  # sides: their areas
+  slope, intercept = np.polyfit(amounts, costs, 1)
+  line = intercept + slope * amounts
   quantity = "seconds of a set" if axis.spec["task"] == "evaluation" else "seconds of a step"
-  for value, amount, cost, expected in zip(axis.values, amounts, costs, line, strict=True):
+  points = zip(axis.values, amounts, costs.tolist(), line.tolist(), strict=True)
+  for value, amount, cost, expected in points:
     sides = f" ({value} x {value})" if axis.field == "size" else ""
     configuration = f"{architecture}, {amount:,} {axis.name}{sides}"
     yield results.Row(configuration, quantity, "s", cost, "the straight line", expected)
-  deviation = max(abs(c - e) / abs(e) for c, e in zip(costs, line, strict=True))
+  deviation = float(np.max(np.abs(costs / line - 1)))
   more = {"cost of none": f"{1e3 * intercept:.3g} ms", "of one more": f"{slope:.3g} s"}
   configuration = f"{architecture}, {axis.name}"
   yield results.Row(configuration, "largest deviation", "%", 100 * deviation, more=more)

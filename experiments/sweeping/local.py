@@ -114,9 +114,8 @@ def places(kind: str, num_devices: int, jobs: int | None) -> list[Place]:
   if kind == "cpu":
     return _shares(jobs or 1)
   name = _VISIBLE[kind]
-  own = os.environ.get(name)
-  numbers = own.split(",") if own else [str(i) for i in range(num_devices)]
-  numbers = numbers[: jobs or num_devices]
+  visible = os.environ.get(name) or ",".join(map(str, range(num_devices)))
+  numbers = visible.split(",")[: jobs or num_devices]
   more = _ONE_CHIP if kind == "tpu" else {}
   return [
     Place({name: number, **more, **share.variables}, share.cores)
