@@ -209,15 +209,9 @@ def rows(
     images: Number of images evaluated.
     warnings: How the data differ from the set's description; then nothing is judged.
   """
+  evaluated, remark = (check.name, check.dataset, str(check.view), images), " ".join(warnings)
   return [
-    Row(
-      *(check.name, check.dataset, str(check.view), images, e.metric),
-      expected=e.value,
-      rounding=e.rounding,
-      source=e.source,
-      measured=100 * means[e.metric],
-      remark=" ".join(warnings),
-    )
+    Row(*evaluated, e.metric, e.value, e.rounding, e.source, 100 * means[e.metric], remark)
     for e in check.expected or [_UNPUBLISHED]
     if e.metric in means
   ]

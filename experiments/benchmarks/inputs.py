@@ -98,10 +98,8 @@ def write_photographs(folder: pathlib.Path, count: int, originals: pathlib.Path 
   Returns:
     'photographs' or 'generated photographs'.
   """
-  files = (
-    [p for p in originals.rglob("*") if p.suffix.lower() in (".jpg", ".jpeg")] if originals else []
-  )
-  found = [path.read_bytes() for path in sorted(files)]
+  files = sorted(originals.rglob("*")) if originals else []
+  found = [path.read_bytes() for path in files if path.suffix.lower() in (".jpg", ".jpeg")]
   contents = itertools.cycle(found or map(photograph, range(20)))
   for part, size in (("train", count), ("test", 4)):
     for i in range(size):

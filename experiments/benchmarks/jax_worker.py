@@ -52,12 +52,12 @@ def build(spec: dict[str, Any]) -> workers.Workload:
   implementation = ours(problem) if spec["implementation"] == "ours" else plain(problem)
   images, labels = inputs.images(spec["batch"], spec["size"]), inputs.labels(spec["batch"])
   step = step_of(implementation, images, labels, training=problem.training)
-  product, matrix = jax.jit(jnp.matmul), jnp.ones((workers.MATMUL_SIDE,) * 2, dtype)
-
-  def multiply() -> object:
-    return product(matrix, matrix).block_until_ready()
-
-  return workers.comparable(spec, jax.default_backend(), step, _array, multiply, _peak_memory)
+  matrix = jnp.ones((workers.MATMUL_SIDE,) * 2, dtype)
+  return workers.comparable(
+    *(spec, jax.default_backend(), step, _array),
+    lambda: jnp.matmul(matrix, matrix).block_until_ready(),
+    _peak_memory,
+  )
 
 
 def step_of(

@@ -198,11 +198,7 @@ class Local(executor.Executor):
   """Workers on the devices of this machine."""
 
   def __init__(
-    self,
-    queue: queueing.Queue,
-    stop: exits.StopRequest,
-    places: Sequence[Place],
-    lock: int,
+    self, queue: queueing.Queue, stop: exits.StopRequest, places: Sequence[Place], lock: int
   ):
     """Takes the runs and the devices.
 
@@ -234,15 +230,15 @@ class Local(executor.Executor):
   def start(self, one: grid.Planned, job: worker.Job) -> bool:
     """Gives a run to an idle worker, or to a new one; always True."""
     variables = numerics.deterministic_variables() if one.config.deterministic else {}
-    number = next(
-      n for n in range(len(self._places)) if n not in self._workers or not self._workers[n].run
-    )
-    if number in self._workers and self._workers[number].variables != variables:
-      self._workers.pop(number).kill()
-    if number not in self._workers:
+    busy = {number for number, other in self._workers.items() if other.run}
+    number = min({*range(len(self._places))} - busy)
+    idle = self._workers.get(number)
+    if idle is None or idle.variables != variables:
+      if idle is not None:
+        idle.kill()
       log = self.out / "workers.log"
-      self._workers[number] = _Worker(self._places[number], variables, self._lock, log)
-    self._workers[number].start(one.name, job)
+      idle = self._workers[number] = _Worker(self._places[number], variables, self._lock, log)
+    idle.start(one.name, job)
     return True
 
   def poll(self) -> Iterator[executor.Ended]:
