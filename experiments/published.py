@@ -17,14 +17,14 @@ class Result:
 
   Attributes:
     metric: 'top1' or 'top5'.
-    value: In per cent; None: nothing was published.
+    value: In per cent.
     rounding: Half a unit of its last digit, the largest rounding error.
     source: Where it was published.
     model: The evaluated model, with those settings that the source states.
   """
 
   metric: str
-  value: float | None
+  value: float
   rounding: float
   source: str
   model: str = ""

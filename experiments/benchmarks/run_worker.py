@@ -11,7 +11,7 @@ import itertools
 import os
 import pathlib
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import flax.traverse_util
@@ -153,37 +153,41 @@ def _part(spec: Spec, memory: float = _UNLIMITED) -> pipeline.Part:
   return pipeline.load(data, run_config.selection(resolved), memory).train
 
 
-class _Run:
-  """Runs on a part of a set.
+def _steps(
+  part: pipeline.Part, spec: Spec, step: Callable[[programs.Examples, jax.Array], Any]
+) -> Pass:
+  """Returns a pass of steps on a part of a set, at most one ahead of the devices.
 
-  Attributes:
-    positions: Positions of each device's examples in the batch, on the devices.
+  Args:
+    part: The part.
+    spec: See `build`.
+    step: Takes a batch and the positions of each device's examples in it, on the devices.
   """
+  feed, batch_size = feeds.Feed(part), spec["batch"]
+  layout = order.device_layout(batch_size, jax.device_count())
+  positions = parallel.send(layout.astype(np.int32))
 
-  def __init__(self, part: pipeline.Part, spec: Spec):
-    self._feed, self._batch = feeds.Feed(part), spec["batch"]
-    self._layout = order.device_layout(self._batch, jax.device_count())
-    self.positions = parallel.send(self._layout.astype(np.int32))
+  def batches(steps: int) -> Iterator[programs.Examples]:
+    fields = {"seed": 0, "batch_size": batch_size, "total_steps": steps}
+    return feed.training(ml_collections.ConfigDict(fields), layout, 0)
 
-  def examples(self, count: int) -> Iterator[programs.Examples]:
-    """Yields the examples of each step of a run of `count` images."""
-    fields = {"seed": 0, "batch_size": self._batch, "total_steps": -(-count // self._batch)}
-    return self._feed.training(ml_collections.ConfigDict(fields), self._layout, 0)
+  first = next(batches(1)) if spec["task"] == "training on one batch" else None
 
-  def take(self, step: Callable[[Any], Any], batches: Iterable[programs.Examples]) -> int:
-    """Calls a step for each batch, at most one ahead of the devices; returns how many images."""
-    before, images = None, 0
-    for batch in batches:
-      result = step(batch)
+  def go_through(count: int) -> int:
+    before, steps = None, -(-count // batch_size)
+    for batch in itertools.repeat(first, steps) if first else batches(steps):
+      result = step(batch, positions)
       jax.block_until_ready(before)
-      before, images = result, images + self._batch
+      before = result
     jax.block_until_ready(before)
-    return images
+    return steps * batch_size
+
+  return go_through
 
 
 def _reading(part: pipeline.Part, spec: Spec) -> Pass:
   """Returns a pass that crops, flips and scales on the devices, as a step does."""
-  run, key, yes = _Run(part, spec), jax.random.key(0), jnp.bool_(True)
+  key, yes = jax.random.key(0), jnp.bool_(True)
   how = {"resize": spec["resize"], "crop": spec["crop"], "flip": yes, "random_crop": yes}
 
   @functools.partial(parallel.over_devices, in_axes=(0, 0))
@@ -191,33 +195,24 @@ def _reading(part: pipeline.Part, spec: Spec) -> Pass:
     keys = augmentation.example_keys(key, jnp.int32(0), positions)
     return augmentation.augment(images, keys, **how)
 
-  def step(batch: programs.Examples) -> Any:
-    return augment(batch.images, run.positions)
-
-  return lambda count: run.take(step, run.examples(count))
+  return _steps(part, spec, lambda batch, positions: augment(batch.images, positions))
 
 
-def _training(spec: Spec, *, one_batch: bool) -> Pass:
+def _training(spec: Spec) -> Pass:
   """Training steps, on a resident set or repeatedly on one batch in the devices' memory."""
-  run, resize = _Run(_part(spec), spec), spec["resize"]
-  model, params = _network(spec)
+  resize, (model, params) = spec["resize"], _network(spec)
   task = memory.Task(model, resize, spec["crop"], (resize, resize), momentum=inputs.MOMENTUM)
   train = programs.train_function(task)
   lam, rate, yes = np.float32(1), np.float32(inputs.LEARNING_RATE), np.bool_(True)
   arguments = programs.StepArguments(jax.random.key(0), lam, rate, flip=yes, random_crop=yes)
   state = parallel.replicate(steps.create_state(params, optimizer.sgd(inputs.MOMENTUM)))
-  first = next(run.examples(spec["batch"]))
 
-  def step(batch: programs.Examples) -> Any:
+  def step(batch: programs.Examples, positions: jax.Array) -> Any:
     nonlocal state
-    state, metrics = train(state, batch, run.positions, arguments)
+    state, metrics = train(state, batch, positions, arguments)
     return metrics
 
-  def go_through(count: int) -> int:
-    repeated = itertools.repeat(first, -(-count // spec["batch"]))
-    return run.take(step, repeated if one_batch else run.examples(count))
-
-  return go_through
+  return _steps(_part(spec), spec, step)
 
 
 def _evaluation(spec: Spec) -> Pass:
@@ -247,8 +242,8 @@ _PASSES: dict[str, Callable[[Spec], Pass]] = {
   "cached": _cached,
   "resident": lambda spec: _reading(_part(spec), spec),  # decoded once, in the devices' memory
   "gathering": _gathering,
-  "training": functools.partial(_training, one_batch=False),
-  "training on one batch": functools.partial(_training, one_batch=True),
+  "training": _training,
+  "training on one batch": _training,
   "evaluation": _evaluation,
 }
 

@@ -7,6 +7,7 @@ Times come from measured benchmarks or from a card's data sheet (`throughput`).
 """
 
 import argparse
+import itertools
 import math
 import pathlib
 import sys
@@ -26,7 +27,7 @@ _RESIZE = {  # the rule's crop and the image that it is cut from, sides in pixel
   for image, source in (((32, 32), "code"), ((512, 512), "paper"), ((512, 512), "code"))
   for resize, crop in [hyperrule.resolution(image, "R50x1", source)]
 }
-_CASES = [(name, size) for name in _NETWORKS for size in _RESIZE]
+_CASES = list(itertools.product(_NETWORKS, _RESIZE))
 _SUMMARY_SIZES = (128, 480)
 _BATCHES = (8, 32, 128, 512)
 _REGIMES = {regime.name: regime.total_steps for regime in hyperrule.REGIMES}
@@ -61,18 +62,16 @@ def document(known: Sequence[throughput.Measured]) -> dict[str, Iterable[str]]:
     known: The measurements.
   """
   dtypes = ("float32", "bfloat16")
-  devices = [throughput.CPU, *throughput.CARDS, *sorted({m.device for m in known})]
-  times = [{**_case(*case), **{d: _times(known, d, *case) for d in devices}} for case in _CASES]
-  sheets = {card: roofline.ACCELERATORS[card] for card in devices if card in roofline.ACCELERATORS}
+  devices = dict.fromkeys([throughput.CPU, *throughput.CARDS, *sorted({m.device for m in known})])
+  times = [_case(*case) | {d: _times(known, d, *case) for d in devices} for case in _CASES]
   return {
-    "operations": _markdown([{**_case(*case), **_operations(*case)} for case in _CASES]),
-    "memory": _markdown(
-      [{**_case(*case), **_memory(*case, dtype)} for case in _CASES for dtype in dtypes]
-    ),
+    "operations": _markdown([_operations(*case) for case in _CASES]),
+    "memory": _markdown([_memory(*case, dtype) for case in _CASES for dtype in dtypes]),
     "time": _markdown(times),
     "cards": [
       f"- {card}: {a.flops / 1e12:g} TFLOP/s, {a.bandwidth / 1e12:g} TB/s ({a.source})"
-      for card, a in sheets.items()
+      for card in devices
+      if (a := roofline.ACCELERATORS.get(card))
     ],
   }
 
@@ -85,17 +84,16 @@ def summary(known: Sequence[throughput.Measured]) -> Iterator[str]:
   """
   regimes = " / ".join(_REGIMES)
   rows = []
-  for case in _CASES:
-    if case[1] in _SUMMARY_SIZES:
-      operations, memories = _operations(*case), _memory(*case, "bfloat16")
-      row = {
-        **_case(*case),
-        f"training: {regimes}": " / ".join(operations[regime] for regime in _REGIMES),
-        **{f"GB for {n} images at once": memories[f"{n} at once"] for n in (32, 512)},
-        f"{throughput.CPU}: small": _times(known, throughput.CPU, *case).partition(" / ")[0],
-        f"H200: {regimes}": _times(known, "H200", *case),
-      }
-      rows.append(row)
+  for case in itertools.product(_NETWORKS, _SUMMARY_SIZES):
+    operations, memories = _operations(*case), _memory(*case, "bfloat16")
+    row = {
+      **_case(*case),
+      f"training: {regimes}": " / ".join(operations[regime] for regime in _REGIMES),
+      **{f"GB for {n} images at once": memories[f"{n} at once"] for n in (32, 512)},
+      f"{throughput.CPU}: small": _times(known, throughput.CPU, *case).partition(" / ")[0],
+      f"H200: {regimes}": _times(known, "H200", *case),
+    }
+    rows.append(row)
   return _markdown(rows)
 
 
@@ -104,11 +102,11 @@ def _case(name: str, size: int) -> dict[str, str]:
 
 
 def _operations(name: str, size: int) -> dict[str, str]:
-  """Returns operations by column."""
+  """Returns the case and its operations by column."""
   forward = architectures.forward_flops(architectures.find(name), _CLASSES, size)
   step = architectures.TRAINING_FACTOR * forward * hyperrule.RULE_BATCH_SIZE
   totals = {regime: _flop(step * steps) for regime, steps in _REGIMES.items()}
-  return {"forward, per image": _flop(forward), **totals}
+  return {**_case(name, size), "forward, per image": _flop(forward), **totals}
 
 
 def _flop(number: float) -> str:
@@ -118,16 +116,16 @@ def _flop(number: float) -> str:
 
 
 def _memory(name: str, size: int, dtype: str) -> dict[str, str]:
-  """Returns gigabytes by column."""
+  """Returns the case and its gigabytes by column."""
   resize = _RESIZE[size]
   model = resnet_v2.create(name, _CLASSES, dtype, "gpu")
   task = memory.Task(model, resize, size, (resize, resize))
-  need = memory.bound(task)
-  totals = {n: (task.state_bytes + need.of(n)) / 1e9 for n in _BATCHES}
+  state, need = task.state_bytes, memory.bound(task)
   return {
+    **_case(name, size),
     "dtype": dtype,
-    "weights, momentum": f"{task.state_bytes / 1e9:.3g}",
-    **{f"{n} at once": results.number(total) for n, total in totals.items()},
+    "weights, momentum": f"{state / 1e9:.3g}",
+    **{f"{n} at once": results.number((state + need.of(n)) / 1e9) for n in _BATCHES},
   }
 
 
@@ -144,8 +142,7 @@ def _times(known: Sequence[throughput.Measured], device: str, name: str, size: i
 def _duration(seconds: float) -> str:
   """Returns e.g. '40 s', '12 min', '3.5 h' or '26 d'."""
   for unit, length, most in (("s", 1, 120), ("min", 60, 120), ("h", 3600, 48)):
-    number = seconds / length
-    if number < most:
+    if (number := seconds / length) < most:
       return f"{number:.1f} {unit}" if number < 10 else f"{number:.0f} {unit}"
   return f"{seconds / 86400:,.0f} d"
 

@@ -96,9 +96,7 @@ def table(found: Iterable[reading.Run]) -> pd.DataFrame:
       "machine": reading.THEN.join(run.machines),
       "warnings": " | ".join(run.warnings),
     }
-    for metric, value in run.metrics.items():
-      row = {**values, "metric": metric, "value": value}
-      records.append([row[name] for name in HEADER])
+    records += [{**values, "metric": name, "value": of} for name, of in run.metrics.items()]
   return pd.DataFrame(records, columns=HEADER, dtype=object)
 
 

@@ -120,12 +120,13 @@ def vtab(scores: Sequence[comparisons.Score], title: str, picture: pathlib.Path)
       offset = (place - (len(scores) - 1) / 2) * height
       at = [positions[task] + offset for task in score.points.task]
       colour = _COLOURS[place % len(_COLOURS)]
-      look = {"color": colour, "edgecolor": colour, "hatch": "//" * (place // len(_COLOURS))}
+      look: dict[str, Any] = {"color": colour, "edgecolor": colour, "alpha": 0.55}
+      hatch = "//" * (place // len(_COLOURS))
       mean = score.means["all"]
       kind = "score" if mean.is_complete else "mean of tasks run"
       label = f"{score.runs[0].network}: {kind} {str(mean).removesuffix(')')} tasks)"
       medians = [top1.median for top1 in score.points.top1]
-      bars[label] = axes.barh(at, medians, 0.9 * height, alpha=0.55, **look)
+      bars[label] = axes.barh(at, medians, 0.9 * height, hatch=hatch, **look)
       for y, point in zip(at, seeds.rows(score.points), strict=True):
         if point.top1.count > 1:
           axes.plot([point.top1.low, point.top1.high], [y, y], color="black", linewidth=1)
@@ -133,7 +134,7 @@ def vtab(scores: Sequence[comparisons.Score], title: str, picture: pathlib.Path)
         axes.plot(values, [y] * len(values), **_dots(place, 3.5, edge="black"))
     axes.set_yticks(list(positions.values()), list(positions))
     for group, tasks in groups.items():
-      axes.text(0.5, positions[tasks[0]] - 0.85, group, fontweight="bold", va="center")
+      axes.text(0.5, positions[tasks[0]] - 0.85, str(group), fontweight="bold", va="center")
     axes.set(ylim=(max(positions.values()) + 0.6, -1.3), xlim=(0, 100), xlabel=_ACCURACY)
     axes.grid(axis="x", alpha=0.3)
     _legend(figure, bars)

@@ -89,10 +89,9 @@ def read() -> list[Any]:
   value, or the median minus and plus one standard deviation; NaN if there is none.
   """
   rows = pd.DataFrame(published.rows(), dtype=object)
-  rows["how"] = [
-    next((source for source in _SOURCES if name.startswith(source.beginning)), None)
-    for name in rows.source
-  ]
+  rows["how"] = rows.source.map(
+    lambda name: next((s for s in _SOURCES if name.startswith(s.beginning)), None)
+  )
   rows["cited"] = rows.source + "; " + rows.url_or_citation
   rows["checkpoint"] = rows.model.str.extract(_MODEL)[0]
   rows["name"] = rows.metric.str.partition(" ")[0]
