@@ -1,9 +1,9 @@
 """Records of a sweep in each run folder: attempts (`sweep.json`), error (`error.json`) and log."""
 
 import datetime
-import json
 import os
 import pathlib
+import re
 import time
 import traceback
 from typing import Any, Literal
@@ -19,6 +19,8 @@ Outcome = Literal["finished", "failed", "interrupted"]
 SCORES = {"top1": "top-1", "balanced_accuracy": "balanced accuracy", "macro_f1": "macro F1"}
 _LONGEST = 1e10  # seconds, 300 years: a longer duration is damaged
 _TAIL = 1 << 14  # bytes, many times a line of metrics
+# A whole line of metrics: the last may be incomplete, and others damaged, as by a power cut.
+_STEP = re.compile(rb'^\{"step": (\d+)\b.*\}\n', re.MULTILINE)
 
 
 def state(folder: pathlib.Path) -> State:
@@ -64,15 +66,10 @@ def last_step(folder: pathlib.Path) -> int:
   try:
     with (folder / reporting.METRICS).open("rb") as file:
       file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))
-      *lines, _ = file.read().split(b"\n")  # the last may be incomplete
+      steps = _STEP.findall(file.read())
   except OSError:  # the run itself reports the problem
     return 0
-  for line in reversed(lines):
-    try:
-      return int(json.loads(line)["step"])
-    except (ValueError, TypeError, KeyError):  # damaged, as by a power cut
-      continue
-  return 0
+  return int(steps[-1]) if steps else 0
 
 
 def result(folder: pathlib.Path) -> dict[str, Any] | None:
