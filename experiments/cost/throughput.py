@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from bit_jax.models import architectures
-from experiments.benchmarks import inputs, results, roofline, scaling
+from experiments.benchmarks import comparison, results, roofline, scaling
 
 CPU = "two CPU cores"
 CARDS = ("A100", "H100", "H200")
@@ -54,14 +54,6 @@ class Prediction(NamedTuple):
 
   rate: float
   basis: str
-
-
-def training_flops(architecture: str, size: int) -> int:
-  """Returns the operations of a training step per image (`architectures.forward_flops`)."""
-  found = architectures.find(architecture)
-  return architectures.TRAINING_FACTOR * architectures.forward_flops(
-    found, inputs.NUM_CLASSES, size
-  )
 
 
 def measurements(path: pathlib.Path = results.PATH) -> list[Measured]:
@@ -117,11 +109,11 @@ def _from_measured(here: Sequence[Measured], architecture: str, size: int) -> Pr
     )
 
   nearest = min(here, key=distance)
-  case = (nearest.architecture, nearest.size)
-  rates = [m.rate for m in here if (m.architecture, m.size, m.batch) == (*case, nearest.batch)]
-  speed = statistics.median(rates) * training_flops(*case)
-  rate = speed / training_flops(architecture, size)
-  return Prediction(rate, "m" if case == (architecture, size) else "~")
+  case = comparison.Case(nearest.architecture, nearest.size, nearest.batch)
+  rates = [m.rate for m in here if (m.architecture, m.size, m.batch) == case]
+  predicted = case._replace(architecture=architecture, size=size)
+  rate = statistics.median(rates) * case.flops("training") / predicted.flops("training")
+  return Prediction(rate, "m" if case == predicted else "~")
 
 
 def _card(device: str) -> str:

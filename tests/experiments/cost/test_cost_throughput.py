@@ -5,7 +5,7 @@ import json
 import pytest
 
 from bit_jax.models import architectures
-from experiments.benchmarks import roofline
+from experiments.benchmarks import comparison, roofline
 from experiments.cost import throughput
 
 KNOWN = [
@@ -26,6 +26,10 @@ CARDS = [
 def bound(card, architecture, size, batch):
   operations = roofline.operations(architectures.find(architecture), size, batch, training=True)
   return roofline.ACCELERATORS[card].images_per_second(operations)
+
+
+def training_flops(architecture, size):
+  return comparison.Case(architecture, size, 1).flops("training")
 
 
 def record(**changes):
@@ -105,7 +109,7 @@ def test_what_was_measured_is_taken_as_it_is():
 
 def test_another_size_goes_by_its_operations():
   found = throughput.predict(KNOWN, throughput.CPU, "R50x1", 384, 8)  # 480 is nearer than 128
-  ratio = throughput.training_flops("R50x1", 480) / throughput.training_flops("R50x1", 384)
+  ratio = training_flops("R50x1", 480) / training_flops("R50x1", 384)
   assert found == (pytest.approx(0.5 * ratio), "~")
 
 
@@ -123,7 +127,7 @@ def test_another_network_goes_by_the_one_most_like_it(architecture, like):
   known = [throughput.Measured("R50x1", 128, 8, 8.0), throughput.Measured("R101x3", 480, 8, 0.5)]
   (m,) = [m for m in known if m.architecture == like]
   found = throughput.predict(known, throughput.CPU, architecture, 128, 8)
-  flops = [throughput.training_flops(*case) for case in ((like, m.size), (architecture, 128))]
+  flops = [training_flops(*case) for case in ((like, m.size), (architecture, 128))]
   assert found == (pytest.approx(m.rate * flops[0] / flops[1]), "~")
 
 
@@ -152,7 +156,7 @@ def test_of_several_batches_the_largest_counts():
 
 def test_an_estimate_stays_below_the_roofline():
   slow = [throughput.Measured("R50x1", 128, 512, 100.0, "H200")]
-  ratio = throughput.training_flops("R50x1", 128) / throughput.training_flops("R101x1", 128)
+  ratio = training_flops("R50x1", 128) / training_flops("R101x1", 128)
   found = throughput.predict(slow, "H200", "R101x1", 128, 512)
   assert found == (pytest.approx(100 * ratio), "~")
   fast = [throughput.Measured("R50x1", 128, 512, 1e6, "H200")]
@@ -162,4 +166,4 @@ def test_an_estimate_stays_below_the_roofline():
 
 def test_a_step_takes_three_forward_passes():
   forward = architectures.forward_flops(architectures.find("R50x1"), 10, 128)
-  assert throughput.training_flops("R50x1", 128) == 3 * forward
+  assert training_flops("R50x1", 128) == 3 * forward
