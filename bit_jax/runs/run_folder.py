@@ -59,8 +59,7 @@ def open_folder(workdir: str, *, create: bool = True) -> pathlib.Path:
   if create:
     try:
       folder.mkdir(parents=True, exist_ok=True)
-      with tempfile.TemporaryFile(dir=folder):
-        pass
+      tempfile.TemporaryFile(dir=folder).close()
     except OSError as e:
       raise errors.UserError(
         f"The run folder {folder} can't be written ({e.strerror}): {_ANOTHER}."

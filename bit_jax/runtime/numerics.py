@@ -57,7 +57,11 @@ def fixed() -> Iterator[None]:
   with contextlib.ExitStack() as stack:
     for name in _others():
       value, scope = _FIXED[name]
-      stack.enter_context(_updated(name, value) if scope is None else scope(value))
+      if scope is not None:
+        stack.enter_context(scope(value))
+      else:
+        stack.callback(jax.config.update, name, getattr(jax.config, name))
+        jax.config.update(name, value)
     yield
 
 
@@ -110,16 +114,6 @@ def _others() -> dict[str, Any]:
   """Returns {setting: value} of the settings that differ from `_FIXED` in this thread."""
   current = {name: getattr(jax.config, name, value) for name, (value, _) in _FIXED.items()}
   return {name: value for name, value in current.items() if value != _FIXED[name][0]}
-
-
-@contextlib.contextmanager
-def _updated(name: str, value: Any) -> Iterator[None]:
-  before = getattr(jax.config, name)
-  jax.config.update(name, value)
-  try:
-    yield
-  finally:
-    jax.config.update(name, before)
 
 
 def _effective(text: str) -> str:
