@@ -13,6 +13,7 @@ that the rule sees more than 20,000 images in either protocol.
 """
 
 import dataclasses
+import itertools
 from collections.abc import Iterator
 
 from bit_jax.data import vtab
@@ -83,26 +84,22 @@ class DatasetSpec(vtab.Facts):
   Attributes:
     name: One of `NAMES`.
     protocol: 'final' or 'select' (see `Request`).
-    path: The user's own set ('npz', 'folder'); None for other sources.
     train_split: The training examples, in tfds' notation; a plain name for other sources.
     test_split: The evaluated examples.
     num_train: Number of training examples.
     num_test: Number of evaluated examples.
     resolution: What the field `resolution` is where the user leaves it open; None: it follows the
       preset.
-    val_split: Examples apart from both on which a run chooses its weights; None without such.
-    num_val: Number of these.
+    num_val: Number of examples apart from both on which a run chooses its weights.
   """
 
   name: str
   protocol: str
-  path: str | None = None
   train_split: str
   test_split: str
   num_train: int
   num_test: int
   resolution: str | None = None
-  val_split: str | None = None
   num_val: int = 0
 
   def host_size(self, side: int) -> int | None:
@@ -142,18 +139,28 @@ digits            select   train/kept       train/held_out       638      159   
 """  # noqa: E501
 
 
+_VTAB = "vtab/"  # before a task's name
+
+
 def _specs() -> Iterator[DatasetSpec]:
   for row in vtab.rows(_TABLE):
     yield DatasetSpec(**row, tfds_name=None if row["name"] == "digits" else row["name"])
+  for task, protocol in itertools.product(map(vtab.find, vtab.TASKS), PROTOCOLS):
+    splits, final = task.splits, protocol == "final"
+    yield DatasetSpec(
+      name=f"{_VTAB}{task.name}",
+      protocol=protocol,
+      train_split=splits.train800val200 if final else splits.train800,
+      test_split=splits.test if final else splits.val200,
+      num_train=1_000 if final else 800,
+      num_test=task.num_test if final else 200,
+      resolution="paper",
+      **task.facts(),
+    )
 
 
 _BY_NAME = {(spec.name, spec.protocol): spec for spec in _specs()}
-_VTAB = "vtab/"  # before a task's name
-NAMES = (
-  *dict.fromkeys(name for name, _ in _BY_NAME),
-  *OWN,
-  *(f"{_VTAB}{task}" for task in vtab.TASKS),
-)
+NAMES = (*dict.fromkeys(name for name, _ in _BY_NAME), *OWN)
 
 
 def require_known(name: str, protocol: str) -> None:
@@ -175,21 +182,4 @@ def find(name: str, protocol: str) -> DatasetSpec:
     UserError: An unknown name or protocol.
   """
   require_known(name, protocol)
-  if name.startswith(_VTAB):
-    return _vtab(name, protocol)
   return _BY_NAME[name, protocol]
-
-
-def _vtab(name: str, protocol: str) -> DatasetSpec:
-  task = vtab.find(name.removeprefix(_VTAB))
-  splits, final = task.splits, protocol == "final"
-  return DatasetSpec(
-    name=name,
-    protocol=protocol,
-    train_split=splits.train800val200 if final else splits.train800,
-    test_split=splits.test if final else splits.val200,
-    num_train=1_000 if final else 800,
-    num_test=task.num_test if final else 200,
-    resolution="paper",
-    **task.facts(),
-  )

@@ -10,7 +10,6 @@ import errno
 import os
 import pathlib
 import shutil
-import threading
 import zlib
 
 import numpy as np
@@ -37,7 +36,6 @@ class DecodedCache:
       UserError: The folder can't be written, or the disk has too little free space.
     """
     self._source, self._shape, self._folder = source, (*shape, 3), folder
-    self._lock = threading.Lock()
     try:
       folder.mkdir(parents=True, exist_ok=True)
       _require_space(folder, count * int(np.prod(self._shape)))
@@ -90,8 +88,7 @@ class DecodedCache:
         os.pwrite(file.fileno(), image.tobytes(), offset)
     except OSError as e:
       raise self._unwritable(e) from e
-    with self._lock:
-      self._marks[index] = _mark(image, label), label
+    self._marks[index] = _mark(image, label), label
 
   def _unwritable(self, error: OSError) -> errors.UserError:
     return errors.UserError(

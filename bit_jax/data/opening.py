@@ -170,7 +170,6 @@ class _Npz(Opened):
     self.spec = datasets.DatasetSpec(
       name="npz",
       protocol=protocol,
-      path=path,
       train_split=train,
       test_split=test,
       num_train=sizes[train],
@@ -178,7 +177,6 @@ class _Npz(Opened):
       num_classes=len(names),
       image_size=self._contents.image_size,
       fixed_size=True,
-      val_split="val" if apart else None,
       num_val=sizes["val"] if apart else 0,
     )
     split = [f"Split of the data: {use}."] if has_val else []
@@ -189,11 +187,14 @@ class _Npz(Opened):
     path = paths.named(self._path)
     # Earlier versions evaluated a part of train: their results are of other data.
     evaluated = "; its val is evaluated" if self.spec.test_split == "val" else ""
-    return f"{path.name}, sha256 {cache.sha256(path)[:16]}{evaluated}", self.spec.val_split
+    return (
+      f"{path.name}, sha256 {cache.sha256(path)[:16]}{evaluated}",
+      "val" if self.spec.num_val else None,
+    )
 
   def sources(self, *, test_only: bool = False) -> Sources:
     read = functools.partial(arrays.read_npz, self._path, self._contents)
-    train, val = read("train"), read("val") if self.spec.val_split else None
+    train, val = read("train"), read("val") if self.spec.num_val else None
     if self.spec.test_split == "val":
       test = read("val")
     else:
@@ -210,7 +211,6 @@ class _Folder(Opened):
     self.spec = datasets.DatasetSpec(
       name="folder",
       protocol=protocol,
-      path=path,
       train_split="train",
       test_split="test",
       num_train=len(contents.train),
@@ -219,7 +219,6 @@ class _Folder(Opened):
       image_size=contents.image_size,
       fixed_size=contents.fixed_size,
       class_names=contents.class_names,
-      val_split=None if contents.val is None else "val",
       num_val=0 if contents.val is None else len(contents.val),
     )
     self.origin, self.warnings = contents.origin, contents.warnings

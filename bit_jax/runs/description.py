@@ -67,7 +67,7 @@ def choice_warnings(config: RunConfig, spec: datasets.DatasetSpec) -> list[str]:
   """Returns a sentence if weights are chosen on the images whose accuracy is reported."""
   if not config.chooses or spec.num_val or spec.protocol != "final":
     return []
-  apart = ", or give the data train, val and test parts" if spec.path is not None else ""
+  apart = ", or give the data train, val and test parts" if spec.name in datasets.OWN else ""
   return [
     f"keep_best or patience chooses on the images that are reported, so their accuracy can be too "
     f"high: use protocol=select to choose{apart}."

@@ -5,6 +5,7 @@ server's version (its ETag or date), so that a later download resumes and never 
 HTTP: RFC 9110, sections 13.1.5 (If-Range) and 14 (ranges).
 """
 
+import errno
 import pathlib
 import shutil
 import time
@@ -131,10 +132,8 @@ def _receive(response: requests.Response, part: pathlib.Path, start: int) -> Non
   total = start + int(length) if length else None
   free = shutil.disk_usage(part.parent).free
   if length and int(length) > free:
-    raise DownloadError(
-      f"the file needs {int(length) / 1e9:.1f} GB in {part.parent}, and {free / 1e9:.1f} GB are "
-      f"free"
-    )
+    text = f"it needs {int(length) / 1e9:.1f} GB in {part.parent}, and {free / 1e9:.1f} GB are free"
+    raise OSError(errno.ENOSPC, text)
   etag = response.headers.get("ETag", "W/")
   # If-Range compares strongly.
   version = response.headers.get("Last-Modified", "") if etag.startswith("W/") else etag

@@ -186,7 +186,6 @@ def test_npz_sizes_come_from_the_file(tmp_path):
   final, select = (facts("npz", protocol, path) for protocol in datasets.PROTOCOLS)
   assert (final.num_train, final.num_test, final.num_classes) == (30, 4, 3)
   assert final.image_size == (5, 7)
-  assert final.path == path
   assert (select.num_train, select.num_test) == (24, 6)
 
 
@@ -200,7 +199,7 @@ def test_a_folder_describes_itself(tmp_path):
     Image.new("RGB", size, tuple(colour.tolist())).save(path)
   spec = facts("folder", "final", str(tmp_path))
   assert (spec.name, spec.tfds_name) == ("folder", None)
-  assert (spec.path, spec.train_split, spec.test_split) == (str(tmp_path), "train", "test")
+  assert (spec.train_split, spec.test_split) == ("train", "test")
   assert (spec.num_train, spec.num_test, spec.num_classes) == (16, 8, 2)
   assert (spec.image_size, spec.fixed_size) == ((30, 40), False)
   assert spec.class_names == ("ant", "bee")
@@ -218,13 +217,13 @@ def test_the_val_part_of_an_npz_is_chosen_on_or_evaluated_but_never_trained_on(t
 
   def described(protocol, val_apart):
     spec = facts("npz", protocol, path, val_apart=val_apart)
-    splits = (spec.train_split, spec.val_split, spec.test_split)
+    splits = (spec.train_split, spec.test_split)
     return splits, (spec.num_train, spec.num_val, spec.num_test)
 
-  assert described("final", False) == (("train", None, "test"), (30, 0, 4))
-  assert described("final", True) == (("train", "val", "test"), (30, 9, 4))
+  assert described("final", False) == (("train", "test"), (30, 0, 4))
+  assert described("final", True) == (("train", "test"), (30, 9, 4))
   for val_apart in (False, True):
-    assert described("select", val_apart) == (("train", None, "val"), (30, 0, 9))
+    assert described("select", val_apart) == (("train", "val"), (30, 0, 9))
 
 
 @pytest.mark.parametrize(
