@@ -160,7 +160,8 @@ def _specs() -> Iterator[DatasetSpec]:
 
 
 _BY_NAME = {(spec.name, spec.protocol): spec for spec in _specs()}
-NAMES = (*dict.fromkeys(name for name, _ in _BY_NAME), *OWN)
+_IN_TABLES = dict.fromkeys(name for name, _ in _BY_NAME)
+NAMES = tuple(sorted((*_IN_TABLES, *OWN), key=lambda name: name.startswith(_VTAB)))  # VTAB last
 
 
 def require_known(name: str, protocol: str) -> None:

@@ -6,7 +6,6 @@ into memory if it fits there; otherwise it is streamed. `training.feeds` takes i
 
 import contextlib
 import dataclasses
-import io
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -185,8 +184,7 @@ def usable(
     keep |= shorter < 0  # of unknown size
     reasons[f"{part} images of odd size"] = int(np.sum(~keep))
   if unchecked and selection.on_bad_image == "skip":
-    bad = np.zeros(len(source), bool)
-    bad[list(unreadable(source, part))] = True
+    bad = np.isin(np.arange(len(source)), list(unreadable(source, part)))
     reasons[f"unreadable {part} images"] = int(np.sum(bad & keep))
     keep &= ~bad
   if not keep.any():
@@ -214,15 +212,13 @@ def _labels(source: opening.Source) -> np.ndarray:
   """Returns all labels, [N] int32; those of a large set take minutes to read and are cached."""
   if len(source) < _MANY:
     return source.read_labels()
-  record = f"{source.fingerprint()}.npy"
-  with contextlib.suppress(OSError, ValueError, EOFError):
-    labels = np.asarray(np.load(io.BytesIO(cache.recall("labels", record))))
-    if labels.shape == (len(source),):
+  record = f"{source.fingerprint()}.int32"
+  with contextlib.suppress(OSError, ValueError):
+    labels = np.frombuffer(cache.recall("labels", record), np.int32)
+    if len(labels) == len(source):
       return labels
   labels = source.read_labels()
-  content = io.BytesIO()
-  np.save(content, labels)
-  cache.remember("labels", record, content.getvalue())
+  cache.remember("labels", record, labels.tobytes())
   return labels
 
 

@@ -571,7 +571,7 @@ def many(monkeypatch):
 
   def read_labels():
     source.readings += 1
-    return np.arange(10) % 2
+    return np.arange(10, dtype=np.int32) % 2
 
   source.read_labels = read_labels
   return source
@@ -585,7 +585,7 @@ def test_many_labels_are_read_once(many):
   assert choose(many) == choose(many)
   assert many.readings == 1
   (record,) = cache.directory().glob("labels/*")
-  np.testing.assert_array_equal(np.load(record), np.arange(10) % 2)
+  np.testing.assert_array_equal(np.fromfile(record, np.int32), np.arange(10) % 2)
 
 
 @pytest.mark.parametrize(
@@ -594,10 +594,9 @@ def test_many_labels_are_read_once(many):
     lambda record: record.write_bytes(b""),
     lambda record: record.write_bytes(record.read_bytes()[:-1]),
     lambda record: record.write_bytes(b"nonsense"),
-    lambda record: np.save(record, np.zeros(9, np.int64)),
-    lambda record: np.save(record, np.zeros((10, 1), np.int64)),
+    lambda record: np.zeros(9, np.int32).tofile(record),
   ],
-  ids=["empty", "cut short", "nonsense", "fewer", "another shape"],
+  ids=["empty", "cut short", "nonsense", "fewer"],
 )
 def test_damaged_records_of_labels_are_made_again(many, spoil):
   expected = choose(many)

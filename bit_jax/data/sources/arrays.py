@@ -225,10 +225,9 @@ class _Npz(zipfile.ZipFile):
   def form(self, key: str) -> tuple[tuple[int, ...], np.dtype]:
     """Returns the shape and dtype of one array without reading it."""
     with self._member(key, "damaged") as member:
-      if npy.read_magic(member) == (1, 0):
-        shape, _, dtype = npy.read_array_header_1_0(member)
-      else:
-        shape, _, dtype = npy.read_array_header_2_0(member)
+      first = npy.read_magic(member) == (1, 0)
+      read = npy.read_array_header_1_0 if first else npy.read_array_header_2_0
+      shape, _, dtype = read(member)
     return shape, dtype
 
   @contextlib.contextmanager

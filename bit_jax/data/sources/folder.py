@@ -221,29 +221,26 @@ def _split(
 ) -> tuple[np.ndarray, np.ndarray, str]:
   """Returns the indices of training and evaluated images, and a sentence about the split."""
   named = set(parts.tolist())
-  own = bool(named & {"test", "val"})
-  if own:
+  both = {"test", "val"} <= named
+  if both and protocol == "select":
+    origin = "Split of the data: train for training, val for evaluation; test is not used."
+    return np.flatnonzero(parts == "train"), np.flatnonzero(parts == "val"), origin
+  if named & {"test", "val"}:
     evaluated = "test" if "test" in named else "val"
     train, test = np.flatnonzero(parts != evaluated), np.flatnonzero(parts == evaluated)
-    trained = "train and val" if {"test", "val"} <= named else "train"
+    trained, unused = "train and val" if both else "train", f"the {evaluated} part"
     origin = f"Split of the data: {trained} for training, {evaluated} for evaluation."
   else:
     train, test = _hold_out(found, labels, np.arange(len(labels)), "test")
-    have = "Only a train part" if named == {"train"} else "No train/test split"
+    have, unused = "Only a train part" if named == {"train"} else "No train/test split", "the fifth"
     origin = f"{have} found: using a fixed random 80/20 split of each class."
-  if protocol == "final":
-    return train, test, origin
-  if {"test", "val"} <= named:
-    origin = "Split of the data: train for training, val for evaluation; test is not used."
-    return np.flatnonzero(parts == "train"), np.flatnonzero(parts == "val"), origin
-  kept, held_out = _hold_out(found, labels, train, "select")
-  unused = f"the {evaluated} part" if own else "the fifth"
-  return (
-    kept,
-    held_out,
-    f"protocol=select: using a fixed random 80/20 split of each training class; {unused} that "
-    f"protocol=final evaluates is not used.",
-  )
+  if protocol == "select":
+    train, test = _hold_out(found, labels, train, "select")
+    origin = (
+      f"protocol=select: using a fixed random 80/20 split of each training class; {unused} that "
+      f"protocol=final evaluates is not used."
+    )
+  return train, test, origin
 
 
 def _hold_out(

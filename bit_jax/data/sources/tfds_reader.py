@@ -55,12 +55,9 @@ class Split:
         f"the manual steps."
       )
     features = dict(self._builder.info.features.items())
-    image = features.get("image")
     self._derivation = labels.DERIVATIONS[spec.label]
-    missing = [name for name in self._derivation.features if name not in features]
-    if not isinstance(image, tfds.features.Image) or missing:
-      lacking = missing[0] if missing else "image"
-      raise errors.UserError(f"The examples of {spec.tfds_name} have no feature {lacking!r}.")
+    if missing := [n for n in (*self._derivation.features, "image") if n not in features]:
+      raise errors.UserError(f"The examples of {spec.tfds_name} have no feature {missing[0]!r}.")
     self.class_names = spec.class_names or tuple(features["label"].names)
     self.version = f"{spec.tfds_name} {self._builder.version}"
     self.shuffled = not self._builder.info.disable_shuffling
