@@ -61,7 +61,7 @@ def decode(data: bytes | pathlib.Path) -> np.ndarray:
   Raises:
     Unreadable: The file is not such an image, is truncated or damaged, or can't be opened.
   """
-  data = _read(data) if isinstance(data, pathlib.Path) else data
+  data = read(data) if isinstance(data, pathlib.Path) else data
   file = io.BytesIO(data)
   with _open(file) as image:
     orientation = _orientation(image)
@@ -91,7 +91,12 @@ def size(path: pathlib.Path) -> tuple[int, int]:
     raise Unreadable(f"can't be opened ({e.strerror or e})") from None
 
 
-def _read(path: pathlib.Path) -> bytes:
+def read(path: pathlib.Path) -> bytes:
+  """Returns the content of a file.
+
+  Raises:
+    Unreadable: It can't be opened.
+  """
   try:
     return path.read_bytes()
   except OSError as e:

@@ -14,7 +14,7 @@ import numpy as np
 
 from bit_jax.data import datasets, decoded, fewshot, opening, stream
 from bit_jax.data.sources import arrays
-from bit_jax.runtime import cache, errors
+from bit_jax.runtime import cache, errors, phrases
 
 _MANY = 100_000  # labels whose reading takes a while
 _LISTED = 20  # bad images in a message
@@ -201,7 +201,7 @@ def _require_all_classes(source: opening.Source, usable: np.ndarray) -> None:
   labels = source.read_labels()
   gone = np.setdiff1d(labels, labels[usable])
   if len(gone):
-    names = ", ".join(source.class_names[c] for c in gone[:_LISTED])
+    names = phrases.some([source.class_names[c] for c in gone])
     raise errors.UserError(
       f"All training images of {names} were excluded: repair the images, relax min_side, "
       f"max_aspect or on_bad_image, or remove the class."

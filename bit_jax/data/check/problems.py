@@ -117,10 +117,8 @@ def check(found: scan.Scan) -> Report:
 def _decode_all(root: pathlib.Path, entries: Sequence[scan.Entry]) -> list[Decoded]:
   def decode(entry: scan.Entry) -> Decoded:
     try:
-      data = (root / entry.path).read_bytes()
+      data = images.read(root / entry.path)
       pixels = images.decode(data)
-    except OSError as e:
-      return Decoded(entry, None, f"can't be opened ({e.strerror})")
     except images.Unreadable as e:
       return Decoded(entry, None, str(e))
     digest = hashlib.sha256(repr(pixels.shape).encode())
