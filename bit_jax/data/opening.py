@@ -187,10 +187,8 @@ class _Npz(Opened):
     path = paths.named(self._path)
     # Earlier versions evaluated a part of train: their results are of other data.
     evaluated = "; its val is evaluated" if self.spec.test_split == "val" else ""
-    return (
-      f"{path.name}, sha256 {cache.sha256(path)[:16]}{evaluated}",
-      "val" if self.spec.num_val else None,
-    )
+    version = f"{path.name}, sha256 {cache.sha256(path)[:16]}{evaluated}"
+    return version, "val" if self.spec.num_val else None
 
   def sources(self, *, test_only: bool = False) -> Sources:
     read = functools.partial(arrays.read_npz, self._path, self._contents)
@@ -226,10 +224,9 @@ class _Folder(Opened):
   def identity(self) -> tuple[str, str | None]:
     contents, val = self._contents, self._contents.val
     parts = contents.pool.identity() + contents.test.identity()
-    return (
-      f"{contents.test.root.name}, sha256 {hashlib.sha256(parts.encode()).hexdigest()[:16]}",
-      None if val is None else f"val, sha256 {val.identity()[:16]}",
-    )
+    digest = hashlib.sha256(parts.encode()).hexdigest()[:16]
+    chosen_on = None if val is None else f"val, sha256 {val.identity()[:16]}"
+    return f"{contents.test.root.name}, sha256 {digest}", chosen_on
 
   def sources(self, *, test_only: bool = False) -> Sources:
     train, test, val = self._contents.train, self._contents.test, self._contents.val
