@@ -54,7 +54,7 @@ def get_config(
     "protocol": arguments.choice("final", datasets.PROTOCOLS),
     "shots": arguments.integer(shots, 1),
     "seed": arguments.integer(0, 0, hyperrule.MAX_SEED),
-    "crop": arguments.boolean(),
+    "crop": arguments.boolean("; the size in pixels is the field --config.crop"),
     "flip": arguments.boolean(),
     "microbatch": arguments.integer("auto", 1),
     **extra,
@@ -64,7 +64,7 @@ def get_config(
   config = run_config.request()
   if dataset is not None:
     config.name = config.dataset = dataset
-  for name, value in arguments.parse(arg, specification).items():
+  for name, value in arguments.parse(arg, specification, fields=config.keys()).items():
     if value is not None:
       config[_FIELDS.get(name, name)] = value
   config.lock()  # an unknown field can only be set by mistake

@@ -87,7 +87,8 @@ class StdConv(nn.Module):
       kernel = _parameter(self, "kernel", nn.initializers.lecun_normal(), shape)
       kernel = ops.standardize(kernel)
     platform = self.compute.platform
-    return ops.convolve(x.astype(dtype), kernel.astype(dtype), self.stride, platform)
+    y: jax.Array = ops.convolve(x.astype(dtype), kernel.astype(dtype), self.stride, platform)
+    return y
 
 
 class GroupNormRelu(nn.Module):
@@ -105,7 +106,7 @@ class GroupNormRelu(nn.Module):
     channels = x.shape[-1]
     gamma = _parameter(self, "gamma", nn.initializers.ones, (channels,))
     beta = _parameter(self, "beta", nn.initializers.zeros, (channels,))
-    y = ops.group_norm_relu(x.reshape(x.shape[0], -1, channels), gamma, beta)
+    y: jax.Array = ops.group_norm_relu(x.reshape(x.shape[0], -1, channels), gamma, beta)
     return y.reshape(x.shape).astype(self.dtype)
 
 
@@ -117,8 +118,10 @@ def _parameter(
   flax's `param` traces the initialiser at every use to compare shapes: a fifth of all tracing.
   """
   if module.has_variable("params", name):
-    return module.get_variable("params", name)
-  return module.param(name, init, shape, jnp.float32)
+    parameter: jax.Array = module.get_variable("params", name)
+  else:
+    parameter = module.param(name, init, shape, jnp.float32)
+  return parameter
 
 
 class NormConv(nn.Module):

@@ -35,19 +35,20 @@ _plain = operator.methodcaller("tolist")  # numpy's numbers and arrays as Python
 _COMPILERS = ("jax", "jaxlib")  # a resumed run reports other versions of these
 
 
-def open_folder(workdir: str, *, create: bool = True) -> pathlib.Path:
+def open_folder(workdir: str, *, create: bool = True, images: str | None = None) -> pathlib.Path:
   """Creates a run folder, unless it exists.
 
   Args:
     workdir: The path; '~' is the user's home.
     create: False only returns the path, as all processes but the first need it.
+    images: The user's own images, if the run reads them.
 
   Returns:
     The absolute path.
 
   Raises:
-    UserError: The folder can't be written, its path is not UTF-8, or `~` is not a valid home folder
-      in it.
+    UserError: The folder can't be written, its path is not UTF-8, `~` is not a valid home folder in
+      it, or it is inside the folder of images.
   """
   folder = paths.named(workdir).absolute()
   try:
@@ -56,6 +57,12 @@ def open_folder(workdir: str, *, create: bool = True) -> pathlib.Path:
     raise errors.UserError(
       f"The path of the run folder {folder} is not UTF-8, which checkpoints need: {_ANOTHER}."
     ) from e
+  within = None if images is None else paths.named(images).resolve()
+  if within is not None and within.is_dir() and folder.resolve().is_relative_to(within):
+    raise errors.UserError(
+      f"The run folder {folder} is inside the folder of images {within}, whose folders are read as "
+      f"classes: {_ANOTHER} outside of it."
+    )
   if create:
     try:
       folder.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
 """Arguments of the form `key=value,...`, such as a config file's, by a specification."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Any
 
 from bit_jax.runtime import errors, phrases
@@ -46,10 +46,14 @@ def integer(default: int | str | None, minimum: int, maximum: int | None = None)
   return Argument(default, parse, f"{default}, or {form}" if isinstance(default, str) else form)
 
 
-def boolean() -> Argument:
-  """Returns an argument that is true or false, and None if it isn't given."""
+def boolean(hint: str = "") -> Argument:
+  """Returns an argument that is true or false, and None if it isn't given.
+
+  Args:
+    hint: Follows 'it takes true or false' in the error message.
+  """
   values = {"true": True, "false": False}
-  return Argument(None, lambda text: values[text.lower()], "true or false")
+  return Argument(None, lambda text: values[text.lower()], f"true or false{hint}")
 
 
 def choice(default: str | None, values: tuple[str, ...]) -> Argument:
@@ -58,7 +62,10 @@ def choice(default: str | None, values: tuple[str, ...]) -> Argument:
 
 
 def parse(
-  text: str | None, specification: Mapping[str, Argument], what: str = "config argument"
+  text: str | None,
+  specification: Mapping[str, Argument],
+  what: str = "config argument",
+  fields: Container[str] = (),
 ) -> dict[str, Any]:
   """Parses e.g. 'model=BiT-M-R101x3,shots=5' into a value for every key of the specification.
 
@@ -66,6 +73,7 @@ def parse(
     text: The arguments; None for none.
     specification: {key: its values}.
     what: The name of the arguments in error messages.
+    fields: Names that are no arguments, but fields of a config.
 
   Raises:
     UserError: An unknown or repeated key, or an invalid value; the message names valid ones.
@@ -77,6 +85,8 @@ def parse(
     name, equals, rest = rest.partition("=")
     if name not in specification:
       hint = phrases.did_you_mean(name, list(specification))
+      if name in fields:
+        hint = f": use --config.{name}=VALUE"
       raise errors.UserError(
         f"Unknown {what} {name!r}{hint}. The {what}s are {', '.join(specification)}, given as "
         f"key=value and separated by commas."

@@ -75,6 +75,8 @@ def parse(flag_values: flags.FlagValues, argv: Sequence[str]) -> ml_collections.
   if rest:
     is_config = rest[0].partition(":")[0].endswith(".py")
     hint = f"did you mean --config={rest[0]}?" if is_config else "such as --config=FILE."
+    if "=" in rest[0] and not is_config:
+      hint = "and the arguments of a config file are joined by commas, without spaces."
     advice = _advice_on_data(rest[0]) or f"flags start with `--`, {hint}"
     raise errors.UserError(f"Unexpected argument {rest[0]!r}: {advice}")
   return flag_values["config"].value

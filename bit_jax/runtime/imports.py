@@ -26,9 +26,10 @@ def tensorflow() -> ModuleType:
   with matplotlib_or_import_error():  # Keras imports it
     import tensorflow
 
+  tf: ModuleType = tensorflow
   for kind in ("GPU", "TPU"):
-    tensorflow.config.set_visible_devices([], kind)
-  return tensorflow
+    tf.config.set_visible_devices([], kind)
+  return tf
 
 
 @contextlib.contextmanager

@@ -36,7 +36,7 @@ def over_devices(
   Returns:
     The function, with `lower` as `jax.jit` has it.
   """
-  return jax.pmap(
+  mapped: Callable[..., Any] = jax.pmap(
     function,
     AXIS,
     in_axes=in_axes,
@@ -45,6 +45,7 @@ def over_devices(
     static_broadcasted_argnums=static,
     devices=devices,
   )
+  return mapped
 
 
 def local_rows(rows: np.ndarray) -> np.ndarray:

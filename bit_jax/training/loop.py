@@ -74,7 +74,7 @@ def run(
     numerics.require_deterministic(devices.describe().platform)
   layout = order.device_layout(config.batch_size, jax.device_count(), config.mixup_alpha > 0)
   planning.require_microbatch(config, layout.shape[1])  # a mistake is reported before data is read
-  folder = run_folder.open_folder(workdir, create=is_first)
+  folder = run_folder.open_folder(workdir, create=is_first, images=config.data_path)
   lock = run_folder.lock(folder) if is_first else contextlib.nullcontext()
   with numerics.fixed(), lock:
     if is_first:

@@ -13,7 +13,8 @@ def collection(num_classes: int) -> type[metrics.Collection]:
   """Returns the collection of a task: means over examples of loss, top-1 and, with many, top-5."""
   names = ["loss", "top1"] + ["top5"] * (num_classes >= TOP5_CLASSES)
   averages = {n: metrics.Average.from_output(n) for n in names}
-  return metrics.Collection.create(**averages)
+  created: type[metrics.Collection] = metrics.Collection.create(**averages)
+  return created
 
 
 def merge(parts: Sequence[metrics.Collection]) -> dict[str, float]:

@@ -67,7 +67,8 @@ class ResidentSet:
 
   def take(self, indices: np.ndarray) -> Examples:
     """Returns the examples at `indices`: [devices, b] integer."""
-    return parallel.take(self._examples, parallel.send(indices.astype(np.int32)))
+    examples: Examples = parallel.take(self._examples, parallel.send(indices.astype(np.int32)))
+    return examples
 
 
 @functools.partial(parallel.over_devices, in_axes=(None, 0), out_axes=None, static=2)
@@ -77,7 +78,8 @@ def _standardize(params: Any, _: jax.Array, dtype: Any) -> Any:
 
 def standardize(params: Any, dtype: Any) -> dict[str, Any]:
   """Returns `resnet_v2.standardize_params` of replicated parameters, replicated as well."""
-  return _standardize(params, np.zeros(jax.local_device_count()), dtype)
+  standardized: dict[str, Any] = _standardize(params, np.zeros(jax.local_device_count()), dtype)
+  return standardized
 
 
 def parameter_shapes(model: resnet_v2.ResNetV2) -> Any:

@@ -96,6 +96,8 @@ def load(
     UserError: Weights or data are missing or faulty.
   """
   start, spec, hardware = None, data.spec, devices.describe()
+  if spec.tfds_name is not None:
+    data.sources()  # before a checkpoint is downloaded: the set may not be prepared
   if config.weights != "none":  # before the data, which may take longer to read
     start = weights.resolve(weights_at or config.weights)
   room = config.resident_share * devices.resident_memory(hardware)

@@ -112,6 +112,22 @@ def test_a_folder_without_permission(tmp_path):
     run_folder.open_folder(str(tmp_path))
 
 
+@pytest.mark.parametrize("below", ["", "runs/a"])
+def test_a_run_folder_among_the_images_is_refused(tmp_path, monkeypatch, below):
+  monkeypatch.chdir(tmp_path)
+  with pytest.raises(errors.UserError, match=r"inside the folder of images .* --workdir outside"):
+    run_folder.open_folder(str(tmp_path / below), images=".")
+  assert not list(tmp_path.iterdir())
+
+
+def test_a_run_folder_beside_the_images_or_a_list_of_them(tmp_path):
+  (tmp_path / "photos").mkdir()
+  (tmp_path / "list.csv").touch()
+  for images in ("photos", "list.csv", "absent"):
+    path = str(tmp_path / images)
+    assert run_folder.open_folder(str(tmp_path / "photos-run"), images=path).is_dir()
+
+
 def test_other_processes_write_nothing(tmp_path):
   folder = run_folder.open_folder(str(tmp_path / "a"), create=False)
   assert folder == tmp_path / "a"

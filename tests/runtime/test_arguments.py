@@ -93,6 +93,11 @@ def test_mistakes(text, facts):
   assert all(fact in str(e.value) for fact in facts)
 
 
+def test_a_field_of_the_config_is_no_argument():
+  with pytest.raises(errors.UserError, match=r"'batch_size': use --config\.batch_size=VALUE"):
+    arguments.parse("batch_size=64", SPECIFICATION, fields=("batch_size", "dtype"))
+
+
 @pytest.mark.parametrize(
   ("text", "value"), [("true", True), ("True", True), ("false", False), ("FALSE", False)]
 )

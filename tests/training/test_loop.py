@@ -788,3 +788,13 @@ def test_without_weights_and_network(tmp_path, monkeypatch):
 def test_a_set_that_is_not_prepared(tmp_path):
   with pytest.raises(errors.UserError, match=r"cifar10 .* is not prepared"):
     running.train(tmp_path / "run", dataset="cifar10", data_dir=str(tmp_path / "tfds"))
+
+
+def test_a_set_that_is_not_prepared_is_named_before_a_checkpoint_is_downloaded(
+  tmp_path, monkeypatch
+):
+  monkeypatch.setattr(download, "RETRY_DELAYS", ())
+  monkeypatch.setenv("BIT_JAX_MIRRORS", "http://127.0.0.1:9")
+  changes = {"dataset": "cifar10", "data_dir": str(tmp_path / "tfds")}
+  with pytest.raises(errors.UserError, match=r"cifar10 .* is not prepared"):
+    running.train(tmp_path / "run", "model=BiT-M-R50x1", **changes)
