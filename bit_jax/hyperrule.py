@@ -25,6 +25,7 @@ DECAY_FACTOR = 0.1
 MAX_SEED = 2**32 - 1  # of a larger seed, JAX's keys take the lower 32 bits
 MAX_SIDE, MAX_BATCH = 16_384, 10**6  # beyond any memory
 SMALL_AREA = 96 * 96  # images below this many pixels are resized to 160, not to 512
+_RESIZES = {128: 160, 480: 512, 384: 448}  # by the crop
 MIXUP_ALPHA = 0.1
 
 
@@ -101,10 +102,17 @@ def resolution(image_size: tuple[int, int], model: str, source: str) -> tuple[in
   """
   checks.one_of("resolution", source, RESOLUTIONS)
   if image_size[0] * image_size[1] < SMALL_AREA:
-    return 160, 128
-  if source == "code" or architectures.find(model).name == "R152x4":
-    return 512, 480
-  return 448, 384
+    crop = 128
+  elif source == "code" or architectures.find(model).name == "R152x4":
+    crop = 480
+  else:
+    crop = 384
+  return resize_for(crop), crop
+
+
+def resize_for(crop: int) -> int:
+  """Returns the rule's resize for a crop, both in pixels; 16/15 of it for a crop of your own."""
+  return _RESIZES.get(crop, crop * 16 // 15)
 
 
 def schedule(preset: str, num_examples: int, batch_size: int | None = None) -> Schedule:

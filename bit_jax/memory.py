@@ -38,7 +38,7 @@ def main(argv: Sequence[str]) -> None:
   checks.in_range("images", args.images, 1, hyperrule.MAX_BATCH)
   device_bytes = parse_bytes(args.bytes)
   model = resnet_v2.create(args.model, 1000, args.dtype, "gpu")
-  resize = args.crop * 16 // 15  # the rule's for large images
+  resize = hyperrule.resize_for(args.crop)
   task = step_memory.Task(model, resize, args.crop, (resize, resize))
   print(step_memory.table(task, args.images, device_bytes))
 

@@ -39,6 +39,7 @@ import jax
 import jax.numpy as jnp
 from jax.experimental import topologies
 
+from bit_jax import hyperrule
 from bit_jax.models import resnet_v2
 from bit_jax.runtime import devices, errors, exits, numerics
 from bit_jax.training import memory, optimizer, programs, steps
@@ -86,7 +87,7 @@ def compile_step(
     batch: Images on each device.
     targets: Compile-only devices.
   """
-  resize = 160 if size == 128 else size * 16 // 15  # the rule's
+  resize = hyperrule.resize_for(size)
   task = memory.Task(model, resize, size, (resize, resize))
   params = programs.parameter_shapes(model)
   opt_state = jax.eval_shape(optimizer.sgd(task.momentum).init, params)

@@ -125,7 +125,7 @@ def _card(device: str) -> str:
 def _measured(record: dict[str, Any]) -> Measured | None:
   """Returns the measurement in a line of the results file, None if it holds none."""
   ours, text = record["ours"], record["configuration"]
-  *gpus, _, cores = record["machine"].split(", ")  # `machine.Machine`
+  *gpus, _, cores = record["machine"].split(", ")  # `benchmarks.machine.describe`
   if ours is None or not (gpus or cores == "2 cores"):
     return None
   # The benchmark uses the first of several GPUs.
