@@ -134,3 +134,8 @@ def test_no_examples():
 def test_a_batch_of_nothing(preset, batch_size):
   with pytest.raises(errors.UserError, match=f"batch_size must be at least 1, not {batch_size}"):
     hyperrule.schedule(preset, 1000, batch_size)
+
+
+@pytest.mark.parametrize(("crop", "resize"), [(128, 160), (480, 512), (384, 448), (240, 256)])
+def test_the_resize_of_a_crop(crop, resize):
+  assert hyperrule.resize_for(crop) == resize
