@@ -67,7 +67,7 @@ def test_momentum_in_bfloat16_saves_a_sixth_of_the_numbers():
 
 def test_the_test_images_are_evaluated_once_where_weights_are_chosen_on_others():
   config, spec = resolving.resolve(cifar10.get_config("shots=10"))
-  apart = dataclasses.replace(spec, val_split="val", num_val=300)
+  apart = dataclasses.replace(spec, num_val=300)
   image = architectures.forward_flops(architectures.find("R50x1"), 10, 128)
   images = 3 * 500 * 512 + 5 * 300 + 10_000
   assert footprint.flops(config, apart) == pytest.approx(images * image)
