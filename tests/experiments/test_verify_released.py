@@ -254,8 +254,8 @@ def test_a_synthetic_cifar10_checkpoint_in_the_cache(synth_npz, tmp_path, monkey
 def test_the_embedded_checkpoint_reaches_its_card_on_the_real_images(tfds_dir, capsys):
   assert run("R14x0.5-CIFAR100", f"--data_dir={tfds_dir}") == 0
   top1, top5 = capsys.readouterr().out.splitlines()[1:3]
-  assert "44.54%   44.54%   +0.00 " in top1
-  assert "74.83%   74.83%   +0.00 " in top5
+  assert "44.54%    44.54%    +0.00 " in top1
+  assert "74.83%    74.83%    +0.00 " in top5
 
 
 def row(measured, **changes):
