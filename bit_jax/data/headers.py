@@ -110,24 +110,20 @@ def read(path: str) -> Header:
       status, start = os.fstat(descriptor), os.read(descriptor, _START)
     finally:
       os.close(descriptor)
-  except OSError:
-    return _by_pillow(path)
-  size = plain_size(start)
-  if size is None:
-    return _by_pillow(path)
-  return Header(*size, status.st_size, status.st_mtime_ns)
-
-
-def _by_pillow(path: str) -> Header:
-  """Reads a header that isn't plain, or says why it can't be read."""
-  stamp = -1, -1
-  with contextlib.suppress(OSError):  # such as a link to nowhere
-    status = os.stat(path)
-    stamp = status.st_size, status.st_mtime_ns
+  except OSError:  # `images.size` says why
+    start, stamp = b"", (-1, -1)
+    with contextlib.suppress(OSError):  # such as a link to nowhere
+      stamp = _stamp(os.stat(path))
+  else:
+    stamp = _stamp(status)
   try:
-    return Header(*images.size(pathlib.Path(path)), *stamp)
+    return Header(*(plain_size(start) or images.size(pathlib.Path(path))), *stamp)
   except images.Unreadable as e:
     return Header(-1, -1, *stamp, str(e))
+
+
+def _stamp(status: os.stat_result) -> tuple[int, int]:
+  return status.st_size, status.st_mtime_ns
 
 
 def plain_size(data: bytes) -> tuple[int, int] | None:

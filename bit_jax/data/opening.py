@@ -160,8 +160,10 @@ class _Npz(Opened):
     if apart:
       use = "train for training, val for choosing weights, test for evaluation"
     elif protocol == "final":
-      use = "train for training, test for evaluation; val is used by protocol=select, keep_best and"
-      use += " patience"
+      use = (
+        "train for training, test for evaluation; val is used by protocol=select, keep_best and "
+        "patience"
+      )
     elif has_val:
       test, use = "val", "train for training, val for evaluation; test is used by protocol=final"
     else:

@@ -225,16 +225,28 @@ class Block(nn.Module):
 
 
 class Head(nn.Module):
-  """The linear classifier, a 1x1 convolution in the checkpoints; new heads start at zero."""
+  """The linear classifier, a 1x1 convolution in the checkpoints."""
 
   num_classes: int
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     """Maps features [B, C] to logits [B, num_classes], float32."""
-    shapes = {"kernel": (1, 1, x.shape[-1], self.num_classes), "bias": (self.num_classes,)}
-    conv = self.param("conv2d", lambda _: {name: jnp.zeros(s) for name, s in shapes.items()})
-    return ops.product(x, conv["kernel"][0, 0]) + conv["bias"]
+    return HeadConv(self.num_classes, name="conv2d")(x)
+
+
+class HeadConv(nn.Module):
+  """Kernel and bias of the head; new heads start at zero."""
+
+  num_classes: int
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Maps features [B, C] to logits [B, num_classes], float32."""
+    shape = (1, 1, x.shape[-1], self.num_classes)
+    kernel = _parameter(self, "kernel", nn.initializers.zeros, shape)
+    bias = _parameter(self, "bias", nn.initializers.zeros, (self.num_classes,))
+    return ops.product(x, kernel[0, 0]) + bias
 
 
 class ResNetV2(nn.Module):

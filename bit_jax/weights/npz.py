@@ -13,7 +13,7 @@ import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
-from typing import Literal
+from typing import IO, Literal
 
 import numpy as np
 
@@ -21,10 +21,6 @@ from bit_jax.runtime import errors, files
 
 _CHUNK_ITEMS = 1 << 17  # half a megabyte of float32: fits in a level-2 cache
 _ENCRYPTED = 1  # flag bit 0 of a zip member
-_HEADER_READERS = {  # by version of the `.npy` format
-  (1, 0): np.lib.format.read_array_header_1_0,
-  (2, 0): np.lib.format.read_array_header_2_0,
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,23 +80,29 @@ def read_headers(archive: zipfile.ZipFile) -> list[ArrayHeader]:
   """
   headers = []
   for member in archive.infolist():
-    name = member.filename
-    other = errors.UserError(f"{archive.filename}: {name!r} is not a .npy array.")
-    if member.flag_bits & _ENCRYPTED or not name.endswith(".npy"):
-      raise other
+    if member.flag_bits & _ENCRYPTED or not member.filename.endswith(".npy"):
+      raise errors.UserError(f"{archive.filename}: {member.filename!r} is not a .npy array.")
     with archive.open(member) as file:
-      try:
-        shape, fortran_order, dtype = _HEADER_READERS[np.lib.format.read_magic(file)](file)
-      except (ValueError, KeyError, SyntaxError, tokenize.TokenError) as e:
-        raise other from e
-      start = file.tell()
-    if dtype.hasobject:
-      raise errors.UserError(
-        f"{archive.filename}: {name!r} holds pickled Python objects, which could run code when "
-        f"loaded: save it as a plain array."
-      )
-    headers.append(ArrayHeader(name.removesuffix(".npy"), shape, dtype, fortran_order, start))
+      headers.append(_read_header(file, member.filename, archive.filename))
   return headers
+
+
+def _read_header(file: IO[bytes], member: str, archive: str | None) -> ArrayHeader:
+  try:
+    version = np.lib.format.read_magic(file)
+    read = {
+      (1, 0): np.lib.format.read_array_header_1_0,
+      (2, 0): np.lib.format.read_array_header_2_0,
+    }[version]
+    shape, fortran_order, dtype = read(file)
+  except (ValueError, KeyError, SyntaxError, tokenize.TokenError) as e:
+    raise errors.UserError(f"{archive}: {member!r} is not a .npy array.") from e
+  if dtype.hasobject:
+    raise errors.UserError(
+      f"{archive}: {member!r} holds pickled Python objects, which could run code when loaded: save "
+      f"it as a plain array."
+    )
+  return ArrayHeader(member.removesuffix(".npy"), shape, dtype, fortran_order, file.tell())
 
 
 def read_array(

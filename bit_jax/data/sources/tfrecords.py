@@ -1,10 +1,10 @@
 """Random access to the records of TFRecord files."""
 
 import bisect
-import functools
 import itertools
 import os
 import struct
+import threading
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -35,7 +35,8 @@ class Records:
     """Reads nothing: the offsets in a file are found when its first record is read."""
     self._stretches = list(stretches)
     self._ends = list(itertools.accumulate(s.take for s in self._stretches))
-    self._offsets = functools.cache(_scan)
+    self._offsets: dict[str, list[int]] = {}
+    self._lock = threading.Lock()
 
   def __len__(self) -> int:
     """Returns the number of records."""
@@ -51,7 +52,7 @@ class Records:
     path, skip, take = self._stretches[number]
     position = skip + take - (self._ends[number] - index)
     try:
-      offsets = self._offsets(path)
+      offsets = self._find(path)
       if position >= len(offsets):
         raise errors.UserError(
           f"{path} is incomplete: it has {len(offsets)} complete records, but record "
@@ -63,9 +64,15 @@ class Records:
     except OSError as e:
       raise errors.UserError(f"{path} can't be read ({e.strerror}).") from e
 
+  def _find(self, path: str) -> list[int]:
+    """Returns the offset of each complete record of a file; only the headers are read."""
+    with self._lock:
+      if path not in self._offsets:
+        self._offsets[path] = _scan(path)
+      return self._offsets[path]
+
 
 def _scan(path: str) -> list[int]:
-  """Returns the offset of each complete record of a file; only the headers are read."""
   offsets, offset = [], 0
   size = os.path.getsize(path)
   with open(path, "rb", buffering=0) as file:
