@@ -53,11 +53,11 @@ def build(spec: dict[str, Any]) -> workers.Workload:
   images, labels = inputs.images(spec["batch"], spec["size"]), inputs.labels(spec["batch"])
   step = step_of(implementation, images, labels, training=problem.training)
   matrix = jnp.ones((workers.MATMUL_SIDE,) * 2, dtype)
-  return workers.comparable(
-    *(spec, jax.default_backend(), step, _array),
-    lambda: jnp.matmul(matrix, matrix).block_until_ready(),
-    _peak_memory,
-  )
+
+  def multiply() -> object:
+    return jnp.matmul(matrix, matrix).block_until_ready()
+
+  return workers.comparable(spec, jax.default_backend(), step, _array, multiply, _peak_memory)
 
 
 def step_of(

@@ -22,12 +22,8 @@ from experiments.cost import throughput
 
 _TABLE = pathlib.Path(__file__).parents[1] / "cost.md"
 _NETWORKS = ("R14x0.5", "R50x1", "R101x1", "R50x3", "R101x3", "R152x2", "R152x4")
-_RESIZE = {  # the rule's crop and the image that it is cut from, sides in pixels
-  crop: resize
-  for image, source in (((32, 32), "code"), ((512, 512), "paper"), ((512, 512), "code"))
-  for resize, crop in [hyperrule.resolution(image, "R50x1", source)]
-}
-_CASES = list(itertools.product(_NETWORKS, _RESIZE))
+_SIZES = (128, 384, 480)  # the rule's crops, sides in pixels
+_CASES = list(itertools.product(_NETWORKS, _SIZES))
 _SUMMARY_SIZES = (128, 480)
 _BATCHES = (8, 32, 128, 512)
 _REGIMES = {regime.name: regime.total_steps for regime in hyperrule.REGIMES}
@@ -117,7 +113,7 @@ def _flop(number: float) -> str:
 
 def _memory(name: str, size: int, dtype: str) -> dict[str, str]:
   """Returns the case and its gigabytes by column."""
-  resize = _RESIZE[size]
+  resize = hyperrule.resize_for(size)
   model = resnet_v2.create(name, _CLASSES, dtype, "gpu")
   task = memory.Task(model, resize, size, (resize, resize))
   state, need = task.state_bytes, memory.bound(task)
