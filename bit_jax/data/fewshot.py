@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bit_jax.runtime import errors, phrases
+from bit_jax.runtime import checks, errors, phrases
 
 
 def select(labels: np.ndarray, shots: int, seed: int, class_names: Sequence[str]) -> np.ndarray:
@@ -16,7 +16,7 @@ def select(labels: np.ndarray, shots: int, seed: int, class_names: Sequence[str]
 
   Args:
     labels: [N] integer, 0 to `len(class_names) - 1`.
-    shots: Images per class, at least 1, drawn without replacement.
+    shots: Images per class, drawn without replacement.
     seed: At least 0.
     class_names: The names of the classes, in the order of their labels.
 
@@ -24,8 +24,9 @@ def select(labels: np.ndarray, shots: int, seed: int, class_names: Sequence[str]
     [shots * len(class_names)] int64 indices into `labels`, class by class.
 
   Raises:
-    UserError: A class has fewer than `shots` images.
+    UserError: `shots` is below 1, the seed is negative, or a class has fewer than `shots` images.
   """
+  checks.at_least("shots", shots, 1)
   available = np.bincount(labels, minlength=len(class_names))
   least, short = int(available.argmin()), int((available < shots).sum())
   if short:
@@ -58,6 +59,7 @@ def hold_out(labels: np.ndarray, counts: np.ndarray, seed: int) -> tuple[np.ndar
 
 def _draw(labels: np.ndarray, counts: np.ndarray, seed: int) -> list[np.ndarray]:
   """Draws `counts[c]` indices of each class c without replacement."""
+  checks.at_least("seed", seed, 0)
   rng = np.random.Generator(np.random.Philox(seed))
   ends = np.cumsum(np.bincount(labels, minlength=len(counts)))
   members = np.split(np.argsort(labels, kind="stable"), ends[:-1])

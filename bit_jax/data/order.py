@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from bit_jax.runtime import errors
+from bit_jax.runtime import checks, errors
 
 # Of the order. Version 1 used windows of `shuffle_window` examples for every set, version 2 uses
 # them only for a whole set that tfds shuffled.
@@ -34,7 +34,12 @@ def permutation(seed: int, epoch: int, n: int, window: int | None = None) -> np.
     epoch: Epochs count from 0.
     n: Number of examples in the set.
     window: Examples in a window, at least 1; None: no windows.
+
+  Raises:
+    UserError: The seed is negative, or the window is below 1.
   """
+  if window is not None:
+    checks.at_least("shuffle_window", window, 1)
   generator = _generator(seed, _PERMUTATION, epoch)
   if window is None or n <= window:
     order = generator.permutation(n)
@@ -55,9 +60,14 @@ def batch(seed: int, step: int, batch_size: int, n: int, window: int | None = No
     seed: Seed of the run; at least 0.
     step: Steps count from 0.
     batch_size: Size of the global batch; if it exceeds `n`, examples are repeated.
-    n: Number of examples in the set; at least 1.
+    n: Number of examples in the set.
     window: The window, as in `permutation`.
+
+  Raises:
+    UserError: The seed is negative, or the set or the window is empty.
   """
+  if n < 1:
+    raise errors.UserError("The training set is empty.")
   start, stop = step * batch_size, (step + 1) * batch_size
   parts = []
   for epoch in range(start // n, (stop - 1) // n + 1):
@@ -83,6 +93,7 @@ def device_layout(batch_size: int, num_devices: int, mixup: bool = True) -> np.n
   Raises:
     UserError: The batch can't be distributed evenly in such pairs.
   """
+  checks.at_least("batch_size", batch_size, 1)
   multiple = 2 * num_devices if mixup and num_devices > 1 else num_devices
   if batch_size % multiple:
     lower = batch_size // multiple * multiple
@@ -165,7 +176,11 @@ def eval_batches(
   Yields:
     indices: [num_devices, b] int64 into the set, 0 where padded.
     mask: [num_devices, b] bool, False where padded.
+
+  Raises:
+    UserError: The batch size is below 1.
   """
+  checks.at_least("batch_size", batch_size, 1)
   per_device = -(-batch_size // num_devices)
   for start in range(0, n, num_devices * per_device):
     indices = start + np.arange(num_devices * per_device).reshape(num_devices, per_device)
@@ -181,13 +196,18 @@ def mixup_lambda(seed: int, step: int, alpha: float) -> float:
   Args:
     seed: Seed of the run; at least 0.
     step: Steps count from 0.
-    alpha: Parameter of the distribution, at least 0; 0 turns MixUp off (the factor is 1).
+    alpha: Parameter of the distribution; 0 turns MixUp off (the factor is 1).
+
+  Raises:
+    UserError: `alpha` or the seed is negative.
   """
+  checks.at_least("mixup_alpha", alpha, 0)
   if alpha == 0:
     return 1.0
   return float(_generator(seed, _MIXUP, step).beta(alpha, alpha))
 
 
 def _generator(seed: int, purpose: int, counter: int) -> np.random.Generator:
+  checks.at_least("seed", seed, 0)
   sequence = np.random.SeedSequence(seed, spawn_key=(purpose, counter))
   return np.random.Generator(np.random.Philox(sequence))

@@ -55,6 +55,12 @@ def test_many_short_classes_make_a_short_message():
     fewshot.select(np.arange(100), 2, 0, [f"class {i}" for i in range(100)])
 
 
+@pytest.mark.parametrize(("shots", "seed"), [(0, 0), (-1, 0), (1, -1)])
+def test_nonsense_is_refused(shots, seed):
+  with pytest.raises(errors.UserError, match="at least"):
+    fewshot.select(LABELS, shots, seed, NAMES)
+
+
 @given(seed=st.integers(0, 2**32), counts=st.tuples(*[st.integers(0, 9)] * 3))
 def test_hold_out_splits_the_set(seed, counts):
   kept, held_out = fewshot.hold_out(LABELS, np.array(counts), seed)

@@ -48,6 +48,11 @@ def test_a_batch_larger_than_the_set_repeats_it_evenly():
   assert set(counts.tolist()) <= {5, 6}
 
 
+def test_an_empty_set_has_no_batch():
+  with pytest.raises(errors.UserError, match="training set is empty"):
+    order.batch(0, 0, 4, 0)
+
+
 @given(half=st.integers(1, 20), num_devices=st.integers(1, 8))
 def test_mixup_partners_share_a_device(half, num_devices):
   batch_size = 2 * half * num_devices
@@ -72,6 +77,14 @@ def test_a_layout_by_hand():
 def test_a_batch_that_does_not_fit_names_the_nearest_that_do(batch_size, num_devices, sizes):
   with pytest.raises(errors.UserError, match=f"MixUp partners.*{sizes}"):
     order.device_layout(batch_size, num_devices)
+
+
+@pytest.mark.parametrize(
+  "call", [order.device_layout, lambda b, d: list(order.eval_batches(9, b, d))]
+)
+def test_a_batch_of_nothing_is_refused(call):
+  with pytest.raises(errors.UserError, match="at least 1"):
+    call(0, 1)
 
 
 @given(n=st.integers(0, 100), batch_size=st.integers(1, 40), num_devices=st.integers(1, 8))
@@ -106,6 +119,20 @@ def test_mixup_factors_follow_the_beta_distribution(alpha):
 def test_a_mixup_factor_is_a_function_of_seed_and_step():
   assert order.mixup_lambda(1, 2, 0.1) == order.mixup_lambda(1, 2, 0.1)
   assert len({order.mixup_lambda(s, t, 1.0) for s in range(5) for t in range(5)}) == 25
+
+
+@pytest.mark.parametrize(
+  "call",
+  [
+    lambda: order.permutation(-1, 0, 3),
+    lambda: order.batch(-1, 0, 3, 3),
+    lambda: order.mixup_lambda(-1, 0, 0.1),
+    lambda: order.mixup_lambda(0, 0, -0.1),
+  ],
+)
+def test_negative_seeds_and_alphas_are_refused(call):
+  with pytest.raises(errors.UserError, match="at least 0"):
+    call()
 
 
 def test_without_mixup_any_even_share_will_do():
@@ -172,6 +199,12 @@ def test_batches_are_the_windowed_epochs_end_to_end(seed, batch_size, n, window)
   epochs = range(-(-len(found) // n))
   expected = np.concatenate([order.permutation(seed, e, n, window) for e in epochs])
   np.testing.assert_array_equal(found, expected[: len(found)])
+
+
+@pytest.mark.parametrize("call", [order.permutation, lambda s, e, n, w: order.batch(s, e, 2, n, w)])
+def test_a_window_of_nothing_is_refused(call):
+  with pytest.raises(errors.UserError, match="at least 1, not 0"):
+    call(0, 0, 5, 0)
 
 
 @pytest.mark.parametrize(
