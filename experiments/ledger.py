@@ -1,9 +1,9 @@
 """Records of a sweep in each run folder: attempts (`sweep.json`), error (`error.json`) and log."""
 
 import datetime
+import json
 import os
 import pathlib
-import re
 import time
 import traceback
 from typing import Any, Literal
@@ -19,8 +19,6 @@ Outcome = Literal["finished", "failed", "interrupted"]
 SCORES = {"top1": "top-1", "balanced_accuracy": "balanced accuracy", "macro_f1": "macro F1"}
 _LONGEST = 1e10  # seconds, 300 years: a longer duration is damaged
 _TAIL = 1 << 14  # bytes, many times a line of metrics
-# A whole line of metrics: the last may be incomplete, and others damaged, as by a power cut.
-_STEP = re.compile(rb'^\{"step": (\d+)\b.*\}\n', re.MULTILINE)
 
 
 def state(folder: pathlib.Path) -> State:
@@ -43,22 +41,15 @@ def outcome(folder: pathlib.Path, slurm_job: str | None = None) -> str | None:
     An `Outcome`; 'running' if no end is recorded: it runs, or was killed; None if there is no such
     attempt.
   """
-  noted = attempts(folder)
-  if not noted or slurm_job not in (None, noted[-1].get("slurm_job")):
+  attempts = _attempts(folder)
+  if not attempts or slurm_job not in (None, attempts[-1].get("slurm_job")):
     return None
-  return str(noted[-1]["outcome"])
+  return str(attempts[-1]["outcome"])
 
 
 def seconds(folder: pathlib.Path) -> float | None:
-  """Returns the sum of the attempts' seconds; None if any is unknown, or all are 0."""
-  taken = [attempt["seconds"] for attempt in attempts(folder)]
-  return None if None in taken else float(sum(taken)) or None
-
-
-def last_began(folder: pathlib.Path) -> datetime.datetime | None:
-  """Returns the start of the last attempt, with its time zone; None if unknown."""
-  noted = attempts(folder)
-  return moment(noted[-1]["started"]) if noted else None
+  """Returns the duration of a run, as `total_seconds` does."""
+  return total_seconds(_attempts(folder))
 
 
 def last_step(folder: pathlib.Path) -> int:
@@ -66,10 +57,15 @@ def last_step(folder: pathlib.Path) -> int:
   try:
     with (folder / reporting.METRICS).open("rb") as file:
       file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))
-      steps = _STEP.findall(file.read())
+      *lines, _ = file.read().split(b"\n")  # the last may be incomplete
   except OSError:  # the run itself reports the problem
     return 0
-  return int(steps[-1]) if steps else 0
+  for line in reversed(lines):
+    try:
+      return int(json.loads(line)["step"])
+    except (ValueError, TypeError, KeyError):  # damaged, as by a power cut
+      continue
+  return 0
 
 
 def result(folder: pathlib.Path) -> dict[str, Any] | None:
@@ -93,17 +89,26 @@ def scores(result: dict[str, Any]) -> str:
   )
 
 
-def attempts(folder: pathlib.Path) -> list[dict[str, Any]]:
-  """Returns the recorded attempts of a run; none if any of them is damaged, as by a power cut.
+def checked(attempts: Any) -> list[dict[str, Any]]:
+  """Returns the attempts of a record; none if any of them is damaged.
 
   Each has its start ('started', as `moment` reads it), its 'seconds' (at least 0; None: unknown),
   and its 'outcome' (an `Outcome`, 'running' or 'killed').
   """
-  try:
-    found = (run_folder.read_json(folder / SWEEP) or {}).get("attempts")
-  except (errors.UserError, OSError):
-    return []
-  return found if isinstance(found, list) and all(map(_is_attempt, found)) else []
+  valid = isinstance(attempts, list) and all(map(_is_attempt, attempts))
+  return attempts if valid else []
+
+
+def total_seconds(attempts: Any) -> float | None:
+  """Returns the sum of the attempts' seconds; None if any is unknown, or all are 0."""
+  taken = [attempt["seconds"] for attempt in checked(attempts)]
+  return None if None in taken else float(sum(taken)) or None
+
+
+def last_began(attempts: Any) -> datetime.datetime | None:
+  """Returns the start of the last attempt, with its time zone; None if unknown."""
+  valid = checked(attempts)
+  return moment(valid[-1]["started"]) if valid else None
 
 
 def moment(text: str) -> datetime.datetime:
@@ -132,9 +137,9 @@ class Attempt:
     self._began = time.monotonic()
     job = os.environ.get("SLURM_JOB_ID")
     attempt = {"started": _now(), "seconds": None, "outcome": "running"}
-    noted = [_closed(earlier, folder / LOG) for earlier in attempts(folder)]
-    noted.append(attempt if job is None else {**attempt, "slurm_job": job})
-    self._record: dict[str, Any] = {"sweep": sweep, "labels": labels, "attempts": noted}
+    attempts = [_closed(earlier, folder / LOG) for earlier in _attempts(folder)]
+    attempts.append(attempt if job is None else {**attempt, "slurm_job": job})
+    self._record: dict[str, Any] = {"sweep": sweep, "labels": labels, "attempts": attempts}
     run_folder.write_json(folder / SWEEP, self._record)
     (folder / ERROR).unlink(missing_ok=True)
 
@@ -172,6 +177,14 @@ def failure(folder: pathlib.Path) -> str | None:
     return None if found is None else str(found["message"])
   except (errors.UserError, OSError, KeyError):
     return f"It failed, and {ERROR} is damaged."
+
+
+def _attempts(folder: pathlib.Path) -> list[dict[str, Any]]:
+  """Returns the recorded attempts; none if the record is damaged, as by a power cut."""
+  try:
+    return checked((run_folder.read_json(folder / SWEEP) or {}).get("attempts"))
+  except (errors.UserError, OSError):
+    return []
 
 
 def _is_attempt(value: Any) -> bool:

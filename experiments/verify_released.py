@@ -116,13 +116,14 @@ def main(argv: Sequence[str]) -> None:
   checks = _checks(options)
   print(_columns(_TITLES), flush=True)
   found: list[Row] = []
+  printed: set[str] = set()  # a missing file is the same line at each size
   for check in checks:
-    printed = set(map(line, found))  # a missing file is the same line at each size
     new = _rows(check, options)
     found += new
-    for text in dict.fromkeys(map(line, new)):
+    for text in map(line, new):
       if text not in printed:
         print(text, flush=True)
+        printed.add(text)
     if out:
       write(out, found)
   print("", *vtab_lines(found), *notes(found), sep="\n", flush=True)

@@ -201,7 +201,7 @@ def _restarted_after_error(folder: folders.Folder) -> bool:
 
   The error of an attempt whose process was killed is later than the attempt's start.
   """
-  attempts = ledger.attempts(folder.path)
+  attempts = ledger.checked(folder.contents.get(ledger.SWEEP, {}).get("attempts"))
   try:
     noted = ledger.moment(folder.contents[ledger.ERROR].get("time", ""))
   except (ValueError, TypeError):
@@ -261,7 +261,7 @@ def read(folder: folders.Folder, find: Callable[..., datasets.DatasetSpec | None
   contents = {name: folder.contents.get(name, {}) for name in files}
   result, environment, sweep = contents.values()
   recorded = {n: check(contents[file].get(key)) for n, (file, key, check) in _RECORDED.items()}
-  config = _config(folder)
+  config, attempts = _config(folder), sweep.get("attempts")
   metrics, num_train = _metrics(result)
   label = folders.text((sweep.get("labels") or {}).get("start"))
   # Earlier versions trained on the validation part, too.
@@ -295,8 +295,8 @@ def read(folder: folders.Folder, find: Callable[..., datasets.DatasetSpec | None
     num_train=num_train,
     num_classes=_num_classes(folder) if spec is None else spec.num_classes,
     metrics=metrics,
-    wall_seconds=ledger.seconds(folder.path),
-    startup_began=ledger.last_began(folder.path),
+    wall_seconds=ledger.total_seconds(attempts),
+    startup_began=ledger.last_began(attempts),
     devices=_distinct(environment, "device", folders.text) or ("unknown device",),
     num_devices=counts[0] if len(counts) == 1 else None,
     machines=_distinct(environment, "machine", folders.text),

@@ -152,9 +152,8 @@ def one(seconds=1.5, started="2020-01-01T00:00:00+00:00", outcome="finished"):
     (None, None),
   ],
 )
-def test_seconds_of_attempts_that_others_noted(noted, seconds, tmp_path):
-  (tmp_path / "sweep.json").write_text(json.dumps({"attempts": noted}))
-  assert ledger.seconds(tmp_path) == seconds
+def test_seconds_of_attempts_that_others_noted(noted, seconds):
+  assert ledger.total_seconds(noted) == seconds
 
 
 @pytest.mark.parametrize(
@@ -167,13 +166,11 @@ def test_seconds_of_attempts_that_others_noted(noted, seconds, tmp_path):
     (5, None),
   ],
 )
-def test_the_last_attempt_began(last, began, tmp_path):
-  (tmp_path / "sweep.json").write_text(json.dumps({"attempts": [one(), one(started=last)]}))
+def test_the_last_attempt_began(last, began):
   expected = None if began is None else datetime.datetime.fromisoformat(began)
-  assert ledger.last_began(tmp_path) == expected
+  assert ledger.last_began([one(), one(started=last)]) == expected
 
 
 @pytest.mark.parametrize("noted", [[], [1], [{}], {"started": "2026-11-22"}, None])
-def test_no_attempt_noted(noted, tmp_path):
-  (tmp_path / "sweep.json").write_text(json.dumps({"attempts": noted}))
-  assert ledger.last_began(tmp_path) is None
+def test_no_attempt_noted(noted):
+  assert ledger.last_began(noted) is None
