@@ -14,7 +14,7 @@ from experiments.sweeping import table as run_table
 _DESCRIPTION = """\
 Executes all runs of a sweep file: one at a time on each device of this machine, or each as a Slurm
 job. Finished runs are skipped. A run that fails leaves its error in error.json of its folder, and
-the others go on. Run the same command again to resume; failed runs are tried again, last."""
+the others continue. Run the same command again to resume; failed runs are tried again, last."""
 
 
 def main(argv: Sequence[str]) -> None:

@@ -167,9 +167,9 @@ def _plan(run: Run, names: dict[Run, str], path: str) -> Planned:
     return Planned(name, resolved, data.spec, labels, after, None)
   except errors.UserError as e:
     mistake = str(e)
-  except Exception as e:  # of whatever type its fields are; the other runs go on
+  except Exception as e:  # of whatever type its fields are; the other runs continue
     mistake = f"Its config can't be used: {type(e).__name__}: {errors.first_line(e)}."
-  # Any field may be the mistake, so the name stands for the whole config.
+  # Any field may be the mistake, so the name identifies the whole config.
   text = repr(sorted(config.to_dict().items(), key=str))
   digits = hashlib.sha256(text.encode()).hexdigest()[:8]
   name = os.path.basename(f"{config.get('name')}-{digits}")

@@ -3,7 +3,7 @@
 This process submits the runs that can start, and watches. The run's folder says what became of a
 run. A job that has left Slurm's queue without a result was killed, unless it recorded that it was
 interrupted: then it is submitted again and resumes from its checkpoint. If this process is stopped
-or killed, the jobs go on; the next one finds them in the queue.
+or killed, the jobs continue; the next one finds them in the queue.
 
 submitit passes a script to sbatch, and then writes the job's task to `<number>_submitted.pkl`; a
 job whose submission was interrupted before that fails after a minute. The output of a job outside

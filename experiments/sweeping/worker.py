@@ -57,7 +57,7 @@ def perform(job: Job) -> ledger.Outcome:
   except (exits.Interrupted, KeyboardInterrupt) as e:
     print(e, flush=True)
     outcome = "interrupted"
-  except Exception as e:  # whatever it is, the other runs go on
+  except Exception as e:  # whatever it is, the other runs continue
     message = str(e) if isinstance(e, errors.UserError) else f"{type(e).__name__}: {e}"
     print(f"error: {message}", flush=True)
     ledger.note_failure(folder, message, e)
@@ -89,7 +89,7 @@ def main() -> None:
     threading.Thread(target=_read, args=(lines,), daemon=True).start()
     while line := lines.get():
       job, outcome = Job(**json.loads(line)), "interrupted"
-      # A stop as the run begins or ends is no error.
+      # A stop as the run begins or ends is not an error.
       with contextlib.suppress(exits.Interrupted), output_into(pathlib.Path(job.folder)):
         outcome = perform(job)
       with contextlib.suppress(BrokenPipeError):  # nobody waits for the reply
