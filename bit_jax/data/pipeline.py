@@ -92,6 +92,18 @@ class Loaded:
     """The part evaluated during training: validation, or the test part without one."""
     return self.test if self.validation is None else self.validation
 
+  def paths(self, part: str) -> list[str] | None:
+    """Returns the paths of the user's images in the order of a part; None for other sets.
+
+    Args:
+      part: 'train', 'test' or 'val'.
+    """
+    if self.listing is None:
+      return None
+    if part == "train" and self.chosen is not None:  # in the order of the subset
+      return [self.listing[i][0] for i in self.chosen.tolist()]
+    return [path for path, _, used_in in self.listing if used_in == part]
+
 
 def load(
   data: opening.Opened,

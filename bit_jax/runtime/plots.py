@@ -72,7 +72,7 @@ def sheet(
   Args:
     images: [N, H, W, 3], uint8 or float32 in [-1, 1].
     captions: N texts; one that starts with '!' is drawn in the colour of a mistake, without the
-      '!'. What doesn't fit on two lines is cut.
+      '!'. A text of one line is wrapped to two, each line of another is cut to fit.
     picture: The PNG file to write.
     title: Above the picture.
     columns: Images in a row.
@@ -91,9 +91,15 @@ def sheet(
     for axes, image, caption in zip(drawn.axes, images, captions, strict=False):
       axes.imshow(image)
       colour = ORANGE if caption.startswith("!") else "black"
-      text = wrapped(line(caption.removeprefix("!")), _CAPTION_WIDTH, lines=2)
-      axes.set_title(text, fontsize=9, color=colour)
+      axes.set_title(_fitted(caption.removeprefix("!")), fontsize=9, color=colour)
     set_title(drawn, title)
+
+
+def _fitted(caption: str) -> str:
+  """Returns a caption in at most two lines if it is one, and with as many as it has otherwise."""
+  if "\n" not in caption:
+    return wrapped(caption, _CAPTION_WIDTH, lines=2)
+  return "\n".join(cut(part, _CAPTION_WIDTH) for part in caption.split("\n"))
 
 
 def set_title(figure: "Figure", title: str) -> None:

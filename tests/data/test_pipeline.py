@@ -384,6 +384,23 @@ def test_val_is_filtered_and_counted_and_no_shots_are_drawn_from_it(three_parts,
     load_folder(three_parts, "on_bad_image=skip,", memory, keep_best=True, max_aspect=3.0)
 
 
+@pytest.mark.parametrize("arguments", ["", "shots=3,seed=2,"])
+def test_paths_are_those_of_the_images(three_parts, arguments):
+  spoil(three_parts / "test/bee/0.png")
+  data = load_folder(three_parts, f"on_bad_image=skip,{arguments}", min_side=21, keep_best=True)
+  for name, part in (("train", data.train), ("test", data.test), ("val", data.validation)):
+    paths = data.paths(name)
+    size = 12 if name == "train" else 8
+    read = [np.asarray(Image.open(three_parts / path)) for path in paths]
+    images, labels = everything(part)
+    np.testing.assert_array_equal(images, [resizing.resize(pixels, size) for pixels in read])
+    assert [path.split("/")[1] for path in paths] == [part.class_names[i] for i in labels]
+
+
+def test_arrays_have_no_paths(npz_path):
+  assert resolving.load(changed(npz.get_config(f"path={npz_path}"))).paths("test") is None
+
+
 def test_arrays_need_no_cache(npz_path):
   resolving.load(changed(npz.get_config(f"path={npz_path}"), decoded_cache=True), 0)
   assert not (cache.directory() / "decoded").exists()
