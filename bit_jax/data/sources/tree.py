@@ -63,16 +63,26 @@ class Folder:
     return [path for folder in self.all() for path in folder.ignored]
 
 
-def read(root: pathlib.Path) -> Folder:
+def read(root: pathlib.Path, unreadable: list[str] | None = None) -> Folder:
   """Returns the tree below a root. Links are followed, except those that lead back up.
+
+  Args:
+    root: A folder.
+    unreadable: Gets a sentence for each folder that can't be read, which is then empty; None: it
+      raises an error.
 
   Raises:
     UserError: A folder can't be read.
   """
-  return _read(str(root), "", frozenset())
+  return _read(str(root), "", frozenset(), unreadable)
 
 
-def _read(root: str, path: str, above: frozenset[str]) -> Folder:
+def is_housekeeping(name: str) -> bool:
+  """Returns whether operating systems and tools, not users, create folders of a name."""
+  return name.lower() in _HOUSEKEEPING or _RECOVERED.fullmatch(name) is not None
+
+
+def _read(root: str, path: str, above: frozenset[str], unreadable: list[str] | None) -> Folder:
   folders, found, ignored = [], [], []
   here = os.path.join(root, path) if path else root
   above |= {os.path.realpath(here)}
@@ -83,17 +93,18 @@ def _read(root: str, path: str, above: frozenset[str]) -> Folder:
         (c.name, os.path.isdir(c) if c.is_symlink() else c.is_dir()) for c in contents
       )
   except OSError as e:
-    raise errors.UserError(
-      f"The folder {here} can't be read: {e.strerror}. Make it readable or move it out."
-    ) from None
+    fault = f"The folder {here} can't be read: {e.strerror}. Make it readable or move it out."
+    if unreadable is None:
+      raise errors.UserError(fault) from None
+    unreadable.append(fault)
+    children = []
   prefix = f"{path}/" if path else ""
   for name, is_folder in children:
     hidden = name.startswith(".")
     if is_folder:
-      housekeeping = name.lower() in _HOUSEKEEPING or _RECOVERED.fullmatch(name)
       circular = os.path.realpath(os.path.join(here, name)) in above
-      if not (hidden or housekeeping or circular):
-        folders.append(_read(root, prefix + name, above))
+      if not (hidden or is_housekeeping(name) or circular):
+        folders.append(_read(root, prefix + name, above, unreadable))
     elif not hidden and name[name.rfind(".") :].lower() in images.EXTENSIONS:
       found.append(prefix + name)
     else:
