@@ -16,15 +16,15 @@ from bit_jax.runtime import errors
 
 BASE_URL = "https://storage.googleapis.com/bit_models/"
 
-_DISTILLED = {  # stem: (classes, note)
-  "R50x1_160": (1000, "distilled student, ILSVRC-2012 at 160 pixels"),
-  "R50x1_224": (1000, "distilled student, ILSVRC-2012 at 224 pixels"),
-  "R152x2_T_224": (1000, "teacher, ILSVRC-2012 at 224 pixels"),
-  "R152x2_T_384": (1000, "teacher, ILSVRC-2012 at 384 pixels"),
-  "R152x2_T_flowers128": (102, "teacher, Flowers at 128 pixels"),
-  "R152x2_T_pet128": (37, "teacher, Pets at 128 pixels"),
-  "R152x2_T_food128": (101, "teacher, Food-101 at 128 pixels"),
-  "R152x2_T_sun128": (397, "teacher, SUN397 at 128 pixels"),
+_DISTILLED = {  # stem: (classes, their data set, note)
+  "R50x1_160": (1000, "imagenet1k", "distilled student, ILSVRC-2012 at 160 pixels"),
+  "R50x1_224": (1000, "imagenet1k", "distilled student, ILSVRC-2012 at 224 pixels"),
+  "R152x2_T_224": (1000, "imagenet1k", "teacher, ILSVRC-2012 at 224 pixels"),
+  "R152x2_T_384": (1000, "imagenet1k", "teacher, ILSVRC-2012 at 384 pixels"),
+  "R152x2_T_flowers128": (102, "oxford_flowers102", "teacher, Flowers at 128 pixels"),
+  "R152x2_T_pet128": (37, "oxford_iiit_pet", "teacher, Pets at 128 pixels"),
+  "R152x2_T_food128": (101, "food101", "teacher, Food-101 at 128 pixels"),
+  "R152x2_T_sun128": (397, "sun397", "teacher, SUN397 at 128 pixels"),
 }
 EMBEDDED = "R14x0.5-CIFAR100"
 _RELEASED = tuple(a for a in architectures.ARCHITECTURES if a not in architectures.SMALL)
@@ -38,6 +38,8 @@ class Checkpoint:
     name: The file's name without its folder and `.npz`.
     architecture: Short name of the network, a key of `architectures.ARCHITECTURES`.
     num_classes: Outputs of its head.
+    labels: The data set whose classes they are: a key of `assets/class_names.json`, or a task of
+      VTAB-1k.
     file: Path below `BASE_URL` and below the cache directory; if embedded, below the package.
     note: The data that it was trained on.
     embedded: Whether it comes with this package and is never downloaded.
@@ -46,6 +48,7 @@ class Checkpoint:
   name: str
   architecture: str
   num_classes: int
+  labels: str
   file: str
   note: str
   embedded: bool = False
@@ -57,24 +60,27 @@ class Checkpoint:
 
 
 def _checkpoints() -> Iterator[Checkpoint]:
-  for family, note in (("BiT-S", "ILSVRC-2012"), ("BiT-M", "ImageNet-21k")):
+  pretrained = ("BiT-S", "imagenet1k", "ILSVRC-2012"), ("BiT-M", "imagenet21k", "ImageNet-21k")
+  for family, labels, note in pretrained:
     classes = architectures.PRETRAINED_CLASSES[family]
     for arch in _RELEASED:
-      yield Checkpoint(f"{family}-{arch}", arch, classes, f"{family}-{arch}.npz", note)
+      yield Checkpoint(f"{family}-{arch}", arch, classes, labels, f"{family}-{arch}.npz", note)
+  note = "ImageNet-21k, then ILSVRC-2012"
   for arch in _RELEASED:
     name = f"BiT-M-{arch}-ILSVRC2012"
-    yield Checkpoint(name, arch, 1000, f"{name}.npz", "ImageNet-21k, then ILSVRC-2012")
-  name = "BiT-M-R50x1-CIFAR10"
-  yield Checkpoint(name, "R50x1", 10, f"{name}.npz", "ImageNet-21k, then CIFAR-10")
+    yield Checkpoint(name, arch, 1000, "imagenet1k", f"{name}.npz", note)
+  name, note = "BiT-M-R50x1-CIFAR10", "ImageNet-21k, then CIFAR-10"
+  yield Checkpoint(name, "R50x1", 10, "cifar10", f"{name}.npz", note)
   for arch, task, run in itertools.product(_RELEASED, vtab.TASKS, range(3)):
     if arch != "R152x2":
       name = f"BiT-M-{arch}-run{run}-{task}"
       note = f"ImageNet-21k, then VTAB-1k {task}, run {run}"
-      yield Checkpoint(name, arch, vtab.find(task).num_classes, f"vtab/{name}.npz", note)
-  for stem, (classes, note) in _DISTILLED.items():
-    yield Checkpoint(stem, stem.split("_")[0], classes, f"distill/{stem}.npz", note)
-  note = "CIFAR-100; comes with this package, kernels in float16"
-  yield Checkpoint(EMBEDDED, "R14x0.5", 100, f"assets/{EMBEDDED}.npz", note, embedded=True)
+      classes = vtab.find(task).num_classes
+      yield Checkpoint(name, arch, classes, task, f"vtab/{name}.npz", note)
+  for stem, (classes, labels, note) in _DISTILLED.items():
+    yield Checkpoint(stem, stem.split("_")[0], classes, labels, f"distill/{stem}.npz", note)
+  file, note = f"assets/{EMBEDDED}.npz", "CIFAR-100; comes with this package, kernels in float16"
+  yield Checkpoint(EMBEDDED, "R14x0.5", 100, "cifar100", file, note, embedded=True)
 
 
 CATALOGUE = {c.name: c for c in _checkpoints()}

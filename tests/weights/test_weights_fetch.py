@@ -100,7 +100,7 @@ def _environment(tmp_path, monkeypatch):
   monkeypatch.setenv("NO_PROXY", "127.0.0.1")
   monkeypatch.delenv("BIT_JAX_MIRRORS", raising=False)
   monkeypatch.setattr(download, "RETRY_DELAYS", (0.0, 0.0))
-  toy = catalogue.Checkpoint(NAME, "R14x0.5", 10, FILE, "a test")
+  toy = catalogue.Checkpoint(NAME, "R14x0.5", 10, "cifar10", FILE, "a test")
   monkeypatch.setitem(catalogue.CATALOGUE, NAME, toy)
 
 

@@ -1,1 +1,1 @@
-"""The checkpoint that the package carries, and its model card."""
+"""The checkpoint that the package carries, and the class names of released ones."""
