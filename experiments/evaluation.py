@@ -109,8 +109,8 @@ def load(dataset: str, view: View, data_dir: str | None = None) -> TestSet:
   config, data = run_config.prepare(request)
   spec = data.spec
   room = config.resident_share * devices.resident_memory(devices.describe()) if square else 0
-  loaded = pipeline.load(data, run_config.selection(config), room, test_only=True)
-  part, image_size = loaded.test, spec.device_size(view.size)
+  loaded = pipeline.load_part(data, run_config.selection(config), "test", room)
+  part, image_size = loaded.part, loaded.image_size
   if not square:
     part = dataclasses.replace(part, source=CentreCrops(part.source, view), size=None)
     image_size = (view.size, view.size)

@@ -105,44 +105,52 @@ class Loaded:
     return [path for path, _, used_in in self.listing if used_in == part]
 
 
-def load(
-  data: opening.Opened,
-  selection: datasets.Selection,
-  memory: float = math.inf,
-  *,
-  test_only: bool = False,
-) -> Loaded:
+@dataclasses.dataclass(frozen=True)
+class LoadedPart:
+  """One part of a data set, to evaluate a network on.
+
+  Attributes:
+    part: Its examples.
+    image_size: (height, width) that they have on the devices before they are resized there.
+    version: What identifies the data (`opening.Sources`).
+    left_out: How many images were left out for which reason.
+    warnings: Sentences on differences from the facts of the data set, and on possible mistakes in
+      the data.
+    paths: N paths of the user's own images; None for other sets.
+  """
+
+  part: Part
+  image_size: tuple[int, int]
+  version: str
+  left_out: dict[str, int]
+  warnings: list[str]
+  paths: list[str] | None
+
+
+def load(data: opening.Opened, selection: datasets.Selection, memory: float = math.inf) -> Loaded:
   """Loads the data of a run.
 
   Args:
     data: The data set.
     selection: Which examples are used, and at which size.
     memory: Bytes that decoded images may take; a part that takes more is streamed.
-    test_only: Whether only the evaluated examples are needed: they are then both parts, and of a
-      set that tfds prepared, the other splits needn't exist.
 
   Raises:
     UserError: The set doesn't exist or is faulty, an image can't be read, a class has too few, or
       it is a tfds set and TensorFlow isn't installed.
   """
-  sources, spec = data.sources(test_only=test_only), data.spec
+  sources, spec = data.sources(), data.spec
   found = {"training": sources.train, "test": sources.test, "validation": sources.val}
-  used_parts = ("test",) if test_only else tuple(found)
-  wholes = {name: whole for name in used_parts if (whole := found[name]) is not None}
+  wholes = {name: whole for name, whole in found.items() if whole is not None}
   warnings = [*_differences(spec, wholes), *data.warnings]
-  unchecked = sources.listing is not None  # arrays can be read, and so can what tfds prepared
   kept, left_out = {}, {}
   for name, whole in wholes.items():
-    kept[name], reasons = usable(whole, name, selection, unchecked)
+    kept[name], reasons = usable(whole, name, selection, _unchecked(sources))
     left_out.update(reasons)
-  if not sources.prepared and not test_only:
+  if not sources.prepared:
     _require_all_classes(sources.train, kept["training"])
-  used, chosen = dict(kept), None
-  if selection.shots is not None and not test_only:
-    labels = _labels(sources.train)[kept["training"]]
-    names = sources.train.class_names
-    chosen = kept["training"][fewshot.select(labels, selection.shots, selection.seed, names)]
-    used["training"] = chosen
+  chosen = _few(sources.train, kept["training"], selection)
+  used = kept if chosen is None else {**kept, "training": chosen}
   reader = _Reader(spec, sources, selection, memory)
   parts = {}
   for name in ("training", "validation", "test"):  # the test set is evaluated least often
@@ -150,7 +158,7 @@ def load(
       side = selection.train_size if name == "training" else selection.test_size
       parts[name] = reader.read(name, wholes[name], used[name], side)
   reader.require_readable()
-  train = parts.get("training", parts["test"])
+  train = parts["training"]
   if sources.shuffled and chosen is None:  # a subset is in the order of its classes
     train = dataclasses.replace(train, window=selection.shuffle_window)
   return Loaded(
@@ -161,13 +169,70 @@ def load(
     warnings=warnings,
     chosen=chosen,
     origin=data.origin,
-    listing=_marked(sources.listing, wholes, kept, used)
-    if sources.listing and not test_only
-    else None,
+    listing=_marked(sources.listing, wholes, kept, used) if sources.listing else None,
     caches=reader.caches,
     validation=parts.get("validation"),
     chosen_on=sources.chosen_on,
   )
+
+
+def load_part(
+  data: opening.Opened,
+  selection: datasets.Selection,
+  part: str = "test",
+  memory: float = math.inf,
+) -> LoadedPart:
+  """Loads one part of a data set, prepared as evaluated images are; no other image is read.
+
+  It holds the same examples as after `load`, in the same order; of a set that tfds prepared, the
+  other splits needn't exist for 'test'.
+
+  Args:
+    data: The data set.
+    selection: Which examples are used, and at which size.
+    part: 'test', 'train' or 'val'.
+    memory: Bytes that decoded images may take; a part that takes more is streamed.
+
+  Raises:
+    UserError: As `load`; or the data set has no validation part.
+  """
+  sources, spec = data.sources(test_only=part == "test"), data.spec
+  name = {"train": "training", "val": "validation"}.get(part, part)
+  whole = {"training": sources.train, "test": sources.test, "validation": sources.val}[name]
+  if whole is None:
+    raise errors.UserError(f"The data set {spec.name} has no validation part.")
+  warnings = [*_differences(spec, {name: whole}), *data.warnings]
+  used, left_out = usable(whole, name, selection, _unchecked(sources))
+  chosen = _few(whole, used, selection) if part == "train" else None
+  used = used if chosen is None else chosen
+  reader = _Reader(spec, sources, selection, memory)
+  read = reader.read(name, whole, used, selection.test_size)
+  reader.require_readable()
+  paths = [path for path, _, listed_in in sources.listing or () if listed_in == part]
+  return LoadedPart(
+    part=read,
+    image_size=spec.device_size(selection.test_size),
+    version=sources.version,
+    left_out=left_out,
+    warnings=warnings,
+    paths=[paths[i] for i in used.tolist()] if sources.listing is not None else None,
+  )
+
+
+def _unchecked(sources: opening.Sources) -> bool:
+  """Returns whether images may be unreadable: arrays can be read, and so can what tfds prepared."""
+  return sources.listing is not None
+
+
+def _few(
+  train: opening.Source, usable: np.ndarray, selection: datasets.Selection
+) -> np.ndarray | None:
+  """Returns the indices of the few-shot subset among usable training examples, None without one."""
+  if selection.shots is None:
+    return None
+  labels = _labels(train)[usable]
+  chosen = fewshot.select(labels, selection.shots, selection.seed, train.class_names)
+  return np.asarray(usable[chosen])
 
 
 def usable(
@@ -351,7 +416,7 @@ def _differences(spec: datasets.DatasetSpec, parts: Mapping[str, opening.Source]
   Raises:
     UserError: The classes are not the expected ones.
   """
-  found = len(parts["test"].class_names)
+  found = len(next(iter(parts.values())).class_names)
   if found != spec.num_classes:
     raise errors.UserError(
       f"The data set {spec.name} holds {found:,} classes where {spec.num_classes:,} were expected: "

@@ -2,7 +2,6 @@
 
 import collections
 import dataclasses
-import functools
 
 import numpy as np
 import pytest
@@ -41,11 +40,13 @@ def load_folder(path, arguments="", memory=float("inf"), **changes):
   return resolving.load(changed(folder.get_config(f"{arguments}path={path}"), **changes), memory)
 
 
-def load_test(path, memory=float("inf"), *, min_side=0, **facts):
-  config = changed(folder.get_config(f"path={path}"), min_side=min_side)
-  return resolving.load(
-    config, memory, load=functools.partial(pipeline.load, test_only=True), **facts
-  )
+def load_part(path, part="test", memory=float("inf"), arguments="", *, facts=(), **changes):
+  config = changed(folder.get_config(f"{arguments}path={path}"), **changes)
+
+  def load(data, selection, memory):
+    return pipeline.load_part(data, selection, part, memory)
+
+  return resolving.load(config, memory, load=load, **dict(facts))
 
 
 def spoil(path):
@@ -123,28 +124,31 @@ def test_images_of_a_folder_are_decoded_and_resized(folder_path):
 @pytest.mark.parametrize("memory", [float("inf"), TEST_BYTES, TEST_BYTES - 1])
 def test_what_is_scored_can_be_loaded_alone(folder_path, memory):
   whole = load_folder(folder_path)
-  alone = load_test(folder_path, memory)
-  assert (alone.test.examples is None) == (memory < TEST_BYTES)
+  alone = load_part(folder_path, memory=memory)
+  assert (alone.part.examples is None) == (memory < TEST_BYTES)
   assert (alone.version, alone.left_out, alone.warnings) == (whole.version, {}, [])
-  assert_same(alone.test, whole.test)
+  assert alone.image_size == (8, 8)
+  assert alone.paths == whole.paths("test")
+  assert_same(alone.part, whole.test)
 
 
 def test_what_is_scored_has_its_own_remarks(folder_path):
-  alone = load_test(folder_path, min_side=21, num_train=9_999, num_test=7)
+  facts = {"num_train": 9_999, "num_test": 7}
+  alone = load_part(folder_path, min_side=21, facts=facts)
   assert alone.left_out == {"test images of odd size": 3}
-  assert len(alone.test) == 3
+  assert len(alone.part) == len(alone.paths) == 3
   (warning,) = alone.warnings  # none of the training images
   assert "holds 6 test images where 7 were expected" in warning
   with pytest.raises(errors.UserError, match="holds 3 classes where 4 were expected"):
-    load_test(folder_path, num_classes=4)
+    load_part(folder_path, facts={"num_classes": 4})
 
 
 def test_an_unreadable_image_of_those_that_are_scored(folder_path):
   spoil(folder_path / "train/ant/0.png")
-  assert len(load_test(folder_path).test) == 6  # the others aren't read
+  assert len(load_part(folder_path).part) == 6  # the others aren't read
   spoil(folder_path / "test/ant/0.png")
   with pytest.raises(errors.UserError, match=r"1 of 6 images can't be read"):
-    load_test(folder_path)
+    load_part(folder_path)
 
 
 @pytest.mark.parametrize(
@@ -395,6 +399,27 @@ def test_paths_are_those_of_the_images(three_parts, arguments):
     images, labels = everything(part)
     np.testing.assert_array_equal(images, [resizing.resize(pixels, size) for pixels in read])
     assert [path.split("/")[1] for path in paths] == [part.class_names[i] for i in labels]
+
+
+@pytest.mark.parametrize("arguments", ["", "shots=3,seed=2,"])
+@pytest.mark.parametrize("part", ["train", "val"])
+def test_the_other_parts_are_prepared_as_test_images_where_they_are_evaluated(
+  three_parts, part, arguments
+):
+  """Training images are resized to the crop at once, without augmentation."""
+  spoil(three_parts / part / "bee/1.png")
+  arguments = f"on_bad_image=skip,{arguments}"
+  fields = {"min_side": 21, "keep_best": True}
+  alone = load_part(three_parts, part, arguments=arguments, **fields)
+  whole = load_folder(three_parts, arguments, resize=8, **fields)
+  assert alone.paths == whole.paths(part)
+  assert_same(alone.part, {"train": whole.train, "val": whole.validation}[part])
+  assert alone.left_out.items() <= whole.left_out.items()
+
+
+def test_a_validation_part_that_is_not_there_is_named(folder_path):
+  with pytest.raises(errors.UserError, match="folder has no validation part"):
+    load_part(folder_path, "val")
 
 
 def test_arrays_have_no_paths(npz_path):
