@@ -16,9 +16,9 @@ from PIL import Image
 from bit_jax import run_config
 from bit_jax.configs import base
 from bit_jax.data import datasets, pipeline, stream
+from bit_jax.inference import evaluation, feeds, footprint
 from bit_jax.models import architectures, resnet_v2
 from bit_jax.runtime import devices, numerics, parallel
-from bit_jax.training import feeds, memory, planning
 
 _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
@@ -139,7 +139,6 @@ def evaluate(
   classes, platform = tests.spec.num_classes, hardware.platform
   model = resnet_v2.create(architecture.name, classes, platform=platform)
   size = tests.view.size
-  task = memory.Task(model, size, size, tests.image_size)
   progress = tqdm.tqdm(
     total=len(tests.part),
     desc=f"{architecture.name} on {tests.spec.name} at {tests.view}",
@@ -149,10 +148,18 @@ def evaluate(
   explanation = f"with {architecture.name} at {size} pixels: try a smaller batch."
   # A GPU's default for float32, TF32, is less exact than the differences to be found.
   exact = jax.default_matmul_precision("highest")
-  with exact, progress, planning.explained(explanation):
+  with exact, progress, footprint.explained(explanation):
     feed, variables = feeds.Feed(tests.part), parallel.replicate(params)
     jax.block_until_ready(variables)  # counts as memory in use
     hardware = devices.describe()
-    budget = planning.budget(task, hardware)
-    batch = planning.evaluation_batch(task, batch_size, len(tests.part), budget, hardware)
-    return feed.evaluate(model, size, variables, batch, progress.update)[0]
+    batch = footprint.batch(
+      model,
+      size,
+      tests.image_size,
+      wanted=batch_size,
+      num_images=len(tests.part),
+      budget=footprint.budget(hardware),
+      count=hardware.count,
+    )
+    found = evaluation.evaluate(feed, model, size, variables, batch, progress.update)
+    return found.means

@@ -122,7 +122,7 @@ def record(
   # First: it may refuse, and the folder stays as it was.
   data.warnings.extend(run_folder.record_environment(folder, environment))
   text = "".join(f"{name}\n" for name in names)
-  (folder / "classes.txt").write_text(text, encoding="utf-8", errors="surrogateescape")
+  (folder / run_folder.CLASSES).write_text(text, encoding="utf-8", errors="surrogateescape")
   if data.chosen is not None:
     chosen: dict[str, Any] = {"shots": config.shots, "seed": config.seed}
     chosen |= {"of": "the training split, in its order", "indices": data.chosen}

@@ -21,7 +21,7 @@ _SHOWN = 16  # images in a picture
 _MANY = 1000  # evaluated images, from which on the accuracy is printed without an interval
 _AUGMENTED, _CURVES, _PREDICTIONS = "augmented.png", "curves.png", "predictions.png"
 _FILES = {
-  "model.npz": "the fine-tuned weights, in the official naming",
+  run_folder.WEIGHTS: "the fine-tuned weights, in the official naming",
   _CURVES: "loss, accuracy and learning rate",
   _AUGMENTED: "training images after augmentation",
   _PREDICTIONS: "test images with their predictions",
@@ -30,10 +30,10 @@ _FILES = {
   per_class.PICTURE: "confusion matrix",
   reporting.METRICS: "all logged metrics",
   run_folder.RESULT: "the result",
-  "classes.txt": "the names of the classes",
+  run_folder.CLASSES: "the names of the classes",
   "split.csv": "the split of your own images",
 }
-_OPTIONAL = (per_class.PICTURE, run_folder.RESULT, "classes.txt", "split.csv")
+_OPTIONAL = (per_class.PICTURE, run_folder.RESULT, run_folder.CLASSES, "split.csv")
 
 
 def draw_augmented(

@@ -19,6 +19,7 @@ import jax
 from bit_jax.runtime import errors, files, machine, numerics, paths, phrases
 
 CONFIG, ENVIRONMENT, RESULT = "config.json", "environment.json", "result.json"
+WEIGHTS, CLASSES = "model.npz", "classes.txt"
 # Types of fields that are computed with; users edit these files.
 _TYPES: dict[str, dict[str, Any]] = {
   ENVIRONMENT: {"order": int, "resumed": list, "packages": dict, "variables": dict},

@@ -1,6 +1,5 @@
 """Evaluations during and after training, the best weights that they choose, and patience."""
 
-import dataclasses
 import pathlib
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, NoReturn
@@ -10,25 +9,12 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from bit_jax import weights
+from bit_jax.inference import feeds
+from bit_jax.inference.evaluation import Evaluation, evaluate
 from bit_jax.models import architectures
 from bit_jax.runs import reporting
 from bit_jax.runtime import clock, parallel
-from bit_jax.training import feeds, setup
-
-
-@dataclasses.dataclass(frozen=True)
-class Evaluation:
-  """The outcome of an evaluation.
-
-  Attributes:
-    means: 'loss', 'top1' and so on.
-    predictions: [N] int32.
-    labels: [N] int32.
-  """
-
-  means: dict[str, float]
-  predictions: np.ndarray
-  labels: np.ndarray
+from bit_jax.training import setup
 
 
 class Evaluator:
@@ -74,7 +60,7 @@ class Evaluator:
       advice = f"a smaller --config.test_size (now {size})"
     with self._clock.paused(), run.out_of_memory(advice):
       progress = self._reporter.evaluating(len(feed.part))
-      evaluation = Evaluation(*feed.evaluate(run.model, size, params, self._batch_size, progress))
+      evaluation = evaluate(feed, run.model, size, params, self._batch_size, progress)
     if not np.isfinite(evaluation.means["loss"]):
       self._raise_not_finite(done)
     return evaluation

@@ -1,7 +1,6 @@
 """Fine-tunes a network and evaluates it: one run, from its config to its folder."""
 
 import contextlib
-import dataclasses
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
@@ -12,14 +11,15 @@ from jax.experimental import multihost_utils
 
 from bit_jax import run_config, weights
 from bit_jax.data import opening, order
+from bit_jax.inference import feeds, footprint, metrics
+from bit_jax.inference.programs import Examples
 from bit_jax.run_config import RunConfig
 from bit_jax.runs import description, per_class, reporting, results, run_folder
 from bit_jax.runtime import clock, devices, errors, exits, numerics, output, parallel
 from bit_jax.training import (
+  batches,
   evaluation,
-  feeds,
   memory,
-  metrics,
   optimizer,
   pace,
   planning,
@@ -136,11 +136,17 @@ def _plan(run: setup.Run, say: Callable[[str], None]) -> tuple[planning.Plan, in
   """
   c, hardware, (train_size, test_size) = run.config, run.hardware, run.image_sizes
   task = memory.task(c, run.model, train_size)
-  budget = planning.budget(task, hardware)
+  budget = footprint.budget(hardware, task.state_bytes)
   plan = planning.plan(task, run.layout.shape[1], hardware, c, budget, say)
-  tests = dataclasses.replace(task, resize=c.test_size, crop=c.test_size, source=test_size)
-  most = max(len(run.data.test), len(run.data.during))  # both share the program
-  eval_batch = planning.evaluation_batch(tests, c.eval_batch_size, most, budget, hardware)
+  eval_batch = footprint.batch(
+    run.model,
+    c.test_size,
+    test_size,
+    wanted=c.eval_batch_size,
+    num_images=max(len(run.data.test), len(run.data.during)),  # both share the program
+    budget=budget,
+    count=hardware.count,
+  )
   return planning.agreed(plan, eval_batch)
 
 
@@ -205,7 +211,8 @@ class _Loop:
     if self._evaluator.out_of_patience(first):
       return first
     self._reporter.say("Compiling the first step, which can take minutes.")
-    with contextlib.closing(self._examples.training(c, self._run.layout, first)) as examples:
+    examples = batches.of_steps(self._examples, c, self._run.layout, first)
+    with contextlib.closing(examples):
       for done in range(first + 1, c.total_steps + 1):
         self._step(done - 1, examples)
         if done == first + 1:
@@ -222,11 +229,11 @@ class _Loop:
         self._reporter.step(done)
     return c.total_steps
 
-  def _step(self, step: int, batches: Iterator[programs.Examples]) -> None:
+  def _step(self, step: int, examples: Iterator[Examples]) -> None:
     """Sends a step to the devices and waits for the one before."""
     c, self._current = self._run.config, step + 1
     with self._reporter.waiting_for_input():
-      examples = next(batches)
+      batch = next(examples)
     arguments = programs.StepArguments(
       key=self._seed_key,
       lam=np.float32(order.mixup_lambda(c.seed, step, c.mixup_alpha)),
@@ -234,7 +241,7 @@ class _Loop:
       flip=np.bool_(c.random_flip),
       random_crop=np.bool_(c.random_crop),
     )
-    self._state, part = self._train(self._state, examples, self._positions, arguments)
+    self._state, part = self._train(self._state, batch, self._positions, arguments)
     self._window.append(part)
     # While this step runs, or batches would pile up on the devices.
     jax.block_until_ready(self._newest)
@@ -360,7 +367,7 @@ class _Loop:
     if run.is_first:
       outcome, say = (found.predictions, found.labels), self._reporter.say
       with run.out_of_memory_at_end():
-        weights.save(run.folder / "model.npz", jax.device_get(params))
+        weights.save(run.folder / run_folder.WEIGHTS, jax.device_get(params))
         results.write(run.folder, run.data, result, *outcome, say)
       evaluation.discard(run.folder)
       results.draw(run.folder, run.config, run.data.test, found.means["top1"], *outcome, say)

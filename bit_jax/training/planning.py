@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import pathlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -22,14 +22,13 @@ from jax.experimental import multihost_utils
 
 from bit_jax import hyperrule
 from bit_jax.data import augmentation, order
+from bit_jax.inference.footprint import Need, gigabytes
 from bit_jax.models import ops, resnet_v2
 from bit_jax.run_config import RunConfig
-from bit_jax.runtime import cache, devices, errors, machine, parallel
+from bit_jax.runtime import cache, devices, parallel
 from bit_jax.training import memory, programs, steps
 
 _PROBES = (4, 8)  # images of the two small micro-batches
-_HOST_MARGIN = 0.8  # the usable part of the host's free memory, which other processes use as well
-_OUT_OF_MEMORY = ("RESOURCE_EXHAUSTED", "Out of memory")  # JAX on an accelerator, on CPU
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,22 +55,6 @@ def require_microbatch(config: RunConfig, batch: int) -> None:
   """Raises a `UserError` if a batch per device can't be split into the config's micro-batches."""
   if isinstance(config.microbatch, int):
     order.micro_batch_size(config.microbatch, batch, config.mixup_alpha > 0)
-
-
-def budget(task: memory.Task, description: devices.Description) -> float:
-  """Returns the bytes that a step may use on each device.
-
-  CPU devices share the free memory of the host, less a copy of the state for checkpoints.
-
-  Args:
-    task: The step.
-    description: The devices, with the run's state and data on them.
-  """
-  if description.bytes is not None:
-    return memory.MARGIN * description.bytes
-  machine.trim_memory()
-  free = devices.host_memory() - task.state_bytes
-  return max(0.0, _HOST_MARGIN * free) / description.local_count
 
 
 def plan(
@@ -104,7 +87,7 @@ def plan(
     return Plan(size, batch, remat, reason, at_once=size == batch)
   most = memory.whole_step_bytes(task, batch)
   if most <= budget:
-    room = f"at most {memory.gigabytes(most)} of {memory.gigabytes(budget)} available"
+    room = f"at most {gigabytes(most)} of {gigabytes(budget)} available"
     reason = f"All {batch} images per device fit at once: {room}."
     return Plan(batch, batch, remat, reason, at_once=True)
   if jax.process_count() == 1:
@@ -122,7 +105,7 @@ def plan(
 
 def _fitting(
   task: memory.Task, sizes: Sequence[int], budget: float, description: devices.Description
-) -> tuple[int | None, memory.Need]:
+) -> tuple[int | None, Need]:
   """Returns the largest of some rising sizes whose program fits, or None; and its memory.
 
   With several processes only arithmetic decides: each would have to compile the same programs at
@@ -134,19 +117,19 @@ def _fitting(
   need = measured(task, description)
   while size := need.largest(sizes, budget):
     used = compiled_bytes(task, size, description)
-    need = memory.Need(need.fixed, (used - need.fixed) / size)
+    need = Need(need.fixed, (used - need.fixed) / size)
     if used <= budget:
       return size, need
     sizes = [m for m in sizes if m < size]
   return None, need
 
 
-def measured(task: memory.Task, description: devices.Description) -> memory.Need:
+def measured(task: memory.Task, description: devices.Description) -> Need:
   """Returns the line through the memory of two small micro-batches, by the compiler."""
   small, large = _PROBES
   first, second = (compiled_bytes(task, images, description) for images in _PROBES)
   per_image = max(0.0, (second - first) / (large - small))
-  return memory.Need(first - small * per_image, per_image)
+  return Need(first - small * per_image, per_image)
 
 
 def compiled_bytes(task: memory.Task, images: int, description: devices.Description) -> float:
@@ -183,42 +166,21 @@ def _compile(task: memory.Task, images: int, num_devices: int) -> float:
   )
 
 
-def _reason(task: memory.Task, batch: int, size: int, need: memory.Need, budget: float) -> str:
-  available = f"of {memory.gigabytes(budget)} available"
+def _reason(task: memory.Task, batch: int, size: int, need: Need, budget: float) -> str:
+  available = f"of {gigabytes(budget)} available"
   if size == batch:
-    reason = f"All {batch} images fit at once: {memory.gigabytes(need.of(batch))} {available}."
+    reason = f"All {batch} images fit at once: {gigabytes(need.of(batch))} {available}."
   else:
-    whole = memory.gigabytes(need.of(batch))
+    whole = gigabytes(need.of(batch))
     reason = f"Micro-batches of {size} images: {batch} would need {whole} {available}."
   if task.model.remat:
     reason += " The backward pass recomputes activations (remat)."
   if need.of(size) > budget:
     source = "by the compiler's analysis" if jax.process_count() == 1 else "estimated"
     killed = "; the system may kill this process silently" if task.on_cpu else ""
-    least = memory.gigabytes(need.of(size))
+    least = gigabytes(need.of(size))
     reason += f" warning: even {size} would need {least}, {source}{killed}."
   return reason
-
-
-def evaluation_batch(
-  task: memory.Task, wanted: int, num_images: int, budget: float, description: devices.Description
-) -> int:
-  """Returns the batch of an evaluation over all devices: the wanted one, or one sure to fit.
-
-  A small set gets a batch that holds it, a power of two on each device: sets of about the same
-  length share the program.
-
-  Args:
-    task: Its image sizes are those of test images.
-    wanted: Images over all devices.
-    num_images: Images in the set; at least 1.
-    budget: Bytes that a device has beside the state.
-    description: The devices.
-  """
-  need, count = memory.evaluation_bound(task), description.count
-  fits = int((budget - need.fixed) / (task.programs_at_once * need.per_image))
-  whole = 1 << (-(-num_images // count) - 1).bit_length()
-  return min(wanted, max(1, min(fits, whole)) * count)
 
 
 def agreed(plan: Plan, eval_batch: int) -> tuple[Plan, int]:
@@ -233,23 +195,6 @@ def agreed(plan: Plan, eval_batch: int) -> tuple[Plan, int]:
   if microbatch != plan.microbatch:
     reason = f"Micro-batches of {microbatch} images, which fit on all processes."
   return Plan(microbatch, plan.batch, not keeps, reason, bool(at_once)), eval_batch
-
-
-@contextlib.contextmanager
-def explained(explanation: str) -> Iterator[None]:
-  """Replaces errors of JAX and numpy that mean "out of memory" by a sentence with this end.
-
-  Raises:
-    UserError: The block ran out of memory.
-  """
-  try:
-    yield
-  except (jax.errors.JaxRuntimeError, MemoryError) as e:
-    on_host = isinstance(e, MemoryError)
-    if not on_host and not any(text in str(e) for text in _OUT_OF_MEMORY):
-      raise
-    where = "This machine" if on_host else "A device"
-    raise errors.UserError(f"{where} ran out of memory {explanation}") from e
 
 
 def advice(plan: Plan, config: RunConfig, platform: str) -> str:

@@ -1,4 +1,4 @@
-"""The compiled programs of training and evaluation, over all devices of all processes.
+"""The compiled programs of training, over all devices of all processes.
 
 A step takes its examples from a resident set, by a small program of its own, or from the host. So
 runs on sets of any length share the compiled step.
@@ -15,21 +15,11 @@ import numpy as np
 from clu import metrics as clu_metrics
 
 from bit_jax.data import augmentation, order
+from bit_jax.inference import metrics
+from bit_jax.inference.programs import Examples
 from bit_jax.models import architectures, resnet_v2
 from bit_jax.runtime import parallel
-from bit_jax.training import memory, metrics, optimizer, steps
-
-
-class Examples(NamedTuple):
-  """The examples of a step.
-
-  Attributes:
-    images: [devices, b, h, w, 3] uint8.
-    labels: [devices, b] int32.
-  """
-
-  images: Any
-  labels: Any
+from bit_jax.training import memory, optimizer, steps
 
 
 class StepArguments(NamedTuple):
@@ -56,30 +46,6 @@ Step = Callable[
   [steps.TrainState, Examples, Any, StepArguments],
   tuple[steps.TrainState, clu_metrics.Collection],
 ]
-
-
-class ResidentSet:
-  """A set of examples that is stored on every device."""
-
-  def __init__(self, images: np.ndarray, labels: np.ndarray):
-    """Places the set: [N, h, w, 3] uint8 and [N] int32."""
-    self._examples = parallel.replicate(Examples(images, labels))
-
-  def take(self, indices: np.ndarray) -> Examples:
-    """Returns the examples at `indices`: [devices, b] integer."""
-    examples: Examples = parallel.take(self._examples, parallel.send(indices.astype(np.int32)))
-    return examples
-
-
-@functools.partial(parallel.over_devices, in_axes=(None, 0), out_axes=None, static=2)
-def _standardize(params: Any, _: jax.Array, dtype: Any) -> Any:
-  return resnet_v2.standardize_params(params, dtype)
-
-
-def standardize(params: Any, dtype: Any) -> dict[str, Any]:
-  """Returns `resnet_v2.standardize_params` of replicated parameters, replicated as well."""
-  standardized: dict[str, Any] = _standardize(params, np.zeros(jax.local_device_count()), dtype)
-  return standardized
 
 
 def parameter_shapes(model: resnet_v2.ResNetV2) -> Any:
@@ -255,31 +221,3 @@ def train_in_micro_batches(
     return functions.finish(state, sums, np.float32(len(parts)), arguments)
 
   return train
-
-
-@functools.lru_cache
-def eval_function(
-  model: resnet_v2.ResNetV2, size: int
-) -> Callable[[Any, Examples, Any], tuple[clu_metrics.Collection, tuple[Any, Any]]]:
-  """Returns the evaluation step over all devices.
-
-  It takes variables (from `standardize`), the examples, and their mask ([devices, b]; False for
-  padding), and returns the metrics of all unmasked examples, and the predictions and labels of all
-  devices of all processes, [all devices, b] int32 each.
-
-  Args:
-    model: The network.
-    size: Side of the square that images are resized to, in pixels.
-  """
-  collection = metrics.collection(model.num_classes)
-
-  def evaluate(
-    variables: Any, examples: Examples, mask: jax.Array
-  ) -> tuple[clu_metrics.Collection, tuple[jax.Array, jax.Array]]:
-    images = augmentation.prepare_eval(examples.images, size)
-    outputs = steps.eval_step(variables, images, examples.labels, model=model)
-    predictions = outputs.pop("prediction")
-    parts = collection.gather_from_model_output(axis_name=parallel.AXIS, mask=mask, **outputs)
-    return parts, jax.lax.all_gather((predictions, examples.labels), parallel.AXIS)
-
-  return parallel.over_devices(evaluate, (None, 0, 0), (None, None))

@@ -12,11 +12,11 @@ from jax.experimental import multihost_utils
 
 from bit_jax import run_config, weights
 from bit_jax.data import opening, order, pipeline
+from bit_jax.inference import footprint
 from bit_jax.models import architectures, resnet_v2
 from bit_jax.run_config import RunConfig
 from bit_jax.runs import description, reporting, run_folder
 from bit_jax.runtime import devices, errors, parallel
-from bit_jax.training import planning
 
 _OLD_ORDER = (
   "This run was started by a version that permutes training examples in windows, which does not "
@@ -61,13 +61,13 @@ class Run:
   def out_of_memory(self, advice: str) -> contextlib.AbstractContextManager[None]:
     """Explains that training or an evaluation ran out of memory, with what to try."""
     c = self.config
-    return planning.explained(
+    return footprint.explained(
       f"with {c.model}, crop {c.crop} and {self.layout.shape[1]} images per device: try {advice}."
     )
 
   def out_of_memory_at_end(self) -> contextlib.AbstractContextManager[None]:
     """Explains that memory ran out where only the result is left to write."""
-    return planning.explained(
+    return footprint.explained(
       f"while writing the result. Training is complete and saved in {self.folder}: free some "
       f"memory, then run the same command again to evaluate and write the result."
     )

@@ -1,14 +1,14 @@
-"""One step of training and of evaluation on one device: pure functions, no pmap and no I/O."""
+"""One step of training on one device: pure functions, no pmap and no I/O."""
 
 from typing import Any
 
 import flax.struct
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 
 from bit_jax.data import augmentation
+from bit_jax.inference import metrics
 from bit_jax.models import resnet_v2
 
 
@@ -32,28 +32,6 @@ def create_state(params: Any, optimizer: optax.GradientTransformation) -> TrainS
   shapes = jax.eval_shape(optimizer.init, params)
   opt_state = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
   return TrainState(np.zeros((), np.int32), params, opt_state)
-
-
-def example_metrics(logits: jax.Array, labels: jax.Array) -> dict[str, jax.Array]:
-  """Returns the metrics of each example.
-
-  Args:
-    logits: [B, C] float32.
-    labels: [B] integer in [0, C).
-
-  Returns:
-    'loss', 'top1' and 'top5': [B] float32 each; the last two are 0 or 1. Of equal logits the first
-    class counts as the highest, as in argmax; NaN is never correct.
-  """
-  loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-  own = jnp.take_along_axis(logits, labels[:, None], axis=1)
-  earlier = jnp.arange(logits.shape[1]) < labels[:, None]
-  ahead = jnp.sum(~(logits <= own) | ((logits == own) & earlier), axis=1)
-  return {
-    "loss": loss,
-    "top1": (ahead < 1).astype(jnp.float32),
-    "top5": (ahead < 5).astype(jnp.float32),
-  }
 
 
 def train_step(
@@ -80,13 +58,14 @@ def train_step(
     axis_name: The axis over which gradients are averaged; None on one device.
 
   Returns:
-    The state after the step, and the metrics of each example ([B] each, see `example_metrics`):
-    the loss is that of the mixed batch; accuracy refers to the label of the image itself.
+    The state after the step, and the metrics of each example ([B] each, see
+    `metrics.example_metrics`): the loss is that of the mixed batch; accuracy refers to the label of
+    the image itself.
   """
   variables = resnet_v2.standardize_params(state.params)
-  gradients, metrics = micro_batch_gradients(variables, images, labels, lam, model=model)
+  gradients, outputs = micro_batch_gradients(variables, images, labels, lam, model=model)
   state = update(state, gradients, learning_rate, optimizer=optimizer, axis_name=axis_name)
-  return state, metrics
+  return state, outputs
 
 
 def micro_batch_gradients(
@@ -116,10 +95,10 @@ def micro_batch_gradients(
   def loss_fn(variables: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
     logits, _ = model.apply(variables, images)
     loss = optax.softmax_cross_entropy(logits, one_hot)
-    return loss.mean(), {**example_metrics(logits, labels), "loss": loss}
+    return loss.mean(), {**metrics.example_metrics(logits, labels), "loss": loss}
 
-  gradients, metrics = jax.grad(loss_fn, has_aux=True)(variables)
-  return gradients, metrics
+  gradients, outputs = jax.grad(loss_fn, has_aux=True)(variables)
+  return gradients, outputs
 
 
 def update(
@@ -148,22 +127,6 @@ def update(
   velocity, opt_state = optimizer.update(gradients, state.opt_state, state.params)
   params = optax.apply_updates(state.params, jax.tree.map(lambda v: -learning_rate * v, velocity))
   return TrainState(state.step + 1, params, opt_state)
-
-
-def eval_step(
-  variables: Any, images: jax.Array, labels: jax.Array, *, model: resnet_v2.ResNetV2
-) -> dict[str, jax.Array]:
-  """Returns the metrics of each example ([B] each, see `example_metrics`), and 'prediction'.
-
-  Args:
-    variables: Result of `resnet_v2.standardize_params`.
-    images: [B, H, W, 3] float32 in [-1, 1].
-    labels: [B] int32.
-    model: The network.
-  """
-  logits, _ = model.apply(variables, images)
-  prediction = jnp.argmax(logits, axis=1).astype(jnp.int32)
-  return {**example_metrics(logits, labels), "prediction": prediction}
 
 
 def is_finite(params: Any) -> bool:

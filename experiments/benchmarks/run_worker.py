@@ -24,10 +24,12 @@ from bit_jax import run_config, weights
 from bit_jax.configs import base
 from bit_jax.data import augmentation, decoded, order, pipeline, stream
 from bit_jax.data.sources import arrays
+from bit_jax.inference import evaluation, feeds
+from bit_jax.inference.programs import Examples, ResidentSet
 from bit_jax.models import architectures, resnet_v2
 from bit_jax.runtime import imports, parallel
 from bit_jax.runtime import machine as host
-from bit_jax.training import feeds, memory, optimizer, programs, steps
+from bit_jax.training import batches, memory, optimizer, programs, steps
 from experiments.benchmarks import inputs, machine, workers
 
 _CHECKPOINT = ("load", "first load", "numpy.load")  # tasks
@@ -132,7 +134,7 @@ def _gathering(spec: Spec) -> Pass:
   def go_through(count: int) -> int:
     some = stream.Chosen(part.source, np.arange(min(count, len(part))))
     images, labels, _ = stream.gather(some, part.size, "Reading")
-    programs.ResidentSet(images, labels)
+    ResidentSet(images, labels)
     return len(some)
 
   return go_through
@@ -153,9 +155,7 @@ def _part(spec: Spec, memory: float = _UNLIMITED) -> pipeline.Part:
   return pipeline.load(data, run_config.selection(resolved), memory).train
 
 
-def _steps(
-  part: pipeline.Part, spec: Spec, step: Callable[[programs.Examples, jax.Array], Any]
-) -> Pass:
+def _steps(part: pipeline.Part, spec: Spec, step: Callable[[Examples, jax.Array], Any]) -> Pass:
   """Returns a pass of steps on a part of a set, at most one ahead of the devices.
 
   Args:
@@ -167,15 +167,15 @@ def _steps(
   layout = order.device_layout(batch_size, jax.device_count())
   positions = parallel.send(layout.astype(np.int32))
 
-  def batches(steps: int) -> Iterator[programs.Examples]:
+  def examples(steps: int) -> Iterator[Examples]:
     fields = {"seed": 0, "batch_size": batch_size, "total_steps": steps}
-    return feed.training(ml_collections.ConfigDict(fields), layout, 0)
+    return batches.of_steps(feed, ml_collections.ConfigDict(fields), layout, 0)
 
-  first = next(batches(1)) if spec["task"] == "training on one batch" else None
+  first = next(examples(1)) if spec["task"] == "training on one batch" else None
 
   def go_through(count: int) -> int:
     before, steps = None, -(-count // batch_size)
-    for batch in itertools.repeat(first, steps) if first else batches(steps):
+    for batch in itertools.repeat(first, steps) if first else examples(steps):
       result = step(batch, positions)
       jax.block_until_ready(before)
       before = result
@@ -207,7 +207,7 @@ def _training(spec: Spec) -> Pass:
   arguments = programs.StepArguments(jax.random.key(0), lam, rate, flip=yes, random_crop=yes)
   state = parallel.replicate(steps.create_state(params, optimizer.sgd(inputs.MOMENTUM)))
 
-  def step(batch: programs.Examples, positions: jax.Array) -> Any:
+  def step(batch: Examples, positions: jax.Array) -> Any:
     nonlocal state
     state, metrics = train(state, batch, positions, arguments)
     return metrics
@@ -222,7 +222,7 @@ def _evaluation(spec: Spec) -> Pass:
   variables = parallel.replicate(params)
 
   def go_through(_: int) -> int:
-    feed.evaluate(model, spec["crop"], variables, spec["batch"])
+    evaluation.evaluate(feed, model, spec["crop"], variables, spec["batch"])
     return len(feed.part)
 
   return go_through

@@ -361,6 +361,6 @@ def _dataset(config: Any, environment: Mapping[str, Any]) -> str:
 def _num_classes(folder: folders.Folder) -> int | None:
   """Returns the number of lines of a run's list of classes, None if there is no list."""
   try:
-    return len((folder.path / "classes.txt").read_bytes().splitlines()) or None
+    return len((folder.path / run_folder.CLASSES).read_bytes().splitlines()) or None
   except OSError:
     return None

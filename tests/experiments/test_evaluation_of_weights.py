@@ -14,9 +14,10 @@ from PIL import Image
 
 from bit_jax.data import augmentation, datasets, pipeline
 from bit_jax.data.sources import arrays
+from bit_jax.inference import evaluation as evaluator
+from bit_jax.inference import footprint
 from bit_jax.models import architectures, resnet_v2
 from bit_jax.runtime import errors
-from bit_jax.training import planning
 from experiments import evaluation
 
 R14 = architectures.find("R14x0.5")
@@ -131,28 +132,29 @@ def test_accuracy_is_that_of_a_plain_forward_pass(params):
 def test_the_batch_is_what_fits_and_float32_is_exact(params, monkeypatch):
   given = {}
 
-  def batch(task, wanted, count, budget, _):
-    given.update(crop=task.crop, source=task.source, wanted=wanted, count=count, budget=budget)
+  def batch(model, size, source, **options):
+    given.update(size=size, source=source, **options)
     return 4
 
-  monkeypatch.setattr(planning, "evaluation_batch", batch)
+  monkeypatch.setattr(footprint, "batch", batch)
   seen = []
 
   def evaluate(*arguments):
     seen.append((arguments[4], jax.config.jax_default_matmul_precision))
-    return {"top1": 1.0}, None, None
+    return evaluator.Evaluation({"top1": 1.0}, None, None, None)
 
-  monkeypatch.setattr(evaluation.feeds.Feed, "evaluate", evaluate)
+  monkeypatch.setattr(evaluator, "evaluate", evaluate)
   tests = evaluation.load("digits", evaluation.View(16))
   assert evaluation.evaluate(params, R14, tests, batch_size=64) == {"top1": 1.0}
   assert seen == [(4, "highest")]  # the latter matters on GPUs
   assert given["budget"] > 0
   assert {**given, "budget": 0} == {
-    "crop": 16,
+    "size": 16,
     "source": (8, 8),
     "wanted": 64,
-    "count": 1_000,
+    "num_images": 1_000,
     "budget": 0,
+    "count": 4,
   }
 
 
@@ -160,7 +162,7 @@ def test_out_of_memory_is_a_sentence(params, monkeypatch):
   def fail(*_):
     raise MemoryError
 
-  monkeypatch.setattr(evaluation.feeds.Feed, "evaluate", fail)
+  monkeypatch.setattr(evaluator, "evaluate", fail)
   tests = evaluation.load("digits", evaluation.View(16))
   with pytest.raises(errors.UserError, match=r"ran out of memory with R14x0\.5 at 16 pixels"):
     evaluation.evaluate(params, R14, tests)

@@ -15,7 +15,7 @@ SMALL = """
 import collections, json, sys
 import jax, numpy as np
 from bit_jax.runtime import compile_cache
-from bit_jax.training import programs
+from bit_jax.inference import programs
 counts = collections.Counter()
 jax.monitoring.register_event_listener(lambda name, **_: counts.update([name.split("/")[-1]]))
 remark = compile_cache.keep()

@@ -17,6 +17,7 @@ from PIL import Image
 from bit_jax import run_config, weights
 from bit_jax.data import augmentation, datasets, fewshot, opening, order, pipeline
 from bit_jax.data.sources import arrays
+from bit_jax.inference.programs import Examples, ResidentSet
 from bit_jax.models import architectures, resnet_v2
 from bit_jax.runs import per_class, reporting, run_folder
 from bit_jax.runtime import errors, exits, numerics, parallel, plots
@@ -625,13 +626,13 @@ def three_steps(monkeypatch, num_devices, train, resident, events):
   state = parallel.replicate(
     steps.create_state(jax.device_get(variables["params"]), optimizer.sgd(0.9))
   )
-  placed = programs.ResidentSet(train.images, train.labels)
+  placed = ResidentSet(train.images, train.labels)
   step = programs.train_function(memory.Task(model, 40, 32, train.images.shape[1:3]))
   layout = order.device_layout(16, num_devices)
   losses, counts = [], []
   for i in range(3):
     indices = order.batch(0, i, 16, len(train))[layout]
-    sent = programs.Examples(train.images[indices], train.labels[indices].astype(np.int32))
+    sent = Examples(train.images[indices], train.labels[indices].astype(np.int32))
     examples = placed.take(indices) if resident else parallel.send(sent)
     positions = parallel.send(layout.astype(np.int32))
     arguments = programs.StepArguments(

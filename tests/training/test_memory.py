@@ -1,18 +1,14 @@
 """The arithmetic of a step's memory, against shapes, arrays and XLA's own analysis."""
 
-import dataclasses
-import math
-from typing import Any
-
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from bit_jax.inference import footprint
 from bit_jax.models import architectures, resnet_v2
 from bit_jax.runtime import devices
-from bit_jax.training import memory, optimizer, planning, programs, steps
+from bit_jax.training import memory, optimizer, planning, steps
 
 TINY = architectures.Architecture("tiny", (1, 1, 0, 0), 0.5)
 
@@ -22,35 +18,6 @@ def task(
 ) -> memory.Task:
   model = resnet_v2.ResNetV2(architecture, 10, jnp.dtype(dtype), platform=platform)
   return memory.Task(model, crop + 8, crop, (36, 36), momentum_dtype)
-
-
-@pytest.mark.parametrize(("name", "crop"), [("R14x0.5", 32), ("R50x1", 97)])
-def test_activations_are_those_of_the_network(name, crop):
-  model = resnet_v2.create(name, 10)
-  found = {"normed": 0, "entering": 0}
-
-  def note(call, arguments, keywords, context):
-    size = math.prod(arguments[0].shape)
-    if isinstance(context.module, resnet_v2.GroupNormRelu):
-      found["normed"] += size
-    if isinstance(context.module, resnet_v2.BottleneckUnit):
-      found["entering"] += size
-    result = call(*arguments, **keywords)
-    if context.module.path == ("root_block", "standardized_conv2d"):
-      found["stem"] = math.prod(result.shape)
-    return result
-
-  image = jax.ShapeDtypeStruct((1, crop, crop, 3), jnp.float32)
-  with nn.intercept_methods(note):
-    jax.eval_shape(model.init, jax.random.key(0), image)
-  counted = dataclasses.asdict(memory.activations(model.architecture, crop))
-  counted.pop("largest_unit")
-  assert counted == found
-
-
-def test_the_largest_unit():
-  """At 32 pixels block 1 has 8 x 8 places: 96 channels enter convolutions, 320 leave."""
-  assert memory.activations(TINY, 32).largest_unit == 64 * (96 + 320)
 
 
 @pytest.mark.parametrize("momentum_dtype", ["float32", "bfloat16"])
@@ -80,20 +47,6 @@ def test_xla_s_analysis_of_a_step_in_bfloat16_is_below_the_bound():
   assert planning.compiled_bytes(t, 16, devices.describe()) <= memory.bound(t).of(16)
 
 
-@pytest.mark.slow
-def test_xla_s_analysis_of_an_evaluation_is_below_the_bound():
-  t = task()
-  program: Any = programs.eval_function(t.model, t.crop)
-  params = programs.parameter_shapes(t.model)
-  variables = jax.eval_shape(resnet_v2.standardize_params, params)
-  examples, positions, _ = programs.argument_shapes(4, 16, t.source)
-  mask = jax.ShapeDtypeStruct(positions.shape, jnp.bool_)
-  used = program.lower(variables, examples, mask).compile().memory_analysis()
-  most = memory.evaluation_bound(t)
-  assert used.temp_size_in_bytes + used.argument_size_in_bytes <= most.of(16)
-  assert most.of(16) < 6 * used.temp_size_in_bytes
-
-
 def test_rematerialisation_keeps_less_where_the_compiler_recomputes():
   large = task(architectures.find("R152x4"), "bfloat16", 480, "gpu")
   keeps, recomputes = memory.bound(large), memory.bound(large.with_remat())
@@ -113,4 +66,4 @@ def test_whole_batches_wait_while_their_micro_batches_are_computed():
   ("budget", "size"), [(260, 16), (259, 8), (180, 8), (179, 4), (120, 2), (119, None), (0, None)]
 )
 def test_the_largest_that_fits(budget, size):
-  assert memory.Need(100, 10).largest([2, 4, 8, 16], budget) == size
+  assert footprint.Need(100, 10).largest([2, 4, 8, 16], budget) == size

@@ -7,8 +7,9 @@ import jax
 import numpy as np
 import pytest
 
+from bit_jax.inference import footprint
 from bit_jax.models import architectures, resnet_v2
-from bit_jax.runtime import devices, errors, machine
+from bit_jax.runtime import devices, errors
 from bit_jax.training import memory, planning
 
 TINY = architectures.Architecture("tiny", (1, 1, 0, 0), 0.5)
@@ -62,7 +63,7 @@ def test_whole_steps_on_devices_of_published_memory(name, size, batch, hardware,
   model = resnet_v2.create(name, 1000, compute, hardware.platform)
   resize = size * 16 // 15
   task = memory.Task(model, resize, size, (resize, resize))
-  budget = planning.budget(task, hardware) - task.state_bytes
+  budget = footprint.budget(hardware, task.state_bytes) - task.state_bytes
   monkeypatch.setattr(planning, "_compile", lambda _, images, __: 1.2e9 * images)
   config = types.SimpleNamespace(mixup_alpha=0.1, microbatch="auto", remat="auto")
   chosen = planning.plan(task, batch, hardware, config, budget)
@@ -178,23 +179,6 @@ def test_a_micro_batch_that_does_not_divide_the_batch(batch, mixup, microbatch, 
     plan(0, batch=batch, mixup=mixup, microbatch=microbatch)
 
 
-def test_an_evaluation_batch_fits_in_memory():
-  need = memory.evaluation_bound(ON_GPU)
-  room = need.fixed + 15.5 * need.per_image
-  assert planning.evaluation_batch(ON_GPU, 256, 10_000, 1e12, CPU) == 256
-  assert planning.evaluation_batch(ON_GPU, 256, 10_000, room, CPU) == 15 * 4
-  assert planning.evaluation_batch(TASK, 256, 10_000, room, CPU) == 7 * 4  # two programs at once
-  assert planning.evaluation_batch(TASK, 256, 10_000, 0, CPU) == 4
-  assert planning.evaluation_batch(ON_GPU, 256, 10_000, room, H100) == 15 * 8
-
-
-@pytest.mark.parametrize(
-  ("num_images", "batch"), [(1, 4), (4, 4), (5, 8), (16, 16), (17, 32), (200, 256), (300, 256)]
-)
-def test_a_small_set_is_evaluated_in_one_batch(num_images, batch):
-  assert planning.evaluation_batch(TASK, 256, num_images, 1e12, CPU) == batch
-
-
 def test_processes_agree_on_a_plan_that_fits_on_all(monkeypatch):
   """This one could do 8 images without rematerialisation, the other 4 with it."""
   ours = planning.Plan(8, 16, False, "ours", at_once=False)
@@ -216,41 +200,6 @@ def test_several_processes_plan_by_arithmetic(monkeypatch):
   split = plan(need.of(8) + WAITING)
   assert (split.microbatch, split.at_once) == (8, False)
   assert "estimated" in plan(0).reason
-
-
-def test_a_tenth_of_an_accelerator_s_memory_is_left_free():
-  assert planning.budget(TASK, H100) == pytest.approx(76_448_681_164.8)
-
-
-def test_cpu_devices_share_the_free_memory_of_the_host(monkeypatch):
-  monkeypatch.setattr(machine, "free_memory", lambda: TASK.state_bytes + 1000)
-  assert planning.budget(TASK, CPU) == pytest.approx(200)  # 0.8 of it for four
-  monkeypatch.setattr(machine, "free_memory", lambda: 10)
-  assert planning.budget(TASK, CPU) == 0
-
-
-@pytest.mark.parametrize(
-  ("error", "where"),
-  [
-    (MemoryError(), "This machine"),
-    (jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 byte"), "A device"),
-    (jax.errors.JaxRuntimeError("Out of memory allocating 1 byte"), "A device"),
-  ],
-)
-def test_out_of_memory_is_a_sentence(error, where):
-  with (
-    pytest.raises(errors.UserError, match=f"^{where} ran out of memory at all$"),
-    planning.explained("at all"),
-  ):
-    raise error
-
-
-@pytest.mark.parametrize(
-  "error", [jax.errors.JaxRuntimeError("INTERNAL: it broke"), ValueError("Out of memory")]
-)
-def test_other_errors_pass(error):
-  with pytest.raises(type(error), match=str(error)), planning.explained("at all"):
-    raise error
 
 
 @pytest.mark.parametrize("platform", ["cpu", "gpu"])

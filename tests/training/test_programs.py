@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from bit_jax.data import order
+from bit_jax.inference.programs import Examples
 from bit_jax.models import resnet_v2
 from bit_jax.runtime import parallel
 from bit_jax.training import memory, optimizer, programs, steps
@@ -19,20 +20,6 @@ def test_each_process_takes_its_rows(monkeypatch):
   assert parallel.local_rows(rows[:4]).ravel().tolist() == [0, 1, 2, 3]
   monkeypatch.setattr(jax, "process_index", lambda: 1)
   assert parallel.local_rows(rows).ravel().tolist() == [4, 5, 6, 7]
-
-
-def test_a_resident_set_is_on_every_device_and_gives_each_what_it_asks_for():
-  images = np.arange(5 * 4 * 4 * 3, dtype=np.uint8).reshape(5, 4, 4, 3)
-  labels = np.array([1, 0, 2, 4, 3], np.int32)
-  indices = np.array([[0, 4], [1, 1], [3, 2], [4, 0]])
-  resident = programs.ResidentSet(images, labels)
-  taken = resident.take(indices)
-  assert (taken.images.dtype, taken.labels.dtype) == (np.uint8, np.int32)
-  np.testing.assert_array_equal(taken.images, images[indices])
-  np.testing.assert_array_equal(taken.labels, labels[indices])
-  assert [s.index[0] for s in taken.images.addressable_shards] == [
-    slice(i, i + 1) for i in range(4)
-  ]
 
 
 def test_replicated_state_is_not_the_host_s_own():
@@ -110,7 +97,7 @@ def trained(num_devices, batch, mixup, size=None, **how):
     labels = random.integers(0, 10, batch).astype(np.int32)
     state, part = step(
       state,
-      parallel.send(programs.Examples(images[layout], labels[layout])),
+      parallel.send(Examples(images[layout], labels[layout])),
       positions,
       programs.StepArguments(
         key=jax.random.key(1),

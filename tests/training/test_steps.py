@@ -7,8 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from bit_jax.models import architectures, resnet_v2
 from bit_jax.training import optimizer, steps
@@ -42,38 +40,6 @@ def linear_state(momentum=0.9):
 def softmax(x):
   e = np.exp(x - x.max(1, keepdims=True))
   return e / e.sum(1, keepdims=True)
-
-
-def rank(logits, label):
-  """Place of a class by decreasing logit, equal ones in the order of the classes."""
-  return sorted(range(len(logits)), key=lambda c: (-logits[c], c)).index(label)
-
-
-@given(
-  st.lists(st.integers(-3, 3), min_size=CLASSES, max_size=CLASSES), st.integers(0, CLASSES - 1)
-)
-def test_example_metrics_with_ties(logits, label):
-  out = steps.example_metrics(jnp.array([logits], jnp.float32), jnp.array([label]))
-  assert out["top1"][0] == (rank(logits, label) < 1)
-  assert out["top5"][0] == (rank(logits, label) < 5)
-  assert out["top1"][0] == (np.argmax(logits) == label)
-  expected = -np.log(softmax(np.array([logits], np.float64))[0, label])
-  np.testing.assert_allclose(out["loss"][0], expected, rtol=1e-5, atol=1e-6)
-
-
-def test_all_logits_equal_are_right_for_the_first_classes_only():
-  out = steps.example_metrics(jnp.zeros((CLASSES, CLASSES)), jnp.arange(CLASSES))
-  assert out["top1"].tolist() == [1, 0, 0, 0, 0, 0, 0, 0]
-  assert out["top5"].tolist() == [1, 1, 1, 1, 1, 0, 0, 0]
-
-
-def test_nan_is_never_right():
-  logits = jnp.full((2, CLASSES), jnp.nan).at[1, 1:].set(0.0)
-  out = steps.example_metrics(logits, jnp.array([0, 0]))
-  assert out["top1"].tolist() == out["top5"].tolist() == [0, 0]
-  assert jnp.isnan(out["loss"]).all()
-  out = steps.example_metrics(logits[1:], jnp.array([1]))  # another class's NaN
-  assert out["top1"].tolist() == [0]
 
 
 def test_a_step_by_hand():
@@ -151,18 +117,6 @@ def test_gradients_are_averaged_over_devices():
   )(state, images.reshape(4, 2, 2, 2, 3), labels.reshape(4, 2), 1.0, 0.1)
   np.testing.assert_allclose(sharded.params["w"], together.params["w"], rtol=1e-5, atol=1e-8)
   assert out["loss"].shape == (4, 2)
-
-
-def test_eval_step():
-  images, labels = batch(5, n=6)
-  params = {"w": jnp.asarray(np.random.default_rng(6).normal(size=(12, 3)), jnp.float32)}
-  out = steps.eval_step({"params": params}, images, labels, model=Linear(3))
-  logits = images.reshape(6, -1).astype(np.float64) @ np.asarray(params["w"], np.float64)
-  assert out["prediction"].dtype == jnp.int32
-  np.testing.assert_array_equal(out["prediction"], logits.argmax(1))
-  np.testing.assert_array_equal(out["top1"], logits.argmax(1) == labels)
-  loss = -np.log(softmax(logits)[np.arange(6), labels])
-  np.testing.assert_allclose(out["loss"], loss, rtol=1e-5)
 
 
 @pytest.mark.slow

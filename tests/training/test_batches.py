@@ -1,47 +1,19 @@
 """Streamed and resident sets give every step the same, wherever it begins and whoever takes it."""
 
 import math
-from typing import Any
 
-import flax.linen as nn
 import jax
 import ml_collections
 import numpy as np
 import pytest
+from numbered import Numbered, part
 
-from bit_jax.data import order, pipeline, stream
+from bit_jax.data import order, pipeline
 from bit_jax.data.sources import arrays
-from bit_jax.runtime import parallel
-from bit_jax.training import feeds, programs
+from bit_jax.inference import feeds
+from bit_jax.training import batches
 
 N, BATCH, STEPS = 13, 8, 10  # 80 examples: more than six epochs, which end within batches
-
-
-class Numbered:
-  """A source whose labels are indices, with images of many sizes; counts what is read of it."""
-
-  def __init__(self, n=N):
-    self._n = n
-    self.reads = []
-
-  def __len__(self):
-    return self._n
-
-  def read(self, index):
-    self.reads.append(index)
-    random = np.random.default_rng(index)
-    shape = (*random.integers(2, 7, 2), 3)
-    return random.integers(0, 256, shape, dtype=np.uint8), index
-
-
-def part(streamed, n=N, source=None, window=None):
-  source = source or Numbered(n)
-  names = tuple(map(str, range(n)))
-  if streamed:
-    return pipeline.Part(source, 4, names, None, None, window)
-  images, labels, _ = stream.gather(source, 4, "")
-  examples = arrays.Examples(images, labels, names)
-  return pipeline.Part(examples, 4, names, examples, labels, window)
 
 
 def config(**changes):
@@ -57,13 +29,8 @@ def layouts(processes):
 def training(monkeypatch, streamed, layout, first=0, window=None):
   """Returns the images and labels of each step from `first` on, for a process of these devices."""
   monkeypatch.setattr(jax, "local_devices", lambda: jax.devices()[: len(layout)])
-  given = feeds.Feed(part(streamed, window=window)).training(config(), layout, first)
+  given = batches.of_steps(feeds.Feed(part(streamed, window=window)), config(), layout, first)
   return [(np.asarray(images), np.asarray(labels)) for images, labels in given]
-
-
-@pytest.fixture(scope="module")
-def resident():
-  return feeds.Feed(part(streamed=False))
 
 
 @pytest.mark.parametrize("first", [0, 4, STEPS])
@@ -97,7 +64,7 @@ def test_two_processes_together_take_the_order_s_batches(monkeypatch, window):
 def test_a_stream_from_the_middle_reads_nothing_of_what_came_before():
   n, first = 1_000, 6  # all ten steps lie within one epoch
   source = Numbered(n)
-  given = feeds.Feed(part(True, n, source)).training(config(), layouts(1)[0], first)
+  given = batches.of_steps(feeds.Feed(part(True, n, source)), config(), layouts(1)[0], first)
   assert source.reads == []
   examples = next(given)
   given.close()
@@ -142,67 +109,13 @@ def test_the_batches_of_a_sorted_set_hold_as_many_classes_as_random_ones():
   resident = feeds.Feed(pipeline.Part(examples, None, names, examples, labels))
   steps = n // batch_size  # 195, an epoch
   settings = config(batch_size=batch_size, total_steps=steps)
-  batches = [np.asarray(given.labels) for given in resident.training(settings, layout, 0)]
+  placed = [np.asarray(given.labels) for given in batches.of_steps(resident, settings, layout, 0)]
   mean, deviation = distinct_classes(batch_size)
-  counts = [len(np.unique(batch)) for batch in batches]
+  counts = [len(np.unique(batch)) for batch in placed]
   assert len(counts) == steps
   assert max(abs(count - mean) for count in counts) < 4 * deviation
   streamed = feeds.Feed(pipeline.Part(Sorted(n), None, names, None, None))
   first = steps - 8  # where windows held a few of the classes
-  given = streamed.training(settings, layout, first)
-  for batch, other in zip(batches[first:], given, strict=True):
+  given = batches.of_steps(streamed, settings, layout, first)
+  for batch, other in zip(placed[first:], given, strict=True):
     np.testing.assert_array_equal(batch, np.asarray(other.labels))
-
-
-class Linear(nn.Module):
-  """The smallest model of the network's form."""
-
-  num_classes: int
-  dtype: Any = np.float32
-
-  @nn.compact
-  def __call__(self, images):
-    pixels = images.reshape(len(images), -1)
-    weights = self.param("w", nn.initializers.normal(), (pixels.shape[1], self.num_classes))
-    return pixels @ weights, {}
-
-
-@pytest.mark.parametrize("batch_size", [5, 12, 50])
-def test_evaluation_scores_every_example_once(resident, batch_size):
-  model = Linear(N)
-  params = model.init(jax.random.key(0), np.zeros((1, 3, 3, 3)))["params"]
-  replicated = parallel.replicate(params)
-  told = []
-  means, predictions, labels = resident.evaluate(model, 3, replicated, batch_size, told.append)
-  assert (sum(told), len(told) > 1) == (N, batch_size < N)
-  streamed = feeds.Feed(part(streamed=True)).evaluate(model, 3, replicated, batch_size)
-  assert streamed[0] == means
-  np.testing.assert_array_equal(streamed[1], predictions)
-  np.testing.assert_array_equal(streamed[2], labels)
-  np.testing.assert_array_equal(labels, np.arange(N))
-  assert len(set(predictions)) > 3
-  assert means["top1"] == pytest.approx(np.mean(predictions == np.arange(N)), abs=1e-7)
-
-
-@pytest.mark.parametrize("n", [3, 8, 9, 13, 16])
-def test_every_process_streams_its_rows_of_an_evaluation(monkeypatch, n):
-  """Of 3 and of 9 images, the second process has nothing but padding in the last batch."""
-  monkeypatch.setattr(jax, "local_device_count", lambda: 2)
-  monkeypatch.setattr(jax, "local_devices", lambda: jax.devices()[:2])
-  found = [[], []]
-  for process, own in enumerate(found):
-    monkeypatch.setattr(jax, "process_index", lambda process=process: process)
-    source = Numbered(n)
-    feed = feeds.Feed(part(True, n, source))
-    for indices, mask, examples in feed._evaluation(order.eval_batches(n, 8, 4)):
-      ours, real = parallel.local_rows(indices), parallel.local_rows(mask)
-      examples = programs.Examples(*map(np.asarray, examples))
-      assert examples.images.shape == (2, 2, 4, 4, 3)
-      assert (examples.images.dtype, examples.labels.dtype) == (np.uint8, np.int32)
-      np.testing.assert_array_equal(examples.labels, ours)  # 0 where padded
-      for image, index in zip(examples.images[real], ours[real], strict=True):
-        np.testing.assert_array_equal(image, part(True, n).some(np.array([index]))[0][0])
-      own += ours[real].tolist()
-    filler = [0] if (process == 1 and n in (3, 9, 13)) or (process, n) == (0, 9) else []
-    assert sorted(source.reads) == sorted(own + filler)
-  assert sorted(found[0] + found[1]) == list(range(n))

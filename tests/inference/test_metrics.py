@@ -1,4 +1,4 @@
-"""Tests of bit_jax.training.metrics."""
+"""Tests of bit_jax.inference.metrics."""
 
 import functools
 
@@ -6,8 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from bit_jax.training import metrics
+from bit_jax.inference import metrics
 
 
 def outputs(*losses, top1=0.0, top5=1.0):
@@ -65,3 +67,43 @@ def test_the_first_loss_that_is_not_finite():
   assert metrics.first_not_finite([good, good]) is None
   assert metrics.first_not_finite([good, nan, infinite]) == 1
   assert metrics.first_not_finite([infinite]) == 0
+
+
+CLASSES = 8
+
+
+def softmax(x):
+  e = np.exp(x - x.max(1, keepdims=True))
+  return e / e.sum(1, keepdims=True)
+
+
+def rank(logits, label):
+  """Place of a class by decreasing logit, equal ones in the order of the classes."""
+  return sorted(range(len(logits)), key=lambda c: (-logits[c], c)).index(label)
+
+
+@given(
+  st.lists(st.integers(-3, 3), min_size=CLASSES, max_size=CLASSES), st.integers(0, CLASSES - 1)
+)
+def test_example_metrics_with_ties(logits, label):
+  out = metrics.example_metrics(jnp.array([logits], jnp.float32), jnp.array([label]))
+  assert out["top1"][0] == (rank(logits, label) < 1)
+  assert out["top5"][0] == (rank(logits, label) < 5)
+  assert out["top1"][0] == (np.argmax(logits) == label)
+  expected = -np.log(softmax(np.array([logits], np.float64))[0, label])
+  np.testing.assert_allclose(out["loss"][0], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_all_logits_equal_are_right_for_the_first_classes_only():
+  out = metrics.example_metrics(jnp.zeros((CLASSES, CLASSES)), jnp.arange(CLASSES))
+  assert out["top1"].tolist() == [1, 0, 0, 0, 0, 0, 0, 0]
+  assert out["top5"].tolist() == [1, 1, 1, 1, 1, 0, 0, 0]
+
+
+def test_nan_is_never_right():
+  logits = jnp.full((2, CLASSES), jnp.nan).at[1, 1:].set(0.0)
+  out = metrics.example_metrics(logits, jnp.array([0, 0]))
+  assert out["top1"].tolist() == out["top5"].tolist() == [0, 0]
+  assert jnp.isnan(out["loss"]).all()
+  out = metrics.example_metrics(logits[1:], jnp.array([1]))  # another class's NaN
+  assert out["top1"].tolist() == [0]

@@ -1,0 +1,173 @@
+"""The memory of a forward pass, by arithmetic, and the batches that fit in it."""
+
+import collections
+import contextlib
+import dataclasses
+from collections.abc import Iterator, Sequence
+
+import jax
+
+from bit_jax.models import architectures, resnet_v2
+from bit_jax.runtime import devices, errors, machine
+
+MARGIN = 0.9  # the usable part of an accelerator's memory: free memory may be in several pieces
+FLOAT32 = 4  # bytes
+_HOST_MARGIN = 0.8  # the usable part of the host's free memory, which other processes use as well
+_OUT_OF_MEMORY = ("RESOURCE_EXHAUSTED", "Out of memory")  # JAX on an accelerator, on CPU
+
+
+@dataclasses.dataclass(frozen=True)
+class Need:
+  """The memory of a step on a device beside the state: linear in the images of a micro-batch.
+
+  Attributes:
+    fixed: Bytes, whatever the micro-batch.
+    per_image: Bytes.
+  """
+
+  fixed: float
+  per_image: float
+
+  def of(self, images: int) -> float:
+    """Returns the bytes for micro-batches of so many images."""
+    return self.fixed + images * self.per_image
+
+  def largest(self, sizes: Sequence[int], budget: float) -> int | None:
+    """Returns the largest of some sizes that fits into so many bytes, or None."""
+    return max((m for m in sizes if self.of(m) <= budget), default=None)
+
+
+@dataclasses.dataclass(frozen=True)
+class Activations:
+  """Numbers of activations of one image, counted from a network's shapes.
+
+  Attributes:
+    stem: Outputs of the first convolution.
+    normed: Inputs of group norms.
+    entering: Inputs of units.
+    largest_unit: Inputs of norms and outputs of convolutions in the largest unit.
+  """
+
+  stem: int
+  normed: int
+  entering: int
+  largest_unit: int
+
+
+def activations(architecture: architectures.Architecture, crop: int) -> Activations:
+  """Counts the activations of one image of `crop` x `crop` pixels."""
+  stem, *body = architectures.convolutions(architecture, crop)
+  last = (-(-stem.side_out // 2)) ** 2 * stem.c_out  # output of the max-pool
+  normed = entering = 0
+  units: collections.Counter[str] = collections.Counter()
+  for convolution in body:
+    block, unit, part, scope, *_ = convolution.name.split("/")
+    inputs = convolution.side_in**2 * convolution.c_in
+    outputs = last = convolution.side_out**2 * convolution.c_out
+    units[f"{block}/{unit}"] += outputs
+    if scope != "proj":  # a projection shares the input of the unit's first norm
+      units[f"{block}/{unit}"] += inputs
+      normed += inputs
+      entering += inputs if part == "a" else 0
+  largest_unit = max(units.values(), default=0)
+  return Activations(stem.side_out**2 * stem.c_out, normed + last, entering, largest_unit)
+
+
+def image_bytes(resize: int, crop: int, source: tuple[int, int]) -> int:
+  """Returns the bytes of an image before the network: as sent, resized, cropped and mixed.
+
+  Args:
+    resize: Side of the square that images are resized to, in pixels.
+    crop: Side of its crop, in pixels.
+    source: (height, width) of the images that the devices get, in pixels.
+  """
+  height, width = source
+  resized = max(resize, crop) * (width + resize)
+  return 3 * (2 * height * width + FLOAT32 * (height * width + resized + 3 * crop**2))
+
+
+def forward_bound(model: resnet_v2.ResNetV2, size: int, source: tuple[int, int]) -> Need:
+  """Returns an upper bound of the memory of a forward pass beside the parameters.
+
+  Args:
+    model: The network.
+    size: Side of the square that images are resized to, in pixels.
+    source: (height, width) of the images that the devices get, in pixels.
+  """
+  count = activations(model.architecture, size)
+  passing = 2 * count.largest_unit + 3 * count.stem
+  parameters = architectures.num_parameters(model.architecture, model.num_classes)
+  return Need(FLOAT32 * parameters, FLOAT32 * passing + image_bytes(size, size, source))
+
+
+def programs_at_once(platform: str) -> int:
+  """Returns how many programs hold memory: on CPU the next one allocates while one is running."""
+  return 2 if platform == "cpu" else 1
+
+
+def budget(description: devices.Description, reserved: int = 0) -> float:
+  """Returns the bytes that programs may use on each device.
+
+  CPU devices share the free memory of the host.
+
+  Args:
+    description: The devices, with parameters and data on them.
+    reserved: Bytes of the host that are left free, for a copy of the state on CPU devices.
+  """
+  if description.bytes is not None:
+    return MARGIN * description.bytes
+  machine.trim_memory()
+  free = devices.host_memory() - reserved
+  return max(0.0, _HOST_MARGIN * free) / description.local_count
+
+
+def batch(
+  model: resnet_v2.ResNetV2,
+  size: int,
+  source: tuple[int, int],
+  *,
+  wanted: int,
+  num_images: int,
+  budget: float,
+  count: int,
+) -> int:
+  """Returns the batch of forward passes over all devices: the wanted one, or one sure to fit.
+
+  A small set gets a batch that holds it, a power of two on each device: sets of about the same
+  length share the program.
+
+  Args:
+    model: The network.
+    size: Side of the square that images are resized to, in pixels.
+    source: (height, width) of the images that the devices get, in pixels.
+    wanted: Images over all devices.
+    num_images: Images in the set; at least 1.
+    budget: Bytes that a device has beside the parameters.
+    count: Number of devices.
+  """
+  need = forward_bound(model, size, source)
+  fits = int((budget - need.fixed) / (programs_at_once(model.platform) * need.per_image))
+  whole = 1 << (-(-num_images // count) - 1).bit_length()
+  return min(wanted, max(1, min(fits, whole)) * count)
+
+
+@contextlib.contextmanager
+def explained(explanation: str) -> Iterator[None]:
+  """Replaces errors of JAX and numpy that mean "out of memory" by a sentence with this end.
+
+  Raises:
+    UserError: The block ran out of memory.
+  """
+  try:
+    yield
+  except (jax.errors.JaxRuntimeError, MemoryError) as e:
+    on_host = isinstance(e, MemoryError)
+    if not on_host and not any(text in str(e) for text in _OUT_OF_MEMORY):
+      raise
+    where = "This machine" if on_host else "A device"
+    raise errors.UserError(f"{where} ran out of memory {explanation}") from e
+
+
+def gigabytes(amount: float) -> str:
+  """Returns bytes as a text, such as '1.32 GB'."""
+  return f"{amount / 1e9:.3g} GB"
