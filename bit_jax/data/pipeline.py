@@ -1,7 +1,7 @@
 """From an opened data set to the examples of a run: leave out, choose, decode or stream.
 
 Images that a run doesn't use are left out, the few-shot subset is chosen, and each part is decoded
-into memory if it fits there; otherwise it is streamed. `training.feeds` takes it from there.
+into memory if it fits there; otherwise it is streamed. `inference.feeds` takes it from there.
 """
 
 import contextlib

@@ -12,6 +12,7 @@ from scipy import special
 
 from bit_jax.data import augmentation, order
 from bit_jax.inference import evaluation, feeds, programs
+from bit_jax.models import resnet_v2
 from bit_jax.runtime import parallel
 
 
@@ -108,3 +109,15 @@ def test_scores_of_a_batch():
   np.testing.assert_allclose(scores.confidence, probabilities.max(1), rtol=1e-5)
   np.testing.assert_array_equal(out["top1"], logits.argmax(1) == labels)
   np.testing.assert_allclose(out["loss"], -np.log(probabilities[np.arange(6), labels]), rtol=1e-5)
+
+
+def test_standardised_variables_are_the_models_own_on_every_device():
+  kernel = np.random.default_rng(0).normal(size=(3, 3, 4, 5)).astype(np.float32)
+  params = {"standardized_conv2d": {"kernel": kernel}, "head": {"bias": np.ones(2, np.float32)}}
+  found = programs.standardize(parallel.replicate(params), jnp.bfloat16)
+  expected = resnet_v2.standardize_params(params, jnp.bfloat16)
+  assert jax.tree.structure(found) == jax.tree.structure(expected)
+  for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+    assert a.dtype == b.dtype
+    assert len(a.sharding.device_set) == 4
+    np.testing.assert_allclose(a.astype(np.float32), b.astype(np.float32), rtol=1e-2)
