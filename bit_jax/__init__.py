@@ -1,7 +1,34 @@
 """BigTransfer (BiT) fine-tuning in JAX and Flax.
 
-    python -m bit_jax.train --config=configs/quickstart.py
+    import bit_jax
 
-The commands are `bit_jax.train`, `bit_jax.memory`, `bit_jax.data`, `bit_jax.weights` and
-`bit_jax.models`; `docs/architecture.md` is a map of the packages below them.
+    tuned = bit_jax.fine_tune("photos", model="R14x0.5")    # the run of `python -m bit_jax.train`
+    print(tuned.result["top1"], tuned.folder)
+
+Nothing else is imported before it is used, and no setting of JAX is changed. `docs/architecture.md`
+is a map of the commands and of the packages below them.
 """
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+  from bit_jax.api import FineTuned, fine_tune
+  from bit_jax.runtime.errors import UserError
+
+__all__ = ["FineTuned", "UserError", "fine_tune"]
+
+
+def __getattr__(name: str) -> Any:
+  """Imports a name of the API when it is first used."""
+  if name not in __all__:
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+  home = "bit_jax.runtime.errors" if name == "UserError" else "bit_jax.api"
+  value = getattr(importlib.import_module(home), name)
+  globals()[name] = value
+  return value
+
+
+def __dir__() -> list[str]:
+  """Returns the names of the API beside those that are imported."""
+  return sorted({*globals(), *__all__})

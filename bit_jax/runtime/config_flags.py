@@ -7,7 +7,8 @@ import pathlib
 import re
 import runpy
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import ml_collections
 from absl import flags
@@ -41,6 +42,7 @@ _TYPES = {
   float: "a number",
   bool: "true or false",
   tuple: "a tuple of integers, e.g. (200,300,400)",
+  str: "a text",
 }
 
 
@@ -80,6 +82,21 @@ def parse(flag_values: flags.FlagValues, argv: Sequence[str]) -> ml_collections.
     advice = _advice_on_data(rest[0]) or f"flags start with `--`, {hint}"
     raise errors.UserError(f"Unexpected argument {rest[0]!r}: {advice}")
   return flag_values["config"].value
+
+
+def override(config: ml_collections.ConfigDict, values: Mapping[str, Any]) -> None:
+  """Sets fields of a config, as `--config.FIELD=VALUE` does.
+
+  Raises:
+    UserError: The config has no such field, or the field takes another type.
+  """
+  for field, value in values.items():
+    if field not in config:
+      raise errors.UserError(_no_field(field, list(config.keys())))
+    try:
+      config[field] = value
+    except (TypeError, ValueError) as e:
+      raise errors.UserError(_wrong_type(config, field, value)) from e
 
 
 class _ConfigFileParser(flags.ArgumentParser[ml_collections.ConfigDict]):
@@ -175,11 +192,7 @@ def _sentence(
   text = errors.first_line(error).removeprefix("ERROR:: ")
   fields = [] if config is None else list(config.keys())
   if isinstance(error, AttributeError | KeyError):
-    field = next((f for f in overridden if f not in fields), "")
-    known = _OTHER_NAMES.get(field)
-    close = [known] if known else difflib.get_close_matches(field, fields, n=1)
-    hint = f": did you mean {close[0]}?" if close else "."
-    return f"The config has no field {field!r}{hint} Its fields are {', '.join(fields)}."
+    return _no_field(next((f for f in overridden if f not in fields), ""), fields)
   if isinstance(error, flags.UnrecognizedFlagError):
     name = error.flagname.partition("=")[0]
     field = name if name in _ARGUMENTS else _OTHER_NAMES.get(name, name)
@@ -196,6 +209,17 @@ def _sentence(
     field = name.removeprefix("config.")
     if config is None or field not in fields:
       return f"The flag --{name} can't be {value!r}."
-    kind = _TYPES.get(config.get_type(field), "another type")
-    return f"The field {field} takes {kind}, not {value!r}."
+    return _wrong_type(config, field, value)
   return f"{text}."
+
+
+def _no_field(field: str, fields: Sequence[str]) -> str:
+  known = _OTHER_NAMES.get(field)
+  close = [known] if known else difflib.get_close_matches(field, fields, n=1)
+  hint = f": did you mean {close[0]}?" if close else "."
+  return f"The config has no field {field!r}{hint} Its fields are {', '.join(fields)}."
+
+
+def _wrong_type(config: ml_collections.ConfigDict, field: str, value: Any) -> str:
+  kind = _TYPES.get(config.get_type(field), "another type")
+  return f"The field {field} takes {kind}, not {value!r}."

@@ -7,7 +7,7 @@ import hashlib
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import IO, NoReturn
+from typing import IO, NoReturn, Protocol
 
 import numpy as np
 from numpy.lib import format as npy
@@ -163,17 +163,33 @@ def describe_npz(path: str) -> NpzContents:
     UserError: The file has another form.
   """
   with _Npz(path) as file:
-    renamed = _renamed(file.keys)
-    _require_keys(file, renamed)
-    parts = ("train", "test", *(("val",) if "val_images" in file.keys else ()))
-    labels = {part: _labels(file, part) for part in parts}
-    sizes = {part: _image_size(file, part, len(labels[part])) for part in parts}
-    for part, size in sizes.items():
-      if size != sizes["train"]:
-        file.reject(f"has train_images of {sizes['train']} pixels but {part}_images of {size}")
-    stored_names = _class_names(file, np.concatenate(list(labels.values())))
-    class_names = tuple(name.strip() for name in stored_names)
-    _require_classes(file, labels, class_names)
+    return _describe(file, path)
+
+
+def require_usable(held: Mapping[str, np.ndarray]) -> None:
+  """Checks arrays before they are written to an npz file.
+
+  Args:
+    held: The arrays by name, as `describe_npz` takes them from a file.
+
+  Raises:
+    UserError: They have another form.
+  """
+  _describe(_InMemory(held), "memory")
+
+
+def _describe(file: "_Holder", path: str) -> NpzContents:
+  renamed = _renamed(file.keys)
+  _require_keys(file, renamed)
+  parts = ("train", "test", *(("val",) if "val_images" in file.keys else ()))
+  labels = {part: _labels(file, part) for part in parts}
+  sizes = {part: _image_size(file, part, len(labels[part])) for part in parts}
+  for part, size in sizes.items():
+    if size != sizes["train"]:
+      file.reject(f"has train_images of {sizes['train']} pixels but {part}_images of {size}")
+  stored_names = _class_names(file, np.concatenate(list(labels.values())))
+  class_names = tuple(name.strip() for name in stored_names)
+  _require_classes(file, labels, class_names)
   remarks = []
   if others := [n for n in file.keys if n not in (*_KEYS, *renamed)]:
     remarks.append(f"Other arrays in {path} are ignored: {', '.join(others)}.")
@@ -193,6 +209,37 @@ def describe_npz(path: str) -> NpzContents:
   if alike := class_naming.differ_in_case(class_names):
     warnings.append(f"Class names in {path} differ only in upper and lower case: {alike}.")
   return NpzContents(labels, sizes["train"], class_names, tuple(remarks), tuple(warnings))
+
+
+class _Holder(Protocol):
+  """Arrays by name, whose faults are `UserError`s that name where they are."""
+
+  keys: list[str]
+
+  def reject(self, fault: str) -> NoReturn:
+    """Raises a `UserError` about a fault, a clause such as 'has no train_labels'."""
+
+  def array(self, key: str) -> np.ndarray:
+    """Returns one array."""
+
+  def form(self, key: str) -> tuple[tuple[int, ...], np.dtype]:
+    """Returns the shape and dtype of one array."""
+
+
+class _InMemory:
+  """Arrays of a program."""
+
+  def __init__(self, held: Mapping[str, np.ndarray]):
+    self.keys, self._held = list(held), held
+
+  def reject(self, fault: str) -> NoReturn:
+    raise errors.UserError(f"The data in memory {fault}.")
+
+  def array(self, key: str) -> np.ndarray:
+    return self._held[key]
+
+  def form(self, key: str) -> tuple[tuple[int, ...], np.dtype]:
+    return self._held[key].shape, self._held[key].dtype
 
 
 class _Npz(zipfile.ZipFile):
@@ -239,7 +286,7 @@ class _Npz(zipfile.ZipFile):
       self.reject(f"has a {fault} array {key} ({e})")
 
 
-def _require_keys(file: _Npz, renamed: Mapping[str, str]) -> None:
+def _require_keys(file: _Holder, renamed: Mapping[str, str]) -> None:
   """Rejects a file without a required array, or with only one of val_images and val_labels."""
   needed = _NPZ_KEYS + _VAL_KEYS * any(key in file.keys for key in _VAL_KEYS)
   if missing := [key for key in needed if key not in file.keys]:
@@ -265,7 +312,7 @@ def _renamed(names: Sequence[str]) -> dict[str, str]:
 
 
 def _require_classes(
-  file: _Npz, labels: Mapping[str, np.ndarray], class_names: Sequence[str]
+  file: _Holder, labels: Mapping[str, np.ndarray], class_names: Sequence[str]
 ) -> None:
   """Rejects labels without training images, and training images of a single class."""
   for part, found in labels.items():
@@ -285,7 +332,7 @@ def _classes(numbers: Sequence[int], class_names: Sequence[str]) -> str:
   return f"{len(numbers)} classes ({phrases.some([f'{n}: {class_names[n]}' for n in numbers])})"
 
 
-def _labels(file: _Npz, part: str) -> np.ndarray:
+def _labels(file: _Holder, part: str) -> np.ndarray:
   """Returns the labels of a part, [N] int32."""
   key = f"{part}_labels"
   labels = file.array(key)
@@ -306,7 +353,7 @@ def _labels(file: _Npz, part: str) -> np.ndarray:
   return labels.astype(np.int32)
 
 
-def _image_size(file: _Npz, part: str, num_labels: int) -> tuple[int, int]:
+def _image_size(file: _Holder, part: str, num_labels: int) -> tuple[int, int]:
   """Checks the form of a part's images by their header, and returns their (height, width)."""
   key = f"{part}_images"
   shape, dtype = file.form(key)
@@ -321,7 +368,7 @@ def _image_size(file: _Npz, part: str, num_labels: int) -> tuple[int, int]:
   return shape[1], shape[2]
 
 
-def _class_names(file: _Npz, labels: np.ndarray) -> tuple[str, ...]:
+def _class_names(file: _Holder, labels: np.ndarray) -> tuple[str, ...]:
   """Returns the stored names, checked against all labels; without any, the numbers."""
   largest = int(labels.max())
   if "class_names" not in file.keys:

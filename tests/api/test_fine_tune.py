@@ -1,0 +1,210 @@
+"""`bit_jax.fine_tune`: the run of the command, from a data set, a file, or images in memory."""
+
+import json
+import os
+import pathlib
+
+import jax
+import numpy as np
+import pytest
+import running
+from PIL import Image
+
+import bit_jax
+from bit_jax import train
+from bit_jax.data.sources import arrays
+from bit_jax.runtime import exits
+from bit_jax.training import loop
+
+FIELDS = {**running.FIELDS, "model": "R14x0.5", "weights": "none", "shots": 3}
+TIMES = {"seconds", "images_per_second", "startup_seconds"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _compilation_cache(tmp_path_factory):
+  with running.compilation_cache(tmp_path_factory):
+    yield
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+  """A run on digits, all that it can share with the command."""
+  folder = tmp_path_factory.mktemp("digits") / "run"
+  return bit_jax.fine_tune(
+    "digits", workdir=folder, name="quickstart", protocol="select", reason="", **FIELDS
+  )
+
+
+def result_of(folder):
+  found = json.loads((pathlib.Path(folder) / "result.json").read_text())
+  return {name: value for name, value in found.items() if name not in TIMES}
+
+
+def test_it_is_the_run_of_the_command(digits, tmp_path):
+  argv = running.command(f"--workdir={tmp_path}/run", "--config.reason=")[2:]
+  assert exits.run(train.main, argv) == 0
+  for name in ("model.npz", "config.json", "per_class.csv", "confusion.csv"):
+    assert (digits.folder / name).read_bytes() == (tmp_path / "run" / name).read_bytes(), name
+  assert result_of(digits.folder) == result_of(tmp_path / "run")
+
+
+def test_what_it_returns(digits, capsys):
+  assert digits.result == json.loads((digits.folder / "result.json").read_text())
+  assert digits.config.to_dict() == json.loads(
+    (digits.folder / "config.json").read_text(), object_hook=as_tuples
+  )
+  assert digits.history() == {
+    name: [row[name] for row in running.rows(digits.folder, "train")]
+    for name in running.rows(digits.folder, "train")[0]
+    if name != "kind"
+  }
+  assert digits.history("eval")["step"] == [3, 6]
+  assert digits.history("val") == {}
+  assert "top1" in repr(digits)
+  assert "momentum" not in repr(digits)
+  again = bit_jax.fine_tune(
+    "digits", workdir=str(digits.folder), name="quickstart", protocol="select", **FIELDS
+  )
+  assert again.result == digits.result
+  assert "already finished" in capsys.readouterr().out
+
+
+def as_tuples(fields):
+  return {name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}
+
+
+def test_images_in_memory_under_other_settings_of_jax(digits, tmp_path, monkeypatch, capsys):
+  """They are those of the digits, so the run is; and the caller's settings stay."""
+  monkeypatch.chdir(tmp_path)
+  train_set, test_set = arrays.load_digits()
+  changed = {"jax_enable_x64": True, "jax_default_prng_impl": "rbg"}
+  before = {name: getattr(jax.config, name) for name in changed}
+  try:
+    for name, value in changed.items():
+      jax.config.update(name, value)
+    settings = dict(jax.config.values)
+    tuned = bit_jax.fine_tune(
+      train_set.images[..., 0],
+      [train_set.class_names[label] for label in train_set.labels],
+      test=(test_set.images, test_set.labels),
+      protocol="select",
+      random_flip=np.bool_(False),  # as the data set has it
+      **FIELDS,
+    )
+    assert dict(jax.config.values) == settings
+  finally:
+    for name, value in before.items():
+      jax.config.update(name, value)
+  assert (tuned.folder / "model.npz").read_bytes() == (digits.folder / "model.npz").read_bytes()
+  assert tuned.folder.parent == tmp_path / "runs"
+  data = tuned.config.data_path
+  assert pathlib.Path(data).parent == pathlib.Path(os.environ["BIT_JAX_CACHE"]) / "images"
+  capsys.readouterr()
+  # The command on the same file is the same run, which is finished.
+  changes = [f"--config.{name}={value}" for name, value in running.FIELDS.items()]
+  argument = f"model=R14x0.5,weights=none,shots=3,protocol=select,flip=False,path={data}"
+  assert exits.run(train.main, ["train", f"--config=configs/npz.py:{argument}", *changes]) == 0
+  assert "already finished" in capsys.readouterr().out
+
+
+def test_an_interrupted_run_raises_a_keyboard_interrupt(monkeypatch, tmp_path):
+  def stop(*_):
+    raise exits.Interrupted("Stopped after step 3 of 6.")
+
+  monkeypatch.setattr(loop, "run", stop)
+  with pytest.raises(KeyboardInterrupt, match="after step 3 of 6"):
+    bit_jax.fine_tune("digits", workdir=tmp_path, **FIELDS)
+
+
+class Prepared(Exception):  # noqa: N818 - not an error
+  pass
+
+
+@pytest.fixture
+def prepared(monkeypatch, tmp_path):
+  """Returns the config and the folder of a call, which isn't run."""
+  monkeypatch.chdir(tmp_path)
+
+  def note(config, data, folder):
+    raise Prepared(config, folder)
+
+  monkeypatch.setattr(loop, "run", note)
+
+  def call(*arguments, **more):
+    with pytest.raises(Prepared) as found:
+      bit_jax.fine_tune(*arguments, **more)
+    return found.value.args
+
+  return call
+
+
+@pytest.fixture
+def photos(tmp_path):
+  for kind in ("cat", "dog"):
+    (tmp_path / "photos" / kind).mkdir(parents=True)
+    for i in range(5):
+      Image.new("RGB", (9, 8), (i, 2 * i, 3)).save(tmp_path / "photos" / kind / f"{i}.png")
+  return tmp_path / "photos"
+
+
+def test_a_folder(prepared, photos):
+  config, folder = prepared(photos, model="R14x0.5")
+  assert (config.dataset, config.data_path, config.name) == (
+    "folder",
+    str(photos),
+    "folder-photos",
+  )
+  assert (config.batch_size, config.total_steps, config.crop) == (512, 500, 128)  # the rule
+  assert folder == f"runs/folder-photos-R14x0.5-full-s0-{folder[-8:]}"
+  assert prepared(str(photos), model="R14x0.5")[1] == folder
+  assert prepared(f"{photos}/", model="R14x0.5", base_lr=0.1)[1] != folder
+
+
+def test_a_csv_and_an_npz_file(prepared, photos, npz_path):
+  csv_file = photos / "labels.csv"
+  rows = [f"{p},{p.parent.name}" for p in sorted(photos.glob("*/*.png"))]
+  csv_file.write_text("\n".join(["path,label", *rows]))
+  config, _ = prepared(csv_file, model="R14x0.5", seed=np.int64(3), weights=photos / "w.npz")
+  assert (config.dataset, config.seed, config.weights) == ("folder", 3, f"{photos}/w.npz")
+  assert prepared(npz_path, model="R14x0.5")[0].dataset == "npz"
+
+
+def test_names_of_data_sets(prepared, photos):
+  config, folder = prepared("cifar10")
+  assert (config.dataset, config.name, config.model) == ("cifar10", "cifar10", "BiT-M-R50x1")
+  assert folder.startswith("runs/cifar10-BiT-M-R50x1-full-s0-")
+  config, _ = prepared("vtab/svhn")
+  assert (config.dataset, config.name) == ("vtab/svhn", "vtab-svhn")
+  photos.rename("cifar10")
+  with pytest.raises(bit_jax.UserError, match=r"a data set and of a file here: give './cifar10'"):
+    bit_jax.fine_tune("cifar10")
+  assert prepared("./cifar10", model="R14x0.5")[0].dataset == "folder"
+  assert prepared(pathlib.Path("cifar10"), model="R14x0.5")[0].dataset == "folder"
+
+
+ARRAY = np.zeros((4, 5, 6, 3), np.uint8)
+WRONG = {
+  "need labels": ((ARRAY,), {}),
+  "takes no labels": (("photos", [0, 1]), {}),
+  "has its own": (("photos",), {"class_names": ["a", "b"]}),
+  "Folder or CSV file not found: nowhere": (("nowhere",), {}),
+  "File not found: nowhere.npz": (("nowhere.npz",), {}),
+  "follows from the first argument": (("digits",), {"dataset": "cifar10"}),
+  "no field 'lr': did you mean base_lr": (("digits",), {"lr": 0.1}),
+  "no field 'batchsize': did you mean batch_size": (("digits",), {"batchsize": 1}),
+  "batch_size takes a whole number, not 'all'": (("digits",), {"batch_size": "all"}),
+  "model takes a text, not 3": (("digits",), {"model": 3}),
+  "shots must be at least 1": (("digits",), {"model": "R14x0.5", "shots": 0}),
+  "BiT-M-R50x2": (("digits",), {"model": "BiT-M-R50x2"}),
+  "4 train images but 2 labels": ((ARRAY, [0, 1]), {}),
+  "protocol='all' is not known": (("digits",), {"protocol": "all"}),
+}
+
+
+@pytest.mark.parametrize("message", WRONG)
+def test_wrong_arguments(message, monkeypatch, tmp_path):
+  monkeypatch.chdir(tmp_path)
+  arguments, more = WRONG[message]
+  with pytest.raises(bit_jax.UserError, match=message):
+    bit_jax.fine_tune(*arguments, **more)
+  assert list(tmp_path.iterdir()) == []
