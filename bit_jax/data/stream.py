@@ -196,15 +196,18 @@ def in_threads(function: Callable[[T], R], items: Sequence[T], what: str) -> Ite
   return iter(progress(what, len(items), _in_order(function, items, _IMAGES_AHEAD)))
 
 
-def progress(what: str, total: int, images: Iterable[Any] = ()) -> "tqdm.tqdm[Any]":
+def progress(
+  what: str, total: int, images: Iterable[Any] = (), *, hidden: bool = False
+) -> "tqdm.tqdm[Any]":
   """Returns a progress bar, which is shown on a terminal only.
 
   Args:
     what: Its text.
     total: Number of images.
     images: What it iterates over; without any, it is updated by hand.
+    hidden: Whether it isn't shown there either.
   """
-  return tqdm.tqdm(images, what, total, unit=" images", disable=None)
+  return tqdm.tqdm(images, what, total, unit=" images", disable=True if hidden else None)
 
 
 def _require_shape(image: np.ndarray, images: np.ndarray) -> None:

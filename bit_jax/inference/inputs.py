@@ -10,6 +10,7 @@ import glob
 import hashlib
 import os
 import pathlib
+import sys
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
@@ -82,6 +83,13 @@ class Found:
   faults: tuple[str, ...]
   repeated: int
 
+  def remarks(self) -> Iterator[str]:
+    """Yields the faults, and a sentence if files were named several times."""
+    yield from self.faults
+    if self.repeated:
+      again = phrases.counted(self.repeated, "path")
+      yield f"{again} named before left out: each image counts once."
+
 
 def find(named: Sequence[str], read_list: Callable[[], bytes] | None = None) -> Found:
   """Returns the images that inputs name.
@@ -111,6 +119,15 @@ def find(named: Sequence[str], read_list: Callable[[], bytes] | None = None) -> 
   if not search.exists:
     raise errors.UserError(_nothing(search, named))
   return Found(Files(tuple(search.found.values())), tuple(search.faults), search.repeated)
+
+
+def standard_input() -> bytes:
+  """Returns the content of standard input, for `find`."""
+  if sys.stdin is None:  # it was closed
+    return b""
+  if sys.stdin.isatty():
+    print("Reading paths from the terminal; end the list with Ctrl-D.", file=sys.stderr)
+  return sys.stdin.buffer.read()
 
 
 def escaped(path: str) -> str:

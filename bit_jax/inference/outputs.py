@@ -54,6 +54,7 @@ class Forward:
     unreadable: dict[int, str],
     *,
     image_size: tuple[int, int] | None = None,
+    first: int = 0,
     report: Callable[[int], object] = lambda _: None,
   ) -> Iterator[Outputs]:
     """Yields the outputs of every image that can be read, in order.
@@ -64,6 +65,7 @@ class Forward:
         yielded.
       image_size: (height, width) if all images have this size and keep it until they are on the
         devices, as evaluation treats small images; None: the host resizes them.
+      first: Where to begin; where a batch begins, later batches are those of the whole source.
       report: Called with the number of images of each batch, when it has been sent.
 
     Raises:
@@ -84,7 +86,8 @@ class Forward:
       batch_size = self._fitting(len(source), shape)
       forward = programs.forward_function(network.model, size)
     before = None
-    batches = order.eval_batches(len(source), batch_size, jax.local_device_count())
+    all_batches = order.eval_batches(len(source), batch_size, jax.local_device_count())
+    batches = ((rows, mask & (rows >= first)) for rows, mask in all_batches if rows.max() >= first)
     for indices, mask, examples in feeds.Feed(part).batches(batches):
       with numerics.fixed(), self._out_of_memory():
         sent = indices[mask], mask, forward(self._variables, examples.images)

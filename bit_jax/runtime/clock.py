@@ -1,4 +1,4 @@
-"""A clock for training steps that leaves out everything else, and durations as text."""
+"""Clocks of training steps and of images that leave out everything else, and durations as text."""
 
 import contextlib
 import time
@@ -49,6 +49,36 @@ class StepClock:
     yield
     if self._started is not None:
       self._started += time.monotonic() - began
+
+
+class Pace:
+  """Counts images, and the seconds they take after the first batch, which compiles.
+
+  Attributes:
+    images: Their number so far.
+  """
+
+  def __init__(self) -> None:
+    """Starts the clock."""
+    self.images = self._first = 0
+    self._began = time.monotonic()
+    self._after_first: float | None = None
+
+  def add(self, count: int) -> None:
+    """Call with the number of images of each batch."""
+    self.images += count
+    if self._after_first is None:
+      self._first, self._after_first = count, time.monotonic()
+
+  def __str__(self) -> str:
+    """Returns e.g. '1,000 images in 7s, 160 images/s', without the rate of a single batch."""
+    now = time.monotonic()
+    noun = "image" if self.images == 1 else "images"
+    text = f"{self.images:,} {noun} in {format_seconds(now - self._began)}"
+    later = self.images - self._first
+    if self._after_first is None or not later:
+      return text
+    return f"{text}, {later / max(now - self._after_first, 1e-9):,.0f} images/s"
 
 
 def format_seconds(seconds: float) -> str:

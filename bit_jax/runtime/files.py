@@ -37,6 +37,26 @@ def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
     temporary.unlink(missing_ok=True)
 
 
+def require_writable(path: pathlib.Path, flag: str) -> None:
+  """Raises a `UserError` unless a file can be written; creates its folder.
+
+  Args:
+    path: The file.
+    flag: The flag that names it.
+  """
+  try:
+    if path.is_dir():
+      raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if not path.parent.exists():
+      path.parent.mkdir(parents=True)
+    with tempfile.TemporaryFile(dir=path.parent):
+      pass
+  except OSError as e:
+    raise errors.UserError(
+      f"{flag}={path} can't be written ({e.strerror or e}): choose another file."
+    ) from e
+
+
 @contextlib.contextmanager
 def optional(name: str, say: Callable[[str], None]) -> Iterator[None]:
   """Turns any exception of the block into a warning of one line.

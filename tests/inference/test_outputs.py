@@ -75,6 +75,18 @@ def test_images_that_cannot_be_read_are_named_and_the_others_go_on(forward):
   np.testing.assert_allclose(logits, whole[indices], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("first", [0, 3, 8, 11, 16, 20, 21])
+def test_outputs_from_an_image_on(forward, first):
+  source, sent = Numbered(21), []
+  batches = list(forward.run(source, {}, first=first, report=sent.append))
+  assert sum(sent) == 21 - first
+  read = set(source.reads) - {0}  # padding repeats the first image
+  assert min(read, default=first) >= first // 8 * 8  # earlier batches are not read
+  whole = joined(forward.run(Numbered(21), {}))
+  for found, wanted in zip(joined(batches) if batches else (), whole, strict=bool(batches)):
+    np.testing.assert_array_equal(found, wanted[first:])
+
+
 def test_nothing_is_computed_of_no_images(forward):
   assert list(forward.run(Numbered(0), {})) == []
 

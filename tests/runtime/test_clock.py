@@ -54,3 +54,15 @@ def test_the_pace_is_that_of_this_part_of_a_run(now):
 )
 def test_format_seconds(seconds, text):
   assert clock.format_seconds(seconds) == text
+
+
+def test_the_pace_of_images_leaves_out_the_first_batch(now):
+  pace = clock.Pace()
+  assert str(pace) == "0 images in 0s"
+  now[0] += 60  # compiling
+  pace.add(64)
+  now[0] += 2
+  assert str(pace) == "64 images in 1m 02s"
+  for _ in range(3):
+    pace.add(312)
+  assert str(pace) == "1,000 images in 1m 02s, 468 images/s"

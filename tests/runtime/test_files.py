@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from bit_jax.runtime import files
+from bit_jax.runtime import errors, files
 
 
 def test_what_was_there_is_replaced_at_the_end(tmp_path):
@@ -155,3 +155,16 @@ def test_what_fails_in_an_optional_file_is_told_in_one_line(fault, reason):
 def test_a_request_to_stop_ends_an_optional_file():
   with pytest.raises(KeyboardInterrupt), files.optional("a.png", pytest.fail):
     raise KeyboardInterrupt
+
+
+def test_a_file_that_can_be_written(tmp_path):
+  path = tmp_path / "new" / "file"
+  files.require_writable(path, "--out")
+  assert list(path.parent.iterdir()) == []
+
+
+def test_a_file_that_cannot_be_written_is_named_with_its_flag(tmp_path):
+  (tmp_path / "file").touch()
+  for path, reason in ((tmp_path, "Is a directory"), (tmp_path / "file/x", "Not a directory")):
+    with pytest.raises(errors.UserError, match=rf"--out={path} can't be written \({reason}\)"):
+      files.require_writable(path, "--out")

@@ -1,0 +1,261 @@
+"""Features of images: the pre-logits of a network, kept in files while they are computed.
+
+found = embedding.features(network, source)
+found.values  # [M, F], of the images that can be read
+"""
+
+import collections
+import contextlib
+import dataclasses
+import hashlib
+import json
+import pathlib
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import IO, Any
+
+import numpy as np
+
+from bit_jax.data import stream
+from bit_jax.inference import outputs
+from bit_jax.inference.networks import Network
+from bit_jax.runtime import errors, files
+
+DTYPES = ("float32", "float16")
+_VALUES, _PROGRESS, _LOCK = "features.bin", "progress.json", "lock"
+_SAVED_EVERY = 5.0  # seconds; a process that is killed loses so much work
+
+
+@dataclasses.dataclass(frozen=True)
+class Features:
+  """The features of the images of a source.
+
+  Attributes:
+    indices: [M] int64: the places of the images that can be read, ascending.
+    values: [M, F] float32 or float16: their pre-logits, means of the last stage over all places.
+      Of features that are kept in a folder, a read-only map of the file.
+    unreadable: {index: reason} of the others.
+  """
+
+  indices: np.ndarray
+  values: np.ndarray
+  unreadable: dict[int, str]
+
+
+def features(
+  network: Network,
+  source: stream.Source,
+  *,
+  batch_size: int = outputs.BATCH_SIZE,
+  image_size: tuple[int, int] | None = None,
+  dtype: str = "float32",
+  folder: pathlib.Path | None = None,
+  fingerprint: str = "",
+  report: Callable[[int], object] = lambda _: None,
+  say: Callable[[str], object] = lambda _: None,
+) -> Features:
+  """Returns the features of every image that can be read, over all devices.
+
+  With a folder, they are kept there: a call that is interrupted continues in the next one, with the
+  same result to the bit if the batch size and the devices are the same, and a call that is complete
+  returns at once. If the weights, the images, or how they are computed have changed, it starts
+  anew.
+
+  Args:
+    network: The network.
+    source: N images.
+    batch_size: Images at once over all devices; fewer if they don't fit.
+    image_size: As in `outputs.Forward.run`.
+    dtype: Of the result, one of `DTYPES`.
+    folder: Where features are kept; created if needed.
+    fingerprint: A text that changes with the images or their order; needed with a folder.
+    report: Called with the number of images after each batch, first with those kept from before.
+      It may raise an exception to stop; what is computed is kept.
+    say: Gets sentences for the user.
+
+  Raises:
+    UserError: A device has too little memory, another process uses the folder, or a feature is not
+      finite.
+  """
+  if folder is None:
+    return _computed(_InMemory(dtype), network, source, batch_size, image_size, report)
+  identity = {  # the names are part of a message: 'of another network'
+    "version": 1,
+    "network": network.sha256,
+    "image size": (network.size, image_size),
+    "precision": str(np.dtype(network.model.dtype)),
+    "dtype": dtype,
+    "number of images": len(source),
+    "list of images": hashlib.sha256(fingerprint.encode("utf-8", "surrogateescape")).hexdigest(),
+  }
+  place = folder
+
+  def busy() -> None:
+    raise errors.UserError(
+      f"Another process is computing the features in {place}: wait until it has ended."
+    )
+
+  with files.exclusive(folder / _LOCK, busy), _on_disk(folder, identity, say) as kept:
+    return _computed(kept, network, source, batch_size, image_size, report)
+
+
+class _InMemory:
+  """Features in memory.
+
+  Attributes:
+    dtype: Of the features.
+    done: The first images that are done.
+    unreadable: {index: reason} of those that can't be read; it may include later ones.
+  """
+
+  def __init__(self, dtype: str):
+    self.done = 0
+    self.unreadable: dict[int, str] = {}
+    self.dtype = np.dtype(dtype)
+    self._batches: list[np.ndarray] = []
+
+  def add(self, values: np.ndarray, count: int) -> None:
+    """Adds the features of the next `count` images: [b, F], b of which can be read."""
+    self._batches.append(values)
+    self.done += count
+
+  def values(self, num_features: int) -> np.ndarray:
+    """Returns all features, [M, F]."""
+    return np.concatenate([np.zeros((0, num_features), self.dtype), *self._batches])
+
+
+class _OnDisk:
+  """Features in a folder; attributes as in `_InMemory`.
+
+  The file of values may be ahead of the record of progress, never behind.
+  """
+
+  def __init__(self, folder: pathlib.Path, identity: Mapping[str, Any], file: IO[bytes]):
+    self.done = 0
+    self.unreadable: dict[int, str] = {}
+    self._folder, self._identity, self._file = folder, identity, file
+    self.dtype = np.dtype(identity["dtype"])
+    self._bytes = 0
+    self._saved = time.monotonic()
+
+  def resume(self, progress: Mapping[str, Any]) -> None:
+    """Continues from a record of progress."""
+    self.done, self._bytes = progress["done"], progress["bytes"]
+    self.unreadable.update((int(index), why) for index, why in progress["unreadable"].items())
+
+  def add(self, values: np.ndarray, count: int) -> None:
+    """Adds the features of the next `count` images: [b, F], b of which can be read."""
+    self._file.write(np.ascontiguousarray(values).data)
+    self._bytes += values.nbytes
+    self.done += count
+    if time.monotonic() > self._saved + _SAVED_EVERY:
+      self.save()
+
+  def save(self) -> None:
+    """Records the progress, after the values are on the disk."""
+    self._file.flush()
+    files.sync(self._file)
+    unreadable = {index: why for index, why in self.unreadable.copy().items() if index < self.done}
+    record = {
+      "identity": self._identity,
+      "done": self.done,
+      "bytes": self._bytes,
+      "unreadable": unreadable,
+    }
+    with files.replacing(self._folder / _PROGRESS) as temporary:
+      temporary.write_text(json.dumps(record))
+    self._saved = time.monotonic()
+
+  def values(self, num_features: int) -> np.ndarray:
+    """Returns all features, [M, F]."""
+    shape = (self._bytes // (num_features * self.dtype.itemsize), num_features)
+    if not shape[0]:
+      return np.zeros(shape, self.dtype)
+    self._file.flush()
+    return np.memmap(self._folder / _VALUES, self.dtype, "r", shape=shape)
+
+
+@contextlib.contextmanager
+def _on_disk(
+  folder: pathlib.Path, identity: Mapping[str, Any], say: Callable[[str], object]
+) -> Iterator[_OnDisk]:
+  """Opens the features of a folder; their progress is recorded when the block ends or fails."""
+  identity = json.loads(json.dumps(identity))  # as it is read back
+  progress, path = _read_progress(folder), folder / _VALUES
+  if progress is not None and progress["identity"] != identity:
+    changed = next(n for n, value in identity.items() if progress["identity"].get(n) != value)
+    say(f"The features in {folder} are of another {changed}: they are computed anew.")
+    progress = None
+  if progress is not None and (not path.exists() or path.stat().st_size < progress["bytes"]):
+    say(f"The features in {folder} are incomplete: they are computed anew.")
+    progress = None
+  if progress is None:
+    (folder / _PROGRESS).unlink(missing_ok=True)
+  with path.open("ab") as file:
+    file.truncate(0 if progress is None else progress["bytes"])
+    kept = _OnDisk(folder, identity, file)
+    if progress is not None:
+      kept.resume(progress)
+      say(f"Continuing after {kept.done:,} of {identity['number of images']:,} images.")
+    try:
+      yield kept
+    finally:
+      kept.save()
+
+
+def _read_progress(folder: pathlib.Path) -> dict[str, Any] | None:
+  """Returns the record of a folder; None without a valid one."""
+  try:
+    record = json.loads((folder / _PROGRESS).read_text())
+  except (OSError, ValueError):
+    return None
+  is_valid = isinstance(record, dict) and record.keys() == {
+    "identity",
+    "done",
+    "bytes",
+    "unreadable",
+  }
+  return record if is_valid else None
+
+
+def _computed(
+  kept: _InMemory | _OnDisk,
+  network: Network,
+  source: stream.Source,
+  batch_size: int,
+  image_size: tuple[int, int] | None,
+  report: Callable[[int], object],
+) -> Features:
+  """Computes what isn't done, and returns all features."""
+  report(kept.done)
+  if kept.done < len(source):
+    forward = outputs.Forward(network, batch_size)
+    sent: collections.deque[int] = collections.deque()
+    for batch in forward.run(
+      source, kept.unreadable, image_size=image_size, first=kept.done, report=sent.append
+    ):
+      count = sent.popleft()
+      kept.add(_converted(batch.features, kept.dtype), count)
+      report(count)
+  readable = np.ones(len(source), bool)
+  readable[list(kept.unreadable)] = False
+  values = kept.values(network.model.architecture.num_features)
+  return Features(np.flatnonzero(readable), values, kept.unreadable)
+
+
+def _converted(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
+  """Returns features in a dtype.
+
+  Raises:
+    UserError: One is not finite, or too large for it.
+  """
+  with np.errstate(over="ignore"):
+    converted = values.astype(dtype)
+  if not np.isfinite(converted).all():
+    why = (
+      "exceeds the range of float16: use float32"
+      if np.isfinite(values).all()
+      else ("is not finite: the weights are damaged, or overflow in the dtype of the computation")
+    )
+    raise errors.UserError(f"A feature {why}.")
+  return converted
