@@ -176,6 +176,8 @@ def default_size(checkpoint: catalogue.Checkpoint) -> int:
   """
   if checkpoint.embedded:
     return 48  # see its model card
+  if checkpoint.copy_of:
+    return default_size(catalogue.find(checkpoint.copy_of))
   if found := re.search(r"-run\d-(.+)$", checkpoint.name):
     image_size = vtab.find(found[1]).image_size
     return hyperrule.resolution(image_size, checkpoint.architecture, "paper")[1]

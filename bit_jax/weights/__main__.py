@@ -9,7 +9,7 @@ import numpy as np
 
 from bit_jax.models import architectures
 from bit_jax.runtime import errors, exits
-from bit_jax.weights import catalogue, checkpoints, fetch, npz
+from bit_jax.weights import catalogue, checkpoints, fetch, hub
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -58,13 +58,14 @@ def _catalogue(pattern: str) -> Iterator[str]:
   wanted = pattern if any(c in pattern for c in "*?[") else f"*{pattern}*"
   entries = catalogue.CATALOGUE.values()
   found = [c for c in entries if any(fnmatch.fnmatch(s, wanted) for s in (c.name, c.file))]
-  row = "{:44} {:8} {:>7} {:>13} {:>10} {:9} {}".format
+  row = "{:55} {:8} {:>7} {:>13} {:>10} {:9} {}".format
   yield row("name", "network", "classes", "parameters", "size", "available", "trained on")
   for c in found:
     available = "yes" if c.embedded or fetch.cached(c) else "no"
     size = f"{(2 if c.embedded else 4) * c.num_parameters / 1e6:,.1f} MB"
     count = f"{c.num_parameters:,}"
-    yield row(c.name, c.architecture, c.num_classes, count, size, available, c.note)
+    note = f"the weights of {c.copy_of}" if c.copy_of else c.note
+    yield row(c.name, c.architecture, c.num_classes, count, size, available, note)
   yield f"{len(found)} of {len(entries)} checkpoints"
 
 
@@ -75,23 +76,24 @@ def _verified(name: str) -> Iterator[str]:
     UserError: The file is damaged, or isn't the checkpoint that its name says.
   """
   path = fetch.locate(name)
-  known = catalogue.CATALOGUE.get(path.stem)
+  known = catalogue.CATALOGUE.get(name) or catalogue.of_file(path)
   inferred = (known.architecture, known.num_classes) if known else checkpoints.infer(path)
   architecture, num_classes = inferred
   if architecture is None:
     raise errors.UserError(f"{path} fits no known architecture; use inspect to list its arrays.")
   digest = checkpoints.verify(path, architecture, num_classes)
+  hub.require_intact(path, digest)
   count = architectures.num_parameters(architectures.find(architecture), num_classes or None)
   yield f"{path}: ok, {architecture}, {num_classes} classes, {count:,} parameters, sha256 {digest}"
 
 
 def _content(name: str) -> Iterator[str]:
-  """Yields the architecture and head of an `.npz` file, and statistics of each array.
+  """Yields the architecture and head of a file, and statistics of each array.
 
   NaNs and foreign arrays are shown, not errors.
 
   Raises:
-    UserError: The file is damaged or not an `.npz`.
+    UserError: The file is damaged or of another format.
   """
   path = fetch.locate(name)
   architecture, num_classes = checkpoints.infer(path)
@@ -99,17 +101,17 @@ def _content(name: str) -> Iterator[str]:
   yield f"{path}: {architecture or 'no known architecture'}, {head}"
   row = "{:60} {:18} {:8} {:>11} {:>11}".format
   yield row("name", "shape", "dtype", "mean", "std")
-  with npz.open_archive(path) as archive:
-    headers = npz.read_headers(archive)
-    for header in headers:
+  with checkpoints.opened(path) as file:
+    for header in file.headers:
       mean, std = "-", "-"
-      if header.dtype.kind in "fiu" and header.size:
-        array = npz.read_array(archive, header, check_finite=False)
+      if header.is_number and header.size:
+        array = file.read(header.key, check_finite=False)
         with np.errstate(all="ignore"):  # a NaN is shown without a warning
           mean, std = f"{array.mean():.5g}", f"{array.std():.5g}"
-      yield row(header.key, str(header.shape), str(header.dtype), mean, std)
-  dtypes = ", ".join(sorted({str(h.dtype) for h in headers}))
-  yield f"{len(headers)} arrays, {sum(h.size for h in headers):,} parameters, {dtypes}"
+      yield row(header.key, str(header.shape), header.dtype, mean, std)
+    dtypes = ", ".join(sorted({h.dtype for h in file.headers}))
+    size = sum(h.size for h in file.headers)
+    yield f"{len(file.headers)} arrays, {size:,} parameters, {dtypes}"
 
 
 if __name__ == "__main__":

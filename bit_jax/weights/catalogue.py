@@ -1,14 +1,16 @@
-"""Every released BiT checkpoint by name, and the small one in this package.
+"""Every released BiT checkpoint by name, timm's copies, and the small one in this package.
 
 Sources: google-research/big_transfer `README.md` (BiT-S, BiT-M, -ILSVRC2012, VTAB, distilled) and
 its colabs (-CIFAR10); google-research/big_vision `configs/proj/distill/common.py` (the teachers at
-128 pixels).
+128 pixels); huggingface/pytorch-image-models 1.0.31 `timm/models/resnetv2.py` (the copies).
 """
 
 import dataclasses
 import difflib
 import itertools
-from collections.abc import Iterator
+import pathlib
+from collections.abc import Iterator, Mapping
+from typing import Literal
 
 from bit_jax.data import vtab
 from bit_jax.models import architectures
@@ -26,6 +28,14 @@ _DISTILLED = {  # stem: (classes, their data set, note)
   "R152x2_T_food128": (101, "food101", "teacher, Food-101 at 128 pixels"),
   "R152x2_T_sun128": (397, "sun397", "teacher, SUN397 at 128 pixels"),
 }
+# Tag of timm's copy: the checkpoint, where {} is the architecture.
+_TIMM_TAGS = {"goog_in21k": "BiT-M-{}", "goog_in21k_ft_in1k": "BiT-M-{}-ILSVRC2012"}
+_TIMM_DISTILLED = {
+  "timm/resnetv2_50x1_bit.goog_distilled_in1k": "R50x1_224",
+  "timm/resnetv2_152x2_bit.goog_teacher_in21k_ft_in1k": "R152x2_T_224",
+  "timm/resnetv2_152x2_bit.goog_teacher_in21k_ft_in1k_384": "R152x2_T_384",
+}
+_HUB_FILE = "model.safetensors"
 EMBEDDED = "R14x0.5-CIFAR100"
 _RELEASED = tuple(a for a in architectures.ARCHITECTURES if a not in architectures.SMALL)
 
@@ -35,14 +45,17 @@ class Checkpoint:
   """One checkpoint of the catalogue.
 
   Attributes:
-    name: The file's name without its folder and `.npz`.
+    name: The file's name without its folder and `.npz`; of timm's copies, the repository on the
+      Hugging Face hub.
     architecture: Short name of the network, a key of `architectures.ARCHITECTURES`.
     num_classes: Outputs of its head.
     labels: The data set whose classes they are: a key of `assets/class_names.json`, or a task of
       VTAB-1k.
-    file: Path below `BASE_URL` and below the cache directory; if embedded, below the package.
+    file: Path below `BASE_URL` and below the cache directory; if embedded, below the package; of
+      timm's copies, in the repository.
     note: The data that it was trained on.
-    embedded: Whether it comes with this package and is never downloaded.
+    source: Where it is: with the released ones, in this package, or on the Hugging Face hub.
+    copy_of: The released checkpoint with the same weights; '' if it is none of timm's copies.
   """
 
   name: str
@@ -51,7 +64,13 @@ class Checkpoint:
   labels: str
   file: str
   note: str
-  embedded: bool = False
+  source: Literal["released", "package", "hub"] = "released"
+  copy_of: str = ""
+
+  @property
+  def embedded(self) -> bool:
+    """Whether it comes with this package and is never downloaded."""
+    return self.source == "package"
 
   @property
   def num_parameters(self) -> int:
@@ -80,10 +99,22 @@ def _checkpoints() -> Iterator[Checkpoint]:
   for stem, (classes, labels, note) in _DISTILLED.items():
     yield Checkpoint(stem, stem.split("_")[0], classes, labels, f"distill/{stem}.npz", note)
   file, note = f"assets/{EMBEDDED}.npz", "CIFAR-100; comes with this package, kernels in float16"
-  yield Checkpoint(EMBEDDED, "R14x0.5", 100, "cifar100", file, note, embedded=True)
+  yield Checkpoint(EMBEDDED, "R14x0.5", 100, "cifar100", file, note, "package")
 
 
-CATALOGUE = {c.name: c for c in _checkpoints()}
+def _timm_copies(released: Mapping[str, Checkpoint]) -> Iterator[Checkpoint]:
+  same = {
+    f"timm/resnetv2_{arch.removeprefix('R')}_bit.{tag}": name.format(arch)
+    for arch, (tag, name) in itertools.product(_RELEASED, _TIMM_TAGS.items())
+  }
+  for name, copy_of in (same | _TIMM_DISTILLED).items():
+    yield dataclasses.replace(
+      released[copy_of], name=name, file=_HUB_FILE, source="hub", copy_of=copy_of
+    )
+
+
+_released = {c.name: c for c in _checkpoints()}
+CATALOGUE = _released | {c.name: c for c in _timm_copies(_released)}
 
 
 def find(name: str) -> Checkpoint:
@@ -100,8 +131,21 @@ def find(name: str) -> Checkpoint:
   hint = f"did you mean {' or '.join(close)}? " if close else ""
   raise errors.UserError(
     f"Unknown checkpoint {name!r}: {hint}`python -m bit_jax.weights list` shows all "
-    f"{len(CATALOGUE)} names. For your own file, give a path that has a slash or ends in .npz."
+    f"{len(CATALOGUE)} names. For your own file, give a path that has a slash or ends in .npz or "
+    f".safetensors."
   )
+
+
+def of_file(path: pathlib.Path) -> Checkpoint | None:
+  """Returns the checkpoint that a file is called like, or None; its content may be another.
+
+  A `model.safetensors` is called like its folder: timm's name, or that of the hub's cache.
+  """
+  name = path.stem
+  if path.name == _HUB_FILE:
+    cached = path.parent.parent.name == "snapshots"
+    name = (path.parents[2] if cached else path.parent).name.removeprefix("models--timm--")
+  return CATALOGUE.get(name if path.suffix == ".npz" else f"timm/{name}")
 
 
 def default_for(model: str) -> str:

@@ -1,5 +1,6 @@
 """Class names of the heads of checkpoints: those of released ones come with this package."""
 
+import contextlib
 import functools
 import importlib.resources
 import json
@@ -7,37 +8,58 @@ import os
 import pathlib
 
 from bit_jax.data import vtab
-from bit_jax.weights import catalogue
+from bit_jax.data.sources import class_naming
+from bit_jax.weights import catalogue, checkpoints
 
-_IMAGENET_21K = 21843  # Google's list of ImageNet-21k, which BiT uses; others have another length
+METADATA_KEY = "class_names"
+_IMAGENET_21K = 21843  # Google's list of ImageNet-21k, as BiT uses it
 
 
 def class_names(reference: str | os.PathLike[str], num_classes: int) -> tuple[str, ...]:
   """Returns the names of a checkpoint's classes, all different, one line each.
 
-  A checkpoint of the catalogue, by its name or a file called like it, has those of the data set
-  that it was trained on, in the order of its head: ImageNet-21k and ILSVRC-2012 (the first WordNet
-  lemma of each synset), or the names of tensorflow-datasets. Any other file with 21,843 outputs
-  has those of ImageNet-21k, as no other list of classes has this length. The rest is unknown, a
-  file with 1000 outputs as well, and gets 'class 0', 'class 1' and so on.
+  The first of these that has `num_classes` names decides:
+
+  1. a `.safetensors` file's own metadata: 'class_names', a list in JSON;
+  2. a checkpoint of the catalogue, by its name or a file called like it: the data set that it was
+     trained on, in the order of its head. ImageNet-21k and ILSVRC-2012 have the first WordNet
+     lemma of each synset, the others the names of tensorflow-datasets;
+  3. 21,843 classes: those of ImageNet-21k, as no other list has this length;
+  4. 'class 0', 'class 1' and so on. An unknown file with 1000 classes gets these as well: they may
+     not be ImageNet's, or in another order.
 
   Args:
-    reference: A name of the catalogue, or the path of a file, which isn't read.
+    reference: A name of the catalogue, or the path of a file.
     num_classes: Outputs of its head.
 
-  Returns:
-    `num_classes` names.
+  Raises:
+    UserError: The file is a damaged `.safetensors`.
   """
-  name = pathlib.Path(reference).name.removesuffix(".npz")
-  known = catalogue.CATALOGUE.get(name)
-  labels = known.labels if known else "imagenet21k" if num_classes == _IMAGENET_21K else None
-  names = _of(labels) if labels else ()
-  return names if len(names) == num_classes else unnamed(num_classes)
+  path = pathlib.Path(reference)
+  known = catalogue.CATALOGUE.get(str(reference)) or catalogue.of_file(path)
+  candidates = (
+    *([_stated(path)] if path.suffix == ".safetensors" and path.is_file() else []),
+    *([_of(known.labels)] if known else []),
+    *([_of("imagenet21k")] if num_classes == _IMAGENET_21K else []),
+  )
+  named = (names for names in candidates if len(names) == num_classes)
+  return next(named, unnamed(num_classes))
 
 
 def unnamed(num_classes: int) -> tuple[str, ...]:
   """Returns 'class 0', 'class 1' and so on, for a head whose classes are unknown."""
   return tuple(f"class {label}" for label in range(num_classes))
+
+
+def _stated(path: pathlib.Path) -> tuple[str, ...]:
+  """Returns the class names in the metadata of a file, () without usable ones."""
+  with checkpoints.opened(path) as file:
+    text = file.metadata.get(METADATA_KEY, "")
+  with contextlib.suppress(ValueError):
+    names = json.loads(text)
+    if isinstance(names, list) and all(isinstance(n, str) for n in names):
+      return tuple(names) if class_naming.fault(names) is None else ()
+  return ()
 
 
 def _of(labels: str) -> tuple[str, ...]:

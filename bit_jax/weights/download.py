@@ -75,6 +75,14 @@ def discard(part: pathlib.Path) -> None:
   _version_file(part).unlink(missing_ok=True)
 
 
+def reason(error: BaseException) -> str:
+  """Returns the message of the system or the proxy that caused a failed connection."""
+  while cause := error.__cause__ or error.__context__:
+    error = cause
+  text = (error.strerror if isinstance(error, OSError) else None) or str(error)
+  return text.splitlines()[0].rstrip(".") if text else type(error).__name__
+
+
 def _attempt(
   session: requests.Session, url: str, proxy: proxies.Proxy | None, part: pathlib.Path
 ) -> None:
@@ -105,7 +113,7 @@ def _attempt(
       # With status 200 the server ignores ranges, or the file has changed.
       _receive(response, part, offset if status == codes.partial_content else 0)
   except (requests.RequestException, ValueError) as e:
-    why = _reason(e)
+    why = reason(e)
     if isinstance(e, requests.exceptions.SSLError):
       remedy = ": if your network has its own certificates, set REQUESTS_CA_BUNDLE to their file"
     final = isinstance(e, _FINAL) or "Tunnel connection failed" in why  # the proxy refuses
@@ -116,14 +124,6 @@ def _attempt(
     if e.errno is None:  # requests looks for the certificates before it connects
       raise DownloadError(f"{str(e).rstrip('.')}: correct or unset REQUESTS_CA_BUNDLE") from e
     raise DownloadError(f"{part} can't be written ({e.strerror})") from e
-
-
-def _reason(error: BaseException) -> str:
-  """Returns the message of the system or the proxy that caused a failed connection."""
-  while cause := error.__cause__ or error.__context__:
-    error = cause
-  text = (error.strerror if isinstance(error, OSError) else None) or str(error)
-  return text.splitlines()[0].rstrip(".") if text else type(error).__name__
 
 
 def _receive(response: requests.Response, part: pathlib.Path, start: int) -> None:

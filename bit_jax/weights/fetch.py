@@ -8,8 +8,8 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
-from bit_jax.runtime import cache, errors, files, paths, proxies
-from bit_jax.weights import catalogue, checkpoints, download
+from bit_jax.runtime import cache, errors, files, paths, phrases, proxies
+from bit_jax.weights import catalogue, checkpoints, download, hub
 
 MIRRORS_VARIABLE = "BIT_JAX_MIRRORS"
 
@@ -18,10 +18,11 @@ def resolve(name_or_path: str, *, mirrors: Sequence[str] = ()) -> pathlib.Path:
   """Returns the file of a checkpoint, downloading it into the cache directory if needed.
 
   Args:
-    name_or_path: A path (any text with a slash, or that ends in `.npz`; `~` is expanded) or a name
-      of the catalogue.
+    name_or_path: A name of the catalogue; or a path: any other text with a slash, or that ends in
+      `.npz` or `.safetensors` (`~` is expanded).
     mirrors: Base URLs to try first, before those of $BIT_JAX_MIRRORS (separated by commas) and
-      the official one.
+      the official one. Names that start with `timm/` come from the Hugging Face hub instead, or
+      from $HF_ENDPOINT.
 
   Raises:
     UserError: The path or the name doesn't exist, or the file is neither cached nor reachable.
@@ -29,6 +30,8 @@ def resolve(name_or_path: str, *, mirrors: Sequence[str] = ()) -> pathlib.Path:
   with contextlib.suppress(NotInCacheError):
     return locate(name_or_path)
   checkpoint = catalogue.find(name_or_path)
+  if checkpoint.source == "hub":
+    return hub.fetch(checkpoint)
   target = cache.directory() / checkpoint.file
   variable = os.environ.get(MIRRORS_VARIABLE, "").split(",")
   bases = [*mirrors, *(m.strip() for m in variable if m.strip()), catalogue.BASE_URL]
@@ -55,14 +58,15 @@ def locate(name_or_path: str) -> pathlib.Path:
     NotInCacheError: It would have to be downloaded.
     UserError: The path or the name doesn't exist, or there is no cache directory.
   """
-  if "/" in name_or_path or name_or_path.endswith(".npz"):
+  is_path = "/" in name_or_path or name_or_path.endswith((".npz", ".safetensors"))
+  if is_path and name_or_path not in catalogue.CATALOGUE:
     path = paths.named(name_or_path)
     if os.path.isfile(path):
       return path
     what = "is a folder" if os.path.isdir(path) else "doesn't exist or can't be read"
-    known = path.stem in catalogue.CATALOGUE
-    hint = f", or {path.stem} without .npz to download it" if known else ""
-    raise errors.UserError(f"{path} {what}: give the path of an .npz file{hint}.")
+    raise errors.UserError(
+      f"{path} {what}: give the path of an .npz or .safetensors file{_name_instead(path)}."
+    )
   checkpoint = catalogue.find(name_or_path)
   if checkpoint.embedded:
     package = importlib.resources.files("bit_jax.weights")
@@ -74,14 +78,29 @@ def locate(name_or_path: str) -> pathlib.Path:
     )
   if cached_path := cached(checkpoint):
     return cached_path
+  place = f", or put it at {cache.directory() / checkpoint.file}" * (checkpoint.source != "hub")
   raise NotInCacheError(
     f"{checkpoint.name} is not in the cache: download it with `python -m bit_jax.weights download "
-    f"{checkpoint.name}`, or put it at {cache.directory() / checkpoint.file}."
+    f"{checkpoint.name}`{place}."
   )
 
 
+def _name_instead(path: pathlib.Path) -> str:
+  """Returns the name of a checkpoint that a missing path may be meant for, as advice, or ''."""
+  if path.suffix == ".npz" and path.stem in catalogue.CATALOGUE:
+    return f", or {path.stem} without .npz to download it"
+  copies = [name for name, c in catalogue.CATALOGUE.items() if c.source == "hub"]
+  return phrases.did_you_mean(str(path), copies)
+
+
 def cached(checkpoint: catalogue.Checkpoint) -> pathlib.Path | None:
-  """Returns the checkpoint's file in the cache, in its folder or at the top level, if any."""
+  """Returns the checkpoint's file in the cache, if any.
+
+  Of timm's copies, that is the cache of the Hugging Face hub; else the folder of the checkpoint in
+  this project's cache, or its top level.
+  """
+  if checkpoint.source == "hub":
+    return hub.cached(checkpoint)
   try:
     root = cache.directory()
   except errors.UserError:  # there is none

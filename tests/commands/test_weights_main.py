@@ -36,12 +36,12 @@ def run(capsys, *argv):
 def test_list(capsys):
   status, out, _ = run(capsys, "list")
   assert status == 0
-  assert out.splitlines()[-1] == "313 of 313 checkpoints"
+  assert out.splitlines()[-1] == "328 of 328 checkpoints"
   status, out, _ = run(capsys, "list", "BiT-M-R50x1-[IC]*")
   name, network, classes, parameters, size, *_ = out.splitlines()[1].split()
   assert (name, network, classes) == ("BiT-M-R50x1-ILSVRC2012", "R50x1", "1000")
   assert (parameters, size) == ("25,549,352", "102.2")
-  assert out.splitlines()[-1] == "2 of 313 checkpoints"
+  assert out.splitlines()[-1] == "2 of 328 checkpoints"
 
 
 def test_list_says_what_is_available(capsys):

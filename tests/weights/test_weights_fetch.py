@@ -198,7 +198,7 @@ def test_refusal_is_final_and_says_what_to_do(server, status):
 @pytest.mark.parametrize(
   ("content", "reason"),
   [
-    (b"<html>login</html>" * 1000, "is not an .npz file"),
+    (b"<html>login</html>" * 1000, "is neither an .npz"),
     (GOOD[:-100], "is truncated or damaged"),
     (GOOD[:90_000] + b"\x00\x01\x02\x03" + GOOD[90_004:], "damaged|NaN"),
     (

@@ -179,7 +179,7 @@ def test_truncated(tmp_path, keep):
 def test_not_a_zip(tmp_path, data):
   path = tmp_path / "a.npz"
   path.write_bytes(data)
-  refused(path, r"a\.npz is .*not an \.npz file: give the path")
+  refused(path, r"a\.npz is neither an \.npz nor a \.safetensors file: give the path")
 
 
 def test_missing_file_and_folder(tmp_path):
