@@ -3,7 +3,8 @@
     import bit_jax
 
     tuned = bit_jax.fine_tune("photos", model="R14x0.5")    # the run of `python -m bit_jax.train`
-    print(tuned.result["top1"], tuned.folder)
+    classifier = bit_jax.load(tuned.folder)                 # or a checkpoint: a name or a file
+    classifier.predict("new_photos")
 
 Nothing else is imported before it is used, and no setting of JAX is changed. `docs/architecture.md`
 is a map of the commands and of the packages below them.
@@ -13,10 +14,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-  from bit_jax.api import FineTuned, fine_tune
+  from bit_jax.api import Classifier, FineTuned, Prediction, fine_tune, load
   from bit_jax.runtime.errors import UserError
 
-__all__ = ["FineTuned", "UserError", "fine_tune"]
+__all__ = ["Classifier", "FineTuned", "Prediction", "UserError", "fine_tune", "load"]
 
 
 def __getattr__(name: str) -> Any:

@@ -8,22 +8,185 @@ for prediction in tuned.classifier.predict("~/new_photos"):
 """
 
 import dataclasses
+import functools
 import os
 import pathlib
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal, TypeAlias
 
 import jax
 import ml_collections
 import numpy as np
+from PIL import Image
 
 from bit_jax import run_config
 from bit_jax.configs import base, folder, npz
-from bit_jax.data import datasets
+from bit_jax.data import datasets, stream
 from bit_jax.data.sources import in_memory
+from bit_jax.inference import inputs, networks, outputs, predictions
 from bit_jax.runs import description, metrics_log, reporting
-from bit_jax.runtime import config_flags, devices, errors, exits
+from bit_jax.runtime import checks, config_flags, devices, errors, exits
 from bit_jax.training import loop
+
+Images: TypeAlias = in_memory.Path | Image.Image | in_memory.Images
+
+_LISTED = 20  # unreadable images in a message
+
+
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+  """The most probable classes of an image.
+
+  Attributes:
+    class_name: The most probable class.
+    probability: Its probability, in [0, 1]: the softmax over all classes.
+    label: Its place in `Classifier.class_names`.
+    top: (class, probability) of the most probable classes, in falling order.
+    path: The image file; None for an image in memory.
+  """
+
+  class_name: str
+  probability: float
+  label: int
+  top: tuple[tuple[str, float], ...]
+  path: str | None = None
+
+
+class Classifier:
+  """A network that classifies images; `load` returns one.
+
+  Images are prepared as in the evaluation of a run: resized to a square of `size` pixels.
+
+  Attributes:
+    network: Its parameters and where they come from.
+  """
+
+  def __init__(self, network: networks.Network, batch_size: int = outputs.BATCH_SIZE):
+    """Takes a network, and how many images are computed at once; fewer if they don't fit."""
+    self.network, self._batch_size = network, batch_size
+
+  @property
+  def class_names(self) -> tuple[str, ...]:
+    """The names of the classes, in the order of the head."""
+    return self.network.class_names
+
+  @property
+  def size(self) -> int:
+    """Side in pixels of the square that images are resized to."""
+    return self.network.size
+
+  def __repr__(self) -> str:
+    """Returns the name, the network, the number of classes and the size."""
+    network = self.network
+    return (
+      f"Classifier({network.name!r}: {network.model.architecture.name}, {len(self.class_names)} "
+      f"classes, {self.size} pixels)"
+    )
+
+  def predict(
+    self, images: Images, *, top: int = 5, on_bad_image: Literal["stop", "skip"] = "stop"
+  ) -> list[Prediction]:
+    """Returns the most probable classes of each image, in order.
+
+    Args:
+      images: A file, a folder (images at any depth) or a pattern such as 'photos/**/*.jpg'; a
+        sequence of files; an array [h, w, 3] or [N, h, w, 3] uint8; an image of Pillow; or a
+        sequence of arrays or of Pillow's images, of any sizes.
+      top: Classes in `Prediction.top`.
+      on_bad_image: Images that can't be read 'stop' the call with their list, or are left out
+        ('skip').
+
+    Raises:
+      UserError: A folder or a pattern has no images, or an image can't be read.
+    """
+    checks.at_least("top", top, 1)
+    checks.one_of("on_bad_image", on_bad_image, ("stop", "skip"))
+    source = _source(images)
+    found, files = [], getattr(source, "paths", [None] * len(source))
+    for batch in self._outputs(source, "Predicting", skip=on_bad_image == "skip"):
+      rows = zip(batch.indices.tolist(), *predictions.top(batch.logits, top), strict=True)
+      for index, labels, probabilities in rows:
+        names = [self.class_names[label] for label in labels.tolist()]
+        pairs = tuple(zip(names, probabilities.tolist(), strict=True))
+        found.append(Prediction(*pairs[0], int(labels[0]), pairs, files[index]))
+    return found
+
+  def features(self, images: Images) -> np.ndarray:
+    """Returns the features of each image, [N, F] float32: the pre-logits, which the head takes.
+
+    Args:
+      images: As for `predict`.
+
+    Raises:
+      UserError: A folder or a pattern has no images, or an image can't be read.
+    """
+    found = [batch.features for batch in self._outputs(_source(images), "Computing features")]
+    width = self.network.model.architecture.num_features
+    return np.concatenate([np.empty((0, width), np.float32), *found])
+
+  def _outputs(
+    self, source: "inputs.Files | in_memory.Pictures", what: str, *, skip: bool = False
+  ) -> Iterator[outputs.Outputs]:
+    """Yields the outputs of all images; raises a `UserError` on unreadable ones unless skipped."""
+    unreadable: dict[int, str] = {}
+    size = source.common_size() if isinstance(source, in_memory.Pictures) else None
+    # As in an evaluation, small images of one size are resized on the devices, without rounding.
+    kept = size if size is not None and size[0] * size[1] <= self.size**2 else None
+    with stream.progress(what, len(source), hidden=len(source) <= self._batch_size) as bar:
+      yield from self._forward.run(source, unreadable, image_size=kept, report=bar.update)
+    if unreadable and not skip:
+      reasons = "".join(f"\n  {why}" for why in list(unreadable.values())[:_LISTED])
+      more = f"\n  and {len(unreadable) - _LISTED} more" if len(unreadable) > _LISTED else ""
+      raise errors.UserError(
+        f"{len(unreadable)} of {len(source):,} images can't be read: repair or remove "
+        f"them.{reasons}{more}"
+      )
+
+  @functools.cached_property
+  def _forward(self) -> outputs.Forward:
+    return outputs.Forward(self.network, self._batch_size)
+
+
+def load(
+  reference: in_memory.Path,
+  *,
+  size: int | None = None,
+  dtype: str = "auto",
+  batch_size: int = outputs.BATCH_SIZE,
+) -> Classifier:
+  """Loads a network with its head.
+
+  Args:
+    reference: A run folder, a checkpoint file, or the name of a released checkpoint, which is
+      downloaded unless it is in the cache. 'R14x0.5-CIFAR100' comes with the package.
+    size: Side in pixels of the square that images are resized to; None: the run's, or that of the
+      checkpoint's training.
+    dtype: Of the computation: 'float32', 'bfloat16' or 'auto', the run's, by default float32 on CPU
+      and bfloat16 on accelerators.
+    batch_size: Images at once over all devices; fewer if they don't fit. It changes no prediction.
+
+  Raises:
+    UserError: It doesn't exist, is damaged, is an unfinished run, or has no head.
+  """
+  checks.at_least("batch_size", batch_size, 1)
+  network = networks.load(os.fspath(reference), size=size, dtype=dtype)
+  return Classifier(network, batch_size)
+
+
+def _source(images: Images) -> "inputs.Files | in_memory.Pictures":
+  """Returns the images that `Classifier.predict` takes."""
+  if isinstance(images, str | os.PathLike):
+    found = inputs.find([os.fspath(images)])
+    if found.faults:
+      raise errors.UserError(" ".join(found.faults))
+    return found.files
+  if not isinstance(images, np.ndarray | Image.Image):
+    paths = [os.fspath(image) for image in images if isinstance(image, str | os.PathLike)]
+    if paths and len(paths) < len(images):
+      raise errors.UserError("Give all images as paths, or all as arrays or images of Pillow.")
+    if paths:
+      return inputs.Files(tuple(map(os.path.expanduser, paths)))
+  return in_memory.pictures(images)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +202,11 @@ class FineTuned:
   result: dict[str, Any]
   folder: pathlib.Path
   config: run_config.RunConfig = dataclasses.field(repr=False)
+
+  @functools.cached_property
+  def classifier(self) -> Classifier:
+    """The fine-tuned network, loaded from the run folder."""
+    return load(self.folder)
 
   def history(self, kind: str = "train") -> dict[str, list[float]]:
     """Returns the logged numbers by name: 'step', 'loss', 'top1' and more, a list of each.

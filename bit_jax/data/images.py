@@ -65,16 +65,20 @@ def decode(data: bytes | pathlib.Path) -> np.ndarray:
   file = io.BytesIO(data)
   with _open(file) as image:
     orientation = _orientation(image)
-    pixels = _plain_jpeg(image, data, file.tell())
-    if pixels is None:
-      try:
-        image.load()
-        pixels = _pixels(image)
-      except _BROKEN as e:
-        text = errors.first_line(e)
-        fault = "is truncated" if "truncated" in text.lower() else f"is damaged ({text})"
-        raise Unreadable(fault) from None
-  return _turn(pixels, orientation)
+    found = _plain_jpeg(image, data, file.tell())
+    if found is None:
+      found = _loaded(image)
+  return _turn(found, orientation)
+
+
+def pixels(image: Image.Image) -> np.ndarray:
+  """Returns the pixels of an image of Pillow as `decode` returns them, [h, w, 3] uint8.
+
+  Raises:
+    Unreadable: It was opened from a file that is truncated or damaged.
+  """
+  orientation = _orientation(image)
+  return _turn(_loaded(image), orientation)
 
 
 def size(path: pathlib.Path) -> tuple[int, int]:
@@ -152,7 +156,18 @@ def _plain_jpeg(image: Image.Image, data: bytes, start: int) -> np.ndarray | Non
     return None
 
 
-def _pixels(image: Image.Image) -> np.ndarray:
+def _loaded(image: Image.Image) -> np.ndarray:
+  """Decodes an opened image, as it is stored: [h, w, 3] uint8."""
+  try:
+    image.load()
+    return _as_stored(image)
+  except _BROKEN as e:
+    text = errors.first_line(e)
+    fault = "is truncated" if "truncated" in text.lower() else f"is damaged ({text})"
+    raise Unreadable(fault) from None
+
+
+def _as_stored(image: Image.Image) -> np.ndarray:
   """Returns a loaded image's pixels, [h, w, 3] uint8."""
   if image.mode.startswith("I"):
     wide = np.asarray(image).astype(np.uint32)

@@ -5,6 +5,7 @@ run, which can be resumed, and evaluated by other programs.
 """
 
 import csv
+import dataclasses
 import hashlib
 import io
 import itertools
@@ -17,6 +18,7 @@ import numpy as np
 from PIL import Image
 
 from bit_jax.data import fewshot
+from bit_jax.data import images as decoding
 from bit_jax.data.sources import arrays, class_naming, folder
 from bit_jax.runtime import cache, errors, files, paths, phrases
 
@@ -69,11 +71,69 @@ def written(
   return (_csv if True in kinds else _npz)(images, numbers, names)
 
 
-def pixels(image: "np.ndarray | Image.Image") -> np.ndarray:
-  """Returns an array as it is, and an image of Pillow as [h, w, 3] uint8."""
-  if isinstance(image, Image.Image):
-    return np.asarray(image.convert("RGB"))
-  return np.asarray(image)
+@dataclasses.dataclass(frozen=True, eq=False)
+class Pictures:
+  """Images of a program, of any sizes; a `stream.Source` in which every label is 0.
+
+  Attributes:
+    images: N arrays, [h, w, 3] uint8.
+  """
+
+  images: Sequence[np.ndarray]
+
+  def __len__(self) -> int:
+    """Returns N."""
+    return len(self.images)
+
+  def read(self, index: int) -> tuple[np.ndarray, int]:
+    """Returns image `index`, and 0."""
+    return self.images[index], 0
+
+  def common_size(self) -> tuple[int, int] | None:
+    """Returns (height, width) if all images have the same, else None."""
+    sizes = {image.shape[:2] for image in self.images}
+    return sizes.pop() if len(sizes) == 1 else None
+
+
+def pictures(images: Image.Image | Images) -> Pictures:
+  """Returns images as a source.
+
+  Args:
+    images: uint8: an array [h, w, 3] or grey [h, w], or [N, h, w, 3] or grey [N, h, w] where w is
+      neither 1 nor 3; an image of Pillow; or a sequence of these, an image each.
+
+  Raises:
+    UserError: An array has another form.
+  """
+  if isinstance(images, Image.Image):
+    images = [images]
+  if isinstance(images, np.ndarray):
+    one = images.ndim == 2 or (images.ndim == 3 and images.shape[-1] in (1, 3))
+    images = images[None] if one else images
+    if images.ndim in (3, 4) and images.dtype == np.uint8 and images.shape[-1] in (1, 3):
+      images = arrays.as_rgb(images)  # at once
+  return Pictures([_colour(pixels(image)) for image in images])
+
+
+def _colour(image: np.ndarray) -> np.ndarray:
+  """Returns an image as [h, w, 3] uint8."""
+  wrong = image.dtype != np.uint8 or image.ndim not in (2, 3) or 0 in image.shape
+  if wrong or (image.ndim == 3 and image.shape[-1] not in (1, 3)):
+    raise errors.UserError(
+      f"An image in memory must be [h, w, 3] or [h, w] uint8, 0 to 255, not {list(image.shape)} "
+      f"{image.dtype}."
+    )
+  found: np.ndarray = arrays.as_rgb(image[None])[0]
+  return found
+
+
+def pixels(image: Any) -> np.ndarray:
+  """Returns an array as it is, and an image of Pillow as [h, w, 3] uint8.
+
+  Raises:
+    Unreadable: It was opened from a file that is damaged.
+  """
+  return decoding.pixels(image) if isinstance(image, Image.Image) else np.asarray(image)
 
 
 def stacked(images: Sequence[Any]) -> np.ndarray:
