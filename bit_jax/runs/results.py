@@ -4,6 +4,7 @@ A table or picture that can't be written costs a warning, not the run.
 """
 
 import functools
+import itertools
 import pathlib
 from collections.abc import Callable
 from typing import Any
@@ -14,32 +15,41 @@ import numpy as np
 
 from bit_jax.data import augmentation, order, pipeline
 from bit_jax.run_config import RunConfig
-from bit_jax.runs import metrics_log, per_class, reporting, run_folder
+from bit_jax.runs import interval, metrics_log, per_class, reporting, run_folder
 from bit_jax.runtime import files, phrases, plots
 
 _SHOWN = 16  # images in a picture
 _MANY = 1000  # evaluated images, from which on the accuracy is printed without an interval
 _AUGMENTED, _CURVES, _PREDICTIONS = "augmented.png", "curves.png", "predictions.png"
-_FILES = {
+FILES = {  # of a finished run; those of the rooms above are written by them
+  "report.html": "all of it as one page",
   run_folder.WEIGHTS: "the fine-tuned weights, in the official naming",
   _CURVES: "loss, accuracy and learning rate",
-  _AUGMENTED: "training images after augmentation",
+  _AUGMENTED: "training images before and after augmentation",
   _PREDICTIONS: "test images with their predictions",
   per_class.PER_CLASS: "accuracy of each class",
   per_class.CONFUSION: "what each class was predicted as",
   per_class.PICTURE: "confusion matrix",
+  "mistakes.csv": "all mistakes, the most confident first",
+  "mistakes.png": "the most confident mistakes",
   reporting.METRICS: "all logged metrics",
   run_folder.RESULT: "the result",
   run_folder.CLASSES: "the names of the classes",
   "split.csv": "the split of your own images",
 }
-_OPTIONAL = (per_class.PICTURE, run_folder.RESULT, run_folder.CLASSES, "split.csv")
+# Those that not every run has, or that earlier versions did not write.
+_OPTIONAL = (
+  *(per_class.PICTURE, run_folder.RESULT, run_folder.CLASSES, "split.csv"),
+  *("report.html", "mistakes.csv", "mistakes.png"),
+)
 
 
 def draw_augmented(
   folder: pathlib.Path, config: RunConfig, train: pipeline.Part, say: Callable[[str], None]
 ) -> None:
-  """Draws the first images of the first step after augmentation, before MixUp.
+  """Draws the first images of the first step, each as it is read and, beside it, augmented.
+
+  MixUp comes after what is drawn.
 
   Args:
     folder: The run folder.
@@ -57,9 +67,10 @@ def draw_augmented(
       functools.partial(augmentation.augment, resize=config.resize, crop=config.crop)
     )
     augmented = augment(images, keys, flip=config.random_flip, random_crop=config.random_crop)
-    captions = [train.class_names[c] for c in labels]
-    title = "Training images after augmentation"
-    plots.sheet(np.asarray(augmented), captions, folder / _AUGMENTED, title)
+    pairs = zip(images, np.asarray(augmented), strict=True)
+    captions = [t for c in labels for t in (train.class_names[c], "augmented")]
+    title = "Training images, each as it is read and after augmentation"
+    plots.sheet([*itertools.chain(*pairs)], captions, folder / _AUGMENTED, title)
 
 
 def write(
@@ -153,11 +164,11 @@ def summary(folder: str, result: dict[str, Any]) -> str:
 def _listing(folder: str, result: dict[str, Any]) -> list[str]:
   """Returns a line for each file of a finished run, and one on files that are missing."""
   path = run_folder.open_folder(folder, create=False)
-  present = {file: what for file, what in _FILES.items() if (path / file).exists()}
-  width = max(map(len, _FILES))
+  present = {file: what for file, what in FILES.items() if (path / file).exists()}
+  width = max(map(len, FILES))
   lines = [f"{folder}:" if present else f"{folder} holds none of the run's files."]
   lines += [f"  {file:<{width}}  {what}" for file, what in present.items()]
-  if missing := [f for f in _FILES if f not in present and f not in _OPTIONAL]:
+  if missing := [f for f in FILES if f not in present and f not in _OPTIONAL]:
     lines.append(f"Missing (not written, or deleted since): {', '.join(missing)}.")
   return lines
 
@@ -166,8 +177,5 @@ def _interval(share: float, number: int) -> str:
   """Returns Wilson's 95% interval of a share of few images as text, '' for many or none."""
   if not 0 < number < _MANY:
     return ""
-  from scipy import stats  # about a second
-
-  result = stats.binomtest(round(share * number), number)
-  low, high = result.proportion_ci(method="wilson")
+  low, high = interval.wilson(share, number)
   return f" (95% interval {low:.0%} to {high:.0%})"

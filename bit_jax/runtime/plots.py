@@ -6,11 +6,12 @@ the font may lack their characters.
 
 import contextlib
 import functools
+import json
 import pathlib
 import textwrap
 import unicodedata
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,11 +31,18 @@ _PER_INCH = 10  # characters of a title
 _TITLE_SIZE, _TITLE_LINES = 11, 3  # points; lines that a line of a title may become
 _CAPTION_WIDTH = 18  # characters that fit above an image of a sheet
 _LEAST_WIDTH = 6.0  # inches that a sheet's title needs
+_CAPTION_KEPT = 200  # characters of a caption that are kept beside the picture
+TILES = "Tiles"  # key of a PNG file's text that says where the images of a sheet are
 _ESCAPED = ("Cc", "Cs")  # Unicode categories: control characters; bytes that are not UTF-8
 
 
 @contextlib.contextmanager
-def figure(picture: pathlib.Path, size: tuple[float, float], dpi: int) -> Iterator["Figure"]:
+def figure(
+  picture: pathlib.Path,
+  size: tuple[float, float],
+  dpi: int,
+  describe: Callable[["Figure"], Mapping[str, str]] | None = None,
+) -> Iterator["Figure"]:
   """Yields an empty figure, which is saved when the block ends.
 
   The user's own style and backend have no influence, and stay as they are.
@@ -43,6 +51,7 @@ def figure(picture: pathlib.Path, size: tuple[float, float], dpi: int) -> Iterat
     picture: The PNG file to write.
     size: (width, height) in inches.
     dpi: Pixels per inch.
+    describe: Returns, for the figure as it is laid out, texts by key that go into the file.
 
   Raises:
     ImportError: matplotlib can't be imported.
@@ -56,21 +65,33 @@ def figure(picture: pathlib.Path, size: tuple[float, float], dpi: int) -> Iterat
     from matplotlib.figure import Figure
 
     with style.context(["default", _STYLE]):
-      drawn = Figure(figsize=size, layout="constrained")
+      drawn = Figure(figsize=size, dpi=dpi, layout="constrained")
       backend_agg.FigureCanvasAgg(drawn)
       yield drawn
       _choose_fonts(drawn)
+      texts: dict[str, str | None] = {"Software": None}
+      if describe is not None:
+        drawn.draw_without_rendering()
+        drawn.set_layout_engine("none")  # it is laid out
+        texts.update(describe(drawn))
       with files.replacing(picture) as temporary:
-        drawn.savefig(temporary, format="png", dpi=dpi, metadata={"Software": None})
+        drawn.savefig(temporary, format="png", dpi=dpi, metadata=texts)
 
 
 def sheet(
-  images: np.ndarray, captions: Sequence[str], picture: pathlib.Path, title: str, columns: int = 8
+  images: Sequence[np.ndarray] | np.ndarray,
+  captions: Sequence[str],
+  picture: pathlib.Path,
+  title: str,
+  columns: int = 8,
 ) -> None:
   """Draws a contact sheet: images in rows with a caption above each.
 
+  The file also says where each image is (`TILES`): a JSON list with an object for each, of its
+  'box' (left, top, right, bottom in pixels) and its whole 'caption'.
+
   Args:
-    images: [N, H, W, 3], uint8 or float32 in [-1, 1].
+    images: N images, [H, W, 3], uint8 or float32 in [-1, 1], whose sizes may differ.
     captions: N texts; one that starts with '!' is drawn in the colour of a mistake, without the
       '!'. A text of one line is wrapped to two, each line of another is cut to fit.
     picture: The PNG file to write.
@@ -80,16 +101,24 @@ def sheet(
   Raises:
     ImportError: matplotlib can't be imported.
   """
-  if images.dtype != np.uint8:
-    images = np.clip((images + 1) / 2, 0, 1)
   rows = -(-len(images) // columns)
   width = max(1.5 * columns, _LEAST_WIDTH)
   title_lines = len(_wrapped_title(title, width).splitlines())
-  with figure(picture, (width, 1.75 * rows + 0.2 + 0.2 * title_lines), dpi=110) as drawn:
+
+  def tiles(laid_out: "Figure") -> Mapping[str, str]:
+    size = laid_out.get_size_inches() * laid_out.dpi
+    found = [
+      {"box": _pixels(axes, size), "caption": line(caption)[:_CAPTION_KEPT]}
+      for axes, caption in zip(laid_out.axes, captions, strict=False)
+    ]
+    return {TILES: json.dumps(found)}
+
+  size = (width, 1.75 * rows + 0.2 + 0.2 * title_lines)
+  with figure(picture, size, dpi=110, describe=tiles) as drawn:
     for axes in drawn.subplots(rows, columns, squeeze=False).flat:
       axes.set_axis_off()
     for axes, image, caption in zip(drawn.axes, images, captions, strict=False):
-      axes.imshow(image)
+      axes.imshow(image if image.dtype == np.uint8 else np.clip((image + 1) / 2, 0, 1))
       colour = ORANGE if caption.startswith("!") else "black"
       axes.set_title(_fitted(caption.removeprefix("!")), fontsize=9, color=colour)
     set_title(drawn, title)
@@ -100,6 +129,12 @@ def _fitted(caption: str) -> str:
   if "\n" not in caption:
     return wrapped(caption, _CAPTION_WIDTH, lines=2)
   return "\n".join(cut(part, _CAPTION_WIDTH) for part in caption.split("\n"))
+
+
+def _pixels(axes: "Axes", size: np.ndarray) -> list[int]:
+  """Returns (left, top, right, bottom) of axes in a figure of a (width, height) in pixels."""
+  (left, low), (right, high) = axes.get_position().get_points() * size
+  return [round(left), round(size[1] - high), round(right), round(size[1] - low)]
 
 
 def set_title(figure: "Figure", title: str) -> None:
