@@ -159,6 +159,9 @@ def test_other_commands(at_home, monkeypatch, capsys, words):
   if "model.npz" in words:
     asset = next((running.ROOT / "bit_jax/weights/assets").glob("*.npz"))
     shutil.copy(asset, at_home / "model.npz")
+  if words[2] == "bit_jax.report":
+    run = running.ROOT / "tests/earlier_runs/0.1/finished"
+    shutil.copytree(run, at_home / words[3], dirs_exist_ok=True)
   assert run_module(monkeypatch, words) == 0, capsys.readouterr().err
   assert capsys.readouterr().out
 

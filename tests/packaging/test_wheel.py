@@ -22,7 +22,7 @@ from importlib.machinery import PathFinder
 
 HIDDEN = (
   "tensorflow", "tensorflow_datasets", "tensorboard", "h5py", "importlib_resources", "pandas",
-  "jinja2", "submitit",
+  "submitit",
 )
 
 class Others(PathFinder):

@@ -76,8 +76,8 @@ def test_the_folder_is_complete(finished):
   assert names == {
     *("config.json", "environment.json", "classes.txt", "parameters.txt", "metrics.jsonl"),
     *("curves.png", "augmented.png", "predictions.png", "model.npz", "fewshot.json"),
-    *("per_class.csv", "confusion.csv", "confusion.png"),
-    *("result.json", "checkpoints", ".lock"),
+    *("per_class.csv", "confusion.csv", "confusion.png", "mistakes.csv", "mistakes.png"),
+    *("result.json", "report.html", "checkpoints", ".lock"),
   }
   assert json.loads((folder / "result.json").read_text()) == result
   assert (result["num_test"], result["steps"]) == (159, 6)
@@ -91,7 +91,8 @@ def test_the_folder_is_complete(finished):
   assert environment["order"] == order.VERSION
   assert environment["variables"] == numerics.variables()
   assert (folder / "classes.txt").read_text().split() == list("0123456789")
-  for name in ("curves.png", "augmented.png", "predictions.png", "confusion.png"):
+  assert f"top-1 {result['top1']:.2%}</h1>" in (folder / "report.html").read_text()
+  for name in ("curves.png", "augmented.png", "predictions.png", "confusion.png", "mistakes.png"):
     assert np.ptp(mpl_image.imread(folder / name)[..., :3]) > 0.9  # not blank
 
 
