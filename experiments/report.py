@@ -6,6 +6,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 
+from bit_jax.report import values
 from bit_jax.runtime import errors, exits, imports, paths, phrases
 
 
@@ -42,11 +43,11 @@ def write(root: pathlib.Path, out: pathlib.Path, given: str) -> None:
     given: `root` as written in the report's command.
 
   Raises:
-    UserError: `root` doesn't exist or holds no run, `out` can't be written, or pandas or Jinja2 is
-      not installed.
+    UserError: `root` doesn't exist or holds no run, `out` can't be written, or pandas is not
+      installed.
   """
   with imports.extra("experiments"):
-    from experiments.results import collect, folders, sections
+    from experiments.results import collect, sections
   found = collect.collect(root)
   if not (found.runs or found.failed or found.unfinished):
     hint = f" ({found.left_out[0][0]}: {found.left_out[0][1]})" if found.left_out else ""
@@ -54,7 +55,7 @@ def write(root: pathlib.Path, out: pathlib.Path, given: str) -> None:
   try:
     out.mkdir(parents=True, exist_ok=True)
     collect.table(found.runs).to_csv(out / "results.csv", index=False, lineterminator="\r\n")
-    for name, text in sections.pages(found, folders.plain(given), out).items():
+    for name, text in sections.pages(found, values.plain(given), out).items():
       (out / name).write_text(text, "utf-8", "backslashreplace")
   except OSError as e:
     raise errors.UserError(f"The report can't be written to {out} ({e.strerror}).") from e
@@ -62,7 +63,7 @@ def write(root: pathlib.Path, out: pathlib.Path, given: str) -> None:
   print(
     f"{phrases.counted(len(found.runs), 'finished run')}, {others} failed or unfinished, "
     f"{phrases.counted(len(found.duplicates), 'duplicate')}, "
-    f"{phrases.counted(len(found.left_out), 'folder')} left out: {folders.plain(out / 'report.md')}"
+    f"{phrases.counted(len(found.left_out), 'folder')} left out: {values.plain(out / 'report.md')}"
   )
 
 

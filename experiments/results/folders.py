@@ -1,4 +1,4 @@
-"""Run folders: finding them, reading their JSON files, and checking single values of those files.
+"""Run folders: finding them, and reading their JSON files.
 
 A user's folder may hold runs of other versions, damaged files, and JSON files of other programs.
 """
@@ -14,8 +14,6 @@ from bit_jax.runtime import errors
 from experiments import ledger
 
 _FILES = (run_folder.CONFIG, run_folder.ENVIRONMENT, run_folder.RESULT, ledger.SWEEP, ledger.ERROR)
-_LONGEST = 300  # characters of a foreign text that are shown
-_TOO_LARGE = 2**63
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,32 +84,3 @@ def grouped(pairs: Iterable[tuple[Any, Any]]) -> dict[Any, list[Any]]:
   for key, value in pairs:
     groups.setdefault(key, []).append(value)
   return groups
-
-
-def plain(value: Any) -> str:
-  """Returns any value as one printable line of at most 300 characters."""
-  shown = "".join(c if c.isprintable() else "?" for c in " ".join(str(value).split()))
-  return shown if len(shown) <= _LONGEST else f"{shown[: _LONGEST - 1]}…"
-
-
-def text(value: Any) -> str:
-  """Returns a string as `plain` does; '' for other types."""
-  return plain(value) if isinstance(value, str) else ""
-
-
-def number(value: Any) -> float | None:
-  """Returns a finite number, or None for anything else."""
-  if type(value) not in (int, float) or not abs(value) < _TOO_LARGE**2:  # NaN isn't less either
-    return None
-  return float(value)
-
-
-def positive(value: Any) -> float | None:
-  """Returns a number above 0, or None for anything else, such as an absurdly large number."""
-  found = number(value)
-  return found if found is not None and 0 < found < _TOO_LARGE else None
-
-
-def whole(value: Any) -> int | None:
-  """Returns an integer, or None for anything else, such as an absurdly large integer."""
-  return value if type(value) is int and abs(value) < _TOO_LARGE else None

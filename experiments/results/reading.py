@@ -12,6 +12,7 @@ import ml_collections
 from bit_jax import hyperrule, run_config, weights
 from bit_jax.data import datasets, opening, vtab
 from bit_jax.models import architectures
+from bit_jax.report import values
 from bit_jax.runs import description, run_folder
 from bit_jax.runtime import phrases
 from experiments import ledger
@@ -31,14 +32,14 @@ _REQUIRED = (  # fields of a resolved config without which a run can't be compar
 
 # Fields of `Run`: the file that records each, its name there, and the check of its value.
 _RECORDED: dict[str, tuple[str, str, Callable[[Any], Any]]] = {
-  "num_test": (run_folder.RESULT, "num_test", folders.whole),
-  "steps": (run_folder.RESULT, "steps", folders.whole),
-  "step_seconds": (run_folder.RESULT, "seconds", folders.positive),
-  "images_per_second": (run_folder.RESULT, "images_per_second", folders.positive),
-  "startup_seconds": (run_folder.RESULT, "startup_seconds", folders.positive),
-  "data": (run_folder.ENVIRONMENT, "data", folders.text),
-  "checkpoint_sha256": (run_folder.ENVIRONMENT, "weights_sha256", folders.text),
-  "started": (run_folder.ENVIRONMENT, "started", folders.text),
+  "num_test": (run_folder.RESULT, "num_test", values.whole),
+  "steps": (run_folder.RESULT, "steps", values.whole),
+  "step_seconds": (run_folder.RESULT, "seconds", values.positive),
+  "images_per_second": (run_folder.RESULT, "images_per_second", values.positive),
+  "startup_seconds": (run_folder.RESULT, "startup_seconds", values.positive),
+  "data": (run_folder.ENVIRONMENT, "data", values.text),
+  "checkpoint_sha256": (run_folder.ENVIRONMENT, "weights_sha256", values.text),
+  "started": (run_folder.ENVIRONMENT, "started", values.text),
 }
 
 
@@ -184,7 +185,7 @@ def outcome(folder: folders.Folder) -> tuple[str, str]:
     raise LeftOutError(f"result.json {faults[run_folder.RESULT]}")
   if ledger.ERROR in contents and not _restarted_after_error(folder):
     noted = [contents[ledger.ERROR].get(name) for name in ("kind", "message")]
-    parts = [folders.plain(part) for part in noted if part is not None]
+    parts = [values.plain(part) for part in noted if part is not None]
     return "failed", ": ".join(parts) or "error.json holds no message"
   if ledger.ERROR in faults:
     return "failed", f"error.json {faults[ledger.ERROR]}"
@@ -263,45 +264,45 @@ def read(folder: folders.Folder, find: Callable[..., datasets.DatasetSpec | None
   recorded = {n: check(contents[file].get(key)) for n, (file, key, check) in _RECORDED.items()}
   config, attempts = _config(folder), sweep.get("attempts")
   metrics, num_train = _metrics(result)
-  label = folders.text((sweep.get("labels") or {}).get("start"))
+  label = values.text((sweep.get("labels") or {}).get("start"))
   # Earlier versions trained on the validation part, too.
   spec = find(config.dataset, config.protocol, config.get("data_path"), "num_val" in result)
   num_examples = num_train if spec is None else run_config.num_examples(config, spec)
   used_all = (
     spec is not None and recorded["num_test"] == spec.num_test and num_train == num_examples
   )
-  dtype = folders.text(environment.get("dtype")) or None
+  dtype = values.text(environment.get("dtype")) or None
   recipe, rule = recipes.recipe_of(config, num_examples, spec, dtype)
   agrees = _checkpoint_agrees(config, environment)
   warnings = [*(result.get("warnings") or ()), *([] if agrees else [f"{DISAGREE}."])]
-  counts = _distinct(environment, "num_devices", folders.whole)
+  counts = _distinct(environment, "num_devices", values.whole)
   return Run(
     name=folder.name,
     **recorded,
-    sweep=folders.plain(sweep.get("sweep", "")),
-    model=folders.plain(config.model),
+    sweep=values.plain(sweep.get("sweep", "")),
+    model=values.plain(config.model),
     architecture=_architecture(config.model),
     start=label or _start(config.weights),
     label=label,
     dataset=_dataset(config, environment),
-    protocol=folders.plain(config.protocol),
+    protocol=values.plain(config.protocol),
     regime=hyperrule.regime(num_examples).name,
     shots=ALL if config.shots is None else config.shots,
     seed=config.seed,
     recipe=recipe,
-    rule=folders.plain(rule),
-    reason=folders.plain(config.get("reason") or ""),
+    rule=values.plain(rule),
+    reason=values.plain(config.get("reason") or ""),
     config=config.to_dict(),
     num_train=num_train,
     num_classes=_num_classes(folder) if spec is None else spec.num_classes,
     metrics=metrics,
     wall_seconds=ledger.total_seconds(attempts),
     startup_began=ledger.last_began(attempts),
-    devices=_distinct(environment, "device", folders.text) or ("unknown device",),
+    devices=_distinct(environment, "device", values.text) or ("unknown device",),
     num_devices=counts[0] if len(counts) == 1 else None,
-    machines=_distinct(environment, "machine", folders.text),
+    machines=_distinct(environment, "machine", values.text),
     config_hash=run_config.config_hash(config),
-    warnings=(*map(folders.plain, warnings), *description.relations(config)),
+    warnings=(*map(values.plain, warnings), *description.relations(config)),
     checkpoint_agrees=agrees,
     complete=used_all and not result.get("left_out"),
   )
@@ -309,12 +310,12 @@ def read(folder: folders.Folder, find: Callable[..., datasets.DatasetSpec | None
 
 def _metrics(result: Mapping[str, Any]) -> tuple[dict[str, float], int]:
   """Returns the metrics and the number of training images."""
-  metrics = {n: v for n in METRICS if (v := folders.number(result.get(n))) is not None}
+  metrics = {n: v for n in METRICS if (v := values.number(result.get(n))) is not None}
   metrics = {n: v for n, v in metrics.items() if n not in RATES or 0 <= v <= 1}
-  num_train = folders.whole(result.get("num_train")) or 0
+  num_train = values.whole(result.get("num_train")) or 0
   for name, valid in {"top1": "top1" in metrics, "num_train": num_train > 0}.items():
     if not valid:
-      raise LeftOutError(f"result.json can't be used: {name} is {folders.plain(result.get(name))}")
+      raise LeftOutError(f"result.json can't be used: {name} is {values.plain(result.get(name))}")
   return metrics, num_train
 
 
@@ -330,11 +331,11 @@ def _architecture(model: str) -> str:
   try:
     return architectures.find(model).name
   except ValueError:
-    return folders.plain(model)
+    return values.plain(model)
 
 
 def _start(checkpoint: str) -> str:
-  named = folders.plain("/".join(pathlib.PurePath(checkpoint).parts[-2:]))
+  named = values.plain("/".join(pathlib.PurePath(checkpoint).parts[-2:]))
   return RANDOM if checkpoint == "none" else named
 
 
@@ -351,11 +352,11 @@ def _checkpoint_agrees(config: Any, environment: Mapping[str, Any]) -> bool:
 def _dataset(config: Any, environment: Mapping[str, Any]) -> str:
   """Returns the name of a set, or for the user's own images their file and digits of its hash."""
   if config.dataset not in datasets.OWN:
-    return folders.plain(config.dataset)
-  name, _, digest = folders.text(environment.get("data")).partition(", sha256 ")
+    return values.plain(config.dataset)
+  name, _, digest = values.text(environment.get("data")).partition(", sha256 ")
   if digest:
     return f"{name} ({digest[:8]})"
-  return name or folders.plain(pathlib.PurePath(config.get("data_path") or config.dataset).name)
+  return name or values.plain(pathlib.PurePath(config.get("data_path") or config.dataset).name)
 
 
 def _num_classes(folder: folders.Folder) -> int | None:

@@ -11,8 +11,8 @@ from typing import Any
 
 from bit_jax import hyperrule, run_config
 from bit_jax.data import datasets
+from bit_jax.report import values
 from bit_jax.runtime import errors
-from experiments.results import folders
 
 # Fields that are no part of the recipe: data, network, seed, and names.
 _OTHER = (
@@ -70,11 +70,11 @@ def recipe_of(
   sentence = ", ".join(f"{n} {text(v)} (rule: {text(r)})" for n, (v, r) in fields.items())
   if unknown:
     sentence = f"{sentence}; {unknown}" if fields else f"unknown ({unknown})"
-  departures = {folders.plain(n): text(v) for n, (v, _) in fields.items()}
+  departures = {values.plain(n): text(v) for n, (v, _) in fields.items()}
   steps, of_rule = by_rule.get("total_steps", (None, _UNKNOWN))
   if of_rule != _UNKNOWN:
     departures["total_steps"] = f"{round(steps / of_rule, 4):g} of the rule's"
-  recipe = Recipe(folders.plain(config.preset), dtype, tuple(sorted(departures.items())))
+  recipe = Recipe(values.plain(config.preset), dtype, tuple(sorted(departures.items())))
   return recipe, sentence or "as the rule"
 
 
@@ -126,5 +126,5 @@ def text(value: Any) -> str:
   if value is None or isinstance(value, bool):
     return {None: "none", True: "on", False: "off"}[value]
   if isinstance(value, tuple | list):
-    return folders.plain("/".join(map(text, value)))
-  return f"{value:g}" if isinstance(value, float) else folders.plain(value)
+    return values.plain("/".join(map(text, value)))
+  return f"{value:g}" if isinstance(value, float) else values.plain(value)

@@ -1,6 +1,5 @@
 """The report: figures and data of its sections, which `templates` put into words and pages."""
 
-import base64
 import collections
 import functools
 import itertools
@@ -12,11 +11,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jinja2
+import markupsafe
 import pandas as pd
 
 from bit_jax.data import vtab
 from bit_jax.models import architectures
-from bit_jax.runtime import clock, files, phrases
+from bit_jax.report import page
+from bit_jax.runtime import files
 from experiments import ledger
 from experiments.results import (
   collect,
@@ -61,25 +62,19 @@ def pages(found: collect.Collection, given: str, folder: pathlib.Path) -> dict[s
     folder: Where the figures go.
   """
   context = {"found": found, "given": given, **_context(found, folder)}
-  names, templates = ("report.md", "report.html"), environment()
-  texts = {n: templates.get_template(f"{n}.jinja").render(context) for n in names}
-  return {n: re.sub(r"\n{3,}", "\n\n", text).strip() + "\n" for n, text in texts.items()}
+  markdown, html = (environment().get_template(f"report.{n}.jinja") for n in ("md", "html"))
+  text = re.sub(r"\n{3,}", "\n\n", markdown.render(context)).strip() + "\n"
+  return {
+    "report.md": text,
+    "report.html": page.build("Results", markupsafe.Markup(html.render(context))),
+  }
 
 
 def environment() -> jinja2.Environment:
   """Returns the environment of the templates, with their filters."""
-  templates = jinja2.Environment(
-    loader=jinja2.FileSystemLoader(_TEMPLATES),
-    autoescape=lambda name: name == "report.html.jinja",
-    trim_blocks=True,
-    lstrip_blocks=True,
-    undefined=jinja2.StrictUndefined,
-  )
+  templates = page.environment(_TEMPLATES)
   templates.filters |= {
-    "base64": lambda path: base64.b64encode(path.read_bytes()).decode(),
     "by_text": lambda pairs: folders.grouped((text, name) for name, text in pairs),
-    "counted": phrases.counted,
-    "duration": clock.format_seconds,
     "items_of": lambda of, names: [templates.getitem(of, name) for name in names],
     "md": markdown,
     "md_start": lambda text: re.sub(r"^(\d*)([#>+.)=-])", r"\1\\\2", text),

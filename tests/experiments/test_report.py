@@ -135,7 +135,7 @@ def test_its_files(runs):
   assert {p.name for p in out.iterdir()} == {"report.md", "report.html", "results.csv", *pictures}
   page = (out / "report.html").read_text()
   assert page.count('src="data:image/png;base64,') == 3
-  assert not re.search(r'(src|href)="(?!data:)', page)
+  assert not re.search(r'(src|href)="(?!data:|#)', page)
   for words in re.findall(r"^\| cifar10 .*", text, re.M):
     assert all(f">{cell.strip()}<" in page for cell in words.split("|")[1:-1])
   with (out / "results.csv").open() as file:
@@ -285,18 +285,17 @@ def test_an_output_that_cannot_be_written(runs, tmp_path):
     reported(runs, tmp_path / "file")
 
 
-@pytest.mark.parametrize("package", ["pandas", "jinja2"])
-def test_without_the_extra_it_says_what_is_missing(printed_by, package):
-  code = f"""
+def test_without_the_extra_it_says_what_is_missing(printed_by):
+  code = """
 import sys
-sys.modules[{package!r}] = None
+sys.modules["pandas"] = None
 from bit_jax.runtime import exits
 from experiments import report
 sys.stderr = sys.stdout
 print(exits.run(report.main, ["report", "."]))
 """
   message, status = printed_by(code).splitlines()
-  assert package in message
+  assert "pandas" in message
   assert "bit_jax[experiments]" in message
   assert int(status) == exits.USER_ERROR
 
