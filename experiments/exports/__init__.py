@@ -1,0 +1,1 @@
+"""Exports, loaded by the runtimes that they are for."""
