@@ -8,7 +8,9 @@ import operator
 import os
 import pathlib
 import platform
+import shlex
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import metadata
@@ -246,6 +248,7 @@ def describe_environment(**more: Any) -> dict[str, Any]:
     "num_processes": jax.process_count(),
     "variables": numerics.variables(),
     "commit": _commit(),
+    "command": _command(),
     **more,
   }
 
@@ -255,6 +258,12 @@ def _version(package: str) -> str | None:
     return metadata.version(package)
   except metadata.PackageNotFoundError:
     return None
+
+
+def _command() -> str | None:
+  """Returns the command line of `python -m bit_jax.train`; None in any other process."""
+  words = sys.orig_argv[1:]
+  return shlex.join(["python", *words]) if words[:2] == ["-m", "bit_jax.train"] else None
 
 
 def _commit() -> str | None:

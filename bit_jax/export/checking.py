@@ -1,0 +1,81 @@
+"""Compares a written export with the network: two images through both."""
+
+import functools
+import pathlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bit_jax.data import augmentation
+from bit_jax.export import form
+from bit_jax.inference import networks
+from bit_jax.models import resnet_v2
+from bit_jax.runtime import errors
+
+TOLERANCE = 1e-3  # of the largest logit; what runtimes differ by is a hundredth of it
+_SEED = 0
+_BLOCKS = (7, 9)  # of the test images, in random colours
+_BLOCK_SIDE = 16
+
+
+class Check:
+  """Compares exports of one network with it; its own logits are computed once."""
+
+  def __init__(self, network: networks.Network):
+    """Takes a network that computes in float32."""
+    self._network = network
+
+  @functools.cached_property
+  def _expected(self) -> np.ndarray:
+    return logits(self._network, images())
+
+  def difference(self, export: form.Form, folder: pathlib.Path) -> float | None:
+    """Returns the largest difference between two logits, relative to the largest logit.
+
+    Args:
+      export: The written form.
+      folder: Its files.
+
+    Returns:
+      None if the library that loads the export isn't installed.
+
+    Raises:
+      UserError: The difference is above `TOLERANCE`.
+    """
+    try:
+      found = export.classify(folder, self._network, images())
+    except ModuleNotFoundError:
+      return None
+    apart = np.abs(found - self._expected).max() / (np.abs(self._expected).max() or 1)
+    if not apart <= TOLERANCE:
+      raise errors.UserError(
+        f"{export.version()} computes other logits from the export than the network has: they "
+        f"differ by {apart:.2g} of the largest one, so the export was deleted. Another version of "
+        f"the library may help; please report it."
+      )
+    return float(apart)
+
+
+def images() -> np.ndarray:
+  """Returns [2, 112, 144, 3] uint8: blocks of random colours under noise."""
+  random = np.random.default_rng(_SEED)
+  blocks = random.integers(0, 256, (2, *_BLOCKS, 3))
+  large = blocks.repeat(_BLOCK_SIDE, 1).repeat(_BLOCK_SIDE, 2)
+  return np.clip(large + random.normal(0, 16, large.shape), 0, 255).astype(np.uint8)
+
+
+def logits(network: networks.Network, pictures: np.ndarray) -> np.ndarray:
+  """Returns the network's logits, [B, C] float32, of [B, h, w, 3] uint8 as in evaluation.
+
+  Images are resized in float32, without rounding to grey levels.
+  """
+  prepared = augmentation.prepare_eval(jnp.asarray(pictures), network.size)
+  return np.asarray(_apply(network.model, network.params, prepared))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _apply(model: resnet_v2.ResNetV2, params: Any, prepared: jax.Array) -> jax.Array:
+  logits, _ = model.apply({"params": params}, prepared)
+  return logits

@@ -1,0 +1,206 @@
+"""ONNX: one file that takes images of any size, written operation by operation.
+
+The graph has about 25 nodes for each unit of the network and uses only operations of opset 18 that
+every runtime has. A converter from JAX (jax2onnx 0.17) gives ten times as many nodes, which take
+six times as long to load, for images of one size.
+"""
+
+import json
+import pathlib
+from importlib import metadata
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from bit_jax.export import form, graph
+from bit_jax.inference import networks
+from bit_jax.models import architectures, ops
+from bit_jax.runtime import imports
+
+if TYPE_CHECKING:
+  import onnx
+
+_MODEL = "model.onnx"
+_OPSET, _IR_VERSION = 18, 9  # the first with `axes` of Resize; onnxruntime 1.15 and later
+_MAX_BYTES = 1_900_000_000  # protobuf's limit is 2 GB; larger weights go to a file of their own
+
+
+def write(network: networks.Network, folder: pathlib.Path) -> None:
+  """Writes `model.onnx`; weights of more than 1.9 GB lie beside it, in `model.onnx.data`.
+
+  Raises:
+    UserError: onnx isn't installed.
+  """
+  with imports.extra("onnx"):
+    import onnx
+
+  arrays = graph.parameters(network.params)
+  model = _model(network, arrays)
+  path = folder / _MODEL
+  if sum(array.nbytes for array in arrays.values()) > _MAX_BYTES:
+    onnx.save_model(model, path, save_as_external_data=True, location=f"{_MODEL}.data")
+  else:
+    onnx.save_model(model, path)
+  onnx.checker.check_model(path, full_check=True)
+
+
+def _model(network: networks.Network, arrays: dict[str, np.ndarray]) -> "onnx.ModelProto":
+  from onnx import TensorProto, helper
+
+  build = _Builder(arrays)
+  size = network.size
+  x = build.node("Cast", "images", out="float", to=TensorProto.FLOAT)
+  x = build.node("Transpose", x, out="channels_first", perm=[0, 3, 1, 2])
+  target = build.constant("size", np.array([size, size]))
+  resize = {"mode": "linear", "coordinate_transformation_mode": "half_pixel", "axes": [2, 3]}
+  x = build.node("Resize", x, "", "", target, out="resized", **resize)
+  middle = build.constant("middle", np.float32(127.5))
+  x = build.node("Div", build.node("Sub", x, middle, out="centred"), middle, out="scaled")
+  x = graph.body(network.model.architecture, _Places(x, size), build).name
+  x = build.node("Flatten", build.node("GlobalAveragePool", x, out="mean"), out="features")
+  kernel = build.constant("head/conv2d/kernel", arrays["head/conv2d/kernel"][0, 0])
+  bias = build.constant("head/conv2d/bias", arrays["head/conv2d/bias"])
+  build.node("Softmax", build.node("Gemm", x, kernel, bias, out="logits"), out="probabilities")
+  images = helper.make_tensor_value_info(
+    "images", TensorProto.UINT8, ["batch", "height", "width", 3]
+  )
+  shape: list[str | int | None] = ["batch", len(network.class_names)]
+  outputs = [
+    helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+    for name in ("logits", "probabilities")
+  ]
+  body = helper.make_graph(build.nodes, "BiT", [images], outputs, build.constants)
+  model = helper.make_model(
+    body,
+    opset_imports=[helper.make_opsetid("", _OPSET)],
+    ir_version=_IR_VERSION,
+    producer_name="bit_jax",
+    producer_version=metadata.version("bit_jax"),
+  )
+  names = json.dumps(network.class_names, ensure_ascii=False)
+  facts = {"class_names": names, "size": str(size), "architecture": network.model.architecture.name}
+  helper.set_model_props(model, facts)
+  return model
+
+
+class _Places(NamedTuple):
+  """A value of shape [batch, C, side, side]."""
+
+  name: str
+  side: int
+
+
+class _Builder:
+  """Collects nodes and constants: the `graph.Operations` of ONNX.
+
+  Attributes:
+    nodes: In the order of computation.
+    constants: Weights and other fixed tensors.
+  """
+
+  def __init__(self, arrays: dict[str, np.ndarray]):
+    self.nodes: list[Any] = []
+    self.constants: list[Any] = []
+    self._arrays = arrays
+    groups = architectures.NUM_GROUPS
+    self._ones = self.constant("ones", np.ones(groups, np.float32))
+    self._zeros = self.constant("zeros", np.zeros(groups, np.float32))
+    self._groups = self.constant("groups", np.array([0, groups, -1]))  # 0 keeps the batch
+    self._pads = self.constant("pads", np.array([0, 0, 1, 1] * 2))
+
+  def node(self, kind: str, *inputs: str, out: str, **attributes: Any) -> str:
+    """Adds a node and returns the name of its output, `out`."""
+    from onnx import helper
+
+    self.nodes.append(helper.make_node(kind, list(inputs), [out], name=out, **attributes))
+    return out
+
+  def constant(self, name: str, array: Any) -> str:
+    """Adds a constant and returns its name."""
+    from onnx import numpy_helper
+
+    self.constants.append(numpy_helper.from_array(np.asarray(array, order="C"), name))
+    return name
+
+  def convolve(self, x: _Places, name: str, stride: int) -> _Places:
+    """See `graph.Operations`; kernels become OIHW."""
+    kernel = self._arrays[f"{name}/kernel"].transpose(3, 2, 0, 1)
+    size = kernel.shape[-1]
+    y = self.node(
+      "Conv",
+      x.name,
+      self.constant(f"{name}/kernel", kernel),
+      out=name,
+      kernel_shape=[size, size],
+      strides=[stride, stride],
+      pads=[size // 2] * 4,
+    )
+    return _Places(y, -(-x.side // stride))
+
+  def group_norm_relu(self, x: _Places, name: str) -> _Places:
+    """See `graph.Operations`. Runtimes have no group norm, and normalise instances instead."""
+    gamma, beta = (self._arrays[f"{name}/{leaf}"][:, None, None] for leaf in ("gamma", "beta"))
+    shape = np.array([0, len(gamma), x.side, x.side])
+    y = self.node("Reshape", x.name, self._groups, out=f"{name}/groups")
+    y = self.node(
+      "InstanceNormalization",
+      y,
+      self._ones,
+      self._zeros,
+      out=f"{name}/normalized",
+      epsilon=ops.GROUP_NORM_EPSILON,
+    )
+    y = self.node("Reshape", y, self.constant(f"{name}/shape", shape), out=f"{name}/places")
+    y = self.node("Mul", y, self.constant(f"{name}/gamma", gamma), out=f"{name}/scaled")
+    y = self.node("Add", y, self.constant(f"{name}/beta", beta), out=f"{name}/shifted")
+    return _Places(self.node("Relu", y, out=name), x.side)
+
+  def max_pool(self, x: _Places) -> _Places:
+    """See `graph.Operations`; padding of MaxPool itself would be minus infinity."""
+    y = self.node("Pad", x.name, self._pads, out="root_block/padded")
+    y = self.node("MaxPool", y, out="root_block", kernel_shape=[3, 3], strides=[2, 2])
+    return _Places(y, -(-x.side // 2))
+
+  def add(self, x: _Places, y: _Places) -> _Places:
+    """See `graph.Operations`."""
+    return _Places(self.node("Add", x.name, y.name, out=f"{y.name}/sum"), x.side)
+
+
+def _classify(folder: pathlib.Path, network: networks.Network, images: np.ndarray) -> np.ndarray:
+  import onnxruntime
+
+  session = onnxruntime.InferenceSession(folder / _MODEL, providers=["CPUExecutionProvider"])
+  logits: np.ndarray = session.run(["logits"], {"images": images})[0]
+  return logits
+
+
+def _example(network: networks.Network) -> str:
+  return f"""import json
+
+import numpy as np
+import onnxruntime
+from PIL import Image, ImageOps
+
+session = onnxruntime.InferenceSession("{_MODEL}")
+names = json.loads(session.get_modelmeta().custom_metadata_map["class_names"])
+{form.PHOTO}
+logits, probabilities = session.run(None, {{"images": np.asarray(image)[None]}})
+print(names[probabilities[0].argmax()], probabilities[0].max())"""
+
+
+FORM = form.Form(
+  name="onnx",
+  library="onnx",
+  files={
+    _MODEL: "images [batch, height, width, 3] uint8 of any size to logits and probabilities",
+    f"{_MODEL}.data": "its weights, which are too large for one file",
+  },
+  write=write,
+  classify=_classify,
+  version=lambda: f"onnxruntime {metadata.version('onnxruntime')}",
+  example=_example,
+  remarks=(
+    "The model resizes and scales images itself, and has the names of its classes as the metadata "
+    "`class_names`, a list in JSON."
+  ),
+)
