@@ -9,7 +9,7 @@ from typing import Any
 from bit_jax.export import form
 from bit_jax.inference import networks
 from bit_jax.models import architectures
-from bit_jax.runs import results, run_folder
+from bit_jax.runs import interval, run_folder
 from bit_jax.runtime import phrases
 from bit_jax.weights import catalogue
 
@@ -187,10 +187,11 @@ def _accuracy(network: networks.Network, records: _Records) -> str:
   result = records.result
   if "top1" not in result or "num_test" not in result:
     return f"not recorded; `python -m bit_jax.evaluate {network.name} ...` measures it"
+  low, high = interval.wilson(result["top1"], max(result["num_test"], 1))
   part = "validation" if (network.config or {}).get("protocol") == "select" else "test"
   text = (
     f"{result['top1']:.2%} top-1 on {phrases.counted(result['num_test'], f'{part} image')}"
-    f"{results.interval(result['top1'], result['num_test'])}"
+    f" (95% interval {low:.0%} to {high:.0%})"
   )
   if "balanced_accuracy" in result and "macro_f1" in result:
     balanced, f1 = result["balanced_accuracy"], result["macro_f1"]

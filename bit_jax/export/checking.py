@@ -77,5 +77,5 @@ def logits(network: networks.Network, pictures: np.ndarray) -> np.ndarray:
 
 @functools.partial(jax.jit, static_argnums=0)
 def _apply(model: resnet_v2.ResNetV2, params: Any, prepared: jax.Array) -> jax.Array:
-  logits, _ = model.apply({"params": params}, prepared)
-  return logits
+  computed: jax.Array = model.apply({"params": params}, prepared)[0]
+  return computed

@@ -24,8 +24,8 @@ class Form:
     classify: Loads the files in a folder with the library, and returns the logits [B, C] of
       images [B, h, w, 3] uint8. Raises ModuleNotFoundError if the library isn't installed.
     version: Names the library that `classify` uses, with its version.
-    example: Returns Python code for the card, which runs in the folder: it classifies `photo.jpg`
-      and leaves `logits` [1, C] and `names` [C].
+    example: Returns Python code for the card, which runs in the folder: it prints the most
+      probable class of `photo.jpg` and its probability.
     remarks: Sentences for the card on what differs in this form.
   """
 

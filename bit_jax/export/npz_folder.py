@@ -43,18 +43,11 @@ def _classify(folder: pathlib.Path, network: networks.Network, images: np.ndarra
 
 
 def _example(network: networks.Network) -> str:
-  return """import pathlib
+  return """import bit_jax
 
-import numpy as np
-from bit_jax.data import images, resizing
-from bit_jax.inference import networks
-
-network = networks.load(".", dtype="float32")
-names = network.class_names
-image = resizing.resize(images.decode(pathlib.Path("photo.jpg")), network.size)
-scaled = image[None] / np.float32(127.5) - 1
-logits, stages = network.model.apply({"params": network.params}, scaled)
-print(names[logits[0].argmax()])"""
+classifier = bit_jax.load(".")
+(prediction,) = classifier.predict("photo.jpg")
+print(prediction.class_name, prediction.probability)"""
 
 
 FORM = form.Form(

@@ -47,12 +47,19 @@ def code_of(folder):
 
 
 def run_card(folder, python=sys.executable):
-  """Runs the code of a card in a process of its own; returns its logits, and what it prints."""
-  code = code_of(folder) + "\nnp.save('logits.npy', np.asarray(logits))"
+  """Runs the code of a card in a process of its own.
+
+  Returns its logits, None if it computes none, and the class and probability that it prints.
+  """
+  code = code_of(folder)
+  if "logits" in code:
+    code += "\nnp.save('logits.npy', np.asarray(logits))"
   command = [python, "-W", "ignore", "-c", code]
   done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
   assert done.returncode == 0, done.stderr
-  return np.load(folder / "logits.npy"), done.stdout
+  path = folder / "logits.npy"
+  name, probability = done.stdout.strip().rsplit(" ", 1)
+  return np.load(path) if path.exists() else None, name, float(probability)
 
 
 def apart(found, expected):
@@ -62,3 +69,8 @@ def apart(found, expected):
 
 def logits(of, images):
   return checking.logits(of, np.asarray(images))
+
+
+def softmax(values):
+  exponentials = np.exp(values - values.max(-1, keepdims=True))
+  return exponentials / exponentials.sum(-1, keepdims=True)
