@@ -230,7 +230,7 @@ def _few(
   """Returns the indices of the few-shot subset among usable training examples, None without one."""
   if selection.shots is None:
     return None
-  labels = _labels(train)[usable]
+  labels = read_labels(train)[usable]
   chosen = fewshot.select(labels, selection.shots, selection.seed, train.class_names)
   return np.asarray(usable[chosen])
 
@@ -286,7 +286,7 @@ def _require_all_classes(source: opening.Source, usable: np.ndarray) -> None:
     )
 
 
-def _labels(source: opening.Source) -> np.ndarray:
+def read_labels(source: opening.Source) -> np.ndarray:
   """Returns all labels, [N] int32; those of a large set take minutes to read and are cached."""
   if len(source) < _MANY:
     return source.read_labels()

@@ -1,0 +1,1 @@
+"""Linear probes: ridge regression on the frozen features of a network."""

@@ -1,0 +1,161 @@
+"""The features of a data set's training and test images, computed once and kept in the cache."""
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from bit_jax.data import datasets, fewshot, opening, pipeline, resizing, stream
+from bit_jax.inference import embedding, networks
+from bit_jax.runtime import cache, paths
+
+RESIZE, CROP = 256, 224  # pixels, of big_vision's few-shot evaluator
+
+
+@dataclasses.dataclass(frozen=True)
+class Features:
+  """The features of a data set, of the images that can be read.
+
+  Attributes:
+    train: [N', F] float32, of training images that subsets need.
+    train_labels: [N] integer, of all training images, which subsets are drawn from.
+    rows: [N] integer: the row in `train` of each of them, where it is needed.
+    test: [M, F] float32.
+    test_labels: [M] integer.
+    class_names: The names of the classes.
+    version: What identifies the data (`opening.Sources`).
+    unreadable: Why the others can't be read, each with its name.
+  """
+
+  train: np.ndarray
+  train_labels: np.ndarray
+  rows: np.ndarray
+  test: np.ndarray
+  test_labels: np.ndarray
+  class_names: tuple[str, ...]
+  version: str
+  unreadable: list[str]
+
+  @property
+  def available(self) -> np.ndarray:
+    """Returns the number of training images of each class."""
+    return np.bincount(self.train_labels, minlength=len(self.class_names))
+
+
+def open_set(reference: str, data_dir: str | None = None) -> opening.Opened:
+  """Opens the data set of a name as in configs, or a folder, a CSV or an `.npz` file of images.
+
+  Raises:
+    UserError: It doesn't exist, or is faulty.
+  """
+  names = [name for name in datasets.NAMES if name not in datasets.OWN]
+  if reference in names:
+    return opening.open_set(datasets.Request(reference, data_dir=data_dir))
+  if not paths.named(reference).exists() and "/" not in reference.removeprefix("vtab/"):
+    datasets.require_known(reference, "final")  # a misspelt name
+  kind = "npz" if reference.lower().endswith(".npz") else "folder"
+  return opening.open_set(datasets.Request(kind, path=reference))
+
+
+def has_trained_on(network: networks.Network, data: opening.Opened, reference: str) -> bool:
+  """Returns whether a network is that of a run on this data set."""
+  config: Mapping[str, Any] = network.config or {}
+  if config.get("dataset") != data.spec.name:
+    return False
+  if data.spec.name not in datasets.OWN:
+    return True
+  path = config.get("data_path")
+  return isinstance(path, str) and paths.named(path).resolve() == paths.named(reference).resolve()
+
+
+def compute(
+  network: networks.Network,
+  data: opening.Opened,
+  *,
+  shots: Sequence[int] | None,
+  seeds: Sequence[int],
+  cropped: bool,
+  batch_size: int,
+) -> Features:
+  """Computes the features that few-shot subsets need, or reads them from the cache.
+
+  Of sets that tfds prepared, whose images can all be read, only those of the subsets are computed.
+
+  Args:
+    network: The network.
+    data: The data set.
+    shots: Examples per class of the subsets; None: all images may be needed.
+    seeds: Of the subsets.
+    cropped: Whether images are resized to `RESIZE` and cropped to `CROP` pixels, the network's
+      size, rather than prepared as in evaluation.
+    batch_size: Images at once over all devices.
+
+  Raises:
+    UserError: The data set isn't prepared or is faulty, a device has too little memory, or another
+      process computes the same features.
+  """
+  sources, spec = data.sources(), data.spec
+  names, labels = sources.train.class_names, pipeline.read_labels(sources.train)
+  needed = np.arange(len(labels))
+  if sources.prepared and shots is not None:
+    least = np.bincount(labels, minlength=len(names)).min()
+    largest = max((n for n in shots if n <= least), default=0)
+    subsets = [fewshot.select(labels, largest, seed, names) for seed in seeds if largest]
+    needed = np.unique(np.concatenate([needed[:0], *subsets]))
+  kept_size = spec.device_size(network.size) if spec.host_size(network.size) is None else None
+
+  def of(name: str, source: opening.Source, indices: np.ndarray) -> embedding.Features:
+    images: stream.Source = stream.Chosen(source, indices)
+    fingerprint = f"{source.fingerprint()} {hashlib.sha256(indices.tobytes()).hexdigest()}"
+    if cropped:
+      images, fingerprint = _Cropped(images), f"{fingerprint} cropped"
+    key = f"{network.sha256} {network.size} {network.model.dtype} {batch_size} {fingerprint}"
+    folder = cache.directory() / "features" / hashlib.sha256(key.encode()).hexdigest()[:32]
+    with stream.progress(f"Features of the {name} images", len(indices)) as bar:
+      return embedding.features(
+        network,
+        images,
+        batch_size=batch_size,
+        image_size=None if cropped else kept_size,
+        folder=folder,
+        fingerprint=fingerprint,
+        report=bar.update,
+      )
+
+  train = of("training", sources.train, needed)
+  test_labels = pipeline.read_labels(sources.test)
+  test = of("test", sources.test, np.arange(len(test_labels)))
+  # Where only some are needed, all can be read.
+  pool = train.indices if len(needed) == len(labels) else np.arange(len(labels))
+  rows = np.searchsorted(needed[train.indices], pool)
+  return Features(
+    train=train.values,
+    train_labels=labels[pool],
+    rows=rows,
+    test=test.values,
+    test_labels=test_labels[test.indices],
+    class_names=names,
+    version=sources.version,
+    unreadable=[*train.unreadable.values(), *test.unreadable.values()],
+  )
+
+
+class _Cropped:
+  """Images as in big_vision's evaluator: a square of `RESIZE` pixels, of which the centre is left.
+
+  The aspect ratio isn't kept.
+  """
+
+  def __init__(self, source: stream.Source):
+    self._source = source
+
+  def __len__(self) -> int:
+    return len(self._source)
+
+  def read(self, index: int) -> tuple[np.ndarray, int]:
+    """Returns an image, [CROP, CROP, 3] uint8, and its label."""
+    image, label = self._source.read(index)
+    start = (RESIZE - CROP) // 2
+    return resizing.resize(image, RESIZE)[start : start + CROP, start : start + CROP], label
