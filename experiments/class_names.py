@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 
 from bit_jax.data import vtab
 from bit_jax.data.sources import tfds_builders
+from bit_jax.weights import classes
 
 ASSET = pathlib.Path(__file__).parents[1] / "bit_jax" / "weights" / "assets" / "class_names.json"
 _SYNSETS = {"imagenet1k": "imagenet_synsets.txt", "imagenet21k": "imagenet21k_goog_synsets.txt"}
@@ -26,10 +27,9 @@ def main(timm: str, data_dir: str) -> None:
   info = pathlib.Path(timm) / "data" / "_info"
   rows = (info / "imagenet_synset_to_lemma.txt").read_text(encoding="utf-8").splitlines()
   lemmas = dict(row.split("\t") for row in rows)
-  names = {
-    name: unique((info / file).read_text(encoding="utf-8").split(), lemmas)
-    for name, file in _SYNSETS.items()
-  }
+  synsets = {name: (info / f).read_text(encoding="utf-8").split() for name, f in _SYNSETS.items()}
+  names = {name: unique(of_set, lemmas) for name, of_set in synsets.items()}
+  names[classes.SYNSETS] = synsets["imagenet1k"]
   tasks = {t.name: t.tfds_name for t in map(vtab.find, vtab.TASKS) if t.class_names is None}
   for name, tfds_name in sorted((_OTHERS | tasks).items()):
     assert tfds_name

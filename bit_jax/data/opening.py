@@ -82,6 +82,19 @@ class Opened(abc.ABC):
     """Returns `Sources.version` and `chosen_on` of the user's own images; None for other sets."""
     return None, None
 
+  def evaluating(self, split: str) -> "Opened":
+    """Returns the set with another split as its test part.
+
+    Args:
+      split: In the notation of tensorflow-datasets, such as 'validation' or 'train[:10%]'.
+
+    Raises:
+      UserError: The set is not one of tensorflow-datasets; an unknown split is an error later.
+    """
+    raise errors.UserError(
+      f"{self.spec.name} has no split {split!r}: its parts are train, val and test."
+    )
+
   @abc.abstractmethod
   def sources(self, *, test_only: bool = False) -> Sources:
     """Returns the parts of the set.
@@ -126,6 +139,9 @@ class _Tfds(Opened):
   def __init__(self, spec: datasets.DatasetSpec, data_dir: str | None):
     self.spec, self._data_dir = spec, data_dir
 
+  def evaluating(self, split: str) -> "Opened":
+    return _Tfds(dataclasses.replace(self.spec, test_split=split, num_test=0), self._data_dir)
+
   def sources(self, *, test_only: bool = False) -> Sources:
     spec = self.spec
     subject = f"The data set {spec.name} is read with"
@@ -133,6 +149,8 @@ class _Tfds(Opened):
       from bit_jax.data.sources import tfds_reader  # imports TensorFlow
     split = functools.partial(tfds_reader.Split, spec, data_dir=self._data_dir)
     test = split(spec.test_split)
+    if not spec.num_test:  # a split that the tables don't have
+      self.spec = dataclasses.replace(spec, num_test=len(test))
     train = test if test_only else split(spec.train_split)
     return Sources(train, test, train.version, prepared=True, shuffled=train.shuffled)
 

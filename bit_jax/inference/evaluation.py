@@ -7,10 +7,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from bit_jax.data import order
-from bit_jax.inference import feeds, metrics, programs
+from bit_jax.data import order, pipeline
+from bit_jax.inference import feeds, footprint, metrics, programs
 from bit_jax.models import resnet_v2
-from bit_jax.runtime import parallel
+from bit_jax.runtime import devices, errors, numerics, parallel
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +28,50 @@ class Evaluation:
   predictions: np.ndarray
   labels: np.ndarray
   confidence: np.ndarray
+
+
+def evaluate_part(
+  model: resnet_v2.ResNetV2,
+  params: Any,
+  size: int,
+  loaded: pipeline.LoadedPart,
+  batch_size: int,
+  report: Callable[[int], object] = lambda _: None,
+) -> Evaluation:
+  """Places a network and a part of a data set on the devices, and evaluates every example once.
+
+  Args:
+    model: The network.
+    params: Its parameters on the host.
+    size: Side of the square that images are resized to, in pixels.
+    loaded: The part.
+    batch_size: Images at once over all devices; fewer if they don't fit. It changes no prediction.
+    report: Called with the number of images of each batch when it has been sent.
+
+  Raises:
+    UserError: A device has too little memory, an image can't be read, or the loss is not finite.
+  """
+  explanation = f"with {model.architecture.name} at {size} pixels: try a smaller batch."
+  with numerics.fixed(), footprint.explained(explanation):
+    feed, variables = feeds.Feed(loaded.part), parallel.replicate(params)
+    jax.block_until_ready(variables)  # counts as memory in use
+    hardware = devices.describe()
+    batch = footprint.batch(
+      model,
+      size,
+      loaded.image_size,
+      wanted=batch_size,
+      num_images=len(loaded.part),
+      budget=footprint.budget(hardware),
+      count=hardware.count,
+    )
+    found = evaluate(feed, model, size, variables, batch, report)
+  if not np.isfinite(found.means["loss"]):
+    raise errors.UserError(
+      f"The loss is not finite: outputs of the network overflow in {model.dtype.name}, or its "
+      f"parameters are damaged."
+    )
+  return found
 
 
 def evaluate(

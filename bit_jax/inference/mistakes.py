@@ -1,7 +1,7 @@
 """The most confident mistakes of an evaluation, as a table and a picture: often wrong labels."""
 
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -53,13 +53,34 @@ def write(
       order in which they were evaluated.
     say: Gets a warning.
   """
-  rows: list[Sequence[object]] = [("image", "label", "predicted", "confidence")]
-  for i in most_confident(labels, predictions, confidence).tolist():
-    image = i if paths is None else paths[i]
-    names = class_names[labels[i]], class_names[predictions[i]]
-    rows.append((image, *names, f"{confidence[i]:.4f}"))
+  wrong = most_confident(labels, predictions, confidence)
   with files.optional(TABLE, say), files.replacing(folder / TABLE) as temporary:
-    run_folder.write_csv(temporary, rows)
+    table = rows(wrong, class_names, labels, predictions, confidence, paths)
+    run_folder.write_csv(temporary, table)
+
+
+def rows(
+  indices: np.ndarray,
+  class_names: Sequence[str],
+  labels: np.ndarray,
+  predictions: np.ndarray,
+  confidence: np.ndarray,
+  paths: Sequence[str] | None,
+) -> Iterator[Sequence[object]]:
+  """Yields the header of a table of predictions, and a row for each of some images.
+
+  Args:
+    indices: [M] integer: the images.
+    class_names: As in `write`, like the others.
+    labels: [N] int32.
+    predictions: [N] int32.
+    confidence: [N] float32.
+    paths: N paths, or None.
+  """
+  yield "image", "label", "predicted", "confidence"
+  for i in indices.tolist():
+    image = i if paths is None else paths[i]
+    yield image, class_names[labels[i]], class_names[predictions[i]], f"{confidence[i]:.4f}"
 
 
 def draw(

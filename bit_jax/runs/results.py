@@ -150,7 +150,7 @@ def summary(folder: str, result: dict[str, Any]) -> str:
   if "num_val" in result:
     part = "test images"
     chosen = f" (top-1 on the {result['num_val']:,} validation images: {result['val_top1']:.2%})"
-  where = f"on {result['num_test']:,} {part}{_interval(result['top1'], result['num_test'])}"
+  where = f"on {result['num_test']:,} {part}{interval_text(result['top1'], result['num_test'])}"
   lines = [f"Top-1 accuracy {result['top1']:.2%} {where} after {steps}{chosen}."]
   if "balanced_accuracy" in result and "macro_f1" in result:
     lines.append(
@@ -173,7 +173,7 @@ def _listing(folder: str, result: dict[str, Any]) -> list[str]:
   return lines
 
 
-def _interval(share: float, number: int) -> str:
+def interval_text(share: float, number: int) -> str:
   """Returns Wilson's 95% interval of a share of few images as text, '' for many or none."""
   if not 0 < number < _MANY:
     return ""

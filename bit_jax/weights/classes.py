@@ -6,12 +6,14 @@ import importlib.resources
 import json
 import os
 import pathlib
+from collections.abc import Sequence
 
 from bit_jax.data import vtab
 from bit_jax.data.sources import class_naming
 from bit_jax.weights import catalogue, checkpoints
 
 METADATA_KEY = "class_names"
+SYNSETS = "imagenet1k synsets"  # in the asset, beside the names of data sets
 _IMAGENET_21K = 21843  # Google's list of ImageNet-21k, as BiT uses it
 
 
@@ -49,6 +51,24 @@ def class_names(reference: str | os.PathLike[str], num_classes: int) -> tuple[st
 def unnamed(num_classes: int) -> tuple[str, ...]:
   """Returns 'class 0', 'class 1' and so on, for a head whose classes are unknown."""
   return tuple(f"class {label}" for label in range(num_classes))
+
+
+def other_names(class_names: Sequence[str]) -> dict[str, int]:
+  """Returns {name: class} of further names that a head's classes go by in data sets.
+
+  Those of ILSVRC-2012 are the WordNet synsets, such as 'n01440764', after which its folders are
+  named. Unknown classes go by their numbers.
+
+  Args:
+    class_names: The names of all classes, in the order of the head.
+  """
+  names = tuple(class_names)
+  others: tuple[str, ...] = ()
+  if names == unnamed(len(names)):
+    others = tuple(map(str, range(len(names))))
+  elif names == _of("imagenet1k"):
+    others = _listed()[SYNSETS]
+  return {name: label for label, name in enumerate(others)}
 
 
 def _stated(path: pathlib.Path) -> tuple[str, ...]:

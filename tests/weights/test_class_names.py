@@ -88,6 +88,23 @@ def test_a_file_called_like_a_checkpoint(tmp_path):
   assert weights.class_names(tmp_path / "R50x1_224.npz", 1000) == of("R50x1_224")
 
 
+def test_classes_of_imagenet_go_by_their_synsets_too():
+  others = classes.other_names(of("BiT-S-R50x1"))
+  assert len(others) == 1000
+  assert [others[s] for s in ("n01440764", "n02012849", "n03126707", "n15075141")] == [
+    0,
+    134,
+    517,
+    999,
+  ]
+  assert list(others) == sorted(others)
+
+
+def test_unknown_classes_go_by_their_numbers():
+  assert classes.other_names(classes.unnamed(3)) == {"0": 0, "1": 1, "2": 2}
+  assert classes.other_names(("cat", "dog")) == {}
+
+
 LEMMAS = {
   "n1": "crane",
   "n2": "crane",

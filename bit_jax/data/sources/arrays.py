@@ -150,6 +150,35 @@ def read_npz(path: str, contents: NpzContents, part: str) -> Examples:
   return Examples(images, contents.labels[part], contents.class_names)
 
 
+def read_npz_part(path: str, part: str | None = None) -> tuple[str, Examples]:
+  """Reads one part of an npz file by itself; the others needn't exist.
+
+  Args:
+    path: A file of the form of `describe_npz`, with that part at least.
+    part: 'train', 'test' or 'val'; None: 'test' if the file has it, else 'val', else 'train'.
+
+  Returns:
+    The part, and its examples. Without class_names, the names of classes are the labels.
+
+  Raises:
+    UserError: The file lacks the part, or has another form.
+  """
+  with _Npz(path) as file:
+    there = [p for p in ("test", "val", "train") if f"{p}_images" in file.keys]
+    wanted = part or next(iter(there), "test")
+    if missing := [k for k in (f"{wanted}_images", f"{wanted}_labels") if k not in file.keys]:
+      others = f" (it has the parts {', '.join(there)})" if there else f", and has {file.keys}"
+      file.reject(f"has no {' and no '.join(missing)}{others}")
+    labels = _labels(file, wanted)
+    _image_size(file, wanted, len(labels))
+    if "class_names" in file.keys:
+      names = tuple(name.strip() for name in _class_names(file, labels))
+    else:
+      present, labels = np.unique(labels, return_inverse=True)
+      names, labels = tuple(map(str, present.tolist())), labels.astype(np.int32)
+    return wanted, Examples(as_rgb(file.array(f"{wanted}_images")), labels, names)
+
+
 def describe_npz(path: str) -> NpzContents:
   """Checks an npz file and returns its labels and image size, without reading the pixels.
 

@@ -72,6 +72,15 @@ class Files:
     """Returns height and width of every image, [N, 2] int64; -1 where the header is unreadable."""
     return self.sizes
 
+  def common_size(self) -> tuple[tuple[int, int], bool]:
+    """Returns the median (height, width) in pixels, and whether all images have that size.
+
+    Images with an unreadable header don't count; there must be others.
+    """
+    readable = self.sizes[self.sizes[:, 0] > 0]
+    height, width = np.median(readable, axis=0)
+    return (int(height), int(width)), bool((readable == readable[0]).all())
+
   def fingerprint(self) -> str:
     """Returns a sha256 in hexadecimal that changes with the files, their labels or their order.
 
@@ -184,20 +193,12 @@ def split(found: scan.Scan, protocol: str, *, val_apart: bool = False) -> Folder
   Raises:
     UserError: There are too few images to split, or no readable image.
   """
-  listed = tuple(e.path for e in found.entries)
-  sizes, stamps, faults = headers.read_all(found.root, listed)
-  readable = sizes[sizes[:, 0] > 0]
-  if not len(readable):
-    raise errors.UserError(
-      f"None of the {len(listed)} images in {found.source} can be read. For example, {listed[0]} "
-      f"{faults[0]}."
-    )
-  height, width = np.median(readable, axis=0)
   parts = np.array([e.part for e in found.entries])
   class_names = class_naming.in_order({e.label for e in found.entries if e.part in ("", "train")})
   numbers = {name: i for i, name in enumerate(class_names)}
   labels = np.array([numbers[e.label] for e in found.entries], np.int32)
-  whole = Files(found.root, class_names, listed, labels, sizes, stamps)
+  whole = files(found, class_names, labels)
+  image_size, fixed_size = whole.common_size()
   pool, test, origin = _split(found, labels, parts, protocol)
   train, val = pool, pool[(parts[pool] == "val") & val_apart]
   if len(val):
@@ -209,11 +210,32 @@ def split(found: scan.Scan, protocol: str, *, val_apart: bool = False) -> Folder
     test=whole.take(test),
     val=whole.take(val) if len(val) else None,
     pool=whole.take(pool),
-    image_size=(int(height), int(width)),
-    fixed_size=bool((readable == readable[0]).all()),
+    image_size=image_size,
+    fixed_size=fixed_size,
     origin=" ".join([*found.notes, origin, *_remarks(found, whole, test)]),
     warnings=tuple(found.warnings),
   )
+
+
+def files(found: scan.Scan, class_names: tuple[str, ...], labels: np.ndarray) -> Files:
+  """Returns the files of a scan, with what their headers say.
+
+  Args:
+    found: A scan of one image or more.
+    class_names: The names of the classes, in the order of their labels.
+    labels: [N] int32, of the scan's entries.
+
+  Raises:
+    UserError: No header is readable.
+  """
+  listed = tuple(e.path for e in found.entries)
+  sizes, stamps, faults = headers.read_all(found.root, listed)
+  if not (sizes[:, 0] > 0).any():
+    raise errors.UserError(
+      f"None of the {len(listed)} images in {found.source} can be read. For example, {listed[0]} "
+      f"{faults[0]}."
+    )
+  return Files(found.root, class_names, listed, labels, sizes, stamps)
 
 
 def _split(

@@ -77,8 +77,14 @@ def by_digest(paths: Iterable[str], salt: str = "") -> list[int]:
   return sorted(range(len(digests)), key=digests.__getitem__)
 
 
-def faults(found: Scan) -> list[str]:
-  """Returns a sentence about each fault that stops a run under any protocol."""
+def faults(found: Scan, *, to_train: bool = True) -> list[str]:
+  """Returns a sentence about each fault that stops a run under any protocol.
+
+  Args:
+    found: The scan.
+    to_train: Whether a network is to be trained on the images. To evaluate one, classes may lack
+      images, a single one is enough, and no train part is needed.
+  """
   sentences = list(found.faults)
   if found.missing:
     first = "line" if len(found.missing) == 1 else "first in line"
@@ -86,14 +92,17 @@ def faults(found: Scan) -> list[str]:
       f"The CSV {found.source} lists {phrases.counted(len(found.missing), 'file')} that can't be "
       f"found: {phrases.some(list(found.missing))} ({first} {min(found.missing.values())})."
     )
-  if found.empty:
+  if found.empty and (to_train or not found.entries):
     sentences.append(
       f"Folders without images in {found.root}: {phrases.some(found.empty)}. Add images or remove "
       f"the folders; image files end in {', '.join(sorted(images.EXTENSIONS))}."
     )
   if sentences:  # further faults would only repeat these
     return sentences
-  return [s for s in (_class_fault(found), _part_fault(found)) if s]
+  wanted = [_class_fault(found)]
+  if to_train:
+    wanted = [wanted[0] or _single_class_fault(found), _part_fault(found)]
+  return [s for s in wanted if s]
 
 
 def _class_fault(found: Scan) -> str | None:
@@ -107,12 +116,17 @@ def _class_fault(found: Scan) -> str | None:
     return f"In {found.source}, {fault}: rename or merge the classes."
   if not names:
     return f"No images found in {found.root}: put images into its class folders."
-  if len(names) == 1:
-    return (
-      f"All images in {found.source} belong to one class: {names.pop()}. A classifier needs at "
-      f"least two classes" + ("." if found.csv else ": one folder per class, <class>/<image>.")
-    )
   return None
+
+
+def _single_class_fault(found: Scan) -> str | None:
+  names = {e.label for e in found.entries}
+  if len(names) > 1:
+    return None
+  return (
+    f"All images in {found.source} belong to one class: {names.pop()}. A classifier needs at "
+    f"least two classes" + ("." if found.csv else ": one folder per class, <class>/<image>.")
+  )
 
 
 def _renaming(name: str) -> str:

@@ -1,0 +1,301 @@
+"""Which images a network is evaluated on: a part of a run's data, of a config's, or at a path."""
+
+import csv
+import dataclasses
+import os
+import pathlib
+import re
+import tempfile
+from collections.abc import Mapping
+from typing import Any
+
+import ml_collections
+
+from bit_jax import run_config
+from bit_jax.data import datasets, opening, pipeline
+from bit_jax.data.sources import folder
+from bit_jax.inference import labelled_images
+from bit_jax.inference.networks import Network
+from bit_jax.runs import run_folder
+from bit_jax.runtime import devices, errors, paths, phrases
+from bit_jax.weights import catalogue, classes
+
+# Where no config sets them: images over all devices, and the share of their memory for images.
+_BATCH_SIZE, _RESIDENT_SHARE = 256, 0.4
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluatedData:
+  """Images to evaluate a network on; no image is read yet.
+
+  Attributes:
+    data: Their data set, with labels that are classes of the network.
+    part: The part of it, as `pipeline.load_part` takes it.
+    selection: Which of its examples are used.
+    title: A phrase that names the images, such as 'the test part of digits'.
+    label: A word for them in the name of a folder, such as 'test'.
+    batch_size: Images at once over all devices.
+    resident_share: The share of a device's memory that decoded images may take.
+    images: The folder, CSV or npz file that they are in; None for other sets.
+  """
+
+  data: opening.Opened
+  part: str
+  selection: datasets.Selection
+  title: str
+  label: str
+  batch_size: int = _BATCH_SIZE
+  resident_share: float = _RESIDENT_SHARE
+  images: pathlib.Path | None = None
+
+  @property
+  def size(self) -> int:
+    """Side in pixels of the square that images are resized to."""
+    return self.selection.test_size
+
+  def load(self) -> tuple[pipeline.LoadedPart, list[str]]:
+    """Reads the images, as far as they fit in memory.
+
+    Returns:
+      The images; and, of images at a path, a sentence on each that can't be read, which is left
+      out.
+
+    Raises:
+      UserError: None, or one of a run's, can be read; or the data set doesn't exist.
+    """
+    bad: dict[int, str] = {}
+    if self.files is not None:
+      bad = pipeline.unreadable(self.files, self.part)
+      if len(bad) == len(self.files):
+        first = next(iter(bad.values()))
+        raise errors.UserError(f"None of the {len(bad):,} images can be read. {first}")
+    room = self.resident_share * devices.resident_memory(devices.describe())
+    loaded = pipeline.load_part(self.data, self.selection, self.part, room)
+    return loaded, list(bad.values())
+
+  @property
+  def files(self) -> folder.Files | None:
+    """The image files at a path; None for a data set of a config."""
+    at_path = isinstance(self.data, labelled_images.AtPath)
+    source = self.data.sources().test if at_path else None
+    return source if isinstance(source, folder.Files) else None
+
+
+def choose(
+  network: Network,
+  *,
+  split: str | None = None,
+  path: str | None = None,
+  request: run_config.Request | None = None,
+  size: int | None = None,
+) -> EvaluatedData:
+  """Chooses the images to evaluate a network on.
+
+  Args:
+    network: The network.
+    split: 'test', 'train' or 'val'; for sets of tensorflow-datasets any split in its notation. None
+      is what a run evaluates itself: its test part, with protocol=select its held-out part.
+    path: A folder, a CSV or an npz file of labelled images; or the place of a run's own images, if
+      they have been moved: they are then split as the run did.
+    request: The config of a data set; None: the run's own, unless there is a path.
+    size: The side in pixels that the user chose, which is the network's; None: with a config, a
+      checkpoint file of unknown origin gets images of the config's size.
+
+  Raises:
+    UserError: There are no such images, they can't be used, or their classes are not the network's.
+  """
+  if request is not None:
+    if path is not None:
+      raise errors.UserError("Give either --config or --path, not both.")
+    return _of_config(network, request, split, size)
+  if path is not None and not _is_of_run(network, path):
+    return _at_path(network, path, split)
+  if network.config is None:
+    raise errors.UserError(
+      f"{network.name} is a checkpoint, which has no data of its own: add --path=FOLDER of your "
+      f"own labelled images, or the config of a data set, such as --config=configs/cifar10.py."
+    )
+  return _of_run(network, path, split)
+
+
+def _is_of_run(network: Network, path: str) -> bool:
+  """Returns whether the images at a path are those that a run was trained with."""
+  if network.config is None or network.config.get("dataset") not in datasets.OWN:
+    return False
+  try:
+    _, data = _opened(network, {"data_path": path})
+  except errors.UserError:  # no data to train on
+    return False
+  return _digest(data.identity()[0]) == _recorded(network)
+
+
+def _opened(
+  network: Network, changes: Mapping[str, Any]
+) -> tuple[run_config.RunConfig, opening.Opened]:
+  """Returns the config of a run with some fields changed, and its data set."""
+  fields = {**(network.config or {}), **changes, "test_size": network.size}
+  return run_config.prepare(ml_collections.ConfigDict(fields))
+
+
+def _recorded(network: Network) -> str | None:
+  """Returns the digest of the user's images that a run was trained with, None without a record."""
+  assert network.folder is not None
+  environment = run_folder.read_json(network.folder / run_folder.ENVIRONMENT) or {}
+  return _digest(environment.get("data"))
+
+
+def _digest(version: str | None) -> str | None:
+  """Returns the digest in an `opening.Sources.version`, whatever the name of folder or file."""
+  return version.rpartition(", sha256 ")[2] if version else None
+
+
+def _of_run(network: Network, path: str | None, split: str | None) -> EvaluatedData:
+  assert network.config is not None
+  moved = {} if path is None else {"data_path": path}
+  where = path or network.config.get("data_path")
+  if where and not os.path.exists(paths.named(where)):
+    raise errors.UserError(
+      f"The run's images, {where}, don't exist (seen from {os.getcwd()}): give their place now "
+      f"with --path."
+    )
+  config, data = _opened(network, moved)
+  version = data.identity()[0]
+  if version and _recorded(network) not in (None, _digest(version)):
+    raise errors.UserError(
+      f"The images in {where} have changed since the run: files were added, removed, renamed or "
+      f"edited, so that its parts are no longer the same. --path={where} evaluates them as they "
+      f"are now."
+    )
+  return _part_of(network, config, data, split)
+
+
+def _of_config(
+  network: Network, request: run_config.Request, split: str | None, size: int | None
+) -> EvaluatedData:
+  """Returns a part of the data set of a config, prepared as for the network."""
+  known = network.folder is not None or network.name in catalogue.CATALOGUE
+  chosen = size or request.test_size or (network.size if known else None)
+  request = request.copy_and_resolve_references()
+  request.unlock()
+  request.model, request.weights = network.model.architecture.name, "none"
+  config, data = run_config.prepare(request)
+  config = dataclasses.replace(config, test_size=chosen or config.test_size)
+  return _part_of(network, config, data, split)
+
+
+def _at_path(network: Network, path: str, split: str | None) -> EvaluatedData:
+  if split not in (None, "test", "train", "val"):
+    raise errors.UserError(f"--split={split} must be test, train or val for images at a path.")
+  data = labelled_images.AtPath(path, split, _classes(network))
+  return EvaluatedData(
+    data=data,
+    part="test",
+    selection=datasets.Selection(network.size, network.size, on_bad_image="skip"),
+    title=path if data.part is None else f"the {data.part} part of {path}",
+    label=paths.named(path).resolve().stem,
+    batch_size=(network.config or {}).get("eval_batch_size", _BATCH_SIZE),
+    images=paths.named(path),
+  )
+
+
+def _classes(network: Network) -> labelled_images.Classes:
+  names = network.class_names
+  return labelled_images.Classes(names, classes.other_names(names))
+
+
+def _part_of(
+  network: Network, config: run_config.RunConfig, data: opening.Opened, split: str | None
+) -> EvaluatedData:
+  """Returns a part of a data set.
+
+  Args:
+    network: The network.
+    config: The config of the data set, with the size of images for the network.
+    data: The data set.
+    split: The part, as in `choose`.
+
+  Raises:
+    UserError: There is no such part.
+  """
+  name, held_out = config.data_path or config.dataset, config.protocol == "select"
+  label, part = split or "test", split or "test"
+  if held_out and split in (None, "val"):
+    label, part = "held-out", "test"
+  elif held_out and split == "test":
+    final = dataclasses.replace(config, protocol="final", keep_best=False, patience=None)
+    data = run_config.prepare(final)[1]
+  elif split == "val" and not data.spec.num_val:
+    raise errors.UserError(
+      f"{name} has no validation part that this config keeps apart from training and test images: "
+      f"choose --split=test or --split=train."
+    )
+  elif split not in (None, "test", "train", "val"):
+    data, part = data.evaluating(label), "test"
+  return EvaluatedData(
+    data=labelled_images.OfDataSet(data, _classes(network)),
+    part=part,
+    selection=run_config.selection(config),
+    title=f"the {label} part of {name}",
+    label=label,
+    batch_size=config.eval_batch_size,
+    resident_share=config.resident_share,
+    images=None if config.data_path is None else paths.named(config.data_path),
+  )
+
+
+def overlap(network: Network, chosen: EvaluatedData) -> str | None:
+  """Returns a warning if a run was trained on files that are among those at a path, else None.
+
+  Files are compared by their place, which costs nothing: copies are not found.
+  """
+  files, config, run = chosen.files, network.config, network.folder
+  if files is None or config is None or run is None or not config.get("data_path"):
+    return None
+  place = paths.named(config["data_path"])
+  root = os.path.realpath(place if place.is_dir() else place.parent)
+  try:
+    with (run / "split.csv").open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+      rows = list(csv.DictReader(file))
+    trained = {os.path.join(root, row["path"]) for row in rows if row["split"] == "train"}
+  except (OSError, KeyError, csv.Error):  # an aid that a run can do without
+    return None
+  here = os.path.realpath(files.root)
+  common = sum(os.path.join(here, path) in trained for path in files.paths)
+  if not common:
+    return None
+  return (
+    f"This run was trained on {common:,} of the {phrases.counted(len(files), 'image')}: the "
+    f"accuracy on them says nothing about new images."
+  )
+
+
+def default_folder(network: Network, chosen: EvaluatedData) -> pathlib.Path:
+  """Returns where the results go unless the user says: in a run folder, or in ./evaluation."""
+  if network.folder is None:
+    return pathlib.Path("evaluation")
+  label = re.sub(r"[^\w.-]+", "-", chosen.label).strip("-.")
+  return network.folder / f"evaluation-{label or 'images'}"
+
+
+def open_folder(place: pathlib.Path, images: pathlib.Path | None) -> None:
+  """Creates the folder for results, unless it exists.
+
+  Args:
+    place: The folder.
+    images: The folder or file of the evaluated images, in which results would be read as a class.
+
+  Raises:
+    UserError: It can't be written, or is inside the folder of images.
+  """
+  if images is not None and place.resolve().is_relative_to(images.resolve()):
+    raise errors.UserError(
+      f"The results would go to {place.resolve()}, inside the folder of images {images}: choose "
+      f"another folder with --out=DIR."
+    )
+  try:
+    place.mkdir(parents=True, exist_ok=True)
+    tempfile.TemporaryFile(dir=place).close()
+  except OSError as e:
+    raise errors.UserError(
+      f"The folder {place} can't be written ({e.strerror}): choose another with --out=DIR."
+    ) from e
