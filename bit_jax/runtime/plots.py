@@ -71,7 +71,8 @@ def figure(
       _choose_fonts(drawn)
       texts: dict[str, str | None] = {"Software": None}
       if describe is not None:
-        drawn.draw_without_rendering()
+        if (engine := drawn.get_layout_engine()) is not None:
+          engine.execute(drawn)
         drawn.set_layout_engine("none")  # it is laid out
         texts.update(describe(drawn))
       with files.replacing(picture) as temporary:
@@ -117,6 +118,8 @@ def sheet(
   with figure(picture, size, dpi=110, describe=tiles) as drawn:
     for axes in drawn.subplots(rows, columns, squeeze=False).flat:
       axes.set_axis_off()
+      for axis in (axes.xaxis, axes.yaxis):
+        axis.set_visible(False)  # else the layout measures the ticks that are not drawn
     for axes, image, caption in zip(drawn.axes, images, captions, strict=False):
       axes.imshow(image if image.dtype == np.uint8 else np.clip((image + 1) / 2, 0, 1))
       colour = ORANGE if caption.startswith("!") else "black"

@@ -89,7 +89,9 @@ def test_the_wheel_holds_the_configs_once(wheel):
   assert packaged == {path.name for path in (running.ROOT / "configs").glob("*.py")}
   tops = {name.partition("/")[0] for name in names}
   assert {top for top in tops if not top.endswith(".dist-info")} == {"bit_jax"}
-  assert any(name.endswith("assets/R14x0.5-CIFAR100.npz") for name in names)
+  assert "bit_jax/weights/assets/R14x0.5-CIFAR100.npz" in names
+  templates = {name.rpartition("/")[2] for name in names if "report/templates/" in name}
+  assert templates == {p.name for p in (running.ROOT / "bit_jax/report/templates").iterdir()}
 
 
 def test_the_quickstart_from_an_empty_folder(launch, tmp_path, site):

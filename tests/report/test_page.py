@@ -48,6 +48,8 @@ def test_sections_are_linked_where_there_are_several():
   assert page.build("T", markupsafe.Markup('<h2 id="a">a</h2>')).count("<nav") == 0
 
 
-@pytest.mark.parametrize(("text", "slug"), [("The Rule & me", "the-rule-me"), ("猫", "")])
+@pytest.mark.parametrize(
+  ("text", "slug"), [("The Rule & me", "the-rule-me"), ("VTAB-1k", "vtab-1k")]
+)
 def test_ids(text, slug):
   assert page.environment().filters["slug"](text) == slug

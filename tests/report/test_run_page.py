@@ -219,9 +219,7 @@ def test_what_is_missing_or_damaged_is_said(made, tmp_path, name, content):
 
 
 @pytest.mark.parametrize("file", ["config.json", "environment.json", "result.json"])
-@pytest.mark.parametrize(
-  "value", ["\ud800 \udcff<i>", 10**25, math.nan, [[{}]], -1, None, {"a": {"b": "<"}}, "x" * 10**6]
-)
+@pytest.mark.parametrize("value", ["\ud800 \udcff<i>", 10**25, math.nan, [[{}]], -1, "x" * 10**6])
 def test_whatever_is_in_the_fields(made, tmp_path, file, value):
   pictures = shutil.ignore_patterns("*.png")
   folder = shutil.copytree(made.folder, tmp_path / "run", ignore=pictures)

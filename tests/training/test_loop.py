@@ -19,6 +19,7 @@ from bit_jax.data import augmentation, datasets, fewshot, opening, order, pipeli
 from bit_jax.data.sources import arrays
 from bit_jax.inference.programs import Examples, ResidentSet
 from bit_jax.models import architectures, resnet_v2
+from bit_jax.report import run_page
 from bit_jax.runs import per_class, reporting, run_folder
 from bit_jax.runtime import errors, exits, numerics, parallel, plots
 from bit_jax.training import (
@@ -262,10 +263,10 @@ class StopAfter:
     pass
 
 
-def test_a_run_that_died_before_its_result_only_ends(finished, tmp_path, monkeypatch):
+def test_a_run_that_died_before_its_result_only_ends(finished, tmp_path, monkeypatch, capsys):
   whole, expected, _ = finished
   shutil.copytree(whole, tmp_path / "run")
-  for name in ("result.json", "model.npz", "curves.png"):
+  for name in ("result.json", "model.npz", "curves.png", "report.html"):
     (tmp_path / "run" / name).unlink()
   monkeypatch.setattr(loop._Loop, "_step", lambda *_: pytest.fail("it took a step"))
   with monkeypatch.context() as patch:
@@ -273,8 +274,12 @@ def test_a_run_that_died_before_its_result_only_ends(finished, tmp_path, monkeyp
     said = r"^This machine ran out of memory .* Training is complete and saved in "
     with pytest.raises(errors.UserError, match=said):
       running.train(tmp_path / "run")
+  monkeypatch.setattr(run_page, "html", lambda _: 1 / 0)  # costs a warning
   result = running.train(tmp_path / "run")
   assert (result["loss"], result["top1"]) == (expected["loss"], expected["top1"])
+  said = "warning: report.html was not written (ZeroDivisionError: division by zero).\n"
+  assert said in capsys.readouterr().out
+  assert not (tmp_path / "run/report.html").exists()
   assert (tmp_path / "run/model.npz").read_bytes() == (whole / "model.npz").read_bytes()
   assert running.rows(tmp_path / "run") == running.rows(whole)
   assert (tmp_path / "run/curves.png").exists()
