@@ -27,7 +27,6 @@ _LINE = 95  # characters that fit in a line
 _MOST_LINES = 8  # of one text
 _SPAN = 4.0  # points that the axis of recipes has at least: a few tenths must not look decisive
 _WIDTH = 9.0  # inches, of all figures
-_DPI = 180  # about the pixels that phones and new screens have for them
 _GREY = "#555555"
 
 
@@ -270,6 +269,6 @@ def _wrapped(text: str, width: int) -> str:
 
 @contextlib.contextmanager
 def _figure(height: float, title: str, picture: pathlib.Path) -> Iterator["Figure"]:
-  with plots.figure(picture, (_WIDTH, height), dpi=_DPI) as figure:
+  with plots.figure(picture, (_WIDTH, height), dpi=110) as figure:
     yield figure
     figure.suptitle(_wrapped(title, _LINE), fontsize=11)
