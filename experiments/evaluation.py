@@ -8,7 +8,6 @@ import dataclasses
 import sys
 from typing import Any
 
-import jax
 import numpy as np
 import tqdm
 from PIL import Image
@@ -16,9 +15,9 @@ from PIL import Image
 from bit_jax import run_config
 from bit_jax.configs import base
 from bit_jax.data import datasets, pipeline, stream
-from bit_jax.inference import evaluation, feeds, footprint
+from bit_jax.inference import evaluation
 from bit_jax.models import architectures, resnet_v2
-from bit_jax.runtime import devices, numerics, parallel
+from bit_jax.runtime import devices
 
 _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
@@ -78,17 +77,13 @@ class TestSet:
 
   Attributes:
     spec: The data set.
-    part: The images.
     view: How they are prepared.
-    image_size: (height, width) as the devices get them.
-    warnings: Sentences on how the data differ from the set's description.
+    loaded: The images.
   """
 
   spec: datasets.DatasetSpec
-  part: pipeline.Part
   view: View
-  image_size: tuple[int, int]
-  warnings: tuple[str, ...]
+  loaded: pipeline.LoadedPart
 
 
 def load(dataset: str, view: View, data_dir: str | None = None) -> TestSet:
@@ -107,21 +102,19 @@ def load(dataset: str, view: View, data_dir: str | None = None) -> TestSet:
   request.dataset, request.data_dir = dataset, data_dir
   request.resize = request.crop = request.test_size = view.size
   config, data = run_config.prepare(request)
-  spec = data.spec
   room = config.resident_share * devices.resident_memory(devices.describe()) if square else 0
   loaded = pipeline.load_part(data, run_config.selection(config), "test", room)
-  part, image_size = loaded.part, loaded.image_size
   if not square:
-    part = dataclasses.replace(part, source=CentreCrops(part.source, view), size=None)
-    image_size = (view.size, view.size)
-  return TestSet(spec, part, view, image_size, tuple(loaded.warnings))
+    crops = CentreCrops(loaded.part.source, view)
+    part = dataclasses.replace(loaded.part, source=crops, size=None)
+    loaded = dataclasses.replace(loaded, part=part, image_size=(view.size, view.size))
+  return TestSet(data.spec, view, loaded)
 
 
-@numerics.fixed()
 def evaluate(
   params: Any, architecture: architectures.Architecture, tests: TestSet, *, batch_size: int = 256
 ) -> dict[str, float]:
-  """Evaluates every test image once, and shows progress.
+  """Evaluates every test image once, in exact float32, and shows progress.
 
   Args:
     params: Parameter tree on the host.
@@ -135,31 +128,17 @@ def evaluate(
   Raises:
     UserError: A device has too little memory, or an image can't be read.
   """
-  hardware = devices.describe()
-  classes, platform = tests.spec.num_classes, hardware.platform
-  model = resnet_v2.create(architecture.name, classes, platform=platform)
-  size = tests.view.size
+  platform = devices.describe().platform
+  model = resnet_v2.create(architecture.name, tests.spec.num_classes, platform=platform)
   progress = tqdm.tqdm(
-    total=len(tests.part),
+    total=len(tests.loaded.part),
     desc=f"{architecture.name} on {tests.spec.name} at {tests.view}",
     unit=" images",
     mininterval=0.1 if sys.stderr.isatty() else 60,
   )
-  explanation = f"with {architecture.name} at {size} pixels: try a smaller batch."
-  # A GPU's default for float32, TF32, is less exact than the differences to be found.
-  exact = jax.default_matmul_precision("highest")
-  with exact, progress, footprint.explained(explanation):
-    feed, variables = feeds.Feed(tests.part), parallel.replicate(params)
-    jax.block_until_ready(variables)  # counts as memory in use
-    hardware = devices.describe()
-    batch = footprint.batch(
-      model,
-      size,
-      tests.image_size,
-      wanted=batch_size,
-      num_images=len(tests.part),
-      budget=footprint.budget(hardware),
-      count=hardware.count,
+  with progress:
+    # TF32 is less exact than the differences to be found.
+    found = evaluation.evaluate_part(
+      model, params, tests.view.size, tests.loaded, batch_size, progress.update, exact=True
     )
-    found = evaluation.evaluate(feed, model, size, variables, batch, progress.update)
-    return found.means
+  return found.means

@@ -195,7 +195,7 @@ def _rows(check: released.Check, options: argparse.Namespace) -> list[Row]:
     return [dataclasses.replace(nothing, remark=str(e), missing_file=file_name)]
   except errors.UserError as e:
     return [dataclasses.replace(nothing, remark=str(e))]
-  return rows(check, means, len(tests.part), tests.warnings)
+  return rows(check, means, len(tests.loaded.part), tests.loaded.warnings)
 
 
 def rows(

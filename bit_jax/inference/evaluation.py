@@ -1,5 +1,6 @@
 """The evaluator, of training and of every command: each example exactly once."""
 
+import contextlib
 import dataclasses
 from collections.abc import Callable
 from typing import Any
@@ -37,6 +38,8 @@ def evaluate_part(
   loaded: pipeline.LoadedPart,
   batch_size: int,
   report: Callable[[int], object] = lambda _: None,
+  *,
+  exact: bool = False,
 ) -> Evaluation:
   """Places a network and a part of a data set on the devices, and evaluates every example once.
 
@@ -47,12 +50,14 @@ def evaluate_part(
     loaded: The part.
     batch_size: Images at once over all devices; fewer if they don't fit. It changes no prediction.
     report: Called with the number of images of each batch when it has been sent.
+    exact: Whether float32 is exact on GPUs as well, whose default for it, TF32, is not.
 
   Raises:
     UserError: A device has too little memory, an image can't be read, or the loss is not finite.
   """
   explanation = f"with {model.architecture.name} at {size} pixels: try a smaller batch."
-  with numerics.fixed(), footprint.explained(explanation):
+  precision = jax.default_matmul_precision("highest") if exact else contextlib.nullcontext()
+  with numerics.fixed(), precision, footprint.explained(explanation):
     feed, variables = feeds.Feed(loaded.part), parallel.replicate(params)
     jax.block_until_ready(variables)  # counts as memory in use
     hardware = devices.describe()
