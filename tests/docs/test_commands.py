@@ -33,7 +33,7 @@ NOT_RUN = {
 # Those that import TensorFlow, take long, or need results: their options are parsed, not more.
 ONLY_HELP = (
   *("bit_jax.data doctor", "experiments.verify_released", "experiments.report"),
-  *("bit_jax.export", "experiments.benchmarks.gpu"),
+  *("bit_jax.evaluate", "bit_jax.export", "experiments.benchmarks.gpu"),
 )
 
 
