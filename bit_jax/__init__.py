@@ -14,10 +14,18 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-  from bit_jax.api import Classifier, FineTuned, Prediction, fine_tune, load
+  from bit_jax.api import Classifier, Evaluation, FineTuned, Prediction, fine_tune, load
   from bit_jax.runtime.errors import UserError
 
-__all__ = ["Classifier", "FineTuned", "Prediction", "UserError", "fine_tune", "load"]
+__all__ = [
+  "Classifier",
+  "Evaluation",
+  "FineTuned",
+  "Prediction",
+  "UserError",
+  "fine_tune",
+  "load",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import os
 import pathlib
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal, TypeAlias
 
@@ -21,15 +22,25 @@ from PIL import Image
 
 from bit_jax import run_config
 from bit_jax.configs import base, folder, npz
-from bit_jax.data import datasets, stream
+from bit_jax.data import datasets, pipeline, stream
 from bit_jax.data.sources import in_memory
-from bit_jax.inference import inputs, networks, outputs, predictions
-from bit_jax.runs import description, metrics_log, reporting
+from bit_jax.inference import (
+  class_matching,
+  evaluated_data,
+  evaluation,
+  evaluation_results,
+  inputs,
+  networks,
+  outputs,
+  predictions,
+)
+from bit_jax.runs import description, metrics_log, per_class, reporting
 from bit_jax.runtime import checks, config_flags, devices, errors, exits
 from bit_jax.training import loop
 
 Images: TypeAlias = in_memory.Path | Image.Image | in_memory.Images
 
+_ON_BAD_IMAGE = ("stop", "skip")
 _LISTED = 20  # unreadable images in a message
 
 
@@ -50,6 +61,39 @@ class Prediction:
   label: int
   top: tuple[tuple[str, float], ...]
   path: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Evaluation:
+  """The outcome of evaluating a network on labelled images, under the names of `result.json`.
+
+  Attributes:
+    top1: The share of images whose most probable class is their label.
+    top5: The same for the five most probable classes; None for fewer than 100 classes.
+    loss: The mean cross-entropy.
+    balanced_accuracy: The mean accuracy of the classes that have images.
+    macro_f1: The mean F1 of the classes.
+    calibration_error: The expected calibration error, over 15 bins.
+    per_class: {class: accuracy} of the classes that have images.
+    confusion: [C, C] int64: images of each class (rows) that were predicted as each class.
+    labels: [N] int32.
+    predictions: [N] int32.
+    confidence: [N] float32: the probability of each prediction.
+    paths: N paths of the images; None where they have none.
+  """
+
+  top1: float
+  top5: float | None
+  loss: float
+  balanced_accuracy: float
+  macro_f1: float
+  calibration_error: float
+  per_class: dict[str, float] = dataclasses.field(repr=False)
+  confusion: np.ndarray = dataclasses.field(repr=False)
+  labels: np.ndarray = dataclasses.field(repr=False)
+  predictions: np.ndarray = dataclasses.field(repr=False)
+  confidence: np.ndarray = dataclasses.field(repr=False)
+  paths: tuple[str, ...] | None = dataclasses.field(repr=False, default=None)
 
 
 class Classifier:
@@ -100,7 +144,7 @@ class Classifier:
       UserError: A folder or a pattern has no images, or an image can't be read.
     """
     checks.at_least("top", top, 1)
-    checks.one_of("on_bad_image", on_bad_image, ("stop", "skip"))
+    checks.one_of("on_bad_image", on_bad_image, _ON_BAD_IMAGE)
     source = _source(images)
     found, files = [], getattr(source, "paths", [None] * len(source))
     for batch in self._outputs(source, "Predicting", skip=on_bad_image == "skip"):
@@ -111,36 +155,159 @@ class Classifier:
         found.append(Prediction(*pairs[0], int(labels[0]), pairs, files[index]))
     return found
 
-  def features(self, images: Images) -> np.ndarray:
+  def features(
+    self, images: Images, *, on_bad_image: Literal["stop", "skip"] = "stop"
+  ) -> np.ndarray:
     """Returns the features of each image, [N, F] float32: the pre-logits, which the head takes.
 
     Args:
       images: As for `predict`.
+      on_bad_image: Likewise; without images that are left out, the rows are those of the others.
 
     Raises:
       UserError: A folder or a pattern has no images, or an image can't be read.
     """
-    found = [batch.features for batch in self._outputs(_source(images), "Computing features")]
+    checks.one_of("on_bad_image", on_bad_image, _ON_BAD_IMAGE)
+    skip = on_bad_image == "skip"
+    batches = self._outputs(_source(images), "Computing features", skip=skip)
+    found = [batch.features for batch in batches]
     width = self.network.model.architecture.num_features
     return np.concatenate([np.empty((0, width), np.float32), *found])
+
+  def evaluate(
+    self,
+    images: Images | None = None,
+    labels: in_memory.Labels | None = None,
+    *,
+    part: str | None = None,
+    on_bad_image: Literal["stop", "skip"] = "stop",
+  ) -> Evaluation:
+    """Evaluates the network on labelled images; each is used once.
+
+    Args:
+      images: A folder of `<class>/*` or `<split>/<class>/*`, a CSV or an `.npz` file, whose classes
+        are matched by name; with `labels`, images as for `predict`. None: a run's own images.
+      labels: [N] places in `class_names`, or class names.
+      part: 'test', 'train' or 'val' of images that have parts; None: test.
+      on_bad_image: Files that can't be read 'stop' the call, or are left out ('skip').
+
+    Raises:
+      UserError: There are no such images, one can't be read, or a class is unknown.
+    """
+    checks.one_of("on_bad_image", on_bad_image, _ON_BAD_IMAGE)
+    batch_size = self._batch_size
+    if labels is None:
+      if images is not None and not isinstance(images, str | os.PathLike):
+        raise errors.UserError("Images in memory and lists of paths need labels.")
+      if images is None and self.network.config is None:
+        raise errors.UserError(
+          f"{self.network.name} is a checkpoint, which has no images of its own: give a folder, or "
+          f"images and labels."
+        )
+      path = None if images is None else os.fspath(images)
+      chosen = evaluated_data.choose(self.network, split=part, path=path)
+      batch_size = chosen.batch_size
+      loaded, unreadable = chosen.load()
+      if on_bad_image == "stop":
+        _require_readable(unreadable, len(loaded.part) + len(unreadable))
+      if overlap := evaluated_data.overlap(self.network, chosen):
+        warnings.warn(overlap, stacklevel=2)
+    elif images is None or part is not None:
+      raise errors.UserError("labels go with images, and part with a folder, a file or a run.")
+    else:
+      loaded = self._labelled(images, labels, skip=on_bad_image == "skip")
+    found = evaluation.evaluate_part(
+      self.network.model, self.network.params, self.size, loaded, batch_size
+    )
+    results = evaluation_results.Results(self.network, self.size, "", loaded, found)
+    confusion = per_class.confusion(found.labels, found.predictions, len(self.class_names))
+    totals = confusion.sum(axis=1)
+    shares = confusion.diagonal() / np.maximum(totals, 1)
+    scores: dict[str, Any] = {"top5": None, **results.scores()}
+    return Evaluation(
+      **scores,
+      per_class={
+        name: float(share)
+        for name, share, total in zip(self.class_names, shares, totals, strict=True)
+        if total
+      },
+      confusion=confusion,
+      labels=found.labels,
+      predictions=found.predictions,
+      confidence=found.confidence,
+      paths=None if loaded.paths is None else tuple(loaded.paths),
+    )
+
+  def _labelled(
+    self, images: Images, labels: in_memory.Labels, *, skip: bool
+  ) -> pipeline.LoadedPart:
+    """Returns images with labels as a part of a data set that is streamed."""
+    source = _source(images)
+    if len(source) != len(labels):
+      raise errors.UserError(f"There are {len(source)} images but {len(labels)} labels.")
+    if not len(source):
+      raise errors.UserError("There are no images to evaluate.")
+    numbers = self._numbers(labels)
+    paths = list(source.paths) if isinstance(source, inputs.Files) else None
+    bad = stream.unreadable(source, "Checking the images") if paths else {}
+    if not skip:
+      _require_readable(list(bad.values()), len(source))
+    kept = np.setdiff1d(np.arange(len(source)), list(bad))
+    if not len(kept):
+      raise errors.UserError(f"None of the images can be read. {next(iter(bad.values()))}")
+    size = self._kept_size(source)
+    part = pipeline.Part(
+      source=_Labelled(stream.Chosen(source, kept), numbers[kept]),
+      size=self.size if size is None else None,
+      class_names=self.class_names,
+      examples=None,
+      labels=numbers[kept],
+    )
+    return pipeline.LoadedPart(
+      part=part,
+      image_size=size or (self.size, self.size),
+      version="",
+      left_out={},
+      warnings=[],
+      paths=None if paths is None else [paths[i] for i in kept.tolist()],
+    )
+
+  def _numbers(self, labels: in_memory.Labels) -> np.ndarray:
+    """Returns labels as places in `class_names`, [N] int32."""
+    given = in_memory.plain(labels)
+    if given.dtype.kind == "U":
+      names, places = np.unique(given, return_inverse=True)
+      return class_matching.match(names.tolist(), self.class_names, "labels")[places]
+    if given.ndim != 1 or given.dtype.kind not in "iu":
+      raise errors.UserError(
+        f"labels must be [N] whole numbers or class names, not {list(given.shape)} {given.dtype}."
+      )
+    if given.min() < 0 or given.max() >= len(self.class_names):
+      raise errors.UserError(
+        f"labels must be from 0 to {len(self.class_names) - 1}, places in class_names, but go from "
+        f"{given.min()} to {given.max()}."
+      )
+    return given.astype(np.int32)
+
+  def _kept_size(self, source: "inputs.Files | in_memory.Pictures") -> tuple[int, int] | None:
+    """Returns (height, width) of images that are resized on the devices, without rounding.
+
+    Those are small ones of one size, as in the evaluation of a run; None for others.
+    """
+    size = source.common_size() if isinstance(source, in_memory.Pictures) else None
+    return size if size is not None and size[0] * size[1] <= self.size**2 else None
 
   def _outputs(
     self, source: "inputs.Files | in_memory.Pictures", what: str, *, skip: bool = False
   ) -> Iterator[outputs.Outputs]:
     """Yields the outputs of all images; raises a `UserError` on unreadable ones unless skipped."""
     unreadable: dict[int, str] = {}
-    size = source.common_size() if isinstance(source, in_memory.Pictures) else None
-    # As in an evaluation, small images of one size are resized on the devices, without rounding.
-    kept = size if size is not None and size[0] * size[1] <= self.size**2 else None
     with stream.progress(what, len(source), hidden=len(source) <= self._batch_size) as bar:
-      yield from self._forward.run(source, unreadable, image_size=kept, report=bar.update)
-    if unreadable and not skip:
-      reasons = "".join(f"\n  {why}" for why in list(unreadable.values())[:_LISTED])
-      more = f"\n  and {len(unreadable) - _LISTED} more" if len(unreadable) > _LISTED else ""
-      raise errors.UserError(
-        f"{len(unreadable)} of {len(source):,} images can't be read: repair or remove "
-        f"them.{reasons}{more}"
+      yield from self._forward.run(
+        source, unreadable, image_size=self._kept_size(source), report=bar.update
       )
+    if not skip:
+      _require_readable(list(unreadable.values()), len(source))
 
   @functools.cached_property
   def _forward(self) -> outputs.Forward:
@@ -187,6 +354,32 @@ def _source(images: Images) -> "inputs.Files | in_memory.Pictures":
     if paths:
       return inputs.Files(tuple(map(os.path.expanduser, paths)))
   return in_memory.pictures(images)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Labelled:
+  """Images with labels; a `stream.Source`."""
+
+  source: stream.Source
+  labels: np.ndarray
+
+  def __len__(self) -> int:
+    return len(self.labels)
+
+  def read(self, index: int) -> tuple[np.ndarray, int]:
+    return self.source.read(index)[0], int(self.labels[index])
+
+
+def _require_readable(reasons: Sequence[str], total: int) -> None:
+  """Raises a `UserError` that lists the images that can't be read, if there are any."""
+  if not reasons:
+    return
+  listed = "".join(f"\n  {why}" for why in reasons[:_LISTED])
+  more = f"\n  and {len(reasons) - _LISTED} more" if len(reasons) > _LISTED else ""
+  raise errors.UserError(
+    f"{len(reasons)} of {total:,} images can't be read: repair or remove them, or leave them out "
+    f"with on_bad_image='skip'.{listed}{more}"
+  )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """`bit_jax.fine_tune`: the run of the command, from a data set, a file, or images in memory."""
 
+import csv
 import json
 import os
 import pathlib
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import running
 from PIL import Image
+from sklearn import metrics
 
 import bit_jax
 from bit_jax import train
@@ -71,6 +73,89 @@ def test_what_it_returns(digits, capsys):
 
 def as_tuples(fields):
   return {name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}
+
+
+def test_its_classifier_evaluates_to_its_result(digits):
+  found = digits.classifier.evaluate()
+  for name in ("top1", "loss", "balanced_accuracy", "macro_f1"):
+    assert getattr(found, name) == digits.result[name], name
+  assert found.top5 is None
+  assert found.paths is None
+  assert digits.classifier.class_names == tuple("0123456789")
+  rows = list(csv.DictReader((digits.folder / "per_class.csv").read_text().splitlines()))
+  assert found.per_class == pytest.approx(
+    {row["class"]: float(row["top1"]) for row in rows}, abs=1e-4
+  )
+  np.testing.assert_array_equal(
+    found.confusion, metrics.confusion_matrix(found.labels, found.predictions, labels=range(10))
+  )
+  assert np.mean(found.labels == found.predictions) == pytest.approx(found.top1)
+  train_part = digits.classifier.evaluate(part="train")
+  assert len(train_part.labels) == 30
+
+
+@pytest.mark.slow  # it compiles programs for images of several sizes and numbers
+def test_evaluation_of_images_in_memory_and_of_files(digits, tmp_path):
+  classifier = digits.classifier
+  pool, _ = arrays.load_digits()
+  _, held_out = arrays.split_for_selection(pool.labels, pool.class_names)
+  images, labels = pool.images[held_out], pool.labels[held_out]
+  wanted = classifier.evaluate()
+  names = [pool.class_names[label] for label in labels]
+  for given in (labels, labels.tolist(), names):
+    found = classifier.evaluate(images, given)
+    np.testing.assert_array_equal(found.predictions, wanted.predictions)
+    assert found.loss == pytest.approx(wanted.loss, rel=1e-5)
+    assert found.calibration_error == pytest.approx(wanted.calibration_error, abs=1e-5)
+  predicted = classifier.predict(images)
+  assert [p.label for p in predicted] == wanted.predictions.tolist()
+  np.testing.assert_allclose([p.probability for p in predicted], wanted.confidence, rtol=1e-4)
+  path = tmp_path / "set.npz"
+  np.savez(path, test_images=images, test_labels=labels, class_names=np.array(pool.class_names))
+  np.testing.assert_array_equal(classifier.evaluate(path).predictions, wanted.predictions)
+  files = []
+  for i in range(12):
+    files.append(tmp_path / "photos" / names[i] / f"{i}.png")
+    files[-1].parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(images[i]).save(files[-1])
+  by_list = classifier.evaluate(files, names[:12])
+  by_folder = classifier.evaluate(tmp_path / "photos")
+  assert by_list.paths == tuple(map(str, files))
+  assert by_list.top1 == pytest.approx(by_folder.top1)
+  files[3].write_text("no image")
+  with pytest.raises(bit_jax.UserError, match="1 of 12 images can't be read"):
+    classifier.evaluate(files, names[:12])
+  with pytest.raises(bit_jax.UserError, match="1 of 12 images can't be read"):
+    classifier.evaluate(tmp_path / "photos")
+  kept = classifier.evaluate(files, names[:12], on_bad_image="skip")
+  assert kept.paths == tuple(str(f) for f in files if f != files[3])
+  assert len(classifier.evaluate(tmp_path / "photos", on_bad_image="skip").labels) == 11
+
+
+IMAGES = np.zeros((3, 8, 8, 3), np.uint8)
+WRONG_EVALUATIONS = {
+  "need labels": ((IMAGES,), {}),
+  "3 images but 2 labels": ((IMAGES, [0, 1]), {}),
+  "from 0 to 9, places in class_names, but go from 0 to 10": ((IMAGES, [0, 1, 10]), {}),
+  "whole numbers or class names": ((IMAGES, [0.0, 1.0, 2.0]), {}),
+  "ten": ((IMAGES, ["1", "2", "ten"]), {}),
+  "no images to evaluate": (([], []), {}),
+  "part with a folder": ((IMAGES, [0, 1, 2]), {"part": "test"}),
+  "is not known; it is one of stop, skip": ((), {"on_bad_image": "no"}),
+  "not found": (("nowhere",), {}),
+}
+
+
+@pytest.mark.parametrize("message", WRONG_EVALUATIONS)
+def test_wrong_evaluations(digits, message):
+  arguments, more = WRONG_EVALUATIONS[message]
+  with pytest.raises(bit_jax.UserError, match=message):
+    digits.classifier.evaluate(*arguments, **more)
+
+
+def test_a_checkpoint_has_no_images_of_its_own():
+  with pytest.raises(bit_jax.UserError, match="which has no images of its own"):
+    bit_jax.load("R14x0.5-CIFAR100").evaluate()
 
 
 def test_images_in_memory_under_other_settings_of_jax(digits, tmp_path, monkeypatch, capsys):

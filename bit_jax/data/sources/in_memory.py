@@ -55,7 +55,7 @@ def written(
     if not len(of_part):
       raise errors.UserError(f"There are no {part} images.")
   images = {part: of_part for part, (of_part, _) in given.items()}
-  numbers = {part: _plain(labels) for part, (_, labels) in given.items()}
+  numbers = {part: plain(labels) for part, (_, labels) in given.items()}
   names = None if class_names is None else tuple(class_names)
   if names is None and numbers["train"].dtype.kind == "U":
     names = class_naming.in_order(set(numbers["train"].tolist()))
@@ -151,7 +151,7 @@ def stacked(images: Sequence[Any]) -> np.ndarray:
   return np.stack(found)
 
 
-def _plain(labels: Labels) -> np.ndarray:
+def plain(labels: Labels) -> np.ndarray:
   """Returns labels as an array, of dtype `str_` where they are texts."""
   found = np.asarray(labels)
   is_text = found.dtype.kind == "O" and all(isinstance(label, str) for label in found)
