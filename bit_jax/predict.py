@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import tqdm
 
-from bit_jax.runtime import checks, clock, exits, files, imports, paths
+from bit_jax.runtime import checks, clock, command_line, exits, files, imports, paths
 
 _EXAMPLES = """examples:
   python -m bit_jax.predict runs/flowers photos/ cat.jpg
@@ -24,26 +24,16 @@ def main(argv: Sequence[str] | None = None) -> int:
   Returns:
     0; 1 if an input has no image or one can't be read; 2 after a user error; 130 after Ctrl-C.
   """
-  parser = argparse.ArgumentParser(
-    prog="python -m bit_jax.predict",
-    description="Prints the most probable classes of images.",
-    epilog=_EXAMPLES,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
-    allow_abbrev=False,
+  parser = command_line.network_parser(
+    "predict", "Prints the most probable classes of images.", _EXAMPLES
   )
   add = parser.add_argument
-  add("network", metavar="RUN_OR_CHECKPOINT", help="a run folder, or a checkpoint's file or name")
-  inputs = (
-    "files, folders (images at any depth), patterns in quotes, - for a list of paths on stdin"
-  )
-  add("inputs", nargs="+", metavar="INPUT", help=inputs)
+  add("inputs", nargs="+", metavar="INPUT", help=command_line.INPUTS)
   add("--top", type=int, default=5, metavar="K", help="classes of each image (default: 5)")
   form = parser.add_mutually_exclusive_group()
   form.add_argument("--json", action="store_true", help="print a line of JSON for each image")
   form.add_argument("--csv", action="store_true", help="print a row of CSV for each class")
   add("--sheet", type=paths.argument, metavar="FILE.png", help="draw images with their classes")
-  add("--size", type=int, metavar="PX", help="side of the squares that the network gets")
-  add("--batch_size", type=int, default=64, metavar="N", help="images at once (default: 64)")
   args = parser.parse_intermixed_args(argv)
   return exits.run(lambda _: _run(args), [], needs_reader=args.sheet is None)
 

@@ -176,22 +176,40 @@ def load(data: opening.Opened, selection: datasets.Selection, memory: float = ma
   )
 
 
-def load_part(
-  data: opening.Opened,
-  selection: datasets.Selection,
-  part: str = "test",
-  memory: float = math.inf,
-) -> LoadedPart:
-  """Loads one part of a data set, prepared as evaluated images are; no other image is read.
+@dataclasses.dataclass(frozen=True)
+class ChosenPart:
+  """The examples of one part of a data set that are used; no image is decoded yet.
 
-  It holds the same examples as after `load`, in the same order; of a set that tfds prepared, the
-  other splits needn't exist for 'test'.
+  Attributes:
+    name: Its name in messages, such as 'training'.
+    sources: The parts of the data set.
+    whole: All examples of the part.
+    used: [N] int64 indices of those that are used.
+    left_out: How many images were left out for which reason.
+    warnings: As in `LoadedPart`.
+    paths: As in `LoadedPart`.
+  """
+
+  name: str
+  sources: opening.Sources
+  whole: opening.Source
+  used: np.ndarray
+  left_out: dict[str, int]
+  warnings: list[str]
+  paths: list[str] | None
+
+
+def choose_part(
+  data: opening.Opened, selection: datasets.Selection, part: str = "test"
+) -> ChosenPart:
+  """Chooses the examples of one part of a data set, the same as `load` uses, in the same order.
+
+  Of a set that tfds prepared, the other splits needn't exist for 'test'.
 
   Args:
     data: The data set.
-    selection: Which examples are used, and at which size.
+    selection: Which examples are used.
     part: 'test', 'train' or 'val'.
-    memory: Bytes that decoded images may take; a part that takes more is streamed.
 
   Raises:
     UserError: As `load`; or the data set has no validation part.
@@ -201,21 +219,49 @@ def load_part(
   whole = {"training": sources.train, "test": sources.test, "validation": sources.val}[name]
   if whole is None:
     raise errors.UserError(f"The data set {spec.name} has no validation part.")
-  warnings = [*_differences(spec, {name: whole}), *data.warnings]
   used, left_out = usable(whole, name, selection, _unchecked(sources))
   chosen = _few(whole, used, selection) if part == "train" else None
   used = used if chosen is None else chosen
-  reader = _Reader(spec, sources, selection, memory)
-  read = reader.read(name, whole, used, selection.test_size)
-  reader.require_readable()
   paths = [path for path, _, listed_in in sources.listing or () if listed_in == part]
+  return ChosenPart(
+    name=name,
+    sources=sources,
+    whole=whole,
+    used=used,
+    left_out=left_out,
+    warnings=[*_differences(spec, {name: whole}), *data.warnings],
+    paths=[paths[i] for i in used.tolist()] if sources.listing is not None else None,
+  )
+
+
+def load_part(
+  data: opening.Opened,
+  selection: datasets.Selection,
+  part: str = "test",
+  memory: float = math.inf,
+) -> LoadedPart:
+  """Loads one part of a data set, prepared as evaluated images are; no other image is read.
+
+  Args:
+    data: The data set.
+    selection: Which examples are used, and at which size.
+    part: 'test', 'train' or 'val', as in `choose_part`.
+    memory: Bytes that decoded images may take; a part that takes more is streamed.
+
+  Raises:
+    UserError: As `load`; or the data set has no validation part.
+  """
+  chosen = choose_part(data, selection, part)
+  reader = _Reader(data.spec, chosen.sources, selection, memory)
+  read = reader.read(chosen.name, chosen.whole, chosen.used, selection.test_size)
+  reader.require_readable()
   return LoadedPart(
     part=read,
-    image_size=spec.device_size(selection.test_size),
-    version=sources.version,
-    left_out=left_out,
-    warnings=warnings,
-    paths=[paths[i] for i in used.tolist()] if sources.listing is not None else None,
+    image_size=data.spec.device_size(selection.test_size),
+    version=chosen.sources.version,
+    left_out=chosen.left_out,
+    warnings=chosen.warnings,
+    paths=chosen.paths,
   )
 
 

@@ -8,8 +8,10 @@ import collections
 import contextlib
 import dataclasses
 import hashlib
+import itertools
 import json
 import pathlib
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import IO, Any
@@ -17,9 +19,10 @@ from typing import IO, Any
 import numpy as np
 
 from bit_jax.data import stream
-from bit_jax.inference import outputs
+from bit_jax.inference import embedded_images, outputs
 from bit_jax.inference.networks import Network
-from bit_jax.runtime import errors, files
+from bit_jax.runtime import clock, errors, exits, files, phrases
+from bit_jax.weights import npz
 
 DTYPES = ("float32", "float16")
 _VALUES, _PROGRESS, _LOCK = "features.bin", "progress.json", "lock"
@@ -259,3 +262,92 @@ def _converted(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
     )
     raise errors.UserError(f"A feature {why}.")
   return converted
+
+
+def with_progress(
+  network: Network,
+  images: embedded_images.EmbeddedImages,
+  folder: pathlib.Path,
+  *,
+  batch_size: int,
+  dtype: str,
+) -> Features:
+  """Returns the features of images, with a progress bar, and the pace on standard error.
+
+  Ctrl-C and SIGTERM stop it after a batch; the next call continues there.
+
+  Args:
+    network: The network.
+    images: The images.
+    folder: Where features are kept, as in `features`.
+    batch_size: As in `features`.
+    dtype: As in `features`.
+
+  Raises:
+    Interrupted: It was stopped.
+    UserError: As in `features`.
+  """
+  total, done, pace = len(images.source), 0, clock.Pace()
+  with exits.StopRequest() as stop, stream.progress("Embedding", total) as bar:
+    calls = itertools.count()
+
+    def report(count: int) -> None:
+      nonlocal done
+      done += count
+      bar.update(count)
+      if next(calls):  # the first count is of images that were done before
+        pace.add(count)
+      if stop.requested:
+        raise exits.Interrupted(
+          f"Stopped after {done:,} of {total:,} images; the same command continues there."
+        )
+
+    found = features(
+      network,
+      images.source,
+      batch_size=batch_size,
+      image_size=images.image_size,
+      dtype=dtype,
+      folder=folder,
+      fingerprint=images.fingerprint,
+      report=report,
+      say=lambda text: bar.write(text, file=sys.stderr),
+    )
+  print(pace, file=sys.stderr)
+  return found
+
+
+def save(
+  path: pathlib.Path, network: Network, found: Features, images: embedded_images.EmbeddedImages
+) -> None:
+  """Writes features with the ids and labels of their images to an `.npz` file, in one step.
+
+  It holds `features` [M, F], `ids` [M] and, of images with classes, `labels` [M] int32 and
+  `class_names` [C]; of the network `checkpoint`, `sha256` and `size`. None is of Python objects.
+
+  Args:
+    path: The file.
+    network: The network.
+    found: The features.
+    images: The images that they were computed of.
+
+  Raises:
+    UserError: There are no features, or the file can't be written.
+  """
+  if not len(found.indices):
+    raise errors.UserError("None of the images can be read, so there are no features.")
+  arrays = {"features": found.values, "ids": images.ids[found.indices]}
+  if images.labels is not None:
+    arrays["labels"] = images.labels[found.indices].astype(np.int32)
+    arrays["class_names"] = np.array(images.class_names)
+  described = {"checkpoint": network.name, "sha256": network.sha256, "size": network.size}
+  arrays.update((name, np.array(value)) for name, value in described.items())
+  npz.write(path, arrays)
+
+
+def describe(found: Features, images: embedded_images.EmbeddedImages) -> str:
+  """Returns what `save` writes, such as 'features (1,000 x 2,048, float32), ids'."""
+  shape = " x ".join(f"{n:,}" for n in found.values.shape)
+  count = phrases.counted(len(images.class_names), "class", "classes")
+  labels = "" if images.labels is None else f", labels of {count}"
+  return f"features ({shape}, {found.values.dtype}), ids{labels}"

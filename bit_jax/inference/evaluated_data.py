@@ -88,6 +88,7 @@ def choose(
   path: str | None = None,
   request: run_config.Request | None = None,
   size: int | None = None,
+  matched: bool = True,
 ) -> EvaluatedData:
   """Chooses the images to evaluate a network on.
 
@@ -100,22 +101,24 @@ def choose(
     request: The config of a data set; None: the run's own, unless there is a path.
     size: The side in pixels that the user chose, which is the network's; None: with a config, a
       checkpoint file of unknown origin gets images of the config's size.
+    matched: Whether labels are classes of the network; otherwise those of the images.
 
   Raises:
     UserError: There are no such images, they can't be used, or their classes are not the network's.
   """
+  classes = _classes(network) if matched else None
   if request is not None:
     if path is not None:
       raise errors.UserError("Give either --config or --path, not both.")
-    return _of_config(network, request, split, size)
+    return _of_config(network, classes, request, split, size)
   if path is not None and not _is_of_run(network, path):
-    return _at_path(network, path, split)
+    return _at_path(network, classes, path, split)
   if network.config is None:
     raise errors.UserError(
       f"{network.name} is a checkpoint, which has no data of its own: add --path=FOLDER of your "
       f"own labelled images, or the config of a data set, such as --config=configs/cifar10.py."
     )
-  return _of_run(network, path, split)
+  return _of_run(network, classes, path, split)
 
 
 def _is_of_run(network: Network, path: str) -> bool:
@@ -149,7 +152,9 @@ def _digest(version: str | None) -> str | None:
   return version.rpartition(", sha256 ")[2] if version else None
 
 
-def _of_run(network: Network, path: str | None, split: str | None) -> EvaluatedData:
+def _of_run(
+  network: Network, classes: labelled_images.Classes | None, path: str | None, split: str | None
+) -> EvaluatedData:
   assert network.config is not None
   moved = {} if path is None else {"data_path": path}
   where = path or network.config.get("data_path")
@@ -166,11 +171,15 @@ def _of_run(network: Network, path: str | None, split: str | None) -> EvaluatedD
       f"edited, so that its parts are no longer the same. --path={where} evaluates them as they "
       f"are now."
     )
-  return _part_of(network, config, data, split)
+  return _part_of(classes, config, data, split)
 
 
 def _of_config(
-  network: Network, request: run_config.Request, split: str | None, size: int | None
+  network: Network,
+  classes: labelled_images.Classes | None,
+  request: run_config.Request,
+  split: str | None,
+  size: int | None,
 ) -> EvaluatedData:
   """Returns a part of the data set of a config, prepared as for the network."""
   known = network.folder is not None or network.name in catalogue.CATALOGUE
@@ -180,13 +189,15 @@ def _of_config(
   request.model, request.weights = network.model.architecture.name, "none"
   config, data = run_config.prepare(request)
   config = dataclasses.replace(config, test_size=chosen or config.test_size)
-  return _part_of(network, config, data, split)
+  return _part_of(classes, config, data, split)
 
 
-def _at_path(network: Network, path: str, split: str | None) -> EvaluatedData:
+def _at_path(
+  network: Network, classes: labelled_images.Classes | None, path: str, split: str | None
+) -> EvaluatedData:
   if split not in (None, "test", "train", "val"):
     raise errors.UserError(f"--split={split} must be test, train or val for images at a path.")
-  data = labelled_images.AtPath(path, split, _classes(network))
+  data = labelled_images.AtPath(path, split, classes)
   return EvaluatedData(
     data=data,
     part="test",
@@ -204,12 +215,15 @@ def _classes(network: Network) -> labelled_images.Classes:
 
 
 def _part_of(
-  network: Network, config: run_config.RunConfig, data: opening.Opened, split: str | None
+  classes: labelled_images.Classes | None,
+  config: run_config.RunConfig,
+  data: opening.Opened,
+  split: str | None,
 ) -> EvaluatedData:
   """Returns a part of a data set.
 
   Args:
-    network: The network.
+    classes: As in `labelled_images.AtPath`.
     config: The config of the data set, with the size of images for the network.
     data: The data set.
     split: The part, as in `choose`.
@@ -232,7 +246,7 @@ def _part_of(
   elif split not in (None, "test", "train", "val"):
     data, part = data.evaluating(label), "test"
   return EvaluatedData(
-    data=labelled_images.OfDataSet(data, _classes(network)),
+    data=data if classes is None else labelled_images.OfDataSet(data, classes),
     part=part,
     selection=run_config.selection(config),
     title=f"the {label} part of {name}",

@@ -37,14 +37,15 @@ class AtPath(opening.Opened):
     part: 'test', 'val' or 'train'; None where the images have no parts, and all are taken.
   """
 
-  def __init__(self, path: str, part: str | None, classes: Classes):
+  def __init__(self, path: str, part: str | None, classes: Classes | None):
     """Opens the images; of files, only headers are read.
 
     Args:
       path: A folder or CSV as in `folder.find`, or an `.npz` file with `test_images` and
         `test_labels`, or with another part.
       part: The wanted part; None: test where there is one, else val, else all.
-      classes: The classes of the network, which those of the images are matched with.
+      classes: The classes of the network, which those of the images are matched with; None: the
+        images keep their own.
 
     Raises:
       UserError: The path can't be used, has no such part, or has a class that the network hasn't.
@@ -54,6 +55,7 @@ class AtPath(opening.Opened):
       self.part, examples = arrays.read_npz_part(path, part)
       present = np.unique(examples.labels)
       names = [examples.class_names[i] for i in present.tolist()]
+      classes = classes or Classes(tuple(names), {})
       new = class_matching.match(names, classes.names, path, classes.other_names)
       labels = new[np.searchsorted(present, examples.labels)]
       self._source: arrays.Examples | folder.Files
@@ -67,6 +69,7 @@ class AtPath(opening.Opened):
       if self.part is not None:
         found.entries = [e for e in found.entries if e.part == self.part]
       names = list(class_naming.in_order({e.label for e in found.entries}))
+      classes = classes or Classes(tuple(names), {})
       new = class_matching.match(names, classes.names, found.source, classes.other_names)
       numbers = dict(zip(names, new.tolist(), strict=True))
       labels = np.array([numbers[e.label] for e in found.entries], np.int32)

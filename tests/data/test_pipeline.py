@@ -620,7 +620,7 @@ def many(monkeypatch):
 
 
 def choose(source):
-  return pipeline._labels(source).tolist()
+  return pipeline.read_labels(source).tolist()
 
 
 def test_many_labels_are_read_once(many):

@@ -90,6 +90,7 @@ def home(tmp_path_factory):
     test_images=images[:4],
     test_labels=labels[:4],
   )
+  shutil.copytree(running.ROOT / "tests/earlier_runs/0.1/finished", folder / "runs/flowers")
   return folder
 
 
@@ -173,6 +174,7 @@ def test_the_python_of_the_pages_runs(at_home, capsys):
   architecture = architectures.find("R14x0.5")
   loaded = weights.load(asset, architecture, head="zero", num_classes=10)
   weights.save("model.npz", loaded.params)  # as the quickstart leaves it, but for its training
+  np.savez("labelled.npz", features=np.zeros((4, 8)), labels=np.arange(4))  # as `embed` writes it
   ran = []
   for page, block in blocks("python"):
     names = {}
@@ -182,4 +184,4 @@ def test_the_python_of_the_pages_runs(at_home, capsys):
       assert len(list(names["get_runs"]())) == 10
     elif page.stem == "checkpoints":
       assert capsys.readouterr().out in ("golden retriever\n", "0\n")  # the head is all zeros
-  assert ran == ["checkpoints", "checkpoints", "sweeps"]
+  assert ran == ["checkpoints", "checkpoints", "predicting", "sweeps"]
