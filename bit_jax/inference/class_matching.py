@@ -9,7 +9,8 @@ import numpy as np
 
 from bit_jax.runtime import errors, phrases
 
-_CLOSE = 3  # class names that are close to an unknown one, in a message
+# In a message: unknown names, and class names that are close to one of them.
+_LISTED, _CLOSE = 20, 3
 
 
 def match(
@@ -71,10 +72,12 @@ def _unknown(unknown: Sequence[str], class_names: Sequence[str], where: object) 
   """Returns a message on names that are no classes: each with close ones, as far as they fit."""
   known = {_plain(name): name for name in reversed(class_names)}
   texts = []
-  for name in unknown:
+  for name in unknown[:_LISTED]:
     close = difflib.get_close_matches(_plain(name), known, n=_CLOSE)
     similar = f" (close: {', '.join(known[c] for c in close)})" if close else ""
     texts.append(f"\n  {name}{similar}")
+  if len(unknown) > _LISTED:
+    texts.append(f"\n  and {len(unknown) - _LISTED} more")
   classes = phrases.counted(len(unknown), "class", "classes")
   are = "is not a class" if len(unknown) == 1 else "are not classes"
   listed = f"{classes} in {where} {are} of the network:{''.join(texts)}"

@@ -98,12 +98,11 @@ class Results:
     for label, predicted, times in wrong.tolist():
       most.setdefault(label, f"{self.class_names[predicted]} ({times:,})")
     shown = np.flatnonzero(totals)
-    title = ""
+    yield ""
     if len(shown) > _LISTED:
-      title = f"The {_LISTED} classes of lowest accuracy (all: {per_class.PER_CLASS})"
+      yield f"  the {_LISTED} classes of lowest accuracy; all are in {per_class.PER_CLASS}"
       shown = shown[np.argsort((hits / np.maximum(totals, 1))[shown], kind="stable")][:_LISTED]
     width = max(len("class"), *(len(plots.line(self.class_names[i])) for i in shown.tolist()))
-    yield title
     yield f"  {'class':<{width}}  {'images':>7}  {'top-1':>7}  most often confused with"
     for i in shown.tolist():
       name, share = plots.line(self.class_names[i]), hits[i] / totals[i]

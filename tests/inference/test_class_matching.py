@@ -57,6 +57,14 @@ def test_unknown_names_are_listed_with_close_ones():
     match("zebra")
 
 
+def test_of_many_unknown_names_the_first_are_listed():
+  with pytest.raises(errors.UserError) as error:
+    match(*(f"n{i}" for i in range(500)))
+  lines = str(error.value).splitlines()
+  assert lines[20:22] == ["  n19", "  and 480 more"]
+  assert len(lines) == 23
+
+
 def test_a_spelling_of_several_classes_is_an_error():
   with pytest.raises(errors.UserError, match=r"'a b' in photos may be any of .* A B, A_b, which"):
     match("a b", classes=("A B", "A_b"))

@@ -6,12 +6,13 @@ import pathlib
 import shutil
 import socket
 
+import generated_tfds
 import numpy as np
 import pytest
 import resolving
 
 from bit_jax.configs import cifar10
-from bit_jax.data import datasets, resizing
+from bit_jax.data import datasets, opening, resizing
 from bit_jax.runtime import errors
 
 pytestmark = pytest.mark.slow
@@ -344,3 +345,16 @@ def test_two_tasks_of_one_set_differ_in_their_fingerprint(host, tiny_dir):
   changes = ({}, {"label": "dsprites-xpos", "num_classes": 16}, {"pixel_scale": 255})
   found = {opened(host, tiny_dir, "tiny_binary", **c).fingerprint() for c in changes}
   assert len(found) == 3
+
+
+def test_another_split_can_be_evaluated(host, tmp_path):
+  parts = {"train": [(0, 3, True)], "test": [(0, 5, True)]}
+  generated_tfds.prepare("cifar10", tmp_path, parts)
+  data = opening.open_set(datasets.Request("cifar10", data_dir=str(tmp_path)))
+  other = data.evaluating("train[1:]")
+  sources = other.sources(test_only=True)
+  assert (len(sources.test), other.spec.num_test) == (2, 2)  # nothing to warn of
+  whole = data.sources().train.read_labels()
+  np.testing.assert_array_equal(sources.test.read_labels(), whole[1:])
+  with pytest.raises(errors.UserError, match="has no split 'dev'"):
+    data.evaluating("dev").sources(test_only=True)
