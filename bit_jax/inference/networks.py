@@ -12,7 +12,7 @@ from bit_jax.data import datasets, vtab
 from bit_jax.models import architectures, resnet_v2
 from bit_jax.runs import run_folder
 from bit_jax.runtime import checks, devices, errors, paths
-from bit_jax.weights import catalogue, classes
+from bit_jax.weights import catalogue, classes, timm_config
 
 _PRETRAINING = 224  # pixels of the crops in BiT's pre-training (paper, 3.2)
 _TUNED_ON = {"ILSVRC2012": "imagenet2012", "CIFAR10": "cifar10"}  # data sets by ends of names
@@ -54,8 +54,8 @@ def load(reference: str, *, size: int | None = None, dtype: str = "auto") -> Net
   Args:
     reference: A run folder (or its `model.npz`), a checkpoint file, or the name of a released
       checkpoint, which is downloaded unless it is in the cache.
-    size: Side in pixels of the square that images are resized to; None: the run's, or that of the
-      checkpoint's training.
+    size: Side in pixels of the square that images are resized to; None: the run's, that of the
+      checkpoint's training, or that of timm's `config.json` beside the file.
     dtype: Of convolutions: 'float32', 'bfloat16' or 'auto', which is the run's setting, by default
       float32 on CPU and bfloat16 on accelerators.
 
@@ -150,17 +150,21 @@ def _released(reference: str, size: int | None, dtype: str) -> Network:
       f"{file} has no head, so it predicts no classes: give a checkpoint with its head."
     )
   remarks = []
+  stated = timm_config.read(file).size
+  if size is None and known is None and stated is None:
+    remarks.append(f"Images are resized to {_PRETRAINING} pixels; --size=PIXELS sets another size.")
   if size is None:
-    size = _PRETRAINING if known is None else default_size(known)
-    if known is None:
-      remarks.append(f"Images are resized to {size} pixels; --size=PIXELS sets another size.")
+    size = default_size(known) if known else stated or _PRETRAINING
+  class_names = weights.class_names(reference, num_classes)
+  if class_names == classes.unnamed(num_classes):
+    remarks.append(f"{file} doesn't state its classes: they are named by their numbers.")
   architecture = architectures.find(inferred)
   loaded = weights.load(file, architecture, head="keep", num_classes=num_classes)
   return Network(
     name=reference,
     model=_model(architecture, num_classes, dtype),
     params=loaded.params,
-    class_names=weights.class_names(reference, num_classes),
+    class_names=class_names,
     size=size,
     file=file,
     sha256=loaded.sha256,

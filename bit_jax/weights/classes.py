@@ -6,11 +6,12 @@ import importlib.resources
 import json
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from bit_jax.data import vtab
 from bit_jax.data.sources import class_naming
-from bit_jax.weights import catalogue, checkpoints
+from bit_jax.runtime import paths
+from bit_jax.weights import catalogue, checkpoints, timm_config
 
 METADATA_KEY = "class_names"
 SYNSETS = "imagenet1k synsets"  # in the asset, beside the names of data sets
@@ -22,7 +23,8 @@ def class_names(reference: str | os.PathLike[str], num_classes: int) -> tuple[st
 
   The first of these that has `num_classes` names decides:
 
-  1. a `.safetensors` file's own metadata: 'class_names', a list in JSON;
+  1. a `.safetensors` file's own metadata: 'class_names', a list in JSON; or 'label_names' in timm's
+     `config.json` beside it;
   2. a checkpoint of the catalogue, by its name or a file called like it: the data set that it was
      trained on, in the order of its head. ImageNet-21k and ILSVRC-2012 have the first WordNet
      lemma of each synset, the others the names of tensorflow-datasets;
@@ -37,10 +39,10 @@ def class_names(reference: str | os.PathLike[str], num_classes: int) -> tuple[st
   Raises:
     UserError: The file is a damaged `.safetensors`.
   """
-  path = pathlib.Path(reference)
+  path = paths.named(os.fspath(reference))
   known = catalogue.CATALOGUE.get(str(reference)) or catalogue.of_file(path)
   candidates = (
-    *([_stated(path)] if path.suffix == ".safetensors" and path.is_file() else []),
+    *(_stated(path) if path.suffix == ".safetensors" and path.is_file() else []),
     *([_of(known.labels)] if known else []),
     *([_of("imagenet21k")] if num_classes == _IMAGENET_21K else []),
   )
@@ -71,15 +73,16 @@ def other_names(class_names: Sequence[str]) -> dict[str, int]:
   return {name: label for label, name in enumerate(others)}
 
 
-def _stated(path: pathlib.Path) -> tuple[str, ...]:
-  """Returns the class names in the metadata of a file, () without usable ones."""
+def _stated(path: pathlib.Path) -> Iterator[tuple[str, ...]]:
+  """Yields the usable class names in the metadata of a file and in timm's config, else ()."""
   with checkpoints.opened(path) as file:
     text = file.metadata.get(METADATA_KEY, "")
   with contextlib.suppress(ValueError):
     names = json.loads(text)
     if isinstance(names, list) and all(isinstance(n, str) for n in names):
-      return tuple(names) if class_naming.fault(names) is None else ()
-  return ()
+      yield tuple(names) if class_naming.fault(names) is None else ()
+  names = timm_config.read(path).label_names
+  yield names if class_naming.fault(names) is None else ()
 
 
 def _of(labels: str) -> tuple[str, ...]:

@@ -47,7 +47,19 @@ def test_a_checkpoint_file_without_a_run(tmp_path, params):
   assert (found.size, found.folder) == (224, None)
   assert found.class_names == ("class 0", "class 1", "class 2")
   assert "--size" in found.remarks[0]
+  assert "doesn't state its classes" in found.remarks[1]
   assert networks.load(str(file), size=64).size == 64
+
+
+def test_a_folder_of_timm_states_size_and_classes(tmp_path, params):
+  file = tmp_path / "model.safetensors"
+  weights.save(file, params)
+  config = {"architecture": "resnetv2_14x0.5_bit", "label_names": ["ant", "bee", "wasp"]}
+  config["pretrained_cfg"] = {"input_size": [3, 56, 56]}
+  (tmp_path / "config.json").write_text(json.dumps(config))
+  found = networks.load(str(file))
+  assert (found.size, found.class_names, found.remarks) == (56, ("ant", "bee", "wasp"), ())
+  np.testing.assert_array_equal(found.params["group_norm"]["gamma"], params["group_norm"]["gamma"])
 
 
 def test_the_checkpoint_of_the_package():
@@ -68,6 +80,8 @@ def test_the_checkpoint_of_the_package():
     ("BiT-M-R50x1-run0-oxford_flowers102", 384),
     ("BiT-M-R152x4-run2-sun397", 480),  # the paper gives its largest network larger images
     ("BiT-M-R101x3-run1-cifar100", 128),
+    ("timm/resnetv2_50x1_bit.goog_in21k", 224),
+    ("timm/resnetv2_152x2_bit.goog_teacher_in21k_ft_in1k_384", 384),
   ],
 )
 def test_released_checkpoints_have_the_size_of_their_evaluation(name, size):

@@ -16,7 +16,7 @@ from bit_jax import weights
 from bit_jax.models import architectures
 from bit_jax.runtime import cache, errors
 from bit_jax.weights import __main__ as command
-from bit_jax.weights import checkpoints, classes, layouts
+from bit_jax.weights import checkpoints, classes, layouts, timm_config
 
 SMALL = architectures.find("R14x0.5")
 
@@ -286,6 +286,29 @@ def test_class_names_in_metadata(tmp_path):
   known = "resnetv2_50x1_bit.goog_distilled_in1k.safetensors"
   assert names(own, 1000, known)[0] == "own 0"
   assert names("", 1000, known)[0] == "tench"
+
+
+@pytest.mark.parametrize(
+  ("config", "names", "size"),
+  [
+    ({"label_names": ["a", "b"], "pretrained_cfg": {"input_size": [3, 64, 64]}}, ("a", "b"), 64),
+    ({"pretrained_cfg": {"label_names": ["a", "b"]}, "input_size": [3, 64, 32]}, ("a", "b"), None),
+    ({"label_names": "ab", "input_size": "big"}, (), None),
+    ({"label_names": [1, 2], "input_size": [3, 0, 0], "pretrained_cfg": 3}, (), None),
+  ],
+)
+def test_the_config_of_timm(tmp_path, config, names, size):
+  file = tmp_path / "model.safetensors"
+  (tmp_path / "config.json").write_text(json.dumps({"architecture": "resnetv2_50x1_bit", **config}))
+  assert timm_config.read(file) == timm_config.TimmConfig(names, size)
+  weights.save(file, {"head": {"conv2d": {"bias": np.zeros(2)}}})
+  assert weights.class_names(file, 2) == (names or ("class 0", "class 1"))
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"model_type": "bit", "input_size": [3, 9, 9]}', "\0"])
+def test_a_config_that_is_not_of_timm(tmp_path, text):
+  (tmp_path / "config.json").write_text(text)
+  assert timm_config.read(tmp_path / "model.safetensors") == timm_config.TimmConfig()
 
 
 def test_commands(tmp_path, capsys):
