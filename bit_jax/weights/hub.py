@@ -26,7 +26,7 @@ def fetch(checkpoint: catalogue.Checkpoint) -> pathlib.Path:
   except ImportError as e:
     raise errors.UserError(
       f"{checkpoint.name} comes from the Hugging Face hub, and huggingface_hub is not installed: "
-      f"run `pip install huggingface_hub`, or use {checkpoint.copy_of}, which has the same weights."
+      f"run `pip install 'bit_jax[hub]'`, or use {checkpoint.copy_of}, which has the same weights."
     ) from e
   endpoint = library.constants.ENDPOINT
   try:

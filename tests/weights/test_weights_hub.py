@@ -192,7 +192,7 @@ def test_without_huggingface_hub(monkeypatch):
     return original(name, *args, **kwargs)
 
   monkeypatch.setattr(builtins, "__import__", importing)
-  refused("huggingface_hub is not installed: run `pip install huggingface_hub`, or use BiT-M-R50x1")
+  refused("huggingface_hub is not installed: run `pip install 'bit_jax.hub.'`, or use BiT-M-R50x1")
   assert fetch.cached(catalogue.find(NAME)) is None
 
 
