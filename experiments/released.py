@@ -16,10 +16,8 @@ from bit_jax.runs import run_folder
 from bit_jax.runtime import errors
 from experiments import evaluation, published
 
-_DISTILLED = {  # checkpoint: its name in timm
-  "R50x1_224": "resnetv2_50x1_bit.goog_distilled_in1k",
-  "R152x2_T_224": "resnetv2_152x2_bit.goog_teacher_in21k_ft_in1k",
-  "R152x2_T_384": "resnetv2_152x2_bit.goog_teacher_in21k_ft_in1k_384",
+_IN_TIMM = {
+  c.copy_of: c.name.removeprefix("timm/") for c in weights.CATALOGUE.values() if c.copy_of
 }
 _TIMM_SETTING = re.compile(r"@(\d+) crop_pct ([\d.]+) (\w+)$")
 _VTAB_NAME = re.compile(r"BiT-M-(R\d+x\d)-run(\d)-(.+)")
@@ -67,11 +65,8 @@ def checks(name: str) -> list[Check]:
       for source in ("JAX colab output", "PyTorch colab output", "PyTorch colab (printed")
     )
     return [Check(name, name, "cifar10", evaluation.View(128), expected)]
-  if name.endswith("-ILSVRC2012"):
-    network = checkpoint.architecture.removeprefix("R")
-    return [_by_timm(name, f"resnetv2_{network}_bit.goog_in21k_ft_in1k")]
-  if name in _DISTILLED:
-    return [_by_timm(name, _DISTILLED[name])]
+  if checkpoint.labels == "imagenet1k" and name in _IN_TIMM:
+    return [_by_timm(name, _IN_TIMM[name])]
   if run := vtab_run(name):
     sizes = sorted(set(vtab_sizes(run[2]).values()))
     return [Check(name, name, f"vtab/{run[2]}", evaluation.View(size)) for size in sizes]
