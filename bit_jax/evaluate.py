@@ -46,6 +46,9 @@ def main(argv: Sequence[str] | None = None) -> int:
   args, fields = parser.parse_known_args(argv)
   if unknown := [a for a in fields if not (args.config and a.startswith("--config."))]:
     parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+  for name in ("split", "path", "config"):
+    if getattr(args, name) == "":
+      parser.error(f"argument --{name}: expected a value")
   return exits.run(lambda _: _run(args, fields), [], needs_reader=False)
 
 
@@ -72,7 +75,7 @@ def _run(args: argparse.Namespace, fields: Sequence[str]) -> int:
     *filter(None, [evaluated_data.overlap(network, chosen)]),
     *unreadable,
   ]
-  remarks = [numerics.ignored(), devices.remark(), compile_cache.keep()]
+  remarks = [numerics.ignored(), devices.remark(), compile_cache.keep(), chosen.data.origin]
   remarks += network.remarks if chosen.size == network.size else ()
   for text in (*filter(None, remarks), *(f"warning: {text}" for text in warnings)):
     print(text, file=sys.stderr)

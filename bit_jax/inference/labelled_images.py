@@ -75,7 +75,8 @@ class AtPath(opening.Opened):
       labels = np.array([numbers[e.label] for e in found.entries], np.int32)
       self._source = folder.files(found, classes.names, labels)
       image_size, fixed_size = self._source.common_size()
-      self.origin, self.warnings = " ".join(found.notes) or None, tuple(found.warnings)
+      self.origin = " ".join([*found.notes, *folder.left_out(found)]) or None
+      self.warnings = tuple(found.warnings)
     self.spec = datasets.DatasetSpec(
       name=paths.named(path).name,
       protocol="final",

@@ -15,7 +15,7 @@ from bit_jax import evaluate, weights
 from bit_jax.configs import folder as folder_config
 from bit_jax.configs import npz as npz_config
 from bit_jax.inference import mistakes
-from bit_jax.runs import per_class
+from bit_jax.runs import per_class, results
 from bit_jax.runtime import exits
 from bit_jax.training import loop
 
@@ -65,8 +65,12 @@ def photos(tmp_path_factory):
 
 
 def train(folder, request, **changes):
+  """Trains, without the pictures and the report of a run."""
   request.update({**FIELDS, **changes})
-  return loop.train_and_evaluate(request, str(folder))
+  with pytest.MonkeyPatch.context() as patch:
+    for module, name in ((results, "draw"), (results, "draw_augmented"), (loop, "_report")):
+      patch.setattr(module, name, lambda *_: None)
+    loop.train_and_evaluate(request, str(folder))
 
 
 @pytest.fixture(scope="module")
@@ -136,14 +140,13 @@ def assert_of_result(found, folder):
 
 
 @pytest.mark.parametrize("name", ["digits", "chosen_on_val", "arrays"])
-def test_a_run_has_the_numbers_of_its_result(name, request, capsys, pictures):
+def test_a_run_has_the_numbers_of_its_result(name, request, capsys):
   folder = request.getfixturevalue(name)
   found = evaluated(capsys, folder)
   assert_of_result(found, folder)
   part = "held-out" if name == "digits" else "test"
   assert found["folder"] == str(folder / f"evaluation-{part}")
-  written = {p.name for p in (folder / f"evaluation-{part}").iterdir()}
-  assert written == TABLES | {"confusion.png", "mistakes.png"}
+  assert {p.name for p in (folder / f"evaluation-{part}").iterdir()} == TABLES
   for table in ("per_class.csv", "confusion.csv"):
     again, before = (rows(f / table) for f in (folder / f"evaluation-{part}", folder))
     for row in (*again, *before):
@@ -280,9 +283,11 @@ def test_a_checkpoint_on_the_data_of_a_config(digits, tmp_path, monkeypatch, cap
   assert {p.name for p in (tmp_path / "evaluation").iterdir()} == TABLES
 
 
-def test_the_table_shows_every_score_and_class(digits, capsys):
-  status, out, err = run(capsys, digits)
+def test_the_table_and_the_files_have_every_score_and_class(digits, tmp_path, capsys, pictures):
+  capsys.readouterr()
+  status, out, err = run(capsys, digits, "--out", tmp_path)
   assert status == 0
+  assert {p.name for p in tmp_path.iterdir()} == TABLES | {"confusion.png", "mistakes.png"}
   lines = out.splitlines()
   assert "on the held-out part of digits: 159 images" in lines[0]
   names = [line.split("  ")[1] for line in lines[1:6]]
@@ -311,6 +316,8 @@ WRONG = {
   "{run} --splt=test": "unrecognized arguments: --splt=test",
   "{run} --config.crop=3": "unrecognized arguments: --config.crop=3",
   "{run} --config=a.py --path=b": "not allowed with argument",
+  "{run} --split=": "argument --split: expected a value",
+  "{run} --path=": "argument --path: expected a value",
   "{run} --size=big": "invalid int value: 'big'",
   "{run} --size=0": "size must be at least 1",
   "nowhere": "nowhere",

@@ -35,7 +35,15 @@ def test_a_folder_needs_no_training_images_and_no_second_class(tmp_path):
   data, loaded = at_path(tmp_path / "a")
   assert (data.part, loaded.paths) == (None, ["Bee_Fly/1.png"])
   assert (loaded.part.class_names, loaded.part.labels.tolist()) == (CLASSES, [1])
-  assert (loaded.left_out, loaded.warnings) == ({}, [])
+  assert (data.origin, loaded.left_out, loaded.warnings) == (None, {}, [])
+
+
+def test_images_without_a_class_are_named(tmp_path):
+  picture(tmp_path / "a/ant/1.png", 7)
+  picture(tmp_path / "a/loose.png", 7)
+  data, loaded = at_path(tmp_path / "a")
+  assert data.origin == "Left out: 1 image outside the class folders (loose.png)."
+  assert loaded.paths == ["ant/1.png"]
 
 
 @pytest.mark.parametrize(

@@ -294,8 +294,17 @@ def quotas(labels: np.ndarray, num_classes: int) -> np.ndarray:
 
 def _remarks(found: scan.Scan, whole: Files, test: np.ndarray) -> list[str]:
   """Returns sentences on what is left out, and on classes that are not evaluated."""
+  sentences = left_out(found)
+  untested = set(whole.class_names) - {whole.class_names[i] for i in whole.labels[test]}
+  if untested:
+    sentences.append(f"Classes without evaluated images: {phrases.some(sorted(untested))}.")
+  return sentences
+
+
+def left_out(found: scan.Scan) -> list[str]:
+  """Returns sentences on files in a folder that are left out, as they have no class or no image."""
   visible = [p for p in found.ignored if not p.rpartition("/")[2].startswith(".")]
-  sentences = [
+  return [
     f"Left out: {phrases.counted(len(left), noun)} {where} ({phrases.some(left)})."
     for left, noun, where in (
       (found.unclassified, "image", "outside the class folders"),
@@ -303,7 +312,3 @@ def _remarks(found: scan.Scan, whole: Files, test: np.ndarray) -> list[str]:
     )
     if left
   ]
-  untested = set(whole.class_names) - {whole.class_names[i] for i in whole.labels[test]}
-  if untested:
-    sentences.append(f"Classes without evaluated images: {phrases.some(sorted(untested))}.")
-  return sentences
