@@ -63,7 +63,7 @@ def load(reference: str, *, size: int | None = None, dtype: str = "auto") -> Net
     UserError: It doesn't exist, is damaged, is an unfinished run, or has no head.
   """
   if size is not None:
-    checks.at_least("size", size, 1)
+    checks.in_range("size", size, 1, hyperrule.MAX_SIDE)
   if dtype not in _DTYPES:
     raise errors.UserError(f"dtype={dtype} is not one of {', '.join(_DTYPES)}.")
   folder = _run_folder(reference)

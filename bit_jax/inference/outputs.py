@@ -88,13 +88,14 @@ class Forward:
     before = None
     all_batches = order.eval_batches(len(source), batch_size, jax.local_device_count())
     batches = ((rows, mask & (rows >= first)) for rows, mask in all_batches if rows.max() >= first)
-    for indices, mask, examples in feeds.Feed(part).batches(batches):
-      with numerics.fixed(), self._out_of_memory():
-        sent = indices[mask], mask, forward(self._variables, examples.images)
-      report(int(mask.sum()))
-      if before is not None:
-        yield self._fetched(*before, unreadable)
-      before = sent
+    with self._out_of_memory():  # of the host, which holds the batches ahead
+      for indices, mask, examples in feeds.Feed(part).batches(batches):
+        with numerics.fixed():
+          sent = indices[mask], mask, forward(self._variables, examples.images)
+        report(int(mask.sum()))
+        if before is not None:
+          yield self._fetched(*before, unreadable)
+        before = sent
     if before is not None:
       yield self._fetched(*before, unreadable)
 
