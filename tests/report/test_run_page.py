@@ -184,6 +184,7 @@ def test_runs_of_version_0_1(tmp_path, name):
   assert "mistakes.csv is not there" in page.text
   assert sum(s.startswith("data:image/png") for s in page.sources()) == 2 - (name == "stopped")
   if name == "finished":
+    assert "python -m bit_jax.evaluate RUN" in page.text
     assert figures(page)["Top-1 accuracy"] == "100.00%"
     assert page.tables["Accuracy of each class"][1:] == [
       [colour, str(n), "4", "100.0", "100.0", ""]
