@@ -6,15 +6,17 @@
 # make lines        counts the lines of code, room by room; needs Python only
 # make map          updates the module lists in docs/architecture.md from the docstrings
 # make bench        installs PyTorch in an environment of its own and compares with it: half an hour on two cores
+# make exports      installs PyTorch likewise, and loads exports with every library that they are for
 # make lock         updates requirements.lock; needs uv
 PYTHON ?= python3
 VENV   ?= .venv
 BIN     = $(VENV)/bin
 SOURCES = bit_jax configs experiments tests
 TORCH   = .venv-bench
-TORCH_PYTHON ?=  # a Python that has PyTorch and timm, if any
+EXPORTS = .venv-exports
+TORCH_PYTHON ?=  # a Python that has PyTorch and timm, if any; for exports transformers and jax, too
 
-.PHONY: install quickstart test coverage lines map docs bench lint lock clean
+.PHONY: install quickstart test coverage lines map docs bench exports lint lock clean
 .DEFAULT_GOAL := quickstart
 
 install: $(VENV)/.installed
@@ -65,6 +67,17 @@ $(TORCH)/.installed: pyproject.toml
 	$(TORCH)/bin/python -m pip install --quiet --requirement $(TORCH)/requirements.txt && touch $@ \
 	  || echo "PyTorch can't be installed: continuing without it."
 
+# `make exports PHOTOS=FOLDER` compares on photos of your own, too.
+exports: install $(if $(TORCH_PYTHON),,$(EXPORTS)/.installed)
+	$(BIN)/python -m experiments.exports $(if $(PHOTOS),--photos=$(PHOTOS)) \
+	  --torch_python=$(or $(TORCH_PYTHON),$(EXPORTS)/bin/python)
+
+$(EXPORTS)/.installed: pyproject.toml
+	@echo "Installing PyTorch into $(EXPORTS): over 5 GB with CUDA. To use an installed one, set TORCH_PYTHON."
+	$(PYTHON) -m venv $(EXPORTS)
+	$(EXPORTS)/bin/python -m pip install --quiet --editable '.[exports]'
+	touch $@
+
 lint: install
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/ruff check $(SOURCES)
@@ -76,4 +89,4 @@ lock:
 	  --no-emit-index-url --no-emit-find-links --no-header --no-annotate --output-file requirements.lock
 
 clean:
-	rm -rf $(VENV) $(TORCH) build docs/_build docs/generated *.egg-info
+	rm -rf $(VENV) $(TORCH) $(EXPORTS) build docs/_build docs/generated *.egg-info

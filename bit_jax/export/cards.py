@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from importlib import metadata
 from typing import Any
 
-from bit_jax.export import form
+from bit_jax.export import checking, form
 from bit_jax.inference import networks
 from bit_jax.models import architectures
 from bit_jax.runs import interval, run_folder
@@ -58,9 +58,12 @@ def _size(path: pathlib.Path) -> str:
 def checked(export: form.Form, difference: float | None) -> str:
   """Returns a sentence on the comparison of an export with its network."""
   if difference is None:
-    return f"Not compared with the network: {export.library} is not installed here."
+    return f"Not compared with the network: {export.runtime} can't be imported here."
   apart = f"differ by at most {difference:.1e} of the largest one" if difference else "are equal"
-  return f"Compared with the network on 2 test images, in {export.version()}: logits {apart}."
+  return (
+    f"Compared with the network on 2 test images, in {checking.versioned(export.runtime)}: logits "
+    f"{apart}."
+  )
 
 
 def card(

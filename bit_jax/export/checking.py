@@ -1,7 +1,9 @@
 """Compares a written export with the network: two images through both."""
 
 import functools
+import importlib
 import pathlib
+from importlib import metadata
 from typing import Any
 
 import jax
@@ -39,23 +41,29 @@ class Check:
       folder: Its files.
 
     Returns:
-      None if the library that loads the export isn't installed.
+      None if the package that loads the export can't be imported.
 
     Raises:
       UserError: The difference is above `TOLERANCE`.
     """
     try:
       found = export.classify(folder, self._network, images())
-    except ModuleNotFoundError:
+    except ImportError:
       return None
     apart = np.abs(found - self._expected).max() / (np.abs(self._expected).max() or 1)
     if not apart <= TOLERANCE:
       raise errors.UserError(
-        f"{export.version()} computes other logits from the export than the network has: they "
-        f"differ by {apart:.2g} of the largest one, so the export was deleted. Another version of "
-        f"the library may help; please report it."
+        f"{versioned(export.runtime)} computes other logits from the export than the network "
+        f"has: they differ by {apart:.2g} of the largest one, so the export was deleted. Another "
+        f"version of the library may help; please report it."
       )
     return float(apart)
+
+
+def versioned(package: str) -> str:
+  """Returns the name of an installed package with its version."""
+  version = getattr(importlib.import_module(package), "__version__", None)
+  return f"{package} {version or metadata.version(package)}"
 
 
 def images() -> np.ndarray:

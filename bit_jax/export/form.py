@@ -22,8 +22,9 @@ class Form:
     files: {file in the folder: what it holds}, without those that every export has.
     write: Writes these files to an existing folder.
     classify: Loads the files in a folder with the library, and returns the logits [B, C] of
-      images [B, h, w, 3] uint8. Raises ModuleNotFoundError if the library isn't installed.
-    version: Names the library that `classify` uses, with its version.
+      images [B, h, w, 3] uint8. Raises ImportError if the package isn't
+      installed.
+    runtime: The package that `classify` uses.
     example: Returns Python code for the card, which runs in the folder: it prints the most
       probable class of `photo.jpg` and its probability.
     remarks: Sentences for the card on what differs in this form.
@@ -34,6 +35,6 @@ class Form:
   files: Mapping[str, str]
   write: Callable[[networks.Network, pathlib.Path], None]
   classify: Callable[[pathlib.Path, networks.Network, np.ndarray], np.ndarray]
-  version: Callable[[], str]
+  runtime: str
   example: Callable[[networks.Network], str]
   remarks: str

@@ -6,7 +6,6 @@ The folder is a run folder without checkpoints, logs and pictures: every command
 import json
 import pathlib
 import shutil
-from importlib import metadata
 
 import numpy as np
 
@@ -56,7 +55,7 @@ FORM = form.Form(
   files={run_folder.WEIGHTS: "the weights, named as in the released BiT checkpoints", **_RECORDS},
   write=write,
   classify=_classify,
-  version=lambda: f"bit_jax {metadata.version('bit_jax')}",
+  runtime="bit_jax",
   example=_example,
   remarks=(
     "The commands of bit_jax take the folder, such as `python -m bit_jax.predict . photo.jpg`. "

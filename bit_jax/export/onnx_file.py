@@ -1,6 +1,6 @@
 """ONNX: one file that takes images of any size, written operation by operation.
 
-The graph has about 25 nodes for each unit of the network and uses only operations of opset 18 that
+The graph has about 25 nodes for each unit of the network and uses only operations of opset 17 that
 every runtime has. A converter from JAX (jax2onnx 0.17) gives ten times as many nodes, which take
 six times as long to load, for images of one size.
 """
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
   import onnx
 
 _MODEL = "model.onnx"
-_OPSET, _IR_VERSION = 18, 9  # the first with `axes` of Resize; onnxruntime 1.15 and later
+_OPSET, _IR_VERSION = 17, 8  # of 2022; onnxruntime 1.12 and later
 _MAX_BYTES = 1_900_000_000  # protobuf's limit is 2 GB; larger weights go to a file of their own
 
 
@@ -49,11 +49,9 @@ def _model(network: networks.Network, arrays: dict[str, np.ndarray]) -> "onnx.Mo
 
   build = _Builder(arrays)
   size = network.size
-  x = build.node("Cast", "images", out="float", to=TensorProto.FLOAT)
-  x = build.node("Transpose", x, out="channels_first", perm=[0, 3, 1, 2])
-  target = build.constant("size", np.array([size, size]))
-  resize = {"mode": "linear", "coordinate_transformation_mode": "half_pixel", "axes": [2, 3]}
-  x = build.node("Resize", x, "", "", target, out="resized", **resize)
+  build.node("Shape", "images", out="shape")
+  x = build.resize("images", 1, size)
+  x = build.node("Transpose", build.resize(x, 2, size), out="resized", perm=[0, 3, 1, 2])
   middle = build.constant("middle", np.float32(127.5))
   x = build.node("Div", build.node("Sub", x, middle, out="centred"), middle, out="scaled")
   x = graph.body(network.model.architecture, _Places(x, size), build).name
@@ -121,6 +119,45 @@ class _Builder:
 
     self.constants.append(numpy_helper.from_array(np.asarray(array, order="C"), name))
     return name
+
+  def resize(self, x: str, axis: int, size: int) -> str:
+    """Adds the resize of one axis of [B, h, w, 3]: bilinear, half-pixel centres, not antialiased.
+
+    In the arithmetic of `tf.image.resize`: the operation Resize rounds the places in the source
+    otherwise, and reads all of a large image.
+    """
+    from onnx import TensorProto
+
+    name = ("height", "width")[axis - 1]
+    places = np.arange(size, dtype=np.float32) + np.float32(0.5)
+    half, one = (self.constant(f"{name}/{value}", np.float32(value)) for value in (0.5, 1))
+    length = self.node("Gather", "shape", self.constant(f"{name}/axis", np.array([axis])), out=name)
+    scale = self.node("Cast", length, out=f"{name}/float", to=TensorProto.FLOAT)
+    scale = self.node(
+      "Div", scale, self.constant(f"{name}/size", np.float32(size)), out=f"{name}/scale"
+    )
+    centres = self.node("Mul", self.constant(f"{name}/target", places), scale, out=f"{name}/scaled")
+    centres = self.node("Sub", centres, half, out=f"{name}/centres")
+    below = self.node("Floor", centres, out=f"{name}/below")
+    above = self.node("Ceil", centres, out=f"{name}/above")
+    weight = self.node("Sub", centres, below, out=f"{name}/fraction")
+    column = self.constant(f"{name}/column", np.array([size, 1] + [1] * (2 - axis)))
+    weight = self.node("Reshape", weight, column, out=f"{name}/weight")
+    last = self.node(
+      "Sub", length, self.constant(f"{name}/step", np.array([1])), out=f"{name}/last"
+    )
+    first = self.constant(f"{name}/first", np.array([0]))
+    parts = []
+    for side, place, limit, bound, factor in (
+      ("lower", below, "Max", first, self.node("Sub", one, weight, out=f"{name}/rest")),
+      ("upper", above, "Min", last, weight),
+    ):
+      index = self.node("Cast", place, out=f"{name}/{side}/whole", to=TensorProto.INT64)
+      index = self.node(limit, index, bound, out=f"{name}/{side}/index")
+      values = self.node("Gather", x, index, out=f"{name}/{side}/values", axis=axis)
+      values = self.node("Cast", values, out=f"{name}/{side}/floats", to=TensorProto.FLOAT)
+      parts.append(self.node("Mul", values, factor, out=f"{name}/{side}"))
+    return self.node("Add", *parts, out=f"{name}/resized")
 
   def convolve(self, x: _Places, name: str, stride: int) -> _Places:
     """See `graph.Operations`; kernels become OIHW."""
@@ -197,7 +234,7 @@ FORM = form.Form(
   },
   write=write,
   classify=_classify,
-  version=lambda: f"onnxruntime {metadata.version('onnxruntime')}",
+  runtime="onnxruntime",
   example=_example,
   remarks=(
     "The model resizes and scales images itself, and has the names of its classes as the metadata "

@@ -102,11 +102,6 @@ def _classify(folder: pathlib.Path, network: networks.Network, images: np.ndarra
   return logits
 
 
-def _version() -> str:
-  version: str = imports.tensorflow().__version__
-  return f"TensorFlow {version}"
-
-
 def _example(network: networks.Network) -> str:
   return f"""import numpy as np
 import tensorflow as tf
@@ -131,7 +126,7 @@ FORM = form.Form(
   },
   write=write,
   classify=_classify,
-  version=_version,
+  runtime="tensorflow",
   example=_example,
   remarks=(
     "The model resizes and scales images itself. It consists of TensorFlow's own operations, so "

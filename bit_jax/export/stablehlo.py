@@ -144,7 +144,7 @@ FORM = form.Form(
   },
   write=write,
   classify=_classify,
-  version=lambda: f"jax {jax.__version__}",
+  runtime="jax",
   example=_example,
   remarks=(
     "Both programs are written by `jax.export`, for CPU, CUDA and TPU; they need neither Flax nor "

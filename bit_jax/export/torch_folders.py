@@ -10,7 +10,6 @@ huggingface/transformers 5.24, `models/bit`.
 import functools
 import json
 import pathlib
-from importlib import metadata
 from typing import Any
 
 import flax.traverse_util
@@ -171,11 +170,11 @@ def _logits(model: Any, size: int, images: np.ndarray) -> np.ndarray:
   return logits
 
 
+_PIL = "from PIL import Image, ImageOps"
 _CODE = """import json
-
+{first}
 import numpy as np
 {imports}
-from PIL import Image, ImageOps
 
 {model}
 with open("{config}", encoding="utf-8") as file:
@@ -191,10 +190,11 @@ print(names[probabilities[0].argmax()], float(probabilities[0].max()))"""
 
 def _timm_example(network: networks.Network) -> str:
   architecture = network.model.architecture
-  imports = "import timm\nimport torch"
+  first, imports = "", f"import timm\nimport torch\n{_PIL}"
   model = 'model = timm.create_model("local-dir:.", pretrained=True).eval()'
   if architecture.name in architectures.SMALL:  # timm has no entry for them
-    imports += "\nfrom functools import partial\nfrom timm.models import resnetv2"
+    first = "from functools import partial\n"
+    imports += "\nfrom timm.models import resnetv2"
     model = f"""model = resnetv2.ResNetV2(
   layers={architecture.depths},
   width_factor={architecture.width},
@@ -205,6 +205,7 @@ def _timm_example(network: networks.Network) -> str:
 timm.models.load_checkpoint(model, "{_MODEL}")
 model.eval()"""
   return _CODE.format(
+    first=first,
     imports=imports,
     model=model,
     config=_CONFIG,
@@ -217,7 +218,8 @@ model.eval()"""
 
 def _transformers_example(network: networks.Network) -> str:
   return _CODE.format(
-    imports="import torch\nfrom transformers import BitForImageClassification",
+    first="",
+    imports=f"import torch\n{_PIL}\nfrom transformers import BitForImageClassification",
     model='model = BitForImageClassification.from_pretrained(".").eval()',
     config=_CONFIG,
     names='[*json.load(file)["id2label"].values()]',
@@ -236,7 +238,7 @@ TIMM = form.Form(
   },
   write=_write_timm,
   classify=_classify_by_timm,
-  version=lambda: f"timm {metadata.version('timm')}",
+  runtime="timm",
   example=_timm_example,
   remarks=_REMARKS.format(idiom="`timm.data.create_transform`"),
 )
@@ -250,7 +252,7 @@ TRANSFORMERS = form.Form(
   },
   write=_write_transformers,
   classify=_classify_by_transformers,
-  version=lambda: f"transformers {metadata.version('transformers')}",
+  runtime="transformers",
   example=_transformers_example,
   remarks=_REMARKS.format(idiom="`BitImageProcessor`"),
 )
