@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(args: argparse.Namespace) -> int:
   shots = None if args.shots is None else _shots(args.shots)
-  checks.at_least("--seeds", 1 if args.seeds is None else args.seeds, 1)
+  checks.in_range("--seeds", 1 if args.seeds is None else args.seeds, 1, 1000)
   checks.at_least("--batch_size", args.batch_size, 1)
   if args.figure and not args.curve:
     raise errors.UserError("--figure draws the curve: add --curve.")

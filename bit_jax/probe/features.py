@@ -9,7 +9,7 @@ import numpy as np
 
 from bit_jax.data import datasets, fewshot, opening, pipeline, resizing, stream
 from bit_jax.inference import embedding, networks
-from bit_jax.runtime import cache, paths
+from bit_jax.runtime import cache, errors, paths, phrases
 
 RESIZE, CROP = 256, 224  # pixels, of big_vision's few-shot evaluator
 
@@ -51,10 +51,20 @@ def open_set(reference: str, data_dir: str | None = None) -> opening.Opened:
     UserError: It doesn't exist, or is faulty.
   """
   names = [name for name in datasets.NAMES if name not in datasets.OWN]
+  exists = bool(reference) and paths.named(reference).exists()
   if reference in names:
+    if exists:
+      raise errors.UserError(
+        f"{reference!r} is the name of a data set and of a file here: give './{reference}' for the "
+        f"file, or use the data set from another folder."
+      )
     return opening.open_set(datasets.Request(reference, data_dir=data_dir))
-  if not paths.named(reference).exists() and "/" not in reference.removeprefix("vtab/"):
-    datasets.require_known(reference, "final")  # a misspelt name
+  if not exists and "/" not in reference.removeprefix("vtab/"):
+    raise errors.UserError(
+      f"{reference!r} is neither a file or folder here nor a data set"
+      f"{phrases.did_you_mean(reference, names)}: give the path of your images, or the name of a "
+      f"data set such as cifar10, digits or vtab/svhn."
+    )
   kind = "npz" if reference.lower().endswith(".npz") else "folder"
   return opening.open_set(datasets.Request(kind, path=reference))
 

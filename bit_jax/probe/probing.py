@@ -81,7 +81,7 @@ def run(network: networks.Network, settings: Settings) -> report.Probe:
     sha256=network.sha256,
     num_features=found.test.shape[1],
     images=f"images {how} {network.size} pixels",
-    data=_named(data.spec.name, found.version),
+    data=found.version,
     title=found.version.split(",")[0] if data.spec.name in datasets.OWN else data.spec.name,
     num_classes=len(found.class_names),
     num_train=len(found.train_labels),
@@ -175,11 +175,6 @@ def _sizes(found: features.Features, settings: Settings, say: Callable[[str], ob
       f"{available.max():,}."
     )
   return possible
-
-
-def _named(name: str, version: str) -> str:
-  """Returns a data set's name with what identifies it; of own images without the word 'folder'."""
-  return version if name in ("folder", "npz", "digits") else f"{name} {version}"
 
 
 def _capital(text: str) -> str:

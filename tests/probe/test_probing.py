@@ -234,6 +234,7 @@ MISTAKES = {
   "--shots=1,two": "list of whole numbers",
   "--shots=13": "The smallest class, three, has 12 training images; --shots=13 needs as many",
   "--seeds=0": "--seeds must be at least 1",
+  "--seeds=9999999999": "--seeds must be at most 1,000",
   "--batch_size=0": "--batch_size must be at least 1",
   "--figure=x.png": "add --curve",
   "--curve --seeds=2": "needs at least 5 seeds",
@@ -255,13 +256,27 @@ def test_mistakes_are_one_sentence(capsys, path, flags):
 
 @pytest.mark.parametrize(
   ("data", "message"),
-  [("digit", "did you mean digits"), ("./nowhere", "nowhere"), ("none.npz", "none.npz")],
+  [
+    ("digit", "did you mean digits"),
+    ("photos", "neither a file or folder"),
+    ("", "neither a file"),
+    ("./nowhere", "nowhere"),
+    ("none.npz", "none.npz"),
+  ],
 )
 def test_data_that_do_not_exist(capsys, tmp_path, monkeypatch, data, message):
   monkeypatch.chdir(tmp_path)
   status, out, err = run(capsys, data, f"--size={SIZE}")
   assert (status, out) == (2, "")
   assert message in err
+
+
+def test_a_file_with_the_name_of_a_data_set(capsys, tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  (tmp_path / "digits").mkdir()
+  status, _, err = run(capsys, "digits", f"--size={SIZE}")
+  assert status == 2
+  assert "give './digits' for the file" in err
 
 
 def test_a_network_that_was_trained_on_the_images(network, path, capsys):
