@@ -198,12 +198,13 @@ def _at_path(
   if split not in (None, "test", "train", "val"):
     raise errors.UserError(f"--split={split} must be test, train or val for images at a path.")
   data = labelled_images.AtPath(path, split, classes)
+  place = paths.named(path).resolve()
   return EvaluatedData(
     data=data,
     part="test",
     selection=datasets.Selection(network.size, network.size, on_bad_image="skip"),
     title=path if data.part is None else f"the {data.part} part of {path}",
-    label=paths.named(path).resolve().stem,
+    label=f"{place.parent.name}-{place.stem}",  # not that of a part of the run's own data
     batch_size=(network.config or {}).get("eval_batch_size", _BATCH_SIZE),
     images=paths.named(path),
   )

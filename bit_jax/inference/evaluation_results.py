@@ -145,7 +145,7 @@ class Results:
       run_folder.write_csv(temporary, rows)
     mistakes.write(folder, names, *outcome, found.confidence, images, say)
     top1 = f"top-1 {found.means['top1']:.2%}"
-    name = pathlib.Path(self.network.name).name
+    name = (self.network.folder or pathlib.Path(self.network.name)).absolute().name
     with files.optional(per_class.PICTURE, say):
       count = phrases.counted(len(found.labels), "image")
       per_class.draw(folder, names, *outcome, f"{name}: {top1} on {count} ({self.title})")

@@ -214,6 +214,7 @@ def test_images_that_were_moved_are_split_as_before(chosen_on_val, photos, tmp_p
   assert status == 2
   assert "have changed since the run" in err
   changed = evaluated(capsys, away, f"--path={moved}")
+  assert changed["folder"] == str(away / f"evaluation-{tmp_path.name}-elsewhere")
   assert changed["num_test"] == 13
   assert "test part" in changed["images"]
 
