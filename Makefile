@@ -11,7 +11,7 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN     = $(VENV)/bin
-SOURCES = bit_jax configs experiments tests
+SOURCES = bit_jax configs experiments notebooks tests
 TORCH   = .venv-bench
 EXPORTS = .venv-exports
 TORCH_PYTHON ?=  # a Python that has PyTorch and timm, if any; for exports transformers and jax, too
