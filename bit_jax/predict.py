@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 
 import tqdm
 
-from bit_jax.runtime import checks, clock, command_line, exits, files, imports, paths
+from bit_jax.inference import command
+from bit_jax.runtime import checks, clock, exits, files, imports, paths
 
 _EXAMPLES = """examples:
   python -m bit_jax.predict runs/flowers photos/ cat.jpg
@@ -24,11 +25,10 @@ def main(argv: Sequence[str] | None = None) -> int:
   Returns:
     0; 1 if an input has no image or one can't be read; 2 after a user error; 130 after Ctrl-C.
   """
-  parser = command_line.network_parser(
-    "predict", "Prints the most probable classes of images.", _EXAMPLES
-  )
+  parser = command.parser("predict", "Prints the most probable classes of images.", _EXAMPLES)
+  command.add_batch_size(parser)
   add = parser.add_argument
-  add("inputs", nargs="+", metavar="INPUT", help=command_line.INPUTS)
+  add("inputs", nargs="+", metavar="INPUT", help=command.INPUTS)
   add("--top", type=int, default=5, metavar="K", help="classes of each image (default: 5)")
   form = parser.add_mutually_exclusive_group()
   form.add_argument("--json", action="store_true", help="print a line of JSON for each image")
@@ -43,17 +43,15 @@ def _run(args: argparse.Namespace) -> int:
   checks.at_least("--batch_size", args.batch_size, 1)
   # These import jax, for which --help doesn't wait.
   from bit_jax.data import stream
-  from bit_jax.inference import inputs, networks, outputs, predictions
-  from bit_jax.runtime import compile_cache
+  from bit_jax.inference import inputs, outputs, predictions
 
   found = inputs.find(args.inputs, inputs.standard_input)
   images, failed = found.files, len(found.faults)
   if args.sheet is not None:
     imports.matplotlib()
     files.require_writable(args.sheet, "--sheet")
-  network = networks.load(args.network, size=args.size)
-  for sentence in (*found.remarks(), *network.remarks, *filter(None, [compile_cache.keep()])):
-    print(sentence, file=sys.stderr)
+  network = command.load(args.network, size=args.size)
+  command.remark(network, *found.remarks())
   on_terminal = sys.stdout.isatty()
   if args.csv:
     print(predictions.CSV_HEADER, end="")

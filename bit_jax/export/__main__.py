@@ -6,6 +6,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 
+from bit_jax.inference import command
 from bit_jax.runtime import exits, paths
 
 _FORMATS = ("npz", "safetensors", "onnx", "savedmodel", "stablehlo")
@@ -30,40 +31,29 @@ loaded with it and compared with the network.
 
 def main(argv: Sequence[str] | None = None) -> int:
   """Writes one export; returns the exit status: 0, 2 after a user error, 130 after Ctrl-C."""
-  parser = argparse.ArgumentParser(
-    prog="python -m bit_jax.export",
-    description=_DESCRIPTION,
-    epilog=_EXAMPLES,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
-    allow_abbrev=False,
-  )
+  parser = command.parser("export", _DESCRIPTION, _EXAMPLES)
   add = parser.add_argument
-  add("network", metavar="RUN_OR_CHECKPOINT", help="a run folder, or a checkpoint's file or name")
   add("--to", required=True, choices=_FORMATS, metavar="FORMAT", help=", ".join(_FORMATS))
   add("--out", type=paths.argument, metavar="FOLDER", help="default: exports/<name>-<format>")
-  add("--size", type=int, metavar="PX", help="side of the squares that the network gets")
   args = parser.parse_args(argv)
   words = sys.argv[1:] if argv is None else argv
-  command = shlex.join(["python", "-m", "bit_jax.export", *words])
-  return exits.run(lambda _: _run(args, command), [], needs_reader=False)
+  line = shlex.join(["python", "-m", "bit_jax.export", *words])
+  return exits.run(lambda _: _run(args, line), [], needs_reader=False)
 
 
-def _run(args: argparse.Namespace, command: str) -> int:
+def _run(args: argparse.Namespace, line: str) -> int:
   # These import jax, for which --help doesn't wait.
   from bit_jax.export import cards, formats, writing
-  from bit_jax.inference import networks
-  from bit_jax.runtime import compile_cache, devices, numerics
+  from bit_jax.runtime import numerics
 
   name = cards.short_name(args.network)
   folder = args.out or pathlib.Path("exports", f"{name}-{args.to}")
   writing.require_new(folder)
-  network = networks.load(args.network, size=args.size, dtype="float32")
-  for sentence in (*network.remarks, *filter(None, [compile_cache.keep()])):
-    print(sentence, file=sys.stderr)
-  devices.require()
+  network = command.load(args.network, size=args.size, dtype="float32")
+  command.remark(network)
   print(f"Writing {name} to {folder}.", file=sys.stderr)
   with numerics.fixed():
-    written = writing.write(network, formats.FORMATS[args.to], folder, command)
+    written = writing.write(network, formats.FORMATS[args.to], folder, line)
   for one in written:
     print(writing.report(one))
   return 0

@@ -53,6 +53,12 @@ class EvaluatedData:
     """Side in pixels of the square that images are resized to."""
     return self.selection.test_size
 
+  def sized(self, network: Network) -> Network:
+    """Returns a network that takes images of this size; its remarks were on another one."""
+    if self.size == network.size:
+      return network
+    return dataclasses.replace(network, size=self.size, remarks=())
+
   def load(self) -> tuple[pipeline.LoadedPart, list[str]]:
     """Reads the images, as far as they fit in memory.
 

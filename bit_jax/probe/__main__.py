@@ -6,6 +6,7 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
+from bit_jax.inference import command
 from bit_jax.runtime import checks, errors, exits, files, paths
 
 _EXAMPLES = """examples:
@@ -24,15 +25,10 @@ def main(argv: Sequence[str] | None = None) -> int:
   Returns:
     0; 1 if images can't be read; 2 after a user error; 130 after Ctrl-C.
   """
-  parser = argparse.ArgumentParser(
-    prog="python -m bit_jax.probe",
-    description="Measures the few-shot accuracy of linear models on a network's frozen features.",
-    epilog=_EXAMPLES,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
-    allow_abbrev=False,
-  )
+  description = "Measures the few-shot accuracy of linear models on a network's frozen features."
+  parser = command.parser("probe", description, _EXAMPLES)
+  command.add_batch_size(parser)
   add = parser.add_argument
-  add("network", metavar="RUN_OR_CHECKPOINT", help="a run folder, or a checkpoint's file or name")
   add("data", metavar="DATA", help="a folder, CSV or .npz file of images, or a data set's name")
   add("--shots", metavar="N,...", help="images per class (default: 1,5,10,25; a curve's: to all)")
   add("--seeds", type=int, metavar="N", help="subsets of each size (default: 5, with --curve 20)")
@@ -41,9 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   form = parser.add_mutually_exclusive_group()
   form.add_argument("--json", action="store_true", help="print one JSON object")
   form.add_argument("--csv", action="store_true", help="print a row of CSV for each size")
-  add("--size", type=int, metavar="PX", help="side of the squares that the network gets")
   add("--big_vision_crop", action="store_true", help="resize to 256 pixels, crop the central 224")
-  add("--batch_size", type=int, default=64, metavar="N", help="images at once (default: 64)")
   add("--data_dir", metavar="DIR", help="where tensorflow-datasets keeps prepared sets")
   args = parser.parse_args(argv)
   return exits.run(lambda _: _run(args), [], needs_reader=not args.curve)
@@ -61,9 +55,7 @@ def _run(args: argparse.Namespace) -> int:
   if args.curve:
     files.require_writable(figure, "--figure")
   # These import jax, for which --help doesn't wait.
-  from bit_jax.inference import networks
   from bit_jax.probe import features, probing, report
-  from bit_jax.runtime import compile_cache, devices
 
   settings = probing.Settings(
     data=args.data,
@@ -74,10 +66,8 @@ def _run(args: argparse.Namespace) -> int:
     cropped=args.big_vision_crop,
     batch_size=args.batch_size,
   )
-  devices.require()
-  network = networks.load(args.network, size=features.CROP if settings.cropped else args.size)
-  for remark in filter(None, (*network.remarks, devices.remark(), compile_cache.keep())):
-    print(remark, file=sys.stderr)
+  network = command.load(args.network, size=features.CROP if settings.cropped else args.size)
+  command.remark(network)
   probe = probing.run(network, settings)
   form = report.as_json if args.json else report.as_csv if args.csv else report.as_text
   print(form(probe), flush=True)

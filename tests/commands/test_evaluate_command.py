@@ -14,7 +14,7 @@ from sklearn import metrics as sklearn_metrics
 from bit_jax import evaluate, weights
 from bit_jax.configs import folder as folder_config
 from bit_jax.configs import npz as npz_config
-from bit_jax.inference import mistakes
+from bit_jax.inference import footprint, mistakes
 from bit_jax.runs import per_class, results
 from bit_jax.runtime import exits
 from bit_jax.training import loop
@@ -152,6 +152,21 @@ def test_a_run_has_the_numbers_of_its_result(name, request, capsys):
     for row in (*again, *before):
       row.pop("training_images", None)
     assert again == before
+
+
+def test_the_batch_size_is_the_users(digits, tmp_path, monkeypatch, capsys):
+  wanted, batch = [], footprint.batch
+
+  def recorded(*args, **named):
+    wanted.append(named["wanted"])
+    return batch(*args, **named)
+
+  monkeypatch.setattr(footprint, "batch", recorded)
+  found = [
+    evaluated(capsys, digits, f"--out={tmp_path}", *flag) for flag in ([], ["--batch_size=4"])
+  ]
+  assert wanted == [FIELDS["eval_batch_size"], 4]
+  assert found[0]["top1"] == found[1]["top1"]
 
 
 def test_scores_are_those_of_the_predictions(chosen_on_val, photos, capsys):
@@ -321,6 +336,7 @@ WRONG = {
   "{run} --path=": "argument --path: expected a value",
   "{run} --size=big": "invalid int value: 'big'",
   "{run} --size=0": "size must be at least 1",
+  "{run} --batch_size=0": "--batch_size must be at least 1",
   "nowhere": "nowhere",
   "{photos}": "is not a run folder",
   "R14x0.5-CIFAR100": "is a checkpoint, which has no data of its own: add --path=FOLDER",
