@@ -86,7 +86,7 @@ def card(
     UserError: A record of the run is damaged.
   """
   records = _Records(network)
-  name = short_name(network.name)
+  name = short_name(network.origin.name if network.origin else network.name)
   table = "\n".join(f"| {key} | {_cell(text)} |" for key, text in _rows(network, records, command))
   files = "\n".join(listing(export, folder))
   parts = [
@@ -118,7 +118,7 @@ class _Records:
     if network.folder is not None:
       self.environment = run_folder.read_json(network.folder / run_folder.ENVIRONMENT) or {}
       self.result = run_folder.finished(network.folder) or {}
-    self.released = catalogue.CATALOGUE.get(network.name)
+    self.released = network.released
     self.start = catalogue.CATALOGUE.get((network.config or {}).get("weights", ""))
 
 
@@ -172,7 +172,8 @@ def _rows(network: networks.Network, records: _Records, command: str) -> Iterato
   if network.config is not None:
     yield "initial weights", _initial_weights(network.config, records)
     yield "trained with", _trained_with(network.config, records)
-  yield "weights of the export", f"{network.file.name}, SHA-256 `{network.sha256}`"
+  source = network.source
+  yield "weights of the export", f"{source.name}, SHA-256 `{source.sha256}`"
   yield "licence", _licence(network, records)
   if network.config is not None:
     made = records.environment.get("command")

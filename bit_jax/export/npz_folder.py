@@ -1,11 +1,14 @@
 """This project's own files: official names, as the official code and this one load them.
 
-The folder is a run folder without checkpoints, logs and pictures: every command takes it.
+The folder is a run folder without checkpoints, logs and pictures: every command takes it. That of a
+checkpoint states its origin in the config, and is a checkpoint to every command.
 """
 
+import dataclasses
 import json
 import pathlib
 import shutil
+from typing import Any
 
 import numpy as np
 
@@ -15,25 +18,36 @@ from bit_jax.inference import networks
 from bit_jax.runs import run_folder
 
 _RECORDS = {
-  run_folder.CONFIG: "the config of the run; its images are resized to `test_size` pixels",
+  run_folder.CONFIG: "the config; images are resized to `test_size` pixels",
   run_folder.ENVIRONMENT: "versions, devices, data and initial weights of the run",
-  run_folder.RESULT: "the accuracy",
+  run_folder.RESULT: "the accuracy at `test_size` pixels",
 }
 
 
 def write(network: networks.Network, folder: pathlib.Path) -> None:
-  """Writes `model.npz` and the records of the run; of a checkpoint, the fields that are needed."""
+  """Writes `model.npz` and the records of the run; of a checkpoint, what it is.
+
+  A result is left out if it was measured at another size.
+  """
   weights.save(folder / run_folder.WEIGHTS, network.params)
-  architecture = network.model.architecture.name
+  config = _checkpoint(network) if network.config is None else dict(network.config)
+  same_size = config.get("test_size") == network.size
+  config["test_size"] = network.size
+  (folder / run_folder.CONFIG).write_text(f"{json.dumps(config, indent=2)}\n", encoding="utf-8")
   if network.folder is None:
-    config = {"model": architecture, "test_size": network.size, "dtype": "auto"}
-    (folder / run_folder.CONFIG).write_text(f"{json.dumps(config, indent=2)}\n", encoding="utf-8")
     return
-  for name in _RECORDS:
+  for name in (run_folder.ENVIRONMENT, *([run_folder.RESULT] if same_size else [])):
     if (network.folder / name).is_file():
       shutil.copyfile(network.folder / name, folder / name)
-  config = {**(network.config or {}), "test_size": network.size}
-  (folder / run_folder.CONFIG).write_text(f"{json.dumps(config, indent=2)}\n", encoding="utf-8")
+
+
+def _checkpoint(network: networks.Network) -> dict[str, Any]:
+  """Returns the config of a checkpoint's export: what loads it, and where it comes from."""
+  return {
+    "model": network.model.architecture.name,
+    "dtype": "auto",
+    "checkpoint": dataclasses.asdict(network.source),
+  }
 
 
 def _classify(folder: pathlib.Path, network: networks.Network, images: np.ndarray) -> np.ndarray:

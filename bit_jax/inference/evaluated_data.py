@@ -18,7 +18,7 @@ from bit_jax.inference import labelled_images
 from bit_jax.inference.networks import Network
 from bit_jax.runs import run_folder
 from bit_jax.runtime import devices, errors, paths, phrases
-from bit_jax.weights import catalogue, classes
+from bit_jax.weights import classes
 
 # Where no config sets them: images over all devices, and the share of their memory for images.
 _BATCH_SIZE, _RESIDENT_SHARE = 256, 0.4
@@ -188,7 +188,7 @@ def _of_config(
   size: int | None,
 ) -> EvaluatedData:
   """Returns a part of the data set of a config, prepared as for the network."""
-  known = network.folder is not None or network.name in catalogue.CATALOGUE
+  known = network.folder or network.origin or network.released
   chosen = size or request.test_size or (network.size if known else None)
   request = request.copy_and_resolve_references()
   request.unlock()

@@ -20,6 +20,19 @@ _DTYPES = ("auto", "float32", "bfloat16")
 
 
 @dataclasses.dataclass(frozen=True)
+class Origin:
+  """The checkpoint that a folder without a run was exported from: `checkpoint` in its config.
+
+  Attributes:
+    name: Its name in the catalogue, or that of its file, which ends in `.npz` or `.safetensors`.
+    sha256: Of the file, in hexadecimal.
+  """
+
+  name: str
+  sha256: str
+
+
+@dataclasses.dataclass(frozen=True)
 class Network:
   """A network with its parameters.
 
@@ -34,6 +47,7 @@ class Network:
     folder: The run folder that it comes from; None for a checkpoint.
     config: The folder's `config.json`; None for a checkpoint.
     remarks: Sentences on what was assumed, for the user.
+    origin: The checkpoint that it was exported from as a folder; a run's export is a run's folder.
   """
 
   name: str
@@ -46,14 +60,26 @@ class Network:
   folder: pathlib.Path | None = None
   config: Mapping[str, Any] | None = None
   remarks: tuple[str, ...] = ()
+  origin: Origin | None = None
+
+  @property
+  def released(self) -> catalogue.Checkpoint | None:
+    """Its entry in the catalogue, if it is a released checkpoint."""
+    name = self.origin.name if self.origin else self.name
+    return None if self.folder else catalogue.CATALOGUE.get(name)
+
+  @property
+  def source(self) -> Origin:
+    """Where its weights come from: the checkpoint, or the file of a run."""
+    return self.origin or Origin(self.name if self.released else self.file.name, self.sha256)
 
 
 def load(reference: str, *, size: int | None = None, dtype: str = "auto") -> Network:
   """Loads a network with its head.
 
   Args:
-    reference: A run folder (or its `model.npz`), a checkpoint file, or the name of a released
-      checkpoint, which is downloaded unless it is in the cache.
+    reference: A run folder or one that was exported (or its `model.npz`), a checkpoint file, or the
+      name of a released checkpoint, which is downloaded unless it is in the cache.
     size: Side in pixels of the square that images are resized to; None: the run's, that of the
       checkpoint's training, or that of timm's `config.json` beside the file.
     dtype: Of convolutions: 'float32', 'bfloat16' or 'auto', which is the run's setting, by default
@@ -107,6 +133,7 @@ def _of_run(reference: str, folder: pathlib.Path, size: int | None, dtype: str) 
   names, remark = _class_names(folder / run_folder.CLASSES, num_classes)
   loaded = weights.load(file, architecture, head="keep", num_classes=num_classes)
   chosen = config["dtype"] if dtype == "auto" else dtype
+  exported_from = origin(config)
   return Network(
     name=reference,
     model=_model(architecture, num_classes, chosen),
@@ -115,10 +142,19 @@ def _of_run(reference: str, folder: pathlib.Path, size: int | None, dtype: str) 
     size=size or config["test_size"],
     file=file,
     sha256=loaded.sha256,
-    folder=folder,
-    config=config,
+    folder=None if exported_from else folder,
+    config=None if exported_from else config,
     remarks=remark,
+    origin=exported_from,
   )
+
+
+def origin(config: Mapping[str, Any]) -> Origin | None:
+  """Returns the checkpoint that a folder with this config was exported from; None for a run."""
+  found = config.get("checkpoint")
+  if not isinstance(found, dict):
+    return None
+  return Origin(*(str(found.get(field.name, "")) for field in dataclasses.fields(Origin)))
 
 
 def _class_names(path: pathlib.Path, count: int) -> tuple[tuple[str, ...], tuple[str, ...]]:

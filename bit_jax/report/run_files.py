@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from bit_jax.inference import mistakes
+from bit_jax.inference import mistakes, networks
 from bit_jax.report import values
 from bit_jax.runs import metrics_log, per_class, reporting, run_folder
 from bit_jax.runtime import errors
@@ -114,7 +114,8 @@ def read(folder: pathlib.Path) -> RunFiles:
   """Reads a run folder.
 
   Raises:
-    UserError: It isn't a folder, can't be read, or holds no file of a run.
+    UserError: It isn't a folder, can't be read, or holds no file of a run; or it was exported from
+      a checkpoint.
   """
   if not folder.is_dir():
     raise errors.UserError(f"Folder {folder} not found: give the folder of a run.")
@@ -125,6 +126,11 @@ def read(folder: pathlib.Path) -> RunFiles:
     )
   faults: dict[str, str] = {}
   config, environment, result = (_record(folder / name, faults) for name in _RECORDS)
+  if origin := networks.origin(config):
+    raise errors.UserError(
+      f"{folder} was exported from the checkpoint {origin.name} and holds no run: give the folder "
+      f"that bit_jax.train wrote, its --workdir."
+    )
   classes = _table(folder / per_class.PER_CLASS, faults, _classes) or ()
   confusion = _table(folder / per_class.CONFUSION, faults, _confusion)
   shown, num_mistakes = _table(folder / mistakes.TABLE, faults, _mistakes) or (None, 0)

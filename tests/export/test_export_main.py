@@ -3,17 +3,23 @@
 import dataclasses
 import json
 import os
+import pathlib
 import re
 import sys
 
 import exporting
+import numpy as np
 import pytest
 import synthetic
 
 from bit_jax import weights
+from bit_jax.configs import quickstart
 from bit_jax.export import __main__ as command
 from bit_jax.export import cards, checking, formats, npz_folder, torch_folders
-from bit_jax.weights import npz
+from bit_jax.inference import evaluated_data, networks
+from bit_jax.report import run_files
+from bit_jax.runtime import errors
+from bit_jax.weights import catalogue, npz
 
 RECORDS = {
   "config.json": {
@@ -122,12 +128,45 @@ def test_the_card_of_a_run(run, quick, call, tmp_path):
 def test_an_export_of_an_export_has_the_same_card(run, quick, call, tmp_path):
   assert call("runs/flowers", "--to=npz", "--out=one/flowers")[0] == 0
   assert call("one/flowers", "--to=npz", "--out=two/flowers")[0] == 0
-  first, second = (tmp_path / f"{n}/flowers/README.md" for n in ("one", "two"))
-  lines = [
-    [line for line in path.read_text().splitlines() if "export command" not in line]
-    for path in (first, second)
-  ]
-  assert lines[0] == lines[1]
+  assert _without_command("one/flowers/README.md") == _without_command("two/flowers/README.md")
+
+
+def _without_command(card):
+  """Returns the lines of a card without those that name the exported folder or file."""
+  lines = pathlib.Path(card).read_text().splitlines()
+  return [line for line in lines if not line.startswith(("| export command", "| accuracy | not"))]
+
+
+def test_the_export_of_a_checkpoint_is_that_checkpoint(call, tmp_path):
+  assert call("R14x0.5-CIFAR100", "--to=npz", "--out=one")[0] == 0
+  original, exported = networks.load("R14x0.5-CIFAR100"), networks.load("one")
+  assert exported.sha256 != original.sha256  # float16 became float32
+  assert (exported.config, exported.folder) == (None, None)
+  assert exported.released == original.released == catalogue.find("R14x0.5-CIFAR100")
+  assert exported.source == networks.Origin("R14x0.5-CIFAR100", original.sha256)
+  assert (exported.class_names, exported.size) == (original.class_names, original.size)
+  images = checking.images()
+  logits = [checking.logits(network, images) for network in (original, exported)]
+  np.testing.assert_array_equal(*logits)
+  with pytest.raises(errors.UserError, match="one is a checkpoint, which has no data of its own"):
+    evaluated_data.choose(exported)
+  with pytest.raises(errors.UserError, match="was exported from the checkpoint R14x0"):
+    run_files.read(tmp_path / "one")
+  assert call("one", "--to=npz", "--out=two")[0] == 0
+  assert _without_command("one/README.md") == _without_command("two/README.md")
+  assert (tmp_path / "one/config.json").read_text() == (tmp_path / "two/config.json").read_text()
+
+
+def test_the_export_of_a_file_is_not_a_released_checkpoint(quick, call):
+  weights.save(pathlib.Path("BiT-M-R50x1.npz"), synthetic.parameters("R14x0.5", 3))
+  assert call("BiT-M-R50x1.npz", "--to=npz", "--out=one", "--size=40")[0] == 0
+  exported = networks.load("one")
+  assert evaluated_data.choose(exported, request=quickstart.get_config()).size == 40
+  assert exported.released is None
+  assert exported.source.name == "BiT-M-R50x1.npz"
+  assert call("one", "--to=npz", "--out=two")[0] == 0
+  assert _without_command("one/README.md") == _without_command("two/README.md")
+  assert "license:" not in pathlib.Path("two/README.md").read_text().split("---")[1]
 
 
 def test_another_size_is_stated(run, quick, call, tmp_path):
@@ -135,6 +174,8 @@ def test_another_size_is_stated(run, quick, call, tmp_path):
   card = (tmp_path / "exports/flowers-npz/README.md").read_text()
   assert "resized to 64 x 64 pixels" in card
   assert "measured at 40 x 40 pixels, not at 64" in card
+  assert not (tmp_path / "exports/flowers-npz/result.json").exists()
+  assert "result.json" not in card
   assert json.loads((tmp_path / "exports/flowers-npz/config.json").read_text())["test_size"] == 64
 
 
