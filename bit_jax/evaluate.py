@@ -14,8 +14,8 @@ _EXAMPLES = """examples:
   python -m bit_jax.evaluate runs/flowers --path=more_photos     other images, a folder per class
   python -m bit_jax.evaluate BiT-M-R50x1-CIFAR10 --config=configs/cifar10.py --json
 
-Tables and pictures go to RUN/evaluation-SPLIT, those of a checkpoint to ./evaluation. The exit
-status is 1 if images could not be read.
+Tables and pictures go to RUN/evaluation-IMAGES, those of a checkpoint to
+./evaluation/CHECKPOINT/IMAGES. The exit status is 1 if images could not be read.
 """
 
 

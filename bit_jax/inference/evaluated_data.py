@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import hashlib
 import os
 import pathlib
 import re
@@ -22,6 +23,7 @@ from bit_jax.weights import classes
 
 # Where no config sets them: images over all devices, and the share of their memory for images.
 _BATCH_SIZE, _RESIDENT_SHARE = 256, 0.4
+_LONGEST_WORD = 60  # characters of a label in the name of a folder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +35,8 @@ class EvaluatedData:
     part: The part of it, as `pipeline.load_part` takes it.
     selection: Which of its examples are used.
     title: A phrase that names the images, such as 'the test part of digits'.
-    label: A word for them in the name of a folder, such as 'test'.
+    label: A text that names them among all images: 'test', of the run's own; with the data set or
+      the path before it, of others.
     batch_size: Images at once over all devices.
     resident_share: The share of a device's memory that decoded images may take.
     images: The folder, CSV or npz file that they are in; None for other sets.
@@ -195,7 +198,11 @@ def _of_config(
   request.model, request.weights = network.model.architecture.name, "none"
   config, data = run_config.prepare(request)
   config = dataclasses.replace(config, test_size=chosen or config.test_size)
-  return _part_of(classes, config, data, split)
+  found = _part_of(classes, config, data, split)
+  own = found.images
+  return dataclasses.replace(
+    found, label=f"{own.resolve() if own else config.dataset}-{found.label}"
+  )
 
 
 def _at_path(
@@ -210,7 +217,7 @@ def _at_path(
     part="test",
     selection=datasets.Selection(network.size, network.size, on_bad_image="skip"),
     title=path if data.part is None else f"the {data.part} part of {path}",
-    label=f"{place.parent.name}-{place.stem}",  # not that of a part of the run's own data
+    label=str(place) if data.part is None else f"{place}-{data.part}",
     batch_size=(network.config or {}).get("eval_batch_size", _BATCH_SIZE),
     images=paths.named(path),
   )
@@ -291,11 +298,24 @@ def overlap(network: Network, chosen: EvaluatedData) -> str | None:
 
 
 def default_folder(network: Network, chosen: EvaluatedData) -> pathlib.Path:
-  """Returns where the results go unless the user says: in a run folder, or in ./evaluation."""
-  if network.folder is None:
-    return pathlib.Path("evaluation")
-  label = re.sub(r"[^\w.-]+", "-", chosen.label).strip("-.")
-  return network.folder / f"evaluation-{label or 'images'}"
+  """Returns where the results go unless the user says; those of other images go elsewhere.
+
+  That is RUN/evaluation-IMAGES, or ./evaluation/CHECKPOINT/IMAGES.
+  """
+  images = _word(chosen.label)
+  if network.folder is not None:
+    return network.folder / f"evaluation-{images}"
+  file = paths.named(network.name)
+  checkpoint = _word(str(file.resolve()) if file.exists() else network.name)
+  return pathlib.Path("evaluation", checkpoint, images)
+
+
+def _word(label: str) -> str:
+  """Returns a name of a folder for a label; other than the label itself, it ends with a digest."""
+  word = re.sub(r"[^\w.-]+", "-", pathlib.PurePath(label).name).strip("-.")[:_LONGEST_WORD]
+  if word == label:
+    return word
+  return f"{word or 'images'}-{hashlib.sha256(os.fsencode(label)).hexdigest()[:8]}"
 
 
 def open_folder(place: pathlib.Path, images: pathlib.Path | None) -> None:
