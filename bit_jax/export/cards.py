@@ -58,7 +58,10 @@ def _size(path: pathlib.Path) -> str:
 def checked(export: form.Form, difference: float | None) -> str:
   """Returns a sentence on the comparison of an export with its network."""
   if difference is None:
-    return f"Not compared with the network: {export.runtime} can't be imported here."
+    return (
+      f"Not compared with the network: {checking.missing(export)} was not installed where this was "
+      f"written."
+    )
   apart = f"differ by at most {difference:.1e} of the largest one" if difference else "are equal"
   return (
     f"Compared with the network on 2 test images, in {checking.versioned(export.runtime)}: logits "

@@ -1,7 +1,7 @@
 """Compares a written export with the network: two images through both."""
 
 import functools
-import importlib
+import importlib.util
 import pathlib
 from importlib import metadata
 from typing import Any
@@ -41,15 +41,14 @@ class Check:
       folder: Its files.
 
     Returns:
-      None if the package that loads the export can't be imported.
+      None if a package is `missing` that loads the export.
 
     Raises:
       UserError: The difference is above `TOLERANCE`.
     """
-    try:
-      found = export.classify(folder, self._network, images())
-    except ImportError:
+    if missing(export):
       return None
+    found = export.classify(folder, self._network, images())
     apart = np.abs(found - self._expected).max() / (np.abs(self._expected).max() or 1)
     if not apart <= TOLERANCE:
       raise errors.UserError(
@@ -58,6 +57,12 @@ class Check:
         f"version of the library may help; please report it."
       )
     return float(apart)
+
+
+def missing(export: form.Form) -> str | None:
+  """Returns the first package that loads an export and isn't installed; None if all are."""
+  packages = (export.runtime, *export.needs)
+  return next((name for name in packages if importlib.util.find_spec(name) is None), None)
 
 
 def versioned(package: str) -> str:

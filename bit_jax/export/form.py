@@ -22,12 +22,12 @@ class Form:
     files: {file in the folder: what it holds}, without those that every export has.
     write: Writes these files to an existing folder.
     classify: Loads the files in a folder with the library, and returns the logits [B, C] of
-      images [B, h, w, 3] uint8. Raises ImportError if the package isn't
-      installed.
-    runtime: The package that `classify` uses.
+      images [B, h, w, 3] uint8.
+    runtime: The package that `classify` loads them with.
     example: Returns Python code for the card, which runs in the folder: it prints the most
       probable class of `photo.jpg` and its probability.
     remarks: Sentences for the card on what differs in this form.
+    needs: Other packages that `runtime` needs for that.
   """
 
   name: str
@@ -38,3 +38,4 @@ class Form:
   runtime: str
   example: Callable[[networks.Network], str]
   remarks: str
+  needs: tuple[str, ...] = ()

@@ -239,6 +239,7 @@ TIMM = form.Form(
   write=_write_timm,
   classify=_classify_by_timm,
   runtime="timm",
+  needs=("torch",),
   example=_timm_example,
   remarks=_REMARKS.format(idiom="`timm.data.create_transform`"),
 )
@@ -253,6 +254,7 @@ TRANSFORMERS = form.Form(
   write=_write_transformers,
   classify=_classify_by_transformers,
   runtime="transformers",
+  needs=("torch",),
   example=_transformers_example,
   remarks=_REMARKS.format(idiom="`BitImageProcessor`"),
 )

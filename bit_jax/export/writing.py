@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import os
 import pathlib
 import shutil
 import uuid
@@ -37,6 +38,11 @@ def require_new(folder: pathlib.Path) -> None:
       f"An export is a folder (the model, its classes and its card), and {folder} is the name of a "
       f"file: give --out={folder.with_suffix('')}."
     )
+  if os.path.realpath(folder) == os.path.realpath(os.curdir):
+    raise errors.UserError(
+      "An export can't be written to the current folder itself, which it would replace: name a new "
+      "folder in it with --out=FOLDER."
+    )
   if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
     raise errors.UserError(
       f"{folder} exists: delete it, or choose another folder with --out=FOLDER."
@@ -66,13 +72,15 @@ def write(
   with _appearing(folder) as temporary:
     for one in forms:
       inner = temporary / one.name if len(forms) > 1 else temporary
-      inner.mkdir(exist_ok=True)
-      one.write(network, inner)
-      lines = "".join(f"{name}\n" for name in as_text)
-      (inner / CLASSES).write_text(lines, encoding="utf-8")
+      with _explained(folder):
+        inner.mkdir(exist_ok=True)
+        one.write(network, inner)
+        lines = "".join(f"{name}\n" for name in as_text)
+        (inner / CLASSES).write_text(lines, encoding="utf-8")
       apart = check.difference(one, inner)
       card = cards.card(network, one, inner, apart, command)
-      (inner / CARD).write_text(card, encoding="utf-8")
+      with _explained(folder):
+        (inner / CARD).write_text(card, encoding="utf-8")
       final = folder / one.name if len(forms) > 1 else folder
       written.append(Written(one, final, apart))
   return written
@@ -87,17 +95,29 @@ def report(written: Written) -> str:
 @contextlib.contextmanager
 def _appearing(folder: pathlib.Path) -> Iterator[pathlib.Path]:
   """Yields a temporary folder that becomes `folder`; it is deleted if the block raises."""
-  temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
+  final = pathlib.Path(
+    os.path.realpath(folder)
+  )  # its last part may be `..`, or a link to an empty folder
+  temporary = final.with_name(f".{final.name}.{uuid.uuid4().hex}")
   try:
-    temporary.mkdir(parents=True)
+    with _explained(folder):
+      temporary.mkdir(parents=True)
     yield temporary
-    if folder.is_dir():
-      folder.rmdir()
-    temporary.replace(folder)
+    with _explained(folder):
+      if final.is_dir():
+        final.rmdir()
+      temporary.replace(final)
+  finally:
+    shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _explained(folder: pathlib.Path) -> Iterator[None]:
+  """Turns an `OSError` of a block that only writes to `folder` into a `UserError`."""
+  try:
+    yield
   except OSError as e:
     raise errors.UserError(
       f"The export can't be written to {folder} ({e.strerror or e}): choose another folder with "
       f"--out=FOLDER, or make room."
     ) from e
-  finally:
-    shutil.rmtree(temporary, ignore_errors=True)

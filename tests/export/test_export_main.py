@@ -15,7 +15,7 @@ import synthetic
 from bit_jax import weights
 from bit_jax.configs import quickstart
 from bit_jax.export import __main__ as command
-from bit_jax.export import cards, checking, formats, npz_folder, torch_folders
+from bit_jax.export import cards, checking, formats, npz_folder, torch_folders, writing
 from bit_jax.inference import evaluated_data, networks
 from bit_jax.report import run_files
 from bit_jax.runtime import errors
@@ -46,6 +46,7 @@ RECORDS = {
     "num_test": 100,
   },
 }
+NOT_COMPARED = "Not compared with the network: {} was not installed where this was written."
 
 
 @pytest.fixture
@@ -62,11 +63,7 @@ def run(tmp_path):
 @pytest.fixture
 def quick(monkeypatch):
   """Replaces the format npz by one that computes nothing."""
-
-  def not_installed(*_):
-    raise ImportError
-
-  form = dataclasses.replace(npz_folder.FORM, classify=not_installed)
+  form = dataclasses.replace(npz_folder.FORM, needs=("a_reader",))
   monkeypatch.setitem(formats.FORMATS, "npz", (form,))
   return form
 
@@ -93,7 +90,7 @@ def test_a_run_is_exported(run, quick, call, tmp_path):
   lines = out.splitlines()
   assert lines[0] == "exports/flowers-npz:"
   assert {line.split()[0] for line in lines[1:-1]} == names
-  assert lines[-1] == "Not compared with the network: bit_jax can't be imported here."
+  assert lines[-1] == NOT_COMPARED.format("a_reader")
   assert "Writing flowers to exports/flowers-npz." in err
   assert (folder / "classes.txt").read_text(encoding="utf-8") == "ant\nbee_hive\nw\ufffdsp|x\n"
   assert (folder / "model.npz").read_bytes() == (run / "model.npz").read_bytes()
@@ -196,7 +193,7 @@ def test_a_card_names_the_first_of_many_classes(tmp_path):
   card = cards.card(network, torch_folders.TIMM, tmp_path, None, "x")
   assert "c99 and 1,134 more, in `classes.txt`." in card
   assert re.search("model.safetensors +2.0 MB  the weights", card)
-  assert "timm can't be imported here" in card
+  assert NOT_COMPARED.format("timm") in card
   assert cards.checked(npz_folder.FORM, 0.0).endswith("logits are equal.")
   assert "jax" in cards.checked(npz_folder.FORM, 1e-7)
 
@@ -267,6 +264,43 @@ def test_a_library_that_is_not_installed(run, call, tmp_path, monkeypatch, to, m
   assert status == 2
   assert f"pip install 'bit_jax[{extra}]'" in err
   assert not (tmp_path / "out").exists()
+
+
+def test_a_reader_that_is_not_installed(run, call, tmp_path, monkeypatch):
+  monkeypatch.setitem(sys.modules, "onnxruntime", None)
+  status, out, _ = call(run, "--to=onnx", "--out=out")
+  assert status == 0
+  assert out.splitlines()[-1] == NOT_COMPARED.format("onnxruntime")
+  assert NOT_COMPARED.format("onnxruntime") in (tmp_path / "out/README.md").read_text()
+
+
+@pytest.mark.parametrize("error", [OSError("Can't load the config"), ImportError("a part of it")])
+def test_an_error_of_the_reader_is_not_one_of_the_disk(tmp_path, error):
+  def failing(*_):
+    raise error
+
+  form = dataclasses.replace(npz_folder.FORM, classify=failing)
+  with pytest.raises(type(error), match=str(error)):
+    writing.write(exporting.network(), (form,), tmp_path / "out", "x")
+  assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("out", [".", "", "../here", "new/.."])
+def test_the_current_folder_is_not_replaced(run, quick, call, tmp_path, monkeypatch, out):
+  (tmp_path / "here").mkdir()
+  monkeypatch.chdir(tmp_path / "here")
+  status, _, err = call(run, "--to=npz", f"--out={out}")
+  assert (status, "Traceback" in err) == (2, False)
+  assert "can't be written to the current folder itself" in err
+  assert list((tmp_path / "here").iterdir()) == []
+
+
+def test_a_link_to_an_empty_folder_is_kept(run, quick, call, tmp_path):
+  (tmp_path / "real").mkdir()
+  (tmp_path / "link").symlink_to("real")
+  assert call(run, "--to=npz", "--out=link")[0] == 0
+  assert (tmp_path / "link").is_symlink()
+  assert (tmp_path / "real/README.md").exists()
 
 
 @pytest.mark.parametrize("words", [["run"], ["run", "--to=tflite"], ["--to=npz"]])
