@@ -133,7 +133,7 @@ class Classifier:
     """Returns the most probable classes of each image, in order.
 
     Args:
-      images: A file, a folder (images at any depth) or a pattern such as 'photos/**/*.jpg'; a
+      images: A file, a folder (images at any depth) or a pattern such as `photos/**/*.jpg`; a
         sequence of files; an array [h, w, 3] or [N, h, w, 3] uint8; an image of Pillow; or a
         sequence of arrays or of Pillow's images, of any sizes.
       top: Classes in `Prediction.top`.

@@ -1,4 +1,4 @@
-"""Predicts the classes of images: `python -m bit_jax.predict RUN_OR_CHECKPOINT INPUT...`."""
+"""Predicts the classes of images: `python -m bit_jax.predict RUN_OR_CHECKPOINT INPUTS`."""
 
 import argparse
 import functools

@@ -1,6 +1,6 @@
 """The images that a command line names: files, folders, patterns and lists of paths.
 
-found = inputs.find(["photos", "cat.jpg", "scans/**/*.png"])
+found = inputs.find(["photos", "cat.jpg", "scans/*.png"])
 found.files.paths, found.files.read(0)
 """
 
@@ -96,7 +96,7 @@ def find(named: Sequence[str], read_list: Callable[[], bytes] | None = None) -> 
 
   An input is a file, which may have any extension; a folder, in which all files with the extension
   of an image are found at any depth, without hidden files and the folders of operating systems; a
-  pattern such as 'photos/**/*.jpg', which finds what a folder would; or '-' for a list of files and
+  pattern such as `photos/**/*.jpg`, which finds what a folder would; or '-' for a list of files and
   folders.
 
   Args:
