@@ -9,7 +9,7 @@ from typing import Any
 from bit_jax.export import checking, form
 from bit_jax.inference import networks
 from bit_jax.models import architectures
-from bit_jax.runs import interval, run_folder
+from bit_jax.runs import results, run_folder
 from bit_jax.runtime import phrases
 from bit_jax.weights import catalogue
 
@@ -50,9 +50,7 @@ def listing(export: form.Form, folder: pathlib.Path) -> Iterator[str]:
 def _size(path: pathlib.Path) -> str:
   files = [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]
   size = sum(p.stat().st_size for p in files)
-  if size < 1000:
-    return phrases.counted(size, "byte")
-  return f"{size / 1e6:,.1f} MB" if size >= 1e5 else f"{size / 1e3:,.1f} kB"
+  return phrases.file_size(size)
 
 
 def checked(export: form.Form, difference: float | None) -> str:
@@ -194,12 +192,10 @@ def _accuracy(network: networks.Network, records: _Records) -> str:
   result = records.result
   if "top1" not in result or "num_test" not in result:
     return f"not recorded; `python -m bit_jax.evaluate {network.name} ...` measures it"
-  low, high = interval.wilson(result["top1"], max(result["num_test"], 1))
+  top1, number = result["top1"], result["num_test"]
   part = "validation" if (network.config or {}).get("protocol") == "select" else "test"
-  text = (
-    f"{result['top1']:.2%} top-1 on {phrases.counted(result['num_test'], f'{part} image')}"
-    f" (95% interval {low:.0%} to {high:.0%})"
-  )
+  where = phrases.counted(number, f"{part} image")
+  text = f"{top1:.2%} top-1 on {where}{results.interval_text(top1, number)}"
   if "balanced_accuracy" in result and "macro_f1" in result:
     balanced, f1 = result["balanced_accuracy"], result["macro_f1"]
     text += f"; balanced accuracy {balanced:.2%}, macro F1 {f1:.2%}"

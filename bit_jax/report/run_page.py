@@ -21,7 +21,6 @@ _LARGEST_TABLE = 25  # classes whose confusion matrix is a table of numbers; of 
 _MOST_CLASSES = 1000  # rows of the table of classes
 _MOST_PAIRS = 12  # confusions that are listed
 _MOST_TEXTS = 50  # warnings that are listed
-_FEW = 1000  # evaluated images, below which an accuracy has an interval
 _AUGMENTED, _PREDICTIONS = "augmented.png", "predictions.png"
 _STYLES = {"train": "train", reporting.VAL: "val", reporting.TEST: "test"}
 
@@ -140,11 +139,7 @@ def _figures(run: run_files.RunFiles) -> Iterator[tuple[str, str, str]]:
   result = run.result
   number, top1 = values.whole(result.get("num_test")), _share(result, "top1")
   if top1 is not None:
-    note = ""
-    if number and 0 < number < _FEW:
-      low, high = interval.wilson(top1, number)
-      note = f"95% interval {low:.0%} to {high:.0%}"
-    yield "Top-1 accuracy", f"{top1:.2%}", note
+    yield "Top-1 accuracy", f"{top1:.2%}", interval.of_few(top1, number or 0)
   elif evaluated := [*run.rows.get(reporting.VAL, ()), *run.rows.get(reporting.TEST, ())]:
     last = max(evaluated, key=lambda row: row["step"])
     yield "Top-1 so far", f"{last['top1']:.2%}", f"evaluated after step {last['step']:,}"
@@ -375,15 +370,8 @@ def _listing(run: run_files.RunFiles) -> list[tuple[str, str, str]]:
     with contextlib.suppress(OSError):
       size = (run.folder / name).stat().st_size
       if name != FILE:
-        found.append((name, what, _size(size)))
+        found.append((name, what, phrases.file_size(size)))
   return found
-
-
-def _size(number: int) -> str:
-  for unit, bytes_of in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-    if number >= bytes_of:
-      return f"{number / bytes_of:.1f} {unit}"
-  return f"{number} bytes"
 
 
 def _share(of: dict[str, Any], name: str) -> float | None:

@@ -2,6 +2,7 @@
 
 import math
 
+_FEW = 1000  # images, below which an accuracy is shown with its interval
 _Z = 1.959963984540054  # of a normal distribution, 95% lie within as many standard deviations
 
 
@@ -16,3 +17,11 @@ def wilson(share: float, number: int) -> tuple[float, float]:
   centre = (share + _Z**2 / (2 * number)) / scale
   half = _Z * math.sqrt(share * (1 - share) / number + _Z**2 / (4 * number**2)) / scale
   return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def of_few(share: float, number: int) -> str:
+  """Returns e.g. '95% interval 83% to 94%' for the share of few images, '' for many or none."""
+  if not 0 < number < _FEW:
+    return ""
+  low, high = wilson(share, number)
+  return f"95% interval {low:.0%} to {high:.0%}"

@@ -19,7 +19,6 @@ from bit_jax.runs import interval, metrics_log, per_class, reporting, run_folder
 from bit_jax.runtime import files, phrases, plots
 
 _SHOWN = 16  # images in a picture
-_MANY = 1000  # evaluated images, from which on the accuracy is printed without an interval
 _AUGMENTED, _CURVES, _PREDICTIONS = "augmented.png", "curves.png", "predictions.png"
 FILES = {  # of a finished run; those of the rooms above are written by them
   "report.html": "all of it as one page",
@@ -174,8 +173,6 @@ def _listing(folder: str, result: dict[str, Any]) -> list[str]:
 
 
 def interval_text(share: float, number: int) -> str:
-  """Returns Wilson's 95% interval of a share of few images as text, '' for many or none."""
-  if not 0 < number < _MANY:
-    return ""
-  low, high = interval.wilson(share, number)
-  return f" (95% interval {low:.0%} to {high:.0%})"
+  """Returns the interval of a share of few images in brackets, '' for many or none."""
+  text = interval.of_few(share, number)
+  return f" ({text})" if text else ""

@@ -122,6 +122,14 @@ def test_the_card_of_a_run(run, quick, call, tmp_path):
   assert config == RECORDS["config.json"]
 
 
+def test_the_accuracy_on_many_images_has_no_interval(run, quick, call, tmp_path):
+  result = {**RECORDS["result.json"], "num_test": 1000}
+  (run / "result.json").write_text(json.dumps(result))
+  assert call("runs/flowers", "--to=npz", "--out=out")[0] == 0
+  card = (tmp_path / "out/README.md").read_text()
+  assert "90.00% top-1 on 1,000 test images; balanced accuracy 85.00%" in card
+
+
 def test_an_export_of_an_export_has_the_same_card(run, quick, call, tmp_path):
   assert call("runs/flowers", "--to=npz", "--out=one/flowers")[0] == 0
   assert call("one/flowers", "--to=npz", "--out=two/flowers")[0] == 0
