@@ -2,7 +2,7 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,8 +10,10 @@ import numpy as np
 from bit_jax.data import datasets, fewshot, opening, pipeline, resizing, stream
 from bit_jax.inference import embedding, networks
 from bit_jax.runtime import cache, errors, paths, phrases
+from bit_jax.weights import catalogue
 
 RESIZE, CROP = 256, 224  # pixels, of big_vision's few-shot evaluator
+_IN_CATALOGUE = {"imagenet1k": "imagenet2012"}  # labels there: the data set
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,14 +72,33 @@ def open_set(reference: str, data_dir: str | None = None) -> opening.Opened:
 
 
 def has_trained_on(network: networks.Network, data: opening.Opened, reference: str) -> bool:
-  """Returns whether a network is that of a run on this data set."""
+  """Returns whether a network, a run's or a released one, was trained with this set's labels."""
   config: Mapping[str, Any] = network.config or {}
+  if data.spec.name not in datasets.OWN:
+    return _labels(data.spec) in map(_labels, _trained_on(network))
   if config.get("dataset") != data.spec.name:
     return False
-  if data.spec.name not in datasets.OWN:
-    return True
   path = config.get("data_path")
   return isinstance(path, str) and paths.named(path).resolve() == paths.named(reference).resolve()
+
+
+def _labels(spec: datasets.DatasetSpec) -> tuple[str, str]:
+  """Returns what a set's labels are of: a task of VTAB-1k is a part of another set."""
+  return (spec.tfds_name or spec.name).partition("/")[0], spec.label
+
+
+def _trained_on(network: networks.Network) -> Iterator[datasets.DatasetSpec]:
+  """Yields the known data sets that a network, or the checkpoint it started from, has seen."""
+  config: Mapping[str, Any] = network.config or {}
+  released = catalogue.of_file(network.file)
+  if network.config is not None:
+    released = catalogue.CATALOGUE.get(config.get("weights", ""))
+  names = [config.get("dataset")]
+  if released is not None:
+    names += [_IN_CATALOGUE.get(released.labels, released.labels), f"vtab/{released.labels}"]
+  for name in names:
+    if name in datasets.NAMES and name not in datasets.OWN:
+      yield datasets.find(name, "final")
 
 
 def compute(
@@ -88,6 +109,7 @@ def compute(
   seeds: Sequence[int],
   cropped: bool,
   batch_size: int,
+  check: Callable[[np.ndarray, Sequence[str]], object] = lambda *_: None,
 ) -> Features:
   """Computes the features that few-shot subsets need, or reads them from the cache.
 
@@ -101,6 +123,8 @@ def compute(
     cropped: Whether images are resized to `RESIZE` and cropped to `CROP` pixels, the network's
       size, rather than prepared as in evaluation.
     batch_size: Images at once over all devices.
+    check: Called before anything is computed, with the number of training images of each class and
+      the names of the classes; raises a `UserError` if they are too few.
 
   Raises:
     UserError: The data set isn't prepared or is faulty, a device has too little memory, or another
@@ -108,6 +132,7 @@ def compute(
   """
   sources, spec = data.sources(), data.spec
   names, labels = sources.train.class_names, pipeline.read_labels(sources.train)
+  check(np.bincount(labels, minlength=len(names)), names)
   needed = np.arange(len(labels))
   if sources.prepared and shots is not None:
     least = np.bincount(labels, minlength=len(names)).min()

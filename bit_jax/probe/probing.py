@@ -11,6 +11,7 @@ from bit_jax.data import datasets, fewshot
 from bit_jax.inference import networks
 from bit_jax.probe import curve, features, report, ridge
 from bit_jax.runtime import errors, phrases
+from bit_jax.weights import catalogue
 
 SHOTS = (1, 5, 10, 25)  # of big_vision's few-shot evaluator
 SEEDS, SEEDS_OF_CURVE, LEAST_SEEDS = 5, 20, 5
@@ -70,6 +71,7 @@ def run(network: networks.Network, settings: Settings) -> report.Probe:
     seeds=seeds,
     cropped=settings.cropped,
     batch_size=settings.batch_size,
+    check=lambda available, names: _possible(available, names, settings),
   )
   for reason in found.unreadable:
     print(reason, file=sys.stderr)
@@ -127,28 +129,54 @@ def measure(
 def _report_reuse(
   network: networks.Network, settings: Settings, say: Callable[[str], object]
 ) -> None:
-  """Says that a network was fine-tuned on the data that it is probed with.
+  """Says that a network was trained on the data that it is probed with.
 
   Raises:
     UserError: A curve is wanted, which would be false.
   """
-  fact = f"{network.name} was fine-tuned on {settings.data}: its features depend on all its labels"
+  fact = f"{network.name} was trained on {settings.data}: its features depend on all its labels"
   if settings.curve:
-    start = (network.config or {}).get("weights", "BiT-M-R50x1")
+    start = f"BiT-M-{network.model.architecture.name}"
+    start = start if start in catalogue.CATALOGUE else "BiT-M-R50x1"
     raise errors.UserError(
-      f"{fact}, so errors with fewer labels would be false. Probe the checkpoint that it started "
-      f"from: python -m bit_jax.probe {start} {settings.data} --curve."
+      f"{fact}, so errors with fewer labels would be false. Probe a checkpoint that hasn't seen "
+      f"them: python -m bit_jax.probe {start} {settings.data} --curve."
     )
   say(f"warning: {fact}, so the accuracies are not those of so few labels.")
 
 
 def _sizes(found: features.Features, settings: Settings, say: Callable[[str], object]) -> list[int]:
-  """Returns the examples per class of the subsets: those wanted that every class has images for.
+  """Returns the examples per class of the subsets, and says which are left out.
+
+  Raises:
+    UserError: As for `_possible`.
+  """
+  available = found.available
+  possible, too_large, smallest = _possible(available, found.class_names, settings)
+  if too_large:
+    numbers = " and ".join(", ".join(map(str, too_large)).rsplit(", ", 1))
+    say(f"{numbers} per class left out: {smallest}.")
+  if settings.curve and not settings.shots and available.max() > available.min():
+    say(
+      f"The curve ends at {available.min()} per class, since {smallest}; others have up to "
+      f"{available.max():,}."
+    )
+  return possible
+
+
+def _possible(
+  available: np.ndarray, names: Sequence[str], settings: Settings
+) -> tuple[list[int], list[int], str]:
+  """Returns the wanted examples per class that all classes have, the others, and why.
+
+  Args:
+    available: [C] integer: training images of each class.
+    names: [C] the names of the classes.
+    settings: What is wanted.
 
   Raises:
     UserError: The user chose one that is too large, or too few are left.
   """
-  available, names = found.available, found.class_names
   least = int(available.argmin())
   count = int(available[least])
   smallest = f"the smallest class, {names[least]}, has {phrases.counted(count, 'training image')}"
@@ -166,15 +194,7 @@ def _sizes(found: features.Features, settings: Settings, say: Callable[[str], ob
   if len(possible) < needed:
     sort = f"A curve needs {needed} sizes of subsets" if settings.curve else "A subset needs 1"
     raise errors.UserError(f"{sort}, and {smallest}: add images, or remove the class.")
-  if too_large:
-    numbers = " and ".join(", ".join(map(str, too_large)).rsplit(", ", 1))
-    say(f"{numbers} per class left out: {smallest}.")
-  if settings.curve and not settings.shots and available.max() > count:
-    say(
-      f"The curve ends at {count} per class, since {smallest}; others have up to "
-      f"{available.max():,}."
-    )
-  return possible
+  return possible, too_large, smallest
 
 
 def _capital(text: str) -> str:

@@ -11,9 +11,12 @@ from typing import Any
 import numpy as np
 
 from bit_jax.probe import curve, ridge
+from bit_jax.runs import interval
 from bit_jax.runtime import phrases, plots
 
-METRIC = "Ridge regression on frozen features: another metric than fine-tuning; don't compare both."
+METRIC = (
+  "Ridge regression on frozen features: another metric than fine-tuning; don't compare the two."
+)
 _WIDE = 8  # ratio of mean errors above which their axis is logarithmic
 _FEW = 2000  # test images, up to which the precision of an error is stated
 
@@ -99,7 +102,7 @@ def as_text(probe: Probe) -> str:
 
 
 def sentences(probe: Probe) -> list[str]:
-  """Returns what twice the images would bring, if the data tell, and how precise the error is."""
+  """Returns what twice the images would bring, if it can be forecast, and the error's interval."""
   found = probe.forecast
   assert found is not None
   twice = 2 * found.last
@@ -117,10 +120,8 @@ def sentences(probe: Probe) -> list[str]:
       f"gain."
     ]
   if probe.num_test < _FEW:
-    from scipy import stats  # about a second
-
     wrong = round(found.now * probe.num_test)
-    low, high = stats.binomtest(wrong, probe.num_test).proportion_ci(method="wilson")
+    low, high = interval.wilson(wrong / probe.num_test, probe.num_test)
     said.append(
       f"All errors are those on the {probe.num_test:,} test images; on other images of the kind, "
       f"an error of {found.now:.1%} may be {low:.1%} to {high:.1%} (95% interval)."

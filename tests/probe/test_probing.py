@@ -4,6 +4,8 @@ import csv
 import dataclasses
 import io
 import json
+import pathlib
+import types
 
 import jax
 import numpy as np
@@ -15,8 +17,8 @@ from sklearn import linear_model
 
 from bit_jax import run_config
 from bit_jax.configs import npz
-from bit_jax.data import augmentation, fewshot
-from bit_jax.inference import networks, outputs
+from bit_jax.data import augmentation, datasets, fewshot
+from bit_jax.inference import embedding, networks, outputs
 from bit_jax.probe import __main__ as command
 from bit_jax.probe import curve, features, probing, report
 
@@ -282,12 +284,46 @@ def test_a_file_with_the_name_of_a_data_set(capsys, tmp_path, monkeypatch):
 def test_a_network_that_was_trained_on_the_images(network, path, capsys):
   config, _ = run_config.prepare(npz.get_config(f"model=R14x0.5,path={path}"))
   of_run = dataclasses.replace(network, name="runs/mine", config=config.to_dict())
-  with pytest.raises(ValueError, match="Probe the checkpoint that it started from"):
+  with pytest.raises(ValueError, match="Probe a checkpoint that hasn't seen"):
     probing.run(of_run, probing.Settings(path, curve=True))
   probing.run(of_run, probing.Settings(path, shots=(1,), num_seeds=1, batch_size=16))
   assert "not those of so few labels" in capsys.readouterr().err
   other = dataclasses.replace(of_run, config={**config.to_dict(), "data_path": "elsewhere.npz"})
   assert not features.has_trained_on(other, features.open_set(path), path)
+
+
+@pytest.mark.parametrize(
+  ("file", "data", "seen"),
+  [
+    ("BiT-M-R50x1-CIFAR10.npz", "cifar10", True),
+    ("BiT-M-R50x1-CIFAR10.npz", "cifar100", False),
+    ("BiT-M-R50x1-ILSVRC2012.npz", "imagenet2012", True),
+    ("BiT-M-R50x1.npz", "imagenet2012", False),
+    ("BiT-M-R50x1-run1-cifar100.npz", "cifar100", True),
+    ("BiT-M-R50x1-run1-sun397.npz", "vtab/sun397", True),
+    ("BiT-M-R50x1-run1-clevr-count.npz", "vtab/clevr-count", True),
+    ("BiT-M-R50x1-run1-clevr-count.npz", "vtab/clevr-distance", False),
+    ("R152x2_T_pet128.npz", "oxford_iiit_pet", True),
+    ("R14x0.5-CIFAR100.npz", "vtab/cifar100", True),
+    ("mine.npz", "digits", False),
+  ],
+)
+def test_released_checkpoints_that_have_seen_the_labels(network, file, data, seen, path):
+  released = dataclasses.replace(network, file=pathlib.Path(file))
+  opened = types.SimpleNamespace(spec=datasets.find(data, "final"))
+  assert features.has_trained_on(released, opened, data) == seen
+  config = {"dataset": "npz", "weights": file.removesuffix(".npz"), "data_path": path}
+  of_run = dataclasses.replace(network, config=config)
+  assert features.has_trained_on(of_run, opened, data) == seen
+  assert not features.has_trained_on(released, features.open_set(path), path)
+
+
+def test_no_features_are_computed_for_shots_that_are_too_many(capsys, path, monkeypatch):
+  monkeypatch.setattr(embedding, "features", None)
+  for flags in (["--shots=1,13"], ["--curve", "--shots=1,2,5"]):
+    status, out, err = run(capsys, path, f"--size={SIZE}", *flags)
+    assert (status, out) == (2, "")
+    assert "the smallest class, three, has 12" in err.lower()
 
 
 def probe_with(law, num_images, sizes=(1, 2, 5, 10, 20)):
