@@ -99,7 +99,9 @@ class Evaluation:
 class Classifier:
   """A network that classifies images; `load` returns one.
 
-  Images are prepared as in the evaluation of a run: resized to a square of `size` pixels.
+  Images are prepared as in the evaluation of a run: resized to a square of `size` pixels. Those of
+  one call that all have one size, not larger than this square, are resized exactly, and others to
+  whole grey levels: so a small image may have slightly other results among larger ones.
 
   Attributes:
     network: Its parameters and where they come from.
@@ -255,7 +257,7 @@ class Classifier:
     kept = np.setdiff1d(np.arange(len(source)), list(bad))
     if not len(kept):
       raise errors.UserError(f"None of the images can be read. {next(iter(bad.values()))}")
-    size = self._kept_size(source)
+    size = source.kept_size(self.size)
     part = pipeline.Part(
       source=_Labelled(stream.Chosen(source, kept), numbers[kept]),
       size=self.size if size is None else None,
@@ -289,14 +291,6 @@ class Classifier:
       )
     return given.astype(np.int32)
 
-  def _kept_size(self, source: "inputs.Files | in_memory.Pictures") -> tuple[int, int] | None:
-    """Returns (height, width) of images that are resized on the devices, without rounding.
-
-    Those are small ones of one size, as in the evaluation of a run; None for others.
-    """
-    size = source.common_size() if isinstance(source, in_memory.Pictures) else None
-    return size if size is not None and size[0] * size[1] <= self.size**2 else None
-
   def _outputs(
     self, source: "inputs.Files | in_memory.Pictures", what: str, *, skip: bool = False
   ) -> Iterator[outputs.Outputs]:
@@ -304,7 +298,7 @@ class Classifier:
     unreadable: dict[int, str] = {}
     with stream.progress(what, len(source), hidden=len(source) <= self._batch_size) as bar:
       yield from self._forward.run(
-        source, unreadable, image_size=self._kept_size(source), report=bar.update
+        source, unreadable, image_size=source.kept_size(self.size), report=bar.update
       )
     if not skip:
       _require_readable(list(unreadable.values()), len(source))

@@ -48,7 +48,7 @@ def _run(args: argparse.Namespace, config: Sequence[str]) -> int:
   found = inputs.find(args.inputs, inputs.standard_input) if args.inputs else None
   network = command.load(args.network, size=args.size)
   if found is not None:
-    images, origin = embedded_images.of_files(found), None
+    images, origin = embedded_images.of_files(found, network.size), None
   else:
     chosen = evaluated_data.choose(
       network, split=args.split, path=args.path, request=request, size=args.size, matched=False

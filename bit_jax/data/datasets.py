@@ -14,7 +14,7 @@ that the rule sees more than 20,000 images in either protocol.
 
 import dataclasses
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from bit_jax.data import vtab
 from bit_jax.runtime import checks, errors, phrases
@@ -77,6 +77,24 @@ class Selection:
   shuffle_window: int = 65_536
 
 
+def kept_size(sizes: Iterable[tuple[int, int]], side: int) -> tuple[int, int] | None:
+  """Returns the (height, width) that images keep until they are on the device; None if they don't.
+
+  Images of one size that is not larger than the square of `side` are resized to it on the device,
+  in float32, and others on the host, which rounds to whole grey levels.
+
+  Args:
+    sizes: (height, width) of the images; read until one of them decides.
+    side: Side in pixels of the square that they are resized to.
+  """
+  first = None
+  for size in sizes:
+    first = first or size
+    if size != first or size[0] * size[1] > side * side:
+      return None
+  return first
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DatasetSpec(vtab.Facts):
   """The facts of one data set under one protocol.
@@ -102,19 +120,20 @@ class DatasetSpec(vtab.Facts):
   resolution: str | None = None
   num_val: int = 0
 
+  def kept_size(self, side: int) -> tuple[int, int] | None:
+    """Returns `kept_size` of its images."""
+    return kept_size([self.image_size], side) if self.fixed_size else None
+
   def host_size(self, side: int) -> int | None:
     """Returns the side in pixels to which the host resizes images that are to have `side`.
 
-    None where they keep their size: images of one size that is not larger than the square of `side`
-    are resized on the device, in float32.
+    None where they keep their size.
     """
-    height, width = self.image_size
-    return None if self.fixed_size and height * width <= side * side else side
+    return side if self.kept_size(side) is None else None
 
   def device_size(self, side: int) -> tuple[int, int]:
     """Returns the (height, width) that images which are to have `side` have on the device."""
-    size = self.host_size(side)
-    return self.image_size if size is None else (size, size)
+    return self.kept_size(side) or (side, side)
 
 
 # The splits of digits are those of `sources.arrays`; all others are in tfds' notation.

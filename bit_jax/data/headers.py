@@ -92,7 +92,17 @@ def read_all(root: pathlib.Path, paths: Sequence[str]) -> Headers:
   return Headers(table[:2].T, table[2:].T, {i: text for i, text in enumerate(faults) if text})
 
 
-def _read_in_order(paths: list[str]) -> Iterator[Header]:
+def sizes(paths: Sequence[str]) -> Iterator[tuple[int, int]]:
+  """Yields the (height, width) of each file with a readable header, as the consumer asks for it.
+
+  Args:
+    paths: Files; the first few are read one by one, later ones some thousands ahead.
+  """
+  found = _read_in_order(paths)
+  return ((header.height, header.width) for header in found if not header.fault)
+
+
+def _read_in_order(paths: Sequence[str]) -> Iterator[Header]:
   with pool.ThreadPool(_THREADS) as threads:
     for start in range(0, len(paths), _BLOCK):
       block = paths[start : start + _BLOCK]

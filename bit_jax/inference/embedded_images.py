@@ -18,8 +18,7 @@ class EmbeddedImages:
     ids: [N] paths as text, or indices of the examples in their part of a data set, int64.
     labels: [N] int32; None of images without classes.
     class_names: The names of the classes, in the order of their labels.
-    image_size: (height, width) of small images of one size, which the devices resize
-      (`outputs.Forward.run`); None of others.
+    image_size: As in `outputs.Forward.run`.
     fingerprint: A text that changes with the images or their order.
     remarks: Sentences on them for the user.
   """
@@ -33,10 +32,23 @@ class EmbeddedImages:
   remarks: tuple[str, ...] = ()
 
 
-def of_files(found: inputs.Found) -> EmbeddedImages:
-  """Returns image files without classes; their ids are their paths."""
-  files, remarks = found.files, tuple(found.remarks())
-  return EmbeddedImages(files, np.array(files.paths), None, (), None, files.fingerprint(), remarks)
+def of_files(found: inputs.Found, size: int) -> EmbeddedImages:
+  """Returns image files without classes; their ids are their paths.
+
+  Args:
+    found: The files.
+    size: Side in pixels of the square that they are resized to.
+  """
+  files = found.files
+  return EmbeddedImages(
+    source=files,
+    ids=np.array(files.paths),
+    labels=None,
+    class_names=(),
+    image_size=files.kept_size(size),
+    fingerprint=files.fingerprint(),
+    remarks=tuple(found.remarks()),
+  )
 
 
 def of_part(
@@ -56,7 +68,6 @@ def of_part(
   selection = dataclasses.replace(selection, on_bad_image="stop")
   chosen = pipeline.choose_part(data, selection, part)
   whole, used, spec = chosen.whole, chosen.used, data.spec
-  resized_here = spec.host_size(selection.test_size) is not None
   digest = hashlib.sha256(used.tobytes()).hexdigest()
   left_out = tuple(f"{n:,} {why} are left out." for why, n in chosen.left_out.items())
   return EmbeddedImages(
@@ -64,7 +75,7 @@ def of_part(
     ids=used if chosen.paths is None else np.array(chosen.paths),
     labels=pipeline.read_labels(whole)[used],
     class_names=whole.class_names,
-    image_size=None if resized_here else spec.image_size,
+    image_size=spec.kept_size(selection.test_size),
     fingerprint=f"{whole.fingerprint()} {digest}",
     remarks=(*chosen.warnings, *left_out),
   )

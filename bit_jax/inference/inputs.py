@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
-from bit_jax.data import images
+from bit_jax.data import datasets, headers, images
 from bit_jax.data.sources import tree
 from bit_jax.runtime import errors, paths, phrases
 
@@ -51,6 +51,16 @@ class Files:
       return images.decode(pathlib.Path(path)), 0
     except images.Unreadable as e:
       raise images.Unreadable(f"The image {escaped(path)} {e}.") from None
+
+  def kept_size(self, side: int) -> tuple[int, int] | None:
+    """Returns `datasets.kept_size` of the images, as in the evaluation of labelled files.
+
+    Headers are read until one decides; files that have no readable one don't count. None if there
+    are pipes, which can be read only once.
+    """
+    if any(os.path.exists(path) and not os.path.isfile(path) for path in self.paths):
+      return None
+    return datasets.kept_size(headers.sizes(self.paths), side)
 
   def fingerprint(self) -> str:
     """Returns a sha256 in hexadecimal that changes with the files or their order.

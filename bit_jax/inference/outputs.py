@@ -30,7 +30,11 @@ class Outputs(NamedTuple):
 
 
 class Forward:
-  """A network on the devices of this process."""
+  """A network on the devices of this process.
+
+  Attributes:
+    size: Side in pixels of the square that images are resized to.
+  """
 
   def __init__(self, network: Network, batch_size: int = BATCH_SIZE):
     """Places the parameters on the devices.
@@ -43,6 +47,7 @@ class Forward:
       UserError: The devices can't be used, or have too little memory.
     """
     devices.require()
+    self.size = network.size
     self._network, self._batch_size = network, batch_size
     with numerics.fixed(), self._out_of_memory():
       variables = programs.standardize(parallel.replicate(network.params), network.model.dtype)
@@ -63,15 +68,15 @@ class Forward:
       source: The images.
       unreadable: Gets {index: reason} of the images that can't be read, before later ones are
         yielded.
-      image_size: (height, width) if all images have this size and keep it until they are on the
-        devices, as evaluation treats small images; None: the host resizes them.
+      image_size: `datasets.kept_size` of the images: (height, width) if all have this size and keep
+        it until they are on the devices; None: the host resizes them.
       first: Where to begin; where a batch begins, later batches are those of the whole source.
       report: Called with the number of images of each batch, when it has been sent.
 
     Raises:
       UserError: A device has too little memory.
     """
-    network, size = self._network, self._network.size
+    network, size = self._network, self.size
     if not len(source):
       return
     shape = image_size or (size, size)
@@ -116,7 +121,7 @@ class Forward:
     hardware = devices.describe()
     return footprint.batch(
       self._network.model,
-      self._network.size,
+      self.size,
       image_size,
       wanted=self._batch_size,
       num_images=num_images,
@@ -125,8 +130,8 @@ class Forward:
     )
 
   def _out_of_memory(self) -> contextlib.AbstractContextManager[None]:
-    name, size = self._network.model.architecture.name, self._network.size
-    return footprint.explained(f"with {name} at {size} pixels: try a smaller batch size.")
+    name = self._network.model.architecture.name
+    return footprint.explained(f"with {name} at {self.size} pixels: try a smaller batch size.")
 
 
 class _Tolerant:

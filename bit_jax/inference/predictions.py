@@ -7,6 +7,7 @@ import json
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
 
+import jax
 import numpy as np
 from PIL import Image, ImageOps
 
@@ -60,9 +61,8 @@ def top(logits: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
   for place, (row, bound) in enumerate(zip(logits, least, strict=True)):
     candidates = np.flatnonzero(row >= bound)
     labels[place] = candidates[np.argsort(-row[candidates], kind="stable")][:count]
-  scaled = logits - logits.max(axis=1, keepdims=True)
-  chosen = np.take_along_axis(scaled, labels, axis=1)
-  return labels, np.exp(chosen) / np.exp(scaled).sum(axis=1, keepdims=True)
+  probabilities = np.asarray(jax.nn.softmax(logits))  # as evaluation computes it, to the last bit
+  return labels, np.take_along_axis(probabilities, labels, axis=1)
 
 
 def predict(
@@ -87,7 +87,9 @@ def predict(
     for index in range(done, stop):
       yield Prediction(files.paths[index], error=unreadable.pop(index))
 
-  for batch in forward.run(files, unreadable, report=report):
+  for batch in forward.run(
+    files, unreadable, image_size=files.kept_size(forward.size), report=report
+  ):
     found = zip(batch.indices.tolist(), *top(batch.logits, count), strict=True)
     for index, labels, probabilities in found:
       yield from missing(index)

@@ -139,7 +139,7 @@ def compute(
     largest = max((n for n in shots if n <= least), default=0)
     subsets = [fewshot.select(labels, largest, seed, names) for seed in seeds if largest]
     needed = np.unique(np.concatenate([needed[:0], *subsets]))
-  kept_size = spec.device_size(network.size) if spec.host_size(network.size) is None else None
+  kept_size = spec.kept_size(network.size)
 
   def of(name: str, source: opening.Source, indices: np.ndarray) -> embedding.Features:
     images: stream.Source = stream.Chosen(source, indices)

@@ -42,12 +42,14 @@ def test_outputs_that_are_not_finite_are_an_error():
 class Batches:
   """Stands for a network: the logits of image i have their maximum at class i % 3."""
 
-  def __init__(self, size):
-    self.size = size
+  size = 1  # pixels
 
-  def run(self, source, unreadable, report=None):
-    for start in range(0, len(source), self.size):
-      indices = np.arange(start, min(start + self.size, len(source)))
+  def __init__(self, batch_size):
+    self.batch_size = batch_size
+
+  def run(self, source, unreadable, image_size=None, report=None):
+    for start in range(0, len(source), self.batch_size):
+      indices = np.arange(start, min(start + self.batch_size, len(source)))
       readable = []
       for i in indices.tolist():
         try:

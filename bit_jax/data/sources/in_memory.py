@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from PIL import Image
 
-from bit_jax.data import fewshot
+from bit_jax.data import datasets, fewshot
 from bit_jax.data import images as decoding
 from bit_jax.data.sources import arrays, class_naming, folder
 from bit_jax.runtime import cache, errors, files, paths, phrases
@@ -89,10 +89,9 @@ class Pictures:
     """Returns image `index`, and 0."""
     return self.images[index], 0
 
-  def common_size(self) -> tuple[int, int] | None:
-    """Returns (height, width) if all images have the same, else None."""
-    sizes = {image.shape[:2] for image in self.images}
-    return sizes.pop() if len(sizes) == 1 else None
+  def kept_size(self, side: int) -> tuple[int, int] | None:
+    """Returns `datasets.kept_size` of the images."""
+    return datasets.kept_size(((i.shape[0], i.shape[1]) for i in self.images), side)
 
 
 def pictures(images: Image.Image | Images) -> Pictures:
