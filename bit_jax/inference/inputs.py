@@ -10,6 +10,7 @@ import glob
 import hashlib
 import os
 import pathlib
+import re
 import sys
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -97,8 +98,7 @@ class Found:
     """Yields the faults, and a sentence if files were named several times."""
     yield from self.faults
     if self.repeated:
-      again = phrases.counted(self.repeated, "path")
-      yield f"{again} named before left out: each image counts once."
+      yield f"Ignored {phrases.counted(self.repeated, 'repeated path')}."
 
 
 def find(named: Sequence[str], read_list: Callable[[], bytes] | None = None) -> Found:
@@ -221,6 +221,7 @@ def _lines(content: bytes) -> Iterator[str]:
 
 def _matches(pattern: str, faults: list[str]) -> Iterator[str]:
   """Yields the files and folders that a pattern matches, without housekeeping folders."""
+  pattern = re.sub("/+", "/", pattern)
   parts = pattern.rstrip("/").split("/")
   if "**" not in parts:
     for path in sorted(glob.glob(pattern.rstrip("/"))):

@@ -64,14 +64,18 @@ class Network:
 
   @property
   def released(self) -> catalogue.Checkpoint | None:
-    """Its entry in the catalogue, if it is a released checkpoint."""
+    """Its entry in the catalogue, if it is a released checkpoint, by its name or its path."""
+    if self.folder:
+      return None
     name = self.origin.name if self.origin else self.name
-    return None if self.folder else catalogue.CATALOGUE.get(name)
+    return _known(name, self.model.architecture.name, self.model.num_classes)
 
   @property
   def source(self) -> Origin:
     """Where its weights come from: the checkpoint, or the file of a run."""
-    return self.origin or Origin(self.name if self.released else self.file.name, self.sha256)
+    return self.origin or Origin(
+      self.released.name if self.released else self.file.name, self.sha256
+    )
 
 
 def load(reference: str, *, size: int | None = None, dtype: str = "auto") -> Network:
@@ -177,7 +181,6 @@ def _class_names(path: pathlib.Path, count: int) -> tuple[tuple[str, ...], tuple
 
 def _released(reference: str, size: int | None, dtype: str) -> Network:
   file = weights.resolve(reference)
-  known = catalogue.CATALOGUE.get(reference)
   inferred, num_classes = weights.infer(file)
   if inferred is None:
     raise errors.UserError(f"{file} is not a BiT checkpoint: its arrays fit no architecture.")
@@ -186,9 +189,10 @@ def _released(reference: str, size: int | None, dtype: str) -> Network:
       f"{file} has no head, so it predicts no classes: give a checkpoint with its head."
     )
   remarks = []
+  known = _known(reference, inferred, num_classes)
   stated = timm_config.read(file).size
   if size is None and known is None and stated is None:
-    remarks.append(f"Images are resized to {_PRETRAINING} pixels; --size=PIXELS sets another size.")
+    remarks.append(f"Images are resized to {_PRETRAINING} pixels, unless you choose another size.")
   if size is None:
     size = default_size(known) if known else stated or _PRETRAINING
   class_names = weights.class_names(reference, num_classes)
@@ -206,6 +210,13 @@ def _released(reference: str, size: int | None, dtype: str) -> Network:
     sha256=loaded.sha256,
     remarks=tuple(remarks),
   )
+
+
+def _known(name: str, architecture: str, num_classes: int) -> catalogue.Checkpoint | None:
+  """Returns the released checkpoint that a name or a path names, if the network is like it."""
+  found = catalogue.named(name)
+  alike = found and (found.architecture, found.num_classes) == (architecture, num_classes)
+  return found if alike else None
 
 
 def default_size(checkpoint: catalogue.Checkpoint) -> int:

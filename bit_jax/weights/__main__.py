@@ -76,7 +76,7 @@ def _verified(name: str) -> Iterator[str]:
     UserError: The file is damaged, or isn't the checkpoint that its name says.
   """
   path = fetch.locate(name)
-  known = catalogue.CATALOGUE.get(name) or catalogue.of_file(path)
+  known = catalogue.named(name)
   inferred = (known.architecture, known.num_classes) if known else checkpoints.infer(path)
   architecture, num_classes = inferred
   if architecture is None:

@@ -14,7 +14,7 @@ from typing import Literal
 
 from bit_jax.data import vtab
 from bit_jax.models import architectures
-from bit_jax.runtime import errors
+from bit_jax.runtime import errors, paths
 
 BASE_URL = "https://storage.googleapis.com/bit_models/"
 
@@ -134,6 +134,11 @@ def find(name: str) -> Checkpoint:
     f"{len(CATALOGUE)} names. For your own file, give a path that has a slash or ends in .npz or "
     f".safetensors."
   )
+
+
+def named(reference: str) -> Checkpoint | None:
+  """Returns the checkpoint of a name, or that a path is called like (`of_file`); None if neither."""
+  return CATALOGUE.get(reference) or of_file(paths.named(reference))
 
 
 def of_file(path: pathlib.Path) -> Checkpoint | None:

@@ -40,7 +40,7 @@ def class_names(reference: str | os.PathLike[str], num_classes: int) -> tuple[st
     UserError: The file is a damaged `.safetensors`.
   """
   path = paths.named(os.fspath(reference))
-  known = catalogue.CATALOGUE.get(str(reference)) or catalogue.of_file(path)
+  known = catalogue.named(os.fspath(reference))
   candidates = (
     *(_stated(path) if path.suffix == ".safetensors" and path.is_file() else []),
     *([_of(known.labels)] if known else []),

@@ -134,7 +134,7 @@ def test_odd_files_are_predicted_and_broken_ones_named(here, capsys):
     sentence = f"The image photos/{name} {reason}"
     assert found[f"photos/{name}"]["error"].startswith(sentence)
     assert sum(sentence in line for line in err.splitlines()) == 1
-  assert "1 path named before left out" in err
+  assert "Ignored 1 repeated path." in err
   assert f"{len(found)} images in" in err
   # The same picture gives the same classes, however it is stored.
   same = ["a png.jpg", "old.bmp", "rgba.png", "[glob]*.png", "folder.jpg/inside.png"]
@@ -232,7 +232,7 @@ def test_a_list_from_a_pipe_and_a_reader_that_leaves(here, tmp_path_factory):
   with process.stderr:
     repeated, missing = process.stderr.read().splitlines()
   assert process.wait() == 0
-  assert repeated == b"1 path named before left out: each image counts once."
+  assert repeated == b"Ignored 1 repeated path."
   assert missing.startswith(b"The image missing.png can't be opened (No such file")
 
 

@@ -46,7 +46,8 @@ def test_a_checkpoint_file_without_a_run(tmp_path, params):
   found = networks.load(str(file))
   assert (found.size, found.folder) == (224, None)
   assert found.class_names == ("class 0", "class 1", "class 2")
-  assert "--size" in found.remarks[0]
+  assert "choose another size" in found.remarks[0]
+  assert found.released is None
   assert "doesn't state its classes" in found.remarks[1]
   assert networks.load(str(file), size=64).size == 64
 
@@ -63,8 +64,11 @@ def test_a_folder_of_timm_states_size_and_classes(tmp_path, params):
 
 
 def test_the_checkpoint_of_the_package():
-  found = networks.load("R14x0.5-CIFAR100")
-  assert (found.size, len(found.class_names), found.remarks) == (48, 100, ())
+  """By its name or by its path, which is that of a file called like it anywhere."""
+  by_name = networks.load("R14x0.5-CIFAR100")
+  for found in (by_name, networks.load(str(by_name.file))):
+    assert (found.size, len(found.class_names), found.remarks) == (48, 100, ())
+    assert found.released is weights.CATALOGUE["R14x0.5-CIFAR100"]
 
 
 @pytest.mark.parametrize(
