@@ -21,7 +21,7 @@ NAMES = ("cat", "dog, large", "7")
 @given(
   hnp.arrays(
     np.float32,
-    st.tuples(st.integers(1, 4), st.integers(1, 9)),
+    st.sampled_from([(1, 1), (1, 9), (4, 5)]),  # a program is compiled for each
     elements=st.sampled_from([-90.0, -1.0, 0.0, 0.5, 80.0]),
   ),
   st.integers(1, 12),
