@@ -5,6 +5,9 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from bit_jax import hyperrule
+from bit_jax.runtime import checks
+
 if TYPE_CHECKING:  # these import jax, for which --help doesn't wait
   from bit_jax import run_config
   from bit_jax.inference import networks
@@ -84,8 +87,10 @@ def load(reference: str, *, size: int | None = None, dtype: str = "auto") -> "ne
   """Loads a network as `networks.load` does, on devices that are there.
 
   Raises:
-    UserError: As there; or JAX finds no device.
+    UserError: As there, of `size` as the flag `--size`; or JAX finds no device.
   """
+  if size is not None:
+    checks.in_range("--size", size, 1, hyperrule.MAX_SIDE)
   from bit_jax.inference import networks
   from bit_jax.runtime import devices
 

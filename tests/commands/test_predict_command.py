@@ -182,7 +182,7 @@ def test_a_sheet(here, capsys):
     (["empty"], "The folder empty contains no images"),
     (["a.png", "--top=0"], "--top must be at least 1"),
     (["a.png", "--batch_size=0"], "--batch_size must be at least 1"),
-    (["a.png", "--size=0"], "size must be at least 1"),
+    (["a.png", "--size=0"], "--size must be at least 1"),
     (["a.png", "--sheet=empty"], "--sheet=empty can't be written (Is a directory)"),
     (["a.png", "--sheet=a.png/x.png"], "can't be written (Not a directory)"),
   ],
