@@ -1,8 +1,6 @@
 """Computes features of images: `python -m bit_jax.embed RUN_OR_CHECKPOINT INPUT... --out=FILE`."""
 
 import argparse
-import shutil
-import sys
 from collections.abc import Sequence
 
 from bit_jax.inference import command
@@ -56,14 +54,9 @@ def _run(args: argparse.Namespace, config: Sequence[str]) -> int:
     images = embedded_images.of_part(chosen.data, chosen.selection, chosen.part)
     network, origin = chosen.sized(network), chosen.data.origin
   command.remark(network, origin, *images.remarks)
-  place = args.out.with_name(f".{args.out.name}.partial")
-  computed = embedding.with_progress(
-    network, images, place, batch_size=args.batch_size, dtype=args.dtype
+  computed = embedding.write(
+    args.out, network, images, batch_size=args.batch_size, dtype=args.dtype
   )
-  for reason in computed.unreadable.values():
-    print(reason, file=sys.stderr)
-  embedding.save(args.out, network, computed, images)
-  shutil.rmtree(place)
   print(f"{args.out}: {embedding.describe(computed, images)}")
   return 1 if computed.unreadable or (found is not None and found.faults) else 0
 

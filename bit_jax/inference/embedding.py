@@ -10,9 +10,12 @@ import dataclasses
 import hashlib
 import itertools
 import json
+import os
 import pathlib
+import shutil
 import sys
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from typing import IO, Any
 
@@ -61,8 +64,8 @@ def features(
 
   With a folder, they are kept there: a call that is interrupted continues in the next one, with the
   same result to the bit if the batch size and the devices are the same, and a call that is complete
-  returns at once. If the weights, the images, or how they are computed have changed, it starts
-  anew.
+  returns at once. Images that couldn't be read are tried again; the work continues at the first one
+  that now can. If the weights, the images, or how they are computed have changed, it starts anew.
 
   Args:
     network: The network.
@@ -82,6 +85,47 @@ def features(
   """
   if folder is None:
     return _computed(_InMemory(dtype), network, source, batch_size, image_size, report)
+  with _reserved(folder):
+    return _kept_in(
+      folder, network, source, batch_size, image_size, dtype, fingerprint, report, say
+    )
+
+
+@contextlib.contextmanager
+def _reserved(folder: pathlib.Path) -> Iterator[None]:
+  """Lets one process at a time use a folder of features.
+
+  Raises:
+    UserError: Another one uses it, or has just removed it.
+  """
+
+  def busy() -> None:
+    raise errors.UserError(
+      f"Another process is computing the features in {folder}: wait until it has ended."
+    )
+
+  with files.exclusive(folder / _LOCK, busy) as lock:
+    try:
+      is_there = os.path.samestat(os.fstat(lock.fileno()), os.stat(folder / _LOCK))
+    except FileNotFoundError:
+      is_there = False
+    if not is_there:
+      busy()
+    yield
+
+
+def _kept_in(
+  folder: pathlib.Path,
+  network: Network,
+  source: stream.Source,
+  batch_size: int,
+  image_size: tuple[int, int] | None,
+  dtype: str,
+  fingerprint: str,
+  report: Callable[[int], object],
+  say: Callable[[str], object],
+) -> Features:
+  """Does what `features` does with a folder that is reserved for this process."""
   identity = {  # the names are part of a message: 'of another network'
     "version": 1,
     "network": network.sha256,
@@ -91,14 +135,10 @@ def features(
     "number of images": len(source),
     "list of images": hashlib.sha256(fingerprint.encode("utf-8", "surrogateescape")).hexdigest(),
   }
-  place = folder
-
-  def busy() -> None:
-    raise errors.UserError(
-      f"Another process is computing the features in {place}: wait until it has ended."
-    )
-
-  with files.exclusive(folder / _LOCK, busy), _on_disk(folder, identity, say) as kept:
+  with _on_disk(folder, identity, network.model.architecture.num_features, say) as kept:
+    kept.try_again(source)
+    if 0 < kept.done < len(source):
+      say(f"Continuing after {kept.done:,} of {len(source):,} images.")
     return _computed(kept, network, source, batch_size, image_size, report)
 
 
@@ -133,18 +173,40 @@ class _OnDisk:
   The file of values may be ahead of the record of progress, never behind.
   """
 
-  def __init__(self, folder: pathlib.Path, identity: Mapping[str, Any], file: IO[bytes]):
+  def __init__(
+    self, folder: pathlib.Path, identity: Mapping[str, Any], num_features: int, file: IO[bytes]
+  ):
     self.done = 0
     self.unreadable: dict[int, str] = {}
     self._folder, self._identity, self._file = folder, identity, file
     self.dtype = np.dtype(identity["dtype"])
-    self._bytes = 0
+    self._row, self._bytes = num_features * self.dtype.itemsize, 0
     self._saved = time.monotonic()
 
-  def resume(self, progress: Mapping[str, Any]) -> None:
-    """Continues from a record of progress."""
-    self.done, self._bytes = progress["done"], progress["bytes"]
-    self.unreadable.update((int(index), why) for index, why in progress["unreadable"].items())
+  def resume(self, progress: Mapping[str, Any]) -> bool:
+    """Continues from a record of progress; returns False if the features don't go with it."""
+    done, unreadable = progress["done"], progress["unreadable"]
+    size = (done - len(unreadable)) * self._row
+    if progress["bytes"] != size or os.fstat(self._file.fileno()).st_size < size:
+      return False
+    self.done, self._bytes = done, size
+    self.unreadable.update((int(index), why) for index, why in unreadable.items())
+    return True
+
+  def cut(self) -> None:
+    """Removes what the file holds beyond the features that are done."""
+    self._file.truncate(self._bytes)
+
+  def try_again(self, source: stream.Source) -> None:
+    """Reads the unreadable images again, and goes back to the first that now can be read."""
+    before = np.array(sorted(self.unreadable), np.int64)
+    found = stream.unreadable(stream.Chosen(source, before), "Trying unreadable images again")
+    self.unreadable.update((int(before[place]), why) for place, why in found.items())
+    first = next((row for i, row in enumerate(before.tolist()) if i not in found), None)
+    if first is not None:
+      self.unreadable = {row: why for row, why in self.unreadable.items() if row < first}
+      self.done, self._bytes = first, (first - len(self.unreadable)) * self._row
+      self.cut()
 
   def add(self, values: np.ndarray, count: int) -> None:
     """Adds the features of the next `count` images: [b, F], b of which can be read."""
@@ -180,26 +242,26 @@ class _OnDisk:
 
 @contextlib.contextmanager
 def _on_disk(
-  folder: pathlib.Path, identity: Mapping[str, Any], say: Callable[[str], object]
+  folder: pathlib.Path,
+  identity: Mapping[str, Any],
+  num_features: int,
+  say: Callable[[str], object],
 ) -> Iterator[_OnDisk]:
   """Opens the features of a folder; their progress is recorded when the block ends or fails."""
   identity = json.loads(json.dumps(identity))  # as it is read back
   progress, path = _read_progress(folder), folder / _VALUES
   if progress is not None and progress["identity"] != identity:
     changed = next(n for n, value in identity.items() if progress["identity"].get(n) != value)
-    say(f"The features in {folder} are of another {changed}: they are computed anew.")
+    say(f"The features in {folder} were computed with another {changed}: computing them again.")
     progress = None
-  if progress is not None and (not path.exists() or path.stat().st_size < progress["bytes"]):
-    say(f"The features in {folder} are incomplete: they are computed anew.")
-    progress = None
-  if progress is None:
-    (folder / _PROGRESS).unlink(missing_ok=True)
   with path.open("ab") as file:
-    file.truncate(0 if progress is None else progress["bytes"])
-    kept = _OnDisk(folder, identity, file)
-    if progress is not None:
-      kept.resume(progress)
-      say(f"Continuing after {kept.done:,} of {identity['number of images']:,} images.")
+    kept = _OnDisk(folder, identity, num_features, file)
+    if progress is not None and not kept.resume(progress):
+      say(f"The features in {folder} are incomplete: computing them again.")
+      progress = None
+    if progress is None:
+      (folder / _PROGRESS).unlink(missing_ok=True)
+    kept.cut()
     try:
       yield kept
     finally:
@@ -212,13 +274,14 @@ def _read_progress(folder: pathlib.Path) -> dict[str, Any] | None:
     record = json.loads((folder / _PROGRESS).read_text())
   except (OSError, ValueError):
     return None
-  is_valid = isinstance(record, dict) and record.keys() == {
-    "identity",
-    "done",
-    "bytes",
-    "unreadable",
-  }
-  return record if is_valid else None
+  match record:
+    case {"identity": dict(), "done": int(done), "bytes": int(), "unreadable": dict(unreadable)}:
+      is_valid = all(
+        row.isdecimal() and int(row) < done and isinstance(why, str)
+        for row, why in unreadable.items()
+      )
+      return record if is_valid else None
+  return None
 
 
 def _computed(
@@ -264,29 +327,49 @@ def _converted(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
   return converted
 
 
-def with_progress(
+def write(
+  path: pathlib.Path,
   network: Network,
   images: embedded_images.EmbeddedImages,
-  folder: pathlib.Path,
   *,
   batch_size: int,
   dtype: str,
 ) -> Features:
-  """Returns the features of images, with a progress bar, and the pace on standard error.
+  """Computes the features of images and writes them to a file, with `save`.
 
-  Ctrl-C and SIGTERM stop it after a batch; the next call continues there.
+  Progress, the pace and unreadable images are told on standard error. Ctrl-C and SIGTERM stop it
+  after a batch; the next call continues there. Until the file is written, features are kept in a
+  hidden folder beside it.
 
   Args:
+    path: The file.
     network: The network.
     images: The images.
-    folder: Where features are kept, as in `features`.
     batch_size: As in `features`.
     dtype: As in `features`.
 
   Raises:
     Interrupted: It was stopped.
-    UserError: As in `features`.
+    UserError: As in `features` and `save`.
   """
+  folder = path.with_name(f".{path.name}.partial")
+  with _reserved(folder):
+    found = _with_progress(network, images, folder, batch_size, dtype)
+    for reason in found.unreadable.values():
+      print(reason, file=sys.stderr)
+    save(path, network, found, images)
+    # Another process that begins now gets a folder of its own.
+    shutil.rmtree(folder.rename(folder.with_name(f"{folder.name}.{uuid.uuid4().hex}")))
+  return found
+
+
+def _with_progress(
+  network: Network,
+  images: embedded_images.EmbeddedImages,
+  folder: pathlib.Path,
+  batch_size: int,
+  dtype: str,
+) -> Features:
   total, done, pace = len(images.source), 0, clock.Pace()
   with exits.StopRequest() as stop, stream.progress("Embedding", total) as bar:
     calls = itertools.count()
@@ -302,15 +385,15 @@ def with_progress(
           f"Stopped after {done:,} of {total:,} images; the same command continues there."
         )
 
-    found = features(
+    found = _kept_in(
+      folder,
       network,
       images.source,
-      batch_size=batch_size,
-      image_size=images.image_size,
-      dtype=dtype,
-      folder=folder,
-      fingerprint=images.fingerprint,
-      report=report,
+      batch_size,
+      images.image_size,
+      dtype,
+      images.fingerprint,
+      report,
       say=lambda text: bar.write(text, file=sys.stderr),
     )
   print(pace, file=sys.stderr)

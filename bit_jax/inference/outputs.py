@@ -81,7 +81,7 @@ class Forward:
       return
     shape = image_size or (size, size)
     part = pipeline.Part(
-      source=_Tolerant(source, shape, unreadable),
+      source=_Tolerant(source, shape, unreadable, first),
       size=size if image_size is None else None,
       class_names=network.class_names,
       examples=None,
@@ -135,10 +135,19 @@ class Forward:
 
 
 class _Tolerant:
-  """A source in which images that can't be read are black, and noted; a `stream.Source`."""
+  """A source in which images that can't be read are black, and noted; a `stream.Source`.
 
-  def __init__(self, source: stream.Source, shape: tuple[int, int], unreadable: dict[int, str]):
-    self._source, self._unreadable = source, unreadable
+  Those before the first are read as well, as they fill its batch, but not noted.
+  """
+
+  def __init__(
+    self,
+    source: stream.Source,
+    shape: tuple[int, int],
+    unreadable: dict[int, str],
+    first: int,
+  ):
+    self._source, self._unreadable, self._first = source, unreadable, first
     self._filler = np.zeros((*shape, 3), np.uint8)
 
   def __len__(self) -> int:
@@ -148,5 +157,6 @@ class _Tolerant:
     try:
       return self._source.read(index)
     except errors.UserError as e:
-      self._unreadable[index] = str(e)
+      if index >= self._first:
+        self._unreadable[index] = str(e)
       return self._filler, 0

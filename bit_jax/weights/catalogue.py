@@ -137,7 +137,7 @@ def find(name: str) -> Checkpoint:
 
 
 def named(reference: str) -> Checkpoint | None:
-  """Returns the checkpoint of a name, or that a path is called like (`of_file`); None if neither."""
+  """Returns the checkpoint of a name, or as a path is called (`of_file`); None if there is none."""
   return CATALOGUE.get(reference) or of_file(paths.named(reference))
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from bit_jax import embed
 from bit_jax.data import augmentation, images, resizing
-from bit_jax.inference import networks
+from bit_jax.inference import embedding, networks
 
 NETWORK = "R14x0.5-CIFAR100"
 RUN = running.ROOT / "tests/earlier_runs/0.1"
@@ -137,6 +137,23 @@ def test_interrupted_work_continues_and_gives_the_same_file(here, capsys, monkey
   assert f"{40 - done} images in" in err
   assert "many/7.png is not a JPEG" in err
   assert (here / "parts.npz").read_bytes() == (here / "whole.npz").read_bytes()
+  assert hidden(".") == []
+
+
+def test_the_folder_is_reserved_until_the_file_is_written(here, capsys, monkeypatch):
+  put(here / "a.png")
+  save, second = embedding.save, []
+
+  def saving(*args):
+    second.append(run(capsys, "a.png", "--out=f.npz"))
+    save(*args)
+
+  monkeypatch.setattr(embedding, "save", saving)
+  assert run(capsys, "a.png", "--out=f.npz")[0] == 0
+  ((status, out, err),) = second
+  assert (status, out) == (2, "")
+  assert "Another process is computing the features in .f.npz.partial" in err
+  assert len(arrays("f.npz")["features"]) == 1
   assert hidden(".") == []
 
 

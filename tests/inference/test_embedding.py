@@ -1,5 +1,6 @@
 """Features are those of the network, and the same after any interruption."""
 
+import contextlib
 import json
 
 import numpy as np
@@ -80,7 +81,7 @@ def test_interrupted_work_continues_with_the_same_result(network, whole, tmp_pat
   source, said, counts = Damaged(N), [], []
   assert_same(kept(network, tmp_path, source, said, report=counts.append), whole)
   assert (counts[0], sum(counts)) == (after, N)
-  assert said == [f"Continuing after {after} of 22 images."]
+  assert said == [f"Continuing after {after} of 22 images."] * (0 < after < N)
   assert min({*source.reads, N} - {0}) >= after
   again = Damaged(N)
   assert_same(kept(network, tmp_path, again), whole)
@@ -122,7 +123,9 @@ def test_other_work_starts_anew_and_says_so(network, tmp_path, change, named):
   said, counts = [], []
   found = kept(network, tmp_path, said=said, report=counts.append, **change)
   assert counts[0] == 0
-  assert said == [f"The features in {tmp_path} are of another {named}: they are computed anew."]
+  assert said == [
+    f"The features in {tmp_path} were computed with another {named}: computing them again."
+  ]
   expected = embedding.features(
     network,
     change.get("source", Damaged(N)),
@@ -132,12 +135,46 @@ def test_other_work_starts_anew_and_says_so(network, tmp_path, change, named):
   assert_same(found, expected)
 
 
-@pytest.mark.parametrize("damage", [b"", b"{", b"[]", b"{}"])
+@pytest.mark.parametrize("after", [16, N])
+@pytest.mark.parametrize("mended", [(9,), BAD, (10, 21)])
+def test_images_that_can_be_read_later_are_computed(network, tmp_path, after, mended):
+  """The rest stays unreadable; the result is that of a source that was mended from the start."""
+
+  class Mended(Damaged):
+    def read(self, index):
+      return Numbered.read(self, index) if index in mended else super().read(index)
+
+  with contextlib.suppress(Stopped):
+    kept(network, tmp_path, report=stopping(after))
+  source, counts = Mended(N), []
+  found = kept(network, tmp_path, source, report=counts.append)
+  assert_same(found, embedding.features(network, Mended(N), batch_size=BATCH))
+  assert counts[0] == min(*mended, after)
+  assert sum(counts) == N
+
+
+DAMAGED = {
+  "a list of identities": {"identity": []},
+  "a text for a number": {"done": "8"},
+  "too many": {"done": 10**6},
+  "fewer bytes": {"bytes": 4},
+  "a list of the unreadable": {"unreadable": [0]},
+  "no number": {"unreadable": {"a": "b"}},
+  "no reason": {"unreadable": {"0": None}},
+}
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b"[]", b"{}", b"\xff", *DAMAGED])
 def test_a_damaged_record_starts_anew(network, whole, tmp_path, damage):
   with pytest.raises(Stopped):
     kept(network, tmp_path, report=stopping(8))
-  (tmp_path / "progress.json").write_bytes(damage)
-  assert_same(kept(network, tmp_path), whole)
+  record = tmp_path / "progress.json"
+  if damage in DAMAGED:
+    damage = json.dumps({**json.loads(record.read_text()), **DAMAGED[damage]}).encode()
+  record.write_bytes(damage)
+  counts = []
+  assert_same(kept(network, tmp_path, report=counts.append), whole)
+  assert counts[0] == 0
 
 
 def test_lost_features_start_anew(network, whole, tmp_path):
@@ -146,7 +183,7 @@ def test_lost_features_start_anew(network, whole, tmp_path):
   (tmp_path / "features.bin").unlink()
   said = []
   assert_same(kept(network, tmp_path, said=said), whole)
-  assert said == [f"The features in {tmp_path} are incomplete: they are computed anew."]
+  assert said == [f"The features in {tmp_path} are incomplete: computing them again."]
 
 
 def test_a_folder_in_use_is_refused(network, tmp_path):

@@ -59,6 +59,8 @@ def test_a_named_file_counts_whatever_its_extension(here):
     ("photos/*.jpg", ("b.jpg", "dogs.jpg/3.gif")),
     ("photos/*/*", ("cats/2.jpeg", "cats/old/1.webp", "dogs.jpg/3.gif")),
     ("photos/[ab].*", ("a.PNG", "b.jpg")),
+    ("ph*//b.jpg", ("b.jpg",)),
+    ("photos//**//cats/", ("cats/2.jpeg", "cats/old/1.webp")),
     ("photos/**", PHOTOS),
     ("photos/**/", PHOTOS),
     ("photos/**/*.jpg", ("b.jpg", "dogs.jpg/3.gif")),
