@@ -52,6 +52,13 @@ def test_a_checkpoint_file_without_a_run(tmp_path, params):
   assert networks.load(str(file), size=64).size == 64
 
 
+def test_a_file_that_is_only_called_like_a_released_one_is_none(tmp_path, params):
+  file = tmp_path / "BiT-M-R50x1-CIFAR10.npz"
+  weights.save(file, params)
+  found = networks.load(str(file))
+  assert (found.size, found.released, found.source.name) == (224, None, file.name)
+
+
 def test_a_folder_of_timm_states_size_and_classes(tmp_path, params):
   file = tmp_path / "model.safetensors"
   weights.save(file, params)
@@ -69,6 +76,7 @@ def test_the_checkpoint_of_the_package():
   for found in (by_name, networks.load(str(by_name.file))):
     assert (found.size, len(found.class_names), found.remarks) == (48, 100, ())
     assert found.released is weights.CATALOGUE["R14x0.5-CIFAR100"]
+    assert found.source.name == "R14x0.5-CIFAR100"
 
 
 @pytest.mark.parametrize(
