@@ -3,8 +3,7 @@
 import bit_jax
 
 tuned = bit_jax.fine_tune("~/photos", model="R14x0.5")
-for prediction in tuned.classifier.predict("~/new_photos"):
-  print(prediction.path, prediction.class_name, prediction.probability)
+print(tuned.classifier.predict("cat.jpg")[0].class_name)
 """
 
 import dataclasses

@@ -1,4 +1,4 @@
-"""Computes features of images: `python -m bit_jax.embed RUN_OR_CHECKPOINT INPUT... --out=FILE`."""
+"""Computes features of images: `python -m bit_jax.embed RUN_OR_CHECKPOINT INPUTS --out=FILE`."""
 
 import argparse
 from collections.abc import Sequence

@@ -1,6 +1,6 @@
 """The images that a command line names: files, folders, patterns and lists of paths.
 
-found = inputs.find(["photos", "cat.jpg", "scans/*.png"])
+found = inputs.find(["photos", "cat.jpg", "scans"])
 found.files.paths, found.files.read(0)
 """
 
