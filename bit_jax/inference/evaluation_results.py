@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from bit_jax.data import pipeline
-from bit_jax.inference import mistakes, scores
+from bit_jax.inference import calibration, mistakes
 from bit_jax.inference.evaluation import Evaluation
 from bit_jax.inference.networks import Network
 from bit_jax.runs import per_class, results, run_folder
@@ -56,7 +56,7 @@ class Results:
     return {
       **found.means,
       **per_class.means(found.labels, found.predictions),
-      "calibration_error": scores.calibration_error(
+      "calibration_error": calibration.calibration_error(
         found.confidence, found.labels == found.predictions
       ),
     }
@@ -74,9 +74,10 @@ class Results:
       f"{network.name} ({network.model.architecture.name}, {self.size} pixels, "
       f"{network.model.dtype.name}) on {self.title}: {phrases.counted(count, 'image')}"
     )
+    confidence = f"{found.confidence.mean():.2%}"
     more = {
       "top1": results.interval_text(found.means["top1"], count),
-      "calibration_error": f" ({scores.BINS} bins; mean confidence {found.confidence.mean():.2%})",
+      "calibration_error": f" ({calibration.BINS} bins; mean confidence {confidence})",
     }
     for name, value in self.scores().items():
       text = f"{value:.2%}" if name in _PERCENT else f"{value:.4f}"

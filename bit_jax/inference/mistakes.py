@@ -94,7 +94,7 @@ def draw(
 ) -> None:
   """Draws the most confident mistakes, `mistakes.png`; warns if it can't.
 
-  Without any mistake there is no picture, and one of before is removed.
+  Without any mistake there is no picture, and an earlier picture is deleted.
 
   Args:
     folder: Where it is drawn.

@@ -1,4 +1,4 @@
-"""`python -m bit_jax.report RUN`: makes the report of a run folder again."""
+"""`python -m bit_jax.report RUN`: writes the report of a run folder."""
 
 import argparse
 import sys
@@ -9,8 +9,8 @@ from bit_jax.runtime import errors, exits, paths
 _DESCRIPTION = """\
 Writes the report of a run folder as one HTML page that needs no network: config and rule, curves,
 training images before and after augmentation, mistakes, confusion matrix, accuracy of each class,
-timing and environment. Every run writes it at its end; this command makes it again, also for a run
-that is still going on or that an earlier version wrote. It prints the path of the page."""
+timing and environment. Every run writes it at its end; this command writes it again, also for a run
+that is still running or that an earlier version wrote. It prints the path of the page."""
 _EXAMPLES = """\
 examples:
   python -m bit_jax.report runs/quickstart-R14x0.5-5shot-s0-1467eef1

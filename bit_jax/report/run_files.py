@@ -29,7 +29,7 @@ class Class:
     trained: Number of training images, None if it is not known.
     evaluated: Number of evaluated images.
     top1: Share of them that are right; None without any.
-    precision: Share of the images predicted as the class that are of it; None without any.
+    precision: Share of the images predicted as the class that belong to it; None without any.
     confused: The class that its images are most often wrongly predicted as, or ''.
     times: How often.
   """

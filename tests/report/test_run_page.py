@@ -65,7 +65,7 @@ def test_each_class_has_its_row(page, made):
   head, *rows = page.tables["Accuracy of each class"]
   assert head == [
     *("class", "training images", "test images", "accuracy, %", "precision, %"),
-    "most often mistaken for",
+    "most often predicted as",
   ]
   precision, recall, _, support = sklearn_metrics.precision_recall_fscore_support(
     made.labels, made.predictions, labels=range(4), zero_division=np.nan

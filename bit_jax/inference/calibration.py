@@ -1,4 +1,4 @@
-"""Scores of an evaluation beside its means: calibration."""
+"""Calibration: how far the confidence of predictions and their accuracy are apart."""
 
 import numpy as np
 
@@ -10,8 +10,8 @@ def calibration_error(confidence: np.ndarray, correct: np.ndarray) -> float:
 
   Images are sorted into `BINS` bins of equal width by the confidence of their prediction, bin m for
   confidences in ((m - 1) / BINS, m / BINS]. The error is the mean over images of the difference
-  between mean confidence and accuracy in their bin. It is 0 if of the predictions made with a
-  confidence of 80 % just 80 % are correct, and so on.
+  between mean confidence and accuracy in their bin. It is 0 if 80% of the predictions with 80%
+  confidence are correct, and so on.
 
   Args:
     confidence: [N] float: the probability of each prediction, in [0, 1]; N at least 1.
