@@ -28,13 +28,13 @@ _ROOT = pathlib.Path(__file__).parents[2]
 _RESULTS = _ROOT / "experiments/exports/results.md"
 _LOGITS = _ROOT / "tests/export/torch_logits.npz"
 _TOLERANCE = 1e-5  # of the largest logit
-_PACKAGES = ("jax", "onnxruntime", "tensorflow-cpu", "tensorflow", "timm", "torch", "transformers")
+_PACKAGES = ("jax", "onnxruntime", "tensorflow_cpu", "tensorflow", "timm", "torch", "transformers")
 _TEXT = """# Exports in their own runtimes
 
 `make exports` writes this page. Each export was loaded in a process of its own by the code of its
-model card, and classified {count} photos ({photos}). The difference is that of two logits, relative
-to the largest logit of the photo, and the largest over all photos. The networks: {trained} as
-trained, and a {random} of random numbers.
+model card, and classified {count} photos ({photos}).
+The difference is that of two logits, relative to the largest logit of the photo, and the largest
+over all photos. The networks: {trained} as trained, and an {random} of random numbers.
 
 | network | format | runtime | largest difference |
 |---|---|---|---|
