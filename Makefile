@@ -21,12 +21,12 @@ TORCH_PYTHON ?=  # a Python that has PyTorch and timm, if any; for exports trans
 
 install: $(VENV)/.installed
 
-# Installs the tested versions of the lock file, which is complete (`--no-deps`), then the project itself, editable.
+# Installs the tested versions of the lock file, then the project itself, editable.
 $(VENV)/.installed: pyproject.toml requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=python3.11")'
 	@echo "Installing into $(VENV): about 140 packages, a few minutes."
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --no-deps --require-hashes --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements.lock
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
 
