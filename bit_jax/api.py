@@ -8,10 +8,11 @@ print(tuned.classifier.predict("cat.jpg")[0].class_name)
 
 import dataclasses
 import functools
+import math
 import os
 import pathlib
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal, TypeAlias
 
 import jax
@@ -37,7 +38,9 @@ from bit_jax.runs import description, metrics_log, per_class, reporting
 from bit_jax.runtime import checks, config_flags, devices, errors, exits
 from bit_jax.training import loop
 
-Images: TypeAlias = in_memory.Path | Image.Image | in_memory.Images
+Images: TypeAlias = (
+  in_memory.Path | Image.Image | np.ndarray | Iterable[np.ndarray | Image.Image | in_memory.Path]
+)
 
 _ON_BAD_IMAGE = ("stop", "skip")
 _LISTED = 20  # unreadable images in a message
@@ -106,9 +109,10 @@ class Classifier:
     network: Its parameters and where they come from.
   """
 
-  def __init__(self, network: networks.Network, batch_size: int = outputs.BATCH_SIZE):
-    """Takes a network, and how many images are computed at once; fewer if they don't fit."""
-    self.network, self._batch_size = network, batch_size
+  def __init__(self, network: networks.Network, batch_size: int | None = None):
+    """Takes a network, and how many images are computed at once, as in `load`."""
+    self.network, self._chosen_batch_size = network, batch_size
+    self._batch_size = outputs.BATCH_SIZE if batch_size is None else batch_size
 
   @property
   def class_names(self) -> tuple[str, ...]:
@@ -135,8 +139,8 @@ class Classifier:
 
     Args:
       images: A file, a folder (images at any depth) or a pattern such as `photos/**/*.jpg`; a
-        sequence of files; an array [h, w, 3] or [N, h, w, 3] uint8; an image of Pillow; or a
-        sequence of arrays or of Pillow's images, of any sizes.
+        series of files; an array [h, w, 3] or [N, h, w, 3] uint8; an image of Pillow; or a
+        series of arrays or of Pillow's images, of any sizes. A series may be any iterable.
       top: Classes in `Prediction.top`.
       on_bad_image: Images that can't be read 'stop' the call with their list, or are left out
         ('skip').
@@ -144,7 +148,7 @@ class Classifier:
     Raises:
       UserError: A folder or a pattern has no images, or an image can't be read.
     """
-    checks.at_least("top", top, 1)
+    checks.whole("top", top, 1)
     checks.one_of("on_bad_image", on_bad_image, _ON_BAD_IMAGE)
     source = _source(images)
     found, files = [], getattr(source, "paths", [None] * len(source))
@@ -197,6 +201,7 @@ class Classifier:
     """
     checks.one_of("on_bad_image", on_bad_image, _ON_BAD_IMAGE)
     batch_size = self._batch_size
+    remarks: list[str] = []
     if labels is None:
       if images is not None and not isinstance(images, str | os.PathLike):
         raise errors.UserError("Images in memory and lists of paths need labels.")
@@ -207,16 +212,19 @@ class Classifier:
         )
       path = None if images is None else os.fspath(images)
       chosen = evaluated_data.choose(self.network, split=part, path=path)
-      batch_size = chosen.batch_size
+      batch_size = self._chosen_batch_size or chosen.batch_size
       loaded, unreadable = chosen.load()
       if on_bad_image == "stop":
         _require_readable(unreadable, len(loaded.part) + len(unreadable))
-      if overlap := evaluated_data.overlap(self.network, chosen):
-        warnings.warn(overlap, stacklevel=2)
+      overlap = evaluated_data.overlap(self.network, chosen)
+      remarks = [*loaded.warnings, *unreadable, *([overlap] if overlap else [])]
     elif images is None or part is not None:
       raise errors.UserError("labels go with images, and part with a folder, a file or a run.")
     else:
-      loaded = self._labelled(images, labels, skip=on_bad_image == "skip")
+      loaded, remarks = self._labelled(images, labels, skip=on_bad_image == "skip")
+    for text in remarks:
+      warnings.warn(text, stacklevel=2)
+    self.__dict__.pop("_forward", None)  # or the parameters would be on the devices twice
     found = evaluation.evaluate_part(
       self.network.model, self.network.params, self.size, loaded, batch_size
     )
@@ -241,8 +249,8 @@ class Classifier:
 
   def _labelled(
     self, images: Images, labels: in_memory.Labels, *, skip: bool
-  ) -> pipeline.LoadedPart:
-    """Returns images with labels as a part of a data set that is streamed."""
+  ) -> tuple[pipeline.LoadedPart, list[str]]:
+    """Returns images with labels as a streamed part of a data set, and why others are left out."""
     source = _source(images)
     if len(source) != len(labels):
       raise errors.UserError(f"There are {len(source)} images but {len(labels)} labels.")
@@ -264,7 +272,7 @@ class Classifier:
       examples=None,
       labels=numbers[kept],
     )
-    return pipeline.LoadedPart(
+    loaded = pipeline.LoadedPart(
       part=part,
       image_size=size or (self.size, self.size),
       version="",
@@ -272,6 +280,7 @@ class Classifier:
       warnings=[],
       paths=None if paths is None else [paths[i] for i in kept.tolist()],
     )
+    return loaded, list(bad.values())
 
   def _numbers(self, labels: in_memory.Labels) -> np.ndarray:
     """Returns labels as places in `class_names`, [N] int32."""
@@ -301,6 +310,8 @@ class Classifier:
       )
     if not skip:
       _require_readable(list(unreadable.values()), len(source))
+    for reason in unreadable.values():
+      warnings.warn(reason, stacklevel=3)
 
   @functools.cached_property
   def _forward(self) -> outputs.Forward:
@@ -312,7 +323,7 @@ def load(
   *,
   size: int | None = None,
   dtype: str = "auto",
-  batch_size: int = outputs.BATCH_SIZE,
+  batch_size: int | None = None,
 ) -> Classifier:
   """Loads a network with its head.
 
@@ -324,12 +335,17 @@ def load(
     dtype: Of the computation: 'float32', 'bfloat16' or 'auto', the run's, by default float32 on CPU
       and bfloat16 on accelerators.
     batch_size: Images at once over all devices; fewer if they don't fit. It changes no prediction.
+      None: 64, and to evaluate a run's own images as many as the run did.
 
   Raises:
     UserError: It doesn't exist, is damaged, is an unfinished run, or has no head.
   """
-  checks.at_least("batch_size", batch_size, 1)
+  for name, value in (("size", size), ("batch_size", batch_size)):
+    if value is not None:
+      checks.whole(name, value, 1)
   network = networks.load(os.fspath(reference), size=size, dtype=dtype)
+  for text in network.remarks:
+    warnings.warn(text, stacklevel=2)
   return Classifier(network, batch_size)
 
 
@@ -341,6 +357,9 @@ def _source(images: Images) -> "inputs.Files | in_memory.Pictures":
       raise errors.UserError(" ".join(found.faults))
     return found.files
   if not isinstance(images, np.ndarray | Image.Image):
+    if not isinstance(images, Iterable):
+      raise errors.UserError(f"Images must be files, arrays or images of Pillow, not {images!r}.")
+    images = list(images)
     paths = [os.fspath(image) for image in images if isinstance(image, str | os.PathLike)]
     if paths and len(paths) < len(images):
       raise errors.UserError("Give all images as paths, or all as arrays or images of Pillow.")
@@ -397,12 +416,14 @@ class FineTuned:
   def history(self, kind: str = "train") -> dict[str, list[float]]:
     """Returns the logged numbers by name: 'step', 'loss', 'top1' and more, a list of each.
 
+    All lists have the length of 'step'; a number that a row doesn't have is NaN.
+
     Args:
       kind: 'train'; 'eval', of the test images; or 'val', of a validation part.
     """
     rows = [r for r in metrics_log.read(self.folder / reporting.METRICS)[0] if r["kind"] == kind]
-    names = [name for name in (rows[0] if rows else ()) if name != "kind"]
-    return {name: [row[name] for row in rows if name in row] for name in names}
+    names = dict.fromkeys(name for row in rows for name in row if name != "kind")
+    return {name: [row.get(name, math.nan) for row in rows] for name in names}
 
 
 def fine_tune(

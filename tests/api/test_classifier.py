@@ -9,7 +9,9 @@ import running
 from PIL import Image
 
 import bit_jax
+from bit_jax import weights
 from bit_jax.data import augmentation, resizing
+from bit_jax.inference import evaluation
 from bit_jax.models import resnet_v2
 
 NAME = "R14x0.5-CIFAR100"
@@ -140,15 +142,46 @@ def test_images_that_cannot_be_read(classifier, photos):
     classifier.predict(photos)
   with pytest.raises(bit_jax.UserError, match="1 of 3"):
     classifier.features(photos)
-  found = classifier.predict(photos, on_bad_image="skip")
+  with pytest.warns(UserWarning, match="b.png is not a"):
+    found = classifier.predict(iter(photos), on_bad_image="skip")
   assert [p.path for p in found] == [str(photos[0]), str(photos[2])]
   close(found, wanted)
+
+
+def test_evaluation_takes_its_batch_size_and_the_parameters_are_placed_once(
+  classifier, tmp_path, monkeypatch
+):
+  for name, pixels in zip(("apple", "bee"), PIXELS, strict=False):
+    (tmp_path / name).mkdir()
+    Image.fromarray(pixels).save(tmp_path / name / "a.png")
+  evaluate, seen = evaluation.evaluate_part, []
+
+  def recorded(model, params, size, loaded, batch_size):
+    seen.append((batch_size, "_forward" in classifier.__dict__))
+    return evaluate(model, params, size, loaded, batch_size)
+
+  monkeypatch.setattr(evaluation, "evaluate_part", recorded)
+  confidence = [p.probability for p in classifier.predict(tmp_path)]
+  found = classifier.evaluate(tmp_path)
+  assert seen == [(4, False)]
+  assert sorted(found.confidence.tolist()) == sorted(confidence)
+
+
+def test_what_was_assumed_is_a_warning(classifier, tmp_path):
+  file = tmp_path / "mine.npz"
+  weights.save(file, classifier.network.params)
+  with pytest.warns(UserWarning, match="pixels|classes") as caught:
+    bit_jax.load(file)
+  texts = [str(w.message) for w in caught]
+  assert texts[0] == "Images are resized to 224 pixels, unless you choose another size."
+  assert "doesn't state its classes" in texts[1]
 
 
 WRONG_IMAGES = {
   "not .4, 4, 4. uint8": np.zeros((2, 4, 4, 4), np.uint8),
   "uint8, 0 to 255, not .32, 32, 3. float32": PIXELS.astype(np.float32),
   "as paths, or all": ["a.png", PIXELS[0]],
+  "files, arrays or images of Pillow, not 3": 3,
   "File or folder not found": "nowhere.png",
   "can't be opened": ["nowhere.png"],
 }
@@ -164,6 +197,7 @@ def test_wrong_images(classifier, message):
   ("message", "arguments"),
   {
     "top must be at least 1": {"top": 0},
+    "top must be a whole number, not 1.5": {"top": 1.5},
     "on_bad_image='ignore' is not known": {"on_bad_image": "ignore"},
   }.items(),
 )

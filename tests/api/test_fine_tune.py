@@ -71,6 +71,16 @@ def test_what_it_returns(digits, capsys):
   assert "already finished" in capsys.readouterr().out
 
 
+def test_histories_have_lists_of_one_length(tmp_path):
+  rows = [{"step": 1, "kind": "eval", "loss": 1.0, "top1": 0.5}]
+  rows.append({**rows[0], "step": 2, "top5": 0.75})
+  (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+  found = bit_jax.FineTuned({}, tmp_path, None).history("eval")
+  assert list(found) == ["step", "loss", "top1", "top5"]
+  np.testing.assert_array_equal(found["top5"], [np.nan, 0.75])
+  assert found["step"] == [1, 2]
+
+
 def as_tuples(fields):
   return {name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}
 
@@ -127,9 +137,11 @@ def test_evaluation_of_images_in_memory_and_of_files(digits, tmp_path):
     classifier.evaluate(files, names[:12])
   with pytest.raises(bit_jax.UserError, match="1 of 12 images can't be read"):
     classifier.evaluate(tmp_path / "photos")
-  kept = classifier.evaluate(files, names[:12], on_bad_image="skip")
+  with pytest.warns(UserWarning, match="can't|is not|is empty|truncated"):
+    kept = classifier.evaluate(files, names[:12], on_bad_image="skip")
   assert kept.paths == tuple(str(f) for f in files if f != files[3])
-  assert len(classifier.evaluate(tmp_path / "photos", on_bad_image="skip").labels) == 11
+  with pytest.warns(UserWarning, match="can't|is not|is empty|truncated"):
+    assert len(classifier.evaluate(tmp_path / "photos", on_bad_image="skip").labels) == 11
 
 
 IMAGES = np.zeros((3, 8, 8, 3), np.uint8)
