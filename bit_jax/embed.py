@@ -41,7 +41,7 @@ def _run(args: argparse.Namespace, config: Sequence[str]) -> int:
   # These import jax, for which --help doesn't wait.
   from bit_jax.inference import embedded_images, embedding, evaluated_data, inputs
 
-  files.require_writable(args.out, "--out")
+  files.require_writable(args.out, "--out", ".npz")
   request = command.request(config)
   found = inputs.find(args.inputs, inputs.standard_input) if args.inputs else None
   network = command.load(args.network, size=args.size)

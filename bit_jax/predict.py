@@ -49,7 +49,7 @@ def _run(args: argparse.Namespace) -> int:
   images, failed = found.files, len(found.faults)
   if args.sheet is not None:
     imports.matplotlib()
-    files.require_writable(args.sheet, "--sheet")
+    files.require_writable(args.sheet, "--sheet", ".png")
   network = command.load(args.network, size=args.size)
   command.remark(network, *found.remarks())
   on_terminal = sys.stdout.isatty()

@@ -13,7 +13,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from bit_jax.data import datasets, decoded, fewshot, opening, stream
+from bit_jax.data import datasets, decoded, fewshot, opening, resizing, stream
 from bit_jax.data.sources import arrays
 from bit_jax.runtime import cache, errors, phrases
 
@@ -33,6 +33,7 @@ class Part:
     examples: All of them, decoded, with images of that size; None if they are streamed.
     labels: [N] int32; None where they have not been read.
     window: Examples that an epoch permutes together; None: all of them (`order`).
+    originals: The same examples before the host resizes them; None: they keep their native size.
   """
 
   source: stream.Source
@@ -41,6 +42,7 @@ class Part:
   examples: arrays.Examples | None
   labels: np.ndarray | None
   window: int | None = None
+  originals: stream.Source | None = None
 
   def __len__(self) -> int:
     """Returns N."""
@@ -53,6 +55,20 @@ class Part:
       indices: [M] integer.
     """
     return next(stream.batches(self.source, [indices], self.size))
+
+  def to_look_at(self, indices: np.ndarray, side: int) -> np.ndarray:
+    """Returns a few examples as a viewer should see them, [M, H, W, 3] uint8.
+
+    Those that the host resizes are read again and fitted into white squares, their shape kept.
+
+    Args:
+      indices: [M] integer, M at least 1.
+      side: Of these squares, in pixels.
+    """
+    if self.originals is None:
+      return self.some(indices)[0]
+    source = self.originals
+    return np.stack([resizing.contain(source.read(i)[0], side) for i in indices.tolist()])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -407,12 +423,13 @@ class _Reader:
       self.caches.append(source.describe())
     if len(indices) < len(whole):
       source = stream.Chosen(source, indices)
+    originals = None if size is None else stream.Chosen(whole, indices)
     if streamed:
       labels = None if self.sources.prepared else whole.read_labels()[indices]
       if self.sources.listing is not None and self.selection.on_bad_image == "stop":
         found = unreadable(whole, name)
         self.unreadable += [found[i] for i in indices.tolist() if i in found]
-      return Part(source, size, names, None, labels)
+      return Part(source, size, names, None, labels, originals=originals)
     self.memory -= need
     if isinstance(source, arrays.Examples) and size is None:
       examples = source
@@ -422,7 +439,7 @@ class _Reader:
       images, labels, faults = stream.gather(source, size, f"Reading the {name} images")
       self.unreadable += faults.values()
       examples = arrays.Examples(images, labels, names)
-    return Part(examples, size, names, examples, examples.labels)
+    return Part(examples, size, names, examples, examples.labels, originals=originals)
 
   def require_readable(self) -> None:
     """Raises a `UserError` that lists the unreadable images, if there are any."""

@@ -4,6 +4,7 @@ import threading
 
 import cv2
 import numpy as np
+from PIL import Image, ImageOps
 
 cv2.setNumThreads(0)  # `stream` already reads images in several threads
 
@@ -38,6 +39,20 @@ def resize(image: np.ndarray, size: int, out: np.ndarray | None = None) -> np.nd
   resized = cv2.resize(wide, (size, size), dst=target, interpolation=cv2.INTER_LINEAR)
   np.copyto(out, resized, casting="unsafe")  # no value is above 255
   return out
+
+
+def contain(image: np.ndarray, side: int) -> np.ndarray:
+  """Fits an image into a white square and keeps its shape: for pictures, not for the network.
+
+  Args:
+    image: [h, w, 3] uint8.
+    side: Of the square, in pixels.
+
+  Returns:
+    [side, side, 3] uint8.
+  """
+  resample = Image.Resampling.BOX
+  return np.asarray(ImageOps.pad(Image.fromarray(image), (side, side), resample, "white"))
 
 
 class _Scratch(threading.local):

@@ -174,7 +174,7 @@ def _rows(network: networks.Network, records: _Records, command: str) -> Iterato
     yield "initial weights", _initial_weights(network.config, records)
     yield "trained with", _trained_with(network.config, records)
   source = network.source
-  yield "weights of the export", f"{source.name}, SHA-256 `{source.sha256}`"
+  yield "written from", f"{source.name}, SHA-256 `{source.sha256}`"
   yield "licence", _licence(network, records)
   if network.config is not None:
     made = records.environment.get("command")

@@ -12,7 +12,7 @@ from bit_jax.runtime import files, phrases, plots
 TABLE, PICTURE = "mistakes.csv", "mistakes.png"
 ADVICE = "Check their labels first: in real data, many of them are wrong."
 _SHOWN = 24  # images in the picture
-_COLUMNS = 6
+_COLUMNS, _SIDE = 6, 160  # images in a row, pixels of each
 
 
 def most_confident(
@@ -111,7 +111,7 @@ def draw(
     if not len(shown):
       (folder / PICTURE).unlink(missing_ok=True)
       return
-    images, _ = part.some(shown)
+    images = part.to_look_at(shown, _SIDE)
     captions = [
       f"{confidence[i]:.0%} {part.class_names[predictions[i]]}\nlabel {part.class_names[labels[i]]}"
       for i in shown.tolist()

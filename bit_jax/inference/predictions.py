@@ -9,9 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 import jax
 import numpy as np
-from PIL import Image, ImageOps
 
-from bit_jax.data import images, stream
+from bit_jax.data import images, resizing, stream
 from bit_jax.inference import inputs, outputs
 from bit_jax.runtime import errors, plots
 
@@ -174,7 +173,7 @@ def for_sheet(count: int) -> frozenset[int]:
 def draw(
   shown: Sequence[Prediction], class_names: Sequence[str], picture: pathlib.Path, title: str
 ) -> None:
-  """Draws a contact sheet: images with their most probable class and its probability.
+  """Draws a contact sheet: images with their most probable class, its probability, and their names.
 
   Args:
     shown: At least one prediction without an error.
@@ -186,7 +185,11 @@ def draw(
     ImportError: matplotlib can't be imported.
   """
   tiles = list(stream.in_threads(_tile, [p.path for p in shown], "Drawing"))
-  captions = [f"{p.probabilities[0]:.0%} {class_names[p.labels[0]]}" for p in shown]
+  captions = [
+    f"{p.probabilities[0]:.0%} {class_names[p.labels[0]]}\n"
+    f"{inputs.escaped(pathlib.PurePath(p.path).name)}"
+    for p in shown
+  ]
   plots.sheet(np.stack(tiles), captions, picture, title, min(_COLUMNS, len(tiles)))
 
 
@@ -199,5 +202,4 @@ def _tile(path: str) -> np.ndarray:
     image = images.decode(pathlib.Path(path))
   except images.Unreadable:
     return np.full((_TILE, _TILE, 3), 255, np.uint8)
-  square = (_TILE, _TILE)
-  return np.asarray(ImageOps.pad(Image.fromarray(image), square, Image.Resampling.BOX, "white"))
+  return resizing.contain(image, _TILE)

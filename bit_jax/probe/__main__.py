@@ -53,7 +53,7 @@ def _run(args: argparse.Namespace) -> int:
     raise errors.UserError("--big_vision_crop sets the size to 224 pixels: leave out --size.")
   figure = args.figure or pathlib.Path("curve.png")
   if args.curve:
-    files.require_writable(figure, "--figure")
+    files.require_writable(figure, "--figure", ".png")
   # These import jax, for which --help doesn't wait.
   from bit_jax.probe import features, probing, report
 

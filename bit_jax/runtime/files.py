@@ -37,13 +37,16 @@ def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
     temporary.unlink(missing_ok=True)
 
 
-def require_writable(path: pathlib.Path, flag: str) -> None:
+def require_writable(path: pathlib.Path, flag: str, extension: str) -> None:
   """Raises a `UserError` unless a file can be written; creates its folder.
 
   Args:
     path: The file.
     flag: The flag that names it.
+    extension: Its type, such as '.png', which its name must end in.
   """
+  if path.suffix.lower() != extension and not path.is_dir():
+    raise errors.UserError(f"{flag}={path} must end in {extension}, the format that is written.")
   try:
     if path.is_dir():
       raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))

@@ -121,6 +121,17 @@ def test_images_of_a_folder_are_decoded_and_resized(folder_path):
   assert data.version.startswith("set, sha256 ")
 
 
+@pytest.mark.parametrize("memory", [0, float("inf")])
+def test_images_to_look_at_are_the_files_as_they_are(folder_path, memory):
+  part = load_folder(folder_path, memory=memory, resize=4, crop=4).test
+  assert part.size == 4
+  shown = part.to_look_at(np.array([2, 0]), 50)
+  for image, index in zip(shown, (2, 0), strict=True):
+    original, _ = part.originals.read(index)
+    assert original.shape[0] > 4
+    np.testing.assert_array_equal(image, resizing.contain(original, 50))
+
+
 @pytest.mark.parametrize("memory", [float("inf"), TEST_BYTES, TEST_BYTES - 1])
 def test_what_is_scored_can_be_loaded_alone(folder_path, memory):
   whole = load_folder(folder_path)

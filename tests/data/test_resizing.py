@@ -83,3 +83,12 @@ def test_threads_do_not_disturb_each_other():
     together = list(pool.map(lambda image: resizing.resize(image, 33), pictures * 5))
   for image, alone in zip(together, pictures * 5, strict=True):
     np.testing.assert_array_equal(image, resizing.resize(alone, 33))
+
+
+def test_an_image_is_fitted_into_a_white_square_with_its_shape():
+  image = np.full((10, 30, 3), (255, 0, 10), np.uint8)
+  fitted = resizing.contain(image, 60)
+  assert (fitted.shape, fitted.dtype) == ((60, 60, 3), np.uint8)
+  assert (fitted[20:40] == (255, 0, 10)).all()
+  assert (fitted[:20] == 255).all()
+  assert (fitted[40:] == 255).all()

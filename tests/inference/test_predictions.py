@@ -152,7 +152,10 @@ def test_a_sheet(tmp_path, saved_figures):
   predictions.draw(found, NAMES, picture, "a title")
   (figure,) = saved_figures
   first, second = figure.axes
-  assert [first.get_title(), second.get_title()] == ["88% dog, large", "50% cat"]
+  assert [first.get_title(), second.get_title()] == [
+    "88% dog, large\nwide.png",
+    "50% cat\ngone.png",
+  ]
   pixels = first.images[0].get_array()
   assert (pixels[80, 80] == [255, 0, 0]).all()
   assert (pixels[10, 80] == 255).all()  # the shape is kept

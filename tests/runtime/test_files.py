@@ -158,13 +158,20 @@ def test_a_request_to_stop_ends_an_optional_file():
 
 
 def test_a_file_that_can_be_written(tmp_path):
-  path = tmp_path / "new" / "file"
-  files.require_writable(path, "--out")
+  path = tmp_path / "new" / "file.npz"
+  files.require_writable(path, "--out", ".npz")
   assert list(path.parent.iterdir()) == []
 
 
 def test_a_file_that_cannot_be_written_is_named_with_its_flag(tmp_path):
   (tmp_path / "file").touch()
-  for path, reason in ((tmp_path, "Is a directory"), (tmp_path / "file/x", "Not a directory")):
+  for path, reason in ((tmp_path, "Is a directory"), (tmp_path / "file/x.npz", "Not a directory")):
     with pytest.raises(errors.UserError, match=rf"--out={path} can't be written \({reason}\)"):
-      files.require_writable(path, "--out")
+      files.require_writable(path, "--out", ".npz")
+
+
+@pytest.mark.parametrize("name", ["x", "x.txt", "x.npz.png", ".npz"])
+def test_a_file_of_another_type_is_refused(tmp_path, name):
+  with pytest.raises(errors.UserError, match=r"--out=.* must end in \.npz"):
+    files.require_writable(tmp_path / name, "--out", ".npz")
+  files.require_writable(tmp_path / "X.NPZ", "--out", ".npz")
