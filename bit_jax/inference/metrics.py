@@ -1,36 +1,12 @@
-"""The metrics of training and evaluation: of each example, and their means as clu collections."""
+"""The means of metrics over examples, in training and evaluation, as clu collections."""
 
 from collections.abc import Sequence
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 from clu import metrics
 
 TOP5_CLASSES = 100  # with at least so many classes, top-5 is reported too
-
-
-def example_metrics(logits: jax.Array, labels: jax.Array) -> dict[str, jax.Array]:
-  """Returns the metrics of each example.
-
-  Args:
-    logits: [B, C] float32.
-    labels: [B] integer in [0, C).
-
-  Returns:
-    'loss', 'top1' and 'top5': [B] float32 each; the last two are 0 or 1. Of equal logits the first
-    class counts as the highest, as in argmax; NaN is never correct.
-  """
-  loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-  own = jnp.take_along_axis(logits, labels[:, None], axis=1)
-  earlier = jnp.arange(logits.shape[1]) < labels[:, None]
-  ahead = jnp.sum(~(logits <= own) | ((logits == own) & earlier), axis=1)
-  return {
-    "loss": loss,
-    "top1": (ahead < 1).astype(jnp.float32),
-    "top5": (ahead < 5).astype(jnp.float32),
-  }
 
 
 def collection(num_classes: int) -> type[metrics.Collection]:

@@ -11,6 +11,7 @@ from clu import metrics as clu_metrics
 
 from bit_jax.data import augmentation
 from bit_jax.inference import metrics
+from bit_jax.inference.example_metrics import example_metrics
 from bit_jax.models import resnet_v2
 from bit_jax.runtime import parallel
 
@@ -68,7 +69,7 @@ def standardize(params: Any, dtype: Any) -> dict[str, Any]:
 def evaluate_batch(
   variables: Any, images: jax.Array, labels: jax.Array, *, model: resnet_v2.ResNetV2
 ) -> tuple[dict[str, jax.Array], Scores]:
-  """Returns the metrics of each example ([B] each, see `metrics.example_metrics`), and its scores.
+  """Returns the metrics of each example ([B] each, see `example_metrics`), and its scores.
 
   Args:
     variables: Result of `resnet_v2.standardize_params`.
@@ -79,7 +80,7 @@ def evaluate_batch(
   logits, _ = model.apply(variables, images)
   predictions = jnp.argmax(logits, axis=1).astype(jnp.int32)
   confidence = jnp.max(jax.nn.softmax(logits), axis=1)
-  return metrics.example_metrics(logits, labels), Scores(predictions, labels, confidence)
+  return example_metrics(logits, labels), Scores(predictions, labels, confidence)
 
 
 @functools.lru_cache

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 
 from bit_jax.data import augmentation
-from bit_jax.inference import metrics
+from bit_jax.inference.example_metrics import example_metrics
 from bit_jax.models import resnet_v2
 
 
@@ -59,7 +59,7 @@ def train_step(
 
   Returns:
     The state after the step, and the metrics of each example ([B] each, see
-    `metrics.example_metrics`): the loss is that of the mixed batch; accuracy refers to the label of
+    `example_metrics`): the loss is that of the mixed batch; accuracy refers to the label of
     the image itself.
   """
   variables = resnet_v2.standardize_params(state.params)
@@ -95,7 +95,7 @@ def micro_batch_gradients(
   def loss_fn(variables: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
     logits, _ = model.apply(variables, images)
     loss = optax.softmax_cross_entropy(logits, one_hot)
-    return loss.mean(), {**metrics.example_metrics(logits, labels), "loss": loss}
+    return loss.mean(), {**example_metrics(logits, labels), "loss": loss}
 
   gradients, outputs = jax.grad(loss_fn, has_aux=True)(variables)
   return gradients, outputs

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bit_jax.inference import metrics
+from bit_jax.inference.example_metrics import example_metrics
 
 
 def outputs(*losses, top1=0.0, top5=1.0):
@@ -86,7 +87,7 @@ def rank(logits, label):
   st.lists(st.integers(-3, 3), min_size=CLASSES, max_size=CLASSES), st.integers(0, CLASSES - 1)
 )
 def test_example_metrics_with_ties(logits, label):
-  out = metrics.example_metrics(jnp.array([logits], jnp.float32), jnp.array([label]))
+  out = example_metrics(jnp.array([logits], jnp.float32), jnp.array([label]))
   assert out["top1"][0] == (rank(logits, label) < 1)
   assert out["top5"][0] == (rank(logits, label) < 5)
   assert out["top1"][0] == (np.argmax(logits) == label)
@@ -95,15 +96,15 @@ def test_example_metrics_with_ties(logits, label):
 
 
 def test_all_logits_equal_are_right_for_the_first_classes_only():
-  out = metrics.example_metrics(jnp.zeros((CLASSES, CLASSES)), jnp.arange(CLASSES))
+  out = example_metrics(jnp.zeros((CLASSES, CLASSES)), jnp.arange(CLASSES))
   assert out["top1"].tolist() == [1, 0, 0, 0, 0, 0, 0, 0]
   assert out["top5"].tolist() == [1, 1, 1, 1, 1, 0, 0, 0]
 
 
 def test_nan_is_never_right():
   logits = jnp.full((2, CLASSES), jnp.nan).at[1, 1:].set(0.0)
-  out = metrics.example_metrics(logits, jnp.array([0, 0]))
+  out = example_metrics(logits, jnp.array([0, 0]))
   assert out["top1"].tolist() == out["top5"].tolist() == [0, 0]
   assert jnp.isnan(out["loss"]).all()
-  out = metrics.example_metrics(logits[1:], jnp.array([1]))  # another class's NaN
+  out = example_metrics(logits[1:], jnp.array([1]))  # another class's NaN
   assert out["top1"].tolist() == [0]
