@@ -153,7 +153,7 @@ class Classifier:
     source = _source(images)
     found, files = [], getattr(source, "paths", [None] * len(source))
     for batch in self._outputs(source, "Predicting", skip=on_bad_image == "skip"):
-      rows = zip(batch.indices.tolist(), *predictions.top(batch.logits, top), strict=True)
+      rows = zip(batch.indices.tolist(), *predictions.top(batch, top), strict=True)
       for index, labels, probabilities in rows:
         names = [self.class_names[label] for label in labels.tolist()]
         pairs = tuple(zip(names, probabilities.tolist(), strict=True))

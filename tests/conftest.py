@@ -17,6 +17,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.pop("MPLBACKEND", None)  # a notebook's, whose package need not be installed
 
 import hypothesis
+import jax
 import numpy as np
 import pytest
 
@@ -31,6 +32,20 @@ SHARED = "BIT_JAX_TEST_DATA"
 def _own_cache(tmp_path_factory, monkeypatch):
   """Tests write nothing below the user's home."""
   monkeypatch.setenv("BIT_JAX_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture(autouse=True)
+def _earlier_compilation_cache():
+  """A command that runs in this process sets up JAX's cache for itself, not for later tests."""
+  names = (
+    "jax_compilation_cache_dir",
+    "jax_persistent_cache_min_compile_time_secs",
+    "jax_persistent_cache_min_entry_size_bytes",
+  )
+  earlier = {name: getattr(jax.config, name) for name in names}
+  yield
+  for name, value in earlier.items():
+    jax.config.update(name, value)
 
 
 @pytest.fixture

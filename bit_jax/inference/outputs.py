@@ -21,11 +21,13 @@ class Outputs(NamedTuple):
   Attributes:
     indices: [b] int64: the images' places in the source, ascending.
     logits: [b, C] float32.
+    probabilities: [b, C] float32 in [0, 1]: their softmax.
     features: [b, F] float32: the pre-logits, means of the last stage over all places.
   """
 
   indices: np.ndarray
   logits: np.ndarray
+  probabilities: np.ndarray
   features: np.ndarray
 
 
@@ -108,14 +110,14 @@ class Forward:
     self,
     rows: np.ndarray,
     mask: np.ndarray,
-    results: tuple[jax.Array, jax.Array],
+    results: tuple[jax.Array, jax.Array, jax.Array],
     unreadable: dict[int, str],
   ) -> Outputs:
     """Waits for a batch and returns its outputs, without those of unreadable images."""
     with self._out_of_memory():
-      logits, features = (np.asarray(values)[mask] for values in results)
+      fetched = [np.asarray(values)[mask] for values in results]
     readable = np.array([row not in unreadable for row in rows.tolist()], bool)
-    return Outputs(rows[readable], logits[readable], features[readable])
+    return Outputs(rows[readable], *(values[readable] for values in fetched))
 
   def _fitting(self, num_images: int, image_size: tuple[int, int]) -> int:
     hardware = devices.describe()

@@ -7,7 +7,6 @@ import json
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
 
-import jax
 import numpy as np
 
 from bit_jax.data import images, resizing, stream
@@ -38,20 +37,21 @@ class Prediction:
   error: str | None = None
 
 
-def top(logits: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+def top(found: outputs.Outputs, count: int) -> tuple[np.ndarray, np.ndarray]:
   """Returns the most probable classes of each image.
 
   Args:
-    logits: [B, C] float32.
+    found: What a network computes from B images, for C classes.
     count: Number of classes, at least 1; no more than C are returned.
 
   Returns:
     labels: [B, K] int64, the most probable first; of equal ones the first, as in `argmax`.
-    probabilities: [B, K] float32 in [0, 1]: their softmax over all C classes.
+    probabilities: [B, K] float32 in [0, 1], of all C classes.
 
   Raises:
     UserError: A logit isn't finite.
   """
+  logits = found.logits
   if not np.isfinite(logits).all():
     raise errors.UserError("The network's outputs are not finite: its weights are damaged.")
   count = min(count, logits.shape[1])
@@ -60,8 +60,7 @@ def top(logits: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
   for place, (row, bound) in enumerate(zip(logits, least, strict=True)):
     candidates = np.flatnonzero(row >= bound)
     labels[place] = candidates[np.argsort(-row[candidates], kind="stable")][:count]
-  probabilities = np.asarray(jax.nn.softmax(logits))  # as evaluation computes it, to the last bit
-  return labels, np.take_along_axis(probabilities, labels, axis=1)
+  return labels, np.take_along_axis(found.probabilities, labels, axis=1)
 
 
 def predict(
@@ -89,7 +88,7 @@ def predict(
   for batch in forward.run(
     files, unreadable, image_size=files.kept_size(forward.size), report=report
   ):
-    found = zip(batch.indices.tolist(), *top(batch.logits, count), strict=True)
+    found = zip(batch.indices.tolist(), *top(batch, count), strict=True)
     for index, labels, probabilities in found:
       yield from missing(index)
       yield Prediction(files.paths[index], tuple(labels.tolist()), tuple(probabilities.tolist()))

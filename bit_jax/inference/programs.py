@@ -113,19 +113,20 @@ def eval_function(
 @functools.lru_cache
 def forward_function(
   model: resnet_v2.ResNetV2, size: int
-) -> Callable[[Any, Any], tuple[jax.Array, jax.Array]]:
+) -> Callable[[Any, Any], tuple[jax.Array, jax.Array, jax.Array]]:
   """Returns the forward pass over the devices of this process.
 
   It takes variables (from `standardize`) and images, [devices, b, h, w, 3] uint8, and returns
-  logits, [devices, b, C] float32, and pre-logits, [devices, b, F] float32.
+  logits and their softmax, [devices, b, C] float32, and pre-logits, [devices, b, F] float32. The
+  softmax is that of the evaluation step: over another shape, it may be rounded differently.
 
   Args:
     model: The network.
     size: Side of the square that images are resized to, in pixels.
   """
 
-  def forward(variables: Any, images: jax.Array) -> tuple[jax.Array, jax.Array]:
+  def forward(variables: Any, images: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     logits, stages = model.apply(variables, augmentation.prepare_eval(images, size))
-    return logits, stages["pre_logits"]
+    return logits, jax.nn.softmax(logits), stages["pre_logits"]
 
   return parallel.over_devices(forward, (None, 0), 0)

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import synthetic
 from numbered import Numbered
+from scipy import special
 
 from bit_jax.data import augmentation, resizing
 from bit_jax.inference import networks, outputs
@@ -29,7 +30,8 @@ def forward(network):
 def expected(network, images):
   prepared = augmentation.prepare_eval(np.stack(images), SIZE)
   logits, stages = jax.jit(network.model.apply)({"params": network.params}, prepared)
-  return np.asarray(logits), np.asarray(stages["pre_logits"])
+  softmax = special.softmax(np.asarray(logits, np.float64), axis=1)
+  return np.asarray(logits), softmax, np.asarray(stages["pre_logits"])
 
 
 def joined(batches):
@@ -39,10 +41,10 @@ def joined(batches):
 @pytest.mark.parametrize("count", [1, 8, 21])
 def test_outputs_are_those_of_the_network(network, forward, count):
   source, sent, unreadable = Numbered(count), [], {}
-  indices, logits, features = joined(forward.run(source, unreadable, report=sent.append))
+  indices, *computed = joined(forward.run(source, unreadable, report=sent.append))
   assert (indices.tolist(), unreadable, sum(sent)) == (list(range(count)), {}, count)
   images = [resizing.resize(Numbered(count).read(i)[0], SIZE) for i in range(count)]
-  for found, wanted in zip((logits, features), expected(network, images), strict=True):
+  for found, wanted in zip(computed, expected(network, images), strict=True):
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
 
@@ -55,8 +57,8 @@ def test_images_of_one_small_size_are_resized_on_the_device(network, forward):
     def read(self, index):
       return images[index], 0
 
-  _, logits, features = joined(forward.run(Small(9), {}, image_size=(6, 7)))
-  for found, wanted in zip((logits, features), expected(network, images), strict=True):
+  _, *computed = joined(forward.run(Small(9), {}, image_size=(6, 7)))
+  for found, wanted in zip(computed, expected(network, images), strict=True):
     np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
 
 
@@ -68,7 +70,7 @@ def test_images_that_cannot_be_read_are_named_and_the_others_go_on(forward):
       return super().read(index)
 
   unreadable = {}
-  indices, logits, _ = joined(forward.run(Damaged(12), unreadable))
+  indices, logits, *_ = joined(forward.run(Damaged(12), unreadable))
   assert indices.tolist() == [1, 2, 3, 8, 9, 10]
   assert unreadable == {i: f"image {i} is truncated" for i in (0, 4, 5, 6, 7, 11)}
   whole = joined(forward.run(Numbered(12), {}))[1]

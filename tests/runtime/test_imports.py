@@ -1,11 +1,14 @@
 """matplotlib is imported whatever the environment says; each import needs a process of its own."""
 
+import importlib.util
 import os
 import subprocess
 import sys
 
 import pytest
 import running
+
+INLINE = "module://matplotlib_inline.backend_inline"  # Jupyter's, whose package may be missing
 
 
 def printed(code, folder=running.ROOT, **environment):
@@ -19,7 +22,7 @@ def printed(code, folder=running.ROOT, **environment):
 @pytest.mark.parametrize(
   ("backend", "applied"),
   [
-    ("module://matplotlib_inline.backend_inline", None),  # of Jupyter; not installed here
+    (INLINE, INLINE if importlib.util.find_spec("matplotlib_inline") else None),
     ("garbage", None),
     ("TkAgg", "TkAgg"),
   ],

@@ -17,6 +17,7 @@ from PIL import Image
 from bit_jax import run_config, weights
 from bit_jax.data import augmentation, datasets, fewshot, opening, order, pipeline
 from bit_jax.data.sources import arrays
+from bit_jax.inference import footprint
 from bit_jax.inference.programs import Examples, ResidentSet
 from bit_jax.models import architectures, resnet_v2
 from bit_jax.report import run_page
@@ -693,7 +694,7 @@ def test_one_device_and_four_take_the_same_steps_and_compile_once(
 @pytest.fixture
 def little_memory(monkeypatch):
   """Devices with room for two images of a batch, and no more."""
-  monkeypatch.setattr(planning, "budget", lambda *_: 1_000_000.0)
+  monkeypatch.setattr(footprint, "budget", lambda *_: 1_000_000.0)
   monkeypatch.setattr(planning, "compiled_bytes", lambda _, images, __: 800_000 + 100_000 * images)
 
 
