@@ -282,7 +282,8 @@ def overlap(network: Network, chosen: EvaluatedData) -> str | None:
   place = paths.named(config["data_path"])
   root = os.path.realpath(place if place.is_dir() else place.parent)
   try:
-    with (run / "split.csv").open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+    split = run / run_folder.SPLIT
+    with split.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
       rows = list(csv.DictReader(file))
     trained = {os.path.join(root, row["path"]) for row in rows if row["split"] == "train"}
   except (OSError, KeyError, csv.Error):  # an aid that a run can do without

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from bit_jax.data import pipeline
-from bit_jax.inference import calibration, mistakes
+from bit_jax.inference import calibration
 from bit_jax.inference.evaluation import Evaluation
 from bit_jax.inference.networks import Network
-from bit_jax.runs import per_class, results, run_folder
+from bit_jax.runs import mistakes, per_class, results, run_folder
 from bit_jax.runtime import files, phrases, plots
 
 PREDICTIONS = "predictions.csv"

@@ -37,13 +37,14 @@ def main(argv: Sequence[str]) -> None:
   if args.out == "":
     raise errors.UserError("--out needs a file to write, such as --out=report.html.")
   from bit_jax.report import run_page  # imports jax
+  from bit_jax.runs import run_folder
 
   out = None if args.out is None else paths.named(args.out)
   folder = paths.named(args.run)
   try:
     print(run_page.write(folder, out))
   except OSError as e:
-    where = out or folder / run_page.FILE
+    where = out or folder / run_folder.REPORT
     reason = e.strerror or str(e)
     raise errors.UserError(
       f"The report can't be written to {where} ({reason}): give another file with --out=FILE."

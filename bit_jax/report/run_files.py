@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from bit_jax.inference import mistakes, networks
+from bit_jax.inference import networks
 from bit_jax.report import values
-from bit_jax.runs import metrics_log, per_class, reporting, run_folder
+from bit_jax.runs import metrics_log, mistakes, per_class, reporting, run_folder
 from bit_jax.runtime import errors
 
 _MOST_MISTAKES = 64  # that are read

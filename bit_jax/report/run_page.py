@@ -10,18 +10,15 @@ from typing import Any
 import jinja2
 import markupsafe
 
-from bit_jax.inference import mistakes
 from bit_jax.report import charts, page, pictures, rule, run_files, values
-from bit_jax.runs import interval, per_class, reporting, results
+from bit_jax.runs import interval, mistakes, per_class, reporting, results, run_folder
 from bit_jax.runtime import clock, files, phrases
 
-FILE = "report.html"
 _TEMPLATE = f"run{page.HTML}"
 _LARGEST_TABLE = 25  # classes whose confusion matrix is a table of numbers; of more it is a picture
 _MOST_CLASSES = 1000  # rows of the table of classes
 _MOST_PAIRS = 12  # confusions that are listed
 _MOST_TEXTS = 50  # warnings that are listed
-_AUGMENTED, _PREDICTIONS = "augmented.png", "predictions.png"
 _STYLES = {"train": "train", reporting.VAL: "val", reporting.TEST: "test"}
 
 
@@ -51,7 +48,7 @@ def write(folder: pathlib.Path, out: pathlib.Path | None = None) -> pathlib.Path
     UserError: The folder isn't that of a run.
     OSError: The file can't be written.
   """
-  path = folder / FILE if out is None else out
+  path = folder / run_folder.REPORT if out is None else out
   text = html(run_files.read(folder))
   with files.replacing(path) as temporary:
     temporary.write_text(text, "utf-8")
@@ -90,8 +87,8 @@ def _context(run: run_files.RunFiles) -> dict[str, Any]:
     "left_out": _left_out(run),
     "warnings": _warnings(run),
     "curves": _curves(run),
-    "samples": _pairs(_sheet(run.folder / _AUGMENTED)),
-    "predictions": _sheet(run.folder / _PREDICTIONS),
+    "samples": _pairs(_sheet(run.folder / results.AUGMENTED)),
+    "predictions": _sheet(run.folder / results.PREDICTIONS),
     "mistakes": _shown_mistakes(run),
     "matrix": _matrix(confusion),
     "has_table": confusion is not None and 0 < len(confusion.names) <= _LARGEST_TABLE,
@@ -369,7 +366,7 @@ def _listing(run: run_files.RunFiles) -> list[tuple[str, str, str]]:
   for name, what in results.FILES.items():
     with contextlib.suppress(OSError):
       size = (run.folder / name).stat().st_size
-      if name != FILE:
+      if name != run_folder.REPORT:
         found.append((name, what, phrases.file_size(size)))
   return found
 

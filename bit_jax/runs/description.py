@@ -130,7 +130,7 @@ def record(
       chosen["paths"] = [data.listing[i][0] for i in data.chosen]
     run_folder.write_json(folder / "fewshot.json", chosen)
   if data.listing is not None:
-    run_folder.write_csv(folder / "split.csv", [("path", "class", "split"), *data.listing])
+    run_folder.write_csv(folder / run_folder.SPLIT, [("path", "class", "split"), *data.listing])
   print(
     f"Training on {len(data.train):,} images of {len(names):,} classes ({data.version}), "
     f"evaluating {len(data.test):,}; {environment['num_devices']} x {environment['device']}, "

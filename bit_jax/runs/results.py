@@ -15,31 +15,31 @@ import numpy as np
 
 from bit_jax.data import augmentation, order, pipeline
 from bit_jax.run_config import RunConfig
-from bit_jax.runs import interval, metrics_log, per_class, reporting, run_folder
+from bit_jax.runs import interval, metrics_log, mistakes, per_class, reporting, run_folder
 from bit_jax.runtime import files, phrases, plots
 
 _SHOWN = 16  # images in a picture
-_AUGMENTED, _CURVES, _PREDICTIONS = "augmented.png", "curves.png", "predictions.png"
+AUGMENTED, CURVES, PREDICTIONS = "augmented.png", "curves.png", "predictions.png"
 FILES = {  # of a finished run; those of the rooms above are written by them
-  "report.html": "all of it as one page",
+  run_folder.REPORT: "all of it as one page",
   run_folder.WEIGHTS: "the fine-tuned weights, in the official naming",
-  _CURVES: "loss, accuracy and learning rate",
-  _AUGMENTED: "training images before and after augmentation",
-  _PREDICTIONS: "test images with their predictions",
+  CURVES: "loss, accuracy and learning rate",
+  AUGMENTED: "training images before and after augmentation",
+  PREDICTIONS: "test images with their predictions",
   per_class.PER_CLASS: "accuracy of each class",
   per_class.CONFUSION: "what each class was predicted as",
   per_class.PICTURE: "confusion matrix",
-  "mistakes.csv": "all mistakes, the most confident first",
-  "mistakes.png": "the most confident mistakes",
+  mistakes.TABLE: "all mistakes, the most confident first",
+  mistakes.PICTURE: "the most confident mistakes",
   reporting.METRICS: "all logged metrics",
   run_folder.RESULT: "the result",
   run_folder.CLASSES: "the names of the classes",
-  "split.csv": "the split of your own images",
+  run_folder.SPLIT: "the split of your own images",
 }
 # Those that not every run has, or that earlier versions did not write.
 _OPTIONAL = (
-  *(per_class.PICTURE, run_folder.RESULT, run_folder.CLASSES, "split.csv"),
-  *("report.html", "mistakes.csv", "mistakes.png"),
+  *(run_folder.REPORT, run_folder.RESULT, run_folder.CLASSES, run_folder.SPLIT),
+  *(per_class.PICTURE, mistakes.TABLE, mistakes.PICTURE),
 )
 
 
@@ -56,7 +56,7 @@ def draw_augmented(
     train: The training part.
     say: Gets a warning if the picture can't be drawn.
   """
-  with files.optional(_AUGMENTED, say):
+  with files.optional(AUGMENTED, say):
     indices = order.batch(config.seed, 0, config.batch_size, len(train), train.window)
     images, labels = train.some(indices[:_SHOWN])
     keys = augmentation.example_keys(
@@ -69,7 +69,7 @@ def draw_augmented(
     pairs = zip(images, np.asarray(augmented), strict=True)
     captions = [t for c in labels for t in (train.class_names[c], "augmented")]
     title = "Training images, each as it is read and after augmentation"
-    plots.sheet([*itertools.chain(*pairs)], captions, folder / _AUGMENTED, title)
+    plots.sheet([*itertools.chain(*pairs)], captions, folder / AUGMENTED, title)
 
 
 def write(
@@ -117,10 +117,10 @@ def draw(
   start = pathlib.Path(config.weights).name
   origin = "random initialisation" if config.weights == "none" else start
   title = plots.line(f"{config.name}: {config.model} from {origin}, top-1 {top1:.2%}")
-  with files.optional(_CURVES, say):
+  with files.optional(CURVES, say):
     evaluated = "held-out images" if config.protocol == "select" else "test images"
-    metrics_log.draw(folder / reporting.METRICS, folder / _CURVES, title, evaluated)
-  with files.optional(_PREDICTIONS, say):
+    metrics_log.draw(folder / reporting.METRICS, folder / CURVES, title, evaluated)
+  with files.optional(PREDICTIONS, say):
     indices = np.linspace(0, len(test) - 1, min(_SHOWN, len(test))).astype(int)
     images, truth = test.some(indices)
     names = test.class_names
@@ -129,7 +129,7 @@ def draw(
       for p, label in zip(predictions[indices], truth, strict=True)
     ]
     heading = f"Predictions (with the label where it differs): {title}"
-    plots.sheet(images, captions, folder / _PREDICTIONS, heading)
+    plots.sheet(images, captions, folder / PREDICTIONS, heading)
   with files.optional(per_class.PICTURE, say):
     heading = f"{config.name}: top-1 {top1:.2%} on {phrases.counted(len(labels), 'image')}"
     per_class.draw(folder, test.class_names, labels, predictions, heading)

@@ -22,6 +22,7 @@ from bit_jax.runtime import errors, files, machine, numerics, paths, phrases
 
 CONFIG, ENVIRONMENT, RESULT = "config.json", "environment.json", "result.json"
 WEIGHTS, CLASSES = "model.npz", "classes.txt"
+SPLIT, REPORT = "split.csv", "report.html"
 # Types of fields that are computed with; users edit these files.
 _TYPES: dict[str, dict[str, Any]] = {
   ENVIRONMENT: {"order": int, "resumed": list, "packages": dict, "variables": dict},

@@ -11,12 +11,12 @@ from jax.experimental import multihost_utils
 
 from bit_jax import run_config, weights
 from bit_jax.data import opening, order
-from bit_jax.inference import feeds, footprint, metrics, mistakes
+from bit_jax.inference import feeds, footprint, metrics
 from bit_jax.inference.evaluation import Evaluation
 from bit_jax.inference.programs import Examples
 from bit_jax.report import run_page
 from bit_jax.run_config import RunConfig
-from bit_jax.runs import description, per_class, reporting, results, run_folder
+from bit_jax.runs import description, mistakes, per_class, reporting, results, run_folder
 from bit_jax.runtime import clock, devices, errors, exits, files, numerics, output, parallel
 from bit_jax.training import (
   batches,
@@ -384,5 +384,5 @@ def _report(run: setup.Run, found: Evaluation, say: Callable[[str], None]) -> No
   mistakes.write(run.folder, test.class_names, *predicted, run.data.paths("test"), say)
   title = f"{name}, top-1 {found.means['top1']:.2%}"
   mistakes.draw(run.folder, test, *predicted, title, say)
-  with files.optional(run_page.FILE, say):
+  with files.optional(run_folder.REPORT, say):
     run_page.write(run.folder)

@@ -15,8 +15,8 @@ from sklearn import metrics as sklearn_metrics
 from bit_jax import evaluate, weights
 from bit_jax.configs import folder as folder_config
 from bit_jax.configs import npz as npz_config
-from bit_jax.inference import footprint, mistakes
-from bit_jax.runs import per_class, results
+from bit_jax.inference import footprint
+from bit_jax.runs import mistakes, per_class, results
 from bit_jax.runtime import exits
 from bit_jax.training import loop
 

@@ -9,8 +9,7 @@ import run_folders
 
 from bit_jax.data import pipeline
 from bit_jax.data.sources import arrays
-from bit_jax.inference import mistakes
-from bit_jax.runs import per_class, results
+from bit_jax.runs import mistakes, per_class, results
 
 NAMES = ("cat", '<script>alert("1")</script>', "naïve & 猫\udcff", "d" * 300)
 PATHS = [f"test/{i}/a'{i}\".png" for i in range(40)]

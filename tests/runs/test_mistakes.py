@@ -10,7 +10,7 @@ from matplotlib import image as mpl_image
 
 from bit_jax.data import pipeline
 from bit_jax.data.sources import arrays
-from bit_jax.inference import mistakes
+from bit_jax.runs import mistakes
 
 NAMES = ("cat", 'd"o,g', "é")
 LABELS = np.array([0, 1, 2, 0, 1], np.int32)
