@@ -501,18 +501,15 @@ def _request(
     raise errors.UserError(
       f"test and class_names go with images and labels; {os.fspath(images)!r} has its own."
     )
-  text = os.fspath(images)
-  if isinstance(images, str) and text in datasets.NAMES and text not in datasets.OWN:
-    if os.path.exists(text):
-      raise errors.UserError(
-        f"{text!r} is the name of a data set and of a file here: give './{text}' for the file, or "
-        f"call fine_tune in another folder."
-      )
-    request = base.get_config(dataset=text)
-    request.name = text.replace("/", "-")
-    return request
-  config = npz if text.lower().endswith(".npz") else folder
-  return config.get_config(f"path={text}")
+  if isinstance(images, str):
+    named = datasets.named(images, "call fine_tune in another folder")
+    if named.path is None:
+      request = base.get_config(dataset=named.name)
+      request.name = named.name.replace("/", "-")
+      return request
+  path = os.fspath(images)
+  config = {"npz": npz, "folder": folder}[datasets.kind_of(path)]
+  return config.get_config(f"path={path}")
 
 
 def _plain(value: Any) -> Any:

@@ -14,6 +14,7 @@ that the rule sees more than 20,000 images in either protocol.
 
 import dataclasses
 import itertools
+import os
 from collections.abc import Iterable, Iterator
 
 from bit_jax.data import vtab
@@ -181,6 +182,31 @@ def _specs() -> Iterator[DatasetSpec]:
 _BY_NAME = {(spec.name, spec.protocol): spec for spec in _specs()}
 _IN_TABLES = dict.fromkeys(name for name, _ in _BY_NAME)
 NAMES = tuple(sorted((*_IN_TABLES, *OWN), key=lambda name: name.startswith(_VTAB)))  # VTAB last
+
+
+def named(text: str, otherwise: str) -> Request:
+  """Returns what a user's text names: a data set of the tables, or the path of images.
+
+  Args:
+    text: A name in `NAMES` that needs no path, or a path, which needn't exist.
+    otherwise: In a message, what to do but give './NAME', where it is both.
+
+  Raises:
+    UserError: It is the name of a data set and of a file.
+  """
+  if text not in _IN_TABLES:
+    return Request(kind_of(text), path=text)
+  if os.path.exists(text):
+    raise errors.UserError(
+      f"{text!r} is the name of a data set and of a file here: give './{text}' for the file, or "
+      f"{otherwise}."
+    )
+  return Request(text)
+
+
+def kind_of(path: str) -> str:
+  """Returns the name in `OWN` of the user's images at a path."""
+  return "npz" if path.lower().endswith(".npz") else "folder"
 
 
 def require_known(name: str, protocol: str) -> None:

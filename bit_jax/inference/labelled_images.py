@@ -51,7 +51,7 @@ class AtPath(opening.Opened):
       UserError: The path can't be used, has no such part, or has a class that the network hasn't.
     """
     self.part: str | None
-    if paths.named(path).suffix.lower() == ".npz":
+    if datasets.kind_of(path) == "npz":
       self.part, examples = arrays.read_npz_part(path, part)
       present = np.unique(examples.labels)
       names = [examples.class_names[i] for i in present.tolist()]

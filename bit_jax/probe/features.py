@@ -52,23 +52,16 @@ def open_set(reference: str, data_dir: str | None = None) -> opening.Opened:
   Raises:
     UserError: It doesn't exist, or is faulty.
   """
-  names = [name for name in datasets.NAMES if name not in datasets.OWN]
+  request = datasets.named(reference, "use the data set from another folder")
   exists = bool(reference) and paths.named(reference).exists()
-  if reference in names:
-    if exists:
-      raise errors.UserError(
-        f"{reference!r} is the name of a data set and of a file here: give './{reference}' for the "
-        f"file, or use the data set from another folder."
-      )
-    return opening.open_set(datasets.Request(reference, data_dir=data_dir))
-  if not exists and "/" not in reference.removeprefix("vtab/"):
+  if request.path is not None and not exists and "/" not in reference.removeprefix("vtab/"):
+    names = [name for name in datasets.NAMES if name not in datasets.OWN]
     raise errors.UserError(
       f"{reference!r} is neither a file or folder here nor a data set"
       f"{phrases.did_you_mean(reference, names)}: give the path of your images, or the name of a "
       f"data set such as cifar10, digits or vtab/svhn."
     )
-  kind = "npz" if reference.lower().endswith(".npz") else "folder"
-  return opening.open_set(datasets.Request(kind, path=reference))
+  return opening.open_set(dataclasses.replace(request, data_dir=data_dir))
 
 
 def has_trained_on(network: networks.Network, data: opening.Opened, reference: str) -> bool:

@@ -140,3 +140,17 @@ def test_imports_neither_numpy_nor_jax_nor_tensorflow(printed_by):
     "print({'numpy', 'jax', 'tensorflow'} & set(sys.modules))"
   )
   assert printed_by(code).strip() == "set()"
+
+
+def test_a_text_is_the_name_of_a_data_set_or_the_path_of_images(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  for text, name in (
+    *((text, "folder") for text in ("photos", "a.csv", "folder", "npz", "./digits", "")),
+    *((text, "npz") for text in ("a.npz", "~/a/B.NPZ")),
+  ):
+    assert datasets.named(text, "rename it") == datasets.Request(name, path=text)
+  for text in ("digits", "vtab/svhn"):
+    assert datasets.named(text, "rename it") == datasets.Request(text)
+    (tmp_path / text).mkdir(parents=True)
+    with pytest.raises(errors.UserError, match=f"give './{text}' for the file, or rename it"):
+      datasets.named(text, "rename it")
