@@ -20,7 +20,7 @@ from bit_jax.runtime import files, phrases, plots
 
 _SHOWN = 16  # images in a picture
 AUGMENTED, CURVES, PREDICTIONS = "augmented.png", "curves.png", "predictions.png"
-FILES = {  # of a finished run; those of the rooms above are written by them
+FILES = {  # of a finished run, whichever module writes them
   run_folder.REPORT: "all of it as one page",
   run_folder.WEIGHTS: "the fine-tuned weights, in the official naming",
   CURVES: "loss, accuracy and learning rate",
