@@ -4,6 +4,8 @@ import contextlib
 import time
 from collections.abc import Iterator
 
+from bit_jax.runtime import phrases
+
 
 class StepClock:
   """Counts steps and their seconds, without evaluations, saves and the compiling first step.
@@ -73,8 +75,7 @@ class Pace:
   def __str__(self) -> str:
     """Returns e.g. '1,000 images in 7s, 160 images/s', without the rate of a single batch."""
     now = time.monotonic()
-    noun = "image" if self.images == 1 else "images"
-    text = f"{self.images:,} {noun} in {format_seconds(now - self._began)}"
+    text = f"{phrases.counted(self.images, 'image')} in {format_seconds(now - self._began)}"
     later = self.images - self._first
     if self._after_first is None or not later:
       return text
