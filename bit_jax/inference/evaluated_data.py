@@ -6,7 +6,6 @@ import hashlib
 import os
 import pathlib
 import re
-import tempfile
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,7 +17,7 @@ from bit_jax.data.sources import folder
 from bit_jax.inference import labelled_images
 from bit_jax.inference.networks import Network
 from bit_jax.runs import run_folder
-from bit_jax.runtime import devices, errors, paths, phrases
+from bit_jax.runtime import devices, errors, files, paths, phrases
 from bit_jax.weights import classes
 
 # Where no config sets them: images over all devices, and the share of their memory for images.
@@ -334,10 +333,4 @@ def open_folder(place: pathlib.Path, images: pathlib.Path | None) -> None:
       f"The results would go to {place.resolve()}, inside the folder of images {images}: choose "
       f"another folder with --out=DIR."
     )
-  try:
-    place.mkdir(parents=True, exist_ok=True)
-    tempfile.TemporaryFile(dir=place).close()
-  except OSError as e:
-    raise errors.UserError(
-      f"The folder {place} can't be written ({e.strerror}): choose another with --out=DIR."
-    ) from e
+  files.open_folder(place, f"The folder {place}", "choose another with --out=DIR")

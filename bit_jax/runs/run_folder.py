@@ -11,7 +11,6 @@ import platform
 import shlex
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import metadata
 from typing import IO, Any
@@ -68,13 +67,7 @@ def open_folder(workdir: str, *, create: bool = True, images: str | None = None)
       f"classes: {_ANOTHER} outside of it."
     )
   if create:
-    try:
-      folder.mkdir(parents=True, exist_ok=True)
-      tempfile.TemporaryFile(dir=folder).close()
-    except OSError as e:
-      raise errors.UserError(
-        f"The run folder {folder} can't be written ({e.strerror}): {_ANOTHER}."
-      ) from e
+    files.open_folder(folder, f"The run folder {folder}", _ANOTHER)
   return folder
 
 

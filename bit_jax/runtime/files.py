@@ -1,4 +1,4 @@
-"""Files that are replaced in one step, and locks that one process at a time holds."""
+"""Files that are replaced in one step, folders to write to, and locks of one process at a time."""
 
 import contextlib
 import errno
@@ -45,19 +45,31 @@ def require_writable(path: pathlib.Path, flag: str, extension: str) -> None:
     flag: The flag that names it.
     extension: Its type, such as '.png', which its name must end in.
   """
-  if path.suffix.lower() != extension and not path.is_dir():
-    raise errors.UserError(f"{flag}={path} must end in {extension}, the format that is written.")
+  what, advice = f"{flag}={path}", "choose another file"
+  if os.path.isdir(path):
+    raise errors.UserError(f"{what} can't be written ({os.strerror(errno.EISDIR)}): {advice}.")
+  if path.suffix.lower() != extension:
+    raise errors.UserError(f"{what} must end in {extension}, the format that is written.")
+  open_folder(path.parent, what, advice)
+
+
+def open_folder(folder: pathlib.Path, what: str, advice: str) -> None:
+  """Creates a folder, unless it exists, and checks that files can be written in it.
+
+  Args:
+    folder: The folder.
+    what: What can't be written otherwise, at the start of the message.
+    advice: What the user can do then.
+
+  Raises:
+    UserError: Files can't be written in it.
+  """
   try:
-    if path.is_dir():
-      raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-    if not path.parent.exists():
-      path.parent.mkdir(parents=True)
-    with tempfile.TemporaryFile(dir=path.parent):
-      pass
+    if not folder.exists():  # of a file, `mkdir` says only that it exists
+      folder.mkdir(parents=True, exist_ok=True)
+    tempfile.TemporaryFile(dir=folder).close()
   except OSError as e:
-    raise errors.UserError(
-      f"{flag}={path} can't be written ({e.strerror or e}): choose another file."
-    ) from e
+    raise errors.UserError(f"{what} can't be written ({e.strerror or e}): {advice}.") from e
 
 
 @contextlib.contextmanager

@@ -353,7 +353,7 @@ WRONG = {
   "{run} --path={photos}/train --split=extra": "--split=extra must be test, train or val",
   "{run} --path={run}/result.json": "is neither a folder nor a CSV file",
   "{run} --path={photos}/train --out={photos}/train/results": "inside the folder of images",
-  "{run} --out={run}/result.json": "can't be written (File exists)",
+  "{run} --out={run}/result.json": "can't be written (Not a directory)",
   "{run} --out={run}/result.json/x": "can't be written (Not a directory)",
   "{run} --config=configs/cifar.py": "did you mean configs/cifar10.py?",
   "{run} --config=configs/quickstart.py": "10 classes in digits are not classes of the network",

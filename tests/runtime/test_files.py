@@ -170,6 +170,20 @@ def test_a_file_that_cannot_be_written_is_named_with_its_flag(tmp_path):
       files.require_writable(path, "--out", ".npz")
 
 
+def test_a_folder_that_can_be_written(tmp_path):
+  for _ in range(2):  # it is created, then there
+    files.open_folder(tmp_path / "a" / "b", "The folder", "choose another")
+  assert list((tmp_path / "a" / "b").iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["file", "file/below", "file/below/it"])
+def test_a_folder_that_cannot_be_written_is_named_with_advice(tmp_path, name):
+  (tmp_path / "file").touch()
+  message = r"^My folder can't be written \(Not a directory\): choose another\.$"
+  with pytest.raises(errors.UserError, match=message):
+    files.open_folder(tmp_path / name, "My folder", "choose another")
+
+
 @pytest.mark.parametrize("name", ["x", "x.txt", "x.npz.png", ".npz"])
 def test_a_file_of_another_type_is_refused(tmp_path, name):
   with pytest.raises(errors.UserError, match=r"--out=.* must end in \.npz"):
