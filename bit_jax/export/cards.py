@@ -9,7 +9,7 @@ from typing import Any
 from bit_jax.export import checking, form
 from bit_jax.inference import networks
 from bit_jax.models import architectures
-from bit_jax.runs import results, run_folder
+from bit_jax.runs import interval, run_folder
 from bit_jax.runtime import phrases
 from bit_jax.weights import catalogue
 
@@ -195,7 +195,7 @@ def _accuracy(network: networks.Network, records: _Records) -> str:
   top1, number = result["top1"], result["num_test"]
   part = "validation" if (network.config or {}).get("protocol") == "select" else "test"
   where = phrases.counted(number, f"{part} image")
-  text = f"{top1:.2%} top-1 on {where}{results.interval_text(top1, number)}"
+  text = f"{top1:.2%} top-1 on {where}{interval.in_brackets(top1, number)}"
   if "balanced_accuracy" in result and "macro_f1" in result:
     balanced, f1 = result["balanced_accuracy"], result["macro_f1"]
     text += f"; balanced accuracy {balanced:.2%}, macro F1 {f1:.2%}"

@@ -11,7 +11,7 @@ from bit_jax.data import pipeline
 from bit_jax.inference import calibration
 from bit_jax.inference.evaluation import Evaluation
 from bit_jax.inference.networks import Network
-from bit_jax.runs import mistakes, per_class, results, run_folder
+from bit_jax.runs import interval, mistakes, per_class, run_folder
 from bit_jax.runtime import files, phrases, plots
 
 PREDICTIONS = "predictions.csv"
@@ -76,7 +76,7 @@ class Results:
     )
     confidence = f"{found.confidence.mean():.2%}"
     more = {
-      "top1": results.interval_text(found.means["top1"], count),
+      "top1": interval.in_brackets(found.means["top1"], count),
       "calibration_error": f" ({calibration.BINS} bins; mean confidence {confidence})",
     }
     for name, value in self.scores().items():

@@ -25,3 +25,9 @@ def of_few(share: float, number: int) -> str:
     return ""
   low, high = wilson(share, number)
   return f"95% interval {low:.0%} to {high:.0%}"
+
+
+def in_brackets(share: float, number: int) -> str:
+  """Returns `of_few` to follow an accuracy in a line: ' (95% interval 83% to 94%)', or ''."""
+  text = of_few(share, number)
+  return f" ({text})" if text else ""

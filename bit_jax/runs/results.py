@@ -149,7 +149,8 @@ def summary(folder: str, result: dict[str, Any]) -> str:
   if "num_val" in result:
     part = "test images"
     chosen = f" (top-1 on the {result['num_val']:,} validation images: {result['val_top1']:.2%})"
-  where = f"on {result['num_test']:,} {part}{interval_text(result['top1'], result['num_test'])}"
+  margin = interval.in_brackets(result["top1"], result["num_test"])
+  where = f"on {result['num_test']:,} {part}{margin}"
   lines = [f"Top-1 accuracy {result['top1']:.2%} {where} after {steps}{chosen}."]
   if "balanced_accuracy" in result and "macro_f1" in result:
     lines.append(
@@ -170,9 +171,3 @@ def _listing(folder: str, result: dict[str, Any]) -> list[str]:
   if missing := [f for f in FILES if f not in present and f not in _OPTIONAL]:
     lines.append(f"Missing (not written, or deleted since): {', '.join(missing)}.")
   return lines
-
-
-def interval_text(share: float, number: int) -> str:
-  """Returns the interval of a share of few images in brackets, '' for many or none."""
-  text = interval.of_few(share, number)
-  return f" ({text})" if text else ""
