@@ -15,7 +15,7 @@ import zlib
 import numpy as np
 
 from bit_jax.data import resizing, stream
-from bit_jax.runtime import errors, files
+from bit_jax.runtime import errors, files, phrases
 
 
 class DecodedCache:
@@ -102,8 +102,8 @@ def _require_space(folder: pathlib.Path, need: int) -> None:
   written = path.stat().st_blocks * 512 if path.exists() else 0  # the file has holes
   free = shutil.disk_usage(folder).free
   if need - written > free:
-    text = f"the decoded images need {need / 1e9:.1f} GB, and the disk has {free / 1e9:.1f} GB free"
-    raise OSError(errno.ENOSPC, text)
+    size, room = phrases.file_size(need), phrases.file_size(free)
+    raise OSError(errno.ENOSPC, f"the decoded images need {size}, and the disk has {room} free")
 
 
 def _mark(image: np.ndarray, label: int) -> int:

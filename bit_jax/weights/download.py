@@ -14,7 +14,7 @@ import requests
 import tqdm
 from requests import codes
 
-from bit_jax.runtime import proxies
+from bit_jax.runtime import phrases, proxies
 
 TIMEOUT = (10, 60)  # seconds to connect, and between two packets
 RETRY_DELAYS = (0.5, 1.0, 2.0, 4.0)  # seconds before each attempt that follows no progress
@@ -132,8 +132,8 @@ def _receive(response: requests.Response, part: pathlib.Path, start: int) -> Non
   total = start + int(length) if length else None
   free = shutil.disk_usage(part.parent).free
   if length and int(length) > free:
-    text = f"it needs {int(length) / 1e9:.1f} GB in {part.parent}, and {free / 1e9:.1f} GB are free"
-    raise OSError(errno.ENOSPC, text)
+    need, room = phrases.file_size(int(length)), phrases.file_size(free)
+    raise OSError(errno.ENOSPC, f"it needs {need} in {part.parent}, and {room} are free")
   etag = response.headers.get("ETag", "W/")
   # If-Range compares strongly.
   version = response.headers.get("Last-Modified", "") if etag.startswith("W/") else etag

@@ -139,7 +139,8 @@ def test_another_number_of_images_or_size_begins_anew(folder):
 def test_too_little_room_is_told_before_anything_is_read(tmp_path, monkeypatch):
   usage = shutil.disk_usage(tmp_path)._replace(free=1_000)
   monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
-  with pytest.raises(errors.UserError, match=r"images need .* GB free.* \$BIT_JAX_CACHE"):
+  message = r"images need 2\.\d kB, and the disk has 1\.0 kB free.* \$BIT_JAX_CACHE"
+  with pytest.raises(errors.UserError, match=message):
     decoded.DecodedCache(Pictures(), SHAPE, tmp_path / "set", N)
   assert not list((tmp_path / "set").iterdir())
 

@@ -17,7 +17,7 @@ import pytest
 
 from bit_jax import weights
 from bit_jax.models import architectures
-from bit_jax.runtime import cache, errors
+from bit_jax.runtime import cache, errors, phrases
 from bit_jax.weights import catalogue, download, fetch
 
 NAME = "toy"
@@ -257,7 +257,7 @@ def test_no_network(monkeypatch):
 def test_no_room_on_the_disk(server, monkeypatch):
   free = os.statvfs_result((4096, 4096, 9, 1, 1, 9, 9, 9, 0, 255))
   monkeypatch.setattr(os, "statvfs", lambda _: free)
-  refused("needs .* GB in .* 0.0 GB are free")
+  refused(rf"needs {re.escape(phrases.file_size(len(GOOD)))} in .*, and 4\.1 kB are free")
 
 
 def test_cache_that_cannot_be_written(tmp_path, monkeypatch):

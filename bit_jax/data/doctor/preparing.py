@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from tensorflow_datasets.core.download import resource
 
 from bit_jax.data.sources.tfds_builders import tfds
-from bit_jax.runtime import errors, proxies
+from bit_jax.runtime import errors, phrases, proxies
 
 CONNECT_SECONDS = 4.0  # time limit for a server to accept a connection
 _PORTS = {"http": 80, "https": 443, "ftp": 21}
@@ -243,8 +243,8 @@ class Recipe:
       return f"Preparing {name} needs {' and '.join(packages)}: pip install {' '.join(packages)}"
     if self.free_bytes < self.needed_bytes:
       return (
-        f"{name} needs about {self.needed_bytes / 1e9:.1f} GB in {self.root}, but "
-        f"{self.free_bytes / 1e9:.1f} GB are free: free some disk space, or choose another "
+        f"{name} needs about {phrases.file_size(self.needed_bytes)} in {self.root}, but "
+        f"{phrases.file_size(self.free_bytes)} are free: free some disk space, or choose another "
         f"--data_dir"
       )
     faults = unreachable(f.url for f in self.files if not f.present)

@@ -15,6 +15,7 @@ from bit_jax.data.doctor import preparing
 from bit_jax.data.sources import tfds_builders
 from bit_jax.data.sources.tfds_builders import tf, tfds
 from bit_jax.runtime import errors
+from bit_jax.runtime.phrases import file_size
 
 HASHED_EXAMPLES = 1_000
 _LABEL_BYTES = 8
@@ -137,9 +138,10 @@ def table_line(finding: Finding, width: int) -> str:
   prepared = finding.version if finding.prepared else "no"
   sizes = "-" if not finding.prepared else "differ" if finding.differing else "ok"
   needed, free = finding.needed_bytes, finding.recipe.free_bytes
-  disk = f"{'-' if finding.prepared else f'{_gb(needed)} of':>12} {_gb(free)}"
+  disk = f"{'-' if finding.prepared else f'{file_size(needed)} of':>12} {file_size(free)}"
   disk += ", too little" if free < needed else ""
-  return _row(finding.spec.name, prepared, sizes, _gb(finding.recipe.download_bytes), disk, width)
+  download = file_size(finding.recipe.download_bytes)
+  return _row(finding.spec.name, prepared, sizes, download, disk, width)
 
 
 def detail_lines(finding: Finding, data_dir: str | None) -> Iterator[str]:
@@ -196,7 +198,7 @@ def _download(spec: datasets.DatasetSpec, data_dir: str | None) -> str | None:
       print(f"{spec.name}: already prepared in {finding.builder.data_dir}", flush=True)
       return None
     if not recipe.missing_manual:
-      size, folder = _gb(recipe.absent_bytes), recipe.builder.data_dir
+      size, folder = file_size(recipe.absent_bytes), recipe.builder.data_dir
       print(f"{spec.name}: downloading {size} to {folder}", flush=True)
     recipe.prepare()
   except errors.UserError as e:
@@ -243,8 +245,8 @@ def _way_lines(finding: Finding, data_dir: str | None) -> Iterator[str]:
   command = f"python -m bit_jax.data doctor {finding.spec.name} --download{place}"
   if recipe.free_bytes < recipe.needed_bytes:
     yield (
-      f"  first: free disk space in {recipe.root} ({_gb(recipe.free_bytes)} free, about "
-      f"{_gb(recipe.needed_bytes)} needed), or choose another --data_dir"
+      f"  first: free disk space in {recipe.root} ({file_size(recipe.free_bytes)} free, about "
+      f"{file_size(recipe.needed_bytes)} needed), or choose another --data_dir"
     )
   if packages := recipe.missing_packages:
     yield f"  first: pip install {' '.join(packages)}"
@@ -259,7 +261,3 @@ def _way_lines(finding: Finding, data_dir: str | None) -> Iterator[str]:
 
 def _row(name: str, prepared: str, sizes: str, download: str, disk: str, width: int) -> str:
   return f"{name:{width}}  {prepared:8}  {sizes:6}  {download:>9}  {disk}"
-
-
-def _gb(size: int) -> str:
-  return f"{size / 1e6:.1f} MB" if size < 1e9 else f"{size / 1e9:.1f} GB"
