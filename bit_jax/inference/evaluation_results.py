@@ -66,6 +66,10 @@ class Results:
     there = set(self.evaluation.labels.tolist())
     return [name for label, name in enumerate(self.class_names) if label not in there]
 
+  def _totals_and_hits(self) -> np.ndarray:
+    found = self.evaluation
+    return per_class.totals_and_hits(found.labels, found.predictions, len(self.class_names))
+
   def table(self) -> Iterator[str]:
     """Yields the lines of a table for people."""
     found, network = self.evaluation, self.network
@@ -91,9 +95,7 @@ class Results:
   def _classes(self) -> Iterator[str]:
     """Yields a table of the classes that have images; of many, those of lowest accuracy."""
     found = self.evaluation
-    count = len(self.class_names)
-    totals = np.bincount(found.labels, minlength=count)
-    hits = np.bincount(found.labels[found.labels == found.predictions], minlength=count)
+    totals, hits = self._totals_and_hits()
     wrong = per_class.largest_confusions(found.labels, found.predictions, len(found.labels))
     most: dict[int, str] = {}
     for label, predicted, times in wrong.tolist():
@@ -112,9 +114,7 @@ class Results:
   def as_json(self) -> dict[str, Any]:
     """Returns the results as a JSON object: those of `result.json` under the same names."""
     found, network = self.evaluation, self.network
-    count = len(self.class_names)
-    totals = np.bincount(found.labels, minlength=count).tolist()
-    hits = np.bincount(found.labels[found.labels == found.predictions], minlength=count).tolist()
+    totals, hits = self._totals_and_hits().tolist()
     return {
       "network": network.name,
       "architecture": network.model.architecture.name,

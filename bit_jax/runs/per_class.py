@@ -39,6 +39,21 @@ def means(labels: np.ndarray, predictions: np.ndarray) -> dict[str, float]:
   return {"balanced_accuracy": float(recall[images > 0].mean()), "macro_f1": float(f1.mean())}
 
 
+def totals_and_hits(labels: np.ndarray, predictions: np.ndarray, num_classes: int) -> np.ndarray:
+  """Returns how many examples each class has, and how many of them were predicted as it.
+
+  Args:
+    labels: [N] integer, 0 to C - 1.
+    predictions: [N] integer.
+    num_classes: C.
+
+  Returns:
+    [2, C] int64.
+  """
+  hits = labels[labels == predictions]
+  return np.stack([np.bincount(found, minlength=num_classes) for found in (labels, hits)])
+
+
 def confusion(labels: np.ndarray, predictions: np.ndarray, num_classes: int) -> np.ndarray:
   """Returns how many examples of each class (rows) were predicted as each class (columns).
 
@@ -111,8 +126,7 @@ def write(
     say: Gets warnings and remarks on the files.
   """
   count = len(class_names)
-  totals = np.bincount(labels, minlength=count).tolist()
-  right = np.bincount(labels[labels == predictions], minlength=count).tolist()
+  totals, right = totals_and_hits(labels, predictions, count).tolist()
   trained: Sequence[object] = [""] * count
   if training_labels is not None:
     trained = np.bincount(training_labels, minlength=count).tolist()

@@ -34,6 +34,9 @@ def test_every_example_is_counted_once(pairs):
     expected[label, prediction] += 1
   labels, predictions = np.array(pairs, np.int32).reshape(-1, 2).T
   assert per_class.confusion(labels, predictions, 5).tolist() == expected.tolist()
+  totals, hits = per_class.totals_and_hits(labels, predictions, 5).tolist()
+  assert totals == expected.sum(axis=1).tolist()
+  assert hits == expected.diagonal().tolist()
 
 
 @pytest.mark.parametrize(
