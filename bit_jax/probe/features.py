@@ -125,11 +125,11 @@ def compute(
   """
   sources, spec = data.sources(), data.spec
   names, labels = sources.train.class_names, pipeline.read_labels(sources.train)
-  check(np.bincount(labels, minlength=len(names)), names)
+  available = np.bincount(labels, minlength=len(names))
+  check(available, names)
   needed = np.arange(len(labels))
   if sources.prepared and shots is not None:
-    least = np.bincount(labels, minlength=len(names)).min()
-    largest = max((n for n in shots if n <= least), default=0)
+    largest = max((n for n in shots if n <= available.min()), default=0)
     subsets = [fewshot.select(labels, largest, seed, names) for seed in seeds if largest]
     needed = np.unique(np.concatenate([needed[:0], *subsets]))
   kept_size = spec.kept_size(network.size)
