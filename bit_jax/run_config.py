@@ -18,6 +18,7 @@ from ml_collections.config_dict import FieldReference, placeholder
 
 from bit_jax import hyperrule
 from bit_jax.data import datasets, opening
+from bit_jax.data.sources import scan
 from bit_jax.models import architectures
 from bit_jax.runtime import checks, errors, phrases
 from bit_jax.weights import catalogue
@@ -214,10 +215,16 @@ def choices(name: str) -> tuple[str, ...]:
   return get_args(hint) if get_origin(hint) is Literal else ()
 
 
-def prepare(request: Request | RunConfig) -> tuple[RunConfig, opening.Opened]:
+def prepare(
+  request: Request | RunConfig, found: scan.Scan | None = None
+) -> tuple[RunConfig, opening.Opened]:
   """Opens the data set of a request, once, and resolves the request by its facts.
 
   Needs no accelerator, no weights and no set of tensorflow-datasets; scans the user's own images.
+
+  Args:
+    request: The request.
+    found: As in `opening.open_set`.
 
   Raises:
     UserError: A field has a value that can't be used, or the user's images are missing or faulty.
@@ -235,7 +242,8 @@ def prepare(request: Request | RunConfig) -> tuple[RunConfig, opening.Opened]:
       path=fields["data_path"],
       data_dir=fields["data_dir"],
       val_apart=fields["keep_best"] or fields["patience"] is not None,
-    )
+    ),
+    found,
   )
   return _resolve(fields, data.spec), data
 

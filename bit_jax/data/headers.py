@@ -76,6 +76,11 @@ class Headers(NamedTuple):
   stamps: np.ndarray
   faults: dict[int, str]
 
+  def take(self, rows: Sequence[int]) -> "Headers":
+    """Returns the headers of M of the files, in the order of `rows`."""
+    faults = {i: self.faults[row] for i, row in enumerate(rows) if row in self.faults}
+    return Headers(self.sizes[rows], self.stamps[rows], faults)
+
 
 def read_all(root: pathlib.Path, paths: Sequence[str]) -> Headers:
   """Reads the headers of files, in threads, with a progress bar on a terminal.

@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 
 from bit_jax.data import datasets, stream
-from bit_jax.data.sources import arrays, folder
+from bit_jax.data.sources import arrays, folder, scan
 from bit_jax.runtime import cache, errors, imports, paths
 
 Listing = tuple[tuple[str, str, str], ...]
@@ -108,8 +108,12 @@ class Opened(abc.ABC):
     """
 
 
-def open_set(request: datasets.Request) -> Opened:
+def open_set(request: datasets.Request, found: scan.Scan | None = None) -> Opened:
   """Opens a data set; of the user's own images, scans the folder or reads the file's headers.
+
+  Args:
+    request: The data set.
+    found: What `folder.find` has returned for the path of a 'folder' set; None: it is scanned here.
 
   Raises:
     UserError: An unknown name or protocol, a missing or unexpected path, or a faulty file or
@@ -130,7 +134,7 @@ def open_set(request: datasets.Request) -> Opened:
       f"The data set {name} needs the path of your images: --config=configs/{name}.py:path={form}."
     )
   own = path, request.protocol, request.val_apart
-  return _Npz(*own) if name == "npz" else _Folder(*own)
+  return _Npz(*own) if name == "npz" else _Folder(*own, found)
 
 
 class _Tfds(Opened):
@@ -224,8 +228,8 @@ class _Npz(Opened):
 class _Folder(Opened):
   """The user's own image files; opening it scans the folder or CSV and reads image headers."""
 
-  def __init__(self, path: str, protocol: str, val_apart: bool):
-    self._contents = contents = folder.describe(path, protocol, val_apart=val_apart)
+  def __init__(self, path: str, protocol: str, val_apart: bool, found: scan.Scan | None):
+    self._contents = contents = folder.describe(path, protocol, val_apart=val_apart, found=found)
     self.spec = datasets.DatasetSpec(
       name="folder",
       protocol=protocol,

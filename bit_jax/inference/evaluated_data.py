@@ -13,7 +13,7 @@ import ml_collections
 
 from bit_jax import run_config
 from bit_jax.data import datasets, opening, pipeline
-from bit_jax.data.sources import folder
+from bit_jax.data.sources import folder, scan
 from bit_jax.inference import labelled_images
 from bit_jax.inference.networks import Network
 from bit_jax.runs import run_folder
@@ -119,33 +119,49 @@ def choose(
     if path is not None:
       raise errors.UserError("Give either --config or --path, not both.")
     return _of_config(network, classes, request, split, size)
-  if path is not None and not _is_of_run(network, path):
-    return _at_path(network, classes, path, split)
+  if path is not None:
+    found = _scan(datasets.kind_of(path), path)
+    moved = _moved(network, path, found)
+    if moved is None:
+      return _at_path(network, classes, path, split, found)
+    return _part_of(classes, *moved, split, found)
   if network.config is None:
     raise errors.UserError(
       f"{network.name} is a checkpoint, which has no data of its own: add --path=FOLDER of your "
       f"own labelled images, or the config of a data set, such as --config=configs/cifar10.py."
     )
-  return _of_run(network, classes, path, split)
+  return _of_run(network, classes, split)
 
 
-def _is_of_run(network: Network, path: str) -> bool:
-  """Returns whether the images at a path are those that a run was trained with."""
-  if network.config is None or network.config.get("dataset") not in datasets.OWN:
-    return False
+def _scan(dataset: Any, path: Any) -> scan.Scan | None:
+  """Returns the scan of a folder or CSV, for all that look at it; None of other sets."""
+  if dataset != "folder" or not path or not isinstance(path, str):
+    return None
   try:
-    _, data = _opened(network, {"data_path": path})
+    return folder.find(path)
+  except errors.UserError:  # whoever opens it says why
+    return None
+
+
+def _moved(
+  network: Network, path: str, found: scan.Scan | None
+) -> tuple[run_config.RunConfig, opening.Opened] | None:
+  """Returns config and data of a run whose images are now at a path; None if those are others."""
+  if network.config is None or network.config.get("dataset") not in datasets.OWN:
+    return None
+  try:
+    config, data = _opened(network, {"data_path": path}, found)
   except errors.UserError:  # no data to train on
-    return False
-  return _digest(data.identity()[0]) == _recorded(network)
+    return None
+  return (config, data) if _digest(data.identity()[0]) == _recorded(network) else None
 
 
 def _opened(
-  network: Network, changes: Mapping[str, Any]
+  network: Network, changes: Mapping[str, Any], found: scan.Scan | None
 ) -> tuple[run_config.RunConfig, opening.Opened]:
   """Returns the config of a run with some fields changed, and its data set."""
   fields = {**(network.config or {}), **changes, "test_size": network.size}
-  return run_config.prepare(ml_collections.ConfigDict(fields))
+  return run_config.prepare(ml_collections.ConfigDict(fields), found)
 
 
 def _recorded(network: Network) -> str | None:
@@ -161,17 +177,17 @@ def _digest(version: str | None) -> str | None:
 
 
 def _of_run(
-  network: Network, classes: labelled_images.Classes | None, path: str | None, split: str | None
+  network: Network, classes: labelled_images.Classes | None, split: str | None
 ) -> EvaluatedData:
   assert network.config is not None
-  moved = {} if path is None else {"data_path": path}
-  where = path or network.config.get("data_path")
+  where = network.config.get("data_path")
   if where and not os.path.exists(paths.named(where)):
     raise errors.UserError(
       f"The run's images, {where}, don't exist (seen from {os.getcwd()}): give their place now "
       f"with --path."
     )
-  config, data = _opened(network, moved)
+  found = _scan(network.config.get("dataset"), where)
+  config, data = _opened(network, {}, found)
   version = data.identity()[0]
   if version and _recorded(network) not in (None, _digest(version)):
     raise errors.UserError(
@@ -179,7 +195,7 @@ def _of_run(
       f"edited, so that its parts are no longer the same. --path={where} evaluates them as they "
       f"are now."
     )
-  return _part_of(classes, config, data, split)
+  return _part_of(classes, config, data, split, found)
 
 
 def _of_config(
@@ -195,21 +211,24 @@ def _of_config(
   request = request.copy_and_resolve_references()
   request.unlock()
   request.model, request.weights = network.model.architecture.name, "none"
-  config, data = run_config.prepare(request)
+  found = _scan(request.get("dataset"), request.get("data_path"))
+  config, data = run_config.prepare(request, found)
   config = dataclasses.replace(config, test_size=chosen or config.test_size)
-  found = _part_of(classes, config, data, split)
-  own = found.images
-  return dataclasses.replace(
-    found, label=f"{own.resolve() if own else config.dataset}-{found.label}"
-  )
+  part = _part_of(classes, config, data, split, found)
+  place = part.images.resolve() if part.images else config.dataset
+  return dataclasses.replace(part, label=f"{place}-{part.label}")
 
 
 def _at_path(
-  network: Network, classes: labelled_images.Classes | None, path: str, split: str | None
+  network: Network,
+  classes: labelled_images.Classes | None,
+  path: str,
+  split: str | None,
+  found: scan.Scan | None,
 ) -> EvaluatedData:
   if split not in (None, "test", "train", "val"):
     raise errors.UserError(f"--split={split} must be test, train or val for images at a path.")
-  data = labelled_images.AtPath(path, split, classes)
+  data = labelled_images.AtPath(path, split, classes, found)
   place = paths.named(path).resolve()
   return EvaluatedData(
     data=data,
@@ -232,6 +251,7 @@ def _part_of(
   config: run_config.RunConfig,
   data: opening.Opened,
   split: str | None,
+  found: scan.Scan | None,
 ) -> EvaluatedData:
   """Returns a part of a data set.
 
@@ -240,6 +260,7 @@ def _part_of(
     config: The config of the data set, with the size of images for the network.
     data: The data set.
     split: The part, as in `choose`.
+    found: The scan that the data set was opened with.
 
   Raises:
     UserError: There is no such part.
@@ -250,7 +271,7 @@ def _part_of(
     label, part = "held-out", "test"
   elif held_out and split == "test":
     final = dataclasses.replace(config, protocol="final", keep_best=False, patience=None)
-    data = run_config.prepare(final)[1]
+    data = run_config.prepare(final, found)[1]
   elif split == "val" and not data.spec.num_val:
     raise errors.UserError(
       f"{name} has no validation part that this config keeps apart from training and test images: "

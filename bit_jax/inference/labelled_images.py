@@ -37,7 +37,13 @@ class AtPath(opening.Opened):
     part: 'test', 'val' or 'train'; None where the images have no parts, and all are taken.
   """
 
-  def __init__(self, path: str, part: str | None, classes: Classes | None):
+  def __init__(
+    self,
+    path: str,
+    part: str | None,
+    classes: Classes | None,
+    found: scan.Scan | None = None,
+  ):
     """Opens the images; of files, only headers are read.
 
     Args:
@@ -46,6 +52,7 @@ class AtPath(opening.Opened):
       part: The wanted part; None: test where there is one, else val, else all.
       classes: The classes of the network, which those of the images are matched with; None: the
         images keep their own.
+      found: What `folder.find` has returned for the path; None: it is scanned here.
 
     Raises:
       UserError: The path can't be used, has no such part, or has a class that the network hasn't.
@@ -62,12 +69,12 @@ class AtPath(opening.Opened):
       self._source = arrays.Examples(examples.images, labels, classes.names)
       image_size, fixed_size = examples.images.shape[1:3], True
     else:
-      found = folder.find(path)
+      found = found or folder.find(path)
       for fault in scan.faults(found, to_train=False):
         raise errors.UserError(fault)
       self.part = self._taken(found, part)
       if self.part is not None:
-        found.entries = [e for e in found.entries if e.part == self.part]
+        found = found.only(self.part)
       names = list(class_naming.in_order({e.label for e in found.entries}))
       classes = classes or Classes(tuple(names), {})
       new = class_matching.match(names, classes.names, found.source, classes.other_names)

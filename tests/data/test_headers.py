@@ -159,3 +159,15 @@ def test_many_files_with_their_stamps(tmp_path, monkeypatch, seconds):
   assert found.stamps[2:, 0].tolist() == [0, -1]
   assert set(found.faults) == {2, 3}
   assert "empty" in found.faults[2]
+
+
+def test_some_of_the_headers(tmp_path):
+  for name in "acd":
+    (tmp_path / name).write_bytes(encoded("PNG", size=(ord(name), 5)))
+  (tmp_path / "b").write_text("no image")
+  rows, names = [3, 1, 0], "dba"
+  some, same = headers.read_all(tmp_path, "abcd").take(rows), headers.read_all(tmp_path, names)
+  np.testing.assert_array_equal(some.sizes, same.sizes)
+  np.testing.assert_array_equal(some.stamps, same.stamps)
+  assert some.faults == same.faults
+  assert list(some.faults) == [1]

@@ -1,9 +1,17 @@
-"""Where the results of an evaluation go."""
+"""The images to evaluate a network on, and where the results go."""
 
+import itertools
+import json
 import types
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from bit_jax import run_config
+from bit_jax.configs import folder as folder_config
+from bit_jax.data import headers
+from bit_jax.data.sources import layouts
 from bit_jax.inference import evaluated_data
 
 LABELS = [
@@ -43,3 +51,71 @@ def test_no_images_share_a_folder(folder, tmp_path, monkeypatch):
   expected = root / "evaluation-test" if root else "evaluation/BiT-M-R50x1/test"
   assert str(found[0]) == str(expected)
   assert all(place.parent == root for place in found) or root is None
+
+
+def picture(path, grey):
+  path.parent.mkdir(parents=True, exist_ok=True)
+  Image.fromarray(np.full((9, 8, 3), grey, np.uint8)).save(path)
+
+
+def photos(root, parts=("train", "val", "test")):
+  for i, (part, name) in enumerate(itertools.product(parts, ("ant", "bee"))):
+    for k in range(3):
+      picture(root / part / name / f"{k}.png", 9 * i + k)
+  return root
+
+
+@pytest.fixture
+def network(tmp_path):
+  """A function that returns the network of a run on a folder, which is not trained."""
+
+  def of_run(**fields):
+    config = folder_config.get_config(f"model=R14x0.5,weights=none,path={tmp_path / 'photos'}")
+    config.update(fields)
+    config, data = run_config.prepare(config)
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "environment.json").write_text(json.dumps({"data": data.identity()[0]}))
+    return types.SimpleNamespace(
+      name="run", folder=run, config=config.to_dict(), size=16, class_names=("ant", "bee")
+    )
+
+  return of_run
+
+
+@pytest.mark.parametrize(
+  ("fields", "there", "split", "title", "paths"),
+  [
+    ({}, None, None, "the test part of {}/photos", "test"),
+    ({"protocol": "select"}, None, "test", "the test part of {}/photos", "test"),
+    ({}, ("train", "val", "test"), None, "the test part of {}/there", "test"),
+    ({"protocol": "select"}, ("train", "val", "test"), "test", "the test part of {}/there", "test"),
+    ({}, ("train", "val"), "train", "the train part of {}/there", "train"),
+    ({}, ("val",), None, "the val part of {}/there", "val"),
+  ],
+)
+def test_a_folder_is_scanned_and_its_headers_are_read_once(
+  fields, there, split, title, paths, network, tmp_path, monkeypatch
+):
+  """Its own images, in place and moved, and other images, without and with ones to train on."""
+  photos(tmp_path / "photos")
+  network = network(**fields)
+  path = None if there is None else str(photos(tmp_path / "there", there))
+  calls = []
+
+  def counted(module, name):
+    function = getattr(module, name)
+    monkeypatch.setattr(module, name, lambda *given: calls.append(name) or function(*given))
+
+  counted(layouts, "read")
+  counted(headers, "read_all")
+  chosen = evaluated_data.choose(network, split=split, path=path)
+  loaded, unreadable = chosen.load()
+  assert calls == ["read", "read_all"]
+  assert (chosen.title, unreadable) == (title.format(tmp_path), [])
+  assert len(loaded.paths) == 6
+  assert {path.split("/")[0] for path in loaded.paths} == {paths}
+  images, labels = loaded.part.some(np.arange(6))
+  wanted = [np.array(Image.open(f"{path or tmp_path / 'photos'}/{p}")) for p in loaded.paths]
+  assert (images == np.stack(wanted)).all()
+  assert [("ant", "bee")[label] for label in labels] == [p.split("/")[1] for p in loaded.paths]

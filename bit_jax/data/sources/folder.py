@@ -164,7 +164,9 @@ def _unusable(path: str, root: pathlib.Path) -> str:
   return f"Folder or CSV file not found: {path}.{hint}"
 
 
-def describe(path: str, protocol: str, *, val_apart: bool = False) -> Folder:
+def describe(
+  path: str, protocol: str, *, val_apart: bool = False, found: scan.Scan | None = None
+) -> Folder:
   """Returns the user's images under a protocol; of the files only the headers are read.
 
   'final' trains on train and val and evaluates test; without a test part it evaluates val; without
@@ -176,12 +178,13 @@ def describe(path: str, protocol: str, *, val_apart: bool = False) -> Folder:
     path: A folder or a CSV, in a layout of `find`; `~` is the user's home.
     protocol: 'final' or 'select'.
     val_apart: Whether 'final' keeps val out of training where the data has a test part as well.
+    found: What `find` has returned for the path; None: it is scanned here.
 
   Raises:
     UserError: The path or its layout can't be used, a class has no images, or there are fewer than
       two classes, too few images to split, or no readable image.
   """
-  found = find(path)
+  found = found or find(path)
   for fault in scan.faults(found):
     raise errors.UserError(fault)
   return split(found, protocol, val_apart=val_apart)
@@ -218,7 +221,7 @@ def split(found: scan.Scan, protocol: str, *, val_apart: bool = False) -> Folder
 
 
 def files(found: scan.Scan, class_names: tuple[str, ...], labels: np.ndarray) -> Files:
-  """Returns the files of a scan, with what their headers say.
+  """Returns the files of a scan, with what their headers say, which are read once for a scan.
 
   Args:
     found: A scan of one image or more.
@@ -229,7 +232,9 @@ def files(found: scan.Scan, class_names: tuple[str, ...], labels: np.ndarray) ->
     UserError: No header is readable.
   """
   listed = tuple(e.path for e in found.entries)
-  sizes, stamps, faults = headers.read_all(found.root, listed)
+  if found.known_headers is None:
+    found.known_headers = headers.read_all(found.root, listed)
+  sizes, stamps, faults = found.known_headers
   if not (sizes[:, 0] > 0).any():
     raise errors.UserError(
       f"None of the {len(listed)} images in {found.source} can be read. For example, {listed[0]} "

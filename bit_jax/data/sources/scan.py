@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from bit_jax.data import images
+from bit_jax.data import headers, images
 from bit_jax.data.sources import class_naming
 from bit_jax.runtime import phrases
 
@@ -45,6 +45,7 @@ class Scan:
     notes: Sentences on how folders or columns were read where that isn't obvious.
     warnings: Sentences, each on a possible mistake that doesn't stop a run.
     csv: The CSV; None where a folder was read.
+    known_headers: Those of the entries; None before they are read.
   """
 
   root: pathlib.Path
@@ -57,11 +58,19 @@ class Scan:
   notes: list[str] = dataclasses.field(default_factory=list)
   warnings: list[str] = dataclasses.field(default_factory=list)
   csv: pathlib.Path | None = None
+  known_headers: headers.Headers | None = dataclasses.field(default=None, compare=False)
 
   @property
   def source(self) -> pathlib.Path:
     """The folder or CSV that was read."""
     return self.csv or self.root
+
+  def only(self, part: str) -> "Scan":
+    """Returns the scan with the entries of one part alone."""
+    rows = [i for i, entry in enumerate(self.entries) if entry.part == part]
+    entries, known = [self.entries[i] for i in rows], self.known_headers
+    known = None if known is None else known.take(rows)
+    return dataclasses.replace(self, entries=entries, known_headers=known)
 
 
 def by_digest(paths: Iterable[str], salt: str = "") -> list[int]:
