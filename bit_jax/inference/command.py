@@ -92,8 +92,9 @@ def load(reference: str, *, size: int | None = None, dtype: str = "auto") -> "ne
   if size is not None:
     checks.in_range("--size", size, 1, hyperrule.MAX_SIDE)
   from bit_jax.inference import networks
-  from bit_jax.runtime import devices
+  from bit_jax.runtime import devices, machine
 
+  machine.keep_freed_memory()
   devices.require()  # first: JAX reports a second platform that is absent only once
   return networks.load(reference, size=size, dtype=dtype)
 

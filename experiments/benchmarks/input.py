@@ -6,7 +6,8 @@ Reads tfds' CIFAR-10 and a small set of large photographs, both decoded once and
 devices, and streams photographs, decoding them in the first epoch and reading a cache of decoded
 images in later ones. Each is compared with a plain tf.data pipeline on the same cores
 (`run_worker`); training on the first two is compared with training on one batch that is on the
-devices. Nothing else is kept between repetitions.
+devices. Nothing else is kept between repetitions. Predictions for the photographs are compared with
+their evaluation, both from the files.
 """
 
 import os
@@ -20,7 +21,11 @@ from bit_jax.runtime import exits, paths
 from experiments.benchmarks import inputs, machine, results, workers
 
 _PACKAGES = ("tensorflow-cpu", "tensorflow", "opencv-python-headless", "pillow")
-_PEERS = {"plain": "tf.data, all every time", "training on one batch": "batch on the device"}
+_PEERS = {
+  "plain": "tf.data, all every time",
+  "training on one batch": "batch on the device",
+  "evaluating": "evaluate",
+}
 
 
 class Comparison(NamedTuple):
@@ -93,6 +98,9 @@ def comparisons(folder: str, what: str, images: int, tfds_dir: str | None) -> It
     yield Comparison(f"{named} {name}, resident", spec, _READ_ONCE)
     yield Comparison(f"{named} {name}, streamed", spec, _STREAMED)
   yield Comparison(f"{named} 56>48", {**files, **small, "resize": 56}, *training)
+  for side in (48, 128):
+    spec = {**files, **small, "resize": side, "crop": side, "batch": 64}
+    yield Comparison(f"{named} {side}", spec, {"predicting": "predict"}, "evaluating")
 
 
 def compare(comparison: Comparison, rounds: int) -> Iterator[results.Row]:

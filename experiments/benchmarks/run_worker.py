@@ -24,7 +24,8 @@ from bit_jax import run_config, weights
 from bit_jax.configs import base
 from bit_jax.data import augmentation, decoded, order, pipeline, stream
 from bit_jax.data.sources import arrays
-from bit_jax.inference import evaluation, feeds
+from bit_jax.inference import evaluated_data, evaluation, feeds, networks, outputs, predictions
+from bit_jax.inference import inputs as image_files
 from bit_jax.inference.programs import Examples, ResidentSet
 from bit_jax.models import architectures, resnet_v2
 from bit_jax.runtime import imports, parallel
@@ -228,6 +229,37 @@ def _evaluation(spec: Spec) -> Pass:
   return go_through
 
 
+def _predicting(spec: Spec) -> Pass:
+  """Images are classified as `python -m bit_jax.predict` does, from their files."""
+  forward = outputs.Forward(_classifier(spec), spec["batch"])
+
+  def go_through(_: int) -> int:
+    files = image_files.find([f"{spec['path']}/train"]).files
+    return sum(1 for _ in predictions.predict(forward, files, count=5))
+
+  return go_through
+
+
+def _evaluating(spec: Spec) -> Pass:
+  """Images are evaluated as `python -m bit_jax.evaluate --path` does, from their files."""
+  network = _classifier(spec)
+
+  def go_through(_: int) -> int:
+    loaded = evaluated_data.choose(network, path=spec["path"], split="train").load()[0]
+    evaluation.evaluate_part(network.model, network.params, network.size, loaded, spec["batch"])
+    return len(loaded.part)
+
+  return go_through
+
+
+def _classifier(spec: Spec) -> networks.Network:
+  """Returns a network for the classes of `inputs.write_photographs`, as commands take it."""
+  model, params = _network(spec)
+  names = tuple(f"class{i}" for i in range(inputs.NUM_CLASSES))
+  file = pathlib.Path("random numbers")
+  return networks.Network("random", model, params, names, spec["crop"], file, sha256="")
+
+
 def _network(spec: Spec) -> tuple[resnet_v2.ResNetV2, Any]:
   """Returns a network and its random parameters, on the host."""
   architecture = architectures.find(spec["architecture"])
@@ -245,6 +277,8 @@ _PASSES: dict[str, Callable[[Spec], Pass]] = {
   "training": _training,
   "training on one batch": _training,
   "evaluation": _evaluation,
+  "predicting": _predicting,
+  "evaluating": _evaluating,
 }
 
 if __name__ == "__main__":

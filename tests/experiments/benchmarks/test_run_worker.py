@@ -58,6 +58,11 @@ def test_reading_once_goes_through_the_set(folder):
   assert run_worker.build(spec(folder, "gathering", images=100)).repeat() == 12
 
 
+@pytest.mark.parametrize("task", ["predicting", "evaluating"])
+def test_predicting_and_evaluating_go_through_the_set(folder, task):
+  assert run_worker.build(spec(folder, task, architecture="R14x0.5")).repeat() == 12
+
+
 @pytest.mark.slow
 def test_the_plain_pipeline_goes_through_all_images(folder):
   assert run_worker.build(spec(folder, "plain")).repeat() == 12
