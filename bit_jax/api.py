@@ -43,7 +43,7 @@ Images: TypeAlias = (
 )
 
 _ON_BAD_IMAGE = ("stop", "skip")
-_LISTED = 20  # unreadable images in a message
+_ADVICE = "with on_bad_image='skip'."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -215,7 +215,7 @@ class Classifier:
       batch_size = self._chosen_batch_size or chosen.batch_size
       loaded, unreadable = chosen.load()
       if on_bad_image == "stop":
-        _require_readable(unreadable, len(loaded.part) + len(unreadable))
+        stream.require_readable(unreadable, len(loaded.part) + len(unreadable), _ADVICE)
       overlap = evaluated_data.overlap(self.network, chosen)
       remarks = [*loaded.warnings, *unreadable, *([overlap] if overlap else [])]
     elif images is None or part is not None:
@@ -260,7 +260,7 @@ class Classifier:
     paths = list(source.paths) if isinstance(source, inputs.Files) else None
     bad = stream.unreadable(source, "Checking the images") if paths else {}
     if not skip:
-      _require_readable(list(bad.values()), len(source))
+      stream.require_readable(list(bad.values()), len(source), _ADVICE)
     kept = np.setdiff1d(np.arange(len(source)), list(bad))
     if not len(kept):
       raise errors.UserError(f"None of the images can be read. {next(iter(bad.values()))}")
@@ -309,7 +309,7 @@ class Classifier:
         source, unreadable, image_size=source.kept_size(self.size), report=bar.update
       )
     if not skip:
-      _require_readable(list(unreadable.values()), len(source))
+      stream.require_readable(list(unreadable.values()), len(source), _ADVICE)
     for reason in unreadable.values():
       warnings.warn(reason, stacklevel=3)
 
@@ -380,18 +380,6 @@ class _Labelled:
 
   def read(self, index: int) -> tuple[np.ndarray, int]:
     return self.source.read(index)[0], int(self.labels[index])
-
-
-def _require_readable(reasons: Sequence[str], total: int) -> None:
-  """Raises a `UserError` that lists the images that can't be read, if there are any."""
-  if not reasons:
-    return
-  listed = "".join(f"\n  {why}" for why in reasons[:_LISTED])
-  more = f"\n  and {len(reasons) - _LISTED} more" if len(reasons) > _LISTED else ""
-  raise errors.UserError(
-    f"{len(reasons)} of {total:,} images can't be read: repair or remove them, or leave them out "
-    f"with on_bad_image='skip'.{listed}{more}"
-  )
 
 
 @dataclasses.dataclass(frozen=True)

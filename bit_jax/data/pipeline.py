@@ -18,7 +18,6 @@ from bit_jax.data.sources import arrays
 from bit_jax.runtime import cache, errors, phrases
 
 _MANY = 100_000  # labels whose reading takes a while
-_LISTED = 20  # bad images in a message
 
 
 @dataclasses.dataclass(frozen=True)
@@ -443,16 +442,8 @@ class _Reader:
 
   def require_readable(self) -> None:
     """Raises a `UserError` that lists the unreadable images, if there are any."""
-    found = self.unreadable
-    if not found:
-      return
-    more = f"\n  and {len(found) - _LISTED} more" if len(found) > _LISTED else ""
-    listed = "".join(f"\n  {reason}" for reason in found[:_LISTED])
-    raise errors.UserError(
-      f"{len(found)} of {self.tried:,} images can't be read: repair or remove them, or leave them "
-      f"out with --config.on_bad_image=skip. python -m bit_jax.data check lists all problems."
-      f"{listed}{more}"
-    )
+    advice = "with --config.on_bad_image=skip. python -m bit_jax.data check lists all problems."
+    stream.require_readable(self.unreadable, self.tried, advice)
 
 
 def _marked(

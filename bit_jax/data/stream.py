@@ -16,6 +16,7 @@ from bit_jax.runtime import errors, machine
 _BATCHES_AHEAD = 2
 _IMAGES_AT_ONCE = 8
 _IMAGES_AHEAD = 256  # outside of batches
+_LISTED = 20  # unreadable images in a message
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -183,6 +184,27 @@ def unreadable(source: Source, what: str) -> dict[int, str]:
 
   faults = in_threads(fault, range(len(source)), what)
   return {index: why for index, why in enumerate(faults) if why is not None}
+
+
+def require_readable(reasons: Sequence[str], total: int, advice: str) -> None:
+  """Checks that all images can be read.
+
+  Args:
+    reasons: Why images can't be, each with its name.
+    total: Number of images.
+    advice: The end of the message, after 'or leave them out'.
+
+  Raises:
+    UserError: There are reasons; the message lists them.
+  """
+  if not reasons:
+    return
+  more = f"\n  and {len(reasons) - _LISTED} more" if len(reasons) > _LISTED else ""
+  listed = "".join(f"\n  {reason}" for reason in reasons[:_LISTED])
+  raise errors.UserError(
+    f"{len(reasons)} of {total:,} images can't be read: repair or remove them, or leave them out "
+    f"{advice}{listed}{more}"
+  )
 
 
 def in_threads(function: Callable[[T], R], items: Sequence[T], what: str) -> Iterator[R]:
