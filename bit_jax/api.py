@@ -12,23 +12,22 @@ import math
 import os
 import pathlib
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal, TypeAlias
 
 import jax
 import ml_collections
 import numpy as np
-from PIL import Image
 
 from bit_jax import run_config
 from bit_jax.configs import base, folder, npz
 from bit_jax.data import datasets, pipeline, stream
 from bit_jax.data.sources import in_memory
 from bit_jax.inference import (
-  class_matching,
   evaluated_data,
   evaluation,
   evaluation_results,
+  given_images,
   inputs,
   networks,
   outputs,
@@ -38,12 +37,9 @@ from bit_jax.runs import description, metrics_log, per_class, reporting
 from bit_jax.runtime import checks, config_flags, devices, errors, exits
 from bit_jax.training import loop
 
-Images: TypeAlias = (
-  in_memory.Path | Image.Image | np.ndarray | Iterable[np.ndarray | Image.Image | in_memory.Path]
-)
+Images: TypeAlias = given_images.Images
 
 _ON_BAD_IMAGE = ("stop", "skip")
-_ADVICE = "with on_bad_image='skip'."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,7 +146,7 @@ class Classifier:
     """
     checks.whole("top", top, 1)
     checks.one_of("on_bad_image", on_bad_image, _ON_BAD_IMAGE)
-    source = _source(images)
+    source = given_images.source(images)
     found, files = [], getattr(source, "paths", [None] * len(source))
     for batch in self._outputs(source, "Predicting", skip=on_bad_image == "skip"):
       rows = zip(batch.indices.tolist(), *predictions.top(batch, top), strict=True)
@@ -174,7 +170,7 @@ class Classifier:
     """
     checks.one_of("on_bad_image", on_bad_image, _ON_BAD_IMAGE)
     skip = on_bad_image == "skip"
-    batches = self._outputs(_source(images), "Computing features", skip=skip)
+    batches = self._outputs(given_images.source(images), "Computing features", skip=skip)
     found = [batch.features for batch in batches]
     width = self.network.model.architecture.num_features
     return np.concatenate([np.empty((0, width), np.float32), *found])
@@ -200,104 +196,44 @@ class Classifier:
       UserError: There are no such images, one can't be read, or a class is unknown.
     """
     checks.one_of("on_bad_image", on_bad_image, _ON_BAD_IMAGE)
-    batch_size = self._batch_size
-    remarks: list[str] = []
+    skip = on_bad_image == "skip"
     if labels is None:
-      if images is not None and not isinstance(images, str | os.PathLike):
-        raise errors.UserError("Images in memory and lists of paths need labels.")
-      if images is None and self.network.config is None:
-        raise errors.UserError(
-          f"{self.network.name} is a checkpoint, which has no images of its own: give a folder, or "
-          f"images and labels."
-        )
-      path = None if images is None else os.fspath(images)
-      chosen = evaluated_data.choose(self.network, split=part, path=path)
-      batch_size = self._chosen_batch_size or chosen.batch_size
-      loaded, unreadable = chosen.load()
-      if on_bad_image == "stop":
-        stream.require_readable(unreadable, len(loaded.part) + len(unreadable), _ADVICE)
-      overlap = evaluated_data.overlap(self.network, chosen)
-      remarks = [*loaded.warnings, *unreadable, *([overlap] if overlap else [])]
+      loaded, remarks, batch_size = self._own_or_at_path(images, part, skip=skip)
     elif images is None or part is not None:
       raise errors.UserError("labels go with images, and part with a folder, a file or a run.")
     else:
-      loaded, remarks = self._labelled(images, labels, skip=on_bad_image == "skip")
+      classes, batch_size = self.class_names, self._batch_size
+      loaded, remarks = given_images.labelled(images, labels, classes, self.size, skip=skip)
     for text in remarks:
       warnings.warn(text, stacklevel=2)
     self.__dict__.pop("_forward", None)  # or the parameters would be on the devices twice
     found = evaluation.evaluate_part(
       self.network.model, self.network.params, self.size, loaded, batch_size
     )
-    results = evaluation_results.Results(self.network, self.size, "", loaded, found)
-    confusion = per_class.confusion(found.labels, found.predictions, len(self.class_names))
-    totals = confusion.sum(axis=1)
-    shares = confusion.diagonal() / np.maximum(totals, 1)
-    scores: dict[str, Any] = {"top5": None, **results.scores()}
-    return Evaluation(
-      **scores,
-      per_class={
-        name: float(share)
-        for name, share, total in zip(self.class_names, shares, totals, strict=True)
-        if total
-      },
-      confusion=confusion,
-      labels=found.labels,
-      predictions=found.predictions,
-      confidence=found.confidence,
-      paths=None if loaded.paths is None else tuple(loaded.paths),
-    )
+    return _evaluation(self.network, loaded, found)
 
-  def _labelled(
-    self, images: Images, labels: in_memory.Labels, *, skip: bool
-  ) -> tuple[pipeline.LoadedPart, list[str]]:
-    """Returns images with labels as a streamed part of a data set, and why others are left out."""
-    source = _source(images)
-    if len(source) != len(labels):
-      raise errors.UserError(f"There are {len(source)} images but {len(labels)} labels.")
-    if not len(source):
-      raise errors.UserError("There are no images to evaluate.")
-    numbers = self._numbers(labels)
-    paths = list(source.paths) if isinstance(source, inputs.Files) else None
-    bad = stream.unreadable(source, "Checking the images") if paths else {}
+  def _own_or_at_path(
+    self, images: Images | None, part: str | None, *, skip: bool
+  ) -> tuple[pipeline.LoadedPart, list[str], int]:
+    """Returns images that have labels, remarks on them, and the batch size to evaluate them at."""
+    network = self.network
+    if images is not None and not isinstance(images, str | os.PathLike):
+      raise errors.UserError("Images in memory and lists of paths need labels.")
+    if images is None and network.config is None:
+      raise errors.UserError(
+        f"{network.name} is a checkpoint, which has no images of its own: give a folder, or images "
+        f"and labels."
+      )
+    path = None if images is None else os.fspath(images)
+    chosen = evaluated_data.choose(network, split=part, path=path)
+    loaded, unreadable = chosen.load()
     if not skip:
-      stream.require_readable(list(bad.values()), len(source), _ADVICE)
-    kept = np.setdiff1d(np.arange(len(source)), list(bad))
-    if not len(kept):
-      raise errors.UserError(f"None of the images can be read. {next(iter(bad.values()))}")
-    size = source.kept_size(self.size)
-    part = pipeline.Part(
-      source=_Labelled(stream.Chosen(source, kept), numbers[kept]),
-      size=self.size if size is None else None,
-      class_names=self.class_names,
-      examples=None,
-      labels=numbers[kept],
-    )
-    loaded = pipeline.LoadedPart(
-      part=part,
-      image_size=size or (self.size, self.size),
-      version="",
-      left_out={},
-      warnings=[],
-      paths=None if paths is None else [paths[i] for i in kept.tolist()],
-    )
-    return loaded, list(bad.values())
-
-  def _numbers(self, labels: in_memory.Labels) -> np.ndarray:
-    """Returns labels as places in `class_names`, [N] int32."""
-    given = in_memory.plain(labels)
-    if given.dtype.kind == "U":
-      names, places = np.unique(given, return_inverse=True)
-      return class_matching.match(names.tolist(), self.class_names, "labels")[places]
-    if given.ndim != 1 or given.dtype.kind not in "iu":
-      raise errors.UserError(
-        f"labels must be [N] whole numbers or class names, not {list(given.shape)} {given.dtype}."
-      )
-    if given.min() < 0 or given.max() >= len(self.class_names):
-      raise errors.UserError(
-        f"labels must be from 0 to {len(self.class_names) - 1}, places in class_names, but go from "
-        f"{given.min()} to {given.max()}."
-      )
-    return given.astype(np.int32)
+      total = len(loaded.part) + len(unreadable)
+      stream.require_readable(unreadable, total, given_images.ADVICE)
+    remarks = [*loaded.warnings, *unreadable]
+    if overlap := evaluated_data.overlap(network, chosen):
+      remarks.append(overlap)
+    return loaded, remarks, self._chosen_batch_size or chosen.batch_size
 
   def _outputs(
     self, source: "inputs.Files | in_memory.Pictures", what: str, *, skip: bool = False
@@ -309,13 +245,34 @@ class Classifier:
         source, unreadable, image_size=source.kept_size(self.size), report=bar.update
       )
     if not skip:
-      stream.require_readable(list(unreadable.values()), len(source), _ADVICE)
+      stream.require_readable(list(unreadable.values()), len(source), given_images.ADVICE)
     for reason in unreadable.values():
       warnings.warn(reason, stacklevel=3)
 
   @functools.cached_property
   def _forward(self) -> outputs.Forward:
     return outputs.Forward(self.network, self._batch_size)
+
+
+def _evaluation(
+  network: networks.Network, loaded: pipeline.LoadedPart, found: evaluation.Evaluation
+) -> Evaluation:
+  """Returns the outcome of an evaluation as the API has it."""
+  results = evaluation_results.Results(network, network.size, "", loaded, found)
+  confusion = per_class.confusion(found.labels, found.predictions, len(network.class_names))
+  totals = confusion.sum(axis=1)
+  shares = confusion.diagonal() / np.maximum(totals, 1)
+  of_classes = zip(network.class_names, shares, totals, strict=True)
+  scores: dict[str, Any] = {"top5": None, **results.scores()}
+  return Evaluation(
+    **scores,
+    per_class={name: float(share) for name, share, total in of_classes if total},
+    confusion=confusion,
+    labels=found.labels,
+    predictions=found.predictions,
+    confidence=found.confidence,
+    paths=None if loaded.paths is None else tuple(loaded.paths),
+  )
 
 
 def load(
@@ -347,39 +304,6 @@ def load(
   for text in network.remarks:
     warnings.warn(text, stacklevel=2)
   return Classifier(network, batch_size)
-
-
-def _source(images: Images) -> "inputs.Files | in_memory.Pictures":
-  """Returns the images that `Classifier.predict` takes."""
-  if isinstance(images, str | os.PathLike):
-    found = inputs.find([os.fspath(images)])
-    if found.faults:
-      raise errors.UserError(" ".join(found.faults))
-    return found.files
-  if not isinstance(images, np.ndarray | Image.Image):
-    if not isinstance(images, Iterable):
-      raise errors.UserError(f"Images must be files, arrays or images of Pillow, not {images!r}.")
-    images = list(images)
-    paths = [os.fspath(image) for image in images if isinstance(image, str | os.PathLike)]
-    if paths and len(paths) < len(images):
-      raise errors.UserError("Give all images as paths, or all as arrays or images of Pillow.")
-    if paths:
-      return inputs.Files(tuple(map(os.path.expanduser, paths)))
-  return in_memory.pictures(images)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Labelled:
-  """Images with labels; a `stream.Source`."""
-
-  source: stream.Source
-  labels: np.ndarray
-
-  def __len__(self) -> int:
-    return len(self.labels)
-
-  def read(self, index: int) -> tuple[np.ndarray, int]:
-    return self.source.read(index)[0], int(self.labels[index])
 
 
 @dataclasses.dataclass(frozen=True)

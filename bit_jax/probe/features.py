@@ -1,6 +1,7 @@
 """The features of a data set's training and test images, computed once and kept in the cache."""
 
 import dataclasses
+import functools
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -125,49 +126,78 @@ def compute(
   """
   sources, spec = data.sources(), data.spec
   names, labels = sources.train.class_names, pipeline.read_labels(sources.train)
-  available = np.bincount(labels, minlength=len(names))
-  check(available, names)
+  check(np.bincount(labels, minlength=len(names)), names)
   needed = np.arange(len(labels))
   if sources.prepared and shots is not None:
-    largest = max((n for n in shots if n <= available.min()), default=0)
-    subsets = [fewshot.select(labels, largest, seed, names) for seed in seeds if largest]
-    needed = np.unique(np.concatenate([needed[:0], *subsets]))
-  kept_size = spec.kept_size(network.size)
-
-  def of(name: str, source: opening.Source, indices: np.ndarray) -> embedding.Features:
-    images: stream.Source = stream.Chosen(source, indices)
-    fingerprint = f"{source.fingerprint()} {hashlib.sha256(indices.tobytes()).hexdigest()}"
-    if cropped:
-      images, fingerprint = _Cropped(images), f"{fingerprint} cropped"
-    key = f"{network.sha256} {network.size} {network.model.dtype} {batch_size} {fingerprint}"
-    folder = cache.directory() / "features" / hashlib.sha256(key.encode()).hexdigest()[:32]
-    with stream.progress(f"Features of the {name} images", len(indices)) as bar:
-      return embedding.features(
-        network,
-        images,
-        batch_size=batch_size,
-        image_size=None if cropped else kept_size,
-        folder=folder,
-        fingerprint=fingerprint,
-        report=bar.update,
-      )
-
+    needed = _in_subsets(labels, names, shots, seeds)
+  image_size = None if cropped else spec.kept_size(network.size)
+  of = functools.partial(
+    _computed, network, cropped=cropped, image_size=image_size, batch_size=batch_size
+  )
   train = of("training", sources.train, needed)
   test_labels = pipeline.read_labels(sources.test)
   test = of("test", sources.test, np.arange(len(test_labels)))
   # Where only some are needed, all can be read.
   pool = train.indices if len(needed) == len(labels) else np.arange(len(labels))
-  rows = np.searchsorted(needed[train.indices], pool)
   return Features(
     train=train.values,
     train_labels=labels[pool],
-    rows=rows,
+    rows=np.searchsorted(needed[train.indices], pool),
     test=test.values,
     test_labels=test_labels[test.indices],
     class_names=names,
     version=sources.version,
     unreadable=[*train.unreadable.values(), *test.unreadable.values()],
   )
+
+
+def _in_subsets(
+  labels: np.ndarray, names: Sequence[str], shots: Sequence[int], seeds: Sequence[int]
+) -> np.ndarray:
+  """Returns the indices of the images in the largest possible subset of each seed, ascending."""
+  least = np.bincount(labels, minlength=len(names)).min()
+  largest = max((n for n in shots if n <= least), default=0)
+  subsets = [fewshot.select(labels, largest, seed, names) for seed in seeds if largest]
+  return np.unique(np.concatenate([np.arange(0), *subsets]))
+
+
+def _computed(
+  network: networks.Network,
+  name: str,
+  source: opening.Source,
+  indices: np.ndarray,
+  *,
+  cropped: bool,
+  image_size: tuple[int, int] | None,
+  batch_size: int,
+) -> embedding.Features:
+  """Computes the features of some images of a part, or reads them from the cache.
+
+  Args:
+    network: As in `compute`.
+    name: The part, in the text of the progress bar.
+    source: The part.
+    indices: [M] integer.
+    cropped: As in `compute`.
+    image_size: As in `embedding.features`.
+    batch_size: As in `compute`.
+  """
+  images: stream.Source = stream.Chosen(source, indices)
+  fingerprint = f"{source.fingerprint()} {hashlib.sha256(indices.tobytes()).hexdigest()}"
+  if cropped:
+    images, fingerprint = _Cropped(images), f"{fingerprint} cropped"
+  key = f"{network.sha256} {network.size} {network.model.dtype} {batch_size} {fingerprint}"
+  folder = cache.directory() / "features" / hashlib.sha256(key.encode()).hexdigest()[:32]
+  with stream.progress(f"Features of the {name} images", len(indices)) as bar:
+    return embedding.features(
+      network,
+      images,
+      batch_size=batch_size,
+      image_size=image_size,
+      folder=folder,
+      fingerprint=fingerprint,
+      report=bar.update,
+    )
 
 
 class _Cropped:
