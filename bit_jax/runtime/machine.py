@@ -8,6 +8,7 @@ import contextlib
 import ctypes
 import importlib.util
 import math
+import mmap
 import os
 import pathlib
 import resource
@@ -21,6 +22,7 @@ MEMORY_SHARE = "BIT_JAX_MEMORY_SHARE"  # the fraction of free memory that this p
 
 _CGROUP_MEMBERSHIP = pathlib.Path("/proc/self/cgroup")
 _CGROUP_ROOT = pathlib.Path("/sys/fs/cgroup")
+_OVERCOMMIT = pathlib.Path("/proc/sys/vm/overcommit_memory")
 # For each cgroup version: files of limit and usage, and the field of reclaimable memory.
 _CGROUP_MEMORY = {
   2: ("memory.max", "memory.current", "inactive_file"),
@@ -30,6 +32,7 @@ _CGROUP_MEMORY = {
 _LIBRARIES = 2 << 30
 # malloc.h of glibc: M_ARENA_MAX, M_MMAP_MAX, M_TRIM_THRESHOLD.
 _KEEP_FREED = {-8: 1, -4: 0, -1: -1}
+_HUGE_PAGE = 2 << 20  # bytes, on x86-64 and on most ARM systems
 
 
 def usable_cores() -> int:
@@ -87,12 +90,13 @@ def memory_share() -> float:
 
 
 def keep_freed_memory(environment: Mapping[str, str] = os.environ) -> bool:
-  """Makes glibc keep freed memory for later allocations; returns whether it does.
+  """Makes glibc keep freed memory for later allocations, in huge pages; returns whether it does.
 
   XLA's CPU backend allocates the memory of a step again at every step: some 650 MB for R50x1 at 128
   pixels and batch 16. By default glibc returns it to the system each time, which zeroes it page by
   page for the next step (200,000 page faults, half a second of a core). With this setting the
-  process stays as large as it has ever been.
+  process stays as large as it has ever been. Huge pages, where the system grants them on request,
+  save most of the faults that are left, and the processor a tenth of a step (R50x1, 128 pixels).
 
   Call it before JAX looks for devices: its threads would get heaps of their own. It can't be
   undone, so it does nothing where JAX may find an accelerator, whose steps take no host memory.
@@ -103,8 +107,38 @@ def keep_freed_memory(environment: Mapping[str, str] = os.environ) -> bool:
   user_set = any(name.startswith("MALLOC_") or name == "GLIBC_TUNABLES" for name in environment)
   if user_set or _may_have_accelerators(environment):
     return False
-  mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-  return mallopt is not None and all(mallopt(name, value) for name, value in _KEEP_FREED.items())
+  libc = ctypes.CDLL(None)
+  mallopt = getattr(libc, "mallopt", None)
+  kept = mallopt is not None and all(mallopt(name, value) for name, value in _KEEP_FREED.items())
+  if kept and hasattr(mmap, "MADV_HUGEPAGE"):
+    _use_huge_pages(libc)
+  return kept
+
+
+def _use_huge_pages(libc: ctypes.CDLL) -> None:
+  """Asks for huge pages where the heap is going to grow.
+
+  The block is never touched, so it takes address space only. `ulimit -v` limits that, and strict
+  accounting (vm.overcommit_memory=2) counts it as memory: there the heap keeps its small pages.
+  """
+  if resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY or _strict_accounting():
+    return
+  machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+  size = ctypes.c_size_t(machine * 15 // 16)  # Linux refuses blocks of more than the machine has
+  libc.malloc.restype = ctypes.c_void_p
+  if (start := libc.malloc(size)) is None:
+    return
+  libc.free(ctypes.c_void_p(start))
+  first = -(-start // _HUGE_PAGE) * _HUGE_PAGE
+  length = ctypes.c_size_t((start + size.value - first) // _HUGE_PAGE * _HUGE_PAGE)
+  libc.madvise(ctypes.c_void_p(first), length, mmap.MADV_HUGEPAGE)
+
+
+def _strict_accounting() -> bool:
+  """Returns whether the system counts memory when it is allocated, not when it is used."""
+  with contextlib.suppress(OSError):
+    return _OVERCOMMIT.read_text().strip() == "2"
+  return False
 
 
 def trim_memory() -> None:

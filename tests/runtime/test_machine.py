@@ -166,6 +166,21 @@ for _ in range(2):
   del block
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
+HUGE = """
+import ctypes, pathlib, resource, sys
+from bit_jax.runtime import machine
+if "[madvise]" not in pathlib.Path("/sys/kernel/mm/transparent_hugepage/enabled").read_text():
+  sys.exit("not glibc")
+if sys.argv[1] == "limited":
+  resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))
+if sys.argv[1] == "strict":
+  machine._OVERCOMMIT = pathlib.Path(sys.argv[2])
+if not machine.keep_freed_memory({"JAX_PLATFORMS": "cpu"}):
+  sys.exit("not glibc")
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+block = bytearray(200_000_000)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
 TRIMMED = """
 import psutil
 from bit_jax.runtime import machine
@@ -192,6 +207,13 @@ def printed(code, *arguments):
 def test_freed_memory_is_reused_without_page_faults():
   assert printed(PAGE_FAULTS, "kept") < 100
   assert printed(PAGE_FAULTS, "not kept") > 40_000  # 200 MB in pages of 4 KB: 48,828
+
+
+def test_new_memory_comes_in_huge_pages(tmp_path):
+  assert printed(HUGE, "free") < 1_000  # 200 MB in pages of 2 MB: 96
+  (strict := tmp_path / "overcommit_memory").write_text("2\n")
+  assert printed(HUGE, "strict", str(strict)) > 40_000
+  assert printed(HUGE, "limited") > 40_000
 
 
 def test_trim_returns_freed_memory_to_the_system():
