@@ -270,6 +270,67 @@ def load_part(
   reader = _Reader(data.spec, chosen.sources, selection, memory)
   read = reader.read(chosen.name, chosen.whole, chosen.used, selection.test_size)
   reader.require_readable()
+  return _loaded(data, selection, chosen, read)
+
+
+def load_readable(
+  data: opening.Opened,
+  selection: datasets.Selection,
+  part: str = "test",
+  memory: float = math.inf,
+) -> tuple[LoadedPart, list[str]]:
+  """Loads the images of one part that can be read; decodes each once where all fit in memory.
+
+  Args:
+    data: The user's own image files.
+    selection: Which of them are used, and at which size, whatever its `on_bad_image` is.
+    part: As in `load_part`.
+    memory: As in `load_part`.
+
+  Returns:
+    The images, and why others can't be read, each with its name.
+
+  Raises:
+    UserError: As `load_part`; or none can be read.
+  """
+  # They are found as they are decoded, not by a pass of its own.
+  selection = dataclasses.replace(selection, on_bad_image="stop")
+  chosen = choose_part(data, selection, part)
+  reader = _Reader(data.spec, chosen.sources, selection, memory)
+  read = reader.read(chosen.name, chosen.whole, chosen.used, selection.test_size)
+  bad = reader.unreadable.get(chosen.name, {})
+  stream.require_some_readable(bad, len(read))
+  if bad:
+    kept = np.setdiff1d(np.arange(len(read)), list(bad))
+    left_out = {**chosen.left_out, f"unreadable {chosen.name} images": len(bad)}
+    paths = None if chosen.paths is None else [chosen.paths[i] for i in kept.tolist()]
+    chosen = dataclasses.replace(chosen, used=chosen.used[kept], left_out=left_out, paths=paths)
+    read = _some_of(read, kept)
+  return _loaded(data, selection, chosen, read), list(bad.values())
+
+
+def _some_of(part: Part, kept: np.ndarray) -> Part:
+  """Returns a part with some of its examples, [M] ascending; decoded ones are moved within it."""
+  examples = part.examples
+  if examples is not None:
+    for place, row in enumerate(kept.tolist()):  # there may be no room for a copy
+      if place != row:
+        examples.images[place] = examples.images[row]
+    images, labels = examples.images[: len(kept)], examples.labels[kept]
+    examples = arrays.Examples(images, labels, examples.class_names)
+  originals = None if part.originals is None else stream.Chosen(part.originals, kept)
+  return dataclasses.replace(
+    part,
+    source=stream.Chosen(part.source, kept) if examples is None else examples,
+    examples=examples,
+    labels=None if part.labels is None else part.labels[kept],
+    originals=originals,
+  )
+
+
+def _loaded(
+  data: opening.Opened, selection: datasets.Selection, chosen: ChosenPart, read: Part
+) -> LoadedPart:
   return LoadedPart(
     part=read,
     image_size=data.spec.device_size(selection.test_size),
@@ -395,7 +456,7 @@ class _Reader:
     selection: Which examples are used.
     memory: Bytes that are free.
     tried: Number of examples in the parts so far.
-    unreadable: Why images can't be read, each with its name.
+    unreadable: {part: {place in it: why an image can't be read, with its name}}.
     caches: Sentences on the caches of decoded images.
   """
 
@@ -404,7 +465,7 @@ class _Reader:
   selection: datasets.Selection
   memory: float
   tried: int = 0
-  unreadable: list[str] = dataclasses.field(default_factory=list)
+  unreadable: dict[str, dict[int, str]] = dataclasses.field(default_factory=dict)
   caches: list[str] = dataclasses.field(default_factory=list)
 
   def read(self, name: str, whole: opening.Source, indices: np.ndarray, side: int) -> Part:
@@ -427,7 +488,8 @@ class _Reader:
       labels = None if self.sources.prepared else whole.read_labels()[indices]
       if self.sources.listing is not None and self.selection.on_bad_image == "stop":
         found = unreadable(whole, name)
-        self.unreadable += [found[i] for i in indices.tolist() if i in found]
+        places = enumerate(indices.tolist())
+        self.unreadable[name] = {place: found[i] for place, i in places if i in found}
       return Part(source, size, names, None, labels, originals=originals)
     self.memory -= need
     if isinstance(source, arrays.Examples) and size is None:
@@ -436,14 +498,15 @@ class _Reader:
       examples = source.load(size)
     else:
       images, labels, faults = stream.gather(source, size, f"Reading the {name} images")
-      self.unreadable += faults.values()
+      self.unreadable[name] = faults
       examples = arrays.Examples(images, labels, names)
     return Part(examples, size, names, examples, examples.labels, originals=originals)
 
   def require_readable(self) -> None:
     """Raises a `UserError` that lists the unreadable images, if there are any."""
     advice = "with --config.on_bad_image=skip. python -m bit_jax.data check lists all problems."
-    stream.require_readable(self.unreadable, self.tried, advice)
+    reasons = [why for of_part in self.unreadable.values() for why in of_part.values()]
+    stream.require_readable(reasons, self.tried, advice)
 
 
 def _marked(

@@ -3,7 +3,7 @@
 import collections
 import itertools
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent import futures
 from typing import Any, Protocol, TypeVar
 
@@ -167,8 +167,8 @@ def gather(
       images = np.empty((len(source), *image.shape), np.uint8)
     _require_shape(image, images)
     images[index] = image
-  if images is None:
-    raise errors.UserError(f"None of {len(source)} images can be read: {unreadable[0]}")
+  require_some_readable(unreadable, len(source))
+  assert images is not None
   return images, labels, unreadable
 
 
@@ -184,6 +184,13 @@ def unreadable(source: Source, what: str) -> dict[int, str]:
 
   faults = in_threads(fault, range(len(source)), what)
   return {index: why for index, why in enumerate(faults) if why is not None}
+
+
+def require_some_readable(unreadable: Mapping[int, str], total: int) -> None:
+  """Raises a `UserError` if all images, 1 or more, are unreadable: {index: reason}."""
+  if len(unreadable) == total:
+    first = next(iter(unreadable.values()))
+    raise errors.UserError(f"None of {total:,} images can be read: {first}")
 
 
 def require_readable(reasons: Sequence[str], total: int, advice: str) -> None:

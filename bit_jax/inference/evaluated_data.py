@@ -71,15 +71,10 @@ class EvaluatedData:
     Raises:
       UserError: None, or one of a run's, can be read; or the data set doesn't exist.
     """
-    bad: dict[int, str] = {}
-    if self.files is not None:
-      bad = pipeline.unreadable(self.files, self.part)
-      if len(bad) == len(self.files):
-        first = next(iter(bad.values()))
-        raise errors.UserError(f"None of the {len(bad):,} images can be read. {first}")
     room = self.resident_share * devices.resident_memory(devices.describe())
-    loaded = pipeline.load_part(self.data, self.selection, self.part, room)
-    return loaded, list(bad.values())
+    if self.files is not None:
+      return pipeline.load_readable(self.data, self.selection, self.part, room)
+    return pipeline.load_part(self.data, self.selection, self.part, room), []
 
   @property
   def files(self) -> folder.Files | None:

@@ -10,9 +10,10 @@ from PIL import Image
 
 from bit_jax import run_config
 from bit_jax.configs import folder as folder_config
-from bit_jax.data import headers
+from bit_jax.data import headers, images, pipeline
 from bit_jax.data.sources import layouts
 from bit_jax.inference import evaluated_data
+from bit_jax.runtime import devices, errors
 
 LABELS = [
   *("test", "train", "val", "held-out", "train[:10%]", "train[10%:]", "vtab/svhn-test"),
@@ -115,7 +116,44 @@ def test_a_folder_is_scanned_and_its_headers_are_read_once(
   assert (chosen.title, unreadable) == (title.format(tmp_path), [])
   assert len(loaded.paths) == 6
   assert {path.split("/")[0] for path in loaded.paths} == {paths}
-  images, labels = loaded.part.some(np.arange(6))
+  pixels, labels = loaded.part.some(np.arange(6))
   wanted = [np.array(Image.open(f"{path or tmp_path / 'photos'}/{p}")) for p in loaded.paths]
-  assert (images == np.stack(wanted)).all()
+  assert (pixels == np.stack(wanted)).all()
   assert [("ant", "bee")[label] for label in labels] == [p.split("/")[1] for p in loaded.paths]
+
+
+@pytest.mark.parametrize("size", [16, 8])  # the images keep their 9 x 8 pixels, or are resized
+@pytest.mark.parametrize("memory", [1e9, 0])
+def test_images_at_a_path_are_decoded_once_where_they_fit_in_memory(
+  memory, size, network, tmp_path, monkeypatch
+):
+  photos(tmp_path / "photos")
+  network = network()
+  network.size = size
+  there = photos(tmp_path / "there", ("val",))
+  bad = there / "val/bee/1.png"
+  bad.write_bytes(bad.read_bytes()[:45])
+  chosen = evaluated_data.choose(network, path=str(there))
+  decode, decoded = images.decode, []
+  monkeypatch.setattr(images, "decode", lambda path: decoded.append(path) or decode(path))
+  monkeypatch.setattr(devices, "resident_memory", lambda _: memory / chosen.resident_share)
+  loaded, (reason,) = chosen.load()
+  assert sorted(decoded) == sorted(there.glob("val/*/*.png"))
+  assert f"The image {bad} is truncated" in reason
+  checked_first = pipeline.load_part(chosen.data, chosen.selection, chosen.part, memory)
+  assert (loaded.part.examples is None) == (memory == 0)
+  assert loaded.paths == checked_first.paths
+  assert "val/bee/1.png" not in loaded.paths
+  for name in ("left_out", "warnings", "image_size", "version"):
+    assert getattr(loaded, name) == getattr(checked_first, name)
+  assert loaded.left_out == {"unreadable test images": 1}
+  every = np.arange(5)
+  for ours, theirs in zip(loaded.part.some(every), checked_first.part.some(every), strict=True):
+    np.testing.assert_array_equal(ours, theirs)
+  np.testing.assert_array_equal(loaded.part.labels, checked_first.part.labels)
+  views = (part.to_look_at(every, 12) for part in (loaded.part, checked_first.part))
+  np.testing.assert_array_equal(*views)
+  for path in there.glob("val/*/*.png"):
+    path.write_bytes(path.read_bytes()[:45])
+  with pytest.raises(errors.UserError, match="None of 6 images can be read: The image"):
+    evaluated_data.choose(network, path=str(there)).load()
