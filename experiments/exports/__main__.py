@@ -12,6 +12,7 @@ tests/export/torch_logits.npz, with which a test compares where PyTorch isn't in
 import argparse
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -59,6 +60,10 @@ def main(argv: Sequence[str] | None = None) -> int:
   add("--photos", metavar="FOLDER", help="photos; default: those of scikit-learn")
   add("--timm", default="", metavar="NAMES", help="networks of timm, comma-separated; default: all")
   args = parser.parse_args(argv)
+  if args.torch_python:
+    if not (found := shutil.which(args.torch_python)):
+      parser.error(f"--torch_python: program not found: {args.torch_python}")
+    args.torch_python = os.path.abspath(found)  # processes are started in other folders
   with tempfile.TemporaryDirectory() as temporary:
     folder = pathlib.Path(temporary)
     photos = comparison.sample_photos(folder)
@@ -69,11 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   if not args.torch_python:
     print("Without --torch_python, timm and transformers are left out and nothing is written.")
     return _status(compared)
-  names = filter(None, args.timm.split(","))
-  command = [args.torch_python, "-m", "experiments.exports.timm_round_trip", *names]
-  environment = {**os.environ, "PYTHONPATH": str(_ROOT)}
-  done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=False)
-  print(done.stdout)
+  round_trip, status = _round_trip(args.torch_python, args.timm)
   _store(compared, stored)
   origin = "scikit-learn's" if len(photos) == stored else "scikit-learn's and others, full size"
   text = _TEXT.format(
@@ -82,12 +83,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     trained=comparison.TRAINED,
     random=comparison.RANDOM,
     rows="\n".join(_rows(compared)),
-    round_trip=done.stdout.strip(),
+    round_trip=round_trip,
     machine=machine.describe(),
     versions=", ".join(f"{k} {v}" for k, v in _versions(args.torch_python).items()),
   )
   _RESULTS.write_text(text, encoding="utf-8")
-  return _status(compared) or done.returncode
+  return _status(compared) or status
 
 
 def _compared(
@@ -102,6 +103,19 @@ def _compared(
         for one in comparison.compare(name, forms, photos, inner, python):
           print(f"{one.network:20} {one.form.name:14} {one.difference:.1e}", flush=True)
           yield one
+
+
+def _round_trip(torch_python: str, names: str) -> tuple[str, int]:
+  """Runs `timm_round_trip`; returns what it printed, and its exit status."""
+  command = [torch_python, "-m", "experiments.exports.timm_round_trip"]
+  command += filter(None, names.split(","))
+  environment, lines = {**os.environ, "PYTHONPATH": str(_ROOT)}, []
+  with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+    assert process.stdout
+    for line in process.stdout:
+      print(line, end="", flush=True)
+      lines.append(line)
+  return "".join(lines).strip(), process.returncode
 
 
 def _status(compared: Sequence[comparison.Compared]) -> int:
