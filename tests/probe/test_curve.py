@@ -4,7 +4,7 @@ import hypothesis
 import numpy as np
 import pytest
 from hypothesis import strategies
-from scipy import optimize, stats
+from scipy import optimize, special
 
 from bit_jax.probe import curve
 
@@ -35,7 +35,7 @@ def measured(seed, law, available, num_images, num_seeds=20, sigma=0.04):
         continue
       error = law.at(n) + pool[order[:n]].mean()
       noise = np.sqrt(0.125) * (of_seed + random.normal(size=num_images))
-      wrong[s, k] = hardness + noise < stats.norm.ppf(np.clip(error, 1e-6, 1 - 1e-6))
+      wrong[s, k] = hardness + noise < special.ndtri(np.clip(error, 1e-6, 1 - 1e-6))
   return curve.Measurements(sizes, wrong, sizes / available)
 
 
