@@ -61,6 +61,12 @@ def command(*flags, arguments=ARGUMENTS, **changes):
   return [sys.executable, "-m", "bit_jax.train", path, *fields, *flags]
 
 
+def xla_flags(num_devices):
+  """Returns XLA_FLAGS of a process with some CPU devices that compiles as this one does."""
+  # Of a flag that is given twice, the last counts.
+  return f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={num_devices}"
+
+
 def start(line, tmp_path_factory, **environment):
   """Starts a command in the project's folder, with the shared compilation cache."""
   variables = {

@@ -217,7 +217,7 @@ def test_two_processes_that_stream_and_are_resumed_equal_one_that_does_not(
   common = {
     "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}",
     "JAX_NUM_PROCESSES": "2",
-    "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+    "XLA_FLAGS": running.xla_flags(2),
   }
   flags = ("--workdir", str(tmp_path / "two"), "--distributed")
   line = running.command(*flags, arguments=arguments, **fields, resident_share=0.0)

@@ -72,7 +72,7 @@ def test_it_runs(path, request, tmp_path, monkeypatch):
     first.source = first.source.replace("PHOTOS = None", f"PHOTOS = {str(photos)!r}", 1)
   shutil.copy(FOLDER / "stand_ins.py", tmp_path)
   monkeypatch.setenv("PYTHONPATH", str(running.ROOT))
-  monkeypatch.delenv("XLA_FLAGS", raising=False)  # one device, as users have it
+  monkeypatch.setenv("XLA_FLAGS", running.xla_flags(1))  # one device, as users have it
   resources = {"metadata": {"path": str(tmp_path)}}
   NotebookClient(notebook, timeout=600, kernel_name="python3", resources=resources).execute()
   outputs = [o for c in notebook.cells if c.cell_type == "code" for o in c.outputs]

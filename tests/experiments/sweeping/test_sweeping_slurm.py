@@ -738,7 +738,8 @@ def test_a_run_whose_time_is_over_goes_on_in_another_job(stub, tmp_path, tmp_pat
     """)
   )
   line = [sys.executable, "-m", "experiments.sweep", f"--config={path}", f"--out={out}"]
-  process = running.start([*line, "--executor=slurm"], tmp_path_factory, XLA_FLAGS="")
+  line.append("--executor=slurm")
+  process = running.start(line, tmp_path_factory, XLA_FLAGS=running.xla_flags(1))
   while not list(out.glob("*/metrics.jsonl")):
     assert process.poll() is None, process.communicate()
     time.sleep(0.05)
