@@ -1,6 +1,7 @@
 """Four CPU devices for every test, and the data that lies outside the project."""
 
 import fcntl
+import gc
 import importlib.util
 import os
 import pathlib
@@ -20,6 +21,9 @@ import hypothesis
 import jax
 import numpy as np
 import pytest
+
+# Python's default, 700, searches the many objects of JAX and TensorFlow for cycles all the time.
+gc.set_threshold(50_000)
 
 # No test asserts a time: how long an example takes is up to the machine, and its disk.
 hypothesis.settings.register_profile("no deadline", deadline=None)
