@@ -55,7 +55,8 @@ def test_a_released_file_by_its_path(tmp_path, tmp_path_factory, synth_npz):
     total_steps=1,
     warmup_steps=1,
   )
-  process = running.start(line, tmp_path_factory, XLA_FLAGS="")  # one device: less to compile
+  one_device = running.xla_flags(1)  # less to compile
+  process = running.start(line, tmp_path_factory, XLA_FLAGS=one_device)
   status, _, err = running.finish(process)
   assert status == 0, err
   environment = json.loads((tmp_path / "run" / "environment.json").read_text())

@@ -32,7 +32,7 @@ print(json.dumps({
 
 def small(cache, **environment):
   """Runs two devices' gathering in a process of its own, and returns what it says of its cache."""
-  variables = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+  variables = {**os.environ, "XLA_FLAGS": running.xla_flags(2)}
   variables |= {"BIT_JAX_CACHE": str(cache), **environment}
   done = subprocess.run(
     [sys.executable, "-c", SMALL],
@@ -129,7 +129,7 @@ print(json.dumps(counts))
 def compiled_in_a_run(tmp_path, name, arguments, **changes):
   """Returns how many programs a run in a process of its own loads, and how many it compiles."""
   line = running.command("--workdir", str(tmp_path / name), arguments=arguments, **changes)[3:]
-  variables = {**os.environ, "XLA_FLAGS": "", "BIT_JAX_CACHE": str(tmp_path)}
+  variables = {**os.environ, "XLA_FLAGS": running.xla_flags(1), "BIT_JAX_CACHE": str(tmp_path)}
   done = subprocess.run(
     [sys.executable, "-c", RUN, *line],
     cwd=running.ROOT,
