@@ -33,17 +33,19 @@ $(VENV)/.installed: pyproject.toml requirements.lock
 quickstart: install
 	$(BIN)/python -m bit_jax.train --config=configs/quickstart.py
 
-# Compiling takes most of the tests' time, so most tests compile with few optimisations. Comparisons
-# with the official code compile with the default optimisations. Each process of pytest has a core, so
-# that NumPy needs no threads.
+# Compiling takes most of the tests' time, so most tests compile with few optimisations, and with the
+# older of XLA's two code generators, which is faster itself. Comparisons with the official code
+# compile as runs do. Each process of pytest has a core, so that NumPy needs no threads.
+QUICKLY = --xla_backend_optimization_level=1 --xla_cpu_use_fusion_emitters=false
+
 test: install
-	OPENBLAS_NUM_THREADS=1 XLA_FLAGS=--xla_backend_optimization_level=1 \
+	OPENBLAS_NUM_THREADS=1 XLA_FLAGS="$(QUICKLY)" \
 	  $(BIN)/python -m pytest -n 2 --dist loadfile --ignore=tests/test_reference.py
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal tests/test_reference.py
 
 # The tests as above, in one run and with tracing, which takes about twice as long.
 coverage: install
-	XLA_FLAGS=--xla_backend_optimization_level=1 \
+	OPENBLAS_NUM_THREADS=1 XLA_FLAGS="$(QUICKLY)" \
 	  $(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report= --ignore=tests/test_reference.py
 	$(BIN)/python tests/coverage_table.py
 
