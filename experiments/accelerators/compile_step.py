@@ -12,13 +12,13 @@ Each compiler needs an environment of its own, as it must not be in one that tra
     python -m venv accelerators && accelerators/bin/pip install -e . 'jax[cuda13]'   # h100, 4 GB
     python -m venv accelerators && accelerators/bin/pip install -e . 'jax[tpu]'      # v5e
 
-Compiled on two CPU cores with jax 0.10.2, bfloat16, 1,000 classes, 128 pixels, per device:
+Traffic is the bytes of operands and results of all kernels (`traffic`), and is compared with what
+a step in bfloat16 must move (`experiments.benchmarks.roofline`). Compiled on two CPU cores with jax
+0.10.2, bfloat16, 1,000 classes, per device; + is without Triton's products, see below:
 
-    target    model    images  arguments  temporaries  kernels (all-reduce)
-    1 x H100  R14x0.5  512     0.06 GB    1.32 GB      388
-    1 x H100  R50x1    512     0.24 GB    7.14 GB      1,361
-    8 x H100  R50x1    64      0.21 GB    1.23 GB      1,488 (8)
-    4 x v5e   R14x0.5  64      0.03 GB    0.13 GB      1,112 (2)
+    target    model  pixels  images  arguments  temporaries  MB an image  of the ideal  kernels
+    1 x H100  R50x1     128     512    0.24 GB      7.14 GB        126.7         1.22    1,362
+    8 x H100  R50x1     480      64+   0.24 GB     14.02 GB      1,994.2         1.38    1,682
 
 The target configuration of the H100 is `h100_sxm.txtpb` beside this file. Without a GPU to tune on,
 XLA may report "Couldn't find output tile sizes" for large products; this disables their Triton
@@ -29,7 +29,6 @@ import argparse
 import collections
 import os
 import pathlib
-import re
 import sys
 import time
 from collections.abc import Sequence
@@ -43,10 +42,11 @@ from bit_jax import hyperrule
 from bit_jax.models import resnet_v2
 from bit_jax.runtime import devices, errors, exits, numerics
 from bit_jax.training import memory, optimizer, programs, steps
+from experiments.accelerators import traffic
+from experiments.benchmarks import roofline
 
 H100_CONFIG = pathlib.Path(__file__).with_name("h100_sxm.txtpb")
 _CLASSES = 1000
-_KERNEL = re.compile(r" = .*? (fusion|custom-call|convolution|dot|copy|sort|all-reduce)[\w-]*\(")
 
 
 def target_devices(target: str, count: int) -> tuple[jax.Device, ...]:
@@ -97,16 +97,24 @@ def compile_step(
   return step.lower(state, *shapes).compile()
 
 
-def report(compiled: Any) -> str:
-  """Returns a compiled step's memory, kernels and, if XLA counts them, operations."""
+def report(compiled: Any, images: int, ideal: float) -> str:
+  """Returns a compiled step's memory, traffic, kernels and, if XLA counts them, operations.
+
+  Args:
+    compiled: The step.
+    images: Images on each device.
+    ideal: Bytes that a step must move for each of them.
+  """
   used, costs = compiled.memory_analysis(), compiled.cost_analysis() or {}
-  entry = compiled.as_text().split("\nENTRY ")[1]
-  kernels = collections.Counter(_KERNEL.findall(entry))
+  kernels = list(traffic.kernels(compiled.as_text()))
+  opcodes = collections.Counter(kernel.opcode for kernel in kernels)
+  moved = sum(kernel.bytes for kernel in kernels) / images
   lines = [
     f"arguments    {used.argument_size_in_bytes / 1e9:8.2f} GB",
     f"temporaries  {used.temp_size_in_bytes / 1e9:8.2f} GB",
-    f"kernels      {kernels.total():8,}    "
-    + ", ".join(f"{count:,} {name}" for name, count in kernels.most_common()),
+    f"traffic      {moved / 1e6:8.1f} MB an image: {moved / ideal:.2f} times {ideal / 1e6:.1f} MB",
+    f"kernels      {len(kernels):8,}    "
+    + ", ".join(f"{count:,} {opcode}" for opcode, count in opcodes.most_common(6)),
   ]
   if flops := costs.get("flops"):
     lines.append(f"operations   {flops / 1e12:8.2f} TFLOP")
@@ -140,7 +148,8 @@ def main(argv: Sequence[str]) -> None:
     f"{options.model}, {options.size} pixels, {options.batch} images, {dtype.name}: compiled for "
     f"{len(targets)} x {targets[0].device_kind} in {time.monotonic() - began:.0f} s"
   )
-  print(report(compiled))
+  operations = roofline.operations(model.architecture, options.size, options.batch, training=True)
+  print(report(compiled, options.batch, sum(operation.bytes for operation in operations)))
 
 
 if __name__ == "__main__":
