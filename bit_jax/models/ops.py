@@ -10,6 +10,7 @@ import itertools
 
 import jax
 import jax.numpy as jnp
+from jax.experimental import layout
 
 from bit_jax.models import architectures
 
@@ -88,13 +89,17 @@ def convolve(x: jax.Array, kernel: jax.Array, stride: int, platform: str) -> jax
 
 
 def _patches(x: jax.Array, size: int, stride: int) -> jax.Array:
-  """Returns [B, H', W', size * size * C]: the window of each output place, as channels."""
+  """Returns [B, H', W', size * size * C]: the window of each place of the output, as channels."""
+  return jnp.concatenate(_windows(x, size, stride), axis=-1)
+
+
+def _windows(x: jax.Array, size: int, stride: int) -> list[jax.Array]:
+  """Returns a [B, H', W', C] for each of the size * size places in a zero-padded window."""
   height, width = ((n - 1) // stride * stride + 1 for n in x.shape[1:3])
   pad = size // 2
   x = jnp.pad(x, [(0, 0), (pad, pad), (pad, pad), (0, 0)])
   places = itertools.product(range(size), repeat=2)
-  windows = [x[:, i : i + height : stride, j : j + width : stride] for i, j in places]
-  return jnp.concatenate(windows, axis=-1)
+  return [x[:, i : i + height : stride, j : j + width : stride] for i, j in places]
 
 
 @jax.custom_vjp
@@ -130,57 +135,91 @@ def _precision(x: jax.Array) -> jax.lax.Precision | None:
   return jax.lax.Precision.HIGHEST if x.dtype == jnp.float32 else None
 
 
-@jax.jit
-def group_norm_relu(x: jax.Array, gamma: jax.Array, beta: jax.Array) -> jax.Array:
-  """Returns ReLU of group norm over 32 groups, with two-pass statistics in float32.
+@functools.partial(jax.jit, static_argnums=3)
+def group_norm_relu(x: jax.Array, gamma: jax.Array, beta: jax.Array, platform: str) -> jax.Array:
+  """Returns ReLU of group norm over 32 groups, with statistics in float32.
 
   `flax.linen.GroupNorm` is not used: its one-pass variance changes what pre-trained weights
-  compute. Of the activations, only input and output are kept for the backward pass.
+  compute. Here the variance has two passes, but for bfloat16, whose own rounding is coarser than
+  the error of one. Only the input is kept for the backward pass.
 
   Args:
     x: [B, N, C].
     gamma: [C] float32.
     beta: [C] float32.
+    platform: 'cpu', 'gpu' or 'tpu', of the devices that the program is for.
 
   Returns:
     [B, N, C] of the dtype of `x`, non-negative.
   """
-  return _group_norm_relu(x, gamma, beta)
+  return _group_norm_relu(x, gamma, beta, platform)
 
 
-@jax.custom_vjp
-def _group_norm_relu(x: jax.Array, gamma: jax.Array, beta: jax.Array) -> jax.Array:
-  return _group_norm_relu_forward(x, gamma, beta)[0]
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+def _group_norm_relu(x: jax.Array, gamma: jax.Array, beta: jax.Array, platform: str) -> jax.Array:
+  return _group_norm_relu_forward(x, gamma, beta, platform)[0]
 
 
 def _group_norm_relu_forward(
-  x: jax.Array, gamma: jax.Array, beta: jax.Array
+  x: jax.Array, gamma: jax.Array, beta: jax.Array, platform: str
 ) -> tuple[jax.Array, _Saved]:
+  x = _channels_last(x, platform)
   wide = x.astype(jnp.float32)
   mean = _group_mean(wide.mean(1))
-  centred = wide - mean
-  scale = jax.lax.rsqrt(_group_mean(jnp.square(centred).mean(1)) + GROUP_NORM_EPSILON)
-  y = jax.nn.relu(centred * (scale * gamma) + beta).astype(x.dtype)
-  return y, (x, y, mean, scale, gamma)
+  if x.dtype == jnp.float32:
+    variance = _group_mean(jnp.square(wide - mean).mean(1))
+  else:
+    variance = jax.nn.relu(_group_mean(jnp.square(wide).mean(1)) - jnp.square(mean))
+  scale = jax.lax.rsqrt(variance + GROUP_NORM_EPSILON)
+  y = jax.nn.relu((wide - mean) * (scale * gamma) + beta)
+  return y.astype(x.dtype), (x, mean, scale, gamma, beta)
 
 
 def _group_norm_relu_backward(
-  saved: _Saved, gradient: jax.Array
+  platform: str, saved: _Saved, gradient: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-  x, y, mean, scale, gamma = saved
-  gradient = jnp.where(y > 0, gradient.astype(jnp.float32), 0)
-  normalized = (x.astype(jnp.float32) - mean) * scale
+  """Computes again from the input what it can: on accelerators, memory is what takes the time."""
+  x, *small = saved
+  x, gradient = (_channels_last(a, platform) for a in (x, gradient))
+  through, normalized = _through_relu(x, gradient, *small)
+  plain, along = through.sum(1), (through * normalized).sum(1)  # [B, C]
+  # Or XLA for GPU would keep the gradient from one pass over the activations to the next.
+  plain, along, *small = jax.lax.optimization_barrier((plain, along, *small))
+  through, normalized = _through_relu(x, gradient, *small)
+  _, scale, gamma, _ = small
   size = x.shape[1]
-  plain, along = gradient.sum(1), (gradient * normalized).sum(1)  # [B, C]
   dx = scale * (
-    gradient * gamma
+    through * gamma
     - _group_mean(plain * gamma / size)
     - normalized * _group_mean(along * gamma / size)
   )
   return dx.astype(x.dtype), along.sum(0), plain.sum(0)
 
 
+def _through_relu(
+  x: jax.Array,
+  gradient: jax.Array,
+  mean: jax.Array,
+  scale: jax.Array,
+  gamma: jax.Array,
+  beta: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+  """Returns the gradient where ReLU passed its input, and the normalised input, both float32."""
+  centred = x.astype(jnp.float32) - mean
+  # 1 or 0: the result of a comparison, which takes a byte, XLA for GPU would keep as well.
+  passed = jnp.sign(jax.nn.relu(centred * (scale * gamma) + beta))
+  return gradient.astype(jnp.float32) * passed, centred * scale
+
+
 _group_norm_relu.defvjp(_group_norm_relu_forward, _group_norm_relu_backward)
+
+
+def _channels_last(x: jax.Array, platform: str) -> jax.Array:
+  """Returns [B, N, C] as it is, in memory too: XLA for GPU would transpose some activations."""
+  if platform != "gpu":
+    return x
+  kept: jax.Array = layout.with_layout_constraint(x, layout.Layout(major_to_minor=(0, 1, 2)))
+  return kept
 
 
 def _group_mean(means: jax.Array) -> jax.Array:
@@ -194,13 +233,19 @@ def _group_mean(means: jax.Array) -> jax.Array:
   return jnp.repeat(means, size, axis=1)[:, None]
 
 
-def max_pool_zero_padded(x: jax.Array) -> jax.Array:
+def max_pool_zero_padded(x: jax.Array, platform: str) -> jax.Array:
   """3x3 max-pool with stride 2 over an input padded with zeros: [B, H, W, C] to half the size.
 
   The stem's output is signed, so the padding value matters: the official code pads with zeros,
   `flax.linen.max_pool` with minus infinity. Ties send the gradient to the first of the window, as
   in PyTorch. Computed by slices: XLA's gradient of a window reduction runs on one CPU thread.
+
+  Args:
+    x: [B, H, W, C].
+    platform: 'cpu', 'gpu' or 'tpu', of the devices that the program is for.
   """
+  if platform == "gpu":
+    return _max_pool(x)
   for axis in (2, 1):
     size = (x.shape[axis] - 1) // 2 + 1
     padding = [(0, 0)] * x.ndim
@@ -212,3 +257,28 @@ def max_pool_zero_padded(x: jax.Array) -> jax.Array:
     x = jnp.where(first >= second, first, second)
     x = jnp.where(x >= third, x, third)
   return x
+
+
+@jax.custom_vjp
+def _max_pool(x: jax.Array) -> jax.Array:
+  """The max-pool as one kernel forward, which keeps the place of each maximum, and one backward."""
+  return _max_pool_forward(x)[0]
+
+
+def _max_pool_forward(x: jax.Array) -> tuple[jax.Array, _Saved]:
+  largest, *others = _windows(x, 3, 2)
+  place = jnp.zeros(largest.shape, jnp.uint8)
+  for i, other in enumerate(others, 1):
+    place = jnp.where(other > largest, jnp.uint8(i), place)
+    largest = jnp.maximum(largest, other)
+  return largest, (place, x)
+
+
+def _max_pool_backward(saved: _Saved, gradient: jax.Array) -> tuple[jax.Array]:
+  place, x = saved
+  _, from_windows = jax.vjp(lambda x: _windows(x, 3, 2), x)  # linear: it needs no value of x
+  (dx,) = from_windows([jnp.where(place == i, gradient, 0) for i in range(9)])
+  return (dx,)
+
+
+_max_pool.defvjp(_max_pool_forward, _max_pool_backward)

@@ -95,19 +95,20 @@ class GroupNormRelu(nn.Module):
   """Group norm over 32 groups, and ReLU; see `ops.group_norm_relu`.
 
   Attributes:
-    dtype: Output type.
+    compute: How it is computed.
   """
 
-  dtype: np.dtype[Any]
+  compute: Compute
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    """Maps [B, H, W, C] to the same shape, of `dtype`, non-negative."""
+    """Maps [B, H, W, C] to the same shape, of the dtype of `compute`, non-negative."""
     channels = x.shape[-1]
     gamma = _parameter(self, "gamma", nn.initializers.ones, (channels,))
     beta = _parameter(self, "beta", nn.initializers.zeros, (channels,))
-    y: jax.Array = ops.group_norm_relu(x.reshape(x.shape[0], -1, channels), gamma, beta)
-    return y.reshape(x.shape).astype(self.dtype)
+    flat = x.reshape(x.shape[0], -1, channels)
+    y: jax.Array = ops.group_norm_relu(flat, gamma, beta, self.compute.platform)
+    return y.reshape(x.shape).astype(self.compute.dtype)
 
 
 def _parameter(
@@ -144,7 +145,7 @@ class NormConv(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Returns the convolved activations of `x` and the shortcut: their projection, or `x`."""
-    y = GroupNormRelu(self.compute.dtype, name="group_norm")(x)
+    y = GroupNormRelu(self.compute, name="group_norm")(x)
     shortcut = x
     if self.projection:
       features, stride = self.projection
@@ -202,7 +203,7 @@ class RootBlock(nn.Module):
   def __call__(self, x: jax.Array) -> jax.Array:
     """Maps [B, H, W, 3] to about [B, H / 4, W / 4, features]."""
     x = StdConv(self.features, 7, 2, self.compute, name=_STD_CONV)(x)
-    return ops.max_pool_zero_padded(x)
+    return ops.max_pool_zero_padded(x, self.compute.platform)
 
 
 class Block(nn.Module):
@@ -289,7 +290,7 @@ class ResNetV2(nn.Module):
       stride = 1 if b == 0 else 2
       x = Block(depth, channels * 2**b, stride, compute, self.remat, name=name)(x)
       stages[name] = x
-    x = GroupNormRelu(self.dtype, name="group_norm")(x)
+    x = GroupNormRelu(compute, name="group_norm")(x)
     pre_logits = x.astype(jnp.float32).mean((1, 2))
     return Head(self.num_classes, name="head")(pre_logits), {**stages, "pre_logits": pre_logits}
 

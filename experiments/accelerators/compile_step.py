@@ -17,8 +17,8 @@ a step in bfloat16 must move (`experiments.benchmarks.roofline`). Compiled on tw
 0.10.2, bfloat16, 1,000 classes, per device; + is without Triton's products, see below:
 
     target    model  pixels  images  arguments  temporaries  MB an image  of the ideal  kernels
-    1 x H100  R50x1     128     512    0.24 GB      7.14 GB        126.7         1.22    1,362
-    8 x H100  R50x1     480      64+   0.24 GB     14.02 GB      1,994.2         1.38    1,682
+    1 x H100  R50x1     128     512    0.24 GB      6.47 GB        109.1         1.05    1,405
+    8 x H100  R50x1     480      64+   0.24 GB     11.59 GB      1,585.5         1.10    1,633
 
 The target configuration of the H100 is `h100_sxm.txtpb` beside this file. Without a GPU to tune on,
 XLA may report "Couldn't find output tile sizes" for large products; this disables their Triton

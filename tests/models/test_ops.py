@@ -7,6 +7,7 @@ import pytest
 
 from bit_jax.models import ops, resnet_v2
 
+PLATFORMS = ["cpu", "gpu", "tpu"]  # whose forms differ; all of them run anywhere
 CONV_SIZES = [(7, 2, 3), (7, 2, 4), (3, 2, 6), (3, 1, 6), (1, 1, 6), (1, 2, 6)]
 
 
@@ -23,20 +24,23 @@ def windows(x):
       yield i, j, window.reshape(len(x), 9, -1)
 
 
+@pytest.mark.parametrize("platform", PLATFORMS)
 @pytest.mark.parametrize("size", [(8, 8), (7, 7), (5, 8), (1, 1), (2, 3)])
-def test_max_pool_pads_with_zeros(size):
+def test_max_pool_pads_with_zeros(size, platform):
   x = normal(0, 2, *size, 3, mean=-1.0)
-  out = ops.max_pool_zero_padded(jnp.asarray(x))
+  out = ops.max_pool_zero_padded(jnp.asarray(x), platform)
   assert out.shape == (2, (size[0] + 1) // 2, (size[1] + 1) // 2, 3)
   for i, j, window in windows(x):
     np.testing.assert_array_equal(out[:, i, j], window.max(1))
-  assert np.all(ops.max_pool_zero_padded(-jnp.ones((1, 3, 3, 1))) == 0)  # every window has an edge
+  negative = -jnp.ones((1, 3, 3, 1))
+  assert np.all(ops.max_pool_zero_padded(negative, platform) == 0)  # every window has an edge
 
 
+@pytest.mark.parametrize("platform", PLATFORMS)
 @pytest.mark.parametrize("size", [(6, 6), (5, 8)])
-def test_max_pool_sends_the_gradient_to_the_first_of_ties(size):
+def test_max_pool_sends_the_gradient_to_the_first_of_ties(size, platform):
   x = np.random.default_rng(1).integers(-1, 2, (2, *size, 3)).astype(np.float32)
-  out, pullback = jax.vjp(ops.max_pool_zero_padded, jnp.asarray(x))
+  out, pullback = jax.vjp(lambda x: ops.max_pool_zero_padded(x, platform), jnp.asarray(x))
   weights = normal(2, *out.shape)
   expected = np.zeros((2, size[0] + 2, size[1] + 2, 3))  # of the padded input
   for i, j, window in windows(x):
@@ -80,13 +84,18 @@ def group_norm(x, gamma, beta):
   [(0.0, 1.0, 1e-5), (300.0, 1.0, 1e-3), (0.0, 1e-3, 1e-5)],  # an offset, and a small variance
 )
 @pytest.mark.parametrize("channels", [32, 96])
-def test_group_norm(mean, scale, tolerance, channels):
+@pytest.mark.parametrize("platform", PLATFORMS)
+def test_group_norm(mean, scale, tolerance, channels, platform):
   x = scale * normal(5, 2, 5, 7, channels, mean=mean)
   gamma, beta = normal(6, channels), normal(7, channels)
-  out = resnet_v2.GroupNormRelu(jnp.float32).apply({"params": {"gamma": gamma, "beta": beta}}, x)
+  out = norm_relu("float32", platform).apply({"params": {"gamma": gamma, "beta": beta}}, x)
   assert out.dtype == jnp.float32
   expected = np.maximum(group_norm(x, gamma, beta), 0)
   np.testing.assert_allclose(out, expected, rtol=tolerance, atol=tolerance)
+
+
+def norm_relu(dtype, platform):
+  return resnet_v2.GroupNormRelu(resnet_v2.Compute(jnp.dtype(dtype), platform))
 
 
 def plain_norm_relu(x, gamma, beta):
@@ -100,13 +109,14 @@ def plain_norm_relu(x, gamma, beta):
 
 @pytest.mark.parametrize("channels", [32, 96])
 @pytest.mark.parametrize("mean", [0.0, 3.0])
-def test_gradients_of_norm_and_relu(channels, mean):
+@pytest.mark.parametrize("platform", PLATFORMS)
+def test_gradients_of_norm_and_relu(channels, mean, platform):
   x, weights = normal(10, 2, 5, 7, channels, mean=mean), normal(11, 2, 5, 7, channels)
   gamma, beta = normal(12, channels), normal(13, channels)
 
   def layer(x, gamma, beta):
     variables = {"params": {"gamma": gamma, "beta": beta}}
-    return resnet_v2.GroupNormRelu(jnp.float32).apply(variables, x)
+    return norm_relu("float32", platform).apply(variables, x)
 
   found, expected = (
     jax.grad(lambda *a, f=f: jnp.sum(f(*a) * weights), (0, 1, 2))(x, gamma, beta)
@@ -116,11 +126,13 @@ def test_gradients_of_norm_and_relu(channels, mean):
     np.testing.assert_allclose(ours, plain, rtol=1e-4, atol=2e-4)
 
 
-def test_norm_of_bfloat16_has_statistics_in_float32():
-  x = jnp.asarray(normal(14, 2, 8, 8, 32, mean=20.0), jnp.bfloat16)  # 1 in 256 is lost at 20
+@pytest.mark.parametrize("platform", PLATFORMS)
+@pytest.mark.parametrize("mean", [0.0, 20.0, 100.0])  # bfloat16 rounds to 1/16 at 20, 1/2 at 100
+def test_norm_of_bfloat16_has_statistics_in_float32(mean, platform):
+  x = jnp.asarray(normal(14, 2, 8, 8, 32, mean=mean), jnp.bfloat16)
   ones, zeros = jnp.ones(32), jnp.zeros(32)
   variables = {"params": {"gamma": ones, "beta": zeros}}
-  layer = resnet_v2.GroupNormRelu(jnp.bfloat16)
+  layer = norm_relu("bfloat16", platform)
   out, pullback = jax.vjp(lambda x: layer.apply(variables, x), x)
   assert out.dtype == pullback(out)[0].dtype == jnp.bfloat16
   expected = np.maximum(group_norm(np.asarray(x, np.float64), np.ones(32), np.zeros(32)), 0)

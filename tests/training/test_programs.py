@@ -56,7 +56,7 @@ class Small(nn.Module):
   def __call__(self, images):
     compute = resnet_v2.Compute(self.dtype, self.platform)
     x = resnet_v2.StdConv(32, 3, 2, compute, name="standardized_conv2d")(images)
-    x = resnet_v2.GroupNormRelu(self.dtype, name="group_norm")(x).mean((1, 2))
+    x = resnet_v2.GroupNormRelu(compute, name="group_norm")(x).mean((1, 2))
     return resnet_v2.Head(self.num_classes, name="head")(x), {}
 
 
