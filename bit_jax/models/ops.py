@@ -17,6 +17,7 @@ from bit_jax.models import architectures
 STANDARDIZE_EPSILON = 1e-10  # added to the variance, inside the square root
 GROUP_NORM_EPSILON = 1e-5
 _Saved = tuple[jax.Array, ...]  # kept from the forward for the backward pass
+_SavedNorm = tuple[jax.Array, jax.Array | None, _Saved]  # activations, and what has no places
 _FEW_PLACES = 16  # up to this many, patches are faster than XLA's convolution on CPU
 
 
@@ -141,7 +142,7 @@ def group_norm_relu(x: jax.Array, gamma: jax.Array, beta: jax.Array, platform: s
 
   `flax.linen.GroupNorm` is not used: its one-pass variance changes what pre-trained weights
   compute. Here the variance has two passes, but for bfloat16, whose own rounding is coarser than
-  the error of one. Only the input is kept for the backward pass.
+  the error of one. Of the activations, the backward pass keeps the input; on CPU the output, too.
 
   Args:
     x: [B, N, C].
@@ -157,13 +158,18 @@ def group_norm_relu(x: jax.Array, gamma: jax.Array, beta: jax.Array, platform: s
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
 def _group_norm_relu(x: jax.Array, gamma: jax.Array, beta: jax.Array, platform: str) -> jax.Array:
-  return _group_norm_relu_forward(x, gamma, beta, platform)[0]
+  return _normalize(x, gamma, beta)[0]
 
 
 def _group_norm_relu_forward(
   x: jax.Array, gamma: jax.Array, beta: jax.Array, platform: str
-) -> tuple[jax.Array, _Saved]:
+) -> tuple[jax.Array, _SavedNorm]:
   x = _channels_last(x, platform)
+  y, small = _normalize(x, gamma, beta)
+  return y, (x, y if platform == "cpu" else None, small)
+
+
+def _normalize(x: jax.Array, gamma: jax.Array, beta: jax.Array) -> tuple[jax.Array, _Saved]:
   wide = x.astype(jnp.float32)
   mean = _group_mean(wide.mean(1))
   if x.dtype == jnp.float32:
@@ -171,21 +177,21 @@ def _group_norm_relu_forward(
   else:
     variance = jax.nn.relu(_group_mean(jnp.square(wide).mean(1)) - jnp.square(mean))
   scale = jax.lax.rsqrt(variance + GROUP_NORM_EPSILON)
-  y = jax.nn.relu((wide - mean) * (scale * gamma) + beta)
-  return y.astype(x.dtype), (x, mean, scale, gamma, beta)
+  y = jax.nn.relu((wide - mean) * (scale * gamma) + beta).astype(x.dtype)
+  return y, (mean, scale, gamma, beta)
 
 
 def _group_norm_relu_backward(
-  platform: str, saved: _Saved, gradient: jax.Array
+  platform: str, saved: _SavedNorm, gradient: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
   """Computes again from the input what it can: on accelerators, memory is what takes the time."""
-  x, *small = saved
-  x, gradient = (_channels_last(a, platform) for a in (x, gradient))
-  through, normalized = _through_relu(x, gradient, *small)
+  x, y, small = saved
+  x, gradient = _channels_last(x, platform), _channels_last(gradient, platform)
+  through, normalized = _through_relu(x, y, small, gradient)
   plain, along = through.sum(1), (through * normalized).sum(1)  # [B, C]
-  # Or XLA for GPU would keep the gradient from one pass over the activations to the next.
-  plain, along, *small = jax.lax.optimization_barrier((plain, along, *small))
-  through, normalized = _through_relu(x, gradient, *small)
+  if y is None:  # or XLA for GPU would keep `through` from one pass over activations to the next
+    plain, along, small = jax.lax.optimization_barrier((plain, along, small))
+  through, normalized = _through_relu(x, y, small, gradient)
   _, scale, gamma, _ = small
   size = x.shape[1]
   dx = scale * (
@@ -197,25 +203,26 @@ def _group_norm_relu_backward(
 
 
 def _through_relu(
-  x: jax.Array,
-  gradient: jax.Array,
-  mean: jax.Array,
-  scale: jax.Array,
-  gamma: jax.Array,
-  beta: jax.Array,
+  x: jax.Array, y: jax.Array | None, small: _Saved, gradient: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
   """Returns the gradient where ReLU passed its input, and the normalised input, both float32."""
-  centred = x.astype(jnp.float32) - mean
-  # 1 or 0: the result of a comparison, which takes a byte, XLA for GPU would keep as well.
-  passed = jnp.sign(jax.nn.relu(centred * (scale * gamma) + beta))
-  return gradient.astype(jnp.float32) * passed, centred * scale
+  mean, scale, gamma, beta = small
+  gradient, centred = gradient.astype(jnp.float32), x.astype(jnp.float32) - mean
+  if y is None:  # a comparison's result takes only a byte, and XLA for GPU would keep it
+    through = gradient * jnp.sign(jax.nn.relu(centred * (scale * gamma) + beta))
+  else:
+    through = jnp.where(y > 0, gradient, 0)
+  return through, centred * scale
 
 
 _group_norm_relu.defvjp(_group_norm_relu_forward, _group_norm_relu_backward)
 
 
 def _channels_last(x: jax.Array, platform: str) -> jax.Array:
-  """Returns [B, N, C] as it is, in memory too: XLA for GPU would transpose some activations."""
+  """Returns [B, N, C] as it is, in memory too: XLA for GPU would transpose some activations.
+
+  For training only: `jax.export` takes no such constraint.
+  """
   if platform != "gpu":
     return x
   kept: jax.Array = layout.with_layout_constraint(x, layout.Layout(major_to_minor=(0, 1, 2)))
