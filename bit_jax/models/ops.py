@@ -191,7 +191,7 @@ def _group_norm_relu_backward(
   plain, along = through.sum(1), (through * normalized).sum(1)  # [B, C]
   if y is None:  # or XLA for GPU would keep `through` from one pass over activations to the next
     plain, along, small = jax.lax.optimization_barrier((plain, along, small))
-  through, normalized = _through_relu(x, y, small, gradient)
+    through, normalized = _through_relu(x, y, small, gradient)
   _, scale, gamma, _ = small
   size = x.shape[1]
   dx = scale * (

@@ -47,6 +47,7 @@ from experiments.benchmarks import roofline
 
 H100_CONFIG = pathlib.Path(__file__).with_name("h100_sxm.txtpb")
 _CLASSES = 1000
+_KINDS = 8  # of kernels, in the report: those that move most
 
 
 def target_devices(target: str, count: int) -> tuple[jax.Device, ...]:
@@ -116,6 +117,8 @@ def report(compiled: Any, images: int, ideal: float) -> str:
     f"kernels      {len(kernels):8,}    "
     + ", ".join(f"{count:,} {opcode}" for opcode, count in opcodes.most_common(6)),
   ]
+  for kind, count, total in traffic.by_kind(kernels)[:_KINDS]:
+    lines.append(f"             {total / images / 1e6:8.1f} MB an image by {count:,} {kind}")
   if flops := costs.get("flops"):
     lines.append(f"operations   {flops / 1e12:8.2f} TFLOP")
   return "\n".join(lines)

@@ -10,7 +10,7 @@ import collections
 import dataclasses
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 _FREE = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast"}
 _BITS = {"pred": 8, "token": 0}  # of types whose name doesn't end in their bits
@@ -28,13 +28,11 @@ class Kernel:
     name: Its name, which says what XLA made it of, such as '%loop_convert_fusion.12'.
     opcode: Such as 'fusion'.
     bytes: Of its operands and results.
-    source: The operation of the model that it comes from, by the metadata; '' if unknown.
   """
 
   name: str
   opcode: str
   bytes: int
-  source: str
 
 
 def kernels(hlo: str) -> Iterator[Kernel]:
@@ -52,9 +50,7 @@ def kernels(hlo: str) -> Iterator[Kernel]:
     if opcode[1] in _FREE:
       continue
     operands = _NAME.findall(_arguments(rest[opcode.end() :]))
-    source = re.search(r'op_name="([^"]*)"', rest)
-    total = sizes[name] + sum(sizes[operand] for operand in operands)
-    yield Kernel(name, opcode[1], total, source[1] if source else "")
+    yield Kernel(name, opcode[1], sizes[name] + sum(sizes[operand] for operand in operands))
 
 
 def size_of(shape: str) -> int:
@@ -81,7 +77,7 @@ def _arguments(rest: str) -> str:
   return rest
 
 
-def by_kind(found: Iterator[Kernel]) -> list[tuple[str, int, int]]:
+def by_kind(found: Iterable[Kernel]) -> list[tuple[str, int, int]]:
   """Returns (kind, kernels, bytes) of names without their numbers, most bytes first."""
   counts: collections.Counter[str] = collections.Counter()
   moved: collections.Counter[str] = collections.Counter()
