@@ -79,9 +79,8 @@ def labelled(
   bad = {} if paths is None else stream.unreadable(whole, "Checking the images")
   if not skip:
     stream.require_readable(list(bad.values()), len(whole), ADVICE)
+  stream.require_some_readable(bad, len(whole))
   kept = np.setdiff1d(np.arange(len(whole)), list(bad))
-  if not len(kept):
-    raise errors.UserError(f"None of the images can be read. {next(iter(bad.values()))}")
   image_size = whole.kept_size(size)
   part = pipeline.Part(
     source=_Labelled(stream.Chosen(whole, kept), numbers[kept]),
