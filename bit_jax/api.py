@@ -289,8 +289,8 @@ def load(
       downloaded unless it is in the cache. 'R14x0.5-CIFAR100' comes with the package.
     size: Side in pixels of the square that images are resized to; None: the run's, or that of the
       checkpoint's training.
-    dtype: Of the computation: 'float32', 'bfloat16' or 'auto', the run's, by default float32 on CPU
-      and bfloat16 on accelerators.
+    dtype: Of the computation: 'float32', 'bfloat16' or 'auto', the run's, by default bfloat16 on
+      accelerators that have it natively and float32 elsewhere.
     batch_size: Images at once over all devices; fewer if they don't fit. It changes no prediction.
       None: 64, and to evaluate a run's own images as many as the run did.
 

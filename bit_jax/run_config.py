@@ -127,7 +127,8 @@ class RunConfig:
   keep_best: bool = False
   patience: int | None = None
 
-  # Computation. 'auto' is float32 on CPU and bfloat16 elsewhere; parameters, their updates and norm
+  # Computation. 'auto' is float32 on CPU and on NVIDIA GPUs without native bfloat16 (compute
+  # capability below 8.0: T4, V100), and bfloat16 elsewhere; parameters, their updates and norm
   # statistics are always float32. The same seed gives the same run; on a GPU only with
   # `deterministic`, which makes XLA choose reproducible kernels at some cost in speed.
   dtype: Literal["auto", "float32", "bfloat16"] = "auto"

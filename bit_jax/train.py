@@ -68,7 +68,10 @@ def main(argv: Sequence[str]) -> None:
   layout = order.device_layout(config.batch_size, jax.device_count(), config.mixup_alpha > 0)
   planning.require_microbatch(config, layout.shape[1])
   if dry_run.value:
-    print(f"  {'memory':<16}{_memory_estimate(config, data.spec)}")
+    hardware = devices.describe()
+    print(f"  {'memory':<16}{_memory_estimate(config, data.spec, hardware)}")
+    if remark := devices.dtype_remark(config.dtype, hardware):
+      print(remark)
     for line in description.expected(config, data):
       print(line)
     print(json.dumps(config.to_dict(), indent=2))
@@ -81,10 +84,11 @@ def main(argv: Sequence[str]) -> None:
 
 
 @numerics.fixed()
-def _memory_estimate(config: RunConfig, spec: datasets.DatasetSpec) -> str:
-  platform = devices.describe().platform
-  dtype = devices.compute_dtype(config.dtype, platform)
-  model = resnet_v2.create(config.model, spec.num_classes, dtype, platform)
+def _memory_estimate(
+  config: RunConfig, spec: datasets.DatasetSpec, hardware: devices.Description
+) -> str:
+  dtype = devices.compute_dtype(config.dtype, hardware)
+  model = resnet_v2.create(config.model, spec.num_classes, dtype, hardware.platform)
   task = memory.task(config, model, spec.device_size(config.train_size))
   return memory.estimate(task, config.batch_size // jax.device_count())
 

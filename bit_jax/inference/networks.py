@@ -87,7 +87,7 @@ def load(reference: str, *, size: int | None = None, dtype: str = "auto") -> Net
     size: Side in pixels of the square that images are resized to; None: the run's, that of the
       checkpoint's training, or that of timm's `config.json` beside the file.
     dtype: Of convolutions: 'float32', 'bfloat16' or 'auto', which is the run's setting, by default
-      float32 on CPU and bfloat16 on accelerators.
+      bfloat16 on accelerators that have it natively and float32 elsewhere.
 
   Raises:
     UserError: It doesn't exist, is damaged, is an unfinished run, or has no head.
@@ -244,6 +244,6 @@ def default_size(checkpoint: catalogue.Checkpoint) -> int:
 def _model(
   architecture: architectures.Architecture, num_classes: int, dtype: str
 ) -> resnet_v2.ResNetV2:
-  platform = devices.describe().platform
-  computed = devices.compute_dtype(dtype, platform)
-  return resnet_v2.create(architecture.name, num_classes, computed, platform)
+  hardware = devices.describe()
+  computed = devices.compute_dtype(dtype, hardware)
+  return resnet_v2.create(architecture.name, num_classes, computed, hardware.platform)

@@ -9,7 +9,7 @@ from bit_jax import hyperrule, run_config
 from bit_jax.data import datasets, opening, order, pipeline
 from bit_jax.run_config import RunConfig
 from bit_jax.runs import per_class, run_folder
-from bit_jax.runtime import phrases
+from bit_jax.runtime import devices, phrases
 from bit_jax.weights import catalogue
 
 
@@ -99,7 +99,12 @@ def relations(config: RunConfig) -> Iterator[str]:
 
 
 def record(
-  folder: pathlib.Path, config: RunConfig, data: pipeline.Loaded, digest: str | None, dtype: str
+  folder: pathlib.Path,
+  config: RunConfig,
+  data: pipeline.Loaded,
+  digest: str | None,
+  dtype: str,
+  hardware: devices.Description,
 ) -> None:
   """Writes what goes into a run to its folder, and prints it.
 
@@ -109,6 +114,7 @@ def record(
     data: The training and the evaluated examples.
     digest: SHA-256 of the checkpoint, or None if there is none.
     dtype: The type that convolutions compute in.
+    hardware: The devices of the run.
   """
   names = data.train.class_names
   environment = run_folder.describe_environment(
@@ -136,6 +142,8 @@ def record(
     f"evaluating {len(data.test):,}; {environment['num_devices']} x {environment['device']}, "
     f"{environment['dtype']}; run folder {folder}"
   )
+  if remark := devices.dtype_remark(config.dtype, hardware):
+    print(remark)
   for line in (*_remarks(data), *(f"warning: {text}" for text in relations(config))):
     print(line)
 

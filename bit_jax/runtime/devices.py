@@ -30,6 +30,8 @@ _NAMES = ("cpu", "cuda", "gpu", "rocm", "tpu")
 _INSTALL = {"cuda": "cuda", "gpu": "cuda", "tpu": "tpu"}  # extras of this package
 _CUDA_PLUGINS = ("jax_cuda13_plugin", "jax_cuda12_plugin")
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
+_CAPABILITY = re.compile(r"\d+\.\d+")  # AMD's GPUs have names such as gfx90a instead
+_BFLOAT16_SINCE = (8, 0)  # compute capability of NVIDIA's first GPUs with native bfloat16
 _ABSENT = re.compile(r"is not in the list of known backends|libtpu\.so: cannot open|Unknown back")
 _ADVICE = re.compile(r" ?\((set JAX_PLATFORMS|you may need to)[^)]*\)")
 
@@ -45,6 +47,8 @@ class Description:
       share the memory of the host.
     count: Number of devices, of all processes.
     local_count: Number of devices of this process.
+    compute_capability: Lowest of NVIDIA's GPUs, of all processes, such as '9.0'; None if there are
+      none.
   """
 
   platform: str
@@ -52,6 +56,13 @@ class Description:
   bytes: int | None
   count: int
   local_count: int
+  compute_capability: str | None = None
+
+  @property
+  def lacks_bfloat16(self) -> bool:
+    """Whether it is an NVIDIA GPU that computes in bfloat16 only by way of float32 (T4, V100)."""
+    capability = self.compute_capability
+    return capability is not None and _version(capability) < _BFLOAT16_SINCE
 
 
 def describe(devices: Sequence[jax.Device] | None = None) -> Description:
@@ -64,13 +75,19 @@ def describe(devices: Sequence[jax.Device] | None = None) -> Description:
   local = [d for d in devices if d.process_index == jax.process_index()]
   free = [_free_bytes(d) for d in local]
   known = [f for f in free if f is not None]
+  capabilities = (str(getattr(d, "compute_capability", "")) for d in devices)
   return Description(
     platform=devices[0].platform,
     kind=devices[0].device_kind,
     bytes=min(known) if known and len(known) == len(free) else None,
     count=len(devices),
     local_count=len(local),
+    compute_capability=min(filter(_CAPABILITY.fullmatch, capabilities), key=_version, default=None),
   )
+
+
+def _version(capability: str) -> tuple[int, ...]:
+  return tuple(map(int, capability.split(".")))
 
 
 def _free_bytes(device: jax.Device) -> int | None:
@@ -80,11 +97,25 @@ def _free_bytes(device: jax.Device) -> int | None:
   return None
 
 
-def compute_dtype(name: str, platform: str) -> np.dtype[Any]:
-  """Returns the dtype of convolutions for a config's 'auto', 'float32' or 'bfloat16'."""
+def compute_dtype(name: str, description: Description) -> np.dtype[Any]:
+  """Returns the dtype of convolutions for a config's 'auto', 'float32' or 'bfloat16'.
+
+  'auto' is bfloat16 where devices compute in it natively. All processes of a run get the same.
+  """
   if name == "auto":
-    name = "float32" if platform == "cpu" else "bfloat16"
+    slow = description.platform == "cpu" or description.lacks_bfloat16
+    name = "float32" if slow else "bfloat16"
   return jnp.dtype(name)
+
+
+def dtype_remark(name: str, description: Description) -> str | None:
+  """Returns a sentence if 'auto' is float32 on an accelerator; else None."""
+  if name != "auto" or not description.lacks_bfloat16:
+    return None
+  return (
+    f"dtype=auto computes in float32: {description.kind}, compute capability "
+    f"{description.compute_capability}, has no native bfloat16 (8.0 and later have)."
+  )
 
 
 def resident_memory(description: Description) -> float:

@@ -97,7 +97,7 @@ def _train(run: setup.Run) -> dict[str, Any]:
   params, digest = setup.initial_params(run)
   if run.is_first:
     print(reporting.parameter_overview(params, run.folder / "parameters.txt"))
-    description.record(run.folder, c, run.data, digest, run.model.dtype.name)
+    description.record(run.folder, c, run.data, digest, run.model.dtype.name, run.hardware)
   run = setup.in_recorded_order(run)
   state = steps.create_state(params, optimizer.sgd(c.momentum, c.momentum_dtype))
   del params  # so that no second copy stays in memory

@@ -105,7 +105,7 @@ def load(
   loaded.warnings.extend(description.regime_warnings(config, spec, len(loaded.train)))
   loaded.warnings.extend(description.choice_warnings(config, spec))
   loaded = agree_on_streams(loaded)  # processes must find each other soon after their first try
-  dtype = devices.compute_dtype(config.dtype, hardware.platform)
+  dtype = devices.compute_dtype(config.dtype, hardware)
   return Run(
     config=config,
     folder=folder,

@@ -141,9 +141,9 @@ def main(argv: Sequence[str]) -> None:
   options = parser.parse_args(argv[1:])
   devices.use_cpu()
   targets = target_devices(options.target, options.devices)
-  platform = devices.describe(targets).platform
-  dtype = devices.compute_dtype("auto", platform)
-  model = resnet_v2.create(options.model, _CLASSES, dtype, platform)
+  hardware = devices.describe(targets)
+  dtype = devices.compute_dtype("auto", hardware)
+  model = resnet_v2.create(options.model, _CLASSES, dtype, hardware.platform)
   began = time.monotonic()
   with numerics.fixed():
     compiled = compile_step(model, options.size, options.batch, targets)

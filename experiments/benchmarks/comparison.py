@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn
 
 from bit_jax.models import architectures
-from bit_jax.runtime import errors, exits
+from bit_jax.runtime import devices, errors, exits
 from experiments.benchmarks import inputs, machine, results, roofline, workers
 
 OURS = "bit_jax"
@@ -130,7 +130,7 @@ def compare(
     for other in folder.iterdir():
       other.unlink()
     inputs.write_checkpoint(checkpoint, architectures.find(case.architecture))
-  dtype = "float32" if options.device == "cpu" else "bfloat16"
+  dtype = _dtype(options.device)
   spec = {**case._asdict(), "task": task, "dtype": dtype, "seconds": options.seconds}
   spec |= {"checkpoint": str(checkpoint), "device": options.device}
   figures, missing, matmul_flops = _measure(spec, options)
@@ -150,6 +150,12 @@ def compare(
       name, memory, note = peer, None, f"not measured: {'; '.join(reasons)}" if reasons else ""
       yield results.Row(configuration, task, "images/s", ours.rate, peer, None, note, more)
     yield results.Row(configuration, "peak memory", "GB", ours.gigabytes, name, memory, note)
+
+
+def _dtype(device: str) -> str:
+  """Returns the dtype that a run on 'cpu' or 'gpu' would use here; JAX starts only in workers."""
+  capability = machine.compute_capability() if device == "gpu" else None
+  return devices.compute_dtype("auto", devices.Description(device, "", None, 1, 1, capability)).name
 
 
 def _measure(

@@ -29,6 +29,12 @@ def accelerators() -> tuple[str, ...]:
   return tuple(_output("nvidia-smi", "--query-gpu=name", "--format=csv,noheader").splitlines())
 
 
+def compute_capability() -> str | None:
+  """Returns the lowest compute capability of the GPUs, such as '9.0'; None without one."""
+  found = _output("nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader").splitlines()
+  return min(found, key=float, default=None)
+
+
 def versions(packages: Sequence[str], python: str = sys.executable) -> dict[str, str]:
   """Returns {package: version} of those that a Python has; {} if it can't be run."""
   source = "import importlib.metadata as m\nfor d in m.distributions(): print(d.name, d.version)"

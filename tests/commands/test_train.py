@@ -137,6 +137,25 @@ def test_a_dry_run_prints_the_resolved_config_and_writes_nothing(tmp_path, capsy
   assert not (tmp_path / "run").exists()
 
 
+def test_a_dry_run_on_a_card_without_bfloat16_plans_for_float32(tmp_path, capsys, monkeypatch):
+  monkeypatch.chdir(running.ROOT)
+
+  def planned(capability, *flags):
+    card = devices.Description("gpu", "Tesla T4", 16 * 2**30, 4, 4, capability)
+    monkeypatch.setattr(devices, "describe", lambda: card)
+    train.main(running.command("--workdir", str(tmp_path / "run"), *flags, "--dry_run")[2:])
+    out = capsys.readouterr().out
+    (memory,) = re.findall("^  memory  .*", out, re.MULTILINE)
+    return memory, "dtype=auto computes in float32: Tesla T4, compute capability 7.5" in out
+
+  narrow, _ = planned("8.0")
+  wide, remark = planned("7.5")
+  assert (wide, remark) == (planned("8.0", "--config.dtype=float32")[0], True)
+  assert wide != narrow
+  assert planned("7.5", "--config.dtype=bfloat16") == (narrow, False)
+  assert planned("8.0") == (narrow, False)
+
+
 def test_a_dry_run_says_how_images_are_read_and_what_may_be_wrong(tmp_path, capsys, monkeypatch):
   monkeypatch.chdir(running.ROOT)
   for name in ("cat", "dog", "dog/old"):

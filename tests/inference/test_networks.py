@@ -8,7 +8,7 @@ import synthetic
 
 from bit_jax import weights
 from bit_jax.inference import networks
-from bit_jax.runtime import errors
+from bit_jax.runtime import devices, errors
 
 CONFIG = {"model": "R14x0.5", "test_size": 40, "dtype": "float32"}
 
@@ -38,6 +38,13 @@ def test_a_run(run, file, params):
   np.testing.assert_array_equal(kernel, params["head"]["conv2d"]["kernel"])
   other = networks.load(str(run / file), size=56, dtype="bfloat16")
   assert (other.size, other.model.dtype.name) == (56, "bfloat16")
+
+
+@pytest.mark.parametrize(("capability", "dtype"), [("7.5", "float32"), ("8.0", "bfloat16")])
+def test_the_dtype_of_a_checkpoint_is_that_of_the_devices(capability, dtype, monkeypatch):
+  card = devices.Description("gpu", "a card", 16 * 2**30, 1, 1, capability)
+  monkeypatch.setattr(devices, "describe", lambda: card)
+  assert networks.load("R14x0.5-CIFAR100").model.dtype.name == dtype
 
 
 def test_a_checkpoint_file_without_a_run(tmp_path, params):

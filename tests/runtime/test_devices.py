@@ -115,9 +115,11 @@ class Device:
 
   platform, device_kind = "gpu", "NVIDIA H100 80GB HBM3"
 
-  def __init__(self, limit, in_use=0, process=0):
+  def __init__(self, limit, in_use=0, process=0, capability=None):
     self._stats = {"bytes_limit": limit, "bytes_in_use": in_use}
     self.process_index = process
+    if capability:  # CPUs and TPUs have none
+      self.compute_capability = capability
 
   def memory_stats(self):
     if self.process_index:  # of another process, or compile-only
@@ -142,17 +144,44 @@ def test_the_memory_of_compile_only_devices_is_unknown(monkeypatch):
 
 
 @pytest.mark.parametrize(
-  ("name", "platform", "dtype"),
+  ("capabilities", "lowest"),
   [
-    ("auto", "cpu", "float32"),
-    ("auto", "gpu", "bfloat16"),
-    ("auto", "tpu", "bfloat16"),
-    ("float32", "gpu", "float32"),
-    ("bfloat16", "cpu", "bfloat16"),
+    (("9.0", "10.0"), "9.0"),
+    (("8.0", "7.5"), "7.5"),  # also if it belongs to another process, so that all agree
+    (("gfx90a", "gfx90a"), None),  # ROCm
+    ((None, None), None),
   ],
 )
-def test_compute_dtype(name, platform, dtype):
-  assert devices.compute_dtype(name, platform).name == dtype
+def test_the_lowest_compute_capability_of_all_processes(capabilities, lowest):
+  ours, other = capabilities
+  cards = [Device(1000, capability=ours), Device(1000, process=1, capability=other)]
+  assert devices.describe(cards).compute_capability == lowest
+
+
+@pytest.mark.parametrize(
+  ("name", "platform", "capability", "dtype"),
+  [
+    ("auto", "cpu", None, "float32"),
+    ("auto", "tpu", None, "bfloat16"),
+    ("auto", "gpu", None, "bfloat16"),
+    ("auto", "gpu", "7.0", "float32"),
+    ("auto", "gpu", "7.5", "float32"),
+    ("auto", "gpu", "8.0", "bfloat16"),
+    ("auto", "gpu", "8.6", "bfloat16"),
+    ("auto", "gpu", "10.0", "bfloat16"),
+    ("float32", "gpu", "9.0", "float32"),
+    ("bfloat16", "cpu", None, "bfloat16"),
+    ("bfloat16", "gpu", "7.5", "bfloat16"),
+  ],
+)
+def test_compute_dtype(name, platform, capability, dtype):
+  described = devices.Description(platform, "Tesla T4", None, 1, 1, capability)
+  assert devices.compute_dtype(name, described).name == dtype
+  remark = devices.dtype_remark(name, described)
+  if name == "auto" and platform == "gpu" and dtype == "float32":
+    assert f"computes in float32: Tesla T4, compute capability {capability}, has no" in remark
+  else:
+    assert remark is None
 
 
 def test_a_resident_set_must_fit_on_the_device_and_the_host(monkeypatch):

@@ -22,7 +22,7 @@ from bit_jax.inference.programs import Examples, ResidentSet
 from bit_jax.models import architectures, resnet_v2
 from bit_jax.report import run_page
 from bit_jax.runs import per_class, reporting, run_folder
-from bit_jax.runtime import errors, exits, numerics, parallel, plots
+from bit_jax.runtime import devices, errors, exits, numerics, parallel, plots
 from bit_jax.training import (
   evaluation,
   loop,
@@ -70,6 +70,18 @@ def no_pictures(monkeypatch):
 def digits():
   sources = opening.open_set(datasets.Request("digits", "select")).sources()
   return sources.train, sources.test
+
+
+def test_a_run_on_a_card_without_bfloat16_says_that_it_computes_in_float32(
+  tmp_path, capsys, monkeypatch
+):
+  card = dataclasses.replace(devices.describe(), kind="Tesla T4", compute_capability="7.5")
+  monkeypatch.setattr(devices, "describe", lambda: card)
+  running.train(tmp_path, total_steps=1)
+  lines = capsys.readouterr().out.splitlines()
+  (place,) = (i for i, line in enumerate(lines) if line.startswith("Training on "))
+  assert ", float32; " in lines[place]
+  assert lines[place + 1].startswith("dtype=auto computes in float32: Tesla T4, compute capability")
 
 
 def test_the_folder_is_complete(finished):

@@ -59,7 +59,7 @@ def test_whole_steps_on_devices_of_published_memory(name, size, batch, hardware,
   """Nothing asks JAX for the devices of this machine."""
   for ask in ("default_backend", "devices", "local_devices", "device_count", "local_device_count"):
     monkeypatch.setattr(jax, ask, lambda *_: pytest.fail("JAX was asked"))
-  compute = devices.compute_dtype("auto", hardware.platform)
+  compute = devices.compute_dtype("auto", hardware)
   model = resnet_v2.create(name, 1000, compute, hardware.platform)
   resize = size * 16 // 15
   task = memory.Task(model, resize, size, (resize, resize))

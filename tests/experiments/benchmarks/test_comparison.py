@@ -162,6 +162,15 @@ def test_the_plan_writes_tables(monkeypatch, tmp_path, capsys):
   assert "| R50x1 | time | 1 s |" in (tmp_path / "new/tables.txt").read_text()
 
 
+@pytest.mark.parametrize(
+  ("device", "printed", "dtype"),
+  [("gpu", "9.0\n7.5", "float32"), ("gpu", "10.0\n9.0", "bfloat16"), ("cpu", "9.0", "float32")],
+)
+def test_a_card_is_measured_in_the_dtype_of_its_runs(device, printed, dtype, monkeypatch):
+  monkeypatch.setattr(machine, "_output", lambda *_: printed)
+  assert comparison._dtype(device) == dtype
+
+
 def test_limits_of_a_card(monkeypatch):
   case = comparison.Case("R50x1", 128, 512)
   monkeypatch.setattr(machine, "accelerators", lambda: ("NVIDIA H200",))
