@@ -1,7 +1,7 @@
 """The compiled programs of evaluation and prediction, over all devices of all processes."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -85,7 +85,7 @@ def evaluate_batch(
 
 @functools.lru_cache
 def eval_function(
-  model: resnet_v2.ResNetV2, size: int
+  model: resnet_v2.ResNetV2, size: int, devices: Sequence[jax.Device] | None = None
 ) -> Callable[[Any, Examples, Any], tuple[clu_metrics.Collection, Scores]]:
   """Returns the evaluation step over all devices.
 
@@ -96,6 +96,7 @@ def eval_function(
   Args:
     model: The network.
     size: Side of the square that images are resized to, in pixels.
+    devices: A tuple of those that it is compiled for; default: all of this run.
   """
   collection = metrics.collection(model.num_classes)
 
@@ -107,7 +108,7 @@ def eval_function(
     parts = collection.gather_from_model_output(axis_name=parallel.AXIS, mask=mask, **outputs)
     return parts, jax.lax.all_gather(scores, parallel.AXIS)
 
-  return parallel.over_devices(evaluate, (None, 0, 0), (None, None))
+  return parallel.over_devices(evaluate, (None, 0, 0), (None, None), devices=devices)
 
 
 @functools.lru_cache

@@ -136,7 +136,8 @@ def _plan(run: setup.Run, say: Callable[[str], None]) -> tuple[planning.Plan, in
 
   The state and the data of the run must be on the devices.
   """
-  c, hardware, (train_size, test_size) = run.config, run.hardware, run.image_sizes
+  c, (train_size, test_size) = run.config, run.image_sizes
+  hardware = devices.describe()  # not as before the state and the data took their memory
   task = memory.task(c, run.model, train_size)
   budget = footprint.budget(hardware, task.state_bytes)
   plan = planning.plan(task, run.layout.shape[1], hardware, c, budget, say)

@@ -28,6 +28,7 @@ from bit_jax.run_config import RunConfig
 from bit_jax.runtime import cache, devices, parallel
 from bit_jax.training import memory, programs, steps
 
+Targets = tuple[jax.Device, ...] | None  # compile-only devices; None: those of this run
 _PROBES = (4, 8)  # images of the two small micro-batches
 
 
@@ -64,6 +65,7 @@ def plan(
   config: RunConfig,
   budget: float,
   say: Callable[[str], None] = print,
+  targets: Targets = None,
 ) -> Plan:
   """Chooses the micro-batch, and rematerialisation if not even the smallest one fits without.
 
@@ -74,6 +76,7 @@ def plan(
     config: Resolved.
     budget: Bytes that a device has beside the state.
     say: Called with a sentence before a long search.
+    targets: The described devices, if they are not those of this run.
 
   Raises:
     UserError: The batch can't be split into micro-batches of the config's size.
@@ -94,17 +97,21 @@ def plan(
     say("Searching for the largest micro-batch that fits (the result is cached).")
   sizes = order.micro_batch_sizes(batch, mixup)
   budget = max(0.0, budget - memory.waiting_bytes(task, batch))
-  best, need = _fitting(task, sizes, budget, description)
+  best, need = _fitting(task, sizes, budget, description, targets)
   if best is None and config.remat == hyperrule.AUTO and not task.on_cpu:
     task = task.with_remat()
-    best, need = _fitting(task, sizes, budget, description)
+    best, need = _fitting(task, sizes, budget, description, targets)
   size = best or sizes[0]
   reason = _reason(task, batch, size, need, budget)
   return Plan(size, batch, task.model.remat, reason, at_once=False)
 
 
 def _fitting(
-  task: memory.Task, sizes: Sequence[int], budget: float, description: devices.Description
+  task: memory.Task,
+  sizes: Sequence[int],
+  budget: float,
+  description: devices.Description,
+  targets: Targets,
 ) -> tuple[int | None, Need]:
   """Returns the largest of some rising sizes whose program fits, or None; and its memory.
 
@@ -114,9 +121,9 @@ def _fitting(
   if jax.process_count() > 1:
     need = memory.bound(task)
     return need.largest(sizes, budget), need
-  need = measured(task, description)
+  need = measured(task, description, targets)
   while size := need.largest(sizes, budget):
-    used = compiled_bytes(task, size, description)
+    used = compiled_bytes(task, size, description, targets)
     need = Need(need.fixed, (used - need.fixed) / size)
     if used <= budget:
       return size, need
@@ -124,18 +131,26 @@ def _fitting(
   return None, need
 
 
-def measured(task: memory.Task, description: devices.Description) -> Need:
+def measured(task: memory.Task, description: devices.Description, targets: Targets = None) -> Need:
   """Returns the line through the memory of two small micro-batches, by the compiler."""
   small, large = _PROBES
-  first, second = (compiled_bytes(task, images, description) for images in _PROBES)
+  first, second = (compiled_bytes(task, images, description, targets) for images in _PROBES)
   per_image = max(0.0, (second - first) / (large - small))
   return Need(first - small * per_image, per_image)
 
 
-def compiled_bytes(task: memory.Task, images: int, description: devices.Description) -> float:
+def compiled_bytes(
+  task: memory.Task, images: int, description: devices.Description, targets: Targets = None
+) -> float:
   """Returns the memory of the passes over a micro-batch on a device, by the compiler.
 
   It is kept in the cache folder for the same code, devices and flags.
+
+  Args:
+    task: The step.
+    images: Images of the micro-batch.
+    description: The devices.
+    targets: The described devices, if they are not those of this run.
   """
   parts = [repr(task), images, description.kind, description.local_count, jax.__version__]
   parts.append(os.environ.get("XLA_FLAGS", ""))
@@ -144,20 +159,39 @@ def compiled_bytes(task: memory.Task, images: int, description: devices.Descript
   record = f"{hashlib.sha256(repr((parts, code)).encode()).hexdigest()[:32]}.json"
   with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
     return float(json.loads(cache.recall("memory", record))["bytes"])
-  used = _compile(task, images, description.local_count)
+  used = _compile(task, images, description.local_count, targets)
   entry = {"bytes": used, "images": images, "task": repr(task)}
   cache.remember("memory", record, json.dumps(entry).encode())
   return used
 
 
-def _compile(task: memory.Task, images: int, num_devices: int) -> float:
-  functions: Any = programs.micro_batch_functions(task)
+def _compile(task: memory.Task, images: int, num_devices: int, targets: Targets) -> float:
+  return program_bytes(compile_passes(task, images, num_devices, targets))
+
+
+def compile_passes(
+  task: memory.Task, images: int, num_devices: int, targets: Targets = None
+) -> Any:
+  """Returns the compiled passes over a micro-batch (`jax.stages.Compiled`).
+
+  Args:
+    task: The step.
+    images: Images of the micro-batch.
+    num_devices: Local devices.
+    targets: A tuple of the devices that they are compiled for; default: all of this run.
+  """
+  functions: Any = programs.micro_batch_functions(task, targets)
   examples, positions, arguments = programs.argument_shapes(num_devices, images, task.source)
   step = jax.ShapeDtypeStruct((), jnp.int32)
   state = steps.TrainState(step, programs.parameter_shapes(task.model), opt_state=None)
   variables, sums = jax.eval_shape(functions.begin, state, np.zeros(num_devices))
   lowered = functions.accumulate.lower(variables, sums, examples, positions, step, arguments)
-  used = lowered.compile().memory_analysis()
+  return lowered.compile()
+
+
+def program_bytes(compiled: Any) -> float:
+  """Returns the memory of a compiled program on a device: arguments, results and temporaries."""
+  used = compiled.memory_analysis()
   return float(
     used.argument_size_in_bytes
     + used.output_size_in_bytes

@@ -137,12 +137,18 @@ class MicroBatchFunctions(NamedTuple):
 
 
 @functools.lru_cache
-def micro_batch_functions(task: memory.Task) -> MicroBatchFunctions:
+def micro_batch_functions(
+  task: memory.Task, devices: Sequence[jax.Device] | None = None
+) -> MicroBatchFunctions:
   """Returns the programs of a step with gradient accumulation, over all devices.
 
   Gradients of the standardised kernels are summed on each device without communication; the end of
   the step averages them over devices and computes the gradients of the parameters. The loop over
   micro-batches is in Python: in a loop of XLA's, convolutions lose their threads on CPU.
+
+  Args:
+    task: The step.
+    devices: A tuple of those that they are compiled for; default: all of this run.
   """
   model, collection = task.model, metrics.collection(task.model.num_classes)
   sgd = optimizer.sgd(task.momentum, task.momentum_dtype)
@@ -179,11 +185,12 @@ def micro_batch_functions(task: memory.Task) -> MicroBatchFunctions:
     )
     return state, jax.lax.all_gather(sums.metrics, parallel.AXIS).reduce()
 
+  compiled = functools.partial(parallel.over_devices, devices=devices)
   return MicroBatchFunctions(
-    parallel.over_devices(begin, (None, 0), (None, 0)),
-    parallel.over_devices(take, (0, None)),
-    parallel.over_devices(accumulate, (None, 0, 0, 0, None, None), donate=1),
-    parallel.over_devices(finish, (None, 0, None, None), (None, None), donate=0),
+    compiled(begin, (None, 0), (None, 0)),
+    compiled(take, (0, None)),
+    compiled(accumulate, (None, 0, 0, 0, None, None), donate=1),
+    compiled(finish, (None, 0, None, None), (None, None), donate=0),
   )
 
 

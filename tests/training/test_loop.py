@@ -707,7 +707,23 @@ def test_one_device_and_four_take_the_same_steps_and_compile_once(
 def little_memory(monkeypatch):
   """Devices with room for two images of a batch, and no more."""
   monkeypatch.setattr(footprint, "budget", lambda *_: 1_000_000.0)
-  monkeypatch.setattr(planning, "compiled_bytes", lambda _, images, __: 800_000 + 100_000 * images)
+  monkeypatch.setattr(planning, "compiled_bytes", lambda _, images, *__: 800_000 + 100_000 * images)
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_a_step_is_planned_with_what_state_and_data_leave_of_the_memory(tmp_path, monkeypatch):
+  describe, free = devices.describe, []
+
+  def on_an_accelerator():
+    taken = sum(array.nbytes for array in jax.live_arrays())
+    return dataclasses.replace(describe(), bytes=10**9 - taken)
+
+  monkeypatch.setattr(devices, "describe", on_an_accelerator)
+  monkeypatch.setattr(footprint, "budget", lambda on, *_: (free.append(on.bytes), 1e9)[1])
+  before = on_an_accelerator().bytes
+  running.train(tmp_path)
+  state = 2 * sum(array.nbytes for array in running.arrays(tmp_path).values())
+  assert free[0] <= before - state
 
 
 @pytest.mark.usefixtures("no_pictures", "little_memory")

@@ -26,7 +26,7 @@ def compiled(monkeypatch):
   """A compiler for which programs need 1 MB and 0.1 MB an image; returns what it was asked for."""
   sizes = []
 
-  def compiler(task, images, num_devices):
+  def compiler(task, images, num_devices, _):
     assert num_devices == 4
     sizes.append(images)
     return 1e6 + 1e5 * images
@@ -64,7 +64,7 @@ def test_whole_steps_on_devices_of_published_memory(name, size, batch, hardware,
   resize = size * 16 // 15
   task = memory.Task(model, resize, size, (resize, resize))
   budget = footprint.budget(hardware, task.state_bytes) - task.state_bytes
-  monkeypatch.setattr(planning, "_compile", lambda _, images, __: 1.2e9 * images)
+  monkeypatch.setattr(planning, "_compile", lambda _, images, *__: 1.2e9 * images)
   config = types.SimpleNamespace(mixup_alpha=0.1, microbatch="auto", remat="auto")
   chosen = planning.plan(task, batch, hardware, config, budget)
   assert chosen.at_once == fits
@@ -112,7 +112,7 @@ def test_the_analysis_is_cached_for_the_same_task(compiled):
 def test_a_larger_program_that_needs_more_than_the_line_says_is_not_used(compiled, monkeypatch):
   """From 32 images up each needs twice as much, as happens on CPU."""
 
-  def compiler(_, images, __):
+  def compiler(_, images, *__):
     compiled.append(images)
     return 1e6 + images * (2e5 if images >= 32 else 1e5)
 
@@ -143,7 +143,7 @@ def test_without_a_home_folder_the_program_is_compiled_every_time(compiled, no_h
 
 
 def test_activations_are_recomputed_only_if_nothing_fits_otherwise(monkeypatch):
-  def compiler(task, images, _):
+  def compiler(task, images, *_):
     return 5e5 + 5e4 * images if task.model.remat else 1e6 + 1e5 * images
 
   monkeypatch.setattr(planning, "_compile", compiler)
