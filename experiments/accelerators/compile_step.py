@@ -20,15 +20,12 @@ a step in bfloat16 must move (`experiments.benchmarks.roofline`). Compiled on tw
     1 x H100  R50x1     128     512    0.24 GB      6.47 GB        109.1         1.05    1,405
     8 x H100  R50x1     480      64+   0.24 GB     11.59 GB      1,585.5         1.10    1,633
 
-The target configuration of the H100 is `h100_sxm.txtpb` beside this file. Without a GPU to tune on,
-XLA may report "Couldn't find output tile sizes" for large products; this disables their Triton
-kernels: XLA_FLAGS=--xla_gpu_enable_triton_gemm=false.
+Without a GPU to tune on, XLA may report "Couldn't find output tile sizes" for large products; this
+disables their Triton kernels: XLA_FLAGS=--xla_gpu_enable_triton_gemm=false.
 """
 
 import argparse
 import collections
-import os
-import pathlib
 import sys
 import time
 from collections.abc import Sequence
@@ -36,49 +33,20 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.experimental import topologies
 
 from bit_jax import hyperrule
 from bit_jax.models import resnet_v2
-from bit_jax.runtime import devices, errors, exits, numerics
+from bit_jax.runtime import devices, exits, numerics
 from bit_jax.training import memory, optimizer, programs, steps
-from experiments.accelerators import traffic
+from experiments.accelerators import targets, traffic
 from experiments.benchmarks import roofline
 
-H100_CONFIG = pathlib.Path(__file__).with_name("h100_sxm.txtpb")
 _CLASSES = 1000
 _KINDS = 8  # of kernels, in the report: those that move most
 
 
-def target_devices(target: str, count: int) -> tuple[jax.Device, ...]:
-  """Returns compile-only devices.
-
-  Args:
-    target: 'h100' or 'v5e'.
-    count: Number of devices; a v5e has at least 4.
-
-  Raises:
-    UserError: The compiler for the target is not installed.
-  """
-  package = {"h100": "jax[cuda13]", "v5e": "jax[tpu]"}[target]
-  jax.devices()  # registers the plugins
-  try:
-    if target == "h100":
-      text = H100_CONFIG.read_text(encoding="utf-8")
-      shape = f"1x1x{count}"
-      found = topologies.get_topology_desc("h100", "cuda", target_config=text, topology=shape)
-    else:
-      os.environ["TPU_SKIP_MDS_QUERY"] = "1"
-      found = topologies.get_topology_desc("v5e:2x2", "tpu")
-  except (RuntimeError, NotImplementedError, ImportError) as e:
-    raise errors.UserError(
-      f"Target {target} needs {package} in an environment of its own, see --help: {e}"
-    ) from e
-  return tuple(found.devices[:count])
-
-
 def compile_step(
-  model: resnet_v2.ResNetV2, size: int, batch: int, targets: tuple[jax.Device, ...]
+  model: resnet_v2.ResNetV2, size: int, batch: int, found: tuple[jax.Device, ...]
 ) -> Any:
   """Returns the compiled training step (`jax.stages.Compiled`).
 
@@ -86,15 +54,15 @@ def compile_step(
     model: The network.
     size: Side of the crop in pixels.
     batch: Images on each device.
-    targets: Compile-only devices.
+    found: Compile-only devices.
   """
   resize = hyperrule.resize_for(size)
   task = memory.Task(model, resize, size, (resize, resize))
   params = programs.parameter_shapes(model)
   opt_state = jax.eval_shape(optimizer.sgd(task.momentum).init, params)
   state = steps.TrainState(jax.ShapeDtypeStruct((), jnp.int32), params, opt_state)
-  step: Any = programs.train_function(task, targets)
-  shapes = programs.argument_shapes(len(targets), batch, task.source)
+  step: Any = programs.train_function(task, found)
+  shapes = programs.argument_shapes(len(found), batch, task.source)
   return step.lower(state, *shapes).compile()
 
 
@@ -133,23 +101,23 @@ def main(argv: Sequence[str]) -> None:
   parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
-  parser.add_argument("target", choices=("h100", "v5e"))
+  parser.add_argument("target", choices=targets.TARGETS)
   parser.add_argument("--model", default="R50x1")
   parser.add_argument("--size", type=int, default=128, help="side of the crop in pixels")
   parser.add_argument("--batch", type=int, default=512, help="images on each device")
   parser.add_argument("--devices", type=int, default=1, help="number of devices")
   options = parser.parse_args(argv[1:])
   devices.use_cpu()
-  targets = target_devices(options.target, options.devices)
-  hardware = devices.describe(targets)
+  found = targets.devices(options.target, options.devices)
+  hardware = devices.describe(found)
   dtype = devices.compute_dtype("auto", hardware)
   model = resnet_v2.create(options.model, _CLASSES, dtype, hardware.platform)
   began = time.monotonic()
   with numerics.fixed():
-    compiled = compile_step(model, options.size, options.batch, targets)
+    compiled = compile_step(model, options.size, options.batch, found)
   print(
     f"{options.model}, {options.size} pixels, {options.batch} images, {dtype.name}: compiled for "
-    f"{len(targets)} x {targets[0].device_kind} in {time.monotonic() - began:.0f} s"
+    f"{len(found)} x {found[0].device_kind} in {time.monotonic() - began:.0f} s"
   )
   operations = roofline.operations(model.architecture, options.size, options.batch, training=True)
   print(report(compiled, options.batch, sum(operation.bytes for operation in operations)))
