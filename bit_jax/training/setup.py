@@ -33,6 +33,7 @@ class Run:
     config: Resolved.
     folder: The run folder.
     start: The file of the initial weights; None: random initialisation.
+    hardware: The devices of the run before anything was placed on them.
     layout: [local devices, batch per device] positions in the global batch.
     image_sizes: (height, width) of training and of test images on the devices.
     data: The training and the evaluated examples.
@@ -44,6 +45,7 @@ class Run:
   config: RunConfig
   folder: pathlib.Path
   start: pathlib.Path | None
+  hardware: devices.Description
   layout: np.ndarray
   image_sizes: tuple[tuple[int, int], tuple[int, int]]
   data: pipeline.Loaded
@@ -108,6 +110,7 @@ def load(
     config=config,
     folder=folder,
     start=start,
+    hardware=hardware,
     layout=parallel.local_rows(layout),
     image_sizes=(spec.device_size(config.train_size), spec.device_size(config.test_size)),
     data=loaded,
