@@ -7,6 +7,7 @@
 # make map          updates the module lists in docs/architecture.md from the docstrings
 # make bench        installs PyTorch in an environment of its own and compares with it: half an hour on two cores
 # make exports      installs PyTorch likewise, and loads exports with every library that they are for
+# make accelerators installs XLA's compilers for GPU and TPU likewise, and compiles programs: hours
 # make lock         updates requirements.lock; needs uv
 PYTHON ?= python3
 VENV   ?= .venv
@@ -14,9 +15,10 @@ BIN     = $(VENV)/bin
 SOURCES = bit_jax configs experiments notebooks tests
 TORCH   = .venv-bench
 EXPORTS = .venv-exports
+COMPILERS = .venv-accelerators
 TORCH_PYTHON ?=  # a Python that has PyTorch and timm, if any; for exports transformers and jax, too
 
-.PHONY: install quickstart test coverage lines map docs bench exports lint lock clean
+.PHONY: install quickstart test coverage lines map docs bench exports accelerators lint lock clean
 .DEFAULT_GOAL := quickstart
 
 install: $(VENV)/.installed
@@ -81,6 +83,20 @@ $(EXPORTS)/.installed: pyproject.toml
 	$(EXPORTS)/bin/python -m pip install --quiet --editable '.[exports]'
 	touch $@
 
+# `make accelerators SMALL=1` compiles a small network only, in five minutes; `ONLY="h100 R50x1"` the
+# programs whose names have these words. Stop it at any time; it goes on where it was.
+accelerators: $(COMPILERS)/.installed
+	$(COMPILERS)/bin/python -m experiments.accelerators $(if $(SMALL),--small) --only="$(ONLY)"
+
+# The table is of the JAX that the lock file names.
+$(COMPILERS)/.installed: pyproject.toml requirements.lock
+	@echo "Installing XLA's compilers for GPU and TPU into $(COMPILERS): about 6 GB."
+	$(PYTHON) -m venv $(COMPILERS)
+	sed -n 's/^\(jax==[^\\]*\).*/\1/p' requirements.lock > $(COMPILERS)/constraints.txt
+	$(COMPILERS)/bin/python -m pip install --quiet --editable '.[accelerators]' \
+	  --constraint $(COMPILERS)/constraints.txt
+	touch $@
+
 lint: install
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/ruff check $(SOURCES)
@@ -92,4 +108,4 @@ lock:
 	  --no-emit-index-url --no-emit-find-links --no-header --no-annotate --output-file requirements.lock
 
 clean:
-	rm -rf $(VENV) $(TORCH) $(EXPORTS) build docs/_build docs/generated *.egg-info
+	rm -rf $(VENV) $(TORCH) $(EXPORTS) $(COMPILERS) build docs/_build docs/generated *.egg-info

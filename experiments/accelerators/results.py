@@ -1,0 +1,176 @@
+"""The table of compiled programs: its records, and the page that shows them."""
+
+import hashlib
+import json
+import pathlib
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from typing import Any
+
+from bit_jax.models import architectures
+from bit_jax.runtime import files
+from experiments.accelerators import cases, targets
+
+Record = dict[str, Any]
+_FOLDER = pathlib.Path(__file__).parent
+PATH = _FOLDER / "results.jsonl"
+_PAGE = _FOLDER / "results.md"
+_PACKAGE = pathlib.Path(architectures.__file__).parents[1]
+# What the programs are made of, and what chooses their micro-batches.
+_SOURCES = {
+  "programs": (
+    "models/*.py",
+    "data/augmentation.py",
+    "inference/programs.py",
+    "inference/*metrics.py",
+    "runtime/parallel.py",
+    "training/optimizer.py",
+    "training/programs.py",
+    "training/steps.py",
+  ),
+  "planner": (
+    "data/order.py",
+    "inference/footprint.py",
+    "training/memory.py",
+    "training/planning.py",
+  ),
+}
+_PACKAGES = {"jax[cuda13]": ("jax", "jax-cuda13-plugin"), "jax[tpu]": ("jax", "libtpu")}
+_TEXT = """# Programs compiled for accelerators
+
+`make accelerators` writes this page: this package's programs, compiled by XLA for GPUs and TPUs on
+a machine without them. It shows bytes and memory; no program ran, so it shows no speed.
+
+- **images**: the micro-batch on each device that the memory planner chose, of {batch} images over
+  all devices (evaluation: of 256); {whole} is the whole step as one program, {remat} recomputes
+  activations.
+- **arguments**, **temporaries**: memory of a device, by the compiler. **fits**: whether the program
+  fits into the budget (nine tenths of what JAX may use beside parameters and velocity), and the
+  next larger micro-batch does not.
+- **TFLOP**: matrix operations of one execution on a device, by arithmetic.
+- **MB an image**: on GPU, the bytes of operands and results of all kernels
+  (`experiments/accelerators/traffic.py`); on TPU, what the compiler counts as accessed. **ideal**:
+  what must be moved in bfloat16 (`experiments/benchmarks/roofline.py`).
+- **code** is a hash of the sources that the programs are made of.
+- Programs for GPUs at 480 px are compiled without Triton's matrix products, for which XLA needs a
+  GPU to tune on.
+
+{tables}
+"""
+_WHOLE, _REMAT = "*", "r"
+_TITLES = (
+  "network",
+  "px",
+  "program",
+  "images",
+  "arguments",
+  "temporaries",
+  "fits",
+  "TFLOP",
+  "MB an image",
+  "ideal",
+  "of the ideal",
+  "kernels",
+)
+
+
+def code() -> dict[str, str]:
+  """Returns a hash of the sources of the programs, and of their planner."""
+  return {
+    name: hashlib.sha256(
+      b"".join(path.read_bytes() for pattern in patterns for path in sorted(_PACKAGE.glob(pattern)))
+    ).hexdigest()[:12]
+    for name, patterns in _SOURCES.items()
+  }
+
+
+def versions(target: str) -> dict[str, str]:
+  """Returns the versions of the compiler of a target, where it is installed."""
+  return {name: metadata.version(name) for name in _PACKAGES[targets.TARGETS[target].package]}
+
+
+def load() -> dict[cases.Case, Record]:
+  """Returns the records of the table by their case."""
+  lines = PATH.read_text(encoding="utf-8").splitlines() if PATH.exists() else []
+  return {cases.Case(**record["case"]): record for record in map(json.loads, lines)}
+
+
+def save(records: Mapping[cases.Case, Record]) -> None:
+  """Writes the records in the order of the table, and the page."""
+  known = [case for case in cases.table() if case in records]
+  known += [case for case in records if case not in known]
+  lines = [json.dumps(records[case]) + "\n" for case in known]
+  for path, text in ((PATH, "".join(lines)), (_PAGE, page([records[case] for case in known]))):
+    with files.replacing(path) as temporary:
+      temporary.write_text(text, encoding="utf-8")
+
+
+def page(records: Sequence[Record]) -> str:
+  """Returns the page of some records: a table for each target."""
+  found = dict.fromkeys((r["case"]["target"], r["case"]["devices"]) for r in records)
+  tables = (_table([r for r in records if _device(r) == device]) for device in found)
+  return _TEXT.format(batch=cases.BATCH, whole=_WHOLE, remat=_REMAT, tables="\n\n".join(tables))
+
+
+def _device(record: Record) -> tuple[str, int]:
+  return record["case"]["target"], record["case"]["devices"]
+
+
+def _table(records: Sequence[Record]) -> str:
+  first = records[0]
+  count = first["case"]["devices"]
+  made = {
+    ", ".join(f"{k} {v}" for k, v in {**r["versions"], "code": r["code"]["programs"]}.items())
+    for r in records
+  }
+  heading = f"## {count} x {first['kind']}\n\n{'; '.join(sorted(made))}"
+  lines = [_TITLES, ["---"] * len(_TITLES), *map(_cells, records)]
+  return "\n".join([heading, "", *(f"| {' | '.join(line)} |" for line in lines)])
+
+
+def _cells(record: Record) -> list[str]:
+  """Returns a row of a table."""
+  case = cases.Case(**record["case"])
+  program = case.program if case.dtype == "auto" else f"{case.program}, {case.dtype}"
+  begin = [case.model, str(case.size), program]
+  if error := record.get("error"):
+    return [*begin, error, *[""] * (len(_TITLES) - len(begin) - 1)]
+  ideal = record["ideal"] if record["dtype"] == "bfloat16" else None
+  return [
+    *begin,
+    f"{record['images']}{_WHOLE * record['whole']}{_REMAT * record['remat']}",
+    f"{record['arguments'] / 1e9:.2f} GB",
+    f"{record['temporaries'] / 1e9:.2f} GB",
+    "yes" if fits(record) else "**no**",
+    f"{flops(record) / 1e12:.2f}",
+    f"{record['moved'] / 1e6:,.1f}",
+    f"{ideal / 1e6:,.1f}" if ideal else "",
+    f"{record['moved'] / ideal:.2f}" if ideal else "",
+    f"{record['kernels']:,}",
+  ]
+
+
+def summary(record: Record) -> str:
+  """Returns a record as one line."""
+  if error := record.get("error"):
+    return str(error)
+  return (
+    f"{record['images']} images at once, {record['bytes'] / 1e9:.1f} GB"
+    f"{'' if fits(record) else ' (does not fit, or more would)'}, "
+    f"{record['moved'] / 1e6:,.1f} MB an image, {record['kernels']:,} kernels"
+  )
+
+
+def fits(record: Record) -> bool:
+  """Returns whether a program fits into its budget, and the next larger one does not."""
+  used = record["bytes"] - record["whole"] * record["state"]
+  larger = record["larger_bytes"]  # None: there is none, or the compiler refuses it
+  return used <= record["budget"] and (larger is None or larger > record["budget"])
+
+
+def flops(record: Record) -> float:
+  """Returns the matrix operations of one execution on a device."""
+  case, images, classes = record["case"], record["images"], record["classes"]
+  factor = architectures.TRAINING_FACTOR if case["program"] == cases.TRAINING else 1
+  architecture = architectures.find(case["model"])
+  return factor * images * architectures.forward_flops(architecture, classes, case["size"])

@@ -1,0 +1,89 @@
+"""The compilation of one program for an accelerator: here for the CPU devices of this process."""
+
+import json
+
+import jax
+import pytest
+
+from bit_jax.runtime import errors
+from bit_jax.training import planning
+from experiments.accelerators import cases, compile_program, targets, traffic
+
+WHOLE = cases.Case("cpu", 2, "R14x0.5", 32, dtype="bfloat16")
+
+
+@pytest.fixture
+def memory(monkeypatch):
+  """Makes the CPU devices of this process a target; returns a function that sets their memory."""
+
+  def set_memory(size):
+    found = targets.Target(size, lambda count: jax.devices()[:count], "jax")
+    monkeypatch.setitem(targets.TARGETS, "cpu", found)
+
+  set_memory(10**11)
+  return set_memory
+
+
+@pytest.mark.parametrize(
+  ("target", "package"), [("h100", r"jax\[cuda13\]"), ("v5e", r"jax\[tpu\]")]
+)
+def test_a_missing_compiler_is_named(target, package):
+  with pytest.raises(errors.UserError, match=rf"{target} needs {package}"):
+    compile_program.main(["", target])
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("memory")
+def test_a_step_that_fits_is_compiled_whole_and_once():
+  found = compile_program.record(WHOLE, None, {})
+  assert (found["images"], found["whole"], found["larger"]) == (256, True, None)
+  compiler = compile_program.Compiler(WHOLE)
+  compiled = compiler.compile(compiler.plan())
+  moved = sum(kernel.bytes for kernel in traffic.kernels(compiled.as_text()))
+  assert compiled.cost_analysis()["bytes accessed"] == pytest.approx(256 * found["moved"])
+  assert 0.2 < moved / (256 * found["moved"]) < 5  # two ways to count
+  assert found["bytes"] == planning.program_bytes(compiled)
+  assert found["state"] < found["arguments"] < found["bytes"]
+  assert found["kernels"] == len(list(traffic.kernels(compiled.as_text())))
+
+  known = json.loads(json.dumps(found))
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(compile_program.Compiler, "compile", lambda *_: pytest.fail("compiled again"))
+    assert compile_program.record(WHOLE, None, known) == known
+  shown = compile_program.report(WHOLE, found)
+  assert "2 x cpu R14x0.5 32 px training bfloat16 (cpu), 256 images at once" in shown
+  ratio = found["moved"] / found["ideal"]
+  assert f"{found['moved'] / 1e6:.1f} MB an image: {ratio:.2f} times" in shown
+
+
+@pytest.mark.slow
+def test_what_does_not_fit_is_compiled_in_micro_batches_and_the_next_larger_is_asked_for(
+  memory, monkeypatch
+):
+  monkeypatch.setattr(planning, "compiled_bytes", lambda _, images, *__: 1e6 * images)
+  compiler = compile_program.Compiler(WHOLE)
+  waiting = 5 * 256 * 34 * 34 * 3
+  memory(int(compiler.task.state_bytes + (9e6 + waiting) / 0.9))
+  found = compile_program.record(WHOLE, None, {})
+  assert (found["images"], found["whole"], found["larger"]) == (8, False, 16)
+  assert found["budget"] == pytest.approx(9e6, rel=1e-3)
+  assert found["larger_bytes"] == 16e6
+
+  def refuse(*_):
+    raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: 20 GB of 16 GB")
+
+  planned = compile_program.Planned(8, False, False, 9e6, 16)
+  monkeypatch.setattr(planning, "compiled_bytes", refuse)
+  assert compiler.larger_bytes(planned) is None
+  monkeypatch.setattr(planning, "compiled_bytes", lambda *_: 1 / 0)
+  with pytest.raises(ZeroDivisionError):
+    compiler.larger_bytes(planned)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("memory")
+def test_an_evaluation_moves_less_than_a_step():
+  case = cases.Case("cpu", 2, "R14x0.5", 32, cases.EVALUATION)
+  found = compile_program.record(case, None, {})
+  assert (found["images"], found["dtype"], found["larger_bytes"]) == (128, "float32", None)
+  assert found["ideal"] < compile_program.ideal_bytes(WHOLE, 128) / 2
