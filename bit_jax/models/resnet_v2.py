@@ -106,8 +106,10 @@ class GroupNormRelu(nn.Module):
     channels = x.shape[-1]
     gamma = _parameter(self, "gamma", nn.initializers.ones, (channels,))
     beta = _parameter(self, "beta", nn.initializers.zeros, (channels,))
-    flat = x.reshape(x.shape[0], -1, channels)
-    y: jax.Array = ops.group_norm_relu(flat, gamma, beta, self.compute.platform)
+    platform = self.compute.platform
+    # Not flat on TPU, whose compiler would transpose activations to make them so.
+    places = x if platform == "tpu" else x.reshape(x.shape[0], -1, channels)
+    y: jax.Array = ops.group_norm_relu(places, gamma, beta, platform)
     return y.reshape(x.shape).astype(self.compute.dtype)
 
 

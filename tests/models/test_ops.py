@@ -155,7 +155,7 @@ def test_gradient_of_standardize(shape):
 
 @pytest.mark.parametrize(("size", "stride", "channels"), CONV_SIZES)
 @pytest.mark.parametrize("image", [(8, 8), (9, 9), (7, 10), (1, 2)])
-@pytest.mark.parametrize("platform", ["cpu", "gpu"])
+@pytest.mark.parametrize("platform", PLATFORMS)
 def test_every_form_of_a_convolution_gives_the_same(size, stride, channels, image, platform):
   x, kernel = normal(8, 2, *image, channels), normal(9, size, size, channels, 5)
   expected = jax.lax.conv_general_dilated(
@@ -170,7 +170,7 @@ def test_every_form_of_a_convolution_gives_the_same(size, stride, channels, imag
   np.testing.assert_allclose(out, expected, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("platform", ["cpu", "gpu"])
+@pytest.mark.parametrize("platform", PLATFORMS)
 def test_gradients_of_a_strided_convolution(platform):
   x, kernel = normal(10, 1, 5, 6, 4), normal(11, 3, 3, 4, 3)
 
@@ -186,9 +186,10 @@ def test_gradients_of_a_strided_convolution(platform):
     np.testing.assert_allclose(out, reference, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("platform", PLATFORMS)
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize(("inputs", "outputs"), [(4, 7), (7, 4)])  # either may be the narrower
-def test_gradients_of_a_1x1_convolution(inputs, outputs, stride):
+def test_gradients_of_a_1x1_convolution(inputs, outputs, stride, platform):
   x, kernel = normal(20, 2, 5, 6, inputs), normal(21, 1, 1, inputs, outputs)
   weights = normal(22, 2, 5, 6, outputs)[:, ::stride, ::stride]
 
@@ -196,7 +197,7 @@ def test_gradients_of_a_1x1_convolution(inputs, outputs, stride):
     return jnp.sum(jnp.einsum("bhwi,io->bhwo", x[:, ::stride, ::stride], kernel[0, 0]) * weights)
 
   def ours(x, kernel):
-    return jnp.sum(ops.convolve(x, kernel, stride, "cpu") * weights)
+    return jnp.sum(ops.convolve(x, kernel, stride, platform) * weights)
 
   found, plain = (
     jax.grad(f, (0, 1))(jnp.asarray(x), jnp.asarray(kernel)) for f in (ours, expected)

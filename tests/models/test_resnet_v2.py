@@ -65,15 +65,44 @@ def test_intermediates(size, sides):
   assert {k: v.shape for k, v in intermediates.items()} == {**expected, "pre_logits": (2, 1024)}
 
 
-@pytest.mark.parametrize(("platform", "lowered_for"), [("gpu", "cuda"), ("tpu", "tpu")])
-def test_the_platform_decides_on_the_form_of_convolutions(platform, lowered_for):
-  """The stem and four 3x3 convolutions; on CPU the three strided ones are products of patches."""
+@pytest.mark.parametrize(
+  ("platform", "lowered_for", "convolutions"), [("gpu", "cuda", 5), ("tpu", "tpu", 16)]
+)
+def test_the_platform_decides_on_the_form_of_convolutions(platform, lowered_for, convolutions):
+  """The stem and four 3x3 convolutions; on CPU the three strided ones are products of patches.
+
+  On TPU twelve 1x1 convolutions, two of which are of the same shape, are no products.
+  """
   images = jax.ShapeDtypeStruct((2, 64, 64, 3), jnp.float32)
-  for described, convolutions in (("cpu", 2), (platform, 5)):
+  for described, expected in (("cpu", 2), (platform, convolutions)):
     model = resnet_v2.create("R14x0.5", 10, jnp.bfloat16, described)
     params = jax.eval_shape(model.init, jax.random.key(0), images)
     lowered = jax.jit(model.apply).trace(params, images).lower(lowering_platforms=(lowered_for,))
-    assert lowered.as_text().count("stablehlo.convolution") == convolutions
+    assert lowered.as_text().count("stablehlo.convolution") == expected
+
+
+@pytest.mark.parametrize("platform", ["gpu", "tpu"])
+def test_the_forms_of_accelerators_compute_what_that_of_the_cpu_does(platform):
+  images, weights = jnp.asarray(normal(19, 2, 64, 72, 3)), normal(20, 2, 5)
+  model = resnet_v2.create("R14x0.5", 5)
+  params = jax.jit(model.init)(jax.random.key(1), images)["params"]
+  params["head"]["conv2d"]["kernel"] = 0.1 * normal(21, 1, 1, 1024, 5)
+
+  def logits_and_gradients(platform):
+    network = model.clone(platform=platform)
+
+    def loss(params):
+      logits, _ = network.apply({"params": params}, images)
+      return jnp.sum(logits * weights), logits
+
+    gradients, logits = jax.jit(jax.grad(loss, has_aux=True))(params)
+    return {"logits": logits, **traverse_util.flatten_dict(gradients, sep="/")}
+
+  found, expected = logits_and_gradients(platform), logits_and_gradients("cpu")
+  for name, value in expected.items():
+    largest = np.abs(value).max()
+    assert largest > 0, name
+    np.testing.assert_allclose(found[name], value, rtol=0, atol=1e-3 * largest, err_msg=name)
 
 
 @pytest.mark.slow
