@@ -33,6 +33,9 @@ _LIBRARIES = 2 << 30
 # malloc.h of glibc: M_ARENA_MAX, M_MMAP_MAX, M_TRIM_THRESHOLD.
 _KEEP_FREED = {-8: 1, -4: 0, -1: -1}
 _HUGE_PAGE = 2 << 20  # bytes, on x86-64 and on most ARM systems
+_MADV_POPULATE_WRITE = 23  # since Linux 5.14, which changes no byte; older ones refuse it
+_PREFAULTED = 8 << 20  # bytes at a time: other threads wait for it where they map memory
+_keeps_freed = False  # whether `keep_freed_memory` changed this process
 
 
 def usable_cores() -> int:
@@ -110,17 +113,21 @@ def keep_freed_memory(environment: Mapping[str, str] = os.environ) -> bool:
   libc = ctypes.CDLL(None)
   mallopt = getattr(libc, "mallopt", None)
   kept = mallopt is not None and all(mallopt(name, value) for name, value in _KEEP_FREED.items())
-  if kept and hasattr(mmap, "MADV_HUGEPAGE"):
+  if kept:
+    global _keeps_freed
+    _keeps_freed = True
     _use_huge_pages(libc)
   return kept
 
 
 def _use_huge_pages(libc: ctypes.CDLL) -> None:
-  """Asks for huge pages where the heap is going to grow.
+  """Asks for huge pages where the heap is going to grow, until it is trimmed.
 
   The block is never touched, so it takes address space only. `ulimit -v` limits that, and strict
   accounting (vm.overcommit_memory=2) counts it as memory: there the heap keeps its small pages.
   """
+  if not hasattr(mmap, "MADV_HUGEPAGE"):
+    return
   if resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY or _strict_accounting():
     return
   machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
@@ -134,6 +141,22 @@ def _use_huge_pages(libc: ctypes.CDLL) -> None:
   libc.madvise(ctypes.c_void_p(first), length, mmap.MADV_HUGEPAGE)
 
 
+def prefault(size: int) -> None:
+  """Takes so many bytes of memory from the system, for coming allocations.
+
+  It does nothing unless freed memory is kept: the heap's end would be returned.
+  """
+  if not _keeps_freed:
+    return
+  libc = ctypes.CDLL(None)
+  libc.malloc.restype = ctypes.c_void_p
+  if (start := libc.malloc(ctypes.c_size_t(size))) is None:
+    return
+  libc.free(ctypes.c_void_p(start))  # first: what others allocate meanwhile shall not lie above it
+  for part in range(-(-start // mmap.PAGESIZE) * mmap.PAGESIZE, start + size, _PREFAULTED):
+    libc.madvise(ctypes.c_void_p(part), ctypes.c_size_t(_PREFAULTED), _MADV_POPULATE_WRITE)
+
+
 def _strict_accounting() -> bool:
   """Returns whether the system counts memory when it is allocated, not when it is used."""
   with contextlib.suppress(OSError):
@@ -143,8 +166,11 @@ def _strict_accounting() -> bool:
 
 def trim_memory() -> None:
   """Makes glibc return its free memory to the system, so that `free_memory` counts it."""
-  if malloc_trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
+  libc = ctypes.CDLL(None)
+  if malloc_trim := getattr(libc, "malloc_trim", None):
     malloc_trim(0)
+    if _keeps_freed:
+      _use_huge_pages(libc)  # the heap ends where its last block does, and so did they
 
 
 def _may_have_accelerators(environment: Mapping[str, str]) -> bool:
