@@ -115,4 +115,5 @@ def _report(folder: str, name: str, result: dict[str, Any]) -> None:
 
 if __name__ == "__main__":
   gc.freeze()  # the libraries stay: collections while a large folder is read needn't visit them
+  gc.set_threshold(20_000)  # tracing creates 100,000 objects that stay as well
   exits.leave(exits.run(main, sys.argv, needs_reader=False))
