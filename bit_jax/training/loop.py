@@ -17,7 +17,17 @@ from bit_jax.inference.programs import Examples
 from bit_jax.report import run_page
 from bit_jax.run_config import RunConfig
 from bit_jax.runs import description, mistakes, per_class, reporting, results, run_folder
-from bit_jax.runtime import clock, devices, errors, exits, files, numerics, output, parallel
+from bit_jax.runtime import (
+  clock,
+  devices,
+  errors,
+  exits,
+  files,
+  machine,
+  numerics,
+  output,
+  parallel,
+)
 from bit_jax.training import (
   batches,
   evaluation,
@@ -94,7 +104,13 @@ def run(
 def _train(run: setup.Run) -> dict[str, Any]:
   """Trains from the newest checkpoint on, evaluates, and writes the result."""
   c = run.config
+  task, batch = memory.task(c, run.model, run.image_sizes[0]), run.layout.shape[1]
+  ahead = None
+  if planning.is_surely_at_once(task, batch, run.hardware, c):
+    ahead = programs.Ahead(task, batch)  # while the state is loaded
   params, digest = setup.initial_params(run)
+  if ahead:
+    ahead.compile()  # not before, since a faulty checkpoint would wait for it
   if run.is_first:
     print(reporting.parameter_overview(params, run.folder / "parameters.txt"))
     description.record(run.folder, c, run.data, digest, run.model.dtype.name, run.hardware)
@@ -127,7 +143,9 @@ def _train(run: setup.Run) -> dict[str, Any]:
         loop = _Loop(run, state, first, stop, step_clock, reporter, checkpoints)
         del state
       with run.out_of_memory(planning.advice(loop.plan, c, run.model.platform)):
-        done = loop.run()
+        if ahead and loop.plan.at_once:
+          machine.prefault(memory.likely_bytes(task, batch))
+        done = loop.run(ahead)
       return loop.finish(done)
 
 
@@ -201,8 +219,11 @@ class _Loop:
     self._startup: float | None = None  # seconds until the first step was done
     self._current = 0  # the step that is computed, counted from 1
 
-  def run(self) -> int:
+  def run(self, ahead: programs.Ahead | None) -> int:
     """Takes the remaining steps, with logs, evaluations and checkpoints.
+
+    Args:
+      ahead: Compiles the step of a single program.
 
     Returns:
       The number of steps done in the end, fewer than planned if patience was exhausted.
@@ -214,6 +235,8 @@ class _Loop:
     if self._evaluator.out_of_patience(first):
       return first
     self._reporter.say("Compiling the first step, which can take minutes.")
+    if ahead and self.plan.at_once:
+      ahead.wait()
     examples = batches.of_steps(self._examples, c, self._run.layout, first)
     with contextlib.closing(examples):
       for done in range(first + 1, c.total_steps + 1):

@@ -22,6 +22,7 @@ from jax.experimental import multihost_utils
 
 from bit_jax import hyperrule
 from bit_jax.data import augmentation, order
+from bit_jax.inference import footprint
 from bit_jax.inference.footprint import Need, gigabytes
 from bit_jax.models import ops, resnet_v2
 from bit_jax.run_config import RunConfig
@@ -104,6 +105,25 @@ def plan(
   size = best or sizes[0]
   reason = _reason(task, batch, size, need, budget)
   return Plan(size, batch, task.model.remat, reason, at_once=False)
+
+
+def is_surely_at_once(
+  task: memory.Task, batch: int, description: devices.Description, config: RunConfig
+) -> bool:
+  """Returns whether `plan` will choose a single program, before the state and data are in memory.
+
+  Args:
+    task: The step.
+    batch: Images of a step on each device.
+    description: The devices.
+    config: Resolved.
+  """
+  if jax.process_count() > 1:  # they agree on a plan
+    return False
+  if config.microbatch != hyperrule.AUTO:
+    return config.microbatch == batch
+  need = task.state_bytes + memory.whole_step_bytes(task, batch)
+  return need <= footprint.budget(description) / 2  # the data may take half
 
 
 def _fitting(
