@@ -29,7 +29,10 @@ def main(argv: Sequence[str]) -> None:
   parser.add_argument("model", help="such as BiT-M-R152x4, with 1,000 classes")
   parser.add_argument("crop", type=int, help="side of a training image, in pixels")
   parser.add_argument("images", type=int, help="number of images of a step on one device")
-  parser.add_argument("bytes", help="memory of the device, such as 80e9, 80GB or 80GiB")
+  parser.add_argument(
+    "bytes",
+    help="memory that JAX may use, such as 60e9, 60GB or 60GiB; by default three quarters of a GPU",
+  )
   parser.add_argument(
     "dtype", nargs="?", default="bfloat16", choices=("bfloat16", "float32"), help="of convolutions"
   )

@@ -1,6 +1,5 @@
 """The memory of a forward pass, by arithmetic, and the batches that fit in it."""
 
-import collections
 import contextlib
 import dataclasses
 from collections.abc import Iterator, Sequence
@@ -38,39 +37,82 @@ class Need:
 
 
 @dataclasses.dataclass(frozen=True)
+class Unit:
+  """Numbers of activations of one image in a unit.
+
+  Attributes:
+    entering: Inputs of the unit.
+    normed: Inputs of its group norms.
+    convolved: Outputs of its convolutions.
+  """
+
+  entering: int = 0
+  normed: int = 0
+  convolved: int = 0
+
+  @property
+  def size(self) -> int:
+    """All of them."""
+    return self.normed + self.convolved
+
+
+@dataclasses.dataclass(frozen=True)
 class Activations:
   """Numbers of activations of one image, counted from a network's shapes.
 
   Attributes:
     stem: Outputs of the first convolution.
-    normed: Inputs of group norms.
-    entering: Inputs of units.
-    largest_unit: Inputs of norms and outputs of convolutions in the largest unit.
+    units: Those of each unit, in the order of the forward pass.
+    last: Inputs of the last group norm.
   """
 
   stem: int
-  normed: int
-  entering: int
-  largest_unit: int
+  units: tuple[Unit, ...]
+  last: int
+
+  @property
+  def normed(self) -> int:
+    """Inputs of group norms."""
+    return sum(unit.normed for unit in self.units) + self.last
+
+  @property
+  def entering(self) -> int:
+    """Inputs of units."""
+    return sum(unit.entering for unit in self.units)
+
+  @property
+  def largest_unit(self) -> int:
+    """Inputs of norms and outputs of convolutions in the largest unit."""
+    return max((unit.size for unit in self.units), default=0)
 
 
-def activations(architecture: architectures.Architecture, crop: int) -> Activations:
-  """Counts the activations of one image of `crop` x `crop` pixels."""
+def activations(architecture: architectures.Architecture, crop: int, lanes: int = 1) -> Activations:
+  """Counts the activations of one image.
+
+  Args:
+    architecture: Depths and width.
+    crop: Side of the image in pixels.
+    lanes: Channels are padded to a multiple of this.
+  """
+
+  def size(side: int, channels: int) -> int:
+    return side**2 * (-(-channels // lanes) * lanes)
+
   stem, *body = architectures.convolutions(architecture, crop)
-  last = (-(-stem.side_out // 2)) ** 2 * stem.c_out  # output of the max-pool
-  normed = entering = 0
-  units: collections.Counter[str] = collections.Counter()
+  last = size(-(-stem.side_out // 2), stem.c_out)  # output of the max-pool
+  units: dict[str, Unit] = {}
   for convolution in body:
-    block, unit, part, scope, *_ = convolution.name.split("/")
-    inputs = convolution.side_in**2 * convolution.c_in
-    outputs = last = convolution.side_out**2 * convolution.c_out
-    units[f"{block}/{unit}"] += outputs
-    if scope != "proj":  # a projection shares the input of the unit's first norm
-      units[f"{block}/{unit}"] += inputs
-      normed += inputs
-      entering += inputs if part == "a" else 0
-  largest_unit = max(units.values(), default=0)
-  return Activations(stem.side_out**2 * stem.c_out, normed + last, entering, largest_unit)
+    block, name, part, scope, *_ = convolution.name.split("/")
+    last = size(convolution.side_out, convolution.c_out)
+    # A projection shares the input of the unit's first norm.
+    inputs = size(convolution.side_in, convolution.c_in) if scope != "proj" else 0
+    unit = units.get(f"{block}/{name}", Unit())
+    units[f"{block}/{name}"] = Unit(
+      entering=unit.entering + (inputs if part == "a" else 0),
+      normed=unit.normed + inputs,
+      convolved=unit.convolved + last,
+    )
+  return Activations(size(stem.side_out, stem.c_out), tuple(units.values()), last)
 
 
 def image_bytes(resize: int, crop: int, source: tuple[int, int]) -> int:

@@ -6,9 +6,11 @@ import jax.numpy as jnp
 
 from bit_jax.data import order
 from bit_jax.inference import footprint
-from bit_jax.inference.footprint import FLOAT32, Need, gigabytes
+from bit_jax.inference.footprint import FLOAT32, Activations, Need, gigabytes
 from bit_jax.models import architectures, resnet_v2
 from bit_jax.run_config import RunConfig
+
+_LANES = {"tpu": 128}  # by platform: channels are padded to a multiple, in small micro-batches
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,29 +67,60 @@ def task(config: RunConfig, model: resnet_v2.ResNetV2, image_size: tuple[int, in
 
 
 def bound(task: Task) -> Need:
-  """Returns an upper bound of a step's memory.
+  """Returns an upper bound of a step's memory beside the state, as XLA's compilers report it.
 
-  Beside the state there are three float32 copies of the parameters: during the passes, standardised
-  variables, sums and a gradient; at the end of the step, sums, their mean over devices and the
-  gradient of the parameters. For each image, the backward pass needs the input of each norm and the
-  output of its ReLU; with `remat`, only the input of each unit. The pass through the largest unit
-  needs its activations and their gradients too.
+  Beside the state there are three float32 copies of the parameters: standardised variables, sums
+  and a gradient. For each image, the backward pass needs the input of each norm and the output of
+  its ReLU, of the units that it has not passed yet; with `remat`, only the input of each unit. The
+  pass through a unit needs its activations and their gradients too. Accelerators keep nothing of an
+  image before its crop but what was sent.
+  """
+  count = footprint.activations(
+    task.model.architecture, task.crop, _LANES.get(task.model.platform, 1)
+  )
+  item = task.model.dtype.itemsize
+  image = footprint.image_bytes(task.resize, task.crop, task.source)
+  if task.on_cpu:
+    alive = 4 * count.normed  # XLA keeps nearly that in micro-batches of 128 and more
+    if item < FLOAT32:
+      item += FLOAT32  # convolutions of less than float32 copy their input to float32
+    passing = 2 * count.largest_unit * FLOAT32
+    per_image = (alive + 3 * count.stem) * item + passing + image
+  else:
+    alive = _most_alive(count, remat=task.model.remat) + 3 * count.stem + 4 * task.crop**2
+    sent = 2 * 3 * task.source[0] * task.source[1]
+    per_image = max(alive * item + sent, image + 2 * count.stem * item)
+  return Need(3 * FLOAT32 * task.num_parameters, per_image)
+
+
+def _most_alive(count: Activations, *, remat: bool) -> int:
+  """Returns the number of an image's activations and gradients that the backward pass holds."""
+  most, kept = 0, 0
+  for unit in count.units:
+    passing = 2 * unit.size
+    if remat:  # and its norms are computed again
+      kept, passing = kept + unit.entering, passing + 2 * unit.normed
+    else:
+      kept += 2 * unit.normed
+    most = max(most, kept + passing)
+  return max(most, kept + 4 * count.last)
+
+
+def least(task: Task) -> Need:
+  """Returns a lower bound of the memory of the passes over a micro-batch, beside the state.
+
+  It is what has to be kept: standardised variables, and for each image the inputs of norms and,
+  but on TPU, where they are computed again, the outputs of their ReLUs; with `remat`, the inputs of
+  units. XLA for GPU computes more of them again where a program would else take over three quarters
+  of the device's memory: such micro-batches are not considered.
   """
   count = footprint.activations(task.model.architecture, task.crop)
   item = task.model.dtype.itemsize
-  if task.on_cpu and item < FLOAT32:
-    item += FLOAT32  # convolutions of less than float32 copy their input to float32
-  if task.model.remat and not task.on_cpu:  # XLA for CPU recomputes nothing
-    kept = count.entering * item
-    passing = 2 * count.largest_unit * (FLOAT32 + item)
+  if task.model.remat:
+    kept = count.entering
   else:
-    kept = 2 * count.normed * item
-    if task.on_cpu:
-      kept *= 2  # XLA keeps nearly that in micro-batches of 128 and more
-    passing = 2 * count.largest_unit * FLOAT32
-  image = footprint.image_bytes(task.resize, task.crop, task.source)
-  per_image = kept + passing + 3 * count.stem * item + image
-  return Need(3 * FLOAT32 * task.num_parameters, per_image)
+    kept = count.normed if task.model.platform == "tpu" else 2 * count.normed
+  return Need(item * task.num_parameters, kept * item)
 
 
 def waiting_bytes(task: Task, batch: int) -> int:

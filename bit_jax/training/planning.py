@@ -1,15 +1,15 @@
 """Fits a run in memory: chooses micro-batches, and advises what to try if memory runs out.
 
 If the upper bound of `memory` says that a whole step fits, nothing else is needed. Otherwise the
-compiler reports the memory of two small micro-batches, and the line through them gives the largest
-one that should fit. That program is then compiled and checked too: XLA may schedule a larger one
-differently and need twice the memory per image.
+compiler reports the memory of the largest micro-batch that should fit, and of the next larger or
+smaller ones, until one fits and the next larger one does not. Most are ruled out by arithmetic.
 """
 
 import contextlib
 import dataclasses
 import hashlib
 import json
+import math
 import os
 import pathlib
 from collections.abc import Callable, Sequence
@@ -23,14 +23,14 @@ from jax.experimental import multihost_utils
 from bit_jax import hyperrule
 from bit_jax.data import augmentation, order
 from bit_jax.inference import footprint
-from bit_jax.inference.footprint import Need, gigabytes
+from bit_jax.inference.footprint import gigabytes
 from bit_jax.models import ops, resnet_v2
 from bit_jax.run_config import RunConfig
 from bit_jax.runtime import cache, devices, parallel
-from bit_jax.training import memory, programs, steps
+from bit_jax.training import memory, optimizer, programs, steps
 
 Targets = tuple[jax.Device, ...] | None  # compile-only devices; None: those of this run
-_PROBES = (4, 8)  # images of the two small micro-batches
+_REFUSED = "Ran out of memory"  # by TPU's compiler, which knows the memory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,13 +98,15 @@ def plan(
     say("Searching for the largest micro-batch that fits (the result is cached).")
   sizes = order.micro_batch_sizes(batch, mixup)
   budget = max(0.0, budget - memory.waiting_bytes(task, batch))
-  best, need = _fitting(task, sizes, budget, description, targets)
-  if best is None and config.remat == hyperrule.AUTO and not task.on_cpu:
-    task = task.with_remat()
-    best, need = _fitting(task, sizes, budget, description, targets)
-  size = best or sizes[0]
-  reason = _reason(task, batch, size, need, budget)
-  return Plan(size, batch, task.model.remat, reason, at_once=False)
+  search = _Search(task, batch, description, targets)
+  found = search.largest(sizes, budget)
+  if found is None and config.remat == hyperrule.AUTO and not task.on_cpu:
+    search = _Search(task.with_remat(), batch, description, targets)
+    found = search.largest(sizes, budget)
+  size, used = found or (sizes[0], search.used(sizes[0]))
+  task = search.task
+  reason = _reason(task, batch, size, used, search.expected(batch), budget)
+  return Plan(size, batch, task.model.remat, reason, at_once=size == batch and not task.on_cpu)
 
 
 def is_surely_at_once(
@@ -126,43 +128,77 @@ def is_surely_at_once(
   return need <= footprint.budget(description) / 2  # the data may take half
 
 
-def _fitting(
-  task: memory.Task,
-  sizes: Sequence[int],
-  budget: float,
-  description: devices.Description,
-  targets: Targets,
-) -> tuple[int | None, Need]:
-  """Returns the largest of some rising sizes whose program fits, or None; and its memory.
+@dataclasses.dataclass(frozen=True)
+class _Search:
+  """A search for the largest micro-batch that fits.
 
   With several processes only arithmetic decides: each would have to compile the same programs at
   the same time, whatever it has cached.
+
+  Attributes:
+    task: The step.
+    batch: Images of a step on each device.
+    description: The devices.
+    targets: The described devices, if they are not those of this run.
+    tried: {images of a micro-batch: bytes}.
   """
-  if jax.process_count() > 1:
-    need = memory.bound(task)
-    return need.largest(sizes, budget), need
-  need = measured(task, description, targets)
-  while size := need.largest(sizes, budget):
-    used = compiled_bytes(task, size, description, targets)
-    need = Need(need.fixed, (used - need.fixed) / size)
-    if used <= budget:
-      return size, need
-    sizes = [m for m in sizes if m < size]
-  return None, need
 
+  task: memory.Task
+  batch: int
+  description: devices.Description
+  targets: Targets
+  tried: dict[int, float] = dataclasses.field(default_factory=dict, init=False)
 
-def measured(task: memory.Task, description: devices.Description, targets: Targets = None) -> Need:
-  """Returns the line through the memory of two small micro-batches, by the compiler."""
-  small, large = _PROBES
-  first, second = (compiled_bytes(task, images, description, targets) for images in _PROBES)
-  per_image = max(0.0, (second - first) / (large - small))
-  return Need(first - small * per_image, per_image)
+  def largest(self, sizes: Sequence[int], budget: float) -> tuple[int, float] | None:
+    """Returns the largest of some rising sizes that fits, and its bytes; None if none does.
+
+    It is exact if a larger micro-batch needs no less memory. A size that fits was compiled.
+    """
+    best, most, least = None, memory.bound(self.task), memory.least(self.task)
+    if jax.process_count() > 1:
+      size = most.largest(sizes, budget)
+      return (size, most.of(size)) if size else None
+    left = [m for m in sizes if least.of(m) <= budget]
+    while left:
+      likely = [m for m in left if self.expected(m) <= budget]
+      size = likely[-1] if likely else left[0]
+      used = self.used(size)
+      if used <= budget:
+        best, left = (size, used), [m for m in left if m > size]
+      else:
+        left = [m for m in left if m < size]
+    return best
+
+  def used(self, size: int) -> float:
+    """Returns the memory for a micro-batch beside the state: by the compiler, or the bound."""
+    if jax.process_count() > 1:
+      return memory.bound(self.task).of(size)
+    whole = size == self.batch and not self.task.on_cpu
+    used = compiled_bytes(self.task, size, self.description, self.targets, whole=whole)
+    if whole:  # of the two batches that wait, the step has one among its arguments
+      used -= self.task.state_bytes + memory.waiting_bytes(self.task, size) / 2
+    self.tried[size] = used
+    return used
+
+  def expected(self, size: int) -> float:
+    """Returns the bound of a micro-batch, scaled to the bytes of the largest one that was tried."""
+    most = memory.bound(self.task)
+    if size in self.tried or jax.process_count() > 1:
+      return self.tried.get(size, most.of(size))
+    largest = max((m for m, used in self.tried.items() if used < math.inf), default=None)
+    scale = self.tried[largest] / most.of(largest) if largest else 1
+    return max(scale * most.of(size), memory.least(self.task).of(size))
 
 
 def compiled_bytes(
-  task: memory.Task, images: int, description: devices.Description, targets: Targets = None
+  task: memory.Task,
+  images: int,
+  description: devices.Description,
+  targets: Targets = None,
+  *,
+  whole: bool = False,
 ) -> float:
-  """Returns the memory of the passes over a micro-batch on a device, by the compiler.
+  """Returns the memory of a program on a device, by the compiler; infinite if it refuses.
 
   It is kept in the cache folder for the same code, devices and flags.
 
@@ -171,22 +207,48 @@ def compiled_bytes(
     images: Images of the micro-batch.
     description: The devices.
     targets: The described devices, if they are not those of this run.
+    whole: Whether it is a whole step, with its state; else the passes over a micro-batch.
   """
-  parts = [repr(task), images, description.kind, description.local_count, jax.__version__]
+  parts = [repr(task), images, description.kind, description.local_count, jax.__version__, whole]
   parts.append(os.environ.get("XLA_FLAGS", ""))
   modules = (ops, resnet_v2, steps, programs, parallel, augmentation)
   code = [pathlib.Path(m.__file__ or "").read_bytes() for m in modules]
   record = f"{hashlib.sha256(repr((parts, code)).encode()).hexdigest()[:32]}.json"
   with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
     return float(json.loads(cache.recall("memory", record))["bytes"])
-  used = _compile(task, images, description.local_count, targets)
-  entry = {"bytes": used, "images": images, "task": repr(task)}
+  used = _compile(task, images, description.local_count, targets, whole=whole)
+  entry = {"bytes": used, "images": images, "task": repr(task), "whole": whole}
   cache.remember("memory", record, json.dumps(entry).encode())
   return used
 
 
-def _compile(task: memory.Task, images: int, num_devices: int, targets: Targets) -> float:
-  return program_bytes(compile_passes(task, images, num_devices, targets))
+def _compile(
+  task: memory.Task, images: int, num_devices: int, targets: Targets, *, whole: bool
+) -> float:
+  try:
+    compiled = (compile_step if whole else compile_passes)(task, images, num_devices, targets)
+  except jax.errors.JaxRuntimeError as e:
+    if _REFUSED not in str(e):
+      raise
+    return math.inf
+  return program_bytes(compiled)
+
+
+def compile_step(task: memory.Task, images: int, num_devices: int, targets: Targets = None) -> Any:
+  """Returns the compiled whole step (`jax.stages.Compiled`).
+
+  Args:
+    task: The step.
+    images: Images of the step on each device.
+    num_devices: Local devices.
+    targets: A tuple of the devices that it is compiled for; default: all of this run.
+  """
+  params = programs.parameter_shapes(task.model)
+  sgd = optimizer.sgd(task.momentum, task.momentum_dtype)
+  opt_state = jax.eval_shape(sgd.init, params)
+  state = steps.TrainState(jax.ShapeDtypeStruct((), jnp.int32), params, opt_state)
+  step: Any = programs.train_function(task, targets)
+  return step.lower(state, *programs.argument_shapes(num_devices, images, task.source)).compile()
 
 
 def compile_passes(
@@ -220,21 +282,35 @@ def program_bytes(compiled: Any) -> float:
   )
 
 
-def _reason(task: memory.Task, batch: int, size: int, need: Need, budget: float) -> str:
+def _reason(
+  task: memory.Task, batch: int, size: int, used: float, whole: float, budget: float
+) -> str:
+  """Explains a choice.
+
+  Args:
+    task: The step.
+    batch: Images of a step on each device.
+    size: Images of a micro-batch.
+    used: Its bytes.
+    whole: Bytes for the batch at once, perhaps estimated.
+    budget: Bytes that there are.
+  """
   available = f"of {gigabytes(budget)} available"
   if size == batch:
-    reason = f"All {batch} images fit at once: {gigabytes(need.of(batch))} {available}."
+    reason = f"All {batch} images fit at once: {_amount(used)} {available}."
   else:
-    whole = gigabytes(need.of(batch))
-    reason = f"Micro-batches of {size} images: {batch} would need {whole} {available}."
+    reason = f"Micro-batches of {size} images: {batch} would need {_amount(whole)} {available}."
   if task.model.remat:
     reason += " The backward pass recomputes activations (remat)."
-  if need.of(size) > budget:
+  if used > budget:
     source = "by the compiler's analysis" if jax.process_count() == 1 else "estimated"
     killed = "; the system may kill this process silently" if task.on_cpu else ""
-    least = gigabytes(need.of(size))
-    reason += f" warning: even {size} would need {least}, {source}{killed}."
+    reason += f" warning: even {size} would need {_amount(used)}, {source}{killed}."
   return reason
+
+
+def _amount(bytes_: float) -> str:
+  return gigabytes(bytes_) if bytes_ < math.inf else "more than there is"
 
 
 def agreed(plan: Plan, eval_batch: int) -> tuple[Plan, int]:

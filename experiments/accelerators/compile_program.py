@@ -20,6 +20,7 @@ disables their Triton kernels: XLA_FLAGS=--xla_gpu_enable_triton_gemm=false.
 import argparse
 import dataclasses
 import json
+import math
 import pathlib
 import sys
 import time
@@ -28,7 +29,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from bit_jax import hyperrule
@@ -37,7 +37,7 @@ from bit_jax.inference import footprint
 from bit_jax.inference import programs as inference
 from bit_jax.models import architectures, resnet_v2
 from bit_jax.runtime import devices, exits, numerics
-from bit_jax.training import memory, optimizer, planning, programs, steps
+from bit_jax.training import memory, planning, programs
 from experiments.accelerators import cases, targets, traffic
 from experiments.benchmarks import roofline
 
@@ -45,7 +45,6 @@ CLASSES = 1000
 _EVALUATION_BATCH = 256  # images over all devices: the default of a run
 _MIXUP = 0.1
 _KINDS = 8  # of kernels, in the report: those that move most
-_OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,34 +117,19 @@ class Compiler:
     """Returns the compiled program (`jax.stages.Compiled`)."""
     if self.case.program == cases.EVALUATION:
       return self._compile_evaluation(planned.images)
-    if planned.whole:
-      return self._compile_step(planned.images)
-    return planning.compile_passes(
-      self._task(planned), planned.images, self.case.devices, self.devices
-    )
+    compile_program = planning.compile_step if planned.whole else planning.compile_passes
+    return compile_program(self._task(planned), planned.images, self.case.devices, self.devices)
 
   def larger_bytes(self, planned: Planned) -> float | None:
     """Returns the memory of the next larger micro-batch; None if the compiler refuses it."""
     if planned.larger is None:
       return None
     task = self._task(planned)
-    try:
-      return planning.compiled_bytes(task, planned.larger, self.description, self.devices)
-    except jax.errors.JaxRuntimeError as e:
-      if _OUT_OF_MEMORY not in str(e):
-        raise
-      return None
+    used = planning.compiled_bytes(task, planned.larger, self.description, self.devices)
+    return used if used < math.inf else None
 
   def _task(self, planned: Planned) -> memory.Task:
     return self.task.with_remat() if planned.remat else self.task
-
-  def _compile_step(self, images: int) -> Any:
-    params = programs.parameter_shapes(self.model)
-    opt_state = jax.eval_shape(optimizer.sgd(self.task.momentum).init, params)
-    state = steps.TrainState(jax.ShapeDtypeStruct((), jnp.int32), params, opt_state)
-    step: Any = programs.train_function(self.task, self.devices)
-    shapes = programs.argument_shapes(len(self.devices), images, self.task.source)
-    return step.lower(state, *shapes).compile()
 
   def _compile_evaluation(self, images: int) -> Any:
     size, count = self.case.size, len(self.devices)

@@ -1,6 +1,5 @@
 """The memory of a forward pass, against shapes and XLA's own analysis, and batches that fit."""
 
-import dataclasses
 import math
 from typing import Any
 
@@ -46,9 +45,18 @@ def test_activations_are_those_of_the_network(name, crop):
   image = jax.ShapeDtypeStruct((1, crop, crop, 3), jnp.float32)
   with nn.intercept_methods(note):
     jax.eval_shape(model.init, jax.random.key(0), image)
-  counted = dataclasses.asdict(footprint.activations(model.architecture, crop))
-  counted.pop("largest_unit")
-  assert counted == found
+  counted = footprint.activations(model.architecture, crop)
+  assert {name: getattr(counted, name) for name in found} == found
+
+
+def test_channels_that_are_padded():
+  """The 32 and 128 channels of tiny networks become 128, those of wide ones stay."""
+  plain, padded = (footprint.activations(TINY, 32, lanes) for lanes in (1, 128))
+  assert padded.stem == 4 * plain.stem
+  assert padded.units[0].normed == 64 * 3 * 128
+  assert padded.last == plain.last
+  wide = architectures.find("R152x4")
+  assert footprint.activations(wide, 32) == footprint.activations(wide, 32, 128)
 
 
 def test_the_largest_unit():

@@ -1,15 +1,22 @@
 """The arithmetic of a step's memory, against shapes, arrays and XLA's own analysis."""
 
+import csv
+import pathlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from bit_jax import hyperrule
 from bit_jax.inference import footprint
 from bit_jax.models import architectures, resnet_v2
 from bit_jax.runtime import devices
 from bit_jax.training import memory, optimizer, planning, steps
 
+# Bytes beside the state of programs with 1,000 classes, by XLA's compilers for GPU and TPU (jax
+# 0.10.2), on machines without these devices: see experiments/accelerators.
+_COMPILED = pathlib.Path(__file__).with_name("compiled_memory.csv")
 TINY = architectures.Architecture("tiny", (1, 1, 0, 0), 0.5)
 
 
@@ -31,20 +38,38 @@ def test_the_state_is_as_large_as_its_arrays(momentum_dtype):
 
 
 @pytest.mark.slow
-def test_xla_s_analysis_of_a_step_is_below_the_bound():
+def test_what_xla_for_cpu_takes_is_within_the_bounds():
   t, cpu = task(), devices.describe()
-  most = memory.bound(t)
-  line = planning.measured(t, cpu)
-  assert line.of(8) <= most.of(8)
-  large = planning.compiled_bytes(t, 128, cpu)  # twice what the line says
-  assert line.of(128) <= 1.1 * large <= 1.1 * most.of(128)
-  assert most.of(128) < 3 * large
+  least, most = memory.least(t), memory.bound(t)
+  for images in (8, 128):  # of many it takes twice as much for each
+    assert least.of(images) <= planning.compiled_bytes(t, images, cpu) <= most.of(images)
+  assert most.of(128) < 3 * planning.compiled_bytes(t, 128, cpu)
 
 
 @pytest.mark.slow
-def test_xla_s_analysis_of_a_step_in_bfloat16_is_below_the_bound():
+def test_what_xla_for_cpu_takes_in_bfloat16_is_within_the_bounds():
   t = task(dtype="bfloat16")
-  assert planning.compiled_bytes(t, 16, devices.describe()) <= memory.bound(t).of(16)
+  used = planning.compiled_bytes(t, 16, devices.describe())
+  assert memory.least(t).of(16) <= used <= memory.bound(t).of(16)
+
+
+@pytest.mark.parametrize(
+  "row",
+  list(csv.DictReader(_COMPILED.read_text().splitlines())),
+  ids=lambda row: "-".join(row.values()),
+)
+def test_what_xla_for_accelerators_takes_is_within_the_bounds(row):
+  """Several processes go by the upper bound: it may cost them one micro-batch size of a half."""
+  platform = "tpu" if row["target"].startswith("v") else "gpu"
+  size, images, used = (int(row[name]) for name in ("size", "images", "bytes"))
+  model = resnet_v2.create(row["model"], 1000, row["dtype"], platform)
+  resize = hyperrule.resize_for(size)
+  t = memory.Task(model.clone(remat=bool(row["remat"])), resize, size, (resize, resize))
+  most = memory.bound(t).of(images)
+  assert memory.least(t).of(images) <= used <= most
+  pads = platform == "tpu" and model.architecture.width < 1  # few channels: in some layouts only
+  if not pads and used > 2e8:
+    assert most <= 2 * used
 
 
 def test_rematerialisation_keeps_less_where_the_compiler_recomputes():

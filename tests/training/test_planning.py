@@ -1,15 +1,19 @@
 """The choice of micro-batch: for described devices, by arithmetic and by the compiler."""
 
 import dataclasses
+import math
 import types
 
 import jax
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from bit_jax.data import order
 from bit_jax.inference import footprint
 from bit_jax.models import architectures, resnet_v2
-from bit_jax.runtime import devices, errors
+from bit_jax.runtime import cache, devices, errors
 from bit_jax.training import memory, planning
 
 TINY = architectures.Architecture("tiny", (1, 1, 0, 0), 0.5)
@@ -23,13 +27,13 @@ WAITING = 311_040  # bytes of five batches of 16 images of 36 x 36
 
 @pytest.fixture
 def compiled(monkeypatch):
-  """A compiler for which programs need 1 MB and 0.1 MB an image; returns what it was asked for."""
+  """A compiler for which programs need 1 MB and 0.4 MB an image; returns what it was asked for."""
   sizes = []
 
-  def compiler(task, images, num_devices, _):
-    assert num_devices == 4
+  def compiler(task, images, num_devices, _, *, whole):
+    assert (num_devices, whole) == (4, False)  # on CPU two whole steps would be in memory
     sizes.append(images)
-    return 1e6 + 1e5 * images
+    return 1e6 + 4e5 * images
 
   monkeypatch.setattr(planning, "_compile", compiler)
   return sizes
@@ -64,7 +68,7 @@ def test_whole_steps_on_devices_of_published_memory(name, size, batch, hardware,
   resize = size * 16 // 15
   task = memory.Task(model, resize, size, (resize, resize))
   budget = footprint.budget(hardware, task.state_bytes) - task.state_bytes
-  monkeypatch.setattr(planning, "_compile", lambda _, images, *__: 1.2e9 * images)
+  monkeypatch.setattr(planning, "_compile", lambda _, images, *__, whole: 1.2e9 * images)
   config = types.SimpleNamespace(mixup_alpha=0.1, microbatch="auto", remat="auto")
   chosen = planning.plan(task, batch, hardware, config, budget)
   assert chosen.at_once == fits
@@ -106,77 +110,137 @@ def test_the_chosen_program_fits_and_the_next_larger_does_not():
 def test_the_plan_states_its_reason(capsys):
   assert plan(1e9).reason.startswith("All 16 images per device fit at once: at most ")
   assert capsys.readouterr().out == ""
-  whole = plan(2.6e6 + WAITING)
-  assert whole.reason == "All 16 images fit at once: 0.0026 GB of 0.0026 GB available."
+  whole = plan(7.4e6 + WAITING)
+  assert whole.reason == "All 16 images fit at once: 0.0074 GB of 0.0074 GB available."
   assert not whole.at_once
   assert "Searching for the largest micro-batch" in capsys.readouterr().out
-  split = plan(1.79e6 + WAITING)
+  split = plan(4.19e6 + WAITING)
   assert (split.microbatch, split.batch, split.remat) == (4, 16, False)
-  assert split.reason == (
-    "Micro-batches of 4 images: 16 would need 0.0026 GB of 0.00179 GB available."
+  assert split.reason == (  # the bound, in the proportion of 8 images
+    "Micro-batches of 4 images: 16 would need 0.00761 GB of 0.00419 GB available."
   )
-  assert plan(1.15e6 + WAITING, mixup=False).microbatch == 1
+  assert plan(1.5e6 + WAITING, mixup=False).microbatch == 1
   nothing = plan(5e5)
   assert nothing.microbatch == 2
-  assert "warning: even 2 would need 0.0012 GB" in nothing.reason
+  assert "warning: even 2 would need 0.0018 GB" in nothing.reason
 
 
 def test_the_analysis_is_cached_for_the_same_task(compiled):
-  assert plan(1.79e6 + WAITING).microbatch == 4
-  assert plan(1.79e6 + WAITING).microbatch == 4
-  assert compiled == [4, 8]  # the two small ones, of which one is the chosen one
-  assert plan(2.6e6 + WAITING).microbatch == 16
-  assert compiled == [4, 8, 16]
+  assert plan(4.19e6 + WAITING).microbatch == 4
+  assert plan(4.19e6 + WAITING).microbatch == 4
+  assert compiled == [2, 4, 8]  # of the bound, of what 2 images need, and the next larger one
+  assert plan(7.4e6 + WAITING).microbatch == 16
+  assert compiled == [2, 4, 8, 16]
   other = dataclasses.replace(TASK, crop=40)
-  assert (plan(1.79e6 + WAITING, task=other).microbatch, compiled[3:]) == (4, [4, 8])
+  assert (plan(4.19e6 + WAITING, task=other).microbatch, compiled[4:]) == (4, [2, 4, 8])
 
 
-def test_a_larger_program_that_needs_more_than_the_line_says_is_not_used(compiled, monkeypatch):
+def test_what_arithmetic_rules_out_is_not_compiled(compiled):
+  """32 images must keep 6.5 MB, and so do not fit in 6 MB."""
+  assert plan(6e6 + 2 * WAITING, batch=32).microbatch == 8
+  assert compiled == [4, 8, 16]
+
+
+@pytest.mark.parametrize("platform", ["cpu", "gpu", "tpu"])
+@given(data=st.data())
+def test_the_largest_that_fits_is_found_and_none_that_does_not(platform, data):
+  """For any memory that rises with the images, from the lower bound on; else one that fits."""
+  task = dataclasses.replace(TASK, model=TASK.model.clone(platform=platform))
+  batch, mixup = data.draw(st.sampled_from([1, 2, 7, 16, 60, 512])), data.draw(st.booleans())
+  sizes, least = order.micro_batch_sizes(batch, mixup), memory.least(task)
+  factors = data.draw(st.lists(st.floats(0.3, 9), min_size=len(sizes), max_size=len(sizes)))
+  needs = [factor * least.of(m) for factor, m in zip(factors, sizes, strict=True)]
+  needs[len(sizes) - data.draw(st.integers(0, len(sizes))) :] = []  # the compiler refuses others
+  needs += [math.inf] * (len(sizes) - len(needs))
+  if rising := data.draw(st.booleans()):
+    needs = np.maximum.accumulate(np.maximum(needs, [least.of(m) for m in sizes])).tolist()
+  needed = dict(zip(sizes, needs, strict=True))
+  budget = data.draw(st.floats(0, 2 * memory.whole_step_bytes(task, batch)))
+  waiting = memory.waiting_bytes(task, batch)
+
+  def compiler(_, images, *__, whole):
+    assert whole == (images == batch and platform != "cpu")
+    return needed[images] + whole * (task.state_bytes + waiting / 2)
+
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(planning, "_compile", compiler)
+    patch.setattr(cache, "remember", lambda *_: None)
+    chosen = plan(budget + waiting, batch, mixup, remat=False, task=task)
+  if chosen.reason.startswith(f"All {batch} images per device"):  # by the bound
+    assert memory.whole_step_bytes(task, batch) <= budget + waiting
+    return
+  fitting = [m for m in sizes if needed[m] <= budget]
+  if rising:
+    assert chosen.microbatch == max(fitting, default=sizes[0])
+  assert chosen.microbatch in fitting or chosen.microbatch == sizes[0]
+  assert ("warning" in chosen.reason) == (needed[chosen.microbatch] > budget)
+  assert chosen.at_once == (chosen.microbatch == batch and platform != "cpu")
+
+
+def test_a_larger_program_that_needs_more_than_others_say_is_not_used(compiled, monkeypatch):
   """From 32 images up each needs twice as much, as happens on CPU."""
 
-  def compiler(_, images, *__):
+  def compiler(_, images, *__, whole):
     compiled.append(images)
-    return 1e6 + images * (2e5 if images >= 32 else 1e5)
+    return 1e6 + images * (6e5 if images >= 32 else 3e5)
 
   monkeypatch.setattr(planning, "_compile", compiler)
-  split = plan(8e6 + 4 * WAITING, batch=64)
+  split = plan(20.5e6 + 4 * WAITING, batch=64)
   assert (split.microbatch, split.at_once) == (32, False)
-  assert compiled == [4, 8, 64, 32]
-  assert "64 would need 0.0138 GB of 0.008 GB" in split.reason
+  assert compiled == [16, 32, 64]
+  assert "64 would need 0.0394 GB of 0.0205 GB" in split.reason
 
 
 def test_a_damaged_or_missing_cache_costs_time_only(compiled, monkeypatch, tmp_path):
   monkeypatch.setenv("BIT_JAX_CACHE", str(tmp_path / "cache"))
-  plan(1.79e6 + WAITING)
+  plan(4.19e6 + WAITING)
   records = list((tmp_path / "cache/memory").glob("*.json"))
-  assert len(records) == 2
+  assert len(records) == 3
   for record in records:
     record.write_text("{")
-  assert plan(1.79e6 + WAITING).microbatch == 4
+  assert plan(4.19e6 + WAITING).microbatch == 4
   (tmp_path / "file").write_text("")
   monkeypatch.setenv("BIT_JAX_CACHE", str(tmp_path / "file"))
-  assert plan(1.79e6 + WAITING).microbatch == 4
-  assert compiled == [4, 8, 4, 8, 4, 8, 4]
+  assert plan(4.19e6 + WAITING).microbatch == 4
+  assert compiled == 3 * [2, 4, 8]
 
 
 def test_without_a_home_folder_the_program_is_compiled_every_time(compiled, no_home):
-  assert [planning.compiled_bytes(TASK, 4, CPU) for _ in range(2)] == [1.4e6, 1.4e6]
+  assert [planning.compiled_bytes(TASK, 4, CPU) for _ in range(2)] == [2.6e6, 2.6e6]
   assert compiled == [4, 4]
 
 
 def test_activations_are_recomputed_only_if_nothing_fits_otherwise(monkeypatch):
-  def compiler(task, images, *_):
-    return 5e5 + 5e4 * images if task.model.remat else 1e6 + 1e5 * images
+  def compiler(task, images, *_, whole):
+    if task.model.remat:
+      return 5e5 + 1e5 * images + whole * task.state_bytes
+    return 1e6 + 4e5 * images + whole * task.state_bytes
 
   monkeypatch.setattr(planning, "_compile", compiler)
   waiting = memory.waiting_bytes(ON_GPU, 16)
-  assert not plan(1.2e6 + waiting, task=ON_GPU).remat
-  recomputed = plan(1e6 + waiting, task=ON_GPU)
+  assert not plan(1.8e6 + waiting, task=ON_GPU).remat
+  recomputed = plan(1.5e6 + waiting, task=ON_GPU)
   assert (recomputed.remat, recomputed.microbatch) == (True, 8)
   assert "recomputes activations" in recomputed.reason
-  assert not plan(1e6 + waiting, task=ON_GPU, remat=False).remat
+  assert not plan(1.5e6 + waiting, task=ON_GPU, remat=False).remat
   assert plan(2.6e6 + waiting, task=ON_GPU, remat=True).remat
-  assert not plan(1e6 + WAITING).remat  # XLA for CPU recomputes nothing
+  assert not plan(1.5e6 + WAITING).remat  # XLA for CPU recomputes nothing
+
+
+def test_a_compiler_that_knows_the_memory_refuses_what_does_not_fit(monkeypatch):
+  """As TPU's; other errors stay errors."""
+
+  def refuse(task, images, *_):
+    raise jax.errors.JaxRuntimeError(message)
+
+  monkeypatch.setattr(planning, "compile_passes", refuse)
+  message = "RESOURCE_EXHAUSTED: TPU backend error. Ran out of memory on HBM."
+  nothing = plan(5e6, mixup=False, remat=False)
+  assert nothing.microbatch == 1
+  assert "warning: even 1 would need more than there is, by the compiler" in nothing.reason
+  message = "INTERNAL: the compiler broke"
+  with pytest.raises(jax.errors.JaxRuntimeError, match="broke"):
+    plan(5e6, task=dataclasses.replace(TASK, crop=40))
 
 
 @pytest.mark.parametrize(
@@ -217,7 +281,7 @@ def test_processes_agree_on_a_plan_that_fits_on_all(monkeypatch):
 
 def test_several_processes_plan_by_arithmetic(monkeypatch):
   monkeypatch.setattr(jax, "process_count", lambda: 2)
-  monkeypatch.setattr(planning, "_compile", lambda *_: pytest.fail("a program was compiled"))
+  monkeypatch.setattr(planning, "_compile", lambda *_, **__: pytest.fail("compiled"))
   need = memory.bound(TASK)
   split = plan(need.of(8) + WAITING)
   assert (split.microbatch, split.at_once) == (8, False)

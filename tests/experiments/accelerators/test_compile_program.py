@@ -1,6 +1,7 @@
 """The compilation of one program for an accelerator: here for the CPU devices of this process."""
 
 import json
+import math
 
 import jax
 import pytest
@@ -60,7 +61,7 @@ def test_a_step_that_fits_is_compiled_whole_and_once():
 def test_what_does_not_fit_is_compiled_in_micro_batches_and_the_next_larger_is_asked_for(
   memory, monkeypatch
 ):
-  monkeypatch.setattr(planning, "compiled_bytes", lambda _, images, *__: 1e6 * images)
+  monkeypatch.setattr(planning, "compiled_bytes", lambda _, images, *__, **___: 1e6 * images)
   compiler = compile_program.Compiler(WHOLE)
   waiting = 5 * 256 * 34 * 34 * 3
   memory(int(compiler.task.state_bytes + (9e6 + waiting) / 0.9))
@@ -69,15 +70,9 @@ def test_what_does_not_fit_is_compiled_in_micro_batches_and_the_next_larger_is_a
   assert found["budget"] == pytest.approx(9e6, rel=1e-3)
   assert found["larger_bytes"] == 16e6
 
-  def refuse(*_):
-    raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: 20 GB of 16 GB")
-
   planned = compile_program.Planned(8, False, False, 9e6, 16)
-  monkeypatch.setattr(planning, "compiled_bytes", refuse)
+  monkeypatch.setattr(planning, "compiled_bytes", lambda *_: math.inf)  # TPU's compiler refuses it
   assert compiler.larger_bytes(planned) is None
-  monkeypatch.setattr(planning, "compiled_bytes", lambda *_: 1 / 0)
-  with pytest.raises(ZeroDivisionError):
-    compiler.larger_bytes(planned)
 
 
 @pytest.mark.slow
