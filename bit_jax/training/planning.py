@@ -173,10 +173,7 @@ class _Search:
     """Returns the memory for a micro-batch beside the state: by the compiler, or the bound."""
     if jax.process_count() > 1:
       return memory.bound(self.task).of(size)
-    whole = size == self.batch and not self.task.on_cpu
-    used = compiled_bytes(self.task, size, self.description, self.targets, whole=whole)
-    if whole:  # of the two batches that wait, the step has one among its arguments
-      used -= self.task.state_bytes + memory.waiting_bytes(self.task, size) / 2
+    used = micro_batch_bytes(self.task, size, self.batch, self.description, self.targets)
     self.tried[size] = used
     return used
 
@@ -188,6 +185,31 @@ class _Search:
     largest = max((m for m, used in self.tried.items() if used < math.inf), default=None)
     scale = self.tried[largest] / most.of(largest) if largest else 1
     return max(scale * most.of(size), memory.least(self.task).of(size))
+
+
+def micro_batch_bytes(
+  task: memory.Task,
+  size: int,
+  batch: int,
+  description: devices.Description,
+  targets: Targets = None,
+) -> float:
+  """Returns the memory for a micro-batch beside state and waiting batches, by the compiler.
+
+  It is infinite if the compiler refuses the program. On accelerators a whole batch is a whole step.
+
+  Args:
+    task: The step.
+    size: Images of the micro-batch.
+    batch: Images of a step on each device.
+    description: The devices.
+    targets: The described devices, if they are not those of this run.
+  """
+  whole = size == batch and not task.on_cpu
+  used = compiled_bytes(task, size, description, targets, whole=whole)
+  if whole:  # of the two batches that wait, the step has one among its arguments
+    used -= task.state_bytes + memory.waiting_bytes(task, size) / 2
+  return used
 
 
 def compiled_bytes(
@@ -226,7 +248,8 @@ def _compile(
   task: memory.Task, images: int, num_devices: int, targets: Targets, *, whole: bool
 ) -> float:
   try:
-    compiled = (compile_step if whole else compile_passes)(task, images, num_devices, targets)
+    lower = lower_step if whole else lower_passes
+    compiled = lower(task, images, num_devices, targets).compile()
   except jax.errors.JaxRuntimeError as e:
     if _REFUSED not in str(e):
       raise
@@ -234,8 +257,8 @@ def _compile(
   return program_bytes(compiled)
 
 
-def compile_step(task: memory.Task, images: int, num_devices: int, targets: Targets = None) -> Any:
-  """Returns the compiled whole step (`jax.stages.Compiled`).
+def lower_step(task: memory.Task, images: int, num_devices: int, targets: Targets = None) -> Any:
+  """Returns the whole step, ready to be compiled (`jax.stages.Lowered`).
 
   Args:
     task: The step.
@@ -248,13 +271,11 @@ def compile_step(task: memory.Task, images: int, num_devices: int, targets: Targ
   opt_state = jax.eval_shape(sgd.init, params)
   state = steps.TrainState(jax.ShapeDtypeStruct((), jnp.int32), params, opt_state)
   step: Any = programs.train_function(task, targets)
-  return step.lower(state, *programs.argument_shapes(num_devices, images, task.source)).compile()
+  return step.lower(state, *programs.argument_shapes(num_devices, images, task.source))
 
 
-def compile_passes(
-  task: memory.Task, images: int, num_devices: int, targets: Targets = None
-) -> Any:
-  """Returns the compiled passes over a micro-batch (`jax.stages.Compiled`).
+def lower_passes(task: memory.Task, images: int, num_devices: int, targets: Targets = None) -> Any:
+  """Returns the passes over a micro-batch, ready to be compiled (`jax.stages.Lowered`).
 
   Args:
     task: The step.
@@ -267,8 +288,7 @@ def compile_passes(
   step = jax.ShapeDtypeStruct((), jnp.int32)
   state = steps.TrainState(step, programs.parameter_shapes(task.model), opt_state=None)
   variables, sums = jax.eval_shape(functions.begin, state, np.zeros(num_devices))
-  lowered = functions.accumulate.lower(variables, sums, examples, positions, step, arguments)
-  return lowered.compile()
+  return functions.accumulate.lower(variables, sums, examples, positions, step, arguments)
 
 
 def program_bytes(compiled: Any) -> float:

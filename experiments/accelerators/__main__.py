@@ -3,8 +3,9 @@
     python -m experiments.accelerators [--only "h100 R50x1 480"] [--small] [--again] [--list]
 
 The table is hours of work for two cores. It may be stopped at any time: a program is compiled
-again only if its code, the planner or the compiler has changed. Each is compiled in a process of
-its own. Records go to experiments/accelerators/results.jsonl, the table to results.md beside it.
+again only if it or the compiler has changed, which is looked at where any source of programs or
+planner has changed. Each is compiled in a process of its own. Records go to
+experiments/accelerators/results.jsonl, the table to results.md beside it.
 """
 
 import argparse
@@ -59,7 +60,8 @@ def _compile_all(chosen: Sequence[cases.Case], *, keep: bool, again: bool) -> in
     if is_known := made_of.items() <= known.items():
       remark = "known"
     else:
-      known = _compile(case, known if _same_programs(known, made_of) else {}, made_of)
+      same_compiler = known.get("versions") == made_of["versions"]
+      known = _compile(case, known if same_compiler else {}, made_of)
       remark = f"{clock.format_seconds(time.monotonic() - began)} so far"
     print(f"{results.summary(known)} ({remark})", flush=True)
     if keep and not is_known:
@@ -68,20 +70,12 @@ def _compile_all(chosen: Sequence[cases.Case], *, keep: bool, again: bool) -> in
   return int(failed > 0)
 
 
-def _same_programs(known: results.Record, made_of: results.Record) -> bool:
-  """Returns whether a record is of the same compiler and programs, whatever their planner."""
-  if not known:
-    return False
-  same_code = known["code"]["programs"] == made_of["code"]["programs"]
-  return same_code and known["versions"] == made_of["versions"]
-
-
 def _compile(case: cases.Case, known: results.Record, made_of: results.Record) -> results.Record:
   """Compiles a case in a process of its own.
 
   Args:
     case: The program.
-    known: A record of the same programs, perhaps empty.
+    known: A record by the same compiler, perhaps empty.
     made_of: Versions and hashes for the record.
 
   Raises:

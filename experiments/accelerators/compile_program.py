@@ -19,6 +19,7 @@ disables their Triton kernels: XLA_FLAGS=--xla_gpu_enable_triton_gemm=false.
 
 import argparse
 import dataclasses
+import hashlib
 import json
 import math
 import pathlib
@@ -113,25 +114,27 @@ class Compiler:
     budget -= 0 if plan.at_once else memory.waiting_bytes(self.task, share)
     return Planned(plan.microbatch, plan.at_once, plan.remat, budget, min(larger, default=None))
 
-  def compile(self, planned: Planned) -> Any:
-    """Returns the compiled program (`jax.stages.Compiled`)."""
+  def lower(self, planned: Planned) -> Any:
+    """Returns the program, ready to be compiled (`jax.stages.Lowered`)."""
     if self.case.program == cases.EVALUATION:
-      return self._compile_evaluation(planned.images)
-    compile_program = planning.compile_step if planned.whole else planning.compile_passes
-    return compile_program(self._task(planned), planned.images, self.case.devices, self.devices)
+      return self._lower_evaluation(planned.images)
+    lower = planning.lower_step if planned.whole else planning.lower_passes
+    return lower(self._task(planned), planned.images, self.case.devices, self.devices)
 
   def larger_bytes(self, planned: Planned) -> float | None:
     """Returns the memory of the next larger micro-batch; None if the compiler refuses it."""
     if planned.larger is None:
       return None
-    task = self._task(planned)
-    used = planning.compiled_bytes(task, planned.larger, self.description, self.devices)
+    batch = cases.BATCH // self.case.devices
+    used = planning.micro_batch_bytes(
+      self._task(planned), planned.larger, batch, self.description, self.devices
+    )
     return used if used < math.inf else None
 
   def _task(self, planned: Planned) -> memory.Task:
     return self.task.with_remat() if planned.remat else self.task
 
-  def _compile_evaluation(self, images: int) -> Any:
+  def _lower_evaluation(self, images: int) -> Any:
     size, count = self.case.size, len(self.devices)
     variables = jax.eval_shape(
       lambda params: resnet_v2.standardize_params(params, self.model.dtype),
@@ -140,7 +143,7 @@ class Compiler:
     examples, *_ = programs.argument_shapes(count, images, (size, size))
     mask = jax.ShapeDtypeStruct((count, images), np.bool_)
     step: Any = inference.eval_function(self.model, size, self.devices)
-    return step.lower(variables, examples, mask).compile()
+    return step.lower(variables, examples, mask)
 
 
 def figures(compiled: Any, images: int) -> dict[str, Any]:
@@ -177,8 +180,8 @@ def record(case: cases.Case, images: int | None, known: Mapping[str, Any]) -> di
   Args:
     case: The program.
     images: On each device, for a whole training step or an evaluation; None: as the planner says.
-    known: An earlier record of the same code. If the same program was chosen, it isn't compiled
-      again.
+    known: An earlier record by the same compiler, perhaps empty. If the program is the same, it
+      isn't compiled again.
   """
   began, compiler = time.monotonic(), Compiler(case)
   planned = compiler.plan() if images is None else Planned(images, True, False, 0, None)
@@ -190,10 +193,11 @@ def record(case: cases.Case, images: int | None, known: Mapping[str, Any]) -> di
     "state": compiler.task.state_bytes,
     "ideal": ideal_bytes(case, planned.images),
   }
-  if all(known.get(name) == value for name, value in found.items() if name != "budget"):
+  lowered = compiler.lower(planned)
+  found["lowered"] = hashlib.sha256(lowered.as_text().encode()).hexdigest()
+  if all(known.get(name) == found[name] for name in ("lowered", "larger")):
     return {**known, **found}
-  compiled = compiler.compile(planned)
-  found |= figures(compiled, planned.images)
+  found |= figures(lowered.compile(), planned.images)
   found["larger_bytes"] = compiler.larger_bytes(planned)
   return found | {"seconds": round(time.monotonic() - began)}
 

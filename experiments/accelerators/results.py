@@ -17,24 +17,20 @@ PATH = _FOLDER / "results.jsonl"
 _PAGE = _FOLDER / "results.md"
 _PACKAGE = pathlib.Path(architectures.__file__).parents[1]
 # What the programs are made of, and what chooses their micro-batches.
-_SOURCES = {
-  "programs": (
-    "models/*.py",
-    "data/augmentation.py",
-    "inference/programs.py",
-    "inference/*metrics.py",
-    "runtime/parallel.py",
-    "training/optimizer.py",
-    "training/programs.py",
-    "training/steps.py",
-  ),
-  "planner": (
-    "data/order.py",
-    "inference/footprint.py",
-    "training/memory.py",
-    "training/planning.py",
-  ),
-}
+_SOURCES = (
+  "data/augmentation.py",
+  "data/order.py",
+  "inference/*metrics.py",
+  "inference/footprint.py",
+  "inference/programs.py",
+  "models/*.py",
+  "runtime/parallel.py",
+  "training/memory.py",
+  "training/optimizer.py",
+  "training/planning.py",
+  "training/programs.py",
+  "training/steps.py",
+)
 _PACKAGES = {"jax[cuda13]": ("jax", "jax-cuda13-plugin"), "jax[tpu]": ("jax", "libtpu")}
 _TEXT = """# Programs compiled for accelerators
 
@@ -51,7 +47,7 @@ a machine without them. It shows bytes and memory; no program ran, so it shows n
 - **MB an image**: on GPU, the bytes of operands and results of all kernels
   (`experiments/accelerators/traffic.py`); on TPU, what the compiler counts as accessed. **ideal**:
   what must be moved in bfloat16 (`experiments/benchmarks/roofline.py`).
-- **code** is a hash of the sources that the programs are made of.
+- **code** is a hash of the sources of the programs and of the planner.
 - Programs for GPUs at 480 px are compiled without Triton's matrix products, for which XLA needs a
   GPU to tune on.
 
@@ -74,14 +70,10 @@ _TITLES = (
 )
 
 
-def code() -> dict[str, str]:
-  """Returns a hash of the sources of the programs, and of their planner."""
-  return {
-    name: hashlib.sha256(
-      b"".join(path.read_bytes() for pattern in patterns for path in sorted(_PACKAGE.glob(pattern)))
-    ).hexdigest()[:12]
-    for name, patterns in _SOURCES.items()
-  }
+def code() -> str:
+  """Returns a hash of the sources of the programs and of their planner."""
+  paths = sorted(path for pattern in _SOURCES for path in _PACKAGE.glob(pattern))
+  return hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()[:12]
 
 
 def versions(target: str) -> dict[str, str]:
@@ -120,8 +112,7 @@ def _table(records: Sequence[Record]) -> str:
   first = records[0]
   count = first["case"]["devices"]
   made = {
-    ", ".join(f"{k} {v}" for k, v in {**r["versions"], "code": r["code"]["programs"]}.items())
-    for r in records
+    ", ".join(f"{k} {v}" for k, v in {**r["versions"], "code": r["code"]}.items()) for r in records
   }
   heading = f"## {count} x {first['kind']}\n\n{'; '.join(sorted(made))}"
   lines = [_TITLES, ["---"] * len(_TITLES), *map(_cells, records)]

@@ -233,7 +233,7 @@ def test_a_compiler_that_knows_the_memory_refuses_what_does_not_fit(monkeypatch)
   def refuse(task, images, *_):
     raise jax.errors.JaxRuntimeError(message)
 
-  monkeypatch.setattr(planning, "compile_passes", refuse)
+  monkeypatch.setattr(planning, "lower_passes", refuse)
   message = "RESOURCE_EXHAUSTED: TPU backend error. Ran out of memory on HBM."
   nothing = plan(5e6, mixup=False, remat=False)
   assert nothing.microbatch == 1

@@ -15,7 +15,7 @@ def record(case=CASE, **changes):
   return {
     "case": {**vars(case)},
     "versions": {"jax": "1", "jax-cuda13-plugin": "1"},
-    "code": {"programs": "a", "planner": "b"},
+    "code": "a",
     "images": 128,
     "whole": False,
     "remat": False,
@@ -46,7 +46,7 @@ def compiled(monkeypatch, tmp_path):
   monkeypatch.setattr(results, "PATH", tmp_path / "results.jsonl")
   monkeypatch.setattr(results, "_PAGE", tmp_path / "results.md")
   monkeypatch.setattr(results, "versions", lambda _: {"jax": "1"})
-  monkeypatch.setattr(results, "code", lambda: {"programs": "a", "planner": "b"})
+  monkeypatch.setattr(results, "code", lambda: "a")
 
   def fake(case, known, made_of):
     notes.append((case.name, bool(known)))
@@ -82,16 +82,14 @@ def test_what_is_known_is_not_compiled_again(compiled, monkeypatch, capsys):
   assert "(known)" in capsys.readouterr().out
   run("--again", "--only", "h100 R50x1 training 480 1")
   assert compiled[1:] == [(name, False)]
-  # Another planner may choose the same program; another compiler makes another one.
-  monkeypatch.setattr(results, "code", lambda: {"programs": "a", "planner": "c"})
+  # Other code may make the same program; another compiler makes another one.
+  monkeypatch.setattr(results, "code", lambda: "b")
   run("--only", "h100 R50x1 training 480 1")
   assert compiled[2:] == [(name, True)]
   monkeypatch.setattr(results, "versions", lambda _: {"jax": "2"})
   run("--only", "h100 R50x1 training 480 1")
-  monkeypatch.setattr(results, "code", lambda: {"programs": "d", "planner": "c"})
-  run("--only", "h100 R50x1 training 480 1")
-  assert compiled[3:] == [(name, False)] * 2
-  assert results.load()[CASE]["code"] == {"programs": "d", "planner": "c"}
+  assert compiled[3:] == [(name, False)]
+  assert results.load()[CASE]["code"] == "b"
 
 
 def test_the_small_part_leaves_the_table_alone(compiled):
@@ -161,6 +159,4 @@ def test_the_page_shows_the_committed_records():
 
 
 def test_every_source_of_the_code_exists():
-  for patterns in results._SOURCES.values():
-    assert all(list(results._PACKAGE.glob(pattern)) for pattern in patterns)
-  assert len(set(results.code().values())) == 2
+  assert all(list(results._PACKAGE.glob(pattern)) for pattern in results._SOURCES)

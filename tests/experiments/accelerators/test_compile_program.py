@@ -35,11 +35,11 @@ def test_a_missing_compiler_is_named(target, package):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("memory")
-def test_a_step_that_fits_is_compiled_whole_and_once():
+def test_a_step_that_fits_is_compiled_whole_and_once(monkeypatch):
   found = compile_program.record(WHOLE, None, {})
   assert (found["images"], found["whole"], found["larger"]) == (256, True, None)
   compiler = compile_program.Compiler(WHOLE)
-  compiled = compiler.compile(compiler.plan())
+  compiled = compiler.lower(compiler.plan()).compile()
   moved = sum(kernel.bytes for kernel in traffic.kernels(compiled.as_text()))
   assert compiled.cost_analysis()["bytes accessed"] == pytest.approx(256 * found["moved"])
   assert 0.2 < moved / (256 * found["moved"]) < 5  # two ways to count
@@ -49,8 +49,10 @@ def test_a_step_that_fits_is_compiled_whole_and_once():
 
   known = json.loads(json.dumps(found))
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(compile_program.Compiler, "compile", lambda *_: pytest.fail("compiled again"))
+    patch.setattr(compile_program, "figures", lambda *_: pytest.fail("compiled again"))
     assert compile_program.record(WHOLE, None, known) == known
+  monkeypatch.setattr(compile_program, "figures", lambda *_: {"moved": 1})
+  assert compile_program.record(WHOLE, None, known | {"lowered": "another program"})["moved"] == 1
   shown = compile_program.report(WHOLE, found)
   assert "2 x cpu R14x0.5 32 px training bfloat16 (cpu), 256 images at once" in shown
   ratio = found["moved"] / found["ideal"]
@@ -71,7 +73,7 @@ def test_what_does_not_fit_is_compiled_in_micro_batches_and_the_next_larger_is_a
   assert found["larger_bytes"] == 16e6
 
   planned = compile_program.Planned(8, False, False, 9e6, 16)
-  monkeypatch.setattr(planning, "compiled_bytes", lambda *_: math.inf)  # TPU's compiler refuses it
+  monkeypatch.setattr(planning, "compiled_bytes", lambda *_, **__: math.inf)  # as TPU's
   assert compiler.larger_bytes(planned) is None
 
 
