@@ -27,7 +27,7 @@ from bit_jax.inference.footprint import gigabytes
 from bit_jax.models import ops, resnet_v2
 from bit_jax.run_config import RunConfig
 from bit_jax.runtime import cache, devices, parallel
-from bit_jax.training import memory, optimizer, programs, steps
+from bit_jax.training import memory, programs, steps
 
 Targets = tuple[jax.Device, ...] | None  # compile-only devices; None: those of this run
 _REFUSED = "Ran out of memory"  # by TPU's compiler, which knows the memory
@@ -266,12 +266,8 @@ def lower_step(task: memory.Task, images: int, num_devices: int, targets: Target
     num_devices: Local devices.
     targets: A tuple of the devices that it is compiled for; default: all of this run.
   """
-  params = programs.parameter_shapes(task.model)
-  sgd = optimizer.sgd(task.momentum, task.momentum_dtype)
-  opt_state = jax.eval_shape(sgd.init, params)
-  state = steps.TrainState(jax.ShapeDtypeStruct((), jnp.int32), params, opt_state)
   step: Any = programs.train_function(task, targets)
-  return step.lower(state, *programs.argument_shapes(num_devices, images, task.source))
+  return step.lower(*programs.step_shapes(task, num_devices, images))
 
 
 def lower_passes(task: memory.Task, images: int, num_devices: int, targets: Targets = None) -> Any:

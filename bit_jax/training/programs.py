@@ -75,6 +75,14 @@ def argument_shapes(
   return examples, positions, StepArguments(key, number, number, switch, switch)
 
 
+def step_shapes(task: memory.Task, num_devices: int, batch: int) -> tuple[Any, ...]:
+  """Returns the arguments of a training step as shapes: the state and `argument_shapes`."""
+  params = parameter_shapes(task.model)
+  opt_state = jax.eval_shape(optimizer.sgd(task.momentum, task.momentum_dtype).init, params)
+  state = steps.TrainState(jax.ShapeDtypeStruct((), jnp.int32), params, opt_state)
+  return state, *argument_shapes(num_devices, batch, task.source)
+
+
 @functools.lru_cache  # another run of the same shapes compiles nothing
 def train_function(task: memory.Task, devices: Sequence[jax.Device] | None = None) -> Step:
   """Returns the training step over all devices.
@@ -117,11 +125,7 @@ class Ahead:
 
     @numerics.fixed()
     def lower() -> Any:
-      params = parameter_shapes(task.model)
-      sgd = optimizer.sgd(task.momentum, task.momentum_dtype)
-      number = jax.ShapeDtypeStruct((), jnp.int32)
-      state = steps.TrainState(number, params, jax.eval_shape(sgd.init, params))
-      *rows, arguments = argument_shapes(jax.local_device_count(), batch, task.source)
+      state, *rows, arguments = step_shapes(task, jax.local_device_count(), batch)
       placed = parallel.like_replicated(state), *parallel.like_sent(rows)
       return step.lower(*placed, arguments)
 
