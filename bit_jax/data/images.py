@@ -12,6 +12,7 @@ import re
 import struct
 import warnings
 import zlib
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -36,8 +37,36 @@ _BROKEN = (
   *(OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, AttributeError),
   *(OverflowError, RuntimeError, struct.error, zlib.error, Image.DecompressionBombError),
 )
+_SEGMENT = struct.Struct(">HH")  # marker, length without the marker
+_FRAME = struct.Struct(">BHHB")  # bits, height, width, components
+_SOI, _FRAMES, _PROGRESSIVE, _SCAN = b"\xff\xd8", (0xFFC0, 0xFFC1, 0xFFC2), 0xFFC2, 0xFFDA
+_QUANTIZATION, _QUANTIZATION_BYTES, _APP0 = 0xFFDB, 65, 0xFFE0
+_SKIPPED = (0xFFC4, 0xFFDD, 0xFFFE)  # Huffman tables, restart interval, comment
+_PLAIN = re.compile(  # what most encoders write unless asked to optimise: JFIF, standard tables
+  rb"\xff\xd8(?:\xff\xe0\0\x10.{14})?(?:\xff\xdb\0C[\0-\x0f].{64})+"
+  rb"\xff([\xc0-\xc2])\0(?:\x0b\x08(?=.{4}\x01)|\x11\x08(?=.{4}\x03))(.{4})(?:\x01.{3}|\x03.{9})"
+  rb"(?:\xff\xc4\0(?:\x1f.{29}|\xb5.{179}))*\xff\xda\0(?:\x08.{6}|\x0c.{10})",
+  re.DOTALL,
+)
+_PLAIN_SIZE = struct.Struct(">HH")  # height, width
 # Silences warnings on odd metadata, which don't concern the pixels.
 warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
+class PlainJpeg(NamedTuple):
+  """The header of a JPEG image without metadata.
+
+  Attributes:
+    height: In pixels.
+    width: In pixels.
+    progressive: Whether it has several scans.
+    end: Where its first scan starts.
+  """
+
+  height: int
+  width: int
+  progressive: bool
+  end: int
 
 
 class Unreadable(errors.UserError):
@@ -62,10 +91,14 @@ def decode(data: bytes | pathlib.Path) -> np.ndarray:
     Unreadable: The file is not such an image, is truncated or damaged, or can't be opened.
   """
   data = read(data) if isinstance(data, pathlib.Path) else data
+  if (found := _without_pillow(data)) is not None:
+    return found
   file = io.BytesIO(data)
   with _open(file) as image:
     orientation = _orientation(image)
-    found = _plain_jpeg(image, data, file.tell())
+    colours = image.format == "JPEG" and image.mode in ("RGB", "L")
+    if colours and "progressive" not in image.info:
+      found = _by_opencv(data, file.tell())
     if found is None:
       found = _loaded(image)
   return _turn(found, orientation)
@@ -93,6 +126,45 @@ def size(path: pathlib.Path) -> tuple[int, int]:
       return (width, height) if _orientation(image) in _ROTATED else (height, width)
   except OSError as e:
     raise Unreadable(f"can't be opened ({e.strerror or e})") from None
+
+
+def plain_jpeg(data: bytes) -> PlainJpeg | None:
+  """Reads the header of a JPEG image in colour or grey that has no metadata, as most encoders do.
+
+  Walks the segments from the start of the image to the start of the scan.
+
+  Args:
+    data: The file's content, or the first bytes of it.
+
+  Returns:
+    None where only Pillow can tell.
+  """
+  if plain := _PLAIN.match(data):
+    height, width = _PLAIN_SIZE.unpack(plain[2])
+    return PlainJpeg(height, width, plain[1] == b"\xc2", plain.end())
+  if not data.startswith(_SOI):
+    return None
+  frame, start, end = None, len(_SOI), len(data)
+  while start + _SEGMENT.size <= end:
+    marker, length = _SEGMENT.unpack_from(data, start)
+    body, start = start + _SEGMENT.size, start + 2 + length
+    if length < 2 or start > end:
+      return None
+    if marker in _SKIPPED:
+      continue
+    if marker == _SCAN:
+      return PlainJpeg(*frame, start) if frame else None
+    if marker == _QUANTIZATION:
+      if (length - 2) % _QUANTIZATION_BYTES or max(data[body:start:65], default=0) > 15:
+        return None
+    elif marker in _FRAMES and frame is None and length >= 8:
+      bits, height, width, components = _FRAME.unpack_from(data, body)
+      if bits != 8 or components not in (1, 3) or length != 8 + 3 * components:
+        return None
+      frame = height, width, marker == _PROGRESSIVE
+    elif marker != _APP0 or length < 16:
+      return None
+  return None
 
 
 def read(path: pathlib.Path) -> bytes:
@@ -134,19 +206,26 @@ def _orientation(image: Image.Image) -> int:
   return orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1
 
 
-def _plain_jpeg(image: Image.Image, data: bytes, start: int) -> np.ndarray | None:
+def _without_pillow(data: bytes) -> np.ndarray | None:
+  """Decodes a JPEG without metadata: opening it with Pillow runs 150 functions of Python."""
+  header = plain_jpeg(data)
+  if header is None or header.progressive:
+    return None
+  if not 0 < header.height * header.width <= (Image.MAX_IMAGE_PIXELS or 0):
+    return None
+  return _by_opencv(data, header.end)
+
+
+def _by_opencv(data: bytes, start: int) -> np.ndarray | None:
   """Returns the pixels of a plain JPEG; None where Pillow must decode or refuse the file.
 
   A plain JPEG has one scan, in colour or grey, and no marker in it before its end: where OpenCV
   stops early, it silently invents the remaining pixels.
 
   Args:
-    image: The opened file.
-    data: Its content.
-    start: Where the scan starts.
+    data: The content of a file in colour or grey that is not progressive.
+    start: Where its scan starts.
   """
-  if image.format != "JPEG" or image.mode not in ("RGB", "L") or "progressive" in image.info:
-    return None
   stop = _JPEG_STOP.search(data, start)
   if stop is None or stop.start() < len(data) - len(_JPEG_END) or not data.endswith(_JPEG_END):
     return None

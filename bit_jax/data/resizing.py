@@ -1,5 +1,6 @@
 """Resizing on the host, to the size from which crops are taken."""
 
+import math
 import threading
 
 import cv2
@@ -67,7 +68,7 @@ class _Scratch(threading.local):
 
   def array(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
     """Returns an uninitialised array, [*shape] uint16."""
-    count = int(np.prod(shape))
+    count = math.prod(shape)
     if count > _KEPT_VALUES:
       return np.empty(shape, np.uint16)
     buffer = self._buffers.get(name)

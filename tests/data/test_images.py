@@ -88,6 +88,7 @@ JPEGS = {
   "fewer colours across": {"subsampling": 1},
   "progressive": {"progressive": True},
   "restarts": {"restart_marker_blocks": 3},
+  "metadata": {"orientation": 1},
   "turned": {"orientation": 6},
 }
 
@@ -98,16 +99,16 @@ def jpeg(mode="RGB", orientation=None, **options):
     np.arange(70)[:, None, None] / 9 + np.arange(91)[:, None] / 5 + [0, 1, 2]
   )
   pixels = (waves + RANDOM.integers(0, 40, waves.shape)).astype(np.uint8)
-  exif = Image.Exif()
   if orientation:
-    exif[ORIENTATION] = orientation
-  return encode(Image.fromarray(pixels).convert(mode), "JPEG", quality=90, exif=exif, **options)
+    options["exif"] = Image.Exif()
+    options["exif"][ORIENTATION] = orientation
+  return encode(Image.fromarray(pixels).convert(mode), "JPEG", quality=90, **options)
 
 
 def outcome(data, monkeypatch, by_pillow):
   with monkeypatch.context() as patch:
     if by_pillow:
-      patch.setattr(images, "_plain_jpeg", lambda *_: None)
+      patch.setattr(images, "_by_opencv", lambda *_: None)
     try:
       return images.decode(data)
     except images.Unreadable as e:
@@ -128,9 +129,16 @@ def test_opencv_decodes_plain_jpegs_alone(monkeypatch):
   assert plain == JPEGS.keys() - {"progressive"}
 
 
-def test_damaged_jpegs_are_refused_or_shown_as_pillow_does(monkeypatch):
+def test_jpegs_without_metadata_need_no_pillow(monkeypatch):
+  monkeypatch.setattr(images, "_open", lambda _: pytest.fail("Pillow was asked"))
+  for kind in JPEGS.keys() - {"progressive", "metadata", "turned"}:
+    assert images.decode(jpeg(**JPEGS[kind])).shape == (70, 91, 3)
+
+
+@pytest.mark.parametrize("kind", ["colour", "grey", "metadata"])
+def test_damaged_jpegs_are_refused_or_shown_as_pillow_does(kind, monkeypatch):
   """Where OpenCV gives up in the middle of an image, it returns the beginning without a word."""
-  whole, refused = jpeg(), 0
+  whole, refused = jpeg(**JPEGS[kind]), 0
   for _ in range(400):
     data = bytearray(whole)
     for place in RANDOM.integers(2, len(data) - 2, RANDOM.integers(1, 20)):
