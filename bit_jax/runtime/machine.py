@@ -98,8 +98,13 @@ def keep_freed_memory(environment: Mapping[str, str] = os.environ) -> bool:
   XLA's CPU backend allocates the memory of a step again at every step: some 650 MB for R50x1 at 128
   pixels and batch 16. By default glibc returns it to the system each time, which zeroes it page by
   page for the next step (200,000 page faults, half a second of a core). With this setting the
-  process stays as large as it has ever been. Huge pages, where the system grants them on request,
-  save most of the faults that are left, and the processor a tenth of a step (R50x1, 128 pixels).
+  process stays as large as it has ever been, and huge pages, where the system grants them on
+  request, save most of the faults that are left, and the processor a tenth of a step (R50x1, 128
+  pixels).
+
+  It grows to up to three times a step's memory. The next step's is allocated before this one's is
+  freed, and glibc (2.36) often can't put an aligned block where one of the same size was: it looks
+  for a few bytes more, which small blocks have taken.
 
   Call it before JAX looks for devices: its threads would get heaps of their own. It can't be
   undone, so it does nothing where JAX may find an accelerator, whose steps take no host memory.
