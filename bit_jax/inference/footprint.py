@@ -92,7 +92,7 @@ def activations(architecture: architectures.Architecture, crop: int, lanes: int 
   Args:
     architecture: Depths and width.
     crop: Side of the image in pixels.
-    lanes: Channels are padded to a multiple of this.
+    lanes: Channels of units are padded to a multiple of this.
   """
 
   def size(side: int, channels: int) -> int:
@@ -112,7 +112,7 @@ def activations(architecture: architectures.Architecture, crop: int, lanes: int 
       normed=unit.normed + inputs,
       convolved=unit.convolved + last,
     )
-  return Activations(size(stem.side_out, stem.c_out), tuple(units.values()), last)
+  return Activations(stem.side_out**2 * stem.c_out, tuple(units.values()), last)
 
 
 def image_bytes(resize: int, crop: int, source: tuple[int, int]) -> int:

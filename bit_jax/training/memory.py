@@ -10,7 +10,7 @@ from bit_jax.inference.footprint import FLOAT32, Activations, Need, gigabytes
 from bit_jax.models import architectures, resnet_v2
 from bit_jax.run_config import RunConfig
 
-_LANES = {"tpu": 128}  # by platform: channels are padded to a multiple, in small micro-batches
+_LANES = {"tpu": 128}  # by platform: channels may be padded to a multiple, in small micro-batches
 
 
 @dataclasses.dataclass(frozen=True)
