@@ -193,6 +193,11 @@ def batch(
   return min(wanted, max(1, min(fits, whole)) * count)
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+  """Returns whether JAX's error says that a device, or a program for it, ran out of memory."""
+  return any(text in str(error) for text in _OUT_OF_MEMORY)
+
+
 @contextlib.contextmanager
 def explained(explanation: str) -> Iterator[None]:
   """Replaces errors of JAX and numpy that mean "out of memory" by a sentence with this end.
@@ -204,7 +209,7 @@ def explained(explanation: str) -> Iterator[None]:
     yield
   except (jax.errors.JaxRuntimeError, MemoryError) as e:
     on_host = isinstance(e, MemoryError)
-    if not on_host and not any(text in str(e) for text in _OUT_OF_MEMORY):
+    if not on_host and not is_out_of_memory(e):
       raise
     where = "This machine" if on_host else "A device"
     raise errors.UserError(f"{where} ran out of memory {explanation}") from e

@@ -106,7 +106,7 @@ def _train(run: setup.Run) -> dict[str, Any]:
   c = run.config
   task, batch = memory.task(c, run.model, run.image_sizes[0]), run.layout.shape[1]
   ahead = None
-  if planning.is_surely_at_once(task, batch, run.hardware, c):
+  if planning.is_likely_at_once(task, batch, run.hardware, c):
     ahead = programs.Ahead(task, batch)  # while the state is loaded
   params, digest = setup.initial_params(run)
   if ahead:

@@ -12,7 +12,8 @@ import json
 import math
 import os
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from importlib import metadata
 from typing import Any
 
 import jax
@@ -22,15 +23,15 @@ from jax.experimental import multihost_utils
 
 from bit_jax import hyperrule
 from bit_jax.data import augmentation, order
-from bit_jax.inference import footprint
+from bit_jax.inference import footprint, metrics
 from bit_jax.inference.footprint import gigabytes
 from bit_jax.models import ops, resnet_v2
 from bit_jax.run_config import RunConfig
 from bit_jax.runtime import cache, devices, parallel
-from bit_jax.training import memory, programs, steps
+from bit_jax.training import memory, optimizer, programs, steps
 
 Targets = tuple[jax.Device, ...] | None  # compile-only devices; None: those of this run
-_REFUSED = "Ran out of memory"  # by TPU's compiler, which knows the memory
+_COMPILERS = ("jaxlib", "jax-cuda12-plugin", "jax-cuda13-plugin", "libtpu")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,10 +110,10 @@ def plan(
   return Plan(size, batch, task.model.remat, reason, at_once=size == batch and not task.on_cpu)
 
 
-def is_surely_at_once(
+def is_likely_at_once(
   task: memory.Task, batch: int, description: devices.Description, config: RunConfig
 ) -> bool:
-  """Returns whether `plan` will choose a single program, before the state and data are in memory.
+  """Returns whether `plan` is likely to choose one program, before state and data are in memory.
 
   Args:
     task: The step.
@@ -123,7 +124,7 @@ def is_surely_at_once(
   if jax.process_count() > 1:  # they agree on a plan
     return False
   if config.microbatch != hyperrule.AUTO:
-    return config.microbatch == batch
+    return int(config.microbatch) >= batch
   need = task.state_bytes + memory.whole_step_bytes(task, batch)
   return need <= footprint.budget(description) / 2  # the data may take half
 
@@ -222,7 +223,7 @@ def compiled_bytes(
 ) -> float:
   """Returns the memory of a program on a device, by the compiler; infinite if it refuses.
 
-  It is kept in the cache folder for the same code, devices and flags.
+  It is kept in the cache folder for the same code, compiler, devices and flags; a refusal is not.
 
   Args:
     task: The step.
@@ -231,17 +232,24 @@ def compiled_bytes(
     targets: The described devices, if they are not those of this run.
     whole: Whether it is a whole step, with its state; else the passes over a micro-batch.
   """
-  parts = [repr(task), images, description.kind, description.local_count, jax.__version__, whole]
-  parts.append(os.environ.get("XLA_FLAGS", ""))
-  modules = (ops, resnet_v2, steps, programs, parallel, augmentation)
+  found = description.kind, description.local_count, targets is not None
+  parts = [repr(task), images, whole, *found, os.environ.get("XLA_FLAGS", ""), *_compilers()]
+  modules = (ops, resnet_v2, augmentation, metrics, optimizer, parallel, programs, steps)
   code = [pathlib.Path(m.__file__ or "").read_bytes() for m in modules]
   record = f"{hashlib.sha256(repr((parts, code)).encode()).hexdigest()[:32]}.json"
   with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
     return float(json.loads(cache.recall("memory", record))["bytes"])
   used = _compile(task, images, description.local_count, targets, whole=whole)
-  entry = {"bytes": used, "images": images, "task": repr(task), "whole": whole}
-  cache.remember("memory", record, json.dumps(entry).encode())
+  if used < math.inf:
+    entry = {"bytes": used, "images": images, "task": repr(task), "whole": whole}
+    cache.remember("memory", record, json.dumps(entry).encode())
   return used
+
+
+def _compilers() -> Iterator[str]:
+  for package in _COMPILERS:
+    with contextlib.suppress(metadata.PackageNotFoundError):
+      yield f"{package} {metadata.version(package)}"
 
 
 def _compile(
@@ -251,7 +259,7 @@ def _compile(
     lower = lower_step if whole else lower_passes
     compiled = lower(task, images, num_devices, targets).compile()
   except jax.errors.JaxRuntimeError as e:
-    if _REFUSED not in str(e):
+    if not footprint.is_out_of_memory(e):  # TPU's compiler knows the memory; GPUs are tuned on
       raise
     return math.inf
   return program_bytes(compiled)
@@ -313,20 +321,20 @@ def _reason(
   """
   available = f"of {gigabytes(budget)} available"
   if size == batch:
-    reason = f"All {batch} images fit at once: {_amount(used)} {available}."
+    reason = f"All {batch} images fit at once: {gigabytes(used)} {available}."
   else:
-    reason = f"Micro-batches of {size} images: {batch} would need {_amount(whole)} {available}."
+    reason = f"Micro-batches of {size} images: {batch} {_needs(whole)} {available}."
   if task.model.remat:
     reason += " The backward pass recomputes activations (remat)."
   if used > budget:
     source = "by the compiler's analysis" if jax.process_count() == 1 else "estimated"
     killed = "; the system may kill this process silently" if task.on_cpu else ""
-    reason += f" warning: even {size} would need {_amount(used)}, {source}{killed}."
+    reason += f" warning: even {size} {_needs(used)}, {source}{killed}."
   return reason
 
 
-def _amount(bytes_: float) -> str:
-  return gigabytes(bytes_) if bytes_ < math.inf else "more than there is"
+def _needs(amount: float) -> str:
+  return f"would need about {gigabytes(amount)}" if amount < math.inf else "would need more"
 
 
 def agreed(plan: Plan, eval_batch: int) -> tuple[Plan, int]:

@@ -13,6 +13,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import tempfile
@@ -24,6 +25,7 @@ from experiments.accelerators import cases, results
 
 _ROOT = pathlib.Path(__file__).parents[2]
 _NO_TRITON = "--xla_gpu_enable_triton_gemm=false"
+_CRASHES = (-signal.SIGABRT, -signal.SIGSEGV)
 _LARGE = 480  # pixels from which XLA for GPU can't choose Triton's products without a GPU
 
 
@@ -47,59 +49,66 @@ def main(argv: Sequence[str]) -> int:
   if options.list:
     print("\n".join(case.name for case in chosen))
     return 0
-  return _compile_all(chosen, keep=not options.small, again=options.again)
+  return _compile_all(chosen, again=options.again)
 
 
-def _compile_all(chosen: Sequence[cases.Case], *, keep: bool, again: bool) -> int:
+def _compile_all(chosen: Sequence[cases.Case], *, again: bool) -> int:
   """Compiles cases one after another, with a line for each; returns 1 if one fails."""
   began, failed = time.monotonic(), 0
   for number, case in enumerate(chosen, 1):
     print(f"[{number}/{len(chosen)}] {case.name}: ", end="", flush=True)
-    made_of = {"versions": results.versions(case.target), "code": results.code()}
-    known = {} if again else results.load().get(case, {})
-    if is_known := made_of.items() <= known.items():
-      remark = "known"
-    else:
-      same_compiler = known.get("versions") == made_of["versions"]
-      known = _compile(case, known if same_compiler else {}, made_of)
-      remark = f"{clock.format_seconds(time.monotonic() - began)} so far"
-    print(f"{results.summary(known)} ({remark})", flush=True)
-    if keep and not is_known:
-      results.save(results.load() | {case: known})  # another process may have added to it
-    failed += "error" in known or not results.fits(known)
+    known, made_of = results.load().get(case, {}), results.made_of(case, _flags(case))
+    if not again and "error" not in known and made_of.items() <= known.items():
+      print(f"{results.summary(known)} (known)", flush=True)
+      failed += not results.confirmed(known)
+      continue
+    same_compiler = all(known.get(name) == made_of[name] for name in made_of if name != "code")
+    found = _compile(case, known if same_compiler and not again else {})
+    before = f"; before: {results.summary(known)}" if known else ""
+    so_far = clock.format_seconds(time.monotonic() - began)
+    print(f"{results.summary(found)} ({so_far} so far{before})", flush=True)
+    failed += "error" in found or not results.confirmed(found)
+    if not found.pop("passing", False):
+      record = {"case": dataclasses.asdict(case), **made_of, **found}
+      results.save(results.load() | {case: record})  # another process may have added to it
   return int(failed > 0)
 
 
-def _compile(case: cases.Case, known: results.Record, made_of: results.Record) -> results.Record:
-  """Compiles a case in a process of its own.
+def _flags(case: cases.Case) -> str:
+  """Returns XLA_FLAGS for the compilation of a case."""
+  flags = os.environ.get("XLA_FLAGS", "")
+  return f"{flags} {_NO_TRITON}".strip() if case.on_gpu and case.size >= _LARGE else flags
+
+
+def _compile(case: cases.Case, known: results.Record) -> results.Record:
+  """Compiles a case in a process of its own; returns its figures, or why there are none.
 
   Args:
     case: The program.
     known: A record by the same compiler, perhaps empty.
-    made_of: Versions and hashes for the record.
 
-  Raises:
-    UserError: The process was killed.
+  Returns:
+    The figures, or 'error', with 'passing' if it says nothing about the program.
   """
   command = [sys.executable, "-m", "experiments.accelerators.compile_program", case.target]
   for name in ("devices", "model", "size", "program", "dtype"):
     command.append(f"--{name}={getattr(case, name)}")
-  environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
-  if case.on_gpu and case.size >= _LARGE:
-    environment["XLA_FLAGS"] = f"{environment.get('XLA_FLAGS', '')} {_NO_TRITON}".strip()
+  environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": _flags(case)}
   with tempfile.TemporaryDirectory() as temporary:
     path = pathlib.Path(temporary, "record.json")
     path.write_text(json.dumps(known))
     ran = subprocess.run(
       [*command, f"--record={path}"], env=environment, cwd=_ROOT, capture_output=True, text=True
     )
-    if ran.returncode < 0:
-      raise errors.UserError(f"The compiler of {case.name} was killed; does it have the memory?")
-    found = json.loads(path.read_text())
-  if ran.returncode:
-    lines = ran.stderr.strip().splitlines() or ["no message"]
-    found = {"error": f"does not compile: {lines[-1][:200]}"}
-  return {"case": dataclasses.asdict(case), **made_of, **found}
+    if not ran.returncode:
+      found: results.Record = json.loads(path.read_text())
+      return found
+  if ran.returncode in _CRASHES:
+    return {"error": f"the compiler crashes (signal {-ran.returncode})"}
+  if ran.returncode == -signal.SIGKILL:
+    return {"error": "killed: the compiler needs more memory", "passing": True}
+  print(ran.stderr, file=sys.stderr)
+  return {"error": f"failed with exit status {ran.returncode}", "passing": True}
 
 
 if __name__ == "__main__":

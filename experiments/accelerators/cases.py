@@ -5,13 +5,14 @@ import itertools
 from collections.abc import Iterator
 
 from bit_jax.models import architectures
+from experiments.accelerators import targets
 
 BATCH = 512  # of a step over all devices: the rule's
 TRAINING, EVALUATION = "training", "evaluation"
 PROGRAMS = (TRAINING, EVALUATION)
 _SIZES = (128, 480)  # pixels
 _ENDS = ("R50x1", "R152x4")  # the smallest and the largest released network
-_ONE = ("h100", "v5e")  # the targets that all networks are compiled for
+_MAIN = ("h100", "v5e")  # the targets that all networks are compiled for
 _OTHERS = ("a100", "h200", "v4", "v5p", "v6e")
 _SEVERAL = (("h100", 8), ("v5e", 4), ("v5e", 16))
 
@@ -45,28 +46,28 @@ class Case:
   @property
   def on_gpu(self) -> bool:
     """Whether the accelerator is a GPU; the others are TPUs."""
-    return not self.target.startswith("v")
+    return targets.TARGETS[self.target].platform == "gpu"
 
 
 def table() -> list[Case]:
   """Returns the cases of the table in its order."""
-  return list(_table())
+  return [*small(), *_released()]
 
 
 def small() -> list[Case]:
   """Returns the cases that a change of the network or the step is tried with, in minutes."""
-  return [Case(target, 1, "R14x0.5", 128) for target in _ONE]
+  return [Case(target, 1, "R14x0.5", 128) for target in _MAIN]
 
 
-def _table() -> Iterator[Case]:
+def _released() -> Iterator[Case]:
   released = [name for name in architectures.ARCHITECTURES if name not in architectures.SMALL]
-  for target, model, size, program in itertools.product(_ONE, released, _SIZES, PROGRAMS):
+  for target, model, size, program in itertools.product(_MAIN, released, _SIZES, PROGRAMS):
     yield Case(target, 1, model, size, program)
   for target, model in itertools.product(_OTHERS, _ENDS):
     yield Case(target, 1, model, 480)
   for (target, count), model in itertools.product(_SEVERAL, _ENDS):
     yield Case(target, count, model, 480)
-  for target in _ONE:
+  for target in _MAIN:
     yield Case(target, 1, "R50x1", 128, dtype="float32")
 
 

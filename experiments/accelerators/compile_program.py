@@ -45,6 +45,7 @@ from experiments.benchmarks import roofline
 CLASSES = 1000
 _EVALUATION_BATCH = 256  # images over all devices: the default of a run
 _MIXUP = 0.1
+_PASSES_BYTES = 2 * 2 + 2 * 4  # that the passes over a micro-batch move for each parameter
 _KINDS = 8  # of kernels, in the report: those that move most
 
 
@@ -56,7 +57,8 @@ class Planned:
     images: On each device, of one execution.
     whole: Whether it is a whole training step.
     remat: Whether its backward pass recomputes activations.
-    budget: Bytes that the planner may use beside the state; 0 if the images were given.
+    budget: Bytes that it may take beside the state and the batches that wait.
+    waiting: Bytes of these batches.
     larger: Images of the next larger micro-batch that was allowed; None if this is the largest.
   """
 
@@ -64,6 +66,7 @@ class Planned:
   whole: bool
   remat: bool
   budget: float
+  waiting: int
   larger: int | None
 
 
@@ -102,7 +105,7 @@ class Compiler:
         budget=budget,
         count=count,
       )
-      return Planned(batch // count, False, False, budget, None)
+      return Planned(batch // count, False, False, budget, 0, None)
     config: Any = types.SimpleNamespace(
       microbatch=hyperrule.AUTO, remat=hyperrule.AUTO, mixup_alpha=_MIXUP
     )
@@ -111,8 +114,15 @@ class Compiler:
       self.task, share, self.description, config, budget, targets=self.devices, say=lambda _: None
     )
     larger = [m for m in order.micro_batch_sizes(share) if m > plan.microbatch]
-    budget -= 0 if plan.at_once else memory.waiting_bytes(self.task, share)
-    return Planned(plan.microbatch, plan.at_once, plan.remat, budget, min(larger, default=None))
+    waiting = memory.waiting_bytes(self.task, share)
+    return Planned(
+      plan.microbatch,
+      plan.at_once,
+      plan.remat,
+      budget - waiting,
+      waiting,
+      min(larger, default=None),
+    )
 
   def lower(self, planned: Planned) -> Any:
     """Returns the program, ready to be compiled (`jax.stages.Lowered`)."""
@@ -146,16 +156,19 @@ class Compiler:
     return step.lower(variables, examples, mask)
 
 
-def figures(compiled: Any, images: int) -> dict[str, Any]:
+def figures(compiled: Any, images: int, platform: str) -> dict[str, Any]:
   """Returns a compiled program's memory, traffic, kernels and, if XLA counts them, operations.
 
   Args:
     compiled: The program.
     images: Images on each device.
+    platform: That it is for.
   """
   used, costs = compiled.memory_analysis(), compiled.cost_analysis() or {}
   kernels = list(traffic.kernels(compiled.as_text()))
-  moved = costs.get("bytes accessed") or sum(kernel.bytes for kernel in kernels)
+  in_kernels = sum(kernel.bytes for kernel in kernels)
+  # TPU's layouts are padded and its kernels read from several memories: its compiler knows.
+  moved = in_kernels if platform == "gpu" else costs["bytes accessed"]
   return {
     "arguments": used.argument_size_in_bytes,
     "temporaries": used.temp_size_in_bytes,
@@ -167,11 +180,22 @@ def figures(compiled: Any, images: int) -> dict[str, Any]:
   }
 
 
-def ideal_bytes(case: cases.Case, images: int) -> float:
-  """Returns the bytes that the program must move for each image, in bfloat16."""
+def ideal_bytes(case: cases.Case, images: int, *, whole: bool) -> float:
+  """Returns the bytes that the program must move for each image, in bfloat16.
+
+  Args:
+    case: The program.
+    images: Images on each device.
+    whole: Whether it is a whole training step. The passes over a micro-batch read bfloat16 kernels
+      twice, and add gradients to float32 sums, in place of the update.
+  """
   architecture, training = architectures.find(case.model), case.program == cases.TRAINING
   operations = roofline.operations(architecture, case.size, images, training=training)
-  return sum(operation.bytes for operation in operations)
+  total = {operation.name: operation.bytes for operation in operations}
+  if training and not whole:
+    parameters = architectures.num_parameters(architecture, CLASSES)
+    total["parameters"] = _PASSES_BYTES * parameters / images
+  return sum(total.values())
 
 
 def record(case: cases.Case, images: int | None, known: Mapping[str, Any]) -> dict[str, Any]:
@@ -184,20 +208,20 @@ def record(case: cases.Case, images: int | None, known: Mapping[str, Any]) -> di
       isn't compiled again.
   """
   began, compiler = time.monotonic(), Compiler(case)
-  planned = compiler.plan() if images is None else Planned(images, True, False, 0, None)
+  planned = compiler.plan() if images is None else Planned(images, True, False, 0, 0, None)
   found = {
     **dataclasses.asdict(planned),
     "classes": CLASSES,
     "dtype": compiler.model.dtype.name,
     "kind": compiler.description.kind,
     "state": compiler.task.state_bytes,
-    "ideal": ideal_bytes(case, planned.images),
+    "ideal": ideal_bytes(case, planned.images, whole=planned.whole),
   }
   lowered = compiler.lower(planned)
   found["lowered"] = hashlib.sha256(lowered.as_text().encode()).hexdigest()
   if all(known.get(name) == found[name] for name in ("lowered", "larger")):
     return {**known, **found}
-  found |= figures(lowered.compile(), planned.images)
+  found |= figures(lowered.compile(), planned.images, compiler.model.platform)
   found["larger_bytes"] = compiler.larger_bytes(planned)
   return found | {"seconds": round(time.monotonic() - began)}
 
@@ -244,11 +268,17 @@ def main(argv: Sequence[str]) -> None:
   path = options.record
   known = json.loads(path.read_text()) if path and path.exists() else {}
   case = cases.Case(**fields)
-  with numerics.fixed():
-    found = record(case, options.images, known)
+  try:
+    with numerics.fixed():
+      found = record(case, options.images, known)
+  except jax.errors.JaxRuntimeError as e:
+    if not path:
+      raise
+    found = {"error": f"does not compile: {str(e).splitlines()[0][:200]}"}
   if path:
     path.write_text(json.dumps(found))
-  print(report(case, found))
+  else:
+    print(report(case, found))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,8 @@ from typing import Any
 
 from bit_jax.models import architectures
 from bit_jax.runtime import files
-from experiments.accelerators import cases, targets
+from experiments.accelerators import cases, compile_program, targets, traffic
+from experiments.benchmarks import roofline
 
 Record = dict[str, Any]
 _FOLDER = pathlib.Path(__file__).parent
@@ -43,10 +44,12 @@ a machine without them. It shows bytes and memory; no program ran, so it shows n
 - **arguments**, **temporaries**: memory of a device, by the compiler. **fits**: whether the program
   fits into the budget (nine tenths of what JAX may use beside parameters and velocity), and the
   next larger micro-batch does not.
-- **TFLOP**: matrix operations of one execution on a device, by arithmetic.
+- **TFLOP**: matrix operations of one execution on a device, by arithmetic, without those that are
+  recomputed. **kernels** are of one execution, too.
 - **MB an image**: on GPU, the bytes of operands and results of all kernels
   (`experiments/accelerators/traffic.py`); on TPU, what the compiler counts as accessed. **ideal**:
-  what must be moved in bfloat16 (`experiments/benchmarks/roofline.py`).
+  what must be moved in bfloat16 (`experiments/benchmarks/roofline.py`); of a micro-batch, without
+  the update at the end of the step.
 - **code** is a hash of the sources of the programs and of the planner.
 - Programs for GPUs at 480 px are compiled without Triton's matrix products, for which XLA needs a
   GPU to tune on.
@@ -70,15 +73,32 @@ _TITLES = (
 )
 
 
-def code() -> str:
-  """Returns a hash of the sources of the programs and of their planner."""
-  paths = sorted(path for pattern in _SOURCES for path in _PACKAGE.glob(pattern))
+def made_of(case: cases.Case, flags: str) -> Record:
+  """Returns what a record of a case depends on.
+
+  Args:
+    case: The program.
+    flags: XLA_FLAGS of its compilation.
+
+  Returns:
+    'code': a hash of the sources of programs and planner; 'counter': one of what counts bytes;
+    'versions' of the compiler; 'flags'.
+
+  Raises:
+    UserError: The compiler is not installed.
+  """
+  package = targets.TARGETS[case.target].package
+  try:
+    versions = {name: metadata.version(name) for name in _PACKAGES[package]}
+  except metadata.PackageNotFoundError as e:
+    raise targets.missing(case.target, str(e)) from e
+  code = [path for pattern in _SOURCES for path in sorted(_PACKAGE.glob(pattern))]
+  counter = [pathlib.Path(m.__file__ or "") for m in (compile_program, roofline, traffic)]
+  return {"code": _hash(code), "counter": _hash(counter), "versions": versions, "flags": flags}
+
+
+def _hash(paths: Sequence[pathlib.Path]) -> str:
   return hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()[:12]
-
-
-def versions(target: str) -> dict[str, str]:
-  """Returns the versions of the compiler of a target, where it is installed."""
-  return {name: metadata.version(name) for name in _PACKAGES[targets.TARGETS[target].package]}
 
 
 def load() -> dict[cases.Case, Record]:
@@ -109,12 +129,12 @@ def _device(record: Record) -> tuple[str, int]:
 
 
 def _table(records: Sequence[Record]) -> str:
-  first = records[0]
-  count = first["case"]["devices"]
+  target, count = _device(records[0])
+  kind = next((r["kind"] for r in records if "kind" in r), target)
   made = {
     ", ".join(f"{k} {v}" for k, v in {**r["versions"], "code": r["code"]}.items()) for r in records
   }
-  heading = f"## {count} x {first['kind']}\n\n{'; '.join(sorted(made))}"
+  heading = f"## {count} x {kind}\n\n{'; '.join(sorted(made))}"
   lines = [_TITLES, ["---"] * len(_TITLES), *map(_cells, records)]
   return "\n".join([heading, "", *(f"| {' | '.join(line)} |" for line in lines)])
 
@@ -126,13 +146,13 @@ def _cells(record: Record) -> list[str]:
   begin = [case.model, str(case.size), program]
   if error := record.get("error"):
     return [*begin, error, *[""] * (len(_TITLES) - len(begin) - 1)]
-  ideal = record["ideal"] if record["dtype"] == "bfloat16" else None
+  ideal = record["ideal"] if record["dtype"] == "bfloat16" and not record["remat"] else None
   return [
     *begin,
     f"{record['images']}{_WHOLE * record['whole']}{_REMAT * record['remat']}",
     f"{record['arguments'] / 1e9:.2f} GB",
     f"{record['temporaries'] / 1e9:.2f} GB",
-    "yes" if fits(record) else "**no**",
+    "yes" if confirmed(record) else "**no**",
     f"{flops(record) / 1e12:.2f}",
     f"{record['moved'] / 1e6:,.1f}",
     f"{ideal / 1e6:,.1f}" if ideal else "",
@@ -145,18 +165,19 @@ def summary(record: Record) -> str:
   """Returns a record as one line."""
   if error := record.get("error"):
     return str(error)
+  remark = "" if confirmed(record) else f" of {record['budget'] / 1e9:.1f} GB: the wrong size"
   return (
-    f"{record['images']} images at once, {record['bytes'] / 1e9:.1f} GB"
-    f"{'' if fits(record) else ' (does not fit, or more would)'}, "
+    f"{record['images']} images at once, {record['bytes'] / 1e9:.2f} GB{remark}, "
     f"{record['moved'] / 1e6:,.1f} MB an image, {record['kernels']:,} kernels"
   )
 
 
-def fits(record: Record) -> bool:
+def confirmed(record: Record) -> bool:
   """Returns whether a program fits into its budget, and the next larger one does not."""
-  used = record["bytes"] - record["whole"] * record["state"]
+  # A whole step has the state and one of the two batches that wait among its arguments.
+  used = record["bytes"] - record["whole"] * (record["state"] + record["waiting"] / 2)
   larger = record["larger_bytes"]  # None: there is none, or the compiler refuses it
-  return used <= record["budget"] and (larger is None or larger > record["budget"])
+  return bool(used <= record["budget"] and (larger is None or larger > record["budget"]))
 
 
 def flops(record: Record) -> float:

@@ -44,11 +44,13 @@ class Target:
   """A kind of accelerator.
 
   Attributes:
+    platform: 'gpu' or 'tpu'.
     memory: Bytes that programs may use on each device, as the device's `bytes_limit`.
     devices: Returns compile-only devices, at least as many as asked for.
     package: What has its compiler.
   """
 
+  platform: str
   memory: int
   devices: Callable[[int], list[Any]]
   package: str
@@ -59,7 +61,7 @@ def _gpu(**fields: Any) -> Target:
     text, shape = _GPU.format(**fields), f"1x1x{count}"
     return topologies.get_topology_desc("gpu", "cuda", target_config=text, topology=shape).devices
 
-  return Target(int(_PREALLOCATED * fields["memory"]), found, "jax[cuda13]")
+  return Target("gpu", int(_PREALLOCATED * fields["memory"]), found, "jax[cuda13]")
 
 
 def _tpu(gibibytes: float, shapes: dict[int, str], **options: Any) -> Target:
@@ -77,7 +79,7 @@ def _tpu(gibibytes: float, shapes: dict[int, str], **options: Any) -> Target:
     os.environ["ALLOW_MULTIPLE_LIBTPU_LOAD"] = "1"  # only chips need it to be alone
     return topologies.get_topology_desc(name, "tpu", **options).devices
 
-  return Target(int(gibibytes * 2**30), found, "jax[tpu]")
+  return Target("tpu", int(gibibytes * 2**30), found, "jax[tpu]")
 
 
 # Sources: openxla/xla, xla/backends/gpu/target_config/specs (a100_sxm_80, h100_sxm, h200); of the
@@ -153,13 +155,17 @@ def devices(target: str, count: int) -> tuple[jax.Device, ...]:
   Raises:
     UserError: The compiler for the target is not installed.
   """
-  package = TARGETS[target].package
   jax.devices()  # registers the plugins
   try:
     found = TARGETS[target].devices(count)
   except (RuntimeError, NotImplementedError, ImportError) as e:
-    raise errors.UserError(
-      f"Target {target} needs {package} in an environment of its own: install it with `make "
-      f"accelerators`, or see CONTRIBUTING.md: {e}"
-    ) from e
+    raise missing(target, str(e)) from e
   return tuple(found[:count])
+
+
+def missing(target: str, reason: str) -> errors.UserError:
+  """Returns the error that the compiler for a target is not installed."""
+  return errors.UserError(
+    f"Target {target} needs {TARGETS[target].package} in an environment of its own, which `make "
+    f"accelerators` installs: {reason}"
+  )

@@ -734,7 +734,7 @@ def test_a_run_of_what_does_not_fit_at_once_is_the_same(finished, tmp_path, caps
     with pytest.raises(exits.Interrupted, match="Stopped in step 1 of 6, the first since"):
       running.train(tmp_path)
   interrupted(2, tmp_path, asked_within=1)
-  said = "Micro-batches of 2 images: 4 would need 0.002 GB of 0.0011 GB available."
+  said = "Micro-batches of 2 images: 4 would need about 0.002 GB of 0.0011 GB available."
   assert said in capsys.readouterr().out
   result = running.train(tmp_path, microbatch=4)  # all of a device's share
   folder, expected, _ = finished

@@ -92,7 +92,7 @@ def test_a_step_that_is_one_program_whatever_else_is_in_memory(
   monkeypatch.setattr(footprint, "budget", lambda _: share * needed)
   monkeypatch.setattr(jax, "process_count", lambda: processes)
   config = types.SimpleNamespace(microbatch=microbatch)
-  assert planning.is_surely_at_once(TASK, 16, CPU, config) == sure
+  assert planning.is_likely_at_once(TASK, 16, CPU, config) == sure
   if sure:
     assert plan(needed, microbatch=microbatch).at_once
 
@@ -117,12 +117,12 @@ def test_the_plan_states_its_reason(capsys):
   split = plan(4.19e6 + WAITING)
   assert (split.microbatch, split.batch, split.remat) == (4, 16, False)
   assert split.reason == (  # the bound, in the proportion of 8 images
-    "Micro-batches of 4 images: 16 would need 0.00761 GB of 0.00419 GB available."
+    "Micro-batches of 4 images: 16 would need about 0.00761 GB of 0.00419 GB available."
   )
   assert plan(1.5e6 + WAITING, mixup=False).microbatch == 1
   nothing = plan(5e5)
   assert nothing.microbatch == 2
-  assert "warning: even 2 would need 0.0018 GB" in nothing.reason
+  assert "warning: even 2 would need about 0.0018 GB" in nothing.reason
 
 
 def test_the_analysis_is_cached_for_the_same_task(compiled):
@@ -188,7 +188,7 @@ def test_a_larger_program_that_needs_more_than_others_say_is_not_used(compiled, 
   split = plan(20.5e6 + 4 * WAITING, batch=64)
   assert (split.microbatch, split.at_once) == (32, False)
   assert compiled == [16, 32, 64]
-  assert "64 would need 0.0394 GB of 0.0205 GB" in split.reason
+  assert "64 would need about 0.0394 GB of 0.0205 GB" in split.reason
 
 
 def test_a_damaged_or_missing_cache_costs_time_only(compiled, monkeypatch, tmp_path):
@@ -237,7 +237,7 @@ def test_a_compiler_that_knows_the_memory_refuses_what_does_not_fit(monkeypatch)
   message = "RESOURCE_EXHAUSTED: TPU backend error. Ran out of memory on HBM."
   nothing = plan(5e6, mixup=False, remat=False)
   assert nothing.microbatch == 1
-  assert "warning: even 1 would need more than there is, by the compiler" in nothing.reason
+  assert "warning: even 1 would need more, by the compiler" in nothing.reason
   message = "INTERNAL: the compiler broke"
   with pytest.raises(jax.errors.JaxRuntimeError, match="broke"):
     plan(5e6, task=dataclasses.replace(TASK, crop=40))

@@ -1,6 +1,7 @@
 """The table of compiled programs: which there are, what is compiled again, and the page."""
 
 import collections
+import sys
 
 import pytest
 
@@ -8,6 +9,7 @@ from bit_jax.runtime import errors
 from experiments.accelerators import __main__ as table
 from experiments.accelerators import cases, results
 
+MADE_OF = {"versions": {"jax": "1"}, "code": "a", "counter": "a", "flags": ""}
 CASE = cases.Case("h100", 1, "R50x1", 480)
 
 
@@ -16,6 +18,9 @@ def record(case=CASE, **changes):
     "case": {**vars(case)},
     "versions": {"jax": "1", "jax-cuda13-plugin": "1"},
     "code": "a",
+    "counter": "a",
+    "flags": "",
+    "waiting": 0,
     "images": 128,
     "whole": False,
     "remat": False,
@@ -45,15 +50,19 @@ def compiled(monkeypatch, tmp_path):
   notes = []
   monkeypatch.setattr(results, "PATH", tmp_path / "results.jsonl")
   monkeypatch.setattr(results, "_PAGE", tmp_path / "results.md")
-  monkeypatch.setattr(results, "versions", lambda _: {"jax": "1"})
-  monkeypatch.setattr(results, "code", lambda: "a")
+  monkeypatch.setattr(results, "made_of", lambda *_: dict(MADE_OF))
 
-  def fake(case, known, made_of):
+  def fake(case, known):
     notes.append((case.name, bool(known)))
-    return record(case, **made_of)
+    return figures(case)
 
   monkeypatch.setattr(table, "_compile", fake)
   return notes
+
+
+def figures(case, **changes):
+  """Returns what the compilation of a case finds."""
+  return {k: v for k, v in record(case, **changes).items() if k not in (*MADE_OF, "case")}
 
 
 def run(*arguments):
@@ -62,10 +71,10 @@ def run(*arguments):
 
 def test_the_table_has_the_programs_that_matter():
   every = cases.table()
-  assert len(set(every)) == len(every) == 66
-  assert len({case.name for case in every}) == 66
+  assert len(set(every)) == len(every) == 66 + 2
+  assert len({case.name for case in every}) == 66 + 2
   one = collections.Counter(case.model for case in every if case.target in ("h100", "v5e"))
-  assert set(one) == {"R50x1", "R101x1", "R50x3", "R101x3", "R152x2", "R152x4"}
+  assert set(one) == {"R14x0.5", "R50x1", "R101x1", "R50x3", "R101x3", "R152x2", "R152x4"}
   assert {case.target for case in every if case.model == "R152x4"} >= {"a100", "v4", "v5p", "v6e"}
   assert {case.devices for case in every if case.target == "v5e"} == {1, 4, 16}
   assert sum(case.dtype == "float32" for case in every) == 2
@@ -76,29 +85,31 @@ def test_what_is_known_is_not_compiled_again(compiled, monkeypatch, capsys):
   name = "1 x h100 R50x1 480 px training"
   assert run("--only", "h100 R50x1 training 480 1") == 0
   assert compiled == [(name, False)]
-  assert f"[1/1] {name}: 128 images at once, 26.0 GB" in capsys.readouterr().out
+  assert f"[1/1] {name}: 128 images at once, 26.00 GB" in capsys.readouterr().out
   assert run("--only", "h100 R50x1 training 480 1") == 0
   assert compiled == [(name, False)]
   assert "(known)" in capsys.readouterr().out
   run("--again", "--only", "h100 R50x1 training 480 1")
   assert compiled[1:] == [(name, False)]
-  # Other code may make the same program; another compiler makes another one.
-  monkeypatch.setattr(results, "code", lambda: "b")
+  # Other code may make the same program; another compiler, or another way to count, does not.
+  monkeypatch.setitem(MADE_OF, "code", "b")
   run("--only", "h100 R50x1 training 480 1")
   assert compiled[2:] == [(name, True)]
-  monkeypatch.setattr(results, "versions", lambda _: {"jax": "2"})
-  run("--only", "h100 R50x1 training 480 1")
-  assert compiled[3:] == [(name, False)]
-  assert results.load()[CASE]["code"] == "b"
+  assert "before: 128 images at once, 26.00 GB, 1,600.0 MB an image" in capsys.readouterr().out
+  for field in ("counter", "flags"):
+    monkeypatch.setitem(MADE_OF, field, "b")
+    run("--only", "h100 R50x1 training 480 1")
+  assert compiled[3:] == [(name, False)] * 2
+  assert results.load()[CASE].items() >= MADE_OF.items()
 
 
-def test_the_small_part_leaves_the_table_alone(compiled):
+def test_the_small_part(compiled):
   assert run("--small") == 0
   assert [name for name, _ in compiled] == [
     "1 x h100 R14x0.5 128 px training",
     "1 x v5e R14x0.5 128 px training",
   ]
-  assert not results.PATH.exists()
+  assert list(results.load()) == cases.small()
 
 
 def test_unknown_words_are_named(capsys):
@@ -117,25 +128,51 @@ def test_unknown_words_are_named(capsys):
     ({}, True),
     ({"bytes": 51e9}, False),
     ({"bytes": 50.5e9, "whole": True}, True),  # its arguments include the state
+    ({"bytes": 51.5e9, "whole": True, "waiting": 1.2e9}, True),  # and a batch
     ({"larger_bytes": 50e9}, False),
     ({"larger_bytes": None}, True),
   ],
 )
 def test_a_program_fits_if_the_next_larger_one_does_not(changes, expected):
-  assert results.fits(record(**changes)) == expected
+  assert results.confirmed(record(**changes)) == expected
 
 
 def test_programs_that_fail_fail_the_command(compiled, monkeypatch, capsys):
-  def fails(case, *_):
-    return {"case": {**vars(case)}, "kind": "H100", "error": "does not compile: why"}
-
-  monkeypatch.setattr(table, "_compile", lambda case, _, made_of: fails(case) | made_of)
-  assert run("--only", "a100 R50x1") == 1
+  failed = [(case.name, False) for case in cases.table() if case.target == "v6e"]
+  monkeypatch.setattr(table, "_compile", lambda *_: {"error": "does not compile: why"})
+  assert run("--only", "v6e R50x1") == 1
   assert "px training: does not compile: why" in capsys.readouterr().out
+  assert "## 1 x v6e" in results._PAGE.read_text()
   assert "| does not compile: why |" in results._PAGE.read_text()
-  monkeypatch.setattr(table, "_compile", lambda case, *_: record(case, bytes=51e9))
-  assert run("--only", "a100 R152x4") == 1
-  assert "does not fit" in capsys.readouterr().out
+  monkeypatch.setattr(table, "_compile", lambda *_: {"error": "killed", "passing": True})
+  assert run("--only", "v6e R152x4") == 1
+  assert len(results.load()) == 1  # it says nothing about the program
+  monkeypatch.setattr(table, "_compile", lambda case, _: figures(case, bytes=51e9))
+  assert run("--only", "v6e") == 1  # failures are tried again
+  assert "51.00 GB of 50.0 GB: the wrong size" in capsys.readouterr().out
+  assert len(failed) == len(results.load()) == 2
+
+
+@pytest.mark.parametrize(
+  ("end", "expected"),
+  [
+    ("kill -ABRT $$", {"error": "the compiler crashes (signal 6)"}),
+    ("kill -KILL $$", {"error": "killed: the compiler needs more memory", "passing": True}),
+    ("echo why >&2; exit 3", {"error": "failed with exit status 3", "passing": True}),
+  ],
+)
+def test_how_a_compilation_ends(end, expected, monkeypatch, tmp_path, capsys):
+  python = tmp_path / "python"
+  python.write_text(f"#!/bin/sh\n{end}\n")
+  python.chmod(0o755)
+  monkeypatch.setattr(sys, "executable", str(python))
+  assert table._compile(CASE, {}) == expected
+  assert ("why" in capsys.readouterr().err) == ("why" in end)
+
+
+def test_a_missing_compiler_is_an_error_of_one_sentence():
+  with pytest.raises(errors.UserError, match=r"v5e needs jax\[tpu\] in an environment of its own"):
+    results.made_of(cases.small()[1], "")
 
 
 def test_a_row_of_the_page():
@@ -155,7 +192,7 @@ def test_a_row_of_the_page():
 def test_the_page_shows_the_committed_records():
   records = list(results.load().values())
   assert results._PAGE.read_text(encoding="utf-8") == results.page(records)
-  assert all(results.fits(record) for record in records if "error" not in record)
+  assert all(results.confirmed(record) for record in records if "error" not in record)
 
 
 def test_every_source_of_the_code_exists():

@@ -6,6 +6,7 @@ import math
 import jax
 import pytest
 
+from bit_jax.models import architectures
 from bit_jax.runtime import errors
 from bit_jax.training import planning
 from experiments.accelerators import cases, compile_program, targets, traffic
@@ -18,7 +19,7 @@ def memory(monkeypatch):
   """Makes the CPU devices of this process a target; returns a function that sets their memory."""
 
   def set_memory(size):
-    found = targets.Target(size, lambda count: jax.devices()[:count], "jax")
+    found = targets.Target("cpu", size, lambda count: jax.devices()[:count], "jax")
     monkeypatch.setitem(targets.TARGETS, "cpu", found)
 
   set_memory(10**11)
@@ -72,7 +73,11 @@ def test_what_does_not_fit_is_compiled_in_micro_batches_and_the_next_larger_is_a
   assert found["budget"] == pytest.approx(9e6, rel=1e-3)
   assert found["larger_bytes"] == 16e6
 
-  planned = compile_program.Planned(8, False, False, 9e6, 16)
+  # The passes move 12 bytes for each parameter, the step 50 (the roofline's has ten classes).
+  whole, part = (compile_program.ideal_bytes(WHOLE, 8, whole=w) for w in (True, False))
+  ten = architectures.num_parameters(compiler.model.architecture, 10)
+  assert whole - part == pytest.approx((50 * ten - 12 * compiler.task.num_parameters) / 8)
+  planned = compile_program.Planned(8, False, False, 9e6, 0, 16)
   monkeypatch.setattr(planning, "compiled_bytes", lambda *_, **__: math.inf)  # as TPU's
   assert compiler.larger_bytes(planned) is None
 
@@ -83,4 +88,18 @@ def test_an_evaluation_moves_less_than_a_step():
   case = cases.Case("cpu", 2, "R14x0.5", 32, cases.EVALUATION)
   found = compile_program.record(case, None, {})
   assert (found["images"], found["dtype"], found["larger_bytes"]) == (128, "float32", None)
-  assert found["ideal"] < compile_program.ideal_bytes(WHOLE, 128) / 2
+  assert found["ideal"] < compile_program.ideal_bytes(WHOLE, 128, whole=True) / 2
+
+
+@pytest.mark.usefixtures("memory")
+def test_what_does_not_compile_is_recorded(monkeypatch, tmp_path):
+  def refuse(*_):
+    raise jax.errors.JaxRuntimeError("INTERNAL: no tile sizes\nmore lines")
+
+  monkeypatch.setattr(compile_program, "record", refuse)
+  command = ["", "cpu", f"--record={tmp_path / 'record.json'}"]
+  compile_program.main(command)
+  found = json.loads((tmp_path / "record.json").read_text())
+  assert found == {"error": "does not compile: INTERNAL: no tile sizes"}
+  with pytest.raises(jax.errors.JaxRuntimeError):
+    compile_program.main(command[:2])
