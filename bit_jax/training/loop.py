@@ -109,8 +109,6 @@ def _train(run: setup.Run) -> dict[str, Any]:
   if planning.is_likely_at_once(task, batch, run.hardware, c):
     ahead = programs.Ahead(task, batch)  # while the state is loaded
   params, digest = setup.initial_params(run)
-  if ahead:
-    ahead.compile()  # not before, since a faulty checkpoint would wait for it
   if run.is_first:
     print(reporting.parameter_overview(params, run.folder / "parameters.txt"))
     description.record(run.folder, c, run.data, digest, run.model.dtype.name, run.hardware)
@@ -122,6 +120,10 @@ def _train(run: setup.Run) -> dict[str, Any]:
     resuming.Checkpoints(run.folder / run_folder.CHECKPOINTS) as checkpoints,
   ):
     first, step_clock = checkpoints.latest_step(), clock.StepClock()
+    if first == c.total_steps:
+      ahead = None  # no step is left
+    if ahead:
+      ahead.compile()
     if first:
       state, progress = checkpoints.restore(state)
       step_clock = clock.StepClock(progress["seconds"], int(progress["timed_steps"]))

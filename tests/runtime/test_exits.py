@@ -3,6 +3,8 @@
 import errno
 import os
 import signal
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -132,3 +134,20 @@ def test_an_empty_home_is_none(monkeypatch):
   homes = []
   assert exits.run(lambda _: homes.append(os.path.expanduser("~/x")), ["command"]) == 0
   assert homes != ["/x"]
+
+
+@pytest.mark.parametrize("error", ["errors.UserError('Wrong.')", "KeyboardInterrupt"])
+def test_what_cuts_work_short_waits_for_no_thread(error):
+  """A thread may compile for minutes; here it waits for ever."""
+  code = (
+    "import sys, threading; from bit_jax.runtime import errors, exits\n"
+    "def main(argv):\n"
+    "  threading.Thread(target=threading.Event().wait).start()\n"
+    "  print('said')\n"
+    f"  raise {error}\n"
+    "exits.leave(exits.run(main, sys.argv))"
+  )
+  done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+  assert done.returncode == (exits.USER_ERROR if "UserError" in error else exits.INTERRUPTED)
+  assert done.stdout == "said\n"
+  assert "Traceback" not in done.stderr
