@@ -31,7 +31,7 @@ def main(argv: Sequence[str]) -> None:
   parser.add_argument("images", type=int, help="number of images of a step on one device")
   parser.add_argument(
     "bytes",
-    help="memory that JAX may use, such as 60e9, 60GB or 60GiB; by default three quarters of a GPU",
+    help="that JAX may use, such as 60e9, 60GB or 60GiB: three quarters of a GPU's, if not set",
   )
   parser.add_argument(
     "dtype", nargs="?", default="bfloat16", choices=("bfloat16", "float32"), help="of convolutions"

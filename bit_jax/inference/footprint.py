@@ -11,6 +11,7 @@ from bit_jax.runtime import devices, errors, machine
 
 MARGIN = 0.9  # the usable part of an accelerator's memory: free memory may be in several pieces
 FLOAT32 = 4  # bytes
+LANES = {"tpu": 128}  # by platform: channels may be padded to a multiple, in small micro-batches
 _HOST_MARGIN = 0.8  # the usable part of the host's free memory, which other processes use as well
 _OUT_OF_MEMORY = ("RESOURCE_EXHAUSTED", "Out of memory")  # JAX on an accelerator, on CPU
 
@@ -136,7 +137,7 @@ def forward_bound(model: resnet_v2.ResNetV2, size: int, source: tuple[int, int])
     size: Side of the square that images are resized to, in pixels.
     source: (height, width) of the images that the devices get, in pixels.
   """
-  count = activations(model.architecture, size)
+  count = activations(model.architecture, size, LANES.get(model.platform, 1))
   passing = 2 * count.largest_unit + 3 * count.stem
   parameters = architectures.num_parameters(model.architecture, model.num_classes)
   return Need(FLOAT32 * parameters, FLOAT32 * passing + image_bytes(size, size, source))

@@ -10,8 +10,6 @@ from bit_jax.inference.footprint import FLOAT32, Activations, Need, gigabytes
 from bit_jax.models import architectures, resnet_v2
 from bit_jax.run_config import RunConfig
 
-_LANES = {"tpu": 128}  # by platform: channels may be padded to a multiple, in small micro-batches
-
 
 @dataclasses.dataclass(frozen=True)
 class Task:
@@ -76,7 +74,7 @@ def bound(task: Task) -> Need:
   image before its crop but what was sent.
   """
   count = footprint.activations(
-    task.model.architecture, task.crop, _LANES.get(task.model.platform, 1)
+    task.model.architecture, task.crop, footprint.LANES.get(task.model.platform, 1)
   )
   item = task.model.dtype.itemsize
   image = footprint.image_bytes(task.resize, task.crop, task.source)
@@ -147,9 +145,9 @@ def whole_step_bytes(task: Task, batch: int) -> float:
 
 
 def likely_bytes(task: Task, batch: int) -> int:
-  """Returns bytes that the first whole step on CPU allocates at least, in most cases.
+  """Returns about the bytes that the first whole step on CPU allocates: half of the bound.
 
-  XLA allocates 0.4 to 0.7 of the bound (measured for R14x0.5 and R50x1, batches of 4 to 128).
+  It was 0.4 to 0.7 of the bound for R14x0.5 and R50x1 in batches of 4 to 128.
 
   Args:
     task: The step.

@@ -32,7 +32,8 @@ def accelerators() -> tuple[str, ...]:
 def compute_capability() -> str | None:
   """Returns the lowest compute capability of the GPUs, such as '9.0'; None without one."""
   found = _output("nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader").splitlines()
-  return min(found, key=float, default=None)
+  known = filter(re.compile(r"\d+\.\d+").fullmatch, found)  # a driver may say '[N/A]'
+  return min(known, key=lambda capability: [*map(int, capability.split("."))], default=None)
 
 
 def versions(packages: Sequence[str], python: str = sys.executable) -> dict[str, str]:

@@ -95,6 +95,16 @@ def test_a_small_set_is_evaluated_in_one_batch(num_images, expected):
   assert batch(ON_CPU, num_images, 1e12, CPU) == expected
 
 
+def test_few_channels_are_padded_on_tpu():
+  on_gpu, on_tpu = (
+    footprint.forward_bound(resnet_v2.create("R50x1", 10, "float32", platform), 480, (480, 480))
+    for platform in ("gpu", "tpu")
+  )
+  # The largest unit has 64 channels beside 256; the stem is not padded.
+  assert 1.2 < on_tpu.per_image / on_gpu.per_image < 1.6
+  assert on_tpu.fixed == on_gpu.fixed
+
+
 def test_a_tenth_of_an_accelerator_s_memory_is_left_free():
   assert footprint.budget(H100, 10**9) == pytest.approx(76_448_681_164.8)
 

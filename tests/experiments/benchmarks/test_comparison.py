@@ -164,7 +164,11 @@ def test_the_plan_writes_tables(monkeypatch, tmp_path, capsys):
 
 @pytest.mark.parametrize(
   ("device", "printed", "dtype"),
-  [("gpu", "9.0\n7.5", "float32"), ("gpu", "10.0\n9.0", "bfloat16"), ("cpu", "9.0", "float32")],
+  [
+    ("gpu", "9.0\n7.5", "float32"),
+    ("gpu", "10.0\n[N/A]\n9.0", "bfloat16"),
+    ("cpu", "9.0", "float32"),
+  ],
 )
 def test_a_card_is_measured_in_the_dtype_of_its_runs(device, printed, dtype, monkeypatch):
   monkeypatch.setattr(machine, "_output", lambda *_: printed)
