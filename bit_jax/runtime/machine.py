@@ -34,7 +34,7 @@ _LIBRARIES = 2 << 30
 _KEEP_FREED = {-8: 1, -4: 0, -1: -1}
 _HUGE_PAGE = 2 << 20  # bytes, on x86-64 and on most ARM systems
 _MADV_POPULATE_WRITE = 23  # since Linux 5.14, which changes no byte; older ones refuse it
-_PREFAULTED = 8 << 20  # bytes at a time: other threads wait for it where they map memory
+_PREFAULTED = 32 << 20  # bytes at a time: other threads wait for it where they map memory
 _keeps_freed = False  # whether `keep_freed_memory` changed this process
 
 

@@ -104,14 +104,14 @@ def run(
 def _train(run: setup.Run) -> dict[str, Any]:
   """Trains from the newest checkpoint on, evaluates, and writes the result."""
   c = run.config
-  task, batch = memory.task(c, run.model, run.image_sizes[0]), run.layout.shape[1]
-  ahead = None
-  if planning.is_likely_at_once(task, batch, run.hardware, c):
-    ahead = programs.Ahead(task, batch)  # while the state is loaded
   params, digest = setup.initial_params(run)
   if run.is_first:
     print(reporting.parameter_overview(params, run.folder / "parameters.txt"))
     description.record(run.folder, c, run.data, digest, run.model.dtype.name, run.hardware)
+  task, batch = memory.task(c, run.model, run.image_sizes[0]), run.layout.shape[1]
+  ahead = None
+  if planning.is_likely_at_once(task, batch, run.hardware, c):
+    ahead = programs.Ahead(task, batch)  # while the state is placed
   run = setup.in_recorded_order(run)
   state = steps.create_state(params, optimizer.sgd(c.momentum, c.momentum_dtype))
   del params  # so that no second copy stays in memory

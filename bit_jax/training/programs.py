@@ -5,8 +5,10 @@ runs on sets of any length share the compiled step.
 """
 
 import concurrent.futures
+import contextlib
 import functools
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import flax.traverse_util
@@ -127,7 +129,8 @@ class Ahead:
     def lower() -> Any:
       state, *rows, arguments = step_shapes(task, jax.local_device_count(), batch)
       placed = parallel.like_replicated(state), *parallel.like_sent(rows)
-      return step.lower(*placed, arguments)
+      with _short_turns():
+        return step.lower(*placed, arguments)
 
     self._pool = concurrent.futures.ThreadPoolExecutor(1)
     self._last: concurrent.futures.Future[Any] = self._pool.submit(lower)
@@ -140,6 +143,17 @@ class Ahead:
   def wait(self) -> None:
     """Waits for what was started."""
     concurrent.futures.wait([self._last])
+
+
+@contextlib.contextmanager
+def _short_turns() -> Iterator[None]:
+  """Lets other threads have Python's lock soon: they copy arrays, and need it after each."""
+  interval = sys.getswitchinterval()
+  sys.setswitchinterval(interval / 10)
+  try:
+    yield
+  finally:
+    sys.setswitchinterval(interval)
 
 
 def _augmented(

@@ -5,8 +5,7 @@
 A run is a process of `python -m bit_jax.train` on random images, with a checkpoint of random
 weights and a new cache folder; it is ended after a few steps. The first run finds no compiled
 programs there, later ones those of the first. Times count from the start of the process to the line
-that reports the first step. What is beyond imports, checkpoint and step is their difference: a run
-reads the checkpoint while it traces the step.
+that reports the first step.
 """
 
 import functools
