@@ -91,8 +91,8 @@ def machine_error(error: Exception) -> str | None:
 
 
 def leave(status: int) -> NoReturn:
-  """Ends the process; if work was cut short, without threads that may still compile or download."""
-  if status in (INTERRUPTED, USER_ERROR):
+  """Ends the process; after Ctrl-C without waiting for threads, which may compile or download."""
+  if status == INTERRUPTED:
     output.finish()
     os._exit(status)
   sys.exit(status)

@@ -33,8 +33,6 @@ _LIBRARIES = 2 << 30
 # malloc.h of glibc: M_ARENA_MAX, M_MMAP_MAX, M_TRIM_THRESHOLD.
 _KEEP_FREED = {-8: 1, -4: 0, -1: -1}
 _HUGE_PAGE = 2 << 20  # bytes, on x86-64 and on most ARM systems
-_MADV_POPULATE_WRITE = 23  # since Linux 5.14, which changes no byte; older ones refuse it
-_PREFAULTED = 32 << 20  # bytes at a time: other threads wait for it where they map memory
 _keeps_freed = False  # whether `keep_freed_memory` changed this process
 
 
@@ -144,22 +142,6 @@ def _use_huge_pages(libc: ctypes.CDLL) -> None:
   first = -(-start // _HUGE_PAGE) * _HUGE_PAGE
   length = ctypes.c_size_t((start + size.value - first) // _HUGE_PAGE * _HUGE_PAGE)
   libc.madvise(ctypes.c_void_p(first), length, mmap.MADV_HUGEPAGE)
-
-
-def prefault(size: int) -> None:
-  """Takes so many bytes of memory from the system, for coming allocations.
-
-  It does nothing unless freed memory is kept: the heap's end would be returned.
-  """
-  if not _keeps_freed:
-    return
-  libc = ctypes.CDLL(None)
-  libc.malloc.restype = ctypes.c_void_p
-  if (start := libc.malloc(ctypes.c_size_t(size))) is None:
-    return
-  libc.free(ctypes.c_void_p(start))  # first: what others allocate meanwhile shall not lie above it
-  for part in range(-(-start // mmap.PAGESIZE) * mmap.PAGESIZE, start + size, _PREFAULTED):
-    libc.madvise(ctypes.c_void_p(part), ctypes.c_size_t(_PREFAULTED), _MADV_POPULATE_WRITE)
 
 
 def _strict_accounting() -> bool:

@@ -69,21 +69,6 @@ def send(tree: Any) -> Any:
   return jax.device_put(tree, _sharding(PartitionSpec(AXIS)))
 
 
-def like_replicated(shapes: Any) -> Any:
-  """Returns shapes as those of arrays that `replicate` placed, to trace programs for them."""
-  return _with_sharding(shapes, PartitionSpec())
-
-
-def like_sent(shapes: Any) -> Any:
-  """Returns shapes as those of arrays that `send` placed, or that a program returned in rows."""
-  return _with_sharding(shapes, PartitionSpec(AXIS))
-
-
-def _with_sharding(shapes: Any, spec: PartitionSpec) -> Any:
-  sharding = _sharding(spec)
-  return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes)
-
-
 @functools.partial(over_devices, in_axes=(None, 0))
 def take(tree: Any, indices: jax.Array) -> Any:
   """Gathers rows of replicated arrays: each device takes its row of `indices` [devices, b]."""

@@ -17,17 +17,7 @@ from bit_jax.inference.programs import Examples
 from bit_jax.report import run_page
 from bit_jax.run_config import RunConfig
 from bit_jax.runs import description, mistakes, per_class, reporting, results, run_folder
-from bit_jax.runtime import (
-  clock,
-  devices,
-  errors,
-  exits,
-  files,
-  machine,
-  numerics,
-  output,
-  parallel,
-)
+from bit_jax.runtime import clock, devices, errors, exits, files, numerics, output, parallel
 from bit_jax.training import (
   batches,
   evaluation,
@@ -108,10 +98,6 @@ def _train(run: setup.Run) -> dict[str, Any]:
   if run.is_first:
     print(reporting.parameter_overview(params, run.folder / "parameters.txt"))
     description.record(run.folder, c, run.data, digest, run.model.dtype.name, run.hardware)
-  task, batch = memory.task(c, run.model, run.image_sizes[0]), run.layout.shape[1]
-  ahead = None
-  if planning.is_likely_at_once(task, batch, run.hardware, c):
-    ahead = programs.Ahead(task, batch)  # while the state is placed
   run = setup.in_recorded_order(run)
   state = steps.create_state(params, optimizer.sgd(c.momentum, c.momentum_dtype))
   del params  # so that no second copy stays in memory
@@ -120,10 +106,6 @@ def _train(run: setup.Run) -> dict[str, Any]:
     resuming.Checkpoints(run.folder / run_folder.CHECKPOINTS) as checkpoints,
   ):
     first, step_clock = checkpoints.latest_step(), clock.StepClock()
-    if first == c.total_steps:
-      ahead = None  # no step is left
-    if ahead:
-      ahead.compile()
     if first:
       state, progress = checkpoints.restore(state)
       step_clock = clock.StepClock(progress["seconds"], int(progress["timed_steps"]))
@@ -145,9 +127,7 @@ def _train(run: setup.Run) -> dict[str, Any]:
         loop = _Loop(run, state, first, stop, step_clock, reporter, checkpoints)
         del state
       with run.out_of_memory(planning.advice(loop.plan, c, run.model.platform)):
-        if ahead and loop.plan.at_once:
-          machine.prefault(memory.likely_bytes(task, batch))
-        done = loop.run(ahead)
+        done = loop.run()
       return loop.finish(done)
 
 
@@ -221,11 +201,8 @@ class _Loop:
     self._startup: float | None = None  # seconds until the first step was done
     self._current = 0  # the step that is computed, counted from 1
 
-  def run(self, ahead: programs.Ahead | None) -> int:
+  def run(self) -> int:
     """Takes the remaining steps, with logs, evaluations and checkpoints.
-
-    Args:
-      ahead: Compiles the step of a single program.
 
     Returns:
       The number of steps done in the end, fewer than planned if patience was exhausted.
@@ -237,8 +214,6 @@ class _Loop:
     if self._evaluator.out_of_patience(first):
       return first
     self._reporter.say("Compiling the first step, which can take minutes.")
-    if ahead and self.plan.at_once:
-      ahead.wait()
     examples = batches.of_steps(self._examples, c, self._run.layout, first)
     with contextlib.closing(examples):
       for done in range(first + 1, c.total_steps + 1):

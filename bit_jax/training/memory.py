@@ -144,18 +144,6 @@ def whole_step_bytes(task: Task, batch: int) -> float:
   return footprint.programs_at_once(task.model.platform) * bound(task).of(batch)
 
 
-def likely_bytes(task: Task, batch: int) -> int:
-  """Returns about the bytes that the first whole step on CPU allocates: half of the bound.
-
-  It was 0.4 to 0.7 of the bound for R14x0.5 and R50x1 in batches of 4 to 128.
-
-  Args:
-    task: The step.
-    batch: Images of a step on each device.
-  """
-  return int(bound(task).of(batch) / 2)
-
-
 def estimate(task: Task, batch: int) -> str:
   """Returns a step's memory as one line.
 

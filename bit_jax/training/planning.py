@@ -110,25 +110,6 @@ def plan(
   return Plan(size, batch, task.model.remat, reason, at_once=size == batch and not task.on_cpu)
 
 
-def is_likely_at_once(
-  task: memory.Task, batch: int, description: devices.Description, config: RunConfig
-) -> bool:
-  """Returns whether `plan` is likely to choose one program, before state and data are in memory.
-
-  Args:
-    task: The step.
-    batch: Images of a step on each device.
-    description: The devices.
-    config: Resolved.
-  """
-  if jax.process_count() > 1:  # they agree on a plan
-    return False
-  if config.microbatch != hyperrule.AUTO:
-    return int(config.microbatch) >= batch
-  need = task.state_bytes + memory.whole_step_bytes(task, batch)
-  return need <= footprint.budget(description) / 2  # the data may take half
-
-
 @dataclasses.dataclass(frozen=True)
 class _Search:
   """A search for the largest micro-batch that fits.

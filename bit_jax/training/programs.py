@@ -4,11 +4,8 @@ A step takes its examples from a resident set, by a small program of its own, or
 runs on sets of any length share the compiled step.
 """
 
-import concurrent.futures
-import contextlib
 import functools
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import flax.traverse_util
@@ -21,7 +18,7 @@ from bit_jax.data import augmentation, order
 from bit_jax.inference import metrics
 from bit_jax.inference.programs import Examples
 from bit_jax.models import architectures, resnet_v2
-from bit_jax.runtime import numerics, parallel
+from bit_jax.runtime import parallel
 from bit_jax.training import memory, optimizer, steps
 
 
@@ -107,53 +104,6 @@ def train_function(task: memory.Task, devices: Sequence[jax.Device] | None = Non
     return state, collection.gather_from_model_output(axis_name=parallel.AXIS, **outputs)
 
   return parallel.over_devices(train, (None, 0, 0, None), (None, None), donate=0, devices=devices)
-
-
-class Ahead:
-  """Compiles the step of a task in a thread, so that a call finds it ready.
-
-  A call traces and compiles what JAX doesn't yet find in its caches of this process, so it repeats
-  what failed here.
-  """
-
-  def __init__(self, task: memory.Task, batch: int):
-    """Starts to trace the step, which takes seconds and can't be stopped.
-
-    Args:
-      task: The step.
-      batch: Examples on each device.
-    """
-    step: Any = train_function(task)
-
-    @numerics.fixed()
-    def lower() -> Any:
-      state, *rows, arguments = step_shapes(task, jax.local_device_count(), batch)
-      placed = parallel.like_replicated(state), *parallel.like_sent(rows)
-      with _short_turns():
-        return step.lower(*placed, arguments)
-
-    self._pool = concurrent.futures.ThreadPoolExecutor(1)
-    self._last: concurrent.futures.Future[Any] = self._pool.submit(lower)
-
-  def compile(self) -> None:
-    """Lets it also compile the step, which can take minutes, or load it from the cache."""
-    traced = self._last
-    self._last = self._pool.submit(numerics.fixed()(lambda: traced.result().compile()))
-
-  def wait(self) -> None:
-    """Waits for what was started."""
-    concurrent.futures.wait([self._last])
-
-
-@contextlib.contextmanager
-def _short_turns() -> Iterator[None]:
-  """Lets other threads have Python's lock soon: they copy arrays, and need it after each."""
-  interval = sys.getswitchinterval()
-  sys.setswitchinterval(interval / 10)
-  try:
-    yield
-  finally:
-    sys.setswitchinterval(interval)
 
 
 def _augmented(

@@ -183,19 +183,6 @@ before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 block = bytearray(200_000_000)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
-PREFAULTED = """
-import ctypes, mmap, resource, sys
-from bit_jax.runtime import machine
-if sys.argv[1] == "kept" and not machine.keep_freed_memory({"JAX_PLATFORMS": "cpu"}):
-  sys.exit("not glibc")
-page = mmap.mmap(-1, 4096)  # asks whether the system can
-if ctypes.CDLL(None).madvise(ctypes.byref(ctypes.c_char.from_buffer(page)), 4096, 23):
-  sys.exit("not glibc")
-machine.prefault(200_000_000)
-before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-block = bytearray(200_000_000)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
-"""
 TRIMMED = """
 import psutil
 from bit_jax.runtime import machine
@@ -230,11 +217,6 @@ def test_new_memory_comes_in_huge_pages(tmp_path):
   (strict := tmp_path / "overcommit_memory").write_text("2\n")
   assert printed(HUGE, "strict", str(strict)) > 40_000
   assert printed(HUGE, "limited") > 40_000
-
-
-def test_memory_that_was_taken_before_causes_no_page_faults():
-  assert printed(PREFAULTED, "kept") < 50  # in huge pages: 96 otherwise
-  assert printed(PREFAULTED, "not kept") > 40_000
 
 
 def test_trim_returns_freed_memory_to_the_system():

@@ -75,28 +75,6 @@ def test_whole_steps_on_devices_of_published_memory(name, size, batch, hardware,
   assert (chosen.microbatch == batch) == fits
 
 
-@pytest.mark.parametrize(
-  ("microbatch", "share", "processes", "sure"),
-  [
-    ("auto", 2.0, 1, True),
-    ("auto", 1.9, 1, False),  # the data might take the rest
-    (16, 0.1, 1, True),
-    (8, 9.0, 1, False),
-    (16, 9.0, 2, False),
-  ],
-)
-def test_a_step_that_is_one_program_whatever_else_is_in_memory(
-  microbatch, share, processes, sure, monkeypatch
-):
-  needed = TASK.state_bytes + memory.whole_step_bytes(TASK, 16)
-  monkeypatch.setattr(footprint, "budget", lambda _: share * needed)
-  monkeypatch.setattr(jax, "process_count", lambda: processes)
-  config = types.SimpleNamespace(microbatch=microbatch)
-  assert planning.is_likely_at_once(TASK, 16, CPU, config) == sure
-  if sure:
-    assert plan(needed, microbatch=microbatch).at_once
-
-
 @pytest.mark.slow
 def test_the_chosen_program_fits_and_the_next_larger_does_not():
   needs = {m: planning.compiled_bytes(TASK, m, CPU) for m in (8, 16)}
