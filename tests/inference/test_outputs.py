@@ -13,6 +13,9 @@ from bit_jax.models import resnet_v2
 from bit_jax.runtime import errors
 
 SIZE = 16
+# Another batch is another program. Norms over one place amplify rounding: 2e-5 was seen for
+# features of up to 3.
+ROUNDING = {"rtol": 1e-4, "atol": 5e-5}
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +49,7 @@ def test_outputs_are_those_of_the_network(network, forward, count):
   images = [resizing.resize(Numbered(count).read(i)[0], SIZE) for i in range(count)]
   for found, wanted in zip(computed, expected(network, images), strict=True):
     assert found.dtype == np.float32
-    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found, wanted, **ROUNDING)
 
 
 def test_images_of_one_small_size_are_resized_on_the_device(network, forward):
@@ -59,7 +62,7 @@ def test_images_of_one_small_size_are_resized_on_the_device(network, forward):
 
   _, *computed = joined(forward.run(Small(9), {}, image_size=(6, 7)))
   for found, wanted in zip(computed, expected(network, images), strict=True):
-    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found, wanted, **ROUNDING)
 
 
 def test_images_that_cannot_be_read_are_named_and_the_others_go_on(forward):
