@@ -69,7 +69,7 @@ def _compile_all(chosen: Sequence[cases.Case], *, again: bool) -> int:
     print(f"{results.summary(found)} ({so_far} so far{before})", flush=True)
     failed += "error" in found or not results.confirmed(found)
     if not found.pop("passing", False):
-      record = {"case": dataclasses.asdict(case), **made_of, **found}
+      record = {**found, "case": dataclasses.asdict(case), **made_of}  # also of what was known
       results.save(results.load() | {case: record})  # another process may have added to it
   return int(failed > 0)
 
