@@ -95,6 +95,7 @@ def test_what_is_known_is_not_compiled_again(compiled, monkeypatch, capsys):
   monkeypatch.setitem(MADE_OF, "code", "b")
   run("--only", "h100 R50x1 training 480 1")
   assert compiled[2:] == [(name, True)]
+  assert results.load()[CASE]["code"] == "b"
   assert "before: 128 images at once, 26.00 GB, 1,600.0 MB an image" in capsys.readouterr().out
   for field in ("counter", "flags"):
     monkeypatch.setitem(MADE_OF, field, "b")
