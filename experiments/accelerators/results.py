@@ -118,10 +118,14 @@ def save(records: Mapping[cases.Case, Record]) -> None:
 
 
 def page(records: Sequence[Record]) -> str:
-  """Returns the page of some records: a table for each target."""
-  found = dict.fromkeys((r["case"]["target"], r["case"]["devices"]) for r in records)
-  tables = (_table([r for r in records if _device(r) == device]) for device in found)
-  return _TEXT.format(batch=cases.BATCH, whole=_WHOLE, remat=_REMAT, tables="\n\n".join(tables))
+  """Returns the page of some records: a table for each target, and what is missing."""
+  found = dict.fromkeys(map(_device, records))
+  parts = [_table([r for r in records if _device(r) == device]) for device in found]
+  known = {cases.Case(**record["case"]) for record in records}
+  if missing := [case.name for case in cases.table() if case not in known]:
+    parts.append("\n- ".join(["Not compiled yet:\n", *missing]))
+  tables = "\n\n".join(parts)
+  return _TEXT.format(batch=cases.BATCH, whole=_WHOLE, remat=_REMAT, tables=tables)
 
 
 def _device(record: Record) -> tuple[str, int]:

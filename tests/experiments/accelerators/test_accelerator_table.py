@@ -186,6 +186,9 @@ def test_a_row_of_the_page():
     "| 1,600 |"
   ) in text
   assert "| 128* |" in text
+  missing = text.split("Not compiled yet:\n\n- ")[1].strip().split("\n- ")
+  assert len(missing) == 66  # of 68
+  assert "1 x v6e R50x1 480 px training" in missing
   in_float32 = results.page([record(cases.Case("h100", 1, "R50x1", 480, dtype="float32"))])
   assert "| training, float32 |" in in_float32
 
