@@ -16,7 +16,6 @@ from multiprocessing import pool
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from bit_jax.data import images, stream
 
@@ -141,9 +140,7 @@ def plain_size(data: bytes) -> tuple[int, int] | None:
   else:
     jpeg = images.plain_jpeg(data)
     size = (jpeg.height, jpeg.width) if jpeg else None
-  if size is None or not 0 < size[0] * size[1] <= (Image.MAX_IMAGE_PIXELS or 0):
-    return None
-  return size
+  return size if size and images.is_unsuspicious(*size) else None
 
 
 def _png_size(data: bytes) -> tuple[int, int] | None:

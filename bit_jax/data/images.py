@@ -167,6 +167,11 @@ def plain_jpeg(data: bytes) -> PlainJpeg | None:
   return None
 
 
+def is_unsuspicious(height: int, width: int) -> bool:
+  """Returns whether Pillow opens an image of so many pixels without a warning or an error."""
+  return 0 < height * width <= (Image.MAX_IMAGE_PIXELS or 0)
+
+
 def read(path: pathlib.Path) -> bytes:
   """Returns the content of a file.
 
@@ -209,9 +214,7 @@ def _orientation(image: Image.Image) -> int:
 def _without_pillow(data: bytes) -> np.ndarray | None:
   """Decodes a JPEG without metadata: opening it with Pillow runs 150 functions of Python."""
   header = plain_jpeg(data)
-  if header is None or header.progressive:
-    return None
-  if not 0 < header.height * header.width <= (Image.MAX_IMAGE_PIXELS or 0):
+  if header is None or header.progressive or not is_unsuspicious(header.height, header.width):
     return None
   return _by_opencv(data, header.end)
 

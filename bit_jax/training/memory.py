@@ -109,8 +109,8 @@ def least(task: Task) -> Need:
 
   It is what has to be kept: standardised variables, and for each image the inputs of norms and,
   but on TPU, where they are computed again, the outputs of their ReLUs; with `remat`, the inputs of
-  units. XLA for GPU computes more of them again where a program would else take over three quarters
-  of the device's memory: such micro-batches are not considered.
+  units. XLA for GPU recomputes more of them where a program would otherwise take over three
+  quarters of the device's memory: such micro-batches are not considered.
   """
   count = footprint.activations(task.model.architecture, task.crop)
   item = task.model.dtype.itemsize

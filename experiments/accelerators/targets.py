@@ -82,6 +82,16 @@ def _tpu(gibibytes: float, shapes: dict[int, str], **options: Any) -> Target:
   return Target("tpu", int(gibibytes * 2**30), found, "jax[tpu]")
 
 
+_HOPPER = {
+  "capability": (9, 0),
+  "cores": 132,
+  "fpus": 128,
+  "threads": 2048,
+  "clock": 1.98,
+  "l2_cache": 52_428_800,
+  "shared_memory": 233_472,
+  "shared_memory_of_block": 232_448,
+}
 # Sources: openxla/xla, xla/backends/gpu/target_config/specs (a100_sxm_80, h100_sxm, h200); of the
 # T4 NVIDIA's data sheet and the CUDA programming guide, compute capability 7.5. Memory of TPUs:
 # what XLA's errors name as the limit.
@@ -114,30 +124,11 @@ TARGETS = {
   ),
   "h100": _gpu(
     kind="NVIDIA H100 80GB HBM3",
-    capability=(9, 0),
-    cores=132,
-    fpus=128,
-    threads=2048,
-    clock=1.98,
     bandwidth=3_352_320_000_000,
-    l2_cache=52_428_800,
     memory=84_942_979_072,
-    shared_memory=233_472,
-    shared_memory_of_block=232_448,
+    **_HOPPER,
   ),
-  "h200": _gpu(
-    kind="NVIDIA H200",
-    capability=(9, 0),
-    cores=132,
-    fpus=128,
-    threads=2048,
-    clock=1.98,
-    bandwidth=4_800_000_000_000,
-    l2_cache=52_428_800,
-    memory=151_397_597_184,
-    shared_memory=233_472,
-    shared_memory_of_block=232_448,
-  ),
+  "h200": _gpu(kind="NVIDIA H200", bandwidth=4_800_000_000_000, memory=151_397_597_184, **_HOPPER),
   "v4": _tpu(30.75, {4: "v4:2x2x1"}, chip_config_name="megacore"),
   "v5e": _tpu(15.75, {4: "v5e:2x2", 16: "v5e:4x4"}),
   "v5p": _tpu(95.74, {4: "v5p:2x2x1"}),
