@@ -34,7 +34,7 @@ from bit_jax.inference import (
   predictions,
 )
 from bit_jax.runs import description, metrics_log, per_class, reporting
-from bit_jax.runtime import checks, config_flags, devices, errors, exits
+from bit_jax.runtime import checks, config_flags, devices, errors, exits, paths
 from bit_jax.training import loop
 
 Images: TypeAlias = given_images.Images
@@ -375,6 +375,8 @@ def fine_tune(
     UserError: An argument, an image or the run folder can't be used; the message says what to do.
     KeyboardInterrupt: The run was interrupted; its state is saved.
   """
+  if workdir is not None:
+    paths.named(os.fspath(workdir))  # a mistake is reported before data is scanned
   request = _request(images, labels, test, class_names)
   for name in ("dataset", "data_path"):
     if name in fields:
@@ -390,7 +392,7 @@ def fine_tune(
     result = loop.run(config, data, where)
   except exits.Interrupted as e:
     raise KeyboardInterrupt(str(e)) from None
-  return FineTuned(result, pathlib.Path(where).expanduser().absolute(), config)
+  return FineTuned(result, paths.named(where).absolute(), config)
 
 
 def _request(

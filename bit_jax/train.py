@@ -15,7 +15,16 @@ from bit_jax.data import datasets, order
 from bit_jax.models import resnet_v2
 from bit_jax.run_config import RunConfig
 from bit_jax.runs import description, results
-from bit_jax.runtime import compile_cache, config_flags, devices, errors, exits, machine, numerics
+from bit_jax.runtime import (
+  compile_cache,
+  config_flags,
+  devices,
+  errors,
+  exits,
+  machine,
+  numerics,
+  paths,
+)
 from bit_jax.training import loop, memory, planning
 
 _HELP = """Fine-tunes a BiT network by BiT-HyperRule.
@@ -50,6 +59,8 @@ def main(argv: Sequence[str]) -> None:
     raise errors.UserError("No config given: give one, such as --config=configs/quickstart.py.")
   if workdir.value and workdir.value.startswith("--"):  # the next flag was read as its value
     raise errors.UserError(f"--workdir needs a folder, not {workdir.value!r}: --workdir=DIR.")
+  if workdir.value:
+    paths.named(workdir.value)  # a mistake is reported before data is scanned
 
   config, data = run_config.prepare(request)
   if config.deterministic:

@@ -25,14 +25,14 @@ import ml_collections
 
 from bit_jax import run_config
 from bit_jax.configs import base
-from bit_jax.runtime import arguments
+from bit_jax.runtime import arguments, paths
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   on_bad_image = arguments.choice("stop", run_config.choices("on_bad_image"))
   config = base.get_config(arg, dataset="folder", path=True, on_bad_image=on_bad_image)
   if config.data_path is not None:
-    last = os.path.basename(os.path.abspath(os.path.expanduser(config.data_path)))
+    last = os.path.basename(os.path.abspath(paths.named(config.data_path)))
     words = re.findall(r"[\w.-]+", re.sub(r"\.[ct]sv$", "", last), re.ASCII)
     config.name = "-".join(["folder", *words])
   return config

@@ -11,7 +11,7 @@ from PIL import Image
 from bit_jax.data import pipeline, stream
 from bit_jax.data.sources import in_memory
 from bit_jax.inference import class_matching, inputs
-from bit_jax.runtime import errors
+from bit_jax.runtime import errors, paths
 
 Images: TypeAlias = (
   in_memory.Path | Image.Image | np.ndarray | Iterable[np.ndarray | Image.Image | in_memory.Path]
@@ -37,11 +37,11 @@ def source(images: Images) -> inputs.Files | in_memory.Pictures:
     if not isinstance(images, Iterable):
       raise errors.UserError(f"Images must be files, arrays or images of Pillow, not {images!r}.")
     images = list(images)
-    paths = [os.fspath(image) for image in images if isinstance(image, str | os.PathLike)]
-    if paths and len(paths) < len(images):
+    texts = [os.fspath(image) for image in images if isinstance(image, str | os.PathLike)]
+    if texts and len(texts) < len(images):
       raise errors.UserError("Give all images as paths, or all as arrays or images of Pillow.")
-    if paths:
-      return inputs.Files(tuple(map(os.path.expanduser, paths)))
+    if texts:
+      return inputs.Files(tuple(map(paths.expanded, texts)))
   return in_memory.pictures(images)
 
 

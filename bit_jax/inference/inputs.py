@@ -122,7 +122,7 @@ def find(named: Sequence[str], read_list: Callable[[], bytes] | None = None) -> 
     if text == LIST and read_list is not None:
       if not listed:
         for path in _lines(read_list()):
-          search.add(path)
+          search.add_listed(path)
         listed = True
     else:
       search.add_argument(text)
@@ -167,7 +167,7 @@ class _Search:
   def add_argument(self, text: str) -> None:
     """Adds a file, a folder, or what a pattern finds."""
     try:
-      path = str(paths.named(text)) if text.startswith("~") else text
+      path = paths.expanded(text)
     except errors.UserError as e:
       self.faults.append(str(e))
       return
@@ -175,6 +175,13 @@ class _Search:
       self._add_pattern(path)
     else:
       self.add(path)
+
+  def add_listed(self, text: str) -> None:
+    """Adds a file or a folder of a list, in which `~` is a letter of a name."""
+    try:
+      self.add(paths.expanded(text) if paths.is_url(text) else text)
+    except errors.UserError as e:
+      self.faults.append(str(e))
 
   def add(self, path: str) -> None:
     """Adds a file or a folder."""

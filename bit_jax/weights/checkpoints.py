@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from bit_jax.models import architectures
-from bit_jax.runtime import cache, errors
+from bit_jax.runtime import cache, errors, paths
 from bit_jax.weights import containers, layouts, npz, safetensors_file
 
 _HEAD = ("head/conv2d/kernel", "head/conv2d/bias")
@@ -81,7 +81,7 @@ def load(
     UserError: The file is missing or damaged, or holds another architecture, has missing, unknown
       or mis-shaped keys (all named), NaNs or pickled objects, or a head of another size to keep.
   """
-  path = pathlib.Path(path)
+  path = paths.named(os.fspath(path))
   with opened(path) as file:
     file_classes = _num_classes(file)
     keys = _checked(file, architecture, file_classes)
@@ -159,7 +159,7 @@ def save(
   Raises:
     UserError: The file can't be written.
   """
-  path = pathlib.Path(path)
+  path = paths.named(os.fspath(path))
   is_safetensors = path.suffix == ".safetensors"
   layout = layouts.TIMM if is_safetensors else layouts.OFFICIAL
   arrays = {

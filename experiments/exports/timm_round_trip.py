@@ -22,7 +22,6 @@ where PyTorch isn't installed.
 import argparse
 import functools
 import gc
-import pathlib
 import sys
 import tempfile
 import zlib
@@ -34,6 +33,7 @@ import numpy as np
 
 from bit_jax import weights
 from bit_jax.models import architectures, resnet_v2
+from bit_jax.runtime import paths
 
 TOLERANCE = 1e-5  # of the largest logit
 SEEDED = {"R14x0.5": 57, "R50x1": 64}  # architecture: side of the images
@@ -45,7 +45,9 @@ def main(argv: Sequence[str] | None = None) -> int:
   """Compares the networks, or writes the logits; returns the exit status."""
   parser = argparse.ArgumentParser(prog="python -m experiments.exports.timm_round_trip")
   parser.add_argument("names", nargs="*", metavar="NAME", help="a model of timm; default: all")
-  parser.add_argument("--write", type=pathlib.Path, metavar="FILE", help="store logits for a test")
+  parser.add_argument(
+    "--write", type=paths.argument, metavar="FILE", help="store logits for a test"
+  )
   args = parser.parse_args(argv)
   if args.write:
     np.savez(args.write, allow_pickle=False, **{name: seeded_logits(name) for name in SEEDED})

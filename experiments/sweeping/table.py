@@ -6,7 +6,7 @@ import pathlib
 from collections.abc import Iterable, Iterator, Sequence
 
 from bit_jax import run_config, weights
-from bit_jax.runtime import errors, phrases
+from bit_jax.runtime import errors, paths, phrases
 from experiments import ledger
 from experiments.cost import footprint
 from experiments.sweeping import grid
@@ -104,11 +104,16 @@ def _lacks(one: grid.Planned) -> Iterator[str]:
       weights.locate(c.weights)
     except errors.UserError as e:
       yield str(e)
-  folder = pathlib.Path(
-    os.path.expanduser(c.data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
-  )
+  if spec.tfds_name is None:
+    return
+  place = c.data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+  try:
+    folder = paths.named(place)
+  except errors.UserError as e:
+    yield str(e)
+    return
   # `sources.tfds_builders` looks there too, but needs TensorFlow, which takes seconds to import.
-  if spec.tfds_name and not any((folder / spec.tfds_name).glob("*/dataset_info.json")):
+  if not any((folder / spec.tfds_name).glob("*/dataset_info.json")):
     yield (
       f"{spec.name} is not prepared in {folder}: python -m bit_jax.data doctor {spec.name} says "
       f"how to get it."

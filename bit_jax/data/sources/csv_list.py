@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from bit_jax.data import images
 from bit_jax.data.sources import part_names, scan
-from bit_jax.runtime import errors, phrases
+from bit_jax.runtime import errors, paths, phrases
 
 # Names of columns, by priority: of the first group that occurs in a header, the first column is
 # used. Case, blanks, hyphens and underscores don't matter.
@@ -348,10 +348,13 @@ def _path_and_label(table: _Table, row: _Row) -> tuple[str, str]:
   path, label, fault = row.cell(table.path), row.cell(table.label), None
   if not path or not label:
     fault = f"no {'label' if path else 'path'}"
-  elif re.match(r"[a-z][a-z\d+.-]+://", path, re.IGNORECASE):
-    fault = f"a URL, {path}: download the images and list the paths of the files"
   if fault:
     raise errors.UserError(f"Line {row.line} of {table.file} has {fault}.")
+  if "://" in path and paths.is_url(path):
+    try:
+      path = paths.expanded(path)
+    except errors.UserError as e:
+      raise errors.UserError(f"Line {row.line} of {table.file}: {e}") from None
   return _relative(str(table.file.parent), path), label
 
 

@@ -159,7 +159,7 @@ def _unusable(path: str, root: pathlib.Path) -> str:
     )
   before = path.partition(",")[0]
   hint = ""
-  if before != path and os.path.exists(os.path.expanduser(before)):
+  if before != path and os.path.exists(paths.named(before)):
     hint = " path= takes everything after it: put other arguments first (shots=5,path=...)."
   return f"Folder or CSV file not found: {path}.{hint}"
 

@@ -31,9 +31,11 @@ def find_current(tfds_name: str, data_dir: str | None = None) -> tfds.core.Datas
       default, `~/tensorflow_datasets`.
 
   Raises:
-    UserError: The set is unknown, the directory is a file, or the description of the prepared set
-      is damaged.
+    UserError: The set is unknown, the directory is a file or a URL, or the description of the
+      prepared set is damaged.
   """
+  if data_dir is None and paths.is_url(tfds.core.constants.DATA_DIR):
+    data_dir = tfds.core.constants.DATA_DIR
   if data_dir is not None:
     require_folder(data_dir)
     data_dir = str(paths.named(data_dir).absolute())

@@ -291,7 +291,7 @@ def test_values_without_a_column_are_refused(tmp_path):
 
 @pytest.mark.parametrize("url", ["https://x.org/0.png", "gs://bucket/0.png"])
 def test_urls_are_no_paths(tmp_path, url):
-  with pytest.raises(errors.UserError, match=f"Line 2 of .* {url}: download"):
+  with pytest.raises(errors.UserError, match=f"Line 2 of .*: {url} can't be .* gcsfuse or s3fs"):
     folder.find(image_files.write(tmp_path, f"path,label\n{url},x\n"))
 
 

@@ -107,6 +107,18 @@ def test_a_data_directory_that_cannot_be_looked_into_is_told(builders, tmp_path,
     builders.find("cifar10", str(tmp_path))
 
 
+def test_a_url_is_no_data_directory(builders, tmp_path, monkeypatch):
+  with pytest.raises(errors.UserError, match=r"^gs://bucket/sets can't be used.*gcsfuse"):
+    builders.find("cifar10", "gs://bucket/sets")
+  for place in ("gs://bucket/sets", tmp_path.as_uri()):  # as $TFDS_DATA_DIR sets it
+    monkeypatch.setattr(builders.tfds.core.constants, "DATA_DIR", place)
+    if place.startswith("file"):
+      assert pathlib.Path(builders.find("cifar10").data_dir).parents[1] == tmp_path
+    else:
+      with pytest.raises(errors.UserError, match=r"^gs://bucket/sets can't be used"):
+        builders.find("cifar10")
+
+
 def test_without_a_home_folder_there_is_no_place_for_sets(builders, no_home, monkeypatch):
   monkeypatch.setattr(builders.tfds.core.constants, "DATA_DIR", "~/tensorflow_datasets")
   assert not builders.has_folder(None)
