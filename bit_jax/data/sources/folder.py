@@ -29,6 +29,7 @@ class Files:
     labels: [N] int32.
     sizes: [N, 2] int64: height and width; -1 where the header is unreadable.
     stamps: [N, 2] int64: bytes and modification time at the time of the scan (`headers.Header`).
+    header_marks: [N] int64 (`headers.Headers.marks`).
   """
 
   root: pathlib.Path
@@ -37,6 +38,7 @@ class Files:
   labels: np.ndarray
   sizes: np.ndarray
   stamps: np.ndarray
+  header_marks: np.ndarray
 
   def __len__(self) -> int:
     """Returns N."""
@@ -50,6 +52,7 @@ class Files:
       labels=self.labels[indices],
       sizes=self.sizes[indices],
       stamps=self.stamps[indices],
+      header_marks=self.header_marks[indices],
     )
 
   def read(self, index: int) -> tuple[np.ndarray, int]:
@@ -71,6 +74,19 @@ class Files:
   def read_sizes(self) -> np.ndarray:
     """Returns height and width of every image, [N, 2] int64; -1 where the header is unreadable."""
     return self.sizes
+
+  def marks(self, indices: np.ndarray) -> np.ndarray:
+    """Returns [M] int64 for the files at `indices`, equal for files of equal content."""
+    found: np.ndarray = self.header_marks[indices]
+    return found
+
+  def content(self, index: int) -> bytes | None:
+    """Returns a digest of the bytes of a file; None if it can't be read."""
+    try:
+      with (self.root / self.paths[index]).open("rb") as file:
+        return hashlib.file_digest(file, "blake2b").digest()
+    except OSError:
+      return None
 
   def common_size(self) -> tuple[tuple[int, int], bool]:
     """Returns the median (height, width) in pixels, and whether all images have that size.
@@ -234,13 +250,13 @@ def files(found: scan.Scan, class_names: tuple[str, ...], labels: np.ndarray) ->
   listed = tuple(e.path for e in found.entries)
   if found.known_headers is None:
     found.known_headers = headers.read_all(found.root, listed)
-  sizes, stamps, faults = found.known_headers
+  sizes, stamps, marks, faults = found.known_headers
   if not (sizes[:, 0] > 0).any():
     raise errors.UserError(
       f"None of the {len(listed)} images in {found.source} can be read. For example, {listed[0]} "
       f"{faults[0]}."
     )
-  return Files(found.root, class_names, listed, labels, sizes, stamps)
+  return Files(found.root, class_names, listed, labels, sizes, stamps, marks)
 
 
 def _split(
