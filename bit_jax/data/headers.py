@@ -23,6 +23,7 @@ _BLOCK = 4_096  # files that are read alike: in threads where the first ones are
 _FIRST = 64
 _SLOW = 2e-4  # seconds a file; in memory it takes a tenth, and threads would wait for each other
 _THREADS = 8
+_MARKED = 512  # of these, the last: pixels where there are no metadata
 _START = 2_048  # bytes that hold the header of a JPEG without metadata
 
 _PNG_START = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"
@@ -38,7 +39,7 @@ class Header(NamedTuple):
     width: Likewise.
     bytes: Size of the file; -1 if it doesn't exist.
     modified: Its modification time in nanoseconds; -1 likewise.
-    start: CRC-32 of its first bytes; 0 likewise.
+    start: CRC-32 of some of its first bytes; 0 likewise.
     fault: Why height and width are unreadable, as in `images.Unreadable`; '' otherwise.
   """
 
@@ -121,7 +122,7 @@ def read(path: str) -> Header:
       stamp = _stamp(os.stat(path))
   else:
     stamp = _stamp(status)
-  mark = zlib.crc32(start)
+  mark = zlib.crc32(start[-_MARKED:])
   try:
     return Header(*(plain_size(start) or images.size(pathlib.Path(path))), *stamp, mark)
   except images.Unreadable as e:
