@@ -18,10 +18,11 @@ import os
 from collections.abc import Iterable, Iterator
 
 from bit_jax.data import vtab
-from bit_jax.runtime import checks, errors, phrases
+from bit_jax.runtime import checks, errors, paths, phrases
 
 PROTOCOLS = ("final", "select")
 
+_FILES = (".npz", ".csv", ".tsv")
 OWN = ("npz", "folder")  # the user's own images, which have a path
 
 
@@ -188,13 +189,21 @@ def named(text: str, otherwise: str) -> Request:
   """Returns what a user's text names: a data set of the tables, or the path of images.
 
   Args:
-    text: A name in `NAMES` that needs no path, or a path, which needn't exist.
+    text: A name in `NAMES` that needs no path, or a path, which needn't exist if it has a slash or
+      is called like an npz or a CSV file.
     otherwise: In a message, what to do but give './NAME', where it is both.
 
   Raises:
-    UserError: It is the name of a data set and of a file.
+    UserError: It is the name of a data set and of a file, or of neither.
   """
   if text not in _IN_TABLES:
+    is_word = "/" not in text.removeprefix(_VTAB) and not text.lower().endswith(_FILES)
+    if is_word and not (text and paths.named(text).exists()):
+      hint = phrases.did_you_mean(text, list(_IN_TABLES))
+      raise errors.UserError(
+        f"{text!r} is neither a file or folder here nor a data set{hint}: give the path of your "
+        f"images, or the name of a data set such as cifar10, digits or vtab/svhn."
+      )
     return Request(kind_of(text), path=text)
   if os.path.exists(text):
     raise errors.UserError(

@@ -174,7 +174,7 @@ def load(data: opening.Opened, selection: datasets.Selection, memory: float = ma
       side = selection.train_size if name == "training" else selection.test_size
       parts[name] = reader.read(name, wholes[name], used[name], side)
   reader.require_readable()
-  warnings += _doubts(wholes, used)
+  warnings += doubts(wholes, used)
   train = parts["training"]
   if sources.shuffled and chosen is None:  # a subset is in the order of its classes
     train = dataclasses.replace(train, window=selection.shuffle_window)
@@ -193,10 +193,14 @@ def load(data: opening.Opened, selection: datasets.Selection, memory: float = ma
   )
 
 
-def _doubts(wholes: Mapping[str, opening.Source], used: Mapping[str, np.ndarray]) -> list[str]:
+def doubts(wholes: Mapping[str, opening.Source], used: Mapping[str, np.ndarray]) -> list[str]:
   """Returns warnings on images that make an accuracy meaningless, or too high.
 
   Sets that tfds prepared are published as they are, and not looked at.
+
+  Args:
+    wholes: {'training', 'test' or 'validation': part}.
+    used: {name: [M] integer indices of the examples that are used, at least one}.
   """
   found: dict[str, overlap.Part] = {}
   sentences = []
@@ -409,8 +413,10 @@ def usable(
     Their indices, ascending int64, and how many were left out for which reason.
 
   Raises:
-    UserError: None is left.
+    UserError: There is none, or none is left.
   """
+  if not len(source):
+    raise errors.UserError(f"There are no {part} images: choose another split, or add images.")
   keep, reasons = np.ones(len(source), bool), {}
   if selection.min_side or selection.max_aspect:
     sizes = source.read_sizes()

@@ -9,9 +9,13 @@ import numpy as np
 from bit_jax.data import datasets, opening
 from bit_jax.data.sources import arrays, class_naming, folder, scan
 from bit_jax.inference import class_matching
-from bit_jax.runtime import errors, paths
+from bit_jax.runtime import errors, paths, phrases
 from bit_jax.weights.classes import unnamed
 
+_ASSUMED = (
+  "The network doesn't state its classes. They are taken to be those of {}, in its order ({}): if "
+  "they are others, or in another order, the accuracy is meaningless."
+)
 _PARTS = ("test", "val", "train")  # in the order in which one is chosen
 
 
@@ -143,6 +147,7 @@ class OfDataSet(opening.Opened):
       return sources
     if names == unnamed(len(names)):
       if len(found) == len(names):
+        self.warnings = (*self._data.warnings, _ASSUMED.format(spec.name, phrases.some(found)))
         return sources
       raise errors.UserError(
         f"The network has {len(names):,} classes, which have no names, and {spec.name} has "

@@ -4,6 +4,7 @@ import dataclasses
 import os
 import pathlib
 import re
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +12,7 @@ from bit_jax import hyperrule, weights
 from bit_jax.data import datasets, vtab
 from bit_jax.models import architectures, resnet_v2
 from bit_jax.runs import run_folder
-from bit_jax.runtime import checks, devices, errors, paths
+from bit_jax.runtime import checks, devices, errors, paths, phrases
 from bit_jax.weights import catalogue, classes, timm_config
 
 _PRETRAINING = 224  # pixels of the crops in BiT's pre-training (paper, 3.2)
@@ -165,7 +166,8 @@ def _class_names(path: pathlib.Path, count: int) -> tuple[tuple[str, ...], tuple
   """Returns the names in a run's `classes.txt`, and a remark if there is no such file.
 
   Raises:
-    UserError: It has another number of names than the network has classes.
+    UserError: It has another number of names than the network has classes, a name twice, or the
+      run's names in another order.
   """
   try:
     text = path.read_text(encoding="utf-8", errors="surrogateescape")
@@ -176,7 +178,37 @@ def _class_names(path: pathlib.Path, count: int) -> tuple[tuple[str, ...], tuple
     raise errors.UserError(
       f"{path} names {len(found)} classes, and the network has {count}: restore the file."
     )
+  if repeated := [name for name, times in Counter(found).items() if times > 1]:
+    raise errors.UserError(
+      f"{path} has the name {phrases.some(repeated)} more than once, so it is not known which "
+      f"output is meant: give each class a name of its own."
+    )
+  run_folder.require_class_order(path.parent, found)
   return found, ()
+
+
+def head_classes(reference: str, file: pathlib.Path, num_classes: int) -> tuple[str, ...] | None:
+  """Returns the class names of a checkpoint's head, [C] in the order of its outputs.
+
+  Args:
+    reference: Its name or path, as the user gave it.
+    file: Its file.
+    num_classes: C.
+
+  Returns:
+    The names; None if they are unknown, or the file has no head of C classes.
+
+  Raises:
+    UserError: It is a run's, whose `classes.txt` can't be used.
+  """
+  if weights.infer(file)[1] != num_classes:
+    return None
+  folder = _run_folder(str(file))
+  if folder is None:
+    found = weights.class_names(reference, num_classes)
+  else:
+    found = _class_names(folder / run_folder.CLASSES, num_classes)[0]
+  return None if found == classes.unnamed(num_classes) else found
 
 
 def _released(reference: str, size: int | None, dtype: str) -> Network:

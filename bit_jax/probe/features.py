@@ -10,7 +10,7 @@ import numpy as np
 
 from bit_jax.data import datasets, fewshot, opening, pipeline, resizing, stream
 from bit_jax.inference import embedding, networks
-from bit_jax.runtime import cache, errors, paths, phrases
+from bit_jax.runtime import cache, paths
 from bit_jax.weights import catalogue
 
 RESIZE, CROP = 256, 224  # pixels, of big_vision's few-shot evaluator
@@ -30,6 +30,7 @@ class Features:
     class_names: The names of the classes.
     version: What identifies the data (`opening.Sources`).
     unreadable: Why the others can't be read, each with its name.
+    warnings: Sentences, each on a possible mistake in the data.
   """
 
   train: np.ndarray
@@ -40,6 +41,7 @@ class Features:
   class_names: tuple[str, ...]
   version: str
   unreadable: list[str]
+  warnings: list[str]
 
   @property
   def available(self) -> np.ndarray:
@@ -54,14 +56,6 @@ def open_set(reference: str, data_dir: str | None = None) -> opening.Opened:
     UserError: It doesn't exist, or is faulty.
   """
   request = datasets.named(reference, "use the data set from another folder")
-  exists = bool(reference) and paths.named(reference).exists()
-  if request.path is not None and not exists and "/" not in reference.removeprefix("vtab/"):
-    names = [name for name in datasets.NAMES if name not in datasets.OWN]
-    raise errors.UserError(
-      f"{reference!r} is neither a file or folder here nor a data set"
-      f"{phrases.did_you_mean(reference, names)}: give the path of your images, or the name of a "
-      f"data set such as cifar10, digits or vtab/svhn."
-    )
   return opening.open_set(dataclasses.replace(request, data_dir=data_dir))
 
 
@@ -148,6 +142,10 @@ def compute(
     class_names=names,
     version=sources.version,
     unreadable=[*train.unreadable.values(), *test.unreadable.values()],
+    warnings=pipeline.doubts(
+      {"training": sources.train, "test": sources.test},
+      {"training": needed[train.indices], "test": test.indices},
+    ),
   )
 
 

@@ -73,6 +73,8 @@ def run(network: networks.Network, settings: Settings) -> report.Probe:
     batch_size=settings.batch_size,
     check=lambda available, names: _possible(available, names, settings),
   )
+  for text in found.warnings:
+    say(f"warning: {text}")
   for reason in found.unreadable:
     print(reason, file=sys.stderr)
   used = _sizes(found, settings, say)

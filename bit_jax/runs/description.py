@@ -124,6 +124,7 @@ def record(
     dtype=dtype,
     order=order.VERSION,
     chosen_on=data.chosen_on,
+    classes=run_folder.class_digests(names),
   )
   # First: it may refuse, and the folder stays as it was.
   data.warnings.extend(run_folder.record_environment(folder, environment))

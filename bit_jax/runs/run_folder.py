@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import datetime
+import hashlib
 import json
 import operator
 import os
@@ -24,7 +25,13 @@ WEIGHTS, CLASSES = "model.npz", "classes.txt"
 SPLIT, REPORT = "split.csv", "report.html"
 # Types of fields that are computed with; users edit these files.
 _TYPES: dict[str, dict[str, Any]] = {
-  ENVIRONMENT: {"order": int, "resumed": list, "packages": dict, "variables": dict},
+  ENVIRONMENT: {
+    "order": int,
+    "resumed": list,
+    "packages": dict,
+    "variables": dict,
+    "classes": dict,
+  },
   RESULT: {"steps": int, "top1": float | int, "left_out": dict, "warnings": list},
 }
 CHECKPOINTS = "checkpoints"
@@ -183,6 +190,28 @@ def _changes(earlier: Mapping[str, Any], parts: Iterable[Mapping[str, Any]]) -> 
 def order_version(folder: pathlib.Path) -> int:
   """Returns the version of the order (`order.VERSION`) that a folder's run was started with."""
   return int((_read_record(folder / ENVIRONMENT) or {}).get("order", 1))  # 1 was not recorded
+
+
+def class_digests(names: Sequence[str]) -> dict[str, str]:
+  """Returns digests of class names: 'names', whatever their order, and 'order', in their order."""
+  return {
+    key: hashlib.sha256("\n".join(texts).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    for key, texts in (("names", sorted(names)), ("order", names))
+  }
+
+
+def require_class_order(folder: pathlib.Path, names: Sequence[str]) -> None:
+  """Raises a `UserError` if class names are those of a run, but in another order.
+
+  Earlier versions have not recorded their order. Names may be changed: a head has none.
+  """
+  recorded = (_read_record(folder / ENVIRONMENT) or {}).get("classes", {})
+  now = class_digests(names)
+  if recorded.get("names") == now["names"] and recorded.get("order") != now["order"]:
+    raise errors.UserError(
+      f"{folder / CLASSES} has the run's classes in another order than the outputs of its network: "
+      f"restore the file."
+    )
 
 
 def require_data(folder: pathlib.Path, version: str | None, chosen_on: str | None = None) -> None:

@@ -12,11 +12,12 @@ from jax.experimental import multihost_utils
 
 from bit_jax import run_config, weights
 from bit_jax.data import opening, order, pipeline
-from bit_jax.inference import footprint
+from bit_jax.inference import class_matching, footprint, networks
 from bit_jax.models import architectures, resnet_v2
 from bit_jax.run_config import RunConfig
 from bit_jax.runs import description, reporting, run_folder
-from bit_jax.runtime import devices, errors, parallel
+from bit_jax.runtime import devices, errors, parallel, phrases
+from bit_jax.weights import classes
 
 _OLD_ORDER = (
   "This run was started by a version that permutes training examples in windows, which does not "
@@ -104,6 +105,9 @@ def load(
   loaded = pipeline.load(data, run_config.selection(config), room)
   loaded.warnings.extend(description.regime_warnings(config, spec, len(loaded.train)))
   loaded.warnings.extend(description.choice_warnings(config, spec))
+  if start is not None and config.head == "keep":
+    reference, class_names = weights_at or config.weights, loaded.train.class_names
+    loaded.warnings.extend(kept_head_warnings(reference, start, class_names))
   loaded = agree_on_streams(loaded)  # processes must find each other soon after their first try
   dtype = devices.compute_dtype(config.dtype, hardware)
   return Run(
@@ -118,6 +122,39 @@ def load(
     is_first=jax.process_index() == 0,
     began=began,
   )
+
+
+def kept_head_warnings(
+  reference: str, start: pathlib.Path, class_names: tuple[str, ...]
+) -> list[str]:
+  """Returns a sentence if the head of a checkpoint is known to be of other classes.
+
+  Args:
+    reference: The checkpoint's name or path, as the user gave it.
+    start: Its file.
+    class_names: The classes of the data.
+
+  Raises:
+    UserError: The head has the same classes in another order.
+  """
+  head = networks.head_classes(reference, start, len(class_names))
+  if head is None:
+    return []
+  try:
+    places = class_matching.match(class_names, head, reference, classes.other_names(head))
+  except errors.UserError:
+    return [
+      f"head=keep starts with the head of {reference}, whose classes have other names "
+      f"({phrases.some(head)}) than those of the data ({phrases.some(class_names)}): use head=zero "
+      f"unless they mean the same."
+    ]
+  if (places != np.arange(len(places))).any():
+    raise errors.UserError(
+      f"The head of {reference} has the classes of the data in another order "
+      f"({phrases.some(head)}) than the data ({phrases.some(class_names)}): use head=zero to start "
+      f"with a new head."
+    )
+  return []
 
 
 def agree_on_streams(data: pipeline.Loaded) -> pipeline.Loaded:

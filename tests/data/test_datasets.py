@@ -144,8 +144,13 @@ def test_imports_neither_numpy_nor_jax_nor_tensorflow(printed_by):
 
 def test_a_text_is_the_name_of_a_data_set_or_the_path_of_images(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
+  for text in ("photos", "folder", "npz", ""):
+    with pytest.raises(errors.UserError, match=f"'{text}' is neither a file or folder here nor"):
+      datasets.named(text, "rename it")
+  for text in ("photos", "folder", "npz"):
+    (tmp_path / text).mkdir()
   for text, name in (
-    *((text, "folder") for text in ("photos", "a.csv", "folder", "npz", "./digits", "")),
+    *((text, "folder") for text in ("photos", "a.csv", "folder", "npz", "./digits", "s3://x")),
     *((text, "npz") for text in ("a.npz", "~/a/B.NPZ")),
   ):
     assert datasets.named(text, "rename it") == datasets.Request(name, path=text)

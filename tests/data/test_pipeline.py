@@ -571,6 +571,11 @@ def test_a_set_of_which_nothing_is_left_is_refused():
   assert "2 test images of odd size, 1 unreadable test images" in str(caught.value)
 
 
+def test_a_part_without_images_is_refused():
+  with pytest.raises(errors.UserError, match="There are no test images"):
+    pipeline.usable(Pictures(np.empty((0, 2))), "test", selection(), unchecked=False)
+
+
 def test_what_is_unreadable_is_remembered():
   first, second, changed = (Pictures(SIZES, bad=(1, 4), fingerprint=f * 64) for f in "aab")
   expected = {i: f"The image {i}.png is cut short." for i in (1, 4)}

@@ -8,6 +8,7 @@ import synthetic
 
 from bit_jax import weights
 from bit_jax.inference import networks
+from bit_jax.runs import run_folder
 from bit_jax.runtime import devices, errors
 
 CONFIG = {"model": "R14x0.5", "test_size": 40, "dtype": "float32"}
@@ -119,6 +120,15 @@ def with_a_class_less(run):
   (run / "classes.txt").write_text("ant\nbee\n")
 
 
+def with_a_class_twice(run):
+  (run / "classes.txt").write_text("ant\nbee\nant\n")
+
+
+def in_another_order(run):
+  digests = run_folder.class_digests(["bee", "ant", "wasp, common"])
+  (run / "environment.json").write_text(json.dumps({"classes": digests}))
+
+
 def of_no_size(run):
   (run / "config.json").write_text(json.dumps({**CONFIG, "test_size": "big"}))
 
@@ -133,6 +143,8 @@ def of_another_network(run):
     (without_weights, "isn't finished"),
     (without_config, "is not a run folder"),
     (with_a_class_less, "names 2 classes, and the network has 3"),
+    (with_a_class_twice, "has the name ant more than once"),
+    (in_another_order, r"classes\.txt has the run's classes in another order"),
     (of_no_size, r"test_size is 'big'"),
     (of_another_network, "holds R14x0.5, not R14x1"),
   ],
@@ -141,6 +153,23 @@ def test_faulty_runs_are_an_error(run, damage, message):
   damage(run)
   with pytest.raises(errors.UserError, match=message):
     networks.load(str(run))
+
+
+def test_classes_may_be_renamed(run):
+  for names in (["ant", "bee", "wasp, common"], ["a", "b", "c"]):
+    recorded = {"classes": run_folder.class_digests(names)}
+    (run / "environment.json").write_text(json.dumps(recorded))
+    assert networks.load(str(run)).class_names == ("ant", "bee", "wasp, common")
+
+
+def test_the_classes_of_a_head(run, tmp_path, params):
+  file = run / "model.npz"
+  assert networks.head_classes("x", file, 3) == ("ant", "bee", "wasp, common")
+  assert networks.head_classes("x", file, 4) is None
+  weights.save(tmp_path / "elsewhere" / "mine.npz", params)
+  assert networks.head_classes("x", tmp_path / "elsewhere" / "mine.npz", 3) is None
+  released = networks.head_classes("R14x0.5-CIFAR100", weights.locate("R14x0.5-CIFAR100"), 100)
+  assert released[:2] == ("apple", "aquarium_fish")
 
 
 def test_a_run_without_a_list_of_classes_names_them_by_number(run):

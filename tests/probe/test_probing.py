@@ -189,6 +189,17 @@ def test_an_unreadable_image_is_named_and_left_out(capsys, images, tmp_path):
   assert "3.png" in unreadable
 
 
+def test_test_images_among_the_training_images_are_counted(capsys, images, tmp_path):
+  changed = images["test_images"].copy()
+  changed[[0, 20]] = images["train_images"][[1, 14]]  # of one class each
+  np.savez(tmp_path / "set.npz", **{**images, "test_images": changed})
+  status, out, err = run(capsys, tmp_path / "set.npz", f"--size={SIZE}", "--shots=2", "--json")
+  (remark,) = json.loads(out)["remarks"]
+  assert remark.startswith("warning: 2 of 45 test images are also among the training images: ")
+  assert status == 0
+  assert remark in err
+
+
 def test_a_prepared_set_needs_the_features_of_its_subsets_only(network, path, monkeypatch):
   data = features.open_set(path)
   sources = data.sources()

@@ -26,8 +26,8 @@ class Folder:
 
   Attributes:
     path: '' for the root.
-    images: The files directly in it with the extension of an image.
-    ignored: The other files directly in it.
+    images: The files directly in it with the extension of an image, and links to nowhere.
+    ignored: The other files directly in it; also pipes and devices, whatever their names.
     folders: The folders directly in it, sorted by name.
     count: Number of images in it, at any depth.
   """
@@ -82,16 +82,23 @@ def is_housekeeping(name: str) -> bool:
   return name.lower() in _HOUSEKEEPING or _RECOVERED.fullmatch(name) is not None
 
 
+def _kind(entry: os.DirEntry[str]) -> tuple[bool, bool]:
+  """Returns whether it is a folder, and whether it is a file or a link to nowhere.
+
+  Reading a pipe would wait for a writer for ever.
+  """
+  if entry.is_symlink():  # a link to itself raises an error in `is_dir` and `is_file`
+    return os.path.isdir(entry), os.path.isfile(entry) or not os.path.exists(entry)
+  return entry.is_dir(), entry.is_file()
+
+
 def _read(root: str, path: str, above: frozenset[str], unreadable: list[str] | None) -> Folder:
   folders, found, ignored = [], [], []
   here = os.path.join(root, path) if path else root
   above |= {os.path.realpath(here)}
   try:
     with os.scandir(here) as contents:
-      # A link to itself raises an error in `is_dir`.
-      children = sorted(
-        (c.name, os.path.isdir(c) if c.is_symlink() else c.is_dir()) for c in contents
-      )
+      children = sorted((c.name, *_kind(c)) for c in contents)
   except OSError as e:
     fault = f"The folder {here} can't be read: {e.strerror}. Make it readable or move it out."
     if unreadable is None:
@@ -99,13 +106,13 @@ def _read(root: str, path: str, above: frozenset[str], unreadable: list[str] | N
     unreadable.append(fault)
     children = []
   prefix = f"{path}/" if path else ""
-  for name, is_folder in children:
+  for name, is_folder, is_file in children:
     hidden = name.startswith(".")
     if is_folder:
       circular = os.path.realpath(os.path.join(here, name)) in above
       if not (hidden or is_housekeeping(name) or circular):
         folders.append(_read(root, prefix + name, above, unreadable))
-    elif not hidden and name[name.rfind(".") :].lower() in images.EXTENSIONS:
+    elif is_file and not hidden and name[name.rfind(".") :].lower() in images.EXTENSIONS:
       found.append(prefix + name)
     else:
       ignored.append(prefix + name)

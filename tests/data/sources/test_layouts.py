@@ -206,6 +206,18 @@ def test_a_link_to_itself_is_no_folder(tmp_path):
   assert (found.empty, found.ignored, found.faults) == ([], ["loop"], [])
 
 
+def test_a_pipe_is_no_image_whatever_its_name(tmp_path):
+  """Reading it would wait for ever."""
+  path = lay(tmp_path, "a b")
+  os.mkfifo(tmp_path / "a" / "pipe.png")
+  (tmp_path / "b" / "link.png").symlink_to(tmp_path / "a" / "pipe.png")
+  (tmp_path / "b" / "gone.png").symlink_to(tmp_path / "nowhere.png")
+  found = folder.find(path)
+  assert found.ignored == ["a/pipe.png", "b/link.png"]
+  assert "b/gone.png" in [e.path for e in found.entries]  # it is reported as unreadable
+  assert "Left out: 2 files of unknown type (a/pipe.png, b/link.png)." in folder.left_out(found)
+
+
 @pytest.mark.parametrize(
   ("path", "said"),
   [("set/a/test/x.png", "a/test is inside a class"), ("set/a/deep/Train/x.png", "a/deep/Train is")],
