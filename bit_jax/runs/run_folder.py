@@ -6,19 +6,16 @@ import datetime
 import hashlib
 import json
 import operator
-import os
 import pathlib
 import platform
 import shlex
-import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from importlib import metadata
 from typing import IO, Any
 
 import jax
 
-from bit_jax.runtime import errors, files, machine, numerics, paths, phrases
+from bit_jax.runtime import errors, files, installation, machine, numerics, paths, phrases
 
 CONFIG, ENVIRONMENT, RESULT = "config.json", "environment.json", "result.json"
 WEIGHTS, CLASSES = "model.npz", "classes.txt"
@@ -261,7 +258,7 @@ def describe_environment(**more: Any) -> dict[str, Any]:
   return {
     "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     "python": platform.python_version(),
-    "packages": {name: _version(name) for name in _PACKAGES},
+    "packages": {name: installation.version(name) for name in _PACKAGES},
     "machine": (
       f"{platform.system()} {platform.machine()}, {phrases.counted(machine.usable_cores(), 'core')}"
     ),
@@ -270,40 +267,16 @@ def describe_environment(**more: Any) -> dict[str, Any]:
     "num_devices": jax.device_count(),
     "num_processes": jax.process_count(),
     "variables": numerics.variables(),
-    "commit": _commit(),
+    "commit": installation.commit(),
     "command": _command(),
     **more,
   }
-
-
-def _version(package: str) -> str | None:
-  try:
-    return metadata.version(package)
-  except metadata.PackageNotFoundError:
-    return None
 
 
 def _command() -> str | None:
   """Returns the command line of `python -m bit_jax.train`; None in any other process."""
   words = sys.orig_argv[1:]
   return shlex.join(["python", *words]) if words[:2] == ["-m", "bit_jax.train"] else None
-
-
-def _commit() -> str | None:
-  """Returns the commit that this code was checked out at; with '+' if files have changed since."""
-  root = pathlib.Path(__file__).parents[2]
-
-  def git(*arguments: str) -> str:
-    command = ["git", "-C", str(root), *arguments]
-    result = subprocess.run(command, capture_output=True, check=True, timeout=10)
-    return os.fsdecode(result.stdout).strip()
-
-  try:
-    if pathlib.Path(git("rev-parse", "--show-toplevel")) != root.resolve():
-      return None  # installed somewhere inside another project's checkout
-    return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain") else "")
-  except (OSError, subprocess.SubprocessError):
-    return None
 
 
 def write_json(path: pathlib.Path, value: Any) -> None:

@@ -18,7 +18,10 @@ from typing import Any, NoReturn, Self
 from bit_jax.runtime import errors, output
 
 USER_ERROR, INTERRUPTED = 2, 130  # exit statuses
-_DEFECT = "This is a bug in bit_jax or in a library: please report it with the lines above."
+_DEFECT = (
+  "This is a bug in bit_jax or in a library: please report it with the lines above and the output "
+  "of `python -m bit_jax.env`."
+)
 # Errors of disks, file systems, permissions, limits and network storage.
 _MACHINE_ERROR_NAMES = (
   "EACCES EBUSY EDQUOT EFBIG EHOSTDOWN EIO EISDIR ELOOP EMFILE EMLINK ENAMETOOLONG ENFILE ENODEV "
