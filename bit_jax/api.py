@@ -231,8 +231,8 @@ class Classifier:
       total = len(loaded.part) + len(unreadable)
       stream.require_readable(unreadable, total, given_images.ADVICE)
     remarks = [*loaded.warnings, *unreadable]
-    if overlap := evaluated_data.overlap(network, chosen):
-      remarks.append(overlap)
+    if trained := evaluated_data.trained_on(network, chosen):
+      remarks.append(trained)
     return loaded, remarks, self._chosen_batch_size or chosen.batch_size
 
   def _outputs(

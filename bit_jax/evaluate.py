@@ -55,7 +55,7 @@ def _run(args: argparse.Namespace, config: Sequence[str]) -> int:
   loaded, unreadable = chosen.load()
   warnings = [
     *loaded.warnings,
-    *filter(None, [evaluated_data.overlap(network, chosen)]),
+    *filter(None, [evaluated_data.trained_on(network, chosen)]),
     *unreadable,
   ]
   for text in warnings:

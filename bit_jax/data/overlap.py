@@ -21,6 +21,9 @@ _PAIRS = (
 class Comparable(Protocol):
   """A source whose images can be compared without decoding all of them."""
 
+  def read_labels(self) -> np.ndarray:
+    """Returns all labels, [N] int32."""
+
   def marks(self, indices: np.ndarray) -> np.ndarray:
     """Returns [M] int64 for the images at `indices`, equal for images of equal content."""
 
@@ -34,48 +37,60 @@ class Part(NamedTuple):
   Attributes:
     source: All of its examples.
     used: [M] integer indices of those that a run uses.
-    labels: [M] their labels.
-    paths: M paths of the user's own files; None for arrays.
   """
 
   source: Comparable
   used: np.ndarray
-  labels: np.ndarray
-  paths: Sequence[str] | None
+
+  @property
+  def labels(self) -> np.ndarray:
+    """Their labels, [M] int32."""
+    found: np.ndarray = self.source.read_labels()[self.used]
+    return found
+
+  def path(self, place: int) -> str | None:
+    """Returns the path of one of them; None of arrays."""
+    paths: Sequence[str] | None = getattr(self.source, "paths", None)
+    return None if paths is None else paths[int(self.used[place])]
 
 
 def warnings(parts: Mapping[str, Part]) -> list[str]:
-  """Returns a sentence on each two parts that have images in common.
-
-  Files are compared byte by byte, arrays pixel by pixel. Only images with equal marks are read.
+  """Returns a sentence on each two parts of a data set that have images in common.
 
   Args:
     parts: {'training', 'test' or 'validation': part}.
   """
-  digests = _digests(parts)
   pairs = (pair for pair in _PAIRS if pair[0] in parts and pair[1] in parts)
-  return [text for pair in pairs for text in _common(parts, digests, *pair)]
+  return [text for pair in pairs for text in _sentences(parts, *pair)]
 
 
-def _digests(parts: Mapping[str, Part]) -> dict[str, dict[int, bytes]]:
-  """Returns {part: {place in it: digest}} of the images whose mark occurs in another part too."""
-  marks = {name: part.source.marks(part.used) for name, part in parts.items()}
-  places: list[tuple[str, int]] = []
-  for name, found in marks.items():
-    elsewhere = [m for other, m in marks.items() if other != name]
-    shared = np.any([_among(found, others) for others in elsewhere], axis=0)
-    places += ((name, place) for place in np.flatnonzero(shared).tolist())
+def copies(part: Part, other: Part) -> dict[int, list[int]]:
+  """Returns {place in a part: places of the same image in another one}, of images in both.
 
-  def digest(where: tuple[str, int]) -> bytes | None:
-    part = parts[where[0]]
-    return part.source.content(int(part.used[where[1]]))
+  Files are compared byte by byte, arrays pixel by pixel. Only images with equal marks are read.
 
-  digests: dict[str, dict[int, bytes]] = {name: {} for name in parts}
-  contents = stream.in_threads(digest, places, "Comparing the parts")
-  for (name, place), content in zip(places, contents, strict=True):
+  Args:
+    part: A part with at least one image.
+    other: Another one.
+  """
+  both = part, other
+  marks = [each.source.marks(each.used) for each in both]
+  shared = _among(*marks), _among(*reversed(marks))
+  where = [(i, place) for i in (0, 1) for place in np.flatnonzero(shared[i]).tolist()]
+
+  def digest(of: tuple[int, int]) -> bytes | None:
+    source, used = both[of[0]][:2]
+    return source.content(int(used[of[1]]))
+
+  found: tuple[dict[bytes, list[int]], dict[bytes, list[int]]] = (
+    defaultdict(list),
+    defaultdict(list),
+  )
+  contents = stream.in_threads(digest, where, "Comparing images")
+  for (i, place), content in zip(where, contents, strict=True):
     if content is not None:
-      digests[name][place] = content
-  return digests
+      found[i][content].append(place)
+  return {p: found[1][c] for c, places in found[0].items() if c in found[1] for p in places}
 
 
 def _among(values: np.ndarray, others: np.ndarray) -> np.ndarray:
@@ -86,36 +101,22 @@ def _among(values: np.ndarray, others: np.ndarray) -> np.ndarray:
   return found
 
 
-def _common(
-  parts: Mapping[str, Part],
-  digests: Mapping[str, Mapping[int, bytes]],
-  name: str,
-  other: str,
-  so: str,
-) -> Iterator[str]:
+def _sentences(parts: Mapping[str, Part], name: str, other: str, so: str) -> Iterator[str]:
   """Yields a sentence if a part has images of another one."""
   part, seen = parts[name], parts[other]
-  places: dict[bytes, list[int]] = defaultdict(list)  # in the other part
-  for place, content in digests[other].items():
-    places[content].append(place)
-  copies = {p: places[content] for p, content in digests[name].items() if content in places}
-  if not copies:
+  found = copies(part, seen)
+  if not found:
     return
-  labels = seen.labels.tolist()
-  differing = sum(
-    any(labels[other_place] != label for other_place in copies[p])
-    for p, label in enumerate(part.labels.tolist())
-    if p in copies
-  )
-  total = len(part.used)
-  is_all = len(copies) == total
-  count = f"All {total:,}" if is_all else f"{len(copies):,} of {total:,}"
+  labels, theirs = part.labels, seen.labels
+  differing = sum((theirs[others] != labels[p]).any() for p, others in found.items())
+  is_all = len(found) == len(part.used)
+  count = f"All {len(found):,}" if is_all else f"{len(found):,} of {len(part.used):,}"
   example = conflict = ""
-  if part.paths and seen.paths:
-    place, others = next(iter(copies.items()))
-    example = f" (such as {part.paths[place]}, which is {seen.paths[others[0]]})"
+  place = min(found)
+  if path := part.path(place):
+    example = f" (such as {path}, which is {seen.path(found[place][0])})"
   if differing:
     conflict = f", {differing:,} of them with another label there"
-  if is_all and other == _TRAINING and name == _TEST:
+  if is_all and (name, other) == (_TEST, _TRAINING):
     so = "the accuracy says nothing about new images"
   yield f"{count} {name} images are also among the {other} images{example}{conflict}: {so}."

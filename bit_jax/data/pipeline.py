@@ -206,16 +206,14 @@ def doubts(wholes: Mapping[str, opening.Source], used: Mapping[str, np.ndarray])
   sentences = []
   for name, whole in wholes.items():
     if isinstance(whole, overlap.Comparable):
-      rows, paths = used[name], getattr(whole, "paths", None)
-      labels = whole.read_labels()[rows]
-      paths = None if paths is None else [paths[i] for i in rows.tolist()]
-      found[name] = overlap.Part(whole, rows, labels, paths)
+      found[name] = overlap.Part(whole, used[name])
+      labels = found[name].labels
       sentences += _darkness(name, whole)
       if name != "training" and (labels == labels[0]).all():
         only = whole.class_names[labels[0]]
         sentences.append(
-          f"All {len(rows):,} {name} images are of one class, {only}: their accuracy says nothing "
-          f"about the other classes."
+          f"All {len(labels):,} {name} images are of one class, {only}: their accuracy says "
+          f"nothing about the other classes."
         )
   return [*sentences, *overlap.warnings(found)]
 

@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import ml_collections
+import numpy as np
 
 from bit_jax import run_config
-from bit_jax.data import datasets, opening, pipeline
+from bit_jax.data import datasets, opening, overlap, pipeline
 from bit_jax.data.sources import folder, scan
 from bit_jax.inference import labelled_images
 from bit_jax.inference.networks import Network
@@ -286,14 +287,54 @@ def _part_of(
   )
 
 
-def overlap(network: Network, chosen: EvaluatedData) -> str | None:
-  """Returns a warning if a run was trained on files that are among those at a path, else None.
+def trained_on(network: Network, chosen: EvaluatedData) -> str | None:
+  """Returns a warning if a run was trained on images that are among those at a path, else None.
 
-  Files are compared by their place, which costs nothing: copies are not found.
+  They are compared by their content where the run's own images are still what they were; else files
+  are compared by their place.
   """
-  files, config, run = chosen.files, network.config, network.folder
-  if files is None or config is None or run is None or not config.get("data_path"):
+  config, data = network.config, chosen.data
+  if config is None or not config.get("data_path") or not isinstance(data, labelled_images.AtPath):
     return None
+  source = data.sources().test
+  trained = _training_images(network) if _comparable(config["data_path"], source) else None
+  if trained is None:
+    common = _at_same_places(network, chosen.files)
+  else:
+    assert isinstance(source, overlap.Comparable)
+    common = len(overlap.copies(overlap.Part(source, np.arange(len(source))), trained))
+  if not common:
+    return None
+  return (
+    f"This run was trained on {common:,} of the {phrases.counted(len(source), 'image')}: the "
+    f"accuracy on them says nothing about new images."
+  )
+
+
+def _comparable(path: str, source: opening.Source) -> bool:
+  """Returns whether images of a source may equal those at a path: both are files, or arrays."""
+  return isinstance(source, folder.Files) == (datasets.kind_of(path) == "folder")
+
+
+def _training_images(network: Network) -> overlap.Part | None:
+  """Returns the images that a run was trained on; None if they have changed, or are gone."""
+  try:
+    config, data = _opened(network, {}, None)
+    if _recorded(network) != _digest(data.identity()[0]):
+      return None
+    selection = dataclasses.replace(run_config.selection(config), on_bad_image="stop")
+    chosen = pipeline.choose_part(data, selection, "train")
+  except errors.UserError:
+    return None
+  assert isinstance(chosen.whole, overlap.Comparable)
+  return overlap.Part(chosen.whole, chosen.used)
+
+
+def _at_same_places(network: Network, files: folder.Files | None) -> int:
+  """Returns how many files are at the places of those that a run was trained on."""
+  run, config = network.folder, network.config
+  if files is None or run is None or config is None:
+    return 0
   place = paths.named(config["data_path"])
   root = os.path.realpath(place if place.is_dir() else place.parent)
   try:
@@ -302,15 +343,9 @@ def overlap(network: Network, chosen: EvaluatedData) -> str | None:
       rows = list(csv.DictReader(file))
     trained = {os.path.join(root, row["path"]) for row in rows if row["split"] == "train"}
   except (OSError, KeyError, csv.Error):  # an aid that a run can do without
-    return None
+    return 0
   here = os.path.realpath(files.root)
-  common = sum(os.path.join(here, path) in trained for path in files.paths)
-  if not common:
-    return None
-  return (
-    f"This run was trained on {common:,} of the {phrases.counted(len(files), 'image')}: the "
-    f"accuracy on them says nothing about new images."
-  )
+  return sum(os.path.join(here, path) in trained for path in files.paths)
 
 
 def default_folder(network: Network, chosen: EvaluatedData) -> pathlib.Path:

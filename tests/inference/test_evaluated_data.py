@@ -4,6 +4,7 @@ import itertools
 import json
 import types
 
+import ml_collections
 import numpy as np
 import pytest
 from PIL import Image
@@ -13,6 +14,7 @@ from bit_jax.configs import folder as folder_config
 from bit_jax.data import headers, images, pipeline
 from bit_jax.data.sources import layouts
 from bit_jax.inference import evaluated_data
+from bit_jax.runs import run_folder
 from bit_jax.runtime import devices, errors
 
 LABELS = [
@@ -157,3 +159,46 @@ def test_images_at_a_path_are_decoded_once_where_they_fit_in_memory(
     path.write_bytes(path.read_bytes()[:45])
   with pytest.raises(errors.UserError, match="None of 6 images can be read: The image"):
     evaluated_data.choose(network, path=str(there)).load()
+
+
+def test_images_that_a_run_was_trained_on_are_counted(network, tmp_path):
+  own = photos(tmp_path / "photos", ("train", "test"))
+  network = network()
+  there = photos(tmp_path / "there", ("val",))  # as bright as the first ones of `own`
+  (there / "val/ant/0.png").write_bytes((own / "test/ant/1.png").read_bytes())  # only evaluated
+  (there / "val/bee/0.png").write_bytes((own / "train/ant/2.png").read_bytes() + b" ")  # changed
+
+  def warning(path):
+    return evaluated_data.trained_on(network, evaluated_data.choose(network, path=str(path)))
+
+  said = "This run was trained on {} images: the accuracy on them says nothing about new images."
+  assert warning(there) == said.format("4 of the 6")
+  assert warning(own / "train") == said.format("6 of the 6")
+  assert warning(own / "test") is None
+  run_folder.write_csv(
+    network.folder / "split.csv", [("path", "class", "split"), ("train/ant/0.png", "ant", "train")]
+  )
+  picture(own / "train/bee/9.png", 200)  # the images are not what they were
+  assert warning(there) is None
+  assert warning(own / "train") == said.format("1 of the 7")
+
+
+def test_arrays_that_a_run_was_trained_on_are_counted(network, tmp_path):
+  random = np.random.default_rng(0)
+  held = {"class_names": np.array(["ant", "bee"])}
+  for part, count in (("train", 8), ("test", 6)):
+    held[f"{part}_images"] = random.integers(0, 256, (count, 9, 8, 3), dtype=np.uint8)
+    held[f"{part}_labels"] = np.arange(count) % 2
+  np.savez(tmp_path / "own.npz", **held)
+  network = network(dataset="npz", data_path=str(tmp_path / "own.npz"), shots=3)
+  chosen = pipeline.load(*opened(network)).chosen
+  held["test_images"] = held["train_images"][:6]
+  np.savez(tmp_path / "there.npz", **held)
+  found = evaluated_data.choose(network, path=str(tmp_path / "there.npz"))
+  expected = f"trained on {np.sum(chosen < 6)} of the 6 images"
+  assert expected in evaluated_data.trained_on(network, found)
+
+
+def opened(network):
+  config, data = run_config.prepare(ml_collections.ConfigDict(network.config))
+  return data, run_config.selection(config)
