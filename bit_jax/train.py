@@ -1,5 +1,11 @@
 """Fine-tunes a BiT network: `python -m bit_jax.train --config=configs/cifar10.py`."""
 
+if __name__ == "__main__":
+  from bit_jax.runtime import exits
+
+  # The other imports take seconds.
+  exits.listen("Stopped; no step is lost. Run the same command again.")
+
 import gc
 import json
 import os

@@ -10,7 +10,7 @@ import pathlib
 import platform
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import IO, Any
 
 import jax
@@ -32,6 +32,7 @@ _TYPES: dict[str, dict[str, Any]] = {
   RESULT: {"steps": int, "top1": float | int, "left_out": dict, "warnings": list},
 }
 CHECKPOINTS = "checkpoints"
+_FINISHING = ".finishing"  # exists while the last files are written
 _RESULT_FIELDS = ("top1", "loss", "num_train", "num_test", "steps", "left_out", "warnings")
 _TEST_IMAGES = "the test images"  # where weights are chosen without a validation part
 _NOT_SET = "not set"  # shown for a field or variable without a value
@@ -106,7 +107,7 @@ def record_config(
     UserError: The folder holds a run of another config, or one without a record of its config.
   """
   lacking = [name for name in (CONFIG, ENVIRONMENT) if not (folder / name).exists()]
-  if lacking and any(p.name.isdigit() for p in (folder / CHECKPOINTS).glob("*")):
+  if lacking and saved_step(folder):
     raise errors.UserError(
       f"The run in {folder} can't be resumed: it has checkpoints but no "
       f"{' and no '.join(lacking)}, which record its config and data. Restore the file, or delete "
@@ -241,9 +242,26 @@ def _require_same(folder: pathlib.Path, name: str, before: Any, now: Any) -> Non
     )
 
 
+def saved_step(folder: pathlib.Path) -> int:
+  """Returns the step of the newest checkpoint, 0 if there is none."""
+  names = [path.name for path in (folder / CHECKPOINTS).glob("*")]
+  return max((int(name) for name in names if name.isdigit()), default=0)
+
+
 def finished(folder: pathlib.Path) -> dict[str, Any] | None:
   """Returns the result of a folder whose run is complete, or None."""
-  return _read_record(folder / RESULT)
+  return None if (folder / _FINISHING).exists() else _read_record(folder / RESULT)
+
+
+@contextlib.contextmanager
+def finishing(folder: pathlib.Path) -> Iterator[None]:
+  """Within this context, the last files are written; a run that is killed in it is not finished.
+
+  Some of them come after `result.json`.
+  """
+  (folder / _FINISHING).touch()
+  yield
+  (folder / _FINISHING).unlink(missing_ok=True)
 
 
 def require_complete(folder: pathlib.Path, result: Mapping[str, Any]) -> None:

@@ -1,7 +1,7 @@
-"""How a command ends: exit statuses, errors printed as one sentence, Ctrl-C and SIGTERM.
+"""How a command ends: exit statuses, errors printed as one sentence, Ctrl-C and other signals.
 
-A first Ctrl-C, a SIGTERM or a terminal that hangs up asks a run to stop after the current step; a
-second Ctrl-C stops at once. After `nohup` a terminal that hangs up changes nothing.
+A signal of `signals.ENDING` asks a run to stop, at once where nothing is unsaved; a second Ctrl-C
+stops at once anywhere. After `nohup` a terminal that hangs up changes nothing.
 """
 
 import contextlib
@@ -15,9 +15,10 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Any, NoReturn, Self
 
-from bit_jax.runtime import errors, output
+from bit_jax.runtime import errors, output, signals
 
-USER_ERROR, INTERRUPTED = 2, 130  # exit statuses
+# Exit statuses; after another signal than Ctrl-C it is 128 and the signal's number.
+USER_ERROR, INTERRUPTED = 2, 130
 _DEFECT = (
   "This is a bug in bit_jax or in a library: please report it with the lines above and the output "
   "of `python -m bit_jax.env`."
@@ -46,16 +47,20 @@ def run(
   if os.environ.get("HOME") == "":  # as good as none; Python would take it for the root folder
     del os.environ["HOME"]
   output.prepare()
-  with output.surviving(*(("stderr",) if needs_reader else ("stdout", "stderr"))):
+  with (
+    output.surviving(*(("stderr",) if needs_reader else ("stdout", "stderr"))),
+    signals.listening() as listener,
+  ):
     try:
       status = main(argv) or 0
       sys.stdout.flush()
     except errors.UserError as e:
       status, message = USER_ERROR, f"error: {e}"
     except Interrupted as e:
-      status, message = INTERRUPTED, str(e)
+      status, message = 128 + _received(listener), str(e)
     except KeyboardInterrupt:
-      status, message = INTERRUPTED, "Interrupted; unsaved work is lost."
+      number = _received(listener)
+      status, message = 128 + number, signals.unsaved(number)
     except Exception as e:
       if needs_reader and isinstance(e, BrokenPipeError):  # `... | head`
         output.discard(sys.stdout)
@@ -64,10 +69,18 @@ def run(
       else:
         e.add_note(_DEFECT)
         raise
+    finally:
+      if listener is not None:
+        listener.finish()
     if message is not None:
       print(message, file=sys.stderr)
   output.finish()
   return status
+
+
+def _received(listener: signals.Listener | None) -> int:
+  """Returns the number of the signal that a command ends by."""
+  return (listener and listener.received) or signal.SIGINT
 
 
 def machine_error(error: Exception) -> str | None:
@@ -93,9 +106,19 @@ def machine_error(error: Exception) -> str | None:
   return None
 
 
+def listen(sentence: str) -> None:
+  """Lets a signal end this process at once, until a run says otherwise; call before long imports.
+
+  Args:
+    sentence: Printed then.
+  """
+  output.prepare()
+  signals.begin(lambda: sentence)
+
+
 def leave(status: int) -> NoReturn:
-  """Ends the process; after Ctrl-C without waiting for threads, which may compile or download."""
-  if status == INTERRUPTED:
+  """Ends the process; after a signal without waiting for threads, which may compile or download."""
+  if status > 128:
     output.finish()
     os._exit(status)
   sys.exit(status)
@@ -108,6 +131,10 @@ class Interrupted(Exception):  # noqa: N818 - not an error
 class StopRequest:
   """A context manager that records requests to stop.
 
+  A command looks for them where its state can be saved. Where nothing is unsaved, they end it at
+  once. In a process that isn't a command of this package, such as a notebook, they only set
+  `requested`.
+
   Attributes:
     requested: Whether the process was asked to stop.
   """
@@ -115,24 +142,56 @@ class StopRequest:
   def __init__(self) -> None:
     self.requested = False
     self._earlier: dict[signal.Signals, Any] = {}
+    self._stack = contextlib.ExitStack()
 
   def __enter__(self) -> Self:
     """Installs the handlers; signals reach only the main thread, so elsewhere it does nothing."""
     if threading.current_thread() is threading.main_thread():
-      for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
-          self._earlier[number] = signal.signal(number, self._note)
+      self._stack.enter_context(signals.reacting(None, looks=True))
+      self._earlier = signals.install(self._note)
     return self
 
   def __exit__(self, *_: object) -> None:
     """Restores the earlier handlers."""
-    for number, handler in self._earlier.items():
-      signal.signal(number, handler)
+    signals.restore(self._earlier)
+    self._stack.close()
+
+  def nothing_unsaved(self, sentence: Callable[[], str]) -> None:
+    """Says that nothing is unsaved, until `unsaved` is called.
+
+    Args:
+      sentence: Returns how the command ends if it is asked to. It is called in another thread, and
+        may wait for what is being written.
+
+    Raises:
+      Interrupted: A stop is requested already.
+    """
+    if self.requested:
+      raise Interrupted(sentence())
+    if self._earlier and (listener := signals.current()):
+      listener.react(sentence)
+
+  def unsaved(self) -> None:
+    """Says that there is something to save, from now on."""
+    if self._earlier and (listener := signals.current()):
+      listener.react(None, looks=True)
 
   def _note(self, number: int, frame: FrameType | None) -> None:
+    if listener := signals.current():
+      listener.note(number)
     if self.requested and number == signal.SIGINT:
       raise KeyboardInterrupt
     self.requested = True
+    if listener and listener.ends_at_once:
+      return
     # The terminal may be gone, or be written to at this moment.
     with contextlib.suppress(OSError, RuntimeError):
-      print("\nStopping after this step; Ctrl-C again stops at once.", file=sys.stderr, flush=True)
+      if sys.stderr.isatty():  # elsewhere the sentence at the end is enough
+        print(
+          "\nStopping after this step; Ctrl-C again stops at once.", file=sys.stderr, flush=True
+        )
+
+
+def stop_at_once(number: int, frame: FrameType | None) -> None:
+  """A handler for a process of runs, while a `StopRequest` doesn't listen: nothing is unsaved."""
+  raise Interrupted("Stopped before the first step.")

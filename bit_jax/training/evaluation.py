@@ -29,6 +29,7 @@ class Evaluator:
     during: feeds.Feed,
     batch_size: int,
     raise_not_finite: Callable[[int], NoReturn],
+    batch_sent: Callable[[], object],
   ):
     """Takes what evaluations need.
 
@@ -40,10 +41,11 @@ class Evaluator:
       during: The images that weights are chosen on; `tests` without a validation part.
       batch_size: Images in a batch over all devices.
       raise_not_finite: Raises the error for a loss that isn't finite, at a step.
+      batch_sent: Called after each batch; may raise.
     """
     self._run, self._reporter, self._clock = run, reporter, step_clock
     self._tests, self._during, self._batch_size = tests, during, batch_size
-    self._raise_not_finite = raise_not_finite
+    self._raise_not_finite, self._batch_sent = raise_not_finite, batch_sent
 
   def score(self, params: Any, done: int, feed: feeds.Feed | None = None) -> Evaluation:
     """Evaluates every image once, by default those that weights are chosen on.
@@ -59,8 +61,13 @@ class Evaluator:
     if fewer < jax.device_count():
       advice = f"a smaller --config.test_size (now {size})"
     with self._clock.paused(), run.out_of_memory(advice):
-      progress = self._reporter.evaluating(len(feed.part))
-      evaluation = evaluate(feed, run.model, size, params, self._batch_size, progress)
+      count = self._reporter.evaluating(len(feed.part))
+
+      def report(images: int) -> None:
+        count(images)
+        self._batch_sent()
+
+      evaluation = evaluate(feed, run.model, size, params, self._batch_size, report)
     if not np.isfinite(evaluation.means["loss"]):
       self._raise_not_finite(done)
     return evaluation

@@ -1,8 +1,10 @@
 """Fine-tunes a network and evaluates it: one run, from its config to its folder."""
 
 import contextlib
+import functools
+import pathlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
 import jax
@@ -17,7 +19,17 @@ from bit_jax.inference.programs import Examples
 from bit_jax.report import run_page
 from bit_jax.run_config import RunConfig
 from bit_jax.runs import description, mistakes, per_class, reporting, results, run_folder
-from bit_jax.runtime import clock, devices, errors, exits, files, numerics, output, parallel
+from bit_jax.runtime import (
+  clock,
+  devices,
+  errors,
+  exits,
+  files,
+  numerics,
+  output,
+  parallel,
+  signals,
+)
 from bit_jax.training import (
   batches,
   evaluation,
@@ -85,13 +97,20 @@ def run(
       run_folder.require_complete(folder, result)
       run_folder.require_data(folder, *data.identity())
       if is_first:
+        evaluation.discard(folder)
         again = "delete the folder to run it again"
         print(f"{folder} is already finished; this is its result ({again}).")
       return result
-    return _train(setup.load(config, data, folder, layout, weights_at=weights_at, began=began))
+    reading, saved = "while data and weights were read", run_folder.saved_step(folder)
+    with signals.reacting(functools.partial(_stopped, folder, config, reading, saved)):
+      loaded = setup.load(config, data, folder, layout, weights_at=weights_at, began=began)
+    with exits.StopRequest() as stop:
+      preparing = "while the run was prepared"
+      stop.nothing_unsaved(functools.partial(_stopped, folder, config, preparing, saved))
+      return _train(loaded, stop)
 
 
-def _train(run: setup.Run) -> dict[str, Any]:
+def _train(run: setup.Run, stop: exits.StopRequest) -> dict[str, Any]:
   """Trains from the newest checkpoint on, evaluates, and writes the result."""
   c = run.config
   params, digest = setup.initial_params(run)
@@ -101,14 +120,12 @@ def _train(run: setup.Run) -> dict[str, Any]:
   run = setup.in_recorded_order(run)
   state = steps.create_state(params, optimizer.sgd(c.momentum, c.momentum_dtype))
   del params  # so that no second copy stays in memory
-  with (
-    exits.StopRequest() as stop,
-    resuming.Checkpoints(run.folder / run_folder.CHECKPOINTS) as checkpoints,
-  ):
-    first, step_clock = checkpoints.latest_step(), clock.StepClock()
+  with resuming.Checkpoints(run.folder / run_folder.CHECKPOINTS) as checkpoints:
+    first, step_clock, window = checkpoints.latest_step(), clock.StepClock(), []
     if first:
       state, progress = checkpoints.restore(state)
       step_clock = clock.StepClock(progress["seconds"], int(progress["timed_steps"]))
+      window = _unpacked(progress.get("window", ()), run.model.num_classes)
       if run.is_first:
         print(f"Resuming after step {first}.")
     reporter = reporting.Reporter(
@@ -124,7 +141,7 @@ def _train(run: setup.Run) -> dict[str, Any]:
     with reporter:
       with run.out_of_memory("a smaller --config.resident_share, or a smaller model"):
         state = parallel.replicate(state)  # the host's copy is freed before memory is planned
-        loop = _Loop(run, state, first, stop, step_clock, reporter, checkpoints)
+        loop = _Loop(run, state, first, stop, step_clock, reporter, checkpoints, window)
         del state
       with run.out_of_memory(planning.advice(loop.plan, c, run.model.platform)):
         done = loop.run()
@@ -169,6 +186,7 @@ class _Loop:
     step_clock: clock.StepClock,
     reporter: reporting.Reporter,
     checkpoints: resuming.Checkpoints,
+    window: list[Any],
   ):
     """Takes the state after step `first`; places the data on the devices and plans a step."""
     c = run.config
@@ -191,15 +209,23 @@ class _Loop:
     )
     self._rates = optimizer.learning_rates(c.base_lr, c.warmup_steps, c.decay_steps, c.total_steps)
     self._evaluator = evaluation.Evaluator(
-      run, reporter, step_clock, tests, during, eval_batch, self._raise_not_finite
+      run,
+      reporter,
+      step_clock,
+      tests,
+      during,
+      eval_batch,
+      self._raise_not_finite,
+      self._evaluated_batch,
     )
     self._pace = pace.Pace(c, first, reporter.say)
-    self._window: list[Any] = []  # metrics of the steps since the last log
+    self._window = window  # metrics of the steps since the last log
     self._newest: Any = None  # metrics of the newest step
     self._due: tuple[int, list[Any]] | None = None  # a log to be written: steps done, and window
     self._saved = first  # steps done in the last checkpoint
     self._startup: float | None = None  # seconds until the first step was done
-    self._current = 0  # the step that is computed, counted from 1
+    self._current = first  # the step that is computed, or was last, counted from 1
+    self._has_evaluated = False
 
   def run(self) -> int:
     """Takes the remaining steps, with logs, evaluations and checkpoints.
@@ -213,6 +239,7 @@ class _Loop:
       self._evaluate(first)  # the run was stopped between saving and evaluating
     if self._evaluator.out_of_patience(first):
       return first
+    self._nothing_unsaved("while the first step was compiled")
     self._reporter.say("Compiling the first step, which can take minutes.")
     examples = batches.of_steps(self._examples, c, self._run.layout, first)
     with contextlib.closing(examples):
@@ -221,6 +248,7 @@ class _Loop:
         if done == first + 1:
           jax.block_until_ready(self._state)  # it was compiled, which is not timed
           self._startup = time.monotonic() - self._run.began
+          self._stop.unsaved()
         self._clock.step_done()
         if self._after_step(done):
           return done
@@ -255,19 +283,22 @@ class _Loop:
     """Logs, saves and evaluates where it is time to; returns whether patience is exhausted."""
     c, stopping = self._run.config, self._agree_to_stop(done)
     last = done == c.total_steps
-    if done % c.log_every == 0 or last or stopping:
+    if done % c.log_every == 0 or last:
       self._due, self._window = (done, self._window), []  # written once the next step is sent
     if done % c.checkpoint_every == 0 or last or stopping:
       self._save(done)
     if stopping and not last:
       raise exits.Interrupted(
-        f"Stopped after step {done} of {c.total_steps}. Run the same command again to resume. Run "
-        f"folder: {self._run.folder}"
+        _stopped(self._run.folder, self._run.config, f"after step {done}", done)
       )
     if last or done % c.eval_every:
       return False
     self._evaluate(done)
-    return self._evaluator.out_of_patience(done)
+    if not self._evaluator.out_of_patience(done):
+      return False
+    if self._saved != done:
+      self._save(done)
+    return True
 
   def _agree_to_stop(self, done: int) -> bool:
     """Returns whether to stop after this step: all processes must stop at the same one."""
@@ -286,22 +317,50 @@ class _Loop:
         results.draw_augmented(run.folder, run.config, run.data.train, self._reporter.say)
 
   def _part_done(self, done: int, parts: int) -> None:
-    """Shows the progress of a step in micro-batches; the first step can be stopped in between."""
+    """Shows the progress of a step in micro-batches; it can be stopped in between."""
+    self._stop_if_asked(f"in step {self._current}", self._current - 1)
     if self._current == self._first + 1:
-      # Several processes must stop at the same place, so they stop after the step.
-      if self._stop.requested and jax.process_count() == 1:
-        raise exits.Interrupted(
-          f"Stopped in step {self._current} of {self._run.config.total_steps}, the first since the "
-          f"start. Run the same command again to repeat it. Run folder: {self._run.folder}"
-        )
       self._pace.part_of_first_step_done(done, parts, time.monotonic())
     self._reporter.in_step(self._current, done, parts)
 
   def _evaluate(self, done: int) -> None:
     """Evaluates after a step unless that is on record."""
-    if done not in self._reporter.evaluations:
-      self._settle()
-      self._evaluator.evaluate(self._state.params, done)
+    if done in self._reporter.evaluations:
+      return
+    self._settle()
+    if not self._has_evaluated and self._saved != done:
+      self._save(done)  # nothing can be while it is compiled
+    if self._saved == done:
+      self._nothing_unsaved(f"in the evaluation after step {done}")
+    self._evaluator.evaluate(self._state.params, done)
+    self._has_evaluated = True
+    self._stop.unsaved()
+
+  def _evaluated_batch(self) -> None:
+    done = self._current
+    self._stop_if_asked(f"in the evaluation after step {done}", done)
+
+  def _stop_if_asked(self, where: str, done: int) -> None:
+    """Stops where the state is the one after step `done`, which is saved.
+
+    Several processes must stop at the same place, so they stop after a step.
+    """
+    if self._stop.requested and jax.process_count() == 1:
+      if self._saved != done:
+        self._save(done)
+      raise exits.Interrupted(_stopped(self._run.folder, self._run.config, where, done))
+
+  def _nothing_unsaved(self, where: str) -> None:
+    """Says that the state is that of the last checkpoint; several processes only stop together."""
+    if jax.process_count() > 1:
+      return
+    saved = self._saved
+
+    def stopped() -> str:
+      self._checkpoints.wait()
+      return _stopped(self._run.folder, self._run.config, where, saved)
+
+    self._stop.nothing_unsaved(stopped)
 
   def _settle(self) -> None:
     """Waits for the steps that were sent, and writes the log that is due."""
@@ -322,7 +381,11 @@ class _Loop:
       self._check_finite(done, self._window)
       if not steps.is_finite(self._state.params):  # the loss was, but the update overflowed
         self._raise_not_finite(done)
-      progress = {"seconds": self._clock.seconds, "timed_steps": self._clock.steps}
+      progress = {
+        "seconds": self._clock.seconds,
+        "timed_steps": self._clock.steps,
+        "window": _packed(self._window),
+      }
       self._reporter.sync()
       self._checkpoints.save(self._state, progress)
     self._evaluator.discard(self._saved)
@@ -348,6 +411,7 @@ class _Loop:
     """Evaluates, exports the weights, writes the result and draws the pictures."""
     run, seconds, timed = self._run, self._clock.seconds, self._clock.steps
     self._settle()
+    self._nothing_unsaved("while the result was written")
     params, best_step, found = self._evaluator.finish(self._state.params, done)
     result = {
       **found.means,
@@ -369,13 +433,38 @@ class _Loop:
       result["val_top1"] = self._reporter.evaluations[exported]
     if run.is_first:
       outcome, say = (found.predictions, found.labels), self._reporter.say
-      with run.out_of_memory_at_end():
-        weights.save(run.folder / run_folder.WEIGHTS, jax.device_get(params))
-        results.write(run.folder, run.data, result, *outcome, say)
+      with run_folder.finishing(run.folder):
+        with run.out_of_memory_at_end():
+          weights.save(run.folder / run_folder.WEIGHTS, jax.device_get(params))
+          results.write(run.folder, run.data, result, *outcome, say)
+        results.draw(run.folder, run.config, run.data.test, found.means["top1"], *outcome, say)
+        _report(run, found, say)
       evaluation.discard(run.folder)
-      results.draw(run.folder, run.config, run.data.test, found.means["top1"], *outcome, say)
-      _report(run, found, say)
     return result
+
+
+def _stopped(folder: pathlib.Path, config: RunConfig, where: str, saved: int) -> str:
+  """Returns how a run ends that was asked to stop, with the number of steps that are saved."""
+  total = config.total_steps
+  kept = f"saved up to step {saved} of {total}" if saved else f"none of {total} steps was done"
+  return f"Stopped {where}; {kept}. Run the same command again to resume. Run folder: {folder}"
+
+
+def _packed(window: list[Any]) -> list[list[float]]:
+  """Returns the metrics of steps as numbers, to be saved."""
+  return [[float(x) for x in jax.tree.leaves(part)] for part in jax.device_get(window)]
+
+
+def _unpacked(packed: Sequence[Sequence[float]], num_classes: int) -> list[Any]:
+  """Returns the metrics of steps that `_packed` was given."""
+  leaves, structure = jax.tree.flatten(metrics.collection(num_classes).empty())
+  types = [leaf.dtype for leaf in leaves]
+
+  def unpacked(part: Sequence[float]) -> Any:
+    arrays = [np.asarray(x, dtype) for x, dtype in zip(part, types, strict=True)]
+    return jax.tree.unflatten(structure, arrays)
+
+  return [unpacked(part) for part in packed]
 
 
 def _report(run: setup.Run, found: Evaluation, say: Callable[[str], None]) -> None:

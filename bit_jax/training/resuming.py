@@ -47,12 +47,16 @@ class Checkpoints:
     """Returns the number of steps done in the newest checkpoint, 0 if there is none."""
     return self._manager.latest_step() or 0
 
-  def save(self, state: steps.TrainState, progress: dict[str, float]) -> None:
+  def wait(self) -> None:
+    """Waits until what was saved is on disk."""
+    self._manager.wait_until_finished()
+
+  def save(self, state: steps.TrainState, progress: dict[str, Any]) -> None:
     """Starts to save a state; the copy is made before this returns.
 
     Args:
       state: On devices; they may overwrite it afterwards.
-      progress: Numbers to save with it.
+      progress: What to save with it, as JSON.
     """
     host = jax.tree.map(np.array, jax.device_get(state))
     step = int(host.step)
@@ -63,7 +67,7 @@ class Checkpoints:
       args=ocp.args.Composite(state=self._save_args(host), run=ocp.args.JsonSave(progress)),
     )
 
-  def restore(self, state: steps.TrainState) -> tuple[steps.TrainState, dict[str, float]]:
+  def restore(self, state: steps.TrainState) -> tuple[steps.TrainState, dict[str, Any]]:
     """Returns the newest state, as numpy arrays, and the progress saved with it.
 
     Args:

@@ -17,7 +17,6 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from types import FrameType
 from typing import Any
 
 import ml_collections
@@ -79,7 +78,7 @@ def main() -> None:
   replies = os.fdopen(os.dup(sys.stdout.fileno()), "w")
   os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
   prepare()
-  signal.signal(signal.SIGTERM, stop_at_once)  # until the trainer listens
+  signal.signal(signal.SIGTERM, exits.stop_at_once)  # until the trainer listens
   lines: queue.SimpleQueue[str] = queue.SimpleQueue()
   with (
     output.surviving("stdout", "stderr"),  # a log that can't be written ends no run
@@ -102,11 +101,6 @@ def _read(lines: queue.SimpleQueue[str]) -> None:
     lines.put(line)
   os.kill(os.getpid(), signal.SIGTERM)
   lines.put("")
-
-
-def stop_at_once(number: int, frame: FrameType | None) -> None:
-  """Handles SIGTERM while the trainer doesn't: there is nothing to save."""
-  raise exits.Interrupted("Stopped before the first step.")
 
 
 @contextlib.contextmanager

@@ -1,10 +1,12 @@
 """Runs from beginning to end: what they leave behind, and that they can be repeated and resumed."""
 
+import contextlib
 import csv
 import dataclasses
 import hashlib
 import json
 import shutil
+import signal
 
 import jax
 import jax.numpy as jnp
@@ -248,32 +250,31 @@ def comparable(row):
   return {k: v for k, v in row.items() if k not in ("images_per_second", "input_wait_share")}
 
 
-def interrupted(step, folder, *arguments, asked_within=0, **changes):
-  """Runs until a request to stop after a step; within the first it may be asked for as well."""
+def interrupted(step, folder, *arguments, **changes):
+  """Runs until a request to stop after a step."""
   total_steps = {**running.FIELDS, **changes}["total_steps"]
-  said = f"Stopped after step {step} of {total_steps}. Run the same command again"
+  said = f"^Stopped after step {step}; saved up to step {step} of {total_steps}. Run the same"
+  with (
+    asked_to_stop(loop._Loop, "_step", lambda _, index, *__: index == step - 1),
+    pytest.raises(exits.Interrupted, match=said),
+  ):
+    running.train(folder, *arguments, **changes)
+
+
+@contextlib.contextmanager
+def asked_to_stop(owner, name, applies=lambda *_: True):
+  """Within this context, a call of a function that `applies` ends with a SIGTERM."""
+  function = getattr(owner, name)
+
+  def then_asked(*arguments, **more):
+    result = function(*arguments, **more)
+    if applies(*arguments):
+      signal.raise_signal(signal.SIGTERM)
+    return result
+
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(exits, "StopRequest", lambda: StopAfter(asked_within + step))
-    with pytest.raises(exits.Interrupted, match=said):
-      running.train(folder, *arguments, **changes)
-
-
-class StopAfter:
-  """A `StopRequest` that is requested when it is asked for the n-th time."""
-
-  def __init__(self, n):
-    self._left = n
-
-  @property
-  def requested(self):
-    self._left -= 1
-    return self._left <= 0
-
-  def __enter__(self):
-    return self
-
-  def __exit__(self, *_):
-    pass
+    patch.setattr(owner, name, then_asked)
+    yield
 
 
 def test_a_run_that_died_before_its_result_only_ends(finished, tmp_path, monkeypatch, capsys):
@@ -729,11 +730,13 @@ def test_a_step_is_planned_with_what_state_and_data_leave_of_the_memory(tmp_path
 
 @pytest.mark.usefixtures("no_pictures", "little_memory")
 def test_a_run_of_what_does_not_fit_at_once_is_the_same(finished, tmp_path, capsys):
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(exits, "StopRequest", lambda: StopAfter(1))
-    with pytest.raises(exits.Interrupted, match="Stopped in step 1 of 6, the first since"):
+  for asked_in, kept in ((1, "none of 6 steps was done"), (2, "saved up to step 1 of 6")):
+    with (
+      asked_to_stop(order, "mixup_lambda", lambda _, step, __, n=asked_in: step == n - 1),
+      pytest.raises(exits.Interrupted, match=f"^Stopped in step {asked_in}; {kept}. Run the same"),
+    ):
       running.train(tmp_path)
-  interrupted(2, tmp_path, asked_within=1)
+  interrupted(3, tmp_path)
   said = "Micro-batches of 2 images: 4 would need about 0.002 GB of 0.0011 GB available."
   assert said in capsys.readouterr().out
   result = running.train(tmp_path, microbatch=4)  # all of a device's share

@@ -1,0 +1,201 @@
+"""Tests of bit_jax.runtime.signals, in processes of their own."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from bit_jax.runtime import exits, signals
+
+# C code that neither a signal nor another thread disturbs, as a compiler: a hash for hours.
+IN_C = "import hashlib; hashlib.pbkdf2_hmac('sha256', b'', b'', 2**31 - 1)"
+IN_PYTHON = "import time; time.sleep(600)"
+
+
+@pytest.fixture
+def start(monkeypatch):
+  """A function that starts a command, and returns its process when it has printed a line."""
+  monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
+  with contextlib.ExitStack() as stack:
+
+    def started(body, *, before="", ignored=()):
+      lines = [
+        "import os, signal, sys",
+        "from bit_jax.runtime import exits",
+        before,
+        "def main(argv):",
+        *(f"  {line}" for line in body.splitlines()),
+        "exits.leave(exits.run(main, sys.argv))",
+      ]
+
+      def ignore():
+        for number in signals.ENDING:
+          signal.signal(number, signal.SIG_IGN if number in ignored else signal.SIG_DFL)
+
+      pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+      line = [sys.executable, "-c", "\n".join(lines)]
+      process = stack.enter_context(subprocess.Popen(line, preexec_fn=ignore, **pipes))
+      stack.callback(process.kill)
+      assert process.stdout.readline() == "ready\n"
+      return process
+
+    yield started
+
+
+def end(process):
+  out, err = process.stdout.read(), process.stderr.read()  # of the same buffers as before
+  return process.wait(), out, err
+
+
+READY = "os.write(1, b'ready\\n')\n"  # what was printed before stays in the buffer
+
+
+@pytest.mark.parametrize("number", signals.ENDING)
+@pytest.mark.parametrize("ignored", [(), (signal.SIGINT, signal.SIGTERM)], ids=["", "ignored"])
+def test_a_command_unwinds_and_ends_with_a_sentence(start, number, ignored):
+  body = f"print('kept')\ntry:\n  {READY}  {IN_PYTHON}\nfinally:\n  print('cleaned')"
+  process = start(body, ignored=ignored)
+  process.send_signal(number)
+  name = "Interrupted" if number == signal.SIGINT else f"Stopped by {number.name}"
+  sentence = f"{name}; unsaved work is lost.\n"
+  assert end(process) == (128 + number, "kept\ncleaned\n", sentence)
+
+
+@pytest.mark.parametrize("number", signals.ENDING)
+def test_where_nothing_is_unsaved_a_command_ends_also_within_c_code(start, number):
+  body = (
+    "with exits.StopRequest() as stop:\n"
+    "  stop.nothing_unsaved(lambda: 'Stopped in C.')\n"
+    f"  print('kept')\n  {READY}  {IN_C}"
+  )
+  process = start(body)
+  process.send_signal(number)
+  assert end(process) == (128 + number, "kept\n", "Stopped in C.\n")
+
+
+def test_a_long_import_ends_at_once_too(start):
+  process = start("pass", before=f"exits.listen('Stopped; nothing.')\n{READY}{IN_C}")
+  process.send_signal(signal.SIGTERM)
+  assert end(process) == (128 + signal.SIGTERM, "", "Stopped; nothing.\n")
+
+
+def test_the_sentence_may_wait_for_a_write_and_a_second_sigterm_does_not_cut_it_short(start):
+  body = (
+    "import threading, time\n"
+    "written = threading.Event()\n"
+    "def write():\n"
+    "  time.sleep(1)\n"
+    "  written.set()\n"
+    "def sentence():\n"
+    "  print('waits', flush=True)\n"
+    "  threading.Thread(target=write).start()\n"
+    "  written.wait()\n"
+    "  return 'Written.'\n"
+    "with exits.StopRequest() as stop:\n"
+    "  stop.nothing_unsaved(sentence)\n"
+    f"  {READY}  {IN_PYTHON}\n"
+  )
+  process = start(body)
+  process.send_signal(signal.SIGTERM)
+  assert process.stdout.readline() == "waits\n"
+  process.send_signal(signal.SIGTERM)
+  assert end(process) == (128 + signal.SIGTERM, "", "Written.\n")
+
+
+def test_with_unsaved_state_the_command_decides(start):
+  body = (
+    "import time\n"
+    "with exits.StopRequest() as stop:\n"
+    "  stop.nothing_unsaved(lambda: 'never')\n"
+    "  stop.unsaved()\n"
+    f"  {READY}"
+    "  while not stop.requested:\n    time.sleep(0.01)\n"
+    "raise exits.Interrupted('Saved.')"
+  )
+  for number in signals.ENDING:
+    process = start(body)
+    process.send_signal(number)
+    assert end(process) == (128 + number, "", "Saved.\n")
+
+
+def test_a_request_that_came_before_ends_where_nothing_is_unsaved(start):
+  body = (
+    "with exits.StopRequest() as stop:\n"
+    "  os.kill(os.getpid(), signal.SIGHUP)\n"
+    f"  {READY}"
+    "  stop.nothing_unsaved(lambda: 'Saved before.')\n"
+  )
+  assert end(start(body)) == (128 + signal.SIGHUP, "", "Saved before.\n")
+
+
+def test_a_second_ctrl_c_ends_a_command_within_c_code(start):
+  process = start(f"with exits.StopRequest():\n  {READY}  {IN_C}")
+  process.send_signal(signal.SIGINT)
+  with pytest.raises(subprocess.TimeoutExpired):
+    process.wait(1)
+  process.send_signal(signal.SIGINT)
+  assert end(process) == (130, "", "Interrupted; unsaved work is lost.\n")
+
+
+def test_ignored_signals_stay_ignored(start):
+  """As `nohup` ignores SIGHUP."""
+  body = (
+    f"{READY}"
+    "with exits.StopRequest() as stop:\n"
+    "  for number in (signal.SIGHUP, signal.SIGUSR1):\n    os.kill(os.getpid(), number)\n"
+    "  print(stop.requested)\n"
+  )
+  process = start(body, ignored=(signal.SIGHUP, signal.SIGUSR1))
+  assert end(process) == (0, "False\n", "")
+
+
+def test_the_handler_of_a_cluster_is_left_alone(start):
+  before = "signal.signal(signal.SIGUSR2, lambda *_: print('requeued', flush=True))"
+  body = (
+    "with exits.StopRequest() as stop:\n"
+    "  os.kill(os.getpid(), signal.SIGUSR2)\n"
+    "  print(stop.requested)\n"
+    "  os.kill(os.getpid(), signal.SIGUSR1)\n"
+    "  print(stop.requested)\n"
+  )
+  process = start(f"{READY}{body}", before=before)
+  assert end(process) == (0, "requeued\nFalse\nTrue\n", "")
+
+
+def test_a_command_gives_the_handlers_back():
+  earlier = [signal.getsignal(n) for n in signals.ENDING]
+  seen = []
+
+  def main(argv):
+    seen.append(([signal.getsignal(n) for n in signals.ENDING], signals.current()))
+
+  assert exits.run(main, []) == 0
+  ((within, listener),) = seen
+  assert listener is not None
+  assert all(a != b for a, b in zip(earlier, within, strict=True))
+  assert [signal.getsignal(n) for n in signals.ENDING] == earlier
+  assert signals.current() is None
+  assert signal.set_wakeup_fd(-1) == -1
+
+
+def test_in_another_thread_a_command_does_not_listen(start):
+  seen = []
+  thread = threading.Thread(target=exits.run, args=(lambda _: seen.append(signals.current()), []))
+  thread.start()
+  thread.join()
+  assert seen == [None]
+
+
+def test_a_request_in_a_program_of_somebody_else_ends_nothing():
+  """As in a notebook: there is no listener."""
+  with exits.StopRequest() as stop:
+    stop.nothing_unsaved(lambda: "Saved.")
+    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+      os.kill(os.getpid(), number)
+    assert stop.requested
+    with pytest.raises(exits.Interrupted, match="Saved"):
+      stop.nothing_unsaved(lambda: "Saved.")
