@@ -8,6 +8,7 @@
 # make bench        installs PyTorch in an environment of its own and compares with it: half an hour on two cores
 # make exports      installs PyTorch likewise, and loads exports with every library that they are for
 # make accelerators installs XLA's compilers for GPU and TPU likewise, and compiles programs: hours
+# make kills        kills runs at every phase and resumes them: an hour on two cores
 # make lock         updates requirements.lock; needs uv
 PYTHON ?= python3
 VENV   ?= .venv
@@ -18,7 +19,7 @@ EXPORTS = .venv-exports
 COMPILERS = .venv-accelerators
 TORCH_PYTHON ?=  # a Python that has PyTorch and timm, if any; for exports transformers and jax, too
 
-.PHONY: install quickstart test coverage lines map docs bench exports accelerators lint lock clean
+.PHONY: install quickstart test coverage lines map docs bench exports accelerators kills lint lock clean
 .DEFAULT_GOAL := quickstart
 
 install: $(VENV)/.installed
@@ -96,6 +97,9 @@ $(COMPILERS)/.installed: pyproject.toml requirements.lock
 	$(COMPILERS)/bin/python -m pip install --quiet --editable '.[accelerators]' \
 	  --constraint $(COMPILERS)/constraints.txt
 	touch $@
+
+kills: install
+	XLA_FLAGS="$(QUICKLY)" $(BIN)/python -m experiments.reliability.kills --kills=50 --seed=0
 
 lint: install
 	$(BIN)/ruff format --check $(SOURCES)

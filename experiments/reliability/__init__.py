@@ -1,0 +1,1 @@
+"""Experiments on reliability: what runs and files do when something goes wrong."""
