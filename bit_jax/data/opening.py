@@ -142,6 +142,8 @@ class _Tfds(Opened):
 
   def __init__(self, spec: datasets.DatasetSpec, data_dir: str | None):
     self.spec, self._data_dir = spec, data_dir
+    if data_dir is not None:
+      paths.named(data_dir)  # a mistake is reported before TensorFlow is imported
 
   def evaluating(self, split: str) -> "Opened":
     return _Tfds(dataclasses.replace(self.spec, test_split=split, num_test=0), self._data_dir)

@@ -40,6 +40,7 @@ class EvaluatedData:
     batch_size: Images at once over all devices.
     resident_share: The share of a device's memory that decoded images may take.
     images: The folder, CSV or npz file that they are in; None for other sets.
+    scanned: The scan of that folder or CSV, if it is in the config of a data set.
   """
 
   data: opening.Opened
@@ -50,6 +51,7 @@ class EvaluatedData:
   batch_size: int = _BATCH_SIZE
   resident_share: float = _RESIDENT_SHARE
   images: pathlib.Path | None = None
+  scanned: scan.Scan | None = None
 
   @property
   def size(self) -> int:
@@ -284,25 +286,28 @@ def _part_of(
     batch_size=config.eval_batch_size,
     resident_share=config.resident_share,
     images=None if config.data_path is None else paths.named(config.data_path),
+    scanned=found,
   )
 
 
 def trained_on(network: Network, chosen: EvaluatedData) -> str | None:
-  """Returns a warning if a run was trained on images that are among those at a path, else None.
+  """Returns a warning if a run was trained on some of the images, unless they are that part.
 
   They are compared by their content where the run's own images are still what they were; else files
-  are compared by their place.
+  at a path are compared by their place.
   """
-  config, data = network.config, chosen.data
-  if config is None or not config.get("data_path") or not isinstance(data, labelled_images.AtPath):
+  config, own = network.config, not isinstance(chosen.data, labelled_images.AtPath)
+  if config is None or not config.get("data_path") or (own and chosen.part == "train"):
     return None
-  source = data.sources().test
-  trained = _training_images(network) if _comparable(config["data_path"], source) else None
-  if trained is None:
-    common = _at_same_places(network, chosen.files)
-  else:
-    assert isinstance(source, overlap.Comparable)
-    common = len(overlap.copies(overlap.Part(source, np.arange(len(source))), trained))
+  sources = chosen.data.sources(test_only=chosen.part == "test")
+  source = {"train": sources.train, "val": sources.val}.get(chosen.part, sources.test)
+  assert source is not None
+  common = _at_same_places(network, chosen.files)
+  if isinstance(source, overlap.Comparable) and _comparable(config["data_path"], source):
+    same = chosen.images is not None and chosen.images == paths.named(config["data_path"])
+    trained = _training_images(network, chosen.scanned if same else None)
+    if trained is not None:
+      common = len(overlap.copies(overlap.Part(source, np.arange(len(source))), trained))
   if not common:
     return None
   return (
@@ -316,10 +321,15 @@ def _comparable(path: str, source: opening.Source) -> bool:
   return isinstance(source, folder.Files) == (datasets.kind_of(path) == "folder")
 
 
-def _training_images(network: Network) -> overlap.Part | None:
-  """Returns the images that a run was trained on; None if they have changed, or are gone."""
+def _training_images(network: Network, found: scan.Scan | None) -> overlap.Part | None:
+  """Returns the images that a run was trained on; None if they have changed, or are gone.
+
+  Args:
+    network: The run's.
+    found: The scan of its folder or CSV; None: it is scanned here.
+  """
   try:
-    config, data = _opened(network, {}, None)
+    config, data = _opened(network, {}, found)
     if _recorded(network) != _digest(data.identity()[0]):
       return None
     selection = dataclasses.replace(run_config.selection(config), on_bad_image="stop")

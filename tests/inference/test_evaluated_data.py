@@ -183,6 +183,25 @@ def test_images_that_a_run_was_trained_on_are_counted(network, tmp_path):
   assert warning(own / "train") == said.format("1 of the 7")
 
 
+@pytest.mark.parametrize("part", ["test", "val", None])
+def test_parts_of_a_run_are_compared_with_its_training_images(part, network, tmp_path, monkeypatch):
+  own = photos(tmp_path / "photos")
+  network = network(keep_best=True)  # val is apart
+  for k, name in enumerate(("test", "val")):
+    for i in range(k + 1):
+      (own / name / "bee" / f"{i}.png").write_bytes((own / f"train/ant/{i}.png").read_bytes())
+  digest = run_config.prepare(ml_collections.ConfigDict(network.config))[1].identity()[0]
+  (network.folder / "environment.json").write_text(json.dumps({"data": digest}))
+  calls = []
+  monkeypatch.setattr(headers, "read_all", lambda *a, f=headers.read_all: calls.append(a) or f(*a))
+  chosen = evaluated_data.choose(network, split=part)
+  count = 2 if part == "val" else 1
+  assert f"trained on {count} of the 6 images" in evaluated_data.trained_on(network, chosen)
+  assert len(calls) == 1
+  chosen = evaluated_data.choose(network, split="train")
+  assert evaluated_data.trained_on(network, chosen) is None
+
+
 def test_arrays_that_a_run_was_trained_on_are_counted(network, tmp_path):
   random = np.random.default_rng(0)
   held = {"class_names": np.array(["ant", "bee"])}

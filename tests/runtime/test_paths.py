@@ -12,6 +12,7 @@ import running
 import bit_jax
 from bit_jax import train, weights
 from bit_jax.data import __main__ as data_main
+from bit_jax.data import datasets, opening
 from bit_jax.data.sources import arrays, folder
 from bit_jax.inference import given_images, inputs
 from bit_jax.runs import run_folder
@@ -160,6 +161,7 @@ def test_a_folder_that_is_called_like_a_scheme(tmp_path, monkeypatch):
     lambda url: bit_jax.fine_tune([url], ["a"]),
     lambda url: bit_jax.fine_tune("digits", workdir=url),
     lambda url: bit_jax.fine_tune("digits", workdir=pathlib.Path(url)),
+    lambda url: opening.open_set(datasets.Request("cifar10", data_dir=url)),
     lambda url: inputs.find([url]),
     lambda url: inputs.find(["-"], lambda: url.encode()),
   ],
