@@ -13,6 +13,7 @@ MARGIN = 0.9  # the usable part of an accelerator's memory: free memory may be i
 FLOAT32 = 4  # bytes
 LANES = {"tpu": 128}  # by platform: channels may be padded to a multiple, in small micro-batches
 _HOST_MARGIN = 0.8  # the usable part of the host's free memory, which other processes use as well
+_ROWS = 8  # images: XLA pads the batch of a large convolution to a multiple
 _OUT_OF_MEMORY = ("RESOURCE_EXHAUSTED", "Out of memory")  # JAX on an accelerator, on CPU
 
 
@@ -23,14 +24,16 @@ class Need:
   Attributes:
     fixed: Bytes, whatever the micro-batch.
     per_image: Bytes.
+    least: Bytes that are needed in any case, such as at the end of a step.
   """
 
   fixed: float
   per_image: float
+  least: float = 0
 
   def of(self, images: int) -> float:
     """Returns the bytes for micro-batches of so many images."""
-    return self.fixed + images * self.per_image
+    return max(self.least, self.fixed + images * self.per_image)
 
   def largest(self, sizes: Sequence[int], budget: float) -> int | None:
     """Returns the largest of some sizes that fits into so many bytes, or None."""
@@ -190,6 +193,8 @@ def batch(
   """
   need = forward_bound(model, size, source)
   fits = int((budget - need.fixed) / (programs_at_once(model.platform) * need.per_image))
+  if fits > _ROWS:
+    fits -= fits % _ROWS
   whole = 1 << (-(-num_images // count) - 1).bit_length()
   return min(wanted, max(1, min(fits, whole)) * count)
 
@@ -217,5 +222,5 @@ def explained(explanation: str) -> Iterator[None]:
 
 
 def gigabytes(amount: float) -> str:
-  """Returns bytes as a text, such as '1.32 GB'."""
-  return f"{amount / 1e9:.3g} GB"
+  """Returns bytes as a text, such as '1.32 GB' or '3,640 GB'."""
+  return f"{amount / 1e9:,.0f} GB" if amount >= 1e12 else f"{amount / 1e9:.3g} GB"

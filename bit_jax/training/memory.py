@@ -69,9 +69,10 @@ def bound(task: Task) -> Need:
 
   Beside the state there are three float32 copies of the parameters: standardised variables, sums
   and a gradient. For each image, the backward pass needs the input of each norm and the output of
-  its ReLU, of the units that it has not passed yet; with `remat`, only the input of each unit. The
-  pass through a unit needs its activations and their gradients too. Accelerators keep nothing of an
-  image before its crop but what was sent.
+  its ReLU, of the units that it has not passed yet; on TPU these outputs are computed again, and
+  with `remat` all but the input of each unit is. The pass through a unit needs its activations and
+  their gradients too. Accelerators keep nothing of an image before its crop but what was sent. The
+  end of a step on several devices takes `end_bytes`.
   """
   count = footprint.activations(
     task.model.architecture, task.crop, footprint.LANES.get(task.model.platform, 1)
@@ -85,19 +86,30 @@ def bound(task: Task) -> Need:
     passing = 2 * count.largest_unit * FLOAT32
     per_image = (alive + 3 * count.stem) * item + passing + image
   else:
-    alive = _most_alive(count, remat=task.model.remat) + 3 * count.stem + 4 * task.crop**2
+    alive = _most_alive(count, task) + 3 * count.stem + 4 * task.crop**2
     sent = 2 * 3 * task.source[0] * task.source[1]
     per_image = max(alive * item + sent, image + 2 * count.stem * item)
-  return Need(3 * FLOAT32 * task.num_parameters, per_image)
+  return Need(3 * FLOAT32 * task.num_parameters, per_image, 0 if task.on_cpu else end_bytes(task))
 
 
-def _most_alive(count: Activations, *, remat: bool) -> int:
+def end_bytes(task: Task) -> int:
+  """Returns an upper bound of the memory of a step's end on several devices, beside the state.
+
+  Beside the sums, XLA holds their means over all devices, and for some parameters all further steps
+  of the update.
+  """
+  return 4 * FLOAT32 * task.num_parameters
+
+
+def _most_alive(count: Activations, task: Task) -> int:
   """Returns the number of an image's activations and gradients that the backward pass holds."""
   most, kept = 0, 0
   for unit in count.units:
     passing = 2 * unit.size
-    if remat:  # and its norms are computed again
+    if task.model.remat:  # and its norms are computed again
       kept, passing = kept + unit.entering, passing + 2 * unit.normed
+    elif task.model.platform == "tpu":
+      kept, passing = kept + unit.normed, passing + unit.normed
     else:
       kept += 2 * unit.normed
     most = max(most, kept + passing)
@@ -153,9 +165,10 @@ def estimate(task: Task, batch: int) -> str:
   """
   return (
     f"{gigabytes(task.state_bytes)} for weights and momentum, at most "
-    f"{gigabytes(whole_step_bytes(task, batch))} for {batch} images at once on each device "
-    f"(estimated), and about 1 GB for the program; microbatch=auto uses smaller micro-batches if "
-    f"they don't fit"
+    f"{gigabytes(whole_step_bytes(task, batch))} for {batch} images at once on each "
+    f"{task.model.platform.upper()} device in {task.model.dtype.name} (estimated), and about 1 GB "
+    f"for the program; microbatch=auto uses smaller micro-batches if they don't fit. Of other "
+    f"devices: python -m bit_jax.memory --help"
   )
 
 
@@ -185,4 +198,5 @@ def table(task: Task, batch: int, memory: float) -> str:
     else:
       fit = f"not even {sizes[0]} fit"
     rows.append(f"  {f'activations of an image{name}':<48}{gigabytes(need.per_image):>10}   {fit}")
-  return "\n".join([*rows, f"  of {gigabytes(memory)}, of which a tenth is left free"])
+  free = f"  of {gigabytes(memory)}, of which a tenth is left free; a run asks the compiler"
+  return "\n".join([*rows, f"{free}, and may choose the next larger micro-batch"])

@@ -7,6 +7,8 @@ smaller ones, until one fits and the next larger one does not. Most are ruled ou
 
 import contextlib
 import dataclasses
+import enum
+import functools
 import hashlib
 import json
 import math
@@ -30,8 +32,20 @@ from bit_jax.run_config import RunConfig
 from bit_jax.runtime import cache, devices, parallel
 from bit_jax.training import memory, optimizer, programs, steps
 
-Targets = tuple[jax.Device, ...] | None  # compile-only devices; None: those of this run
 _COMPILERS = ("jaxlib", "jax-cuda12-plugin", "jax-cuda13-plugin", "libtpu")
+
+
+class Program(enum.StrEnum):
+  """A program whose memory decides: a whole step, or those of a step in micro-batches."""
+
+  STEP = "step"
+  PASSES = "passes"  # over a micro-batch
+  END = "end"  # averages the gradients over devices, and updates the parameters
+
+
+# (the step, its program, images on each device) -> the bytes of the program on a device by the
+# compiler, arguments included; infinite if it refuses.
+Compiler = Callable[[memory.Task, Program, int], float]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +81,7 @@ def plan(
   config: RunConfig,
   budget: float,
   say: Callable[[str], None] = print,
-  targets: Targets = None,
+  compiler: Compiler | None = None,
 ) -> Plan:
   """Chooses the micro-batch, and rematerialisation if not even the smallest one fits without.
 
@@ -78,7 +92,7 @@ def plan(
     config: Resolved.
     budget: Bytes that a device has beside the state.
     say: Called with a sentence before a long search.
-    targets: The described devices, if they are not those of this run.
+    compiler: Compiles for the described devices; default: for those of this run.
 
   Raises:
     UserError: The batch can't be split into micro-batches of the config's size.
@@ -95,19 +109,23 @@ def plan(
     room = f"at most {gigabytes(most)} of {gigabytes(budget)} available"
     reason = f"All {batch} images per device fit at once: {room}."
     return Plan(batch, batch, remat, reason, at_once=True)
-  if jax.process_count() == 1:
+  if not _several_processes(description):
     say("Searching for the largest micro-batch that fits (the result is cached).")
   sizes = order.micro_batch_sizes(batch, mixup)
   budget = max(0.0, budget - memory.waiting_bytes(task, batch))
-  search = _Search(task, batch, description, targets)
+  compiler = compiler or functools.partial(compiled_bytes, description=description)
+  search = _Search(task, batch, description, compiler)
   found = search.largest(sizes, budget)
   if found is None and config.remat == hyperrule.AUTO and not task.on_cpu:
-    search = _Search(task.with_remat(), batch, description, targets)
+    search = _Search(task.with_remat(), batch, description, compiler)
     found = search.largest(sizes, budget)
   size, used = found or (sizes[0], search.used(sizes[0]))
-  task = search.task
-  reason = _reason(task, batch, size, used, search.expected(batch), budget)
-  return Plan(size, batch, task.model.remat, reason, at_once=size == batch and not task.on_cpu)
+  reason = _reason(search, size, used, budget)
+  return Plan(size, batch, search.task.model.remat, reason, search.program(size) == Program.STEP)
+
+
+def _several_processes(description: devices.Description) -> bool:
+  return description.count > description.local_count
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,14 +139,14 @@ class _Search:
     task: The step.
     batch: Images of a step on each device.
     description: The devices.
-    targets: The described devices, if they are not those of this run.
+    compiler: Compiles for them.
     tried: {images of a micro-batch: bytes}.
   """
 
   task: memory.Task
   batch: int
   description: devices.Description
-  targets: Targets
+  compiler: Compiler
   tried: dict[int, float] = dataclasses.field(default_factory=dict, init=False)
 
   def largest(self, sizes: Sequence[int], budget: float) -> tuple[int, float] | None:
@@ -137,7 +155,7 @@ class _Search:
     It is exact if a larger micro-batch needs no less memory. A size that fits was compiled.
     """
     best, most, least = None, memory.bound(self.task), memory.least(self.task)
-    if jax.process_count() > 1:
+    if _several_processes(self.description):
       size = most.largest(sizes, budget)
       return (size, most.of(size)) if size else None
     left = [m for m in sizes if least.of(m) <= budget]
@@ -153,76 +171,83 @@ class _Search:
 
   def used(self, size: int) -> float:
     """Returns the memory for a micro-batch beside the state: by the compiler, or the bound."""
-    if jax.process_count() > 1:
+    if _several_processes(self.description):
       return memory.bound(self.task).of(size)
-    used = micro_batch_bytes(self.task, size, self.batch, self.description, self.targets)
-    self.tried[size] = used
-    return used
+    if size not in self.tried:
+      program, several = self.program(size), self.description.local_count > 1
+      self.tried[size] = bytes_beside_state(self.task, program, size, several, self.compiler)
+    return self.tried[size]
+
+  def program(self, size: int) -> Program:
+    """Returns which program computes a micro-batch."""
+    return program_of(self.task, size, self.batch)
 
   def expected(self, size: int) -> float:
     """Returns the bound of a micro-batch, scaled to the bytes of the largest one that was tried."""
     most = memory.bound(self.task)
-    if size in self.tried or jax.process_count() > 1:
+    if size in self.tried or _several_processes(self.description):
       return self.tried.get(size, most.of(size))
     largest = max((m for m, used in self.tried.items() if used < math.inf), default=None)
     scale = self.tried[largest] / most.of(largest) if largest else 1
     return max(scale * most.of(size), memory.least(self.task).of(size))
 
 
-def micro_batch_bytes(
-  task: memory.Task,
-  size: int,
-  batch: int,
-  description: devices.Description,
-  targets: Targets = None,
-) -> float:
-  """Returns the memory for a micro-batch beside state and waiting batches, by the compiler.
-
-  It is infinite if the compiler refuses the program. On accelerators a whole batch is a whole step.
+def program_of(task: memory.Task, size: int, batch: int) -> Program:
+  """Returns which program computes micro-batches of a size, or the whole batch as one.
 
   Args:
     task: The step.
-    size: Images of the micro-batch.
+    size: Images of a micro-batch.
     batch: Images of a step on each device.
-    description: The devices.
-    targets: The described devices, if they are not those of this run.
   """
-  whole = size == batch and not task.on_cpu
-  used = compiled_bytes(task, size, description, targets, whole=whole)
-  if whole:  # of the two batches that wait, the step has one among its arguments
-    used -= task.state_bytes + memory.waiting_bytes(task, size) / 2
-  return used
+  return Program.STEP if size == batch and not task.on_cpu else Program.PASSES
+
+
+def bytes_beside_state(
+  task: memory.Task, program: Program, images: int, several: bool, compiler: Compiler
+) -> float:
+  """Returns the memory of a step on a device beside the state and the batches that wait.
+
+  Args:
+    task: The step.
+    program: The whole step, or the passes; then its end is counted, too.
+    images: On each device, of the program.
+    several: Whether there are several devices. On one, a step's end needs less than its passes.
+    compiler: Returns the bytes of a program.
+  """
+  used = compiler(task, program, images)
+  if program == Program.STEP:  # of the two batches that wait, it has one among its arguments
+    return used - task.state_bytes - memory.waiting_bytes(task, images) / 2
+  if not several or task.on_cpu or used >= memory.end_bytes(task):
+    return used
+  return max(used, compiler(task, Program.END, images) - task.state_bytes)
 
 
 def compiled_bytes(
-  task: memory.Task,
-  images: int,
-  description: devices.Description,
-  targets: Targets = None,
-  *,
-  whole: bool = False,
+  task: memory.Task, program: Program, images: int, description: devices.Description
 ) -> float:
-  """Returns the memory of a program on a device, by the compiler; infinite if it refuses.
+  """Returns the memory of a program on a device of this run, as a `Compiler`.
 
-  It is kept in the cache folder for the same code, compiler, devices and flags; a refusal is not.
+  It is kept in the cache folder for the same code, compiler, devices and flags. A refusal is kept
+  for TPUs, whose compiler knows their memory; GPUs are tuned on, and may be full for the moment.
 
   Args:
     task: The step.
-    images: Images of the micro-batch.
+    program: Which of its programs.
+    images: On each device, of the program; those of a step's end are not looked at.
     description: The devices.
-    targets: The described devices, if they are not those of this run.
-    whole: Whether it is a whole step, with its state; else the passes over a micro-batch.
   """
-  found = description.kind, description.local_count, targets is not None
-  parts = [repr(task), images, whole, *found, os.environ.get("XLA_FLAGS", ""), *_compilers()]
+  images = 1 if program == Program.END else images
+  parts = [repr(task), program, images, description.kind, description.local_count]
+  parts += [os.environ.get("XLA_FLAGS", ""), *_compilers()]
   modules = (ops, resnet_v2, augmentation, metrics, optimizer, parallel, programs, steps)
   code = [pathlib.Path(m.__file__ or "").read_bytes() for m in modules]
   record = f"{hashlib.sha256(repr((parts, code)).encode()).hexdigest()[:32]}.json"
   with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
     return float(json.loads(cache.recall("memory", record))["bytes"])
-  used = _compile(task, images, description.local_count, targets, whole=whole)
-  if used < math.inf:
-    entry = {"bytes": used, "images": images, "task": repr(task), "whole": whole}
+  used = _compile(task, program, images, description.local_count)
+  if used < math.inf or task.model.platform == "tpu":
+    entry = {"bytes": used, "images": images, "task": repr(task), "program": program}
     cache.remember("memory", record, json.dumps(entry).encode())
   return used
 
@@ -233,47 +258,55 @@ def _compilers() -> Iterator[str]:
       yield f"{package} {metadata.version(package)}"
 
 
-def _compile(
-  task: memory.Task, images: int, num_devices: int, targets: Targets, *, whole: bool
-) -> float:
+def _compile(task: memory.Task, program: Program, images: int, num_devices: int) -> float:
+  compiled = compile_if_it_fits(lower(task, program, images, num_devices))
+  return math.inf if compiled is None else program_bytes(compiled)
+
+
+def lower(
+  task: memory.Task,
+  program: Program,
+  images: int,
+  num_devices: int,
+  targets: tuple[jax.Device, ...] | None = None,
+) -> jax.stages.Lowered:
+  """Returns a program that is ready to be compiled.
+
+  Args:
+    task: The step.
+    program: Which of its programs.
+    images: On each device, of the program.
+    num_devices: Local devices.
+    targets: Those that it is compiled for; default: all of this run.
+  """
+  function: Any = programs.train_function(task, targets)
+  shapes = programs.step_shapes(task, num_devices, images)
+  if program != Program.STEP:
+    functions: Any = programs.micro_batch_functions(task, targets)
+    state, examples, positions, arguments = shapes
+    variables, sums = jax.eval_shape(functions.begin, state, np.zeros(num_devices))
+    if program == Program.END:
+      count = jax.ShapeDtypeStruct((), jnp.float32)
+      function, shapes = functions.finish, (state, sums, count, arguments)
+    else:
+      function = functions.accumulate
+      shapes = variables, sums, examples, positions, state.step, arguments
+  lowered: jax.stages.Lowered = function.lower(*shapes)
+  return lowered
+
+
+def compile_if_it_fits(lowered: jax.stages.Lowered) -> jax.stages.Compiled | None:
+  """Compiles a program; returns None if the compiler refuses it for want of memory.
+
+  Raises:
+    jax.errors.JaxRuntimeError: It doesn't compile for another reason.
+  """
   try:
-    lower = lower_step if whole else lower_passes
-    compiled = lower(task, images, num_devices, targets).compile()
+    return lowered.compile()
   except jax.errors.JaxRuntimeError as e:
-    if not footprint.is_out_of_memory(e):  # TPU's compiler knows the memory; GPUs are tuned on
+    if not footprint.is_out_of_memory(e):
       raise
-    return math.inf
-  return program_bytes(compiled)
-
-
-def lower_step(task: memory.Task, images: int, num_devices: int, targets: Targets = None) -> Any:
-  """Returns the whole step, ready to be compiled (`jax.stages.Lowered`).
-
-  Args:
-    task: The step.
-    images: Images of the step on each device.
-    num_devices: Local devices.
-    targets: A tuple of the devices that it is compiled for; default: all of this run.
-  """
-  step: Any = programs.train_function(task, targets)
-  return step.lower(*programs.step_shapes(task, num_devices, images))
-
-
-def lower_passes(task: memory.Task, images: int, num_devices: int, targets: Targets = None) -> Any:
-  """Returns the passes over a micro-batch, ready to be compiled (`jax.stages.Lowered`).
-
-  Args:
-    task: The step.
-    images: Images of the micro-batch.
-    num_devices: Local devices.
-    targets: A tuple of the devices that they are compiled for; default: all of this run.
-  """
-  functions: Any = programs.micro_batch_functions(task, targets)
-  examples, positions, arguments = programs.argument_shapes(num_devices, images, task.source)
-  step = jax.ShapeDtypeStruct((), jnp.int32)
-  state = steps.TrainState(step, programs.parameter_shapes(task.model), opt_state=None)
-  variables, sums = jax.eval_shape(functions.begin, state, np.zeros(num_devices))
-  return functions.accumulate.lower(variables, sums, examples, positions, step, arguments)
+    return None
 
 
 def program_bytes(compiled: Any) -> float:
@@ -287,35 +320,38 @@ def program_bytes(compiled: Any) -> float:
   )
 
 
-def _reason(
-  task: memory.Task, batch: int, size: int, used: float, whole: float, budget: float
-) -> str:
+def _reason(search: _Search, size: int, used: float, budget: float) -> str:
   """Explains a choice.
 
   Args:
-    task: The step.
-    batch: Images of a step on each device.
+    search: That led to it.
     size: Images of a micro-batch.
     used: Its bytes.
-    whole: Bytes for the batch at once, perhaps estimated.
     budget: Bytes that there are.
   """
-  available = f"of {gigabytes(budget)} available"
-  if size == batch:
-    reason = f"All {batch} images fit at once: {gigabytes(used)} {available}."
+  batch, on_cpu = search.batch, search.task.on_cpu
+  if size < batch:
+    whole = search.expected(batch)
+    reason = f"Micro-batches of {size} images: {batch} {_needs(whole, budget)}."
+  elif used <= budget:
+    room = f"{gigabytes(used)} of {gigabytes(budget)} available"
+    reason = f"All {batch} images fit at once: {room}."
   else:
-    reason = f"Micro-batches of {size} images: {batch} {_needs(whole)} {available}."
-  if task.model.remat:
+    reason = f"All {batch} images at once, which can't be split."
+  if search.task.model.remat:
     reason += " The backward pass recomputes activations (remat)."
   if used > budget:
-    source = "by the compiler's analysis" if jax.process_count() == 1 else "estimated"
-    killed = "; the system may kill this process silently" if task.on_cpu else ""
-    reason += f" warning: even {size} {_needs(used)}, {source}{killed}."
+    estimated = _several_processes(search.description)
+    source = "estimated" if estimated else "by the compiler's analysis"
+    killed = "; the system may kill this process silently" if on_cpu else ""
+    reason += f" warning: even {size} {_needs(used, budget)}, {source}{killed}."
   return reason
 
 
-def _needs(amount: float) -> str:
-  return f"would need about {gigabytes(amount)}" if amount < math.inf else "would need more"
+def _needs(amount: float, budget: float) -> str:
+  if amount < math.inf:
+    return f"would need about {gigabytes(amount)} of {gigabytes(budget)} available"
+  return f"would need more than the {gigabytes(budget)} available"
 
 
 def agreed(plan: Plan, eval_batch: int) -> tuple[Plan, int]:

@@ -38,18 +38,29 @@ def main(argv: Sequence[str]) -> int:
   )
   add = parser.add_argument
   add("--only", default="", metavar="WORDS", help="programs whose name has all these words")
-  add("--small", action="store_true", help="a small network for a GPU and a TPU: five minutes")
+  add(
+    "--small",
+    action="store_true",
+    help="a small network for a GPU and a TPU: five to fifteen minutes",
+  )
   add("--again", action="store_true", help="compile what is known already, too")
   add("--list", action="store_true", help="print the names of the programs and stop")
   options = parser.parse_args(argv[1:])
   chosen = cases.small() if options.small else sorted(cases.table(), key=cases.effort)
-  chosen = [case for case in chosen if set(options.only.split()) <= set(case.name.split())]
+  words = set(options.only.lower().split())
+  chosen = [case for case in chosen if words <= set(case.name.lower().split())]
   if not chosen:
-    raise errors.UserError(f"No program's name has the words {options.only!r}: see --list.")
+    raise errors.UserError(
+      f"No program's name has the words {options.only!r}: see --list. Other programs: `python -m "
+      f"experiments.accelerators.compile_program --help`."
+    )
   if options.list:
     print("\n".join(case.name for case in chosen))
     return 0
-  return _compile_all(chosen, again=options.again)
+  try:
+    return _compile_all(chosen, again=options.again)
+  except KeyboardInterrupt as e:
+    raise exits.Interrupted("\nStopped. The same command continues.") from e
 
 
 def _compile_all(chosen: Sequence[cases.Case], *, again: bool) -> int:
@@ -65,12 +76,14 @@ def _compile_all(chosen: Sequence[cases.Case], *, again: bool) -> int:
     same_compiler = all(known.get(name) == made_of[name] for name in made_of if name != "code")
     found = _compile(case, known if same_compiler and not again else {})
     before = f"; before: {results.summary(known)}" if known else ""
+    if found.get("lowered", "") == known.get("lowered") and same_compiler:
+      before = "; the program is unchanged"
     so_far = clock.format_seconds(time.monotonic() - began)
     print(f"{results.summary(found)} ({so_far} so far{before})", flush=True)
     failed += "error" in found or not results.confirmed(found)
     if not found.pop("passing", False):
       record = {**found, "case": dataclasses.asdict(case), **made_of}  # also of what was known
-      results.save(results.load() | {case: record})  # another process may have added to it
+      results.add(case, record)
   return int(failed > 0)
 
 

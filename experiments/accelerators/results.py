@@ -9,7 +9,7 @@ from typing import Any
 
 from bit_jax.models import architectures
 from bit_jax.runtime import files
-from experiments.accelerators import cases, compile_program, targets, traffic
+from experiments.accelerators import cases, compiler, figures, targets, traffic
 from experiments.benchmarks import roofline
 
 Record = dict[str, Any]
@@ -19,12 +19,15 @@ _PAGE = _FOLDER / "results.md"
 _PACKAGE = pathlib.Path(architectures.__file__).parents[1]
 # What the programs are made of, and what chooses their micro-batches.
 _SOURCES = (
+  "hyperrule.py",
   "data/augmentation.py",
   "data/order.py",
   "inference/*metrics.py",
   "inference/footprint.py",
   "inference/programs.py",
   "models/*.py",
+  "runtime/devices.py",
+  "runtime/numerics.py",
   "runtime/parallel.py",
   "training/memory.py",
   "training/optimizer.py",
@@ -41,15 +44,23 @@ a machine without them. It shows bytes and memory; no program ran, so it shows n
 - **images**: the micro-batch on each device that the memory planner chose, of {batch} images over
   all devices (evaluation: of 256); {whole} is the whole step as one program, {remat} recomputes
   activations.
-- **arguments**, **temporaries**: memory of a device, by the compiler. **fits**: whether the program
-  fits into the budget (nine tenths of what JAX may use beside parameters and velocity), and the
-  next larger micro-batch does not.
+- **arguments**, **temporaries**: memory of a device, by the compiler. The arguments of a whole step
+  have the parameters and the velocity among them, those of a micro-batch the standardised kernels
+  and the sums of gradients; the state is beside them.
+- **fits**: what the step takes beside the state and the batches that wait (with micro-batches on
+  several devices also at its end), of nine tenths of what JAX may use beside them; 'yes' if it fits
+  and the next larger micro-batch does not. An evaluation's batch is chosen by arithmetic: a larger
+  one may fit.
+- On several hosts, as for 16 chips of TPU v5e, micro-batches are chosen by arithmetic, too.
 - **TFLOP**: matrix operations of one execution on a device, by arithmetic, without those that are
-  recomputed. **kernels** are of one execution, too.
+  recomputed. **kernels** are of one execution, too: the instructions of the optimised program's
+  entry computation, the start and the done of an asynchronous one each.
 - **MB an image**: on GPU, the bytes of operands and results of all kernels
   (`experiments/accelerators/traffic.py`); on TPU, what the compiler counts as accessed. **ideal**:
-  what must be moved in bfloat16 (`experiments/benchmarks/roofline.py`); of a micro-batch, without
-  the update at the end of the step.
+  what a program moves in bfloat16 if each operation reads and writes its activations once
+  (`experiments/benchmarks/roofline.py`); of a micro-batch, without the update at the end of the
+  step. A compiler that keeps results on the chip from one operation to the next moves less: on TPU
+  that is usual.
 - **code** is a hash of the sources of the programs and of the planner.
 - Programs for GPUs at 480 px are compiled without Triton's matrix products, for which XLA needs a
   GPU to tune on.
@@ -82,29 +93,42 @@ def made_of(case: cases.Case, flags: str) -> Record:
 
   Returns:
     'code': a hash of the sources of programs and planner; 'counter': one of what counts bytes;
-    'versions' of the compiler; 'flags'.
+    'target': one of the accelerator's description; 'versions' of the compiler; 'flags'.
 
   Raises:
     UserError: The compiler is not installed.
   """
-  package = targets.TARGETS[case.target].package
+  target = targets.TARGETS[case.target]
+  package = target.package
   try:
     versions = {name: metadata.version(name) for name in _PACKAGES[package]}
   except metadata.PackageNotFoundError as e:
     raise targets.missing(case.target, str(e)) from e
   code = [path for pattern in _SOURCES for path in sorted(_PACKAGE.glob(pattern))]
-  counter = [pathlib.Path(m.__file__ or "") for m in (compile_program, roofline, traffic)]
-  return {"code": _hash(code), "counter": _hash(counter), "versions": versions, "flags": flags}
+  counter = [pathlib.Path(m.__file__ or "") for m in (figures, roofline, traffic)]
+  return {
+    "code": _hash(*(path.read_bytes() for path in [*code, pathlib.Path(compiler.__file__)])),
+    "counter": _hash(*(path.read_bytes() for path in counter)),
+    "target": _hash(target.text.encode()),
+    "versions": versions,
+    "flags": flags,
+  }
 
 
-def _hash(paths: Sequence[pathlib.Path]) -> str:
-  return hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()[:12]
+def _hash(*parts: bytes) -> str:
+  return hashlib.sha256(b"".join(parts)).hexdigest()[:12]
 
 
 def load() -> dict[cases.Case, Record]:
   """Returns the records of the table by their case."""
   lines = PATH.read_text(encoding="utf-8").splitlines() if PATH.exists() else []
   return {cases.Case(**record["case"]): record for record in map(json.loads, lines)}
+
+
+def add(case: cases.Case, record: Record) -> None:
+  """Adds a record to the table, or replaces it; another process may do so at the same time."""
+  with files.exclusive(PATH.with_suffix(".lock"), lambda: None):
+    save(load() | {case: record})
 
 
 def save(records: Mapping[cases.Case, Record]) -> None:
@@ -156,7 +180,8 @@ def _cells(record: Record) -> list[str]:
     f"{record['images']}{_WHOLE * record['whole']}{_REMAT * record['remat']}",
     f"{record['arguments'] / 1e9:.2f} GB",
     f"{record['temporaries'] / 1e9:.2f} GB",
-    "yes" if confirmed(record) else "**no**",
+    f"{record['used'] / 1e9:.1f} of {record['budget'] / 1e9:.1f} GB: "
+    + ("yes" if confirmed(record) else "**no**"),
     f"{flops(record) / 1e12:.2f}",
     f"{record['moved'] / 1e6:,.1f}",
     f"{ideal / 1e6:,.1f}" if ideal else "",
@@ -171,17 +196,15 @@ def summary(record: Record) -> str:
     return str(error)
   remark = "" if confirmed(record) else f" of {record['budget'] / 1e9:.1f} GB: the wrong size"
   return (
-    f"{record['images']} images at once, {record['bytes'] / 1e9:.2f} GB{remark}, "
+    f"{record['images']} images at once, {record['used'] / 1e9:.2f} GB{remark}, "
     f"{record['moved'] / 1e6:,.1f} MB an image, {record['kernels']:,} kernels"
   )
 
 
 def confirmed(record: Record) -> bool:
   """Returns whether a program fits into its budget, and the next larger one does not."""
-  # A whole step has the state and one of the two batches that wait among its arguments.
-  used = record["bytes"] - record["whole"] * (record["state"] + record["waiting"] / 2)
-  larger = record["larger_bytes"]  # None: there is none, or the compiler refuses it
-  return bool(used <= record["budget"] and (larger is None or larger > record["budget"]))
+  larger = record["larger_used"]  # None: there is none, or the compiler refuses it
+  return bool(record["used"] <= record["budget"] and (larger is None or larger > record["budget"]))
 
 
 def flops(record: Record) -> float:

@@ -46,22 +46,26 @@ class Target:
   Attributes:
     platform: 'gpu' or 'tpu'.
     memory: Bytes that programs may use on each device, as the device's `bytes_limit`.
+    text: All that the compiler is told of it.
     devices: Returns compile-only devices, at least as many as asked for.
     package: What has its compiler.
   """
 
   platform: str
   memory: int
+  text: str
   devices: Callable[[int], list[Any]]
   package: str
 
 
 def _gpu(**fields: Any) -> Target:
+  text = _GPU.format(**fields)
+
   def found(count: int) -> list[Any]:
-    text, shape = _GPU.format(**fields), f"1x1x{count}"
+    shape = f"1x1x{count}"
     return topologies.get_topology_desc("gpu", "cuda", target_config=text, topology=shape).devices
 
-  return Target("gpu", int(_PREALLOCATED * fields["memory"]), found, "jax[cuda13]")
+  return Target("gpu", int(_PREALLOCATED * fields["memory"]), text, found, "jax[cuda13]")
 
 
 def _tpu(gibibytes: float, shapes: dict[int, str], **options: Any) -> Target:
@@ -74,12 +78,15 @@ def _tpu(gibibytes: float, shapes: dict[int, str], **options: Any) -> Target:
   """
 
   def found(count: int) -> list[Any]:
-    name = next(name for chips, name in shapes.items() if chips >= count)
+    name = next((name for chips, name in shapes.items() if chips >= count), None)
+    if name is None:
+      raise errors.UserError(f"At most {max(shapes)} devices of this kind can be compiled for.")
     os.environ["TPU_SKIP_MDS_QUERY"] = "1"  # or it asks a server of Google's cloud where it is
     os.environ["ALLOW_MULTIPLE_LIBTPU_LOAD"] = "1"  # only chips need it to be alone
     return topologies.get_topology_desc(name, "tpu", **options).devices
 
-  return Target("tpu", int(gibibytes * 2**30), found, "jax[tpu]")
+  memory = int(gibibytes * 2**30)
+  return Target("tpu", memory, f"{memory} {shapes} {options}", found, "jax[tpu]")
 
 
 _HOPPER = {
@@ -158,5 +165,5 @@ def missing(target: str, reason: str) -> errors.UserError:
   """Returns the error that the compiler for a target is not installed."""
   return errors.UserError(
     f"Target {target} needs {TARGETS[target].package} in an environment of its own, which `make "
-    f"accelerators` installs: {reason}"
+    f"accelerators` installs. Asked for its devices, JAX said: {reason}"
   )

@@ -28,6 +28,7 @@ NOT_RUN = {
   "pip wheel": "tests/packaging builds the wheel",
   "python -m bit_jax.weights download": "it needs the network",
   "python -m bit_jax.weights verify": "it needs a released checkpoint",
+  "python -m experiments.accelerators.compile_program": "it needs a GPU's compiler",
   ".venv/bin/python -m pytest": "it runs tests",
 }
 # Those that import TensorFlow, take long, or need results: their options are parsed, not more.

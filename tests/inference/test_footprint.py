@@ -82,10 +82,10 @@ def test_an_evaluation_batch_fits_in_memory():
   need = footprint.forward_bound(ON_GPU, 32, SOURCE)
   room = need.fixed + 15.5 * need.per_image
   assert batch(ON_GPU, 10_000, 1e12, CPU) == 256
-  assert batch(ON_GPU, 10_000, room, CPU) == 15 * 4
+  assert batch(ON_GPU, 10_000, room, CPU) == 8 * 4  # of 15 each, in eights
   assert batch(ON_CPU, 10_000, room, CPU) == 7 * 4  # two programs at once
   assert batch(ON_CPU, 10_000, 0, CPU) == 4
-  assert batch(ON_GPU, 10_000, room, H100) == 15 * 8
+  assert batch(ON_GPU, 10_000, room, H100) == 8 * 8
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,12 @@ from bit_jax.inference import footprint
 from bit_jax.models import architectures, resnet_v2
 from bit_jax.runtime import devices
 from bit_jax.training import memory, optimizer, planning, steps
+from experiments.accelerators import cases, results, targets
 
 # Bytes beside the state of programs with 1,000 classes, by XLA's compilers for GPU and TPU (jax
 # 0.10.2), on machines without these devices: see experiments/accelerators.
 _COMPILED = pathlib.Path(__file__).with_name("compiled_memory.csv")
+PASSES = planning.Program.PASSES
 TINY = architectures.Architecture("tiny", (1, 1, 0, 0), 0.5)
 
 
@@ -42,33 +44,44 @@ def test_what_xla_for_cpu_takes_is_within_the_bounds():
   t, cpu = task(), devices.describe()
   least, most = memory.least(t), memory.bound(t)
   for images in (8, 128):  # of many it takes twice as much for each
-    assert least.of(images) <= planning.compiled_bytes(t, images, cpu) <= most.of(images)
-  assert most.of(128) < 3 * planning.compiled_bytes(t, 128, cpu)
+    assert least.of(images) <= planning.compiled_bytes(t, PASSES, images, cpu) <= most.of(images)
+  assert most.of(128) < 3 * planning.compiled_bytes(t, PASSES, 128, cpu)
 
 
 @pytest.mark.slow
 def test_what_xla_for_cpu_takes_in_bfloat16_is_within_the_bounds():
   t = task(dtype="bfloat16")
-  used = planning.compiled_bytes(t, 16, devices.describe())
+  used = planning.compiled_bytes(t, PASSES, 16, devices.describe())
   assert memory.least(t).of(16) <= used <= memory.bound(t).of(16)
 
 
+def _compiled():
+  """Yields (target, model, dtype, remat, pixels, images, bytes beside the state) of programs."""
+  for row in csv.DictReader(_COMPILED.read_text().splitlines()):
+    figures = (int(row[name]) for name in ("size", "images", "bytes"))
+    yield row["target"], row["model"], row["dtype"], bool(row["remat"]), *figures
+  for case, row in results.load().items():
+    if case.program == cases.TRAINING and "error" not in row:
+      figures = case.size, row["images"], row["used"]
+      yield case.target, case.model, row["dtype"], row["remat"], *figures
+
+
 @pytest.mark.parametrize(
-  "row",
-  list(csv.DictReader(_COMPILED.read_text().splitlines())),
-  ids=lambda row: "-".join(row.values()),
+  "program", list(_compiled()), ids=lambda program: "-".join(map(str, program))
 )
-def test_what_xla_for_accelerators_takes_is_within_the_bounds(row):
+def test_what_xla_for_accelerators_takes_is_within_the_bounds(program):
   """Several processes go by the upper bound: it may cost them one micro-batch size of a half."""
-  platform = "tpu" if row["target"].startswith("v") else "gpu"
-  size, images, used = (int(row[name]) for name in ("size", "images", "bytes"))
-  model = resnet_v2.create(row["model"], 1000, row["dtype"], platform)
+  target, name, dtype, remat, size, images, used = program
+  platform = "tpu" if target.startswith("v") else "gpu"
+  model = resnet_v2.create(name, 1000, dtype, platform)
   resize = hyperrule.resize_for(size)
-  t = memory.Task(model.clone(remat=bool(row["remat"])), resize, size, (resize, resize))
+  t = memory.Task(model.clone(remat=remat), resize, size, (resize, resize))
   most = memory.bound(t).of(images)
-  assert memory.least(t).of(images) <= used <= most
+  recomputes = used > 0.7 * targets.TARGETS[target].memory  # XLA for GPU, near the limit
+  assert recomputes or memory.least(t).of(images) <= used
+  assert used <= most
   pads = platform == "tpu" and model.architecture.width < 1  # few channels: in some layouts only
-  if not pads and used > memory.bound(t).fixed:
+  if not pads and used > memory.end_bytes(t):
     assert most <= 2 * used
 
 

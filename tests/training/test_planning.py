@@ -1,6 +1,7 @@
 """The choice of micro-batch: for described devices, by arithmetic and by the compiler."""
 
 import dataclasses
+import functools
 import math
 import types
 
@@ -22,6 +23,7 @@ ON_GPU = dataclasses.replace(TASK, model=TASK.model.clone(platform="gpu"))
 CPU = devices.Description("cpu", "cpu", None, 4, 4)
 H100 = devices.Description("gpu", "NVIDIA H100 80GB HBM3", 84_942_979_072, 8, 8)
 V5E = devices.Description("tpu", "TPU v5 lite", 16 * 2**30, 4, 4)
+PASSES = planning.Program.PASSES
 WAITING = 311_040  # bytes of five batches of 16 images of 36 x 36
 
 
@@ -30,8 +32,8 @@ def compiled(monkeypatch):
   """A compiler for which programs need 1 MB and 0.4 MB an image; returns what it was asked for."""
   sizes = []
 
-  def compiler(task, images, num_devices, _, *, whole):
-    assert (num_devices, whole) == (4, False)  # on CPU two whole steps would be in memory
+  def compiler(task, program, images, num_devices):
+    assert (num_devices, program) == (4, "passes")  # on CPU two whole steps would be in memory
     sizes.append(images)
     return 1e6 + 4e5 * images
 
@@ -39,11 +41,11 @@ def compiled(monkeypatch):
   return sizes
 
 
-def plan(budget, batch=16, mixup=True, microbatch="auto", remat="auto", task=TASK):
+def plan(budget, batch=16, mixup=True, microbatch="auto", remat="auto", task=TASK, description=CPU):
   return planning.plan(
     task.with_remat() if remat is True else task,
     batch,
-    CPU,
+    description,
     types.SimpleNamespace(mixup_alpha=0.1 * mixup, microbatch=microbatch, remat=remat),
     budget,
   )
@@ -68,7 +70,7 @@ def test_whole_steps_on_devices_of_published_memory(name, size, batch, hardware,
   resize = size * 16 // 15
   task = memory.Task(model, resize, size, (resize, resize))
   budget = footprint.budget(hardware, task.state_bytes) - task.state_bytes
-  monkeypatch.setattr(planning, "_compile", lambda _, images, *__, whole: 1.2e9 * images)
+  monkeypatch.setattr(planning, "_compile", lambda _, __, images, ___: 1.2e9 * images)
   config = types.SimpleNamespace(mixup_alpha=0.1, microbatch="auto", remat="auto")
   chosen = planning.plan(task, batch, hardware, config, budget)
   assert chosen.at_once == fits
@@ -77,7 +79,7 @@ def test_whole_steps_on_devices_of_published_memory(name, size, batch, hardware,
 
 @pytest.mark.slow
 def test_the_chosen_program_fits_and_the_next_larger_does_not():
-  needs = {m: planning.compiled_bytes(TASK, m, CPU) for m in (8, 16)}
+  needs = {m: planning.compiled_bytes(TASK, PASSES, m, CPU) for m in (8, 16)}
   budget = sum(needs.values()) / 2 + WAITING
   chosen = plan(budget)
   assert (chosen.microbatch, chosen.at_once) == (8, False)
@@ -136,7 +138,10 @@ def test_the_largest_that_fits_is_found_and_none_that_does_not(platform, data):
   budget = data.draw(st.floats(0, 2 * memory.whole_step_bytes(task, batch)))
   waiting = memory.waiting_bytes(task, batch)
 
-  def compiler(_, images, *__, whole):
+  def compiler(_, program, images, __):
+    if program == "end":
+      return task.state_bytes  # much less than the passes
+    whole = program == "step"
     assert whole == (images == batch and platform != "cpu")
     return needed[images] + whole * (task.state_bytes + waiting / 2)
 
@@ -158,7 +163,7 @@ def test_the_largest_that_fits_is_found_and_none_that_does_not(platform, data):
 def test_a_larger_program_that_needs_more_than_others_say_is_not_used(compiled, monkeypatch):
   """From 32 images up each needs twice as much, as happens on CPU."""
 
-  def compiler(_, images, *__, whole):
+  def compiler(_, __, images, ___):
     compiled.append(images)
     return 1e6 + images * (6e5 if images >= 32 else 3e5)
 
@@ -184,15 +189,18 @@ def test_a_damaged_or_missing_cache_costs_time_only(compiled, monkeypatch, tmp_p
 
 
 def test_without_a_home_folder_the_program_is_compiled_every_time(compiled, no_home):
-  assert [planning.compiled_bytes(TASK, 4, CPU) for _ in range(2)] == [2.6e6, 2.6e6]
+  assert [planning.compiled_bytes(TASK, PASSES, 4, CPU) for _ in range(2)] == [2.6e6, 2.6e6]
   assert compiled == [4, 4]
 
 
 def test_activations_are_recomputed_only_if_nothing_fits_otherwise(monkeypatch):
-  def compiler(task, images, *_, whole):
+  def compiler(task, program, images, _):
+    state = (program != "passes") * task.state_bytes
+    if program == "end":
+      return state
     if task.model.remat:
-      return 5e5 + 1e5 * images + whole * task.state_bytes
-    return 1e6 + 4e5 * images + whole * task.state_bytes
+      return 5e5 + 1e5 * images + state
+    return 1e6 + 4e5 * images + state
 
   monkeypatch.setattr(planning, "_compile", compiler)
   waiting = memory.waiting_bytes(ON_GPU, 16)
@@ -208,14 +216,18 @@ def test_activations_are_recomputed_only_if_nothing_fits_otherwise(monkeypatch):
 def test_a_compiler_that_knows_the_memory_refuses_what_does_not_fit(monkeypatch):
   """As TPU's; other errors stay errors."""
 
-  def refuse(task, images, *_):
+  def refuse():
     raise jax.errors.JaxRuntimeError(message)
 
-  monkeypatch.setattr(planning, "lower_passes", refuse)
+  lowered = types.SimpleNamespace(compile=refuse)
+  monkeypatch.setattr(planning, "lower", lambda *_: lowered)
   message = "RESOURCE_EXHAUSTED: TPU backend error. Ran out of memory on HBM."
   nothing = plan(5e6, mixup=False, remat=False)
   assert nothing.microbatch == 1
-  assert "warning: even 1 would need more, by the compiler" in nothing.reason
+  assert (
+    "warning: even 1 would need more than the 0.00469 GB available, by the compiler"
+    in nothing.reason
+  )
   message = "INTERNAL: the compiler broke"
   with pytest.raises(jax.errors.JaxRuntimeError, match="broke"):
     plan(5e6, task=dataclasses.replace(TASK, crop=40))
@@ -257,13 +269,62 @@ def test_processes_agree_on_a_plan_that_fits_on_all(monkeypatch):
   assert eval_batch == 32
 
 
-def test_several_processes_plan_by_arithmetic(monkeypatch):
-  monkeypatch.setattr(jax, "process_count", lambda: 2)
-  monkeypatch.setattr(planning, "_compile", lambda *_, **__: pytest.fail("compiled"))
-  need = memory.bound(TASK)
-  split = plan(need.of(8) + WAITING)
+def test_several_processes_plan_by_arithmetic(monkeypatch, capsys):
+  monkeypatch.setattr(planning, "_compile", lambda *_: pytest.fail("compiled"))
+  need, two_hosts = memory.bound(TASK), dataclasses.replace(CPU, count=8)
+  split = plan(need.of(8) + WAITING, description=two_hosts)
   assert (split.microbatch, split.at_once) == (8, False)
-  assert "estimated" in plan(0).reason
+  assert "estimated" in plan(0, description=two_hosts).reason
+  assert capsys.readouterr().out == ""
+
+
+def test_the_end_of_a_step_on_several_devices_counts(monkeypatch):
+  """Large networks on small devices: it takes more than the passes over small micro-batches."""
+  asked = []
+
+  def compiler(task, program, images, _):
+    asked.append(program)
+    return {"passes": 1e6 + 4e5 * images, "end": task.state_bytes + 3e6}[program]
+
+  monkeypatch.setattr(planning, "_compile", compiler)
+  monkeypatch.setattr(memory, "end_bytes", lambda _: 3.5e6)
+  waiting = memory.waiting_bytes(ON_GPU, 512)
+  choose = functools.partial(plan, batch=512, task=ON_GPU, remat=False)
+  nothing = choose(2.9e6 + waiting)  # 4 without the end
+  assert nothing.microbatch == 2
+  assert "even 2 would need about 0.003 GB of 0.0029 GB" in nothing.reason
+  assert choose(3.1e6 + waiting).microbatch == 4
+  assert "end" in asked
+  one = dataclasses.replace(CPU, count=1, local_count=1)
+  assert choose(2.9e6 + waiting, description=one).microbatch == 4
+  asked.clear()
+  search = planning._Search(ON_GPU, 512, CPU, compiler_of(dataclasses.replace(CPU, kind="other")))
+  assert search.used(8) == 4.2e6  # more than any end
+  assert asked == ["passes"]
+
+
+def compiler_of(description):
+  return functools.partial(planning.compiled_bytes, description=description)
+
+
+def test_a_refusal_is_kept_where_the_compiler_knows_the_memory(monkeypatch):
+  asked = []
+  monkeypatch.setattr(planning, "_compile", lambda *_: asked.append(1) or math.inf)
+  for platform, times in (("tpu", 1), ("gpu", 2)):
+    task = dataclasses.replace(TASK, model=TASK.model.clone(platform=platform))
+    asked.clear()
+    for _ in range(2):
+      assert planning.compiled_bytes(task, PASSES, 4, CPU) == math.inf
+    assert len(asked) == times
+
+
+def test_a_batch_that_cannot_be_split_and_does_not_fit(monkeypatch):
+  monkeypatch.setattr(planning, "_compile", lambda *_: 2e7)
+  budget = 4e6 + memory.waiting_bytes(TASK, 2)
+  assert plan(budget, batch=2).reason == (
+    "All 2 images at once, which can't be split. warning: even 2 would need about 0.02 GB of 0.004 "
+    "GB available, by the compiler's analysis; the system may kill this process silently."
+  )
 
 
 @pytest.mark.parametrize("platform", ["cpu", "gpu"])

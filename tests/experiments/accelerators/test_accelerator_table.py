@@ -9,7 +9,7 @@ from bit_jax.runtime import errors
 from experiments.accelerators import __main__ as table
 from experiments.accelerators import cases, results
 
-MADE_OF = {"versions": {"jax": "1"}, "code": "a", "counter": "a", "flags": ""}
+MADE_OF = {"versions": {"jax": "1"}, "code": "a", "counter": "a", "target": "a", "flags": ""}
 CASE = cases.Case("h100", 1, "R50x1", 480)
 
 
@@ -19,15 +19,15 @@ def record(case=CASE, **changes):
     "versions": {"jax": "1", "jax-cuda13-plugin": "1"},
     "code": "a",
     "counter": "a",
+    "target": "a",
     "flags": "",
-    "waiting": 0,
     "images": 128,
     "whole": False,
     "remat": False,
     "budget": 50e9,
-    "state": 10**9,
     "larger": 256,
-    "larger_bytes": 60e9,
+    "larger_used": 60e9,
+    "used": 2.6e10,
     "classes": 1000,
     "dtype": "bfloat16",
     "kind": "H100",
@@ -97,10 +97,10 @@ def test_what_is_known_is_not_compiled_again(compiled, monkeypatch, capsys):
   assert compiled[2:] == [(name, True)]
   assert results.load()[CASE]["code"] == "b"
   assert "before: 128 images at once, 26.00 GB, 1,600.0 MB an image" in capsys.readouterr().out
-  for field in ("counter", "flags"):
+  for field in ("counter", "flags", "target"):
     monkeypatch.setitem(MADE_OF, field, "b")
     run("--only", "h100 R50x1 training 480 1")
-  assert compiled[3:] == [(name, False)] * 2
+  assert compiled[3:] == [(name, False)] * 3
   assert results.load()[CASE].items() >= MADE_OF.items()
 
 
@@ -127,11 +127,9 @@ def test_unknown_words_are_named(capsys):
   ("changes", "expected"),
   [
     ({}, True),
-    ({"bytes": 51e9}, False),
-    ({"bytes": 50.5e9, "whole": True}, True),  # its arguments include the state
-    ({"bytes": 51.5e9, "whole": True, "waiting": 1.2e9}, True),  # and a batch
-    ({"larger_bytes": 50e9}, False),
-    ({"larger_bytes": None}, True),
+    ({"used": 51e9}, False),
+    ({"larger_used": 50e9}, False),
+    ({"larger_used": None}, True),
   ],
 )
 def test_a_program_fits_if_the_next_larger_one_does_not(changes, expected):
@@ -148,7 +146,7 @@ def test_programs_that_fail_fail_the_command(compiled, monkeypatch, capsys):
   monkeypatch.setattr(table, "_compile", lambda *_: {"error": "killed", "passing": True})
   assert run("--only", "v6e R152x4") == 1
   assert len(results.load()) == 1  # it says nothing about the program
-  monkeypatch.setattr(table, "_compile", lambda case, _: figures(case, bytes=51e9))
+  monkeypatch.setattr(table, "_compile", lambda case, _: figures(case, used=51e9))
   assert run("--only", "v6e") == 1  # failures are tried again
   assert "51.00 GB of 50.0 GB: the wrong size" in capsys.readouterr().out
   assert len(failed) == len(results.load()) == 2
@@ -182,8 +180,8 @@ def test_a_row_of_the_page():
   assert "## 8 x H100" in text
   # A forward pass takes 37.5 GFLOP (docs/memory_and_speed.md): times 3, times 128 images.
   assert (
-    "| R50x1 | 480 | training | 128 | 0.20 GB | 25.00 GB | yes | 14.41 | 1,600.0 | 1,400.0 | 1.14 "
-    "| 1,600 |"
+    "| R50x1 | 480 | training | 128 | 0.20 GB | 25.00 GB | 26.0 of 50.0 GB: yes | 14.41 "
+    "| 1,600.0 | 1,400.0 | 1.14 | 1,600 |"
   ) in text
   assert "| 128* |" in text
   missing = text.split("Not compiled yet:\n\n- ")[1].strip().split("\n- ")
