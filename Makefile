@@ -84,7 +84,7 @@ $(EXPORTS)/.installed: pyproject.toml
 	$(EXPORTS)/bin/python -m pip install --quiet --editable '.[exports]'
 	touch $@
 
-# `make accelerators SMALL=1` compiles a small network only, in five minutes; `ONLY="h100 R50x1"` the
+# `make accelerators SMALL=1` compiles a small network only, in minutes; `ONLY="h100 R50x1"` the
 # programs whose names have these words. Stop it at any time; it goes on where it was.
 accelerators: $(COMPILERS)/.installed
 	$(COMPILERS)/bin/python -m experiments.accelerators $(if $(SMALL),--small) --only="$(ONLY)"

@@ -24,17 +24,23 @@ def main(argv: Sequence[str]) -> None:
   """
   parser = argparse.ArgumentParser(
     prog="python -m bit_jax.memory",
-    description="Estimates the memory of a training step on a GPU or TPU.",
+    description="Estimates the memory of a training step on a GPU or TPU: an upper bound. A run "
+    "asks the compiler, and may choose larger micro-batches.",
   )
   parser.add_argument("model", help="such as BiT-M-R152x4, with 1,000 classes")
   parser.add_argument("crop", type=int, help="side of a training image, in pixels")
   parser.add_argument("images", type=int, help="number of images of a step on one device")
   parser.add_argument(
     "bytes",
-    help="that JAX may use, such as 60e9, 60GB or 60GiB: three quarters of a GPU's, if not set",
+    help="memory of the device that JAX may use, such as 63.7GB, 60GiB or 60e9: of a GPU three "
+    "quarters, unless XLA_PYTHON_CLIENT_MEM_FRACTION is set",
   )
   parser.add_argument(
-    "dtype", nargs="?", default="bfloat16", choices=("bfloat16", "float32"), help="of convolutions"
+    "dtype",
+    nargs="?",
+    default="bfloat16",
+    choices=("bfloat16", "float32"),
+    help="of convolutions; a T4 or V100 computes in float32",
   )
   args = parser.parse_args(argv[1:])
   checks.in_range("crop", args.crop, 1, hyperrule.MAX_SIDE)

@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from bit_jax.runtime import exits, paths
+from bit_jax.runtime import errors, exits, paths
 from experiments.benchmarks import comparison, inference, machine, results, roofline, train_step
 
 PLAN = tuple(
@@ -25,12 +25,18 @@ _LEAST = 45  # seconds that a comparison needs at least
 
 
 def main(argv: Sequence[str]) -> None:
-  """Runs the comparisons that fit into the time."""
+  """Runs the comparisons that fit into the time.
+
+  Raises:
+    UserError: There is no GPU.
+  """
   parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
   parser.add_argument("--out", type=paths.argument, required=True, help="folder for the results")
   parser.add_argument("--minutes", type=float, default=10, help="time limit")
   parser.add_argument("--torch_python", default=comparison.TORCH_PYTHON)
   options = parser.parse_args(argv[1:])
+  if not machine.accelerators():
+    raise errors.UserError("nvidia-smi lists no GPU: run this on a machine with one.")
   print(bounds := roofline_here(), flush=True)
   deadline = time.monotonic() + 60 * options.minutes - 5
   options.out.mkdir(parents=True, exist_ok=True)

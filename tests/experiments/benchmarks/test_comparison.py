@@ -13,6 +13,7 @@ import pytest
 import synthetic
 
 from bit_jax.models import architectures
+from bit_jax.runtime import errors
 from experiments.benchmarks import (
   comparison,
   gpu,
@@ -158,6 +159,10 @@ def test_the_plan_writes_tables(monkeypatch, tmp_path, capsys):
     results.record("load", [results.Row("R50x1", "time", "s", 1.0)], pathlib.Path(out))
 
   monkeypatch.setattr(gpu, "run", run)
+  monkeypatch.setattr(machine, "accelerators", tuple)
+  with pytest.raises(errors.UserError, match="nvidia-smi lists no GPU"):
+    gpu.main(["", "--out", str(tmp_path / "new")])
+  monkeypatch.setattr(machine, "accelerators", lambda: ("NVIDIA H100 80GB HBM3",))
   gpu.main(["", "--out", str(tmp_path / "new")])
   assert "| R50x1 | time | 1 s |" in (tmp_path / "new/tables.txt").read_text()
 
