@@ -48,7 +48,7 @@ class Proxy(NamedTuple):
     """A clause on why its setting can't be used; None if only a connection can show that."""
     with contextlib.suppress(ValueError):
       parts = self._parts()
-      if parts.scheme in _PORTS and parts.host:
+      if parts.scheme in _PORTS and parts.host and not re.search(r"\s", parts.host):
         if not parts.scheme.startswith("socks") or importlib.util.find_spec("socks"):
           return None
         return f"{self} needs a package: pip install 'requests[socks]', or unset {self.variable}"

@@ -110,7 +110,7 @@ NO_FUNCTION = "has no function get_config()"
     ("get_config = 3", "", "config.py fails: TypeError: 'int' object is not callable"),
     ("- a\n- b:\n  c", "", "config.py fails in line 2: SyntaxError: invalid syntax"),
     ("def get_config(:", "", "config.py fails in line 1: SyntaxError: invalid syntax"),
-    ("\0", "", "config.py fails: SyntaxError: source code string cannot contain null bytes"),
+    ("\0", "", "Error: source code string cannot contain null bytes"),
     ("import nosuch", "", "fails in line 1: ModuleNotFoundError: No module named 'nosuch'"),
     ("\nraise RuntimeError('x\\ny')", "", "config.py fails in line 2: RuntimeError: x."),
     ("import sys\nsys.exit(0)", "", "config.py fails in line 2: SystemExit: 0."),
