@@ -9,7 +9,9 @@
 # make exports      installs PyTorch likewise, and loads exports with every library that they are for
 # make accelerators installs XLA's compilers for GPU and TPU likewise, and compiles programs: hours
 # make kills        kills runs at every phase and resumes them: an hour on two cores
-# make lock         updates requirements.lock; needs uv
+# make soak         long runs of a small network: memory, files, threads, compilations, speed; half an hour
+# make test-oldest  installs the oldest versions that pyproject.toml allows likewise, and runs the fast tests
+# make lock         updates requirements.lock and requirements-oldest.lock; needs uv
 PYTHON ?= python3
 VENV   ?= .venv
 BIN     = $(VENV)/bin
@@ -17,9 +19,10 @@ SOURCES = bit_jax configs experiments notebooks tests
 TORCH   = .venv-bench
 EXPORTS = .venv-exports
 COMPILERS = .venv-accelerators
+OLDEST  = .venv-oldest
 TORCH_PYTHON ?=  # a Python that has PyTorch and timm, if any; for exports transformers and jax, too
 
-.PHONY: install quickstart test coverage lines map docs bench exports accelerators kills lint lock clean
+.PHONY: install quickstart test coverage lines map docs bench exports accelerators kills soak test-oldest lint lock clean
 .DEFAULT_GOAL := quickstart
 
 install: $(VENV)/.installed
@@ -101,6 +104,22 @@ $(COMPILERS)/.installed: pyproject.toml requirements.lock
 kills: install
 	XLA_FLAGS="$(QUICKLY)" $(BIN)/python -m experiments.reliability.kills --kills=50 --seed=0
 
+soak: install
+	$(BIN)/python -m experiments.reliability.soak --record
+
+# `make test-oldest TESTS=tests/data` runs some of them.
+test-oldest: $(OLDEST)/.installed
+	OPENBLAS_NUM_THREADS=1 XLA_FLAGS="$(QUICKLY)" \
+	  $(OLDEST)/bin/python -m experiments.reliability.versions oldest $(TESTS)
+
+# The oldest versions of direct dependencies, and the newest of what those need. On Python 3.11.
+$(OLDEST)/.installed: pyproject.toml requirements-oldest.lock
+	@echo "Installing the oldest versions into $(OLDEST): a few minutes."
+	$(PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/python -m pip install --quiet --requirement requirements-oldest.lock
+	$(OLDEST)/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
+
 lint: install
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/ruff check $(SOURCES)
@@ -110,6 +129,8 @@ lint: install
 lock:
 	uv pip compile pyproject.toml --extra dev --universal --generate-hashes --quiet \
 	  --no-emit-index-url --no-emit-find-links --no-header --no-annotate --output-file requirements.lock
+	uv pip compile pyproject.toml --extra dev --resolution lowest-direct --python-version 3.11 --quiet \
+	  --no-emit-index-url --no-emit-find-links --no-header --no-annotate --output-file requirements-oldest.lock
 
 clean:
-	rm -rf $(VENV) $(TORCH) $(EXPORTS) $(COMPILERS) build docs/_build docs/generated *.egg-info
+	rm -rf $(VENV) $(TORCH) $(EXPORTS) $(COMPILERS) $(OLDEST) build docs/_build docs/generated *.egg-info

@@ -1,0 +1,250 @@
+"""The page on reliability, `docs/reliability.md`, made from the records beside this module.
+
+Each experiment keeps a file of JSON objects, one a line, with its counts by kind. A file that isn't
+there yet is a section that says so.
+"""
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from bit_jax.runtime import files, phrases, plots
+
+Record = dict[str, Any]
+_FOLDER = pathlib.Path(__file__).parent
+_DOCS = pathlib.Path(__file__).parents[2] / "docs"
+SOAK, VERSIONS = _FOLDER / "soak.jsonl", _FOLDER / "versions.jsonl"
+PAGE, CURVE = _DOCS / "reliability.md", _DOCS / "figures" / "soak.png"
+_LABELS = ("kind", "part")  # the field that names what a record is of
+# Fields on how a record was made; they are not among its counts.
+_ABOUT = ("date", "seed", "python", "packages", "versions", "commit", "machine", *_LABELS)
+_SHOWN_PACKAGES = ("jax", "flax", "orbax-checkpoint", "numpy", "tensorflow-cpu")
+_EMPTY = "Not measured yet."
+_TEXT = """# Reliability
+
+What runs and files do when something goes wrong, as far as it was tried. `python -m
+experiments.reliability` writes this page from the records in `experiments/reliability`, which count
+what was seen.
+
+{sections}
+
+## Not covered
+
+- GPUs and TPUs: everything ran on CPU devices of one machine, several processes too, not on a
+  pod or a cluster.
+- Power loss and failing disks: after a kill of a process, the system still writes its files. Files
+  are synced before they replace others, but no test cuts the power.
+- Network file systems such as NFS, object stores, and file systems other than Linux's.
+- Windows and macOS.
+- Runs of days, networks of full size over thousands of steps, and data sets larger than memory.
+- Errors of memory or of a processor that no program reports.
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Section:
+  """A section of the page.
+
+  Attributes:
+    title: Its heading.
+    text: What was done.
+    file: The name of its records.
+    command: What makes them.
+  """
+
+  title: str
+  text: str
+  file: str
+  command: str
+
+
+_COUNTED = (
+  Section(
+    "Kills and signals",
+    "Runs are killed in every phase, or asked to stop, and started again with the same command. "
+    "Their weights, metrics and tables must be those of a run that nobody disturbed.",
+    "kills.jsonl",
+    "make kills",
+  ),
+  Section(
+    "Faults",
+    "Disks that are full or read-only, files that are damaged, libraries that are missing: each "
+    "must end in one sentence, with the run as it was.",
+    "faults.jsonl",
+    "make faults",
+  ),
+  Section(
+    "Several processes",
+    "Runs of several processes on one machine, and several runs at a time.",
+    "processes.jsonl",
+    "make processes",
+  ),
+  Section(
+    "Input",
+    "Files, arguments and configs that are damaged at random: each must be accepted or refused in "
+    "one sentence.",
+    "fuzz.jsonl",
+    "make fuzz",
+  ),
+)
+
+
+def write() -> None:
+  """Writes the page, and the figure of long runs if there are records of them."""
+  if records := read(SOAK):
+    draw(records, CURVE)
+  with files.replacing(PAGE) as temporary:
+    temporary.write_text(text(_FOLDER), encoding="utf-8")
+
+
+def read(path: pathlib.Path) -> list[Record]:
+  """Returns the records of a file; none if it isn't there."""
+  if not path.exists():
+    return []
+  return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
+
+
+def text(folder: pathlib.Path) -> str:
+  """Returns the page of a folder's records."""
+  sections = [_counted(section, read(folder / section.file)) for section in _COUNTED]
+  sections += [_soak(read(folder / SOAK.name)), _versions(read(folder / VERSIONS.name))]
+  return _TEXT.format(sections="\n\n".join(sections))
+
+
+def _counted(section: Section, records: Sequence[Record]) -> str:
+  """Returns a section whose records are counts: one row for each kind."""
+  parts = [f"## {section.title}\n", f"{section.text} (`{section.command}`)\n"]
+  if not records:
+    return "\n".join([*parts, _EMPTY])
+  sums: dict[str, Record] = {}
+  for record in records:
+    label = str(next((record[name] for name in _LABELS if name in record), "all"))
+    counts = {name: value for name, value in record.items() if name not in _ABOUT}
+    sums[label] = _added(sums.get(label, {}), counts)
+  rows = [(label, ", ".join(_cells(counts))) for label, counts in sums.items()]
+  return "\n".join([*parts, _table(("", "counts"), rows), "", _made(records)])
+
+
+def _added(first: Mapping[str, Any], second: Mapping[str, Any]) -> Record:
+  """Returns the counts of two records together; of what can't be added, the later one's."""
+  both = {**first, **second}
+  for name in first.keys() & second.keys():
+    one, other = first[name], second[name]
+    if isinstance(one, dict) and isinstance(other, dict):
+      both[name] = _added(one, other)
+    elif isinstance(one, list) and isinstance(other, list):
+      both[name] = [*one, *(item for item in other if item not in one)]
+    elif isinstance(one, float) or isinstance(other, float):
+      both[name] = max(one, other)  # a time or a share
+    elif isinstance(one, int) and isinstance(other, int):
+      both[name] = one + other
+  return both
+
+
+def _cells(counts: Mapping[str, Any]) -> Iterator[str]:
+  """Yields each count as words and number."""
+  for name, value in counts.items():
+    words = name.replace("_", " ")
+    if isinstance(value, dict):
+      yield f"{words}: {', '.join(_cells(value)) or 'none'}"
+    elif isinstance(value, list):
+      yield f"{words}: {', '.join(map(str, value)) or 'none'}"
+    elif isinstance(value, int) and not isinstance(value, bool):
+      yield f"{words} {value:,}"
+    else:
+      yield f"{words} {value}"
+
+
+def _table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+  lines = [titles, ["---"] * len(titles), *rows]
+  return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _made(records: Sequence[Record]) -> str:
+  """Returns a sentence on when records were made, and with which versions."""
+  dates = sorted({str(record.get("date", ""))[:10] for record in records})
+  packages: Record = records[-1].get("packages") or records[-1].get("versions") or {}
+  used = {"Python": records[-1].get("python"), **packages}
+  named = [f"{name} {used[name]}" for name in ("Python", *_SHOWN_PACKAGES) if used.get(name)]
+  when = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
+  return f"Seen on {when}{', with ' if named else ''}{', '.join(named)}."
+
+
+def _soak(records: Sequence[Record]) -> str:
+  """Returns the section on long runs."""
+  parts = [
+    "## Long runs\n",
+    "R14x0.5 on tiny images, resident and streamed, observed from outside (`make soak`). Memory "
+    "is what the process alone holds, without mapped files; its slope is Theil and Sen's estimate "
+    "over the steps after the first tenth, with its 95% interval. Open files, threads and compiled "
+    "programs: the least in the second and in the last tenth; none may grow.\n",
+  ]
+  if not records:
+    return "\n".join([*parts, _EMPTY])
+  titles = ("", *(record["kind"] for record in records))
+  figures = {
+    "steps": lambda r: f"{r['steps']:,}",
+    "evaluations, checkpoints": lambda r: f"{r['evaluations']}, {r['checkpoints']}",
+    "CPU devices": lambda r: str(r["num_devices"]),
+    "MB per 1,000 steps": lambda r: "{mb_per_1000_steps:.2f} ({low:.2f} to {high:.2f})".format(
+      **r["memory"]
+    ),
+    "MB, first and last": lambda r: "{first_mb:,.0f}, {last_mb:,.0f}".format(**r["memory"]),
+    "open files": lambda r: _first_and_last(r["open_files"]),
+    "threads": lambda r: _first_and_last(r["threads"]),
+    "compiled programs": lambda r: _first_and_last(r["compilations"]),
+    "compiled twice": lambda r: str(r["compiled_twice"]),
+    "ms a step, median of first and last tenth": lambda r: "{first:.1f}, {last:.1f}".format(
+      **r["step_ms"]
+    ),
+  }
+  rows = [(name, *(show(record) for record in records)) for name, show in figures.items()]
+  figure = f"![Memory of the runs against their steps](figures/{CURVE.name})"
+  remark = (
+    "Other programs ran at the same time, so the times of steps are not those of the code alone."
+  )
+  return "\n".join([*parts, _table(titles, rows), "", _made(records), remark, "", figure])
+
+
+def _first_and_last(counts: Mapping[str, int]) -> str:
+  return f"{counts['first']}, then {counts['last']}"
+
+
+def draw(records: Sequence[Record], picture: pathlib.Path) -> None:
+  """Draws the memory of long runs against their steps."""
+  with plots.figure(picture, (7, 3), dpi=120) as figure:
+    axes = figure.subplots()
+    for record, colour in zip(records, (plots.BLUE, plots.ORANGE), strict=False):
+      axes.plot(*zip(*record["curve"], strict=True), color=colour, label=record["kind"])
+    axes.set_xlabel("step")
+    axes.set_ylabel("memory in MB")
+    axes.set_ylim(bottom=0)
+    axes.grid(alpha=0.3)
+    plots.legend(axes, *axes.get_legend_handles_labels())
+
+
+def _versions(records: Sequence[Record]) -> str:
+  """Returns the section on versions of Python and libraries."""
+  parts = [
+    "## Versions\n",
+    "The tests that are not slow, with the oldest direct dependencies that `pyproject.toml` allows "
+    "(`make test-oldest`), and with the newest of all on a newer Python.\n",
+  ]
+  if not records:
+    return "\n".join([*parts, _EMPTY])
+  rows = [
+    (
+      record["kind"],
+      record["python"],
+      ", ".join(f"{n} {v}" for n, v in record["packages"].items() if n in _SHOWN_PACKAGES),
+      record["tests"],
+      *(f"{record[count]:,}" for count in ("passed", "failed", "skipped")),
+    )
+    for record in records
+  ]
+  titles = ("", "Python", "packages", "tests", "passed", "failed", "skipped")
+  tested = phrases.counted(len(records), "environment")
+  dates = sorted({record["date"] for record in records})
+  return "\n".join([*parts, _table(titles, rows), "", f"{tested}, seen on {' and '.join(dates)}."])

@@ -1,0 +1,93 @@
+"""The page on reliability: it is what the records say, and says where there are none."""
+
+import json
+import re
+
+import pytest
+
+from experiments.reliability import page, versions
+
+PACKAGES = {"jax": "0.10.2", "numpy": "2.4.6", "tqdm": "4.0"}
+SOAK = {
+  "kind": "resident",
+  "date": "2026-01-02",
+  "python": "3.11.7",
+  "packages": PACKAGES,
+  "num_devices": 2,
+  "steps": 5000,
+  "evaluations": 100,
+  "checkpoints": 99,
+  "memory": {
+    "mb_per_1000_steps": 0.5,
+    "low": 0.25,
+    "high": 0.75,
+    "first_mb": 1000.4,
+    "last_mb": 1002,
+  },
+  "open_files": {"first": 8, "last": 8, "most": 17},
+  "threads": {"first": 39, "last": 40, "most": 47},
+  "compilations": {"first": 14, "last": 14, "most": 14, "by_name": {"step": 14}},
+  "compiled_twice": 0,
+  "step_ms": {"first": 10, "last": 11, "ratio": 1.1},
+  "curve": [[10, 900.0], [100, 1000.4], [4990, 1002.0]],
+}
+
+
+def test_the_committed_page_is_what_would_be_written():
+  assert page.PAGE.read_text() == page.text(page.SOAK.parent), "python -m experiments.reliability"
+  assert page.CURVE.exists() == page.SOAK.exists()
+
+
+def test_without_records_every_section_says_so(tmp_path):
+  text = page.text(tmp_path)
+  sections = re.findall(r"^## (.*)", text, re.M)
+  assert text.count("Not measured yet.") == len(sections) - 1 == 6  # all but what isn't covered
+
+
+def test_counts_of_a_kind_are_added(tmp_path):
+  records = [
+    {"part": "kills", "date": "2026-01-01", "seed": 1, "kills": 40, "phases": {"a": 1, "b": 2}},
+    {"part": "signals", "date": "2026-01-02", "sent": 9, "wrong": 0},
+    {"part": "kills", "date": "2026-01-03T10:00", "kills": 1200, "phases": {"a": 4}, "most": 2.5},
+  ]
+  records[2] |= {"packages": PACKAGES, "python": "3.11.7"}
+  (tmp_path / "kills.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
+  text = page.text(tmp_path)
+  assert "| kills | kills 1,240, phases: a 5, b 2, most 2.5 |" in text
+  assert "| signals | sent 9, wrong 0 |" in text
+  assert "Seen on 2026-01-01 to 2026-01-03, with Python 3.11.7, jax 0.10.2, numpy 2.4.6." in text
+
+
+def test_long_runs(tmp_path):
+  (tmp_path / "soak.jsonl").write_text(json.dumps(SOAK) + "\n")
+  text = page.text(tmp_path)
+  for row in (
+    "| MB per 1,000 steps | 0.50 (0.25 to 0.75) |",
+    "| MB, first and last | 1,000, 1,002 |",
+    "| evaluations, checkpoints | 100, 99 |",
+    "| threads | 39, then 40 |",
+    "| ms a step, median of first and last tenth | 10.0, 11.0 |",
+  ):
+    assert row in text
+  page.draw([SOAK], tmp_path / "curve.png")
+  assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_versions(tmp_path):
+  record = {"kind": "oldest", "date": "2026-01-02", "python": "3.11.2", "packages": PACKAGES}
+  record |= {"tests": "all", "passed": 1300, "failed": 0, "skipped": 3}
+  (tmp_path / "versions.jsonl").write_text(json.dumps(record) + "\n")
+  row = "| oldest | 3.11.2 | jax 0.10.2, numpy 2.4.6 | all | 1,300 | 0 | 3 |"
+  assert row in page.text(tmp_path)
+
+
+@pytest.mark.parametrize(
+  ("line", "passed", "failed", "skipped"),
+  [
+    ("22 failed, 1291 passed, 3 skipped, 9 deselected, 31 warnings in 438.85s", 1291, 22, 3),
+    ("5 passed in 1.0s", 5, 0, 0),
+    ("1 passed, 1 failed, 2 errors in 1.0s", 1, 3, 0),
+  ],
+)
+def test_counts_of_pytest(line, passed, failed, skipped):
+  assert versions.counts(line) == {"passed": passed, "failed": failed, "skipped": skipped}

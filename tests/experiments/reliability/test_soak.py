@@ -1,0 +1,105 @@
+"""Long runs: figures of made-up samples, and a short run whose counts must not grow."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+import running
+
+from bit_jax.runs import metrics_log
+from experiments.reliability import soak
+
+PLAN = soak.Plan(steps=1000, events=10)
+
+
+def samples(**changes):
+  """Returns samples at every step; a change is a function of the step."""
+  usual = {
+    "bytes": lambda step: 500_000_000,
+    "files": lambda step: 8,
+    "threads": lambda step: 30,
+    "compiled": lambda step: 14,
+    "checkpoint": lambda step: step // 100 * 100,
+  }
+  fields = {**usual, **changes}
+  return [
+    soak.Sample(step=step, **{name: value(step) for name, value in fields.items()})
+    for step in range(5, 1001, 5)
+  ]
+
+
+def rows(milliseconds=lambda step: 20.0):
+  train = [
+    {"kind": "train", "step": s, "images_per_second": 16e3 / milliseconds(s)}
+    for s in range(5, 1001, 5)
+  ]
+  return [*train, *({"kind": "eval", "step": s} for s in range(100, 1001, 100))]
+
+
+def test_a_steady_run():
+  early = samples(
+    bytes=lambda step: 1_000_000 * min(step, 100), compiled=lambda step: min(step // 5, 14)
+  )
+  found = soak.figures(PLAN, early, rows())
+  assert (found["steps"], found["evaluations"], found["checkpoints"]) == (1000, 10, 10)
+  assert found["memory"] == {
+    "mb_per_1000_steps": 0, "low": 0, "high": 0, "first_mb": 100, "last_mb": 100,
+  }  # fmt: skip
+  assert found["open_files"] == {"first": 8, "last": 8, "most": 8}
+  assert found["compilations"] == {"first": 14, "last": 14, "most": 14}
+  assert found["step_ms"] == {"first": 20, "last": 20, "ratio": 1}
+  assert soak.growing(found) == []
+
+
+def test_memory_that_grows_beside_noise():
+  noise = np.random.default_rng(0).normal(0, 1e6, 1001)
+  found = soak.figures(PLAN, samples(bytes=lambda s: 10**9 + 30_000 * s + noise[s]), rows())
+  memory = found["memory"]
+  assert memory["low"] < memory["mb_per_1000_steps"] < memory["high"]
+  assert memory["mb_per_1000_steps"] == pytest.approx(30, abs=2)
+  assert len(soak.growing(found)) == 1
+  assert "Memory grows by" in soak.growing(found)[0]
+
+
+@pytest.mark.parametrize(
+  ("name", "words"), [("files", "Open files"), ("threads", "Threads"), ("compiled", "Compilations")]
+)
+def test_counts_that_grow(name, words):
+  found = soak.figures(PLAN, samples(**{name: lambda step: step // 10}), rows())
+  assert soak.growing(found) == [f"{words}: 10, then 90."]
+
+
+def test_files_that_are_open_for_a_while_are_no_growth():
+  found = soak.figures(PLAN, samples(files=lambda step: 8 + 9 * (step % 3 == 0)), rows())
+  assert found["open_files"] == {"first": 8, "last": 8, "most": 17}
+  assert soak.growing(found) == []
+
+
+def test_step_times_are_medians_of_the_first_and_the_last_tenth():
+  def milliseconds(step):
+    return 1000.0 if step % 50 == 0 else 10.0 if step <= 100 else 30.0 if step > 900 else 20.0
+
+  assert soak.figures(PLAN, samples(), rows(milliseconds))["step_ms"] == {
+    "first": 10, "last": 30, "ratio": 3,
+  }  # fmt: skip
+
+
+def test_a_program_that_is_compiled_twice():
+  counts = Counter({("step", "(f32[4])"): 2, ("iota", "()"): 3, ("step", "(f32[8])"): 1})
+  assert soak.repeated(counts) == ["Compiled 2 times: step(f32[4])"]
+
+
+@pytest.mark.slow
+def test_nothing_grows_over_a_short_run(tmp_path, tmp_path_factory):
+  plan = soak.Plan(steps=200, events=10, devices=2, interval=0.05)
+  shared = {"JAX_COMPILATION_CACHE_DIR": str(running.cache_folder(tmp_path_factory))}
+  seen, programs = soak.run(plan, tmp_path, {"BIT_JAX_CACHE": str(tmp_path / "cache"), **shared})
+  log, _ = metrics_log.read(tmp_path / "run" / "metrics.jsonl")
+  found = soak.figures(plan, seen, log)
+  assert (found["steps"], found["evaluations"]) == (200, 10)
+  assert found["checkpoints"] > 5  # of ten, some may be between two samples
+  late = [s for s in seen if 100 <= s.step < 200]
+  assert {s.compiled for s in late} == {sum(programs.values())}
+  early, last = ([s.files for s in late if (s.step < 150) == first] for first in (True, False))
+  assert min(last) <= min(early)
+  assert soak.repeated(programs) == []
