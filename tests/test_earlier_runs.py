@@ -126,7 +126,9 @@ def test_a_stopped_run_of_version_0_1_goes_on_and_ends_like_the_undisturbed_one(
   assert result["loss"] == pytest.approx(undisturbed["loss"], rel=0.02)
   logged = [(r["step"], r["kind"]) for r in running.rows(earlier / "stopped")]
   undisturbed = [(r["step"], r["kind"]) for r in running.rows(earlier / "finished")]
-  assert sorted(logged) == sorted([*undisturbed, (21, "train")])  # the stop logs its step
+  assert sorted(logged) == sorted(
+    [*undisturbed, (21, "train")]
+  )  # version 0.1 logged the step of the stop
   ours, theirs = running.arrays(earlier / "stopped"), running.arrays(earlier / "finished")
   assert ours.keys() == theirs.keys()
   for key, value in theirs.items():

@@ -125,6 +125,7 @@ def record(
     order=order.VERSION,
     chosen_on=data.chosen_on,
     classes=run_folder.class_digests(names),
+    checkpoint_digests=True,
   )
   # First: it may refuse, and the folder stays as it was.
   data.warnings.extend(run_folder.record_environment(folder, environment))

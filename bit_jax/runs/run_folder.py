@@ -212,6 +212,11 @@ def require_class_order(folder: pathlib.Path, names: Sequence[str]) -> None:
     )
 
 
+def has_digests(folder: pathlib.Path) -> bool:
+  """Returns whether a folder's run was started by a version whose checkpoints have digests."""
+  return bool((_read_record(folder / ENVIRONMENT) or {}).get("checkpoint_digests"))
+
+
 def require_data(folder: pathlib.Path, version: str | None, chosen_on: str | None = None) -> None:
   """Raises a `UserError` if a run had another version of the data.
 

@@ -88,13 +88,9 @@ def machine_error(error: Exception) -> str | None:
 
   Any other `OSError`, such as of a file that doesn't exist, is a bug.
   """
-  number, file = getattr(error, "errno", None), getattr(error, "filename", None)
-  if found := _TENSORSTORE_ERROR.search(str(error)):
-    number = int(found[1])
-    file = path[1] if (path := re.search(r'"(/[^"]+)"', str(error))) else None
-  if isinstance(number, int) and number in _MACHINE_ERRORS:
-    where = f"{os.fsdecode(file)}: " if isinstance(file, str | bytes) else ""
-    return f"{where}{os.strerror(number)}. Fix this, then run the same command again."
+  if cause := machine_cause(error):
+    where = f"{cause.filename}: " if cause.filename else ""
+    return f"{where}{cause.strerror}. Fix this, then run the same command again."
   # JAX raises these where it finds no device. It takes seconds to import; most commands don't.
   if isinstance(error, AssertionError | RuntimeError) and "jax" in sys.modules:
     from bit_jax.runtime import devices
@@ -114,6 +110,21 @@ def listen(sentence: str) -> None:
   """
   output.prepare()
   signals.begin(lambda: sentence)
+
+
+def machine_cause(error: Exception) -> OSError | None:
+  """Returns the error of the disk, file system or limit behind an error, None if there is none.
+
+  Its `filename` is None or text. tensorstore reports such errors as texts.
+  """
+  number, file = getattr(error, "errno", None), getattr(error, "filename", None)
+  if found := _TENSORSTORE_ERROR.search(str(error)):
+    number = int(found[1])
+    file = path[1] if (path := re.search(r'"(/[^"]+)"', str(error))) else None
+  if not isinstance(number, int) or number not in _MACHINE_ERRORS:
+    return None
+  named = (os.fsdecode(file),) if isinstance(file, str | bytes) else ()
+  return OSError(number, os.strerror(number), *named)
 
 
 def leave(status: int) -> NoReturn:

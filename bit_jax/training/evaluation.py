@@ -110,17 +110,16 @@ class Evaluator:
       )
     return is_over
 
-  def discard(self, saved: int) -> None:
+  def discard(self, saved: Collection[int]) -> None:
     """Removes weights that no resumed run needs.
 
-    A run may resume from the newest checkpoint, or, if that one can't be completed, from the one
-    before, after step `saved`. Either needs the best weights until then.
+    A run may resume from the checkpoint that is being saved, or, if that one can't be completed or
+    used, from those there are, after the steps in `saved`. Each needs the best weights until then.
     """
     if self._run.config.keep_best and self._run.is_first:
       now = self._reporter.evaluations
-      before = {step: top1 for step, top1 in now.items() if step <= saved}
-      needed = [best(e) for e in (before, now) if e]
-      discard(self._run.folder, needed)
+      before = [{step: top1 for step, top1 in now.items() if step <= last} for last in saved]
+      discard(self._run.folder, [best(e) for e in (*before, now) if e])
 
   def finish(self, params: Any, done: int) -> tuple[Any, int | None, Evaluation]:
     """Chooses the weights to export, and evaluates them on the test images.

@@ -120,10 +120,11 @@ def _train(run: setup.Run, stop: exits.StopRequest) -> dict[str, Any]:
   run = setup.in_recorded_order(run)
   state = steps.create_state(params, optimizer.sgd(c.momentum, c.momentum_dtype))
   del params  # so that no second copy stays in memory
-  with resuming.Checkpoints(run.folder / run_folder.CHECKPOINTS) as checkpoints:
-    first, step_clock, window = checkpoints.latest_step(), clock.StepClock(), []
-    if first:
-      state, progress = checkpoints.restore(state)
+  with setup.checkpoints(run, digest) as checkpoints:
+    first, step_clock, window = 0, clock.StepClock(), []
+    if found := checkpoints.restore(state, print):
+      state, progress = found
+      first = int(state.step)
       step_clock = clock.StepClock(progress["seconds"], int(progress["timed_steps"]))
       window = _unpacked(progress.get("window", ()), run.model.num_classes)
       if run.is_first:
@@ -188,7 +189,18 @@ class _Loop:
     checkpoints: resuming.Checkpoints,
     window: list[Any],
   ):
-    """Takes the state after step `first`; places the data on the devices and plans a step."""
+    """Takes the state after step `first`; places the data on the devices and plans a step.
+
+    Args:
+      run: The run.
+      state: On the devices.
+      first: Steps done.
+      stop: Requests to stop.
+      step_clock: Measures the steps.
+      reporter: Reports them.
+      checkpoints: Keeps the state.
+      window: Metrics of the last steps, which are not logged yet.
+    """
     c = run.config
     self._run, self._state, self._first, self._stop = run, state, first, stop
     self._clock, self._reporter, self._checkpoints = step_clock, reporter, checkpoints
@@ -281,6 +293,7 @@ class _Loop:
 
   def _after_step(self, done: int) -> bool:
     """Logs, saves and evaluates where it is time to; returns whether patience is exhausted."""
+    self._checkpoints.check()
     c, stopping = self._run.config, self._agree_to_stop(done)
     last = done == c.total_steps
     if done % c.log_every == 0 or last:
@@ -288,6 +301,7 @@ class _Loop:
     if done % c.checkpoint_every == 0 or last or stopping:
       self._save(done)
     if stopping and not last:
+      self._checkpoints.wait()
       raise exits.Interrupted(
         _stopped(self._run.folder, self._run.config, f"after step {done}", done)
       )
@@ -388,7 +402,7 @@ class _Loop:
       }
       self._reporter.sync()
       self._checkpoints.save(self._state, progress)
-    self._evaluator.discard(self._saved)
+    self._evaluator.discard(self._checkpoints.on_disk())
     self._saved = done
 
   def _check_finite(self, done: int, window: list[Any]) -> None:
@@ -431,6 +445,7 @@ class _Loop:
       result["num_val"] = len(run.data.validation)
       exported = done if best_step is None else best_step
       result["val_top1"] = self._reporter.evaluations[exported]
+    self._checkpoints.wait()  # a run is complete once its last state is saved
     if run.is_first:
       outcome, say = (found.predictions, found.labels), self._reporter.say
       with run_folder.finishing(run.folder):

@@ -2,6 +2,8 @@
 
 import contextlib
 import dataclasses
+import hashlib
+import json
 import pathlib
 from typing import Any
 
@@ -17,6 +19,7 @@ from bit_jax.models import architectures, resnet_v2
 from bit_jax.run_config import RunConfig
 from bit_jax.runs import description, reporting, run_folder
 from bit_jax.runtime import devices, errors, parallel, phrases
+from bit_jax.training import resuming
 from bit_jax.weights import classes
 
 _OLD_ORDER = (
@@ -185,6 +188,22 @@ def in_recorded_order(run: Run) -> Run:
     if run.is_first:
       print(f"warning: {_OLD_ORDER}")
   return dataclasses.replace(run, data=dataclasses.replace(run.data, train=train))
+
+
+def checkpoints(run: Run, weights_sha256: str | None) -> resuming.Checkpoints:
+  """Returns the checkpoints of a run; its environment must be recorded.
+
+  Args:
+    run: The run.
+    weights_sha256: Digest of the file of its initial weights, None if there is none.
+  """
+  facts = (run.data.version, run.data.chosen_on, weights_sha256, run.model.dtype.name)
+  text = json.dumps([run_config.identity(run.config), *facts], sort_keys=True)
+  return resuming.Checkpoints(
+    run.folder / run_folder.CHECKPOINTS,
+    hashlib.sha256(text.encode()).hexdigest(),
+    older=run.is_first and not run_folder.has_digests(run.folder),
+  )
 
 
 def initial_params(run: Run) -> tuple[Any, str | None]:

@@ -1,5 +1,7 @@
 """Which evaluation is the best, and when waiting for a better one is over."""
 
+import types
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -45,6 +47,19 @@ def test_discard_removes_its_own_files_alone(tmp_path):
   evaluation.discard(tmp_path)
   evaluation.discard(tmp_path)  # nothing there is no mistake
   assert [p.name for p in tmp_path.iterdir()] == ["model.npz"]
+
+
+@pytest.mark.parametrize(("saved", "kept"), [([4, 6], {4, 5, 7}), ([6], {5, 7}), ([], {7})])
+def test_every_checkpoint_that_a_run_may_resume_from_has_its_best_weights(tmp_path, saved, kept):
+  evaluations = {3: 0.1, 4: 0.2, 5: 0.3, 7: 0.4}
+  for step in evaluations:
+    evaluation.weights_path(tmp_path, step).write_text("")
+  config = types.SimpleNamespace(keep_best=True, test_size=32)
+  run = types.SimpleNamespace(config=config, is_first=True, folder=tmp_path)
+  reporter = types.SimpleNamespace(evaluations=evaluations)
+  evaluator = evaluation.Evaluator(run, reporter, None, None, None, 1, None)
+  evaluator.discard(saved)
+  assert {p.name for p in tmp_path.iterdir()} == {f"best-{step}.npz" for step in kept}
 
 
 def test_the_first_of_equals_is_the_best():

@@ -238,10 +238,36 @@ def test_an_interrupted_run_ends_as_if_it_had_not_been(
   result = running.train(tmp_path, resident_share=later_share)
   told = "The training and test images are streamed" in capsys.readouterr().out
   assert told == (later_share == 0)
+  assert_like(tmp_path, result, finished)
+
+
+def test_a_run_whose_newest_checkpoint_is_damaged_goes_on_from_the_one_before(
+  finished, tmp_path, capsys
+):
+  """The steps before the first log after step 3 are in that log: the state of step 3 keeps them."""
+  interrupted(5, tmp_path)
+  arrays = [p for p in (tmp_path / "checkpoints/5/state").rglob("*") if p.is_file()]
+  largest = max(arrays, key=lambda p: p.stat().st_size)
+  content = bytearray(largest.read_bytes())
+  content[len(content) // 2] ^= 1
+  largest.write_bytes(content)
+  capsys.readouterr()
+  result = running.train(tmp_path)
+  out = capsys.readouterr().out
+  assert (
+    " differs from its SHA-256): the one of step 3 is used. 5.unusable can be deleted.\n" in out
+  )
+  assert "Resuming after step 3.\n" in out
+  assert_like(tmp_path, result, finished)
+  assert {p.name for p in (tmp_path / "checkpoints").iterdir()} == {"3", "6", "5.unusable"}
+
+
+def assert_like(folder, result, finished):
+  """Checks that a run ended like the uninterrupted one."""
   whole, expected, _ = finished
   assert {k: result[k] for k in ("loss", "top1")} == {k: expected[k] for k in ("loss", "top1")}
-  assert (tmp_path / "model.npz").read_bytes() == (whole / "model.npz").read_bytes()
-  assert [comparable(r) for r in running.rows(tmp_path)] == [
+  assert (folder / "model.npz").read_bytes() == (whole / "model.npz").read_bytes()
+  assert [comparable(r) for r in running.rows(folder)] == [
     comparable(r) for r in running.rows(whole)
   ]
 
@@ -306,8 +332,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
   assert "The loss is not finite at step 3 (learning rate 1e+30, float32)" in message
   assert "try a smaller base_lr (now 1e+30), a longer warm-up (now 1 steps)" in message
   assert "state after step 2 is kept" in message
-  kept = [p.name for p in (tmp_path / "checkpoints").iterdir() if p.name.isdigit()]
-  assert kept == ["2"]
+  assert {p.name for p in (tmp_path / "checkpoints").iterdir()} == {"1", "2"}
   assert not (tmp_path / "result.json").exists()
   assert all(np.isfinite(r["loss"]) for r in running.rows(tmp_path))
 

@@ -1,9 +1,13 @@
-"""Saving and resuming: every bit comes back, the newest is kept, damage is a sentence."""
+"""Saving and resuming: every bit comes back, the last two are kept, damage is a sentence."""
 
 import errno
 import fcntl
+import json
 import logging
 import os
+import pathlib
+import re
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +16,7 @@ import pytest
 import tensorstore
 
 from bit_jax.runtime import errors, parallel
-from bit_jax.training import optimizer, resuming, steps
+from bit_jax.training import checkpoint_record, optimizer, resuming, steps
 
 
 @pytest.fixture(autouse=True)
@@ -24,10 +28,37 @@ def _log_level():
 
 def state_at(step, seed=0):
   rng = np.random.default_rng(seed + step)
-  params = {"a": {"kernel": rng.standard_normal((3, 5), np.float32)}, "b": np.ones(2, np.float32)}
+  large = rng.standard_normal((128, 512), np.float32)  # orbax gives it a file
+  params = {"a": {"kernel": rng.standard_normal((3, 5), np.float32)}, "b": large}
   state = steps.create_state(params, optimizer.sgd(0.9))
   velocity = jax.tree.map(lambda x: rng.standard_normal(x.shape, np.float32), state.opt_state)
   return state.replace(step=jnp.int32(step), opt_state=velocity)
+
+
+def opened(folder, name="c", run="this run", **options):
+  return resuming.Checkpoints(folder / name, run, **options)
+
+
+def saved(folder, *numbers, **options):
+  """Saves the states after some steps; returns the folder."""
+  with opened(folder, **options) as checkpoints:
+    for step in numbers:
+      checkpoints.save(state_at(step), {"seconds": step / 3, "timed_steps": step})
+  return folder / "c"
+
+
+def restored(folder, like=None, **options):
+  """Returns the step that is restored, None if there is none, and what is said of others."""
+  lines = []
+  with opened(folder, **options) as checkpoints:
+    found = checkpoints.restore(state_at(0) if like is None else like, lines.append)
+  if found is None:
+    return None, lines
+  state, progress = found
+  step = int(state.step)
+  assert_same(state, jax.device_get(state_at(step)))
+  assert progress == {"seconds": step / 3, "timed_steps": step}
+  return step, lines
 
 
 def assert_same(a, b):
@@ -38,19 +69,19 @@ def assert_same(a, b):
 
 
 def test_nothing_there(tmp_path):
-  with resuming.Checkpoints(tmp_path / "c") as checkpoints:
+  with opened(tmp_path) as checkpoints:
     assert checkpoints.latest_step() == 0
 
 
 def test_every_bit_comes_back(tmp_path):
   state = state_at(7)
-  with resuming.Checkpoints(tmp_path / "c") as checkpoints:
+  with opened(tmp_path) as checkpoints:
     checkpoints.save(state, {"seconds": 12.5})
-  with resuming.Checkpoints(tmp_path / "c") as checkpoints:
+  with opened(tmp_path) as checkpoints:
     assert checkpoints.latest_step() == 7
-    restored, progress = checkpoints.restore(state_at(0, seed=9))
-  assert_same(restored, jax.device_get(state))
-  assert int(restored.step) == 7
+    found, progress = checkpoints.restore(state_at(0, seed=9), print)
+  assert_same(found, jax.device_get(state))
+  assert int(found.step) == 7
   assert progress == {"seconds": 12.5}
 
 
@@ -68,48 +99,48 @@ def bare_file_system(monkeypatch):
 def test_without_locks_nothing_is_locked_and_every_bit_comes_back(
   tmp_path, request, monkeypatch, capfd
 ):
-  with resuming.Checkpoints(tmp_path / "usual") as checkpoints:
+  with opened(tmp_path, "usual") as checkpoints:
     checkpoints.save(state_at(7), {"seconds": 12.5})
   request.getfixturevalue("bare_file_system")
   options = []
   context = tensorstore.Context
   monkeypatch.setattr(tensorstore, "Context", lambda spec: context(options.append(spec) or spec))
   for step in (8, 9):
-    with resuming.Checkpoints(tmp_path / "c") as checkpoints:
+    with opened(tmp_path) as checkpoints:
       checkpoints.save(state_at(step), {"seconds": 12.5})
   unlocked = {"file_io_locking": {"mode": "none"}, "file_io_sync": False}
   assert unlocked in options
   assert not list(tmp_path.glob("c/**/manifest.ocdbt"))  # the database, which would be locked
   for folder, step in (("usual", 7), ("c", 9)):
-    with resuming.Checkpoints(tmp_path / folder) as checkpoints:
-      restored, progress = checkpoints.restore(state_at(0))
-    assert_same(restored, jax.device_get(state_at(step)))
+    with opened(tmp_path, folder) as checkpoints:
+      found, progress = checkpoints.restore(state_at(0), print)
+    assert_same(found, jax.device_get(state_at(step)))
     assert progress == {"seconds": 12.5}
   monkeypatch.undo()  # and where there are locks again
-  with resuming.Checkpoints(tmp_path / "c") as checkpoints:
-    assert_same(checkpoints.restore(state_at(0))[0], jax.device_get(state_at(9)))
+  with opened(tmp_path) as checkpoints:
+    assert_same(checkpoints.restore(state_at(0), print)[0], jax.device_get(state_at(9)))
   assert capfd.readouterr().err == ""
 
 
-def test_only_the_newest_is_kept(tmp_path):
-  with resuming.Checkpoints(tmp_path / "c") as checkpoints:
+def test_the_last_two_are_kept(tmp_path):
+  with opened(tmp_path) as checkpoints:
     for step in (1, 2, 5):
       checkpoints.save(state_at(step), {"seconds": step})
-  with resuming.Checkpoints(tmp_path / "c") as checkpoints:
+  with opened(tmp_path) as checkpoints:
     assert checkpoints.latest_step() == 5
-    restored, progress = checkpoints.restore(state_at(0))
-  assert_same(restored, jax.device_get(state_at(5)))
+    found, progress = checkpoints.restore(state_at(0), print)
+  assert_same(found, jax.device_get(state_at(5)))
   assert progress == {"seconds": 5}
-  assert [p.name for p in (tmp_path / "c").iterdir() if p.name.isdigit()] == ["5"]
+  assert {p.name for p in (tmp_path / "c").iterdir()} == {"2", "5"}
 
 
 def test_the_same_step_again_changes_nothing(tmp_path):
-  with resuming.Checkpoints(tmp_path / "c") as checkpoints:
+  with opened(tmp_path) as checkpoints:
     checkpoints.save(state_at(3), {"seconds": 1})
     checkpoints.save(state_at(3, seed=1), {"seconds": 2})
-  with resuming.Checkpoints(tmp_path / "c") as checkpoints:
-    restored, progress = checkpoints.restore(state_at(0))
-  assert_same(restored, jax.device_get(state_at(3)))
+  with opened(tmp_path) as checkpoints:
+    found, progress = checkpoints.restore(state_at(0), print)
+  assert_same(found, jax.device_get(state_at(3)))
   assert progress == {"seconds": 1}
 
 
@@ -118,27 +149,200 @@ def test_what_is_being_saved_may_be_overwritten(tmp_path):
   state = parallel.replicate(state_at(1))
   expected = jax.tree.map(np.array, jax.device_get(state))
   overwrite = jax.jit(lambda s: jax.tree.map(lambda x: x * 0, s), donate_argnums=0)
-  with resuming.Checkpoints(tmp_path / "c") as checkpoints:
+  with opened(tmp_path) as checkpoints:
     checkpoints.save(state, {})
     jax.block_until_ready(overwrite(state))
-  with resuming.Checkpoints(tmp_path / "c") as checkpoints:
-    assert_same(checkpoints.restore(state_at(0))[0], expected)
+  with opened(tmp_path) as checkpoints:
+    assert_same(checkpoints.restore(state_at(0), print)[0], expected)
 
 
-@pytest.mark.parametrize("damage", ["emptied", "removed", "other shapes"])
-def test_damage_is_a_sentence(tmp_path, damage):
-  with resuming.Checkpoints(tmp_path / "c") as checkpoints:
-    checkpoints.save(state_at(4), {})
+def flip(path, position=None):
+  """Flips a bit, by default one in the middle of a file."""
+  content = bytearray(path.read_bytes())
+  content[len(content) // 2 if position is None else position] ^= 4
+  path.write_bytes(content)
+
+
+def files_below(folder):
+  return sorted(p for p in folder.rglob("*") if p.is_file())
+
+
+def arrays_of(checkpoint):
+  """Returns the largest file of a checkpoint, which holds its arrays."""
+  return max(files_below(checkpoint / "state"), key=lambda p: p.stat().st_size)
+
+
+def rewrite(checkpoint, change, *, seal=False):
+  """Changes the record of a checkpoint; with its SHA-256 if `seal`."""
+  path = checkpoint / "run" / "metadata"
+  record = json.loads(path.read_text())
+  change(record)
+  if seal:
+    record["sha256"] = checkpoint_record._seal({k: v for k, v in record.items() if k != "sha256"})
+  path.write_text(json.dumps(record))
+
+
+def lose_digests(checkpoint):
+  path = checkpoint / "run" / "metadata"
+  path.write_text(json.dumps(json.loads(path.read_text())["progress"]))
+
+
+def empty(checkpoint):
+  for path in files_below(checkpoint / "state"):
+    path.write_bytes(b"")
+
+
+def of_another_run(checkpoint):
+  shutil.rmtree(checkpoint)
+  saved(checkpoint.parents[1] / "foreign", 9, run="another")
+  shutil.move(checkpoint.parents[1] / "foreign/c/9", checkpoint)
+
+
+def of_another_step(checkpoint):
+  shutil.rmtree(checkpoint)
+  shutil.copytree(checkpoint.parent / "4", checkpoint)
+
+
+DAMAGE = {
+  "a bit of an array": (
+    lambda c: flip(arrays_of(c)),
+    "(params|opt_state/.*)/b differs from its SHA",
+  ),
+  "arrays cut": (lambda c: os.truncate(arrays_of(c), 100), "params.b/0.0: Requested byte range"),
+  "arrays missing": (lambda c: arrays_of(c).unlink(), "/0.0: Truncated"),
+  "all emptied": (empty, "the metadata of state can't be read"),
+  "no state": (lambda c: shutil.rmtree(c / "state"), "state is incomplete"),
+  "no record": (lambda c: shutil.rmtree(c / "run"), "run is incomplete"),
+  "nothing": (lambda c: (shutil.rmtree(c), c.mkdir()), "run is incomplete"),
+  "a file": (lambda c: (shutil.rmtree(c), c.write_text("")), "the metadata of run can't be read"),
+  "a digest": (
+    lambda c: rewrite(c, lambda r: r["arrays"]["step"].__setitem__(1, "0" * 64)),
+    "its record differs from the record's SHA-256",
+  ),
+  "a number": (
+    lambda c: rewrite(c, lambda r: r["progress"].update(seconds=9.5)),
+    "its record differs from the record's SHA-256",
+  ),
+  "a name": (
+    lambda c: rewrite(c, lambda r: r.update(arrayt=r.pop("arrays"))),
+    "its record differs from the record's SHA-256",
+  ),
+  "cut record": (lambda c: os.truncate(c / "run/metadata", 50), "its record is no JSON"),
+  "no digests": (lose_digests, "it has no digests, as those of this run have"),
+  "another run": (
+    of_another_run,
+    "it is of a run with another config, other data or other weights",
+  ),
+  "another step": (of_another_step, "it holds the state after step 4"),
+  "another step in its record": (
+    lambda c: (of_another_step(c), rewrite(c, lambda r: r.update(step=9), seal=True)),
+    "it holds the state after step 4",
+  ),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_the_one_before_a_damaged_checkpoint_is_used(tmp_path, damage, caplog, capfd):
+  apply, reason = DAMAGE[damage]
+  folder = saved(tmp_path, 4, 9)
+  apply(folder / "9")
+  step, (line,) = restored(tmp_path)
+  assert step == 4
+  start = f"warning: The checkpoint of step 9 in {folder} can't be used ("
+  assert line.startswith(start)
+  assert re.search(f"^[^\n]*({reason})", line.removeprefix(start))
+  assert line.endswith("): the one of step 4 is used. 9.unusable can be deleted.")
+  assert not caplog.records
+  assert capfd.readouterr().err == ""
+  # It is not in the way of the same step, and the one of step 4 is still kept.
+  saved(tmp_path, 9)
+  assert restored(tmp_path) == (9, [])
+  assert {p.name for p in folder.iterdir()} == {"4", "9", "9.unusable"}
+
+
+def test_a_second_damaged_checkpoint_of_one_step_replaces_the_first(tmp_path):
+  folder = saved(tmp_path, 4, 9)
+  for _ in range(2):
+    flip(arrays_of(folder / "9"))
+    assert restored(tmp_path)[0] == 4
+    saved(tmp_path, 9)
+  assert restored(tmp_path) == (9, [])
+
+
+def test_without_a_usable_checkpoint_the_user_is_asked(tmp_path):
+  folder = saved(tmp_path, 4, 9)
+  flip(arrays_of(folder / "9"))
+  shutil.rmtree(folder / "4" / "run")
+  said = (
+    rf"^No checkpoint in {folder} can be used \(that of step 9: .*; that of step 4: run is "
+    rf"incomplete\): restore one from a copy, or delete that folder to train from the first step "
+    rf"again\.$"
+  )
+  before = files_below(folder)
+  with pytest.raises(errors.UserError, match=said):
+    restored(tmp_path)
+  assert files_below(folder) == before
+
+
+def test_another_network_is_named(tmp_path):
+  folder = saved(tmp_path, 4)
   like = state_at(0)
-  for path in (tmp_path / "c" / "4" / "state").rglob("*"):
-    if path.is_file() and damage == "emptied":
-      path.write_bytes(b"")
-    elif path.is_file() and damage == "removed":
-      path.unlink()
-  if damage == "other shapes":
-    like = like.replace(params={"a": {"kernel": np.zeros((4, 5), np.float32)}, "b": np.ones(2)})
-  with (
-    resuming.Checkpoints(tmp_path / "c") as checkpoints,
-    pytest.raises(errors.UserError, match=r"checkpoint of step 4 .* can't be read .*: delete it"),
-  ):
-    checkpoints.restore(like)
+  like = like.replace(params={"a": {"kernel": np.zeros((4, 5), np.float32)}, "b": like.params["b"]})
+  said = "params/a/kernel is float32[3, 5] there and float32[4, 5] in this run"
+  with pytest.raises(errors.UserError, match=re.escape(said)):
+    restored(tmp_path, like)
+  lose_digests(folder / "4")  # as an earlier version wrote it
+  with pytest.raises(errors.UserError, match="it holds arrays of other shapes"):
+    restored(tmp_path, like, older=True)
+
+
+def test_checkpoints_of_earlier_versions_are_used_with_a_remark(tmp_path):
+  folder = saved(tmp_path, 4, 9)
+  for step in "49":
+    lose_digests(folder / step)
+  said = "of step 9 is of an earlier version, without digests of its arrays: it is used unchecked."
+  assert restored(tmp_path, older=True) == (9, [f"The checkpoint {said}"])
+  # What has lost its digests by damage has more than the two numbers of those versions.
+  saved(tmp_path, 11)
+  rewrite(folder / "11", lambda r: (r.pop("arrays"), r.pop("sha256")))
+  step, lines = restored(tmp_path, older=True)
+  assert step == 9
+  assert "its record differs from the record's SHA-256" in lines[0]
+
+
+def test_every_flipped_bit_is_noticed_or_harmless(tmp_path, capfd):
+  """A few of each file; `make faults` flips hundreds."""
+  folder = saved(tmp_path, 4, 9)
+  intact = shutil.copytree(folder / "9", tmp_path / "intact")
+  generator = np.random.default_rng(0)
+  for path in files_below(intact):
+    relative = path.relative_to(intact)
+    flip(folder / "9" / relative, generator.integers(path.stat().st_size))
+    step, lines = restored(tmp_path)  # it compares every bit
+    assert (step, len(lines)) in [(9, 0), (4, 1)], relative
+    for changed in ("9", "9.unusable"):
+      shutil.rmtree(folder / changed, ignore_errors=True)
+    shutil.copytree(intact, folder / "9")
+  assert capfd.readouterr().err == ""
+
+
+def test_interrupted_saves_are_removed(tmp_path):
+  folder = saved(tmp_path, 4)
+  shutil.copytree(folder / "4", folder / "9.orbax-checkpoint-tmp")
+  (folder / "9.txt").write_text("the user's")
+  assert restored(tmp_path)[0] == 4
+  assert {p.name for p in folder.iterdir()} == {"4", "9.txt"}
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EMFILE])
+def test_a_checkpoint_that_may_be_intact_is_not_passed_over(tmp_path, monkeypatch, number):
+  folder = saved(tmp_path, 4, 9)
+
+  def fail(path):
+    raise OSError(number, os.strerror(number), str(path))
+
+  monkeypatch.setattr(pathlib.Path, "read_bytes", fail)
+  said = rf"9/run/metadata can't be read \({os.strerror(number)}\)\. Fix this"
+  with pytest.raises(errors.UserError, match=said):
+    restored(tmp_path)
+  assert (folder / "9").exists()
