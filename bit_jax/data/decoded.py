@@ -2,7 +2,7 @@
 
 The file has its final size from the start and is filled as images are first read. A CRC of each
 image and label is checked on every later read, so a truncated or partly written file costs time but
-gives no wrong images.
+gives no wrong images. A disk that becomes full costs time as well, and a warning.
 """
 
 import contextlib
@@ -10,6 +10,7 @@ import errno
 import os
 import pathlib
 import shutil
+import sys
 import zlib
 
 import numpy as np
@@ -36,6 +37,7 @@ class DecodedCache:
       UserError: The folder can't be written, or the disk has too little free space.
     """
     self._source, self._shape, self._folder = source, (*shape, 3), folder
+    self._is_written = True  # until that fails
     try:
       folder.mkdir(parents=True, exist_ok=True)
       _require_space(folder, count * int(np.prod(self._shape)))
@@ -53,7 +55,7 @@ class DecodedCache:
     """Returns an image, [height, width, 3] uint8 (read-only if it is cached), and its label.
 
     Raises:
-      UserError: It is not cached and can't be read, or the disk is full.
+      UserError: It is not cached and can't be read.
     """
     mark, label = self._marks[index].tolist()
     if mark:
@@ -69,7 +71,8 @@ class DecodedCache:
       )
     if image.shape != self._shape:
       image = resizing.resize(image, self._shape[0])
-    self._write(index, image, label)
+    if self._is_written:
+      self._write(index, image, label)
     return image, label
 
   def describe(self) -> str:
@@ -81,14 +84,16 @@ class DecodedCache:
     )
 
   def _write(self, index: int, image: np.ndarray, label: int) -> None:
-    # By a system call: on a full disk, a store into a mapped hole of the file kills the process.
-    offset = self._images.offset + index * image.nbytes
+    # By system calls: on a full disk, a store into a mapped hole of a file kills the process.
+    mark = np.array([_mark(image, label), label], np.int64)
     try:
-      with (self._folder / "images.npy").open("r+b", buffering=0) as file:
-        os.pwrite(file.fileno(), image.tobytes(), offset)
+      for name, array, item in (("images", self._images, image), ("marks", self._marks, mark)):
+        with (self._folder / f"{name}.npy").open("r+b", buffering=0) as file:
+          os.pwrite(file.fileno(), item.tobytes(), array.offset + index * item.nbytes)
     except OSError as e:
-      raise self._unwritable(e) from e
-    self._marks[index] = _mark(image, label), label
+      if self._is_written:  # else another thread has warned
+        self._is_written = False
+        print(f"warning: {self._unwritable(e)} More images are not kept.", file=sys.stderr)
 
   def _unwritable(self, error: OSError) -> errors.UserError:
     return errors.UserError(

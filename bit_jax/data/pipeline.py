@@ -520,8 +520,11 @@ class _Reader:
     if use_cache and not isinstance(whole, arrays.Examples):
       folder = cache.directory() / "decoded"
       folder /= f"{whole.fingerprint()[:32]}-{shape[0]}x{shape[1]}"
-      source = decoded.DecodedCache(whole, shape, folder, len(indices))
-      self.caches.append(source.describe())
+      try:
+        source = decoded.DecodedCache(whole, shape, folder, len(indices))
+        self.caches.append(source.describe())
+      except errors.UserError as e:
+        self.caches.append(f"warning: {e} This run decodes images each time.")
     if len(indices) < len(whole):
       source = stream.Chosen(source, indices)
     originals = None if size is None else stream.Chosen(whole, indices)

@@ -130,12 +130,18 @@ def write(
   trained: Sequence[object] = [""] * count
   if training_labels is not None:
     trained = np.bincount(training_labels, minlength=count).tolist()
-  with files.optional(PER_CLASS, say), files.replacing(folder / PER_CLASS) as temporary:
+  with (
+    files.optional(PER_CLASS, say, if_there_is_room=True),
+    files.replacing(folder / PER_CLASS) as temporary,
+  ):
     rows: list[Sequence[object]] = [("class", "training_images", "evaluated_images", "top1")]
     for name, images, total, hits in zip(class_names, trained, totals, right, strict=True):
       rows.append((name, images, total, f"{hits / total:.4f}" if total else ""))
     run_folder.write_csv(temporary, rows)
-  with files.optional(CONFUSION, say), files.replacing(folder / CONFUSION) as temporary:
+  with (
+    files.optional(CONFUSION, say, if_there_is_room=True),
+    files.replacing(folder / CONFUSION) as temporary,
+  ):
     if count <= LARGEST_MATRIX:
       rows = [("class \\ predicted", *class_names)]
       for name, row in zip(class_names, confusion(labels, predictions, count), strict=True):

@@ -1,6 +1,7 @@
 """The end of a run: `result.json`, tables, pictures and the printed summary.
 
-A table or picture that can't be written costs a warning, not the run.
+A table or picture that can't be written costs a warning. For a table, a full disk stops the run
+before its result is written: the same command writes both once there is room.
 """
 
 import functools

@@ -6,6 +6,7 @@ import fcntl
 import functools
 import os
 import pathlib
+import re
 import sys
 import tempfile
 import time
@@ -15,8 +16,10 @@ from typing import IO, Any
 
 from bit_jax.runtime import errors
 
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}")  # names that `replacing` gives
 _POLL = 0.5  # seconds between two tries of a lock that another process holds
 _HELD = (errno.EAGAIN, errno.EACCES)  # EACCES: on some network file systems
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 _NO_SYNC = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 
 
@@ -29,12 +32,34 @@ def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
   """
   temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
   try:
-    yield temporary
-    with temporary.open("rb") as file:  # else the name may reach the disk before the content does
-      sync(file)
+    with named(path):
+      yield temporary
+      with temporary.open("rb") as file:  # else the name may reach the disk before the content does
+        sync(file)
     temporary.replace(path)
   finally:
     temporary.unlink(missing_ok=True)
+
+
+def remove_temporaries(folder: pathlib.Path) -> None:
+  """Deletes what `replacing` left in a folder when its process was killed.
+
+  No other process may write there.
+  """
+  for path in folder.iterdir():
+    if _TEMPORARY.fullmatch(path.name):
+      path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def named(path: pathlib.Path) -> Iterator[None]:
+  """Gives each `OSError` of the block that names no file, such as of a full disk, this path."""
+  try:
+    yield
+  except OSError as e:
+    if e.errno is not None and e.filename is None:
+      e.filename = str(path)
+    raise
 
 
 def require_writable(path: pathlib.Path, flag: str, extension: str) -> None:
@@ -73,16 +98,21 @@ def open_folder(folder: pathlib.Path, what: str, advice: str) -> None:
 
 
 @contextlib.contextmanager
-def optional(name: str, say: Callable[[str], None]) -> Iterator[None]:
+def optional(
+  name: str, say: Callable[[str], None], *, if_there_is_room: bool = False
+) -> Iterator[None]:
   """Turns any exception of the block into a warning of one line.
 
   Args:
     name: The file that the block writes, and that a run can do without.
     say: Gets the warning.
+    if_there_is_room: Raises the error of a full or failing disk: the file can be written later.
   """
   try:
     yield
   except Exception as e:
+    if if_there_is_room and isinstance(e, OSError) and e.errno in _NO_ROOM:
+      raise
     say(f"warning: {name} was not written ({errors.reason(e)}).")
 
 

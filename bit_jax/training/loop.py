@@ -90,8 +90,9 @@ def run(
   planning.require_microbatch(config, layout.shape[1])  # a mistake is reported before data is read
   folder = run_folder.open_folder(workdir, create=is_first, images=config.data_path)
   lock = run_folder.lock(folder) if is_first else contextlib.nullcontext()
-  with numerics.fixed(), lock:
+  with numerics.fixed(), lock, files.named(folder):
     if is_first:
+      files.remove_temporaries(folder)
       run_folder.record_config(folder, config.to_dict(), run_config.identity)
     if result := run_folder.finished(folder):
       run_folder.require_complete(folder, result)

@@ -15,7 +15,7 @@ import logging
 import pathlib
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any, Self
 
 import jax
@@ -344,40 +344,28 @@ class _RecordHandler(ocp.JsonCheckpointHandler):  # type: ignore[misc]  # orbax 
 
 def _read_arrays(folder: pathlib.Path, like: Any) -> Any:
   """Returns the arrays that orbax saved in a folder: a tree as `like` is one."""
-  registry = ocp.type_handlers.create_type_handler_registry((np.ndarray, _WaitingForAll()))
   types = jax.tree.map(lambda x: ocp.RestoreArgs(restore_type=np.ndarray, dtype=x.dtype), like)
-  return ocp.PyTreeCheckpointHandler(type_handler_registry=registry).restore(
+  return _array_handler(_Arrays()).restore(
     epath.Path(folder), args=ocp.args.PyTreeRestore(like, restore_args=types)
   )
 
 
-class _WaitingForAll(ocp.type_handlers.NumpyHandler):  # type: ignore[misc]
-  """Reads arrays; raises the error of one once all are read or failed.
+def _array_handler(arrays: "_Arrays", one_database: bool = True) -> ocp.PyTreeCheckpointHandler:
+  registry = ocp.type_handlers.create_type_handler_registry((np.ndarray, arrays))
+  return ocp.PyTreeCheckpointHandler(use_ocdbt=one_database, type_handler_registry=registry)
 
-  orbax raises it at once. What the others are read for is then gone, and each prints a traceback.
+
+class _Arrays(ocp.type_handlers.NumpyHandler):  # type: ignore[misc]
+  """Reads and writes arrays as orbax does; waits for all before it raises the error of one.
+
+  orbax raises it at once: the others then return to an event loop that is closed, and each prints a
+  traceback.
   """
 
-  async def deserialize(
-    self,
-    infos: Sequence[ocp.type_handlers.ParamInfo],
-    args: Sequence[ocp.type_handlers.RestoreArgs] | None = None,
-  ) -> list[np.ndarray]:
-    """Reads arrays as orbax does."""
-    read, arguments = super().deserialize, args or [ocp.RestoreArgs()] * len(infos)
-    reads = [read([info], [arg]) for info, arg in zip(infos, arguments, strict=True)]
-    results: list[Any] = await asyncio.gather(*reads, return_exceptions=True)
-    if failed := [result for result in results if isinstance(result, BaseException)]:
-      raise failed[0]
-    return [array for one in results for array in one]
-
-
-class _WithoutLocks(ocp.type_handlers.NumpyHandler):  # type: ignore[misc]
-  """Writes arrays where files can't be locked, or not synced; the run folder has its own lock."""
-
-  def __init__(self, sync: bool):
-    """Takes whether files are synced to disk."""
+  def __init__(self, options: Mapping[str, Any] | None = None):
+    """Takes options of tensorstore for writing, which orbax doesn't offer."""
     super().__init__()
-    self._options = {"file_io_locking": {"mode": "none"}, "file_io_sync": sync}
+    self._options = options
 
   async def serialize(
     self,
@@ -385,12 +373,39 @@ class _WithoutLocks(ocp.type_handlers.NumpyHandler):  # type: ignore[misc]
     infos: Sequence[ocp.type_handlers.ParamInfo],
     args: Sequence[ocp.type_handlers.SaveArgs] | None = None,
   ) -> Any:
-    """Writes arrays as orbax does, with options of tensorstore that orbax doesn't offer."""
-    context = tensorstore.Context(self._options)
-    infos = [copy.copy(info) for info in infos]
-    for info in infos:
-      info.ts_context = context
+    """Starts to write arrays."""
+    if self._options is not None:
+      context = tensorstore.Context(self._options)
+      infos = [copy.copy(info) for info in infos]
+      for info in infos:
+        info.ts_context = context
     return await super().serialize(values, infos, args)
+
+  async def _background_serialize(self, *lists: Sequence[Any]) -> None:
+    """Writes arrays, in the thread that saves; orbax calls it."""
+    await _each(super()._background_serialize, *lists)
+
+  async def deserialize(
+    self,
+    infos: Sequence[ocp.type_handlers.ParamInfo],
+    args: Sequence[ocp.type_handlers.RestoreArgs] | None = None,
+  ) -> list[np.ndarray]:
+    """Returns arrays."""
+    arguments = args or [ocp.RestoreArgs()] * len(infos)
+    return [array for one in await _each(super().deserialize, infos, arguments) for array in one]
+
+
+async def _each(do: Callable[..., Awaitable[Any]], *lists: Sequence[Any]) -> list[Any]:
+  """Calls a function with lists of one element each, concurrently; returns all results.
+
+  Raises:
+    Exception: The first error, once every call has ended.
+  """
+  calls = (do(*([one] for one in each)) for each in zip(*lists, strict=True))
+  results = await asyncio.gather(*calls, return_exceptions=True)
+  if failed := [result for result in results if isinstance(result, BaseException)]:
+    raise failed[0]
+  return results
 
 
 def _handlers(locks: bool, syncs: bool) -> Any:
@@ -399,11 +414,10 @@ def _handlers(locks: bool, syncs: bool) -> Any:
   By default orbax collects all arrays in one database, whose manifest it locks and syncs. Where
   that is impossible, each array has its own files. Either form is restored everywhere.
   """
+  options = {"file_io_locking": {"mode": "none"}, "file_io_sync": syncs}
+  one_database = locks and syncs
   registry = ocp.handlers.DefaultCheckpointHandlerRegistry()
   registry.add(_RECORD, ocp.args.JsonSave, _RecordHandler())
-  handler = ocp.PyTreeCheckpointHandler()
-  if not (locks and syncs):
-    arrays = ocp.type_handlers.create_type_handler_registry((np.ndarray, _WithoutLocks(syncs)))
-    handler = ocp.PyTreeCheckpointHandler(use_ocdbt=False, type_handler_registry=arrays)
-  registry.add(_STATE, ocp.args.PyTreeSave, handler)
+  arrays = _Arrays(None if one_database else options)
+  registry.add(_STATE, ocp.args.PyTreeSave, _array_handler(arrays, one_database))
   return registry

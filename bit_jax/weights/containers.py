@@ -94,4 +94,6 @@ def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
     with files.replacing(path) as temporary:
       yield temporary
   except OSError as e:
-    raise errors.UserError(f"{path} can't be written: {e.strerror or e}.") from e
+    raise errors.UserError(
+      f"{path} can't be written: {e.strerror or e}. Fix this, then try again."
+    ) from e

@@ -165,7 +165,9 @@ def test_a_folder_that_cannot_be_written_is_told(tmp_path, obstacle):
     decoded.DecodedCache(Pictures(), SHAPE, folder, N)
 
 
-def test_a_disk_that_is_full_is_told_and_what_was_not_written_is_read_again(tmp_path, monkeypatch):
+def test_a_disk_that_is_full_is_told_and_what_was_not_written_is_read_again(
+  tmp_path, monkeypatch, capsys
+):
   source = Pictures()
   cache = decoded.DecodedCache(source, SHAPE, tmp_path, N)
   cache.read(0)
@@ -175,12 +177,18 @@ def test_a_disk_that_is_full_is_told_and_what_was_not_written_is_read_again(tmp_
 
   with monkeypatch.context() as patch:
     patch.setattr(os, "pwrite", full)
-    with pytest.raises(errors.UserError, match=r"can't be written \(No space left .*_CACHE") as e:
-      cache.read(1)
-    assert str(tmp_path) in str(e.value)
-    cache.read(0)  # it is there
+    for index in (1, 2, 0):
+      cache.read(index)
+  (line,) = capsys.readouterr().err.splitlines()
+  assert line.startswith(
+    f"warning: The cache of decoded images in {tmp_path} can't be written (No sp"
+  )
+  assert line.endswith("decoded_cache=False. More images are not kept.")
   assert_right(read_all(cache), source)
-  assert source.asked == {**dict.fromkeys(range(N), 1), 1: 2}
+  assert source.asked == {**dict.fromkeys(range(N), 1), 1: 2, 2: 2}
+  assert_right(read_all(decoded.DecodedCache(source, SHAPE, tmp_path, N)), source)  # the next run
+  assert_right(read_all(decoded.DecodedCache(source, SHAPE, tmp_path, N)), source)
+  assert sum(source.asked.values()) == N + 2 + N - 1
 
 
 def test_two_runs_share(tmp_path):

@@ -92,7 +92,7 @@ def test_the_result_comes_before_every_picture_and_after_every_table(tmp_path, m
 
 
 FAULTS = [
-  OSError(errno.ENOSPC, "No space left on device"),
+  OSError(errno.EACCES, "Permission denied"),
   MemoryError(),
   ImportError("matplotlib can't be imported"),
   ValueError("two\nlines"),
@@ -117,6 +117,18 @@ def test_no_table_and_no_picture_costs_the_result(tmp_path, config, monkeypatch,
   assert [text.partition(" was")[0] for text in told] == [f"warning: {name}" for name in names]
   assert all("\n" not in text for text in told)
   assert f"({type(fault).__name__}" in told[0]
+
+
+def test_a_full_disk_stops_the_run_before_its_result(tmp_path, monkeypatch):
+  def fail(*_):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+  monkeypatch.setattr(run_folder, "write_csv", fail)
+  test = part(6)
+  with pytest.raises(OSError, match="No space left on device") as raised:
+    results.write(tmp_path, loaded(test), {"top1": 0.5}, test.labels, test.labels, pytest.fail)
+  assert raised.value.filename == str(tmp_path / "per_class.csv")
+  assert not list(tmp_path.iterdir())
 
 
 RESULT = {"top1": 0.98765, "num_test": 1234, "steps": 5000, "left_out": {}, "warnings": []}
