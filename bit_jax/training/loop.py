@@ -302,7 +302,6 @@ class _Loop:
     if done % c.checkpoint_every == 0 or last or stopping:
       self._save(done)
     if stopping and not last:
-      self._checkpoints.wait()
       raise exits.Interrupted(
         _stopped(self._run.folder, self._run.config, f"after step {done}", done)
       )

@@ -273,10 +273,17 @@ class Checkpoints:
     return self
 
   def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-    """Waits until all is on disk; an error of the block is raised rather than one of saving."""
+    """Waits until all is on disk; an error of the block is raised rather than one of saving.
+
+    A stop is no error: it says that the state is saved.
+
+    Raises:
+      UserError: A state can't be written.
+    """
     if "_manager" not in self.__dict__:
       return
-    with contextlib.suppress(Exception) if kind else contextlib.nullcontext():
+    stopped = kind is None or issubclass(kind, exits.Interrupted)
+    with contextlib.nullcontext() if stopped else contextlib.suppress(Exception):
       self.wait()
       self._manager.close()
 

@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import shutil
 
 import numpy as np
 import pytest
@@ -273,6 +274,19 @@ def test_the_decoded_cache_is_filled_and_read(folder_path, monkeypatch, memory):
   monkeypatch.setattr(opening.folder.images, "decode", lambda _: pytest.fail("decoded"))
   assert_same(again.train, plain.train)
   assert_same(again.test, plain.test)
+
+
+def test_a_run_goes_on_without_a_decoded_cache_where_the_disk_is_full(folder_path, monkeypatch):
+  plain = load_folder(folder_path)
+  usage = shutil.disk_usage(folder_path)._replace(free=0)
+  monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+  data = load_folder(folder_path, decoded_cache=True)
+  assert_same(data.train, plain.train)
+  assert_same(data.test, plain.test)
+  for line in data.caches:
+    assert line.startswith("warning: The cache of decoded images in ")
+    assert line.endswith("decoded_cache=False. This run decodes images each time.")
+  assert len(data.caches) == 2
 
 
 def test_images_that_keep_their_size_are_cached_where_they_are_streamed(tmp_path, monkeypatch):

@@ -57,7 +57,7 @@ def test_every_checkpoint_that_a_run_may_resume_from_has_its_best_weights(tmp_pa
   config = types.SimpleNamespace(keep_best=True, test_size=32)
   run = types.SimpleNamespace(config=config, is_first=True, folder=tmp_path)
   reporter = types.SimpleNamespace(evaluations=evaluations)
-  evaluator = evaluation.Evaluator(run, reporter, None, None, None, 1, None)
+  evaluator = evaluation.Evaluator(run, reporter, None, None, None, 1, None, None)
   evaluator.discard(saved)
   assert {p.name for p in tmp_path.iterdir()} == {f"best-{step}.npz" for step in kept}
 

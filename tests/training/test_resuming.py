@@ -8,14 +8,16 @@ import os
 import pathlib
 import re
 import shutil
+import time
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 import tensorstore
 
-from bit_jax.runtime import errors, parallel
+from bit_jax.runtime import errors, exits, parallel
 from bit_jax.training import checkpoint_record, optimizer, resuming, steps
 
 
@@ -324,6 +326,49 @@ def test_every_flipped_bit_is_noticed_or_harmless(tmp_path, capfd):
       shutil.rmtree(folder / changed, ignore_errors=True)
     shutil.copytree(intact, folder / "9")
   assert capfd.readouterr().err == ""
+
+
+class FullError(OSError):
+  """An error of a full disk."""
+
+  def __init__(self):
+    super().__init__(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def full(*_, **__):
+  raise FullError
+
+
+@pytest.mark.parametrize("ends", ["at once", "asked", "next save", "end", "stopped", "failed"])
+def test_a_save_that_fails_is_one_sentence_and_the_one_before_is_kept(tmp_path, monkeypatch, ends):
+  folder = saved(tmp_path, 4)
+  said = (
+    rf"^The state after step 9 can't be saved in {folder} \(No space left on device\)\. The state "
+    rf"after step 4 is kept\. Fix this, then run the same command again\.$"
+  )
+  error, message = (ValueError, "^first$") if ends == "failed" else (errors.UserError, said)
+  monkeypatch.setattr(checkpoint_record, "make", full)
+  with pytest.raises(error, match=message):
+    save_on_a_full_disk(tmp_path, monkeypatch, ends)
+  monkeypatch.undo()
+  assert restored(tmp_path) == (4, [])
+
+
+def save_on_a_full_disk(folder, monkeypatch, ends):
+  with opened(folder) as checkpoints:
+    if ends == "at once":
+      monkeypatch.setattr(ocp.CheckpointManager, "save", full)
+    checkpoints.save(state_at(9), {})
+    if ends == "asked":
+      while True:
+        checkpoints.check()
+        time.sleep(0.01)
+    elif ends == "next save":
+      checkpoints.save(state_at(11), {})
+    elif ends == "stopped":
+      raise exits.Interrupted("saved up to step 9")
+    elif ends == "failed":
+      raise ValueError("first")
 
 
 def test_interrupted_saves_are_removed(tmp_path):
