@@ -40,6 +40,9 @@ _BROKEN = (
 _SEGMENT = struct.Struct(">HH")  # marker, length without the marker
 _FRAME = struct.Struct(">BHHB")  # bits, height, width, components
 _SOI, _FRAMES, _PROGRESSIVE, _SCAN = b"\xff\xd8", (0xFFC0, 0xFFC1, 0xFFC2), 0xFFC2, 0xFFDA
+# Every scan of a progressive JPEG goes over all pixels; encoders write about ten.
+_SCAN_START, _MOST_SCANS = b"\xff\xda", 100
+_STRIP_PIXELS = 1 << 22  # of a large image whose pixels are converted at once
 _QUANTIZATION, _QUANTIZATION_BYTES, _APP0 = 0xFFDB, 65, 0xFFE0
 _SKIPPED = (0xFFC4, 0xFFDD, 0xFFFE)  # Huffman tables, restart interval, comment
 _PLAIN = re.compile(  # what most encoders write unless asked to optimise: JFIF, standard tables
@@ -95,6 +98,8 @@ def decode(data: bytes | pathlib.Path) -> np.ndarray:
     return found
   file = io.BytesIO(data)
   with _open(file) as image:
+    if image.format == "JPEG" and data.count(_SCAN_START) > _MOST_SCANS:
+      raise Unreadable(f"has more than {_MOST_SCANS} scans, which no encoder writes")
     orientation = _orientation(image)
     colours = image.format == "JPEG" and image.mode in ("RGB", "L")
     if colours and "progressive" not in image.info:
@@ -250,7 +255,19 @@ def _loaded(image: Image.Image) -> np.ndarray:
 
 
 def _as_stored(image: Image.Image) -> np.ndarray:
-  """Returns a loaded image's pixels, [h, w, 3] uint8."""
+  """Returns a loaded image's pixels, [h, w, 3] uint8; of a large one strip by strip."""
+  rows = max(1, _STRIP_PIXELS // max(1, image.width))
+  if rows >= image.height:
+    return _converted(image)
+  found = np.empty((image.height, image.width, 3), np.uint8)
+  for top in range(0, image.height, rows):
+    strip = image.crop((0, top, image.width, min(top + rows, image.height)))
+    found[top : top + rows] = _converted(strip)
+  return found
+
+
+def _converted(image: Image.Image) -> np.ndarray:
+  """Returns the pixels of an image or of a strip of one; conversions need many times its memory."""
   if image.mode.startswith("I"):
     wide = np.asarray(image).astype(np.uint32)
     return np.repeat(((wide * 255 + 32767) // 65535).astype(np.uint8)[..., None], 3, axis=-1)

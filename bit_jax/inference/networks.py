@@ -128,10 +128,15 @@ def _of_run(reference: str, folder: pathlib.Path, size: int | None, dtype: str) 
       f"{folder} has no {run_folder.WEIGHTS}: the run isn't finished. Run the same training "
       f"command again to finish it."
     )
-  for name, kind in (("model", str), ("test_size", int), ("dtype", str)):
-    if not isinstance(config.get(name), kind):
+  model, side, of_run = (config.get(name) for name in ("model", "test_size", "dtype"))
+  for name, value, is_right in (
+    ("model", model, isinstance(model, str)),
+    ("test_size", side, isinstance(side, int) and 1 <= side <= hyperrule.MAX_SIDE),
+    ("dtype", of_run, of_run in _DTYPES),
+  ):
+    if not is_right:
       raise errors.UserError(
-        f"{folder / run_folder.CONFIG} is damaged ({name} is {config.get(name)!r:.40}): restore it."
+        f"{folder / run_folder.CONFIG} is damaged ({name} is {value!r:.40}): restore it."
       )
   architecture = architectures.find(config["model"])
   _, num_classes = weights.infer(file)
@@ -227,6 +232,9 @@ def _released(reference: str, size: int | None, dtype: str) -> Network:
     remarks.append(f"Images are resized to {_PRETRAINING} pixels, unless you choose another size.")
   if size is None:
     size = default_size(known) if known else stated or _PRETRAINING
+    checks.in_range(
+      f"The size that the config.json beside {file} states", size, 1, hyperrule.MAX_SIDE
+    )
   class_names = weights.class_names(reference, num_classes)
   if class_names == classes.unnamed(num_classes):
     remarks.append(f"{file} doesn't state its classes: they are named by their numbers.")

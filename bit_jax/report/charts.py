@@ -12,6 +12,7 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 14, 12, 36  # margins around the axes
 _MOST_POINTS = 400  # of a line; of more, the mean of neighbours is drawn
 _MOST_MARKED = 60  # points that have room for a mark each
 _TICKS = 5
+_LEAST = 1e-100  # what is less is 0 in a chart
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +47,7 @@ def draw(
     title: What is drawn.
     lines: The lines; those without points are left out.
     unit: Follows each number, such as '%'.
-    logarithmic: Whether the vertical axis is; values that aren't positive are then left out.
+    logarithmic: Whether the vertical axis is; values that aren't above 1e-100 are then left out.
     low: Lower end of the vertical axis at most.
     high: Upper end of the vertical axis at least.
 
@@ -55,7 +56,7 @@ def draw(
   """
   drawn = []
   for line in lines:
-    points = [p for p in line.points if not logarithmic or p[1] > 0]
+    points = [p for p in line.points if not logarithmic or p[1] > _LEAST]
     if points:
       drawn.append(dataclasses.replace(line, points=thinned(points)))
   if not drawn:
@@ -129,7 +130,7 @@ def _ticks(low: float, high: float) -> list[float]:
   """Returns round numbers at equal distances that enclose both ends."""
   if high <= low:
     low, high = low - (abs(low) or 1.0) / 2, high + (abs(high) or 1.0) / 2
-  raw = (high - low) / _TICKS
+  raw = max((high - low) / _TICKS, _LEAST)
   power = 10.0 ** math.floor(math.log10(raw))
   step = next(power * m for m in (1, 2, 2.5, 5, 10) if power * m >= raw * 0.999)
   first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)

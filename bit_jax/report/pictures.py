@@ -3,7 +3,6 @@
 import base64
 import dataclasses
 import io
-import json
 import pathlib
 import warnings
 from typing import Any
@@ -12,8 +11,9 @@ import numpy as np
 from PIL import Image
 
 from bit_jax.report import values
-from bit_jax.runtime import plots
+from bit_jax.runtime import json_text, plots
 
+_FORMATS = ("PNG", "JPEG")
 _MOST_TILES = 64
 _MOST_PIXELS = 40_000_000  # of a picture that is opened: a file may have been replaced
 _SIDE = 176  # pixels of an image in the page
@@ -52,7 +52,7 @@ def tiles(picture: pathlib.Path) -> list[Tile]:
     if text is None:
       return []
     found = []
-    for tile in json.loads(text)[:_MOST_TILES]:
+    for tile in json_text.parse(text)[:_MOST_TILES]:
       box = [int(value) for value in tile["box"]]
       left, top, right, bottom = box
       if not (0 <= left < right <= image.width and 0 <= top < bottom <= image.height):
@@ -127,7 +127,7 @@ def _opened(picture: pathlib.Path) -> Any:
   with warnings.catch_warnings():
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
     try:
-      image = Image.open(picture)
+      image = Image.open(picture, formats=_FORMATS)  # others may start programs
     except (ValueError, SyntaxError, Image.DecompressionBombError) as e:
       raise OSError(f"{picture.name} is no picture") from e
   if image.width * image.height > _MOST_PIXELS:

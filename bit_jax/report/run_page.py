@@ -4,6 +4,8 @@ import contextlib
 import dataclasses
 import functools
 import pathlib
+import struct
+import zlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -19,6 +21,11 @@ _LARGEST_TABLE = 25  # classes whose confusion matrix is a table of numbers; of 
 _MOST_CLASSES = 1000  # rows of the table of classes
 _MOST_PAIRS = 12  # confusions that are listed
 _MOST_TEXTS = 50  # warnings that are listed
+# What Pillow raises at a damaged picture, and Python at a false list of its images.
+_NO_SHEET = (
+  *(OSError, SyntaxError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError),
+  *(RuntimeError, EOFError, struct.error, zlib.error),
+)
 _STYLES = {"train": "train", reporting.VAL: "val", reporting.TEST: "test"}
 
 
@@ -224,7 +231,7 @@ def _sheet(picture: pathlib.Path) -> Sheet:
     return Sheet(whole=pictures.whole(picture))
   except FileNotFoundError:
     return Sheet(fault=f"{picture.name} is not there.")
-  except (OSError, SyntaxError, ValueError, TypeError, KeyError, AttributeError):
+  except _NO_SHEET:
     return Sheet(fault=f"{picture.name} is damaged.")
 
 

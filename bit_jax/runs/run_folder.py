@@ -15,7 +15,7 @@ from typing import IO, Any
 
 import jax
 
-from bit_jax.runtime import errors, files, installation, machine, numerics, paths, phrases
+from bit_jax.runtime import errors, files, installation, json_text, machine, numerics, paths, phrases
 
 CONFIG, ENVIRONMENT, RESULT = "config.json", "environment.json", "result.json"
 WEIGHTS, CLASSES = "model.npz", "classes.txt"
@@ -316,10 +316,10 @@ def read_json(path: pathlib.Path) -> dict[str, Any] | None:
     UserError: The file holds no JSON object.
   """
   try:
-    found = json.loads(path.read_text(encoding="utf-8"))
+    found = json_text.parse(path.read_text(encoding="utf-8"))
   except FileNotFoundError:
     return None
-  except (ValueError, RecursionError) as e:
+  except ValueError as e:
     raise _damaged(path, str(e)) from e
   if not isinstance(found, dict):
     raise _damaged(path, "it holds no JSON object")
@@ -332,8 +332,11 @@ def _read_record(path: pathlib.Path) -> dict[str, Any] | None:
   for name, wanted in _TYPES[path.name].items():
     if found and name in found and not isinstance(found[name], wanted):
       raise _damaged(path, f"{name} is {found[name]!r:.40}")
-  if found and not all(isinstance(part, dict) for part in found.get("resumed", ())):
-    raise _damaged(path, "resumed holds no JSON objects")
+  if found and path.name == ENVIRONMENT:
+    for part in found.get("resumed", ()):
+      changed = part.get("changed", {}) if isinstance(part, dict) else None
+      if not isinstance(changed, dict) or any(isinstance(v, dict | list) for v in changed.values()):
+        raise _damaged(path, f"resumed holds {part!r:.40}")
   return found
 
 

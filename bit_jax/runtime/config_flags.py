@@ -36,6 +36,7 @@ _OTHER_NAMES = {
   **dict.fromkeys(("arch", "architecture", "network"), "model"),
   "early_stopping": "patience",
 }
+_LONGEST_NAME = 100  # characters of a flag
 _DATA_FILES = (".csv", ".tsv", ".npz")
 _TYPES = {
   int: "a whole number",
@@ -62,6 +63,8 @@ def parse(flag_values: flags.FlagValues, argv: Sequence[str]) -> ml_collections.
   """
   names = [text.lstrip("-").partition("=")[0] for text in argv if text.startswith("-")]
   overridden = [name.removeprefix("config.") for name in names if name.startswith("config.")]
+  if long := [name for name in names if len(name) > _LONGEST_NAME]:  # absl looks for close ones
+    raise errors.UserError(f"Unknown flag --{long[0][:_LONGEST_NAME]}...: no flag is so long.")
   for field in overridden:
     if (whole := re.split(r"[.\[]", field)[0]) != field:  # absl may crash at it
       raise errors.UserError(

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from bit_jax.data import vtab
 from bit_jax.data.sources import class_naming
-from bit_jax.runtime import paths
+from bit_jax.runtime import json_text, paths
 from bit_jax.weights import catalogue, checkpoints, timm_config
 
 METADATA_KEY = "class_names"
@@ -78,7 +78,7 @@ def _stated(path: pathlib.Path) -> Iterator[tuple[str, ...]]:
   with checkpoints.opened(path) as file:
     text = file.metadata.get(METADATA_KEY, "")
   with contextlib.suppress(ValueError):
-    names = json.loads(text)
+    names = json_text.parse(text)
     if isinstance(names, list) and all(isinstance(n, str) for n in names):
       yield tuple(names) if class_naming.fault(names) is None else ()
   names = timm_config.read(path).label_names

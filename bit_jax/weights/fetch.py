@@ -12,6 +12,7 @@ from bit_jax.runtime import cache, errors, files, paths, phrases, proxies
 from bit_jax.weights import catalogue, checkpoints, download, hub
 
 MIRRORS_VARIABLE = "BIT_JAX_MIRRORS"
+_BYTES, _OVERHEAD = 4, 1 << 20  # of a parameter, and of names and shapes in a file
 
 
 def resolve(name_or_path: str, *, mirrors: Sequence[str] = ()) -> pathlib.Path:
@@ -112,10 +113,11 @@ def cached(checkpoint: catalogue.Checkpoint) -> pathlib.Path | None:
 def _fetch(checkpoint: catalogue.Checkpoint, target: pathlib.Path, bases: Sequence[str]) -> None:
   """Downloads and checks the file, then moves it to `target`; tries one base URL after another."""
   part = target.with_name(f"{target.name}.part")
+  most = _BYTES * checkpoint.num_parameters + _OVERHEAD
   failures = []
   for url in (f"{base.rstrip('/')}/{checkpoint.file}" for base in bases):
     try:
-      download.download(url, part)
+      download.download(url, part, most)
       digest = checkpoints.verify(part, checkpoint.architecture, checkpoint.num_classes)
     except download.DownloadError as e:
       failures.append(f"{proxies.without_password(url)}: {e}")

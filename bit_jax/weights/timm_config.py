@@ -1,9 +1,10 @@
 """timm's `config.json` beside a file of weights: its classes, and the size of its images."""
 
 import dataclasses
-import json
 import pathlib
 from typing import Any
+
+from bit_jax.runtime import json_text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +26,7 @@ def read(weights: pathlib.Path) -> TimmConfig:
   Source: huggingface/pytorch-image-models 1.0.31, `timm/models/_hub.py` (`_parse_model_cfg`).
   """
   try:
-    config = json.loads((weights.parent / "config.json").read_text(encoding="utf-8"))
+    config = json_text.parse((weights.parent / "config.json").read_text(encoding="utf-8"))
   except (OSError, ValueError):
     return TimmConfig()
   if not isinstance(config, dict) or "architecture" not in config:  # not timm's

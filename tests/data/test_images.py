@@ -370,3 +370,40 @@ def test_whatever_is_damaged_decodes_or_is_unreadable(data, cut, places):
   assert decoded.dtype == np.uint8
   assert decoded.ndim == 3
   assert decoded.shape[2] == 3
+
+
+def test_a_jpeg_of_hundreds_of_scans_is_refused():
+  data = encode(RGB, "JPEG", progressive=True)
+  assert data.count(b"\xff\xda") < 20
+  scan = data[data.rfind(b"\xff\xda") : -2]
+  assert images.decode(data[:-2] + 50 * scan + data[-2:]).shape == RGB.shape
+  with pytest.raises(images.Unreadable, match="has more than 100 scans"):
+    images.decode(data[:-2] + 101 * scan + data[-2:])
+
+
+@pytest.mark.parametrize(
+  ("image", "options"),
+  [
+    (Image.fromarray(np.dstack((RGB, ALPHA))), {}),
+    (Image.fromarray(np.dstack((RGB, ALPHA))).convert("LA"), {}),
+    (Image.fromarray(RGB).quantize(16), {"transparency": 3}),
+    (Image.fromarray(RGB).quantize(16), {}),
+    (Image.fromarray(GREY.astype(np.uint16) * 200), {}),
+    (Image.fromarray(GREY), {"transparency": 100}),
+  ],
+)
+def test_strips_are_as_the_whole(image, options, monkeypatch):
+  data = encode(image, "PNG", **options)
+  whole = images.decode(data)
+  monkeypatch.setattr(images, "_STRIP_PIXELS", 3 * image.width)
+  monkeypatch.setattr(images, "_converted", counted(images._converted, calls := []))
+  np.testing.assert_array_equal(images.decode(data), whole)
+  assert calls == [3] * (image.height // 3)
+
+
+def counted(convert, calls):
+  def converted(image):
+    calls.append(image.height)
+    return convert(image)
+
+  return converted

@@ -193,3 +193,24 @@ def test_a_checkpoint_without_a_head_is_an_error(tmp_path, params):
 def test_wrong_arguments_are_an_error(arguments, message):
   with pytest.raises(errors.UserError, match=message):
     networks.load("R14x0.5-CIFAR100", **arguments)
+
+
+@pytest.mark.parametrize(
+  "change",
+  [{"test_size": 0}, {"test_size": 10**9}, {"test_size": 40.0}, {"dtype": "int8"}, {"dtype": []}],
+)
+def test_a_config_that_no_run_can_have(run, change):
+  (run / "config.json").write_text(json.dumps(CONFIG | change))
+  with pytest.raises(errors.UserError, match=rf"config.json is damaged \({next(iter(change))} is"):
+    networks.load(str(run))
+
+
+def test_a_size_of_timm_that_is_absurd(tmp_path, params):
+  file = tmp_path / "model.safetensors"
+  weights.save(file, params)
+  config = {"architecture": "x", "input_size": [3, 10**30, 10**30]}
+  (tmp_path / "config.json").write_text(json.dumps(config))
+  with pytest.raises(errors.UserError, match=r"The size that the config.json beside .* at most"):
+    networks.load(str(file))
+  (tmp_path / "config.json").write_text("[" * 100_000)
+  assert networks.load(str(file)).size == 224

@@ -83,3 +83,14 @@ def test_thinned_lines_keep_their_mean_and_end(count, most):
 )
 def test_numbers(value, text):
   assert charts.format_number(value) == text
+
+
+@pytest.mark.parametrize("logarithmic", [False, True])
+@pytest.mark.parametrize("values", [(5e-324, 1e-323), (1e-99, 9e99), (1.0, 1.0 + 2.3e-16)])
+def test_numbers_at_the_ends_of_floats_are_drawn(values, logarithmic):
+  line = charts.Line("a", "train", list(enumerate(values)))
+  svg = charts.draw("Loss", [line], logarithmic=logarithmic)
+  if logarithmic and values[1] < 1e-100:
+    assert svg == ""
+  else:
+    assert np.isfinite(places(svg, "train")).all()

@@ -12,7 +12,7 @@ import html_check
 import numpy as np
 import pytest
 import report_runs
-from PIL import Image
+from PIL import Image, PngImagePlugin
 from sklearn import metrics as sklearn_metrics
 
 from bit_jax.report import pictures, run_files, run_page, values
@@ -321,3 +321,32 @@ def test_folders_that_are_no_run(tmp_path):
     run_files.read(tmp_path / "none")
   with pytest.raises(errors.UserError, match="holds none of the files of a run"):
     run_files.read(tmp_path)
+
+
+def sheet_with(tiles, path, kind="PNG"):
+  info = PngImagePlugin.PngInfo()
+  info.add_text(plots.TILES, tiles)
+  Image.new("RGB", (16, 16)).save(path, kind, pnginfo=info)
+  return path
+
+
+@pytest.mark.parametrize(
+  "tiles",
+  [
+    "[" * 100_000,
+    "3",
+    "null",
+    '[{"box": [0, 0, 1e999, 4], "caption": ""}]',
+    '[{"box": {}}]',
+    "[[]]",
+  ],
+)
+def test_a_sheet_that_says_nonsense_is_damaged(tmp_path, tiles):
+  sheet = run_page._sheet(sheet_with(tiles, tmp_path / "sheet.png"))
+  assert sheet == run_page.Sheet(fault="sheet.png is damaged.")
+
+
+@pytest.mark.parametrize("kind", ["EPS", "PDF", "TIFF", "ICO"])
+def test_only_formats_of_runs_are_opened(tmp_path, kind):
+  path = sheet_with("[]", tmp_path / "sheet.png", kind)
+  assert run_page._sheet(path).fault == "sheet.png is damaged."

@@ -55,6 +55,7 @@ def test_whole_files(tmp_path):
     b'{"step": 4, "kind": "eval", "loss": 1, "top1": null}',
     b'{"step": 4, "kind": "eval", "loss": NaN, "top1": 1}',
     b'{"step": 4, "kind": "eval", "loss": 1e999, "top1": 1}',
+    b'{"step": 4, "kind": "eval", "loss": -1e308, "top1": 1}',
     b'{"step": 4, "kind": "eval", "loss": 1, "top1": 1' + b"0" * 400 + b"}",
     b'{"step": ' + b"1" * 5000 + b', "kind": "eval", "loss": 1, "top1": 1}',
     b"[" * 100_000,

@@ -364,7 +364,15 @@ def test_a_result_without_its_fields_is_called_damaged(tmp_path):
 
 @pytest.mark.parametrize(
   "wrong",
-  [{"order": "x"}, {"order": None}, {"resumed": 5}, {"resumed": [1]}, {"packages": "x"}],
+  [
+    {"order": "x"},
+    {"order": None},
+    {"resumed": 5},
+    {"resumed": [1]},
+    {"packages": "x"},
+    {"resumed": [{"changed": {"jax": []}}]},
+    {"resumed": [{"changed": 1}]},
+  ],
 )
 def test_an_environment_of_other_types_is_damaged(tmp_path, wrong):
   run_folder.write_json(tmp_path / "environment.json", {**ENVIRONMENT, **wrong})

@@ -209,3 +209,8 @@ def test_part_of_a_field_can_not_be_set(field):
   plain = field.split("[")[0].split(".")[0]
   with pytest.raises(errors.UserError, match=rf"set a whole field, as in --config\.{plain}=VALUE"):
     config_flags.parse(flags.FlagValues(), argv)
+
+
+def test_an_endless_name_of_a_flag_is_cut(capsys):
+  status, _, err = run(capsys, CIFAR10, "--" + "a" * 5000)
+  assert (status, err) == (2, f"error: Unknown flag --{'a' * 100}...: no flag is so long.\n")

@@ -46,7 +46,7 @@ def refusing():
 
 def message(url, folder):
   with pytest.raises(download.DownloadError) as e:
-    download.download(url, folder / "x.part")
+    download.download(url, folder / "x.part", 10**9)
   return str(e.value)
 
 

@@ -293,7 +293,7 @@ def test_a_killed_download_is_taken_up_by_another_process(server):
   code = (
     "import os, sys; from bit_jax.weights import download;"
     "download.time.sleep = lambda _: os.kill(os.getpid(), 9);"
-    "download.download(sys.argv[1], __import__('pathlib').Path(sys.argv[2]))"
+    "download.download(sys.argv[1], __import__('pathlib').Path(sys.argv[2]), 10**9)"
   )
   part().parent.mkdir(parents=True)
   url = f"{server.url}/{FILE}"

@@ -4,22 +4,19 @@ import contextlib
 import dataclasses
 import difflib
 import hashlib
-import zipfile
-import zlib
+import math
+import sys
 from collections.abc import Iterator, Mapping, Sequence
-from typing import IO, NoReturn, Protocol
+from typing import NoReturn, Protocol
 
 import numpy as np
-from numpy.lib import format as npy
 
 from bit_jax.data import fewshot
 from bit_jax.data.sources import class_naming
-from bit_jax.runtime import errors, paths, phrases
+from bit_jax.runtime import array_archive, errors, paths, phrases
 
 SPLIT_SEED = 191211370  # of splits that nobody published; changing it changes every result
 _DIGITS_TEST_PER_CLASS = 100
-# RuntimeError: the file is encrypted, or compressed by a method that zipfile doesn't know.
-_UNREADABLE = (ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 _NPZ_KEYS = ("train_images", "train_labels", "test_images", "test_labels")
 _VAL_KEYS = ("val_images", "val_labels")
 _KEYS = (*_NPZ_KEYS, *_VAL_KEYS, "class_names")
@@ -154,7 +151,7 @@ def read_npz(path: str, contents: NpzContents, part: str) -> Examples:
     UserError: The images are damaged.
   """
   with _Npz(path) as file:
-    images = as_rgb(file.array(f"{part}_images"))
+    images = _rgb_images(file, part)
   return Examples(images, contents.labels[part], contents.class_names)
 
 
@@ -184,7 +181,16 @@ def read_npz_part(path: str, part: str | None = None) -> tuple[str, Examples]:
     else:
       present, labels = np.unique(labels, return_inverse=True)
       names, labels = tuple(map(str, present.tolist())), labels.astype(np.int32)
-    return wanted, Examples(as_rgb(file.array(f"{wanted}_images")), labels, names)
+    return wanted, Examples(_rgb_images(file, wanted), labels, names)
+
+
+def _rgb_images(file: "_Npz", part: str) -> np.ndarray:
+  """Returns the images of a part, [N, H, W, 3] uint8."""
+  key = f"{part}_images"
+  shape, dtype = file.form(key)
+  if dtype == np.uint8 and (len(shape) == 3 or shape[-1:] == (1,)):  # grey: three more as colours
+    array_archive.require_memory(f"The array {key} as colours", 4 * math.prod(shape))
+  return as_rgb(file.array(key))
 
 
 def describe_npz(path: str) -> NpzContents:
@@ -279,7 +285,7 @@ class _InMemory:
     return self._held[key].shape, self._held[key].dtype
 
 
-class _Npz(zipfile.ZipFile):
+class _Npz(array_archive.Archive):
   """An open npz file; its faults are `UserError`s that name the file.
 
   Attributes:
@@ -287,6 +293,7 @@ class _Npz(zipfile.ZipFile):
   """
 
   def __init__(self, path: str):
+    """Opens the file."""
     self._path = path
     try:
       super().__init__(paths.named(path))
@@ -294,33 +301,37 @@ class _Npz(zipfile.ZipFile):
       raise errors.UserError(f"File not found: {path}.") from None
     except OSError as e:
       raise errors.UserError(f"The file {path} can't be read: {e.strerror}.") from None
-    except zipfile.BadZipFile:
+    except array_archive.Unusable as e:
+      self.reject(f"has an unusable array {e.name}: it {e}")
+    except array_archive.DAMAGED:
       self.reject("is not an npz file, or is truncated: write it with np.savez")
-    self.keys = [name.removesuffix(".npy") for name in self.namelist()]
+    self.keys = list(self.entries)
 
   def reject(self, fault: str) -> NoReturn:
     raise errors.UserError(f"The file {self._path} {fault}.")
 
   def array(self, key: str) -> np.ndarray:
     """Reads one array. Pickled arrays are refused: unpickling can run any code."""
-    with self._member(key, "damaged or pickled") as member:
-      return npy.read_array(member, allow_pickle=False)
+    with self._readable(key):
+      array_archive.require_memory(f"The array {key} of {self._path}", self.header(key).nbytes)
+      return self.read(key)
 
   def form(self, key: str) -> tuple[tuple[int, ...], np.dtype]:
     """Returns the shape and dtype of one array without reading it."""
-    with self._member(key, "damaged") as member:
-      first = npy.read_magic(member) == (1, 0)
-      read = npy.read_array_header_1_0 if first else npy.read_array_header_2_0
-      shape, _, dtype = read(member)
-    return shape, dtype
+    with self._readable(key):
+      header = self.header(key)
+    return header.shape, header.dtype
 
   @contextlib.contextmanager
-  def _member(self, key: str, fault: str) -> Iterator[IO[bytes]]:
+  def _readable(self, key: str) -> Iterator[None]:
     try:
-      with self.open(f"{key}.npy" if f"{key}.npy" in self.namelist() else key) as member:
-        yield member
-    except _UNREADABLE as e:
-      self.reject(f"has a {fault} array {key} ({e})")
+      yield
+    except errors.UserError:
+      raise
+    except array_archive.Unusable as e:
+      self.reject(f"has an unusable array {key}: it {e}")
+    except (OSError, *array_archive.DAMAGED) as e:
+      self.reject(f"has a damaged array {key} ({e})")
 
 
 def _require_keys(file: _Holder, renamed: Mapping[str, str]) -> None:
@@ -418,6 +429,8 @@ def _class_names(file: _Holder, labels: np.ndarray) -> tuple[str, ...]:
   stored = file.array("class_names")
   if stored.ndim != 1 or stored.dtype.kind not in "US":
     file.reject(f"has class_names of {_form(stored.shape, stored.dtype)}; use [C] strings")
+  if stored.dtype.kind == "U" and not _is_unicode(stored):
+    file.reject("has class_names that are not Unicode")
   if largest >= len(stored):
     file.reject(f"has the label {largest} but only {len(stored)} class_names")
   try:
@@ -427,6 +440,12 @@ def _class_names(file: _Holder, labels: np.ndarray) -> tuple[str, ...]:
   if fault := class_naming.fault(names):
     file.reject(f"has unusable class_names: {fault}")
   return names
+
+
+def _is_unicode(stored: np.ndarray) -> bool:
+  """Returns whether all characters of an array of strings exist; Python fails at others later."""
+  codes = np.ascontiguousarray(stored).view(stored.dtype.byteorder.replace("|", "=") + "u4")
+  return bool((codes <= sys.maxunicode).all())
 
 
 def _form(shape: tuple[int, ...], dtype: np.dtype) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 
 # Control characters, surrogates (bytes that are not UTF-8), and line and paragraph separators.
 _UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")
+_MOST_DIGITS = 100  # of a name that is a number; Python refuses thousands
 
 
 def printable(name: str) -> bool:
@@ -58,8 +59,8 @@ def differ_in_case(names: Iterable[str]) -> str | None:
 
 
 def in_order(names: Iterable[str]) -> tuple[str, ...]:
-  """Returns names sorted, as numbers if all are."""
+  """Returns names sorted, as numbers if all are, of up to 100 digits."""
   names = list(names)
-  if all(name.isdecimal() for name in names):
+  if all(name.isdecimal() and len(name) <= _MOST_DIGITS for name in names):
     return tuple(sorted(names, key=lambda name: (int(name), name)))
   return tuple(sorted(names))

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from bit_jax.data import datasets, labels, resizing, stream
+from bit_jax.data import datasets, images, labels, resizing, stream
 from bit_jax.data.sources import arrays, tfds_builders, tfrecords
 from bit_jax.data.sources.tfds_builders import tf, tfds
 from bit_jax.runtime import errors
@@ -117,8 +117,7 @@ class Split:
     )
     found = np.empty((len(self), 2), np.int32)
     for start, batch in self._batches(dataset.map(lambda e: e["image"]), "sizes"):
-      sizes = [Image.open(io.BytesIO(encoded)).size[::-1] for encoded in batch]
-      found[start : start + len(batch)] = sizes
+      found[start : start + len(batch)] = list(map(self._size, batch))
     return found
 
   def load(self, size: int | None) -> arrays.Examples:
@@ -141,15 +140,15 @@ class Split:
         image = tf.numpy_function(resize, [image], tf.uint8, stateful=False)
       return tf.ensure_shape(image, (height, width, 3)), self._label(example)
 
-    images = np.empty((len(self), height, width, 3), np.uint8)
+    pixels = np.empty((len(self), height, width, 3), np.uint8)
     found = np.empty(len(self), np.int32)
     dataset = tfds_builders.read(
       self._builder, self._split, {"image": True, **self._derivation.features}
     )
     for start, batch in self._batches(dataset.map(prepare, tf.data.AUTOTUNE), "images"):
       stop = start + len(batch[1])
-      images[start:stop], found[start:stop] = batch
-    return arrays.Examples(images, self._checked(found), self.class_names)
+      pixels[start:stop], found[start:stop] = batch
+    return arrays.Examples(pixels, self._checked(found), self.class_names)
 
   def fingerprint(self) -> str:
     """Returns a text that identifies images and labels, including the names and times of the files.
@@ -165,6 +164,14 @@ class Split:
         raise self._damaged(e) from None
       parts.append(f"{path} {state.st_size} {state.st_mtime_ns}")
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+  def _size(self, encoded: bytes) -> tuple[int, int]:
+    """Returns height and width of an encoded image, as it is stored."""
+    try:
+      width, height = Image.open(io.BytesIO(encoded), formats=images.FORMATS).size
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as e:
+      raise self._damaged(e) from None
+    return height, width
 
   def _deserialize(self, record: Any) -> tuple[Any, Any]:
     example = self._features.deserialize_example(record)

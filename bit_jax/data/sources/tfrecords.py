@@ -1,4 +1,4 @@
-"""Random access to the records of TFRecord files."""
+"""Random access to the records of TFRecord files, whose checksums are verified."""
 
 import bisect
 import itertools
@@ -8,10 +8,13 @@ import threading
 from collections.abc import Iterable
 from typing import NamedTuple
 
+import numpy as np
+
+from bit_jax.data.sources import crc32c
 from bit_jax.runtime import errors
 
 _HEADER = struct.Struct("<QI")  # the length of a record, and the CRC of the length
-_FOOTER_BYTES = 4  # the CRC of the content
+_FOOTER = struct.Struct("<I")  # the CRC of the content
 
 
 class Stretch(NamedTuple):
@@ -53,19 +56,25 @@ class Records:
     position = skip + take - (self._ends[number] - index)
     try:
       offsets = self._find(path)
-      if position >= len(offsets):
+      if position + 1 >= len(offsets):
         raise errors.UserError(
-          f"{path} is incomplete: it has {len(offsets)} complete records, but record "
+          f"{path} is incomplete: it has {len(offsets) - 1} complete records, but record "
           f"{position + 1} is needed. Prepare the data set again."
         )
+      start, end = offsets[position : position + 2]
       with open(path, "rb", buffering=0) as file:
-        length, _ = _HEADER.unpack(os.pread(file.fileno(), _HEADER.size, offsets[position]))
-        return os.pread(file.fileno(), length, offsets[position] + _HEADER.size)
+        record = os.pread(file.fileno(), end - start, start)
     except OSError as e:
       raise errors.UserError(f"{path} can't be read ({e.strerror}).") from e
+    content = record[_HEADER.size : -_FOOTER.size]
+    if len(record) != end - start or _FOOTER.unpack(record[-_FOOTER.size :])[0] != crc32c.masked(
+      content
+    ):
+      raise _damaged(path, position)
+    return content
 
   def _find(self, path: str) -> list[int]:
-    """Returns the offset of each complete record of a file; only the headers are read."""
+    """Returns where each complete record of a file starts, and where the last of them ends."""
     with self._lock:
       if path not in self._offsets:
         self._offsets[path] = _scan(path)
@@ -73,14 +82,25 @@ class Records:
 
 
 def _scan(path: str) -> list[int]:
-  offsets, offset = [], 0
+  """Returns what `Records._find` does; reads the headers, and checks all lengths."""
+  offsets, headers = [0], []
   size = os.path.getsize(path)
   with open(path, "rb", buffering=0) as file:
-    while offset + _HEADER.size <= size:
-      length, _ = _HEADER.unpack(os.pread(file.fileno(), _HEADER.size, offset))
-      following = offset + _HEADER.size + length + _FOOTER_BYTES
+    while offsets[-1] + _HEADER.size <= size:
+      headers.append(os.pread(file.fileno(), _HEADER.size, offsets[-1]))
+      length, _ = _HEADER.unpack(headers[-1])
+      following = offsets[-1] + _HEADER.size + length + _FOOTER.size
       if following > size:
         break
-      offsets.append(offset)
-      offset = following
+      offsets.append(following)
+  words = np.frombuffer(b"".join(headers), "<u4").reshape(-1, 3)  # the length's two, and its CRC
+  if wrong := np.flatnonzero(crc32c.masked_rows(words[:, :2]) != words[:, 2]).tolist():
+    raise _damaged(path, wrong[0])
   return offsets
+
+
+def _damaged(path: str, position: int) -> errors.UserError:
+  return errors.UserError(
+    f"{path} is damaged: the checksum of record {position + 1} is wrong. Prepare the data set "
+    f"again."
+  )

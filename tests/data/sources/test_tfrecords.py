@@ -7,13 +7,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bit_jax.data.sources import tfrecords
+from bit_jax.data.sources import crc32c, tfrecords
 from bit_jax.runtime import errors
 
 
+def record(content):
+  length = struct.pack("<Q", len(content))
+  checksums = (struct.pack("<I", crc32c.masked(part)) for part in (length, content))
+  return length + next(checksums) + content + next(checksums)
+
+
 def write(path, contents):
-  """Writes a TFRecord file, with checksums of zero: nothing here looks at them."""
-  path.write_bytes(b"".join(struct.pack("<QI", len(c), 0) + c + bytes(4) for c in contents))
+  """Writes a TFRecord file."""
+  path.write_bytes(b"".join(map(record, contents)))
   return str(path)
 
 
@@ -82,16 +88,29 @@ def test_what_is_whole_of_a_truncated_file_is_read_and_the_rest_told(tmp_path, c
   assert "record 4" in str(e.value)
 
 
-def test_a_length_that_is_nonsense_ends_the_file(tmp_path):
+@pytest.mark.parametrize("length", [2**64 - 1, 0, 4, 23])
+def test_a_false_length_is_found_before_any_record_is_read(tmp_path, length):
   path = tmp_path / "odd.tfrecord"
-  write(path, [b"good", b"bad"])
+  write(path, [b"good", b"bad", b"good"])  # 23: the second and the third as one record
   data = bytearray(path.read_bytes())
-  data[20:28] = b"\xff" * 8
+  data[20:28] = struct.pack("<Q", length)
   path.write_bytes(data)
-  sequence = tfrecords.Records([tfrecords.Stretch(str(path), 0, 2)])
-  assert sequence.read(0) == b"good"
-  with pytest.raises(errors.UserError, match="is incomplete"):
-    sequence.read(1)
+  sequence = tfrecords.Records([tfrecords.Stretch(str(path), 0, 3)])
+  with pytest.raises(errors.UserError, match="the checksum of record 2 is wrong"):
+    sequence.read(0)
+
+
+def test_no_flipped_bit_is_read(tmp_path):
+  path = tmp_path / "flipped.tfrecord"
+  write(path, [b"first", b"second"])
+  whole = path.read_bytes()
+  for bit in range(8 * len(whole)):
+    data = bytearray(whole)
+    data[bit // 8] ^= 1 << bit % 8
+    path.write_bytes(data)
+    sequence = tfrecords.Records([tfrecords.Stretch(str(path), 0, 2)])
+    with pytest.raises(errors.UserError, match=r"checksum of record [12] is wrong"):
+      assert [sequence.read(i) for i in range(2)] == []
 
 
 def test_threads_read_at_the_same_time(files):
