@@ -11,6 +11,7 @@
 # make kills        kills runs at every phase and resumes them: an hour on two cores
 # make soak         long runs of a small network: memory, files, threads, compilations, speed; half an hour
 # make test-oldest  installs the oldest versions that pyproject.toml allows likewise, and runs the fast tests
+# make fuzz         installs, then feeds hostile files, texts and responses to everything that reads some
 # make lock         updates requirements.lock and requirements-oldest.lock; needs uv
 PYTHON ?= python3
 VENV   ?= .venv
@@ -22,7 +23,7 @@ COMPILERS = .venv-accelerators
 OLDEST  = .venv-oldest
 TORCH_PYTHON ?=  # a Python that has PyTorch and timm, if any; for exports transformers and jax, too
 
-.PHONY: install quickstart test coverage lines map docs bench exports accelerators kills soak test-oldest lint lock clean
+.PHONY: install quickstart test coverage lines map docs bench exports accelerators fuzz kills soak test-oldest lint lock clean
 .DEFAULT_GOAL := quickstart
 
 install: $(VENV)/.installed
@@ -119,6 +120,11 @@ $(OLDEST)/.installed: pyproject.toml requirements-oldest.lock
 	$(OLDEST)/bin/python -m pip install --quiet --requirement requirements-oldest.lock
 	$(OLDEST)/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
+
+# `make fuzz ONLY=npz INPUTS=1000 SEED=1`: of one kind, fewer, others.
+fuzz: install
+	$(BIN)/python -m experiments.reliability.fuzz --inputs=$(or $(INPUTS),100000) --seed=$(or $(SEED),0) \
+	  $(if $(ONLY),--only=$(ONLY))
 
 lint: install
 	$(BIN)/ruff format --check $(SOURCES)

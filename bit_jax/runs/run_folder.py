@@ -15,7 +15,16 @@ from typing import IO, Any
 
 import jax
 
-from bit_jax.runtime import errors, files, installation, json_text, machine, numerics, paths, phrases
+from bit_jax.runtime import (
+  errors,
+  files,
+  installation,
+  json_text,
+  machine,
+  numerics,
+  paths,
+  phrases,
+)
 
 CONFIG, ENVIRONMENT, RESULT = "config.json", "environment.json", "result.json"
 WEIGHTS, CLASSES = "model.npz", "classes.txt"

@@ -6,6 +6,7 @@ import difflib
 import hashlib
 import math
 import sys
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NoReturn, Protocol
 

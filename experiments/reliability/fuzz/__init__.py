@@ -1,0 +1,1 @@
+"""Hostile input: `python -m experiments.reliability.fuzz`, or `make fuzz`."""
