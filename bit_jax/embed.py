@@ -1,5 +1,10 @@
 """Computes features of images: `python -m bit_jax.embed RUN_OR_CHECKPOINT INPUTS --out=FILE`."""
 
+if __name__ == "__main__":
+  from bit_jax.runtime import exits
+
+  exits.listen()
+
 import argparse
 from collections.abc import Sequence
 

@@ -1,5 +1,10 @@
 """Evaluates a network: `python -m bit_jax.evaluate RUN_OR_CHECKPOINT`."""
 
+if __name__ == "__main__":
+  from bit_jax.runtime import exits
+
+  exits.listen()
+
 import argparse
 import json
 import sys

@@ -1,5 +1,10 @@
 """Predicts the classes of images: `python -m bit_jax.predict RUN_OR_CHECKPOINT INPUTS`."""
 
+if __name__ == "__main__":
+  from bit_jax.runtime import exits
+
+  exits.listen()
+
 import argparse
 import functools
 import sys

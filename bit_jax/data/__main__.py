@@ -1,5 +1,10 @@
 """`python -m bit_jax.data doctor|check`: the state of data sets, problems of your images."""
 
+if __name__ == "__main__":
+  from bit_jax.runtime import exits
+
+  exits.listen()
+
 import argparse
 import sys
 from collections.abc import Sequence

@@ -1,5 +1,10 @@
 """`python -m bit_jax.export RUN_OR_CHECKPOINT --to=FORMAT`: a network in another format."""
 
+if __name__ == "__main__":
+  from bit_jax.runtime import exits
+
+  exits.listen()
+
 import argparse
 import pathlib
 import shlex

@@ -1,5 +1,10 @@
 """`python -m bit_jax.probe RUN_OR_CHECKPOINT DATA`: few-shot accuracy of frozen features."""
 
+if __name__ == "__main__":
+  from bit_jax.runtime import exits
+
+  exits.listen()
+
 import argparse
 import contextlib
 import pathlib

@@ -52,6 +52,8 @@ def run(
     signals.listening() as listener,
   ):
     try:
+      if listener is not None:
+        listener.react(listener.usual)
       status = main(argv) or 0
       sys.stdout.flush()
     except errors.UserError as e:
@@ -102,14 +104,15 @@ def machine_error(error: Exception) -> str | None:
   return None
 
 
-def listen(sentence: str) -> None:
-  """Lets a signal end this process at once, until a run says otherwise; call before long imports.
+def listen(sentence: str | None = None) -> None:
+  """Lets a signal end this process at once; call before long imports.
 
   Args:
-    sentence: Printed then.
+    sentence: Printed then, also when `run` is called, until a `StopRequest` says otherwise. Without
+      one, `run` lets signals raise a KeyboardInterrupt.
   """
   output.prepare()
-  signals.begin(lambda: sentence)
+  signals.begin(None if sentence is None else lambda: sentence)
 
 
 def machine_cause(error: Exception) -> OSError | None:

@@ -55,17 +55,20 @@ def restore(handlers: dict[signal.Signals, Any]) -> None:
 class Listener:
   """What a process does about signals; at most one in a process.
 
-  While `at_once` is set, a signal ends the process at once. Else the main thread is to react: by
-  default with a KeyboardInterrupt, within `GRACE` seconds.
+  Where it ends the process at once, it says so with a sentence. Else the main thread is to react:
+  by default with a KeyboardInterrupt, within `GRACE` seconds.
 
   Attributes:
     received: The first signal, None before.
+    usual: What `react` takes while the command runs.
   """
 
-  def __init__(self, at_once: Callable[[], str] | None = None):
-    """Takes what `react` takes; `start` comes next."""
+  def __init__(self, usual: Callable[[], str] | None = None):
+    """Takes the usual reaction; until `react` is called, a signal ends the process at once."""
     self.received: int | None = None
-    self._at_once, self._looks = at_once, False
+    self.usual = usual
+    self._at_once: Callable[[], str] | None = usual or self._unsaved
+    self._looks = False
     self._lock, self._is_ending, self._is_over = threading.Lock(), False, False
 
   def start(self) -> None:
@@ -106,7 +109,7 @@ class Listener:
 
     Args:
       at_once: The process ends at once, with the sentence that this returns. It is called in
-        another thread, and may wait for what is being written.
+        another thread, and may wait for what is being written; its error is printed instead.
       looks: Whether the main thread looks for requests itself, and may take its time.
     """
     with self._lock:
@@ -129,6 +132,9 @@ class Listener:
     self.note(number)
     if self._at_once is None and not self._looks:
       raise KeyboardInterrupt
+
+  def _unsaved(self) -> str:
+    return unsaved(self.received or signal.SIGINT)
 
   def _listen(self) -> None:
     interrupts, numbers = 0, frozenset(self._earlier)
@@ -154,7 +160,10 @@ class Listener:
 
   def _end(self, number: int, sentence: Callable[[], str]) -> None:
     """Ends the process, whatever its other threads do."""
-    text = sentence()
+    try:
+      text = sentence()
+    except Exception as e:  # what was being written can't be
+      text = f"error: {e}"
     if self._is_over:
       return
     writer = threading.Thread(target=_say, args=(text,), daemon=True)  # nobody may read it
@@ -171,11 +180,17 @@ def current() -> Listener | None:
   return _listeners[0] if _listeners else None
 
 
-def begin(at_once: Callable[[], str] | None = None) -> Listener:
+def begin(usual: Callable[[], str] | None = None) -> Listener:
   """Makes this process a command, which reacts as `Listener` says until it ends."""
-  _listeners.append(Listener(at_once))
+  _listeners.append(Listener(usual))
   _listeners[0].start()
   return _listeners[0]
+
+
+def end() -> None:
+  """Restores the handlers that were there before `begin`, if it was called."""
+  if _listeners:
+    _listeners.pop().stop()
 
 
 @contextlib.contextmanager
@@ -184,12 +199,10 @@ def listening() -> Iterator[Listener | None]:
   if (earlier := current()) or threading.current_thread() is not threading.main_thread():
     yield earlier
     return
-  listener = begin()
   try:
-    yield listener
+    yield begin()
   finally:
-    _listeners.clear()
-    listener.stop()
+    end()
 
 
 def reacting(

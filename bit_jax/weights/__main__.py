@@ -1,5 +1,10 @@
 """`python -m bit_jax.weights list|download|verify|inspect`: checkpoints from a shell."""
 
+if __name__ == "__main__":
+  from bit_jax.runtime import exits
+
+  exits.listen()
+
 import argparse
 import fnmatch
 import sys

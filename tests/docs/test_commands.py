@@ -18,7 +18,7 @@ import running
 from PIL import Image
 
 from bit_jax import train
-from bit_jax.runtime import exits
+from bit_jax.runtime import exits, signals
 from bit_jax.training import loop
 
 PAGES = sorted([running.ROOT / "README.md", *(running.ROOT / "docs").rglob("*.md")])
@@ -113,6 +113,8 @@ def run_module(monkeypatch, words):
     runpy.run_module(words[2], run_name="__main__", alter_sys=True)
   except SystemExit as e:
     return e.code or 0
+  finally:
+    signals.end()
   return 0
 
 

@@ -272,6 +272,46 @@ def assert_like(folder, result, finished):
   ]
 
 
+@pytest.mark.usefixtures("no_pictures")
+def test_an_evaluation_is_stopped_between_batches_with_its_state_saved(finished, tmp_path):
+  said = "^Stopped in the evaluation after step 3; saved up to step 3 of 6. Run the same"
+  with (
+    asked_to_stop(reporting.Reporter, "evaluating"),
+    pytest.raises(exits.Interrupted, match=said),
+  ):
+    running.train(tmp_path, checkpoint_every=6)
+  assert running.rows(tmp_path, "eval") == []
+  result = running.train(tmp_path, checkpoint_every=6)
+  whole, expected, _ = finished
+  assert {k: result[k] for k in ("loss", "top1")} == {k: expected[k] for k in ("loss", "top1")}
+  assert (tmp_path / "model.npz").read_bytes() == (whole / "model.npz").read_bytes()
+  assert [comparable(r) for r in running.rows(tmp_path)] == [
+    comparable(r) for r in running.rows(whole)
+  ]
+
+
+def test_a_run_that_died_after_its_result_writes_the_other_files(finished, tmp_path, capsys):
+  whole, folder = finished[0], tmp_path / "run"
+  shutil.copytree(whole, folder)
+  (folder / "result.json").unlink()
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(loop, "_report", lambda *_: exit("killed"))
+    with pytest.raises(SystemExit):
+      running.train(folder)
+  assert (folder / "result.json").exists()
+  assert run_folder.finished(folder) is None
+  (folder / "mistakes.csv").unlink()
+  (folder / "best-3.npz").touch()
+  running.train(folder)
+  assert (folder / "mistakes.csv").read_bytes() == (whole / "mistakes.csv").read_bytes()
+  assert not (folder / "best-3.npz").exists()
+  capsys.readouterr()
+  (folder / "best-3.npz").touch()  # as if it was killed before it deleted them
+  running.train(folder)
+  assert "already finished" in capsys.readouterr().out
+  assert not (folder / "best-3.npz").exists()
+
+
 def comparable(row):
   return {k: v for k, v in row.items() if k not in ("images_per_second", "input_wait_share")}
 
