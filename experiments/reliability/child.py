@@ -21,9 +21,9 @@ PREPARING, RESTORING = "preparing", "restoring"
 FIRST_STEP, STEPS, MICRO_BATCHES, SAVING = "first step", "steps", "micro-batches", "saving"
 EVALUATION, EXPORT, RESULT = "evaluation", "export", "result"
 PICTURES, REPORT, END = "pictures", "report", "end"
-# In the order of a run; of a new one without RESTORING. START is Python's, before the command's.
+# In an order in which a run can be stopped in each. START is Python's, before the command's.
 PHASES = (
-  *(IMPORTS, READING, PREPARING, RESTORING, FIRST_STEP, STEPS, MICRO_BATCHES),
+  *(IMPORTS, READING, PREPARING, FIRST_STEP, STEPS, RESTORING, MICRO_BATCHES),
   *(SAVING, EVALUATION, EXPORT, RESULT, PICTURES, REPORT),
 )
 VARIABLE = "MARKS"

@@ -11,6 +11,7 @@ disturbed, byte for byte; only times differ. Counts go to `kills.jsonl`.
 
 import argparse
 import collections
+import contextlib
 import dataclasses
 import datetime
 import itertools
@@ -42,8 +43,10 @@ _CLASSES, _SIDE = 4, 40
 _TABLES = ("per_class.csv", "confusion.csv", "mistakes.csv", "classes.txt", "parameters.txt")
 _OTHERS = ("curves.png", "augmented.png", "predictions.png", "confusion.png", "mistakes.png")
 _TIMES = ("seconds", "startup_seconds", "images_per_second", "input_wait_share")
-_POLL, _PATIENCE = 0.002, 600.0  # seconds
+_POLL, _PATIENCE = 0.002, 1800.0  # seconds
 _COLD = 8  # of so many runs, one begins without compiled programs
+# Entered several times, or shorter once programs are compiled.
+_REPEATED = (child.FIRST_STEP, child.STEPS, child.MICRO_BATCHES, child.SAVING, child.EVALUATION)
 _FIELDS: dict[str, Any] = {
   "batch_size": 8,
   "resize": 40,
@@ -103,9 +106,9 @@ class Bench:
 
   def __init__(self, folder: pathlib.Path):
     """Writes the data."""
-    self.folder = folder
-    self.marks = folder / "marks"
+    self.folder, self.marks = folder, folder / "marks"
     self.durations: dict[str, dict[str, float]] = {}  # {case: {phase: seconds}}
+    self._whole: dict[str, pathlib.Path] = {}
     numbers = np.random.default_rng(0)
     train, test = (numbers.integers(0, 256, (n, _SIDE, _SIDE, 3), np.uint8) for n in (32, 41))
     np.savez(
@@ -128,14 +131,23 @@ class Bench:
     ]
     return [*line, *fields, f"--workdir={workdir}"]
 
-  def start(self, case: Case, workdir: pathlib.Path, cache: pathlib.Path) -> subprocess.Popen[str]:
-    """Starts a run, with new marks."""
+  def start(
+    self, case: Case, workdir: pathlib.Path, cold: pathlib.Path | None = None
+  ) -> subprocess.Popen[str]:
+    """Starts a run, with new marks.
+
+    Args:
+      case: The run.
+      workdir: Its folder.
+      cold: A folder for compiled programs that only this run uses.
+    """
     self.marks.unlink(missing_ok=True)
     variables = {
       child.VARIABLE: str(self.marks),
-      "BIT_JAX_CACHE": str(cache),
+      "BIT_JAX_CACHE": str(self.folder / "cache"),
       "JAX_PLATFORMS": "cpu",
       "PYTHONUNBUFFERED": "1",
+      **({"JAX_COMPILATION_CACHE_DIR": str(cold)} if cold else {}),
     }
     with (self.folder / "out").open("w") as out, (self.folder / "err").open("w") as err:
       return subprocess.Popen(
@@ -173,35 +185,34 @@ class Bench:
       phase: Wait until the run is in this phase; None: don't wait.
       after: Seconds to wait then.
     """
-    began = time.monotonic()
-    while phase is not None and process.poll() is None and self.phase() != phase:
-      _require(time.monotonic() - began < _PATIENCE, f"The run never came to {phase}.")
-      time.sleep(_POLL)
-    time.sleep(after)
-    alive = process.poll() is None
-    found = self.phase() if alive else child.END
-    saves = alive and any((workdir / "checkpoints").glob("*tmp*"))
-    began = time.monotonic()
-    if alive:
-      process.send_signal(number)
-    status = process.wait(_PATIENCE)
-    seconds = time.monotonic() - began
+    with _ending(process):
+      began = time.monotonic()
+      while phase is not None and process.poll() is None and self.phase() != phase:
+        _require(time.monotonic() - began < _PATIENCE, f"The run never came to {phase}.")
+        time.sleep(_POLL)
+      time.sleep(after)
+      alive = process.poll() is None
+      found = self.phase() if alive else child.END
+      saves = alive and any((workdir / "checkpoints").glob("*tmp*"))
+      began = time.monotonic()
+      if alive:
+        process.send_signal(number)
+      status = process.wait(_PATIENCE)
+      seconds = time.monotonic() - began
     return Ended(status, found, saves, seconds, self._text("out"), self._text("err"))
 
-  def finish(self, case: Case, workdir: pathlib.Path, cache: pathlib.Path) -> None:
-    """Runs to the end."""
-    status = self.start(case, workdir, cache).wait(_PATIENCE)
+  def finish(self, case: Case, workdir: pathlib.Path, cold: pathlib.Path | None = None) -> None:
+    """Runs to the end; takes what `start` takes."""
+    with _ending(self.start(case, workdir, cold)) as process:
+      status = process.wait(_PATIENCE)
     _require(status == 0, f"{workdir}: exit status {status}: {self._text('err')}")
 
-  def undisturbed(self, case: Case, cache: pathlib.Path) -> pathlib.Path:
-    """Runs a case without a disturbance, twice, and returns its folder.
-
-    The first run compiles; the second is timed. Both must be the same.
-    """
-    compiled, folder = self.folder / f"{case.name}-compiled", self.folder / f"{case.name}-whole"
-    for one in (compiled, folder):
-      self.finish(case, one, cache)
-    _require(not (wrong := differences(folder, compiled)), f"Two runs differ: {wrong}")
+  def undisturbed(self, case: Case) -> pathlib.Path:
+    """Returns the folder of a case's run without a disturbance, which is timed."""
+    if case.name in self._whole:
+      return self._whole[case.name]
+    folder = self._whole[case.name] = self.folder / f"{case.name}-whole"
+    self.finish(case, folder)
     marks = [line.partition(" ") for line in self.marks.read_text().splitlines()]
     seconds: dict[str, float] = collections.defaultdict(float)
     for (at, _, phase), (until, _, _) in itertools.pairwise(marks):
@@ -211,6 +222,16 @@ class Bench:
 
   def _text(self, name: str) -> str:
     return (self.folder / name).read_text(errors="replace")
+
+
+@contextlib.contextmanager
+def _ending(process: subprocess.Popen[str]) -> Iterator[subprocess.Popen[str]]:
+  """Ends a process, also after an error."""
+  with process:
+    try:
+      yield process
+    finally:
+      process.kill()
 
 
 def differences(whole: pathlib.Path, other: pathlib.Path) -> list[str]:
@@ -268,26 +289,24 @@ class Schedule:
     phases = [p for p in child.PHASES if p in {*durations, child.RESTORING} - left_out]
     least = min(self.counts[p] for p in phases)
     phase = self.random.choice([p for p in phases if self.counts[p] == least])
-    visits = 10 if phase in (child.STEPS, child.SAVING, child.EVALUATION) else 1
+    visits = 4 if phase in _REPEATED else 1
     return phase, self.random.uniform(0, durations.get(phase, 0.1) / visits)
 
 
-def kill(bench: Bench, wanted: int, seed: int) -> dict[str, Any]:
+def kill(bench: Bench, wanted: int, seed: int, cases: Sequence[Case] = CASES) -> dict[str, Any]:
   """Kills runs, and returns the counts."""
-  schedule, warm = Schedule(seed), bench.folder / "cache"
-  whole: dict[str, pathlib.Path] = {}
+  schedule = Schedule(seed)
   saves, runs, cold, again = 0, 0, 0, 0
   unlike: list[str] = []
   while (done := schedule.counts.total()) < wanted:
-    case = CASES[runs % len(CASES)]
-    if case.name not in whole:
-      whole[case.name] = bench.undisturbed(case, warm)
+    case = cases[runs % len(cases)]
+    whole = bench.undisturbed(case)
     workdir, is_cold = bench.folder / f"run-{runs}", runs % _COLD == 1
-    cache = bench.folder / f"cache-{runs}" if is_cold else warm
-    times = schedule.random.randint(1, 5)
+    cold_cache = bench.folder / f"cache-{runs}" if is_cold else None
+    times = schedule.random.randint(2, 6)
     hits: list[str] = []
     for _ in range(min(times, wanted - done)):
-      process = bench.start(case, workdir, cache)
+      process = bench.start(case, workdir, cold_cache)
       phase, after = schedule.next(bench.durations[case.name], run_folder.saved_step(workdir))
       if is_cold and not hits:
         phase, after = child.FIRST_STEP, schedule.random.uniform(0, 5)
@@ -298,8 +317,8 @@ def kill(bench: Bench, wanted: int, seed: int) -> dict[str, Any]:
       hits.append(ended.phase)
       schedule.counts[ended.phase] += 1
       saves += ended.saves
-    bench.finish(case, workdir, cache)
-    wrong = differences(whole[case.name], workdir)
+    bench.finish(case, workdir, cold_cache)
+    wrong = differences(whole, workdir)
     print(
       f"{case.name}{' (cold)' * is_cold}: killed in {', '.join(hits)}: {wrong or 'equal'}",
       flush=True,
@@ -307,8 +326,8 @@ def kill(bench: Bench, wanted: int, seed: int) -> dict[str, Any]:
     unlike += [f"{case.name} after {', '.join(hits)}: {', '.join(wrong)}"] * bool(wrong)
     runs, cold, again = runs + 1, cold + is_cold, again + (len(hits) > 1)
     shutil.rmtree(workdir)
-    if is_cold:
-      shutil.rmtree(cache)
+    if cold_cache is not None:
+      shutil.rmtree(cold_cache, ignore_errors=True)
   return {
     "kills": schedule.counts.total(),
     "phases": {p: schedule.counts[p] for p in (child.START, *child.PHASES)},
@@ -320,26 +339,30 @@ def kill(bench: Bench, wanted: int, seed: int) -> dict[str, Any]:
   }
 
 
-def ask(bench: Bench, numbers: Sequence[signal.Signals], phases: Sequence[str]) -> dict[str, Any]:
+def ask(
+  bench: Bench,
+  numbers: Sequence[signal.Signals],
+  phases: Sequence[str] = child.PHASES,
+  case: Case = CASES[1],
+) -> dict[str, Any]:
   """Sends each signal in each phase, and returns the counts, seconds and what went wrong."""
-  warm, case = bench.folder / "cache", CASES[1]
-  whole = bench.undisturbed(case, warm)
+  whole = bench.undisturbed(case)
   seconds: dict[str, float] = {}
   sent: collections.Counter[str] = collections.Counter()
   wrong: list[str] = []
   for number in numbers:
     workdir = bench.folder / f"run-{number.name}"
     for phase in phases:
-      process = bench.start(case, workdir, warm)
+      process = bench.start(case, workdir)
       ended = bench.disturb(process, workdir, number, phase, 0.0)
-      faults = _faults(ended, number, workdir)
-      wrong += [f"{number.name} in {phase} ({ended.phase}): {fault}" for fault in faults]
+      found = faults(ended, number, workdir)
+      wrong += [f"{number.name} in {phase} ({ended.phase}): {fault}" for fault in found]
       sent[ended.phase] += 1
       seconds[ended.phase] = max(seconds.get(ended.phase, 0.0), round(ended.seconds, 2))
       print(
         f"{number.name} in {ended.phase}: {ended.seconds:.2f} s. {ended.err.strip()}", flush=True
       )
-    bench.finish(case, workdir, warm)
+    bench.finish(case, workdir)
     if unlike := differences(whole, workdir):
       wrong.append(f"{number.name}: {', '.join(unlike)} differ")
     shutil.rmtree(workdir)
@@ -352,12 +375,12 @@ def ask(bench: Bench, numbers: Sequence[signal.Signals], phases: Sequence[str]) 
   }
 
 
-def _faults(ended: Ended, number: signal.Signals, workdir: pathlib.Path) -> Iterator[str]:
+def faults(ended: Ended, number: signal.Signals, workdir: pathlib.Path) -> Iterator[str]:
   """Yields what is wrong with the end of a run that was asked to stop."""
   if ended.status != 128 + number:
     yield f"exit status {ended.status}"
   lines = ended.err.strip().splitlines()
-  if len(lines) != 1 or not lines[0].startswith("Stopped "):
+  if len(lines) != 1 or not lines[0].startswith("Stopped"):
     yield f"standard error: {ended.err!r}"
     return
   if "Run the same command again" not in lines[0]:
@@ -394,6 +417,8 @@ def main(argv: Sequence[str]) -> int:
   parser.add_argument("--kills", type=int, default=50, metavar="N", help="default: 50")
   parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the moments")
   parser.add_argument("--part", choices=("kills", "signals", "all"), default="all")
+  names = [number.name for number in signals.ENDING]
+  parser.add_argument("--signals", nargs="+", choices=names, default=names, metavar="NAME")
   parser.add_argument("--out", type=pathlib.Path, default=RECORDS, metavar="FILE")
   args = parser.parse_args(argv[1:])
   status = 0
@@ -404,9 +429,7 @@ def main(argv: Sequence[str]) -> int:
       record("kills", args.seed, counts, args.out)
       status |= bool(counts["unlike"])
     if args.part != "kills":
-      # A new run restores nothing.
-      phases = [p for p in child.PHASES if p != child.RESTORING]
-      counts = ask(bench, signals.ENDING, phases)
+      counts = ask(bench, [signal.Signals[name] for name in args.signals])
       record("signals", args.seed, counts, args.out)
       status |= bool(counts["wrong"])
   return int(status)
