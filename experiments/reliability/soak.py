@@ -41,6 +41,9 @@ _IMAGES = {"train": 200, "test": 50}
 _WINDOW = 5  # steps of a row of metrics
 _BLOCKS = 50  # of steps, in each of which memory is the median of its samples
 _GROWTH = 1.0  # MB per 1,000 steps that count as a leak
+# XLA ends a process whose devices don't meet within 40 seconds, which happens where others have the
+# cores.
+_PATIENT = "--xla_cpu_collective_call_terminate_timeout_seconds=600"
 _COMPILING = re.compile(
   r"Compiling (?:jit\()?(\w+)\)? with global shapes and types (.*)\. Argument"
 )
@@ -131,7 +134,10 @@ def run(
     RuntimeError: The run failed.
   """
   _write_images(folder / "set.npz")
-  flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={plan.devices}"
+  flags = (
+    f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={plan.devices} "
+    f"{_PATIENT}"
+  )
   variables = {
     **os.environ,
     "JAX_PLATFORMS": "cpu",
