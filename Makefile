@@ -104,6 +104,7 @@ $(COMPILERS)/.installed: pyproject.toml requirements.lock
 
 kills: install
 	XLA_FLAGS="$(QUICKLY)" $(BIN)/python -m experiments.reliability.kills --kills=50 --seed=0
+	$(BIN)/python -m experiments.reliability
 
 soak: install
 	$(BIN)/python -m experiments.reliability.soak --record
