@@ -126,6 +126,7 @@ $(OLDEST)/.installed: pyproject.toml requirements-oldest.lock
 fuzz: install
 	$(BIN)/python -m experiments.reliability.fuzz --inputs=$(or $(INPUTS),100000) --seed=$(or $(SEED),0) \
 	  $(if $(ONLY),--only=$(ONLY))
+	$(BIN)/python -m experiments.reliability
 
 lint: install
 	$(BIN)/ruff format --check $(SOURCES)

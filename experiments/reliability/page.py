@@ -15,11 +15,13 @@ from bit_jax.runtime import files, phrases, plots
 Record = dict[str, Any]
 _FOLDER = pathlib.Path(__file__).parent
 _DOCS = pathlib.Path(__file__).parents[2] / "docs"
+FUZZ = _FOLDER / "fuzz.jsonl"
 SOAK, VERSIONS = _FOLDER / "soak.jsonl", _FOLDER / "versions.jsonl"
 PAGE, CURVE = _DOCS / "reliability.md", _DOCS / "figures" / "soak.png"
 _LABELS = ("kind", "part")  # the field that names what a record is of
 # Fields on how a record was made; they are not among its counts.
 _ABOUT = ("date", "seed", "python", "packages", "versions", "commit", "machine", *_LABELS)
+_OF_INPUTS = ("inputs", "accepted", "refused", "findings")  # counts of hostile input
 _SHOWN_PACKAGES = ("jax", "flax", "orbax-checkpoint", "numpy", "tensorflow-cpu")
 _EMPTY = "Not measured yet."
 _TEXT = """# Reliability
@@ -81,13 +83,6 @@ _COUNTED = (
     "processes.jsonl",
     "make processes",
   ),
-  Section(
-    "Input",
-    "Files, arguments and configs that are damaged at random: each must be accepted or refused in "
-    "one sentence.",
-    "fuzz.jsonl",
-    "make fuzz",
-  ),
 )
 
 
@@ -109,6 +104,7 @@ def read(path: pathlib.Path) -> list[Record]:
 def text(folder: pathlib.Path) -> str:
   """Returns the page of a folder's records."""
   sections = [_counted(section, read(folder / section.file)) for section in _COUNTED]
+  sections += [_input(read(folder / FUZZ.name))]
   sections += [_soak(read(folder / SOAK.name)), _versions(read(folder / VERSIONS.name))]
   return _TEXT.format(sections="\n\n".join(sections))
 
@@ -170,6 +166,33 @@ def _made(records: Sequence[Record]) -> str:
   named = [f"{name} {used[name]}" for name in ("Python", *_SHOWN_PACKAGES) if used.get(name)]
   when = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
   return f"Seen on {when}{', with ' if named else ''}{', '.join(named)}."
+
+
+def _input(records: Sequence[Record]) -> str:
+  """Returns the section on hostile input: a row for each kind."""
+  parts = [
+    "## Input\n",
+    "Files, arguments, configs and responses of servers that are damaged at random: each must be "
+    "accepted or refused in one sentence (`make fuzz`). A finding is one that was neither, or that "
+    "took too much time or memory. The last column counts the places in the code with "
+    "findings before the fixes that followed.\n",
+  ]
+  if not records:
+    return "\n".join([*parts, _EMPTY])
+  rows = []
+  for kind in dict.fromkeys(record["kind"] for record in records):
+    of_kind = [record for record in records if record["kind"] == kind]
+    now = [record for record in of_kind if not _is_earlier(record)]
+    sums = [sum(record[name] for record in now) for name in _OF_INPUTS]
+    places = {place for record in of_kind if _is_earlier(record) for place in record["distinct"]}
+    counts = [f"{n:,}" for n in sums] if now else ["not measured since"] + [""] * 3
+    rows.append((kind.replace("_", " "), *counts, str(len(places))))
+  return "\n".join([*parts, _table(("", *_OF_INPUTS, "places before"), rows), "", _made(records)])
+
+
+def _is_earlier(record: Record) -> bool:
+  """Returns whether a record is of the code before fixes."""
+  return str(record.get("note", "")).startswith("before fixes")
 
 
 def _soak(records: Sequence[Record]) -> str:

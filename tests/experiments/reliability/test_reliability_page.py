@@ -58,6 +58,18 @@ def test_counts_of_a_kind_are_added(tmp_path):
   assert "Seen on 2026-01-01 to 2026-01-03, with Python 3.11.7, jax 0.10.2, numpy 2.4.6." in text
 
 
+def test_findings_of_earlier_code_are_counted_apart(tmp_path):
+  old = {"kind": "npz", "date": "2026-01-01", "inputs": 9, "accepted": 1, "refused": 5}
+  old |= {"findings": 3, "distinct": ["A in a", "B in b"], "note": "before fixes; slow"}
+  new = {**old, "inputs": 2000, "accepted": 1500, "refused": 500, "findings": 0, "distinct": []}
+  del new["note"]
+  records = [old, new, {**new, "date": "2026-01-03"}, {**old, "kind": "run_folders"}]
+  (tmp_path / "fuzz.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
+  text = page.text(tmp_path)
+  assert "| npz | 4,000 | 3,000 | 1,000 | 0 | 2 |" in text
+  assert "| run folders | not measured since |  |  |  | 2 |" in text
+
+
 def test_long_runs(tmp_path):
   (tmp_path / "soak.jsonl").write_text(json.dumps(SOAK) + "\n")
   text = page.text(tmp_path)
