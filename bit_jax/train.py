@@ -9,6 +9,7 @@ if __name__ == "__main__":
 import gc
 import json
 import os
+import re
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -22,6 +23,7 @@ from bit_jax.models import resnet_v2
 from bit_jax.run_config import RunConfig
 from bit_jax.runs import description, results
 from bit_jax.runtime import (
+  cluster,
   compile_cache,
   config_flags,
   devices,
@@ -30,6 +32,7 @@ from bit_jax.runtime import (
   machine,
   numerics,
   paths,
+  processes,
 )
 from bit_jax.training import loop, memory, planning
 
@@ -46,6 +49,8 @@ _HELP = """Fine-tunes a BiT network by BiT-HyperRule.
                              JAX_NUM_PROCESSES and JAX_PROCESS_ID
 """
 
+_DISTRIBUTED = re.compile("--?distributed(=(true|t|1))?", re.IGNORECASE)
+
 
 def main(argv: Sequence[str]) -> None:
   """Parses the command line, resolves the config, prints the rule, and trains.
@@ -56,10 +61,20 @@ def main(argv: Sequence[str]) -> None:
   if any(a.lstrip("-") in ("help", "h", "helpfull") for a in argv[1:]):
     print(_HELP)
     return
+  if any(_DISTRIBUTED.fullmatch(a) for a in argv[1:]):
+    with processes.joined() as others:  # first: they end if this one's command line is wrong
+      _run(argv, others)
+  else:
+    if not jax.distributed.is_initialized():
+      cluster.require_alone()
+    _run(argv, None)
+
+
+def _run(argv: Sequence[str], others: processes.Meeting | None) -> None:
   values = flags.FlagValues()
   workdir = flags.DEFINE_string("workdir", None, "run folder", flag_values=values)
   dry_run = flags.DEFINE_bool("dry_run", False, "print the rule and stop", flag_values=values)
-  distributed = flags.DEFINE_bool("distributed", False, "many processes", flag_values=values)
+  flags.DEFINE_bool("distributed", False, "many processes", flag_values=values)  # read above
   request = config_flags.parse(values, argv)
   if request is None:
     raise errors.UserError("No config given: give one, such as --config=configs/quickstart.py.")
@@ -72,8 +87,8 @@ def main(argv: Sequence[str]) -> None:
   if config.deterministic:
     os.environ.update(numerics.deterministic_variables())
   machine.keep_freed_memory()
-  if distributed.value:
-    _join_processes()
+  if others is not None:
+    others.start_jax()
   devices.require()  # first: JAX reports a second platform that is absent only once
   folder = workdir.value or run_config.default_workdir(config)
   first = jax.process_index() == 0
@@ -82,9 +97,9 @@ def main(argv: Sequence[str]) -> None:
     print(description.rule(config, data.spec, jax.device_count()), flush=True)
     if remark := devices.remark():
       print(remark, flush=True)
-  layout = order.device_layout(config.batch_size, jax.device_count(), config.mixup_alpha > 0)
-  planning.require_microbatch(config, layout.shape[1])
   if dry_run.value:
+    layout = order.device_layout(config.batch_size, jax.device_count(), config.mixup_alpha > 0)
+    planning.require_microbatch(config, layout.shape[1])
     hardware = devices.describe()
     print(f"  {'memory':<16}{_memory_estimate(config, data.spec, hardware)}")
     if remark := devices.dtype_remark(config.dtype, hardware):
@@ -108,16 +123,6 @@ def _memory_estimate(
   model = resnet_v2.create(config.model, spec.num_classes, dtype, hardware.platform)
   task = memory.task(config, model, spec.device_size(config.train_size))
   return memory.estimate(task, config.batch_size // jax.device_count())
-
-
-def _join_processes() -> None:
-  number, index = os.environ.get("JAX_NUM_PROCESSES"), os.environ.get("JAX_PROCESS_ID")
-  try:
-    jax.distributed.initialize(
-      num_processes=int(number) if number else None, process_id=int(index) if index else None
-    )
-  except (ValueError, RuntimeError) as e:
-    raise errors.UserError(f"The processes can't connect to each other: {e}") from e
 
 
 def _report(folder: str, name: str, result: dict[str, Any]) -> None:

@@ -131,8 +131,12 @@ def machine_cause(error: Exception) -> OSError | None:
 
 
 def leave(status: int) -> NoReturn:
-  """Ends the process; after a signal without waiting for threads, which may compile or download."""
-  if status > 128:
+  """Ends the process; after a signal without waiting for threads, which may compile or download.
+
+  After an error, one of several processes ends without JAX's shutdown, which waits for the others.
+  """
+  jax: Any = sys.modules.get("jax")
+  if status > 128 or (status and jax and jax.distributed.is_initialized()):
     output.finish()
     os._exit(status)
   sys.exit(status)

@@ -70,6 +70,7 @@ class Listener:
     self._at_once: Callable[[], str] | None = usual or self._unsaved
     self._looks = False
     self._lock, self._is_ending, self._is_over = threading.Lock(), False, False
+    self._before_end: list[Callable[[int, str], None]] = []
 
   def start(self) -> None:
     """Installs the handlers, and starts the thread; call in the main thread."""
@@ -83,6 +84,10 @@ class Listener:
   def note(self, number: int) -> None:
     """Notes a signal; handlers call it, since the thread may learn of it later than they."""
     self.received = self.received or number
+
+  def before_end(self, tell: Callable[[int, str], None]) -> None:
+    """Sets what is called before a signal ends the process at once: with exit status, sentence."""
+    self._before_end = [tell]
 
   @property
   def ends_at_once(self) -> bool:
@@ -169,6 +174,8 @@ class Listener:
     writer = threading.Thread(target=_say, args=(text,), daemon=True)  # nobody may read it
     writer.start()
     writer.join(_FLUSH)
+    for tell in self._before_end:
+      tell(128 + number, text)
     os._exit(128 + number)
 
 

@@ -9,7 +9,6 @@ from typing import Any, NoReturn
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
 
 from bit_jax import run_config, weights
 from bit_jax.data import opening, order
@@ -31,6 +30,7 @@ from bit_jax.runtime import (
   signals,
 )
 from bit_jax.training import (
+  agreement,
   batches,
   evaluation,
   memory,
@@ -86,6 +86,10 @@ def run(
     print(remark)
   if config.deterministic:
     numerics.require_deterministic(devices.describe().platform)
+  if (found := agreement.devices_of_processes()) and is_first:
+    print(found, flush=True)
+  agreement.require_same_run(config, data)
+  agreement.connect()
   layout = order.device_layout(config.batch_size, jax.device_count(), config.mixup_alpha > 0)
   planning.require_microbatch(config, layout.shape[1])  # a mistake is reported before data is read
   folder = run_folder.open_folder(workdir, create=is_first, images=config.data_path)
@@ -94,6 +98,7 @@ def run(
     if is_first:
       files.remove_temporaries(folder)
       run_folder.record_config(folder, config.to_dict(), run_config.identity)
+    agreement.require_shared(folder)
     if result := run_folder.finished(folder):
       run_folder.require_complete(folder, result)
       run_folder.require_data(folder, *data.identity())
@@ -115,6 +120,14 @@ def _train(run: setup.Run, stop: exits.StopRequest) -> dict[str, Any]:
   """Trains from the newest checkpoint on, evaluates, and writes the result."""
   c = run.config
   params, digest = setup.initial_params(run)
+  agreement.require_same(
+    {
+      "the hash of the weights": digest,
+      "the data": run.data.version,
+      "images used for training": len(run.data.train),
+      "images that are evaluated": len(run.data.test),
+    }
+  )
   if run.is_first:
     print(reporting.parameter_overview(params, run.folder / "parameters.txt"))
     description.record(run.folder, c, run.data, digest, run.model.dtype.name, run.hardware)
@@ -239,6 +252,7 @@ class _Loop:
     self._startup: float | None = None  # seconds until the first step was done
     self._current = first  # the step that is computed, or was last, counted from 1
     self._has_evaluated = False
+    self._vote = agreement.Vote() if jax.process_count() > 1 else None
 
   def run(self) -> int:
     """Takes the remaining steps, with logs, evaluations and checkpoints.
@@ -295,7 +309,7 @@ class _Loop:
   def _after_step(self, done: int) -> bool:
     """Logs, saves and evaluates where it is time to; returns whether patience is exhausted."""
     self._checkpoints.check()
-    c, stopping = self._run.config, self._agree_to_stop(done)
+    c, stopping = self._run.config, self._agree_to_stop()
     last = done == c.total_steps
     if done % c.log_every == 0 or last:
       self._due, self._window = (done, self._window), []  # written once the next step is sent
@@ -314,13 +328,9 @@ class _Loop:
       self._save(done)
     return True
 
-  def _agree_to_stop(self, done: int) -> bool:
-    """Returns whether to stop after this step: all processes must stop at the same one."""
-    if jax.process_count() == 1:
-      return self._stop.requested
-    if done % self._run.config.log_every:
-      return False
-    return bool(np.any(multihost_utils.process_allgather(np.bool_(self._stop.requested))))
+  def _agree_to_stop(self) -> bool:
+    """Returns whether to stop here; all processes must ask at the same places."""
+    return self._stop.requested if self._vote is None else self._vote.agreed(self._stop)
 
   def _draw_augmented(self) -> None:
     """Reports the first step at once, and draws images, which need not delay it."""
@@ -332,7 +342,8 @@ class _Loop:
 
   def _part_done(self, done: int, parts: int) -> None:
     """Shows the progress of a step in micro-batches; it can be stopped in between."""
-    self._stop_if_asked(f"in step {self._current}", self._current - 1)
+    if self._vote is None:  # several processes agree after the step
+      self._stop_if_asked(f"in step {self._current}", self._current - 1)
     if self._current == self._first + 1:
       self._pace.part_of_first_step_done(done, parts, time.monotonic())
     self._reporter.in_step(self._current, done, parts)
@@ -355,11 +366,8 @@ class _Loop:
     self._stop_if_asked(f"in the evaluation after step {done}", done)
 
   def _stop_if_asked(self, where: str, done: int) -> None:
-    """Stops where the state is the one after step `done`, which is saved.
-
-    Several processes must stop at the same place, so they stop after a step.
-    """
-    if self._stop.requested and jax.process_count() == 1:
+    """Stops where the state is the one after step `done`, which is saved."""
+    if self._agree_to_stop():
       if self._saved != done:
         self._save(done)
       raise exits.Interrupted(_stopped(self._run.folder, self._run.config, where, done))

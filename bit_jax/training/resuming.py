@@ -26,7 +26,7 @@ from etils import epath
 from jax.experimental import multihost_utils
 from orbax.checkpoint import future
 
-from bit_jax.runtime import errors, exits, files
+from bit_jax.runtime import errors, exits, files, processes
 from bit_jax.training import checkpoint_record, steps
 
 _KEPT = 2  # checkpoints
@@ -48,6 +48,8 @@ class Checkpoints:
   def __init__(self, folder: pathlib.Path, run: str, *, older: bool = False):
     """Opens the folder, which need not exist; the first process removes interrupted saves.
 
+    All processes must call it; only the first one writes.
+
     Args:
       folder: Absolute path. No other process may save there.
       run: Identifies the run; a checkpoint of another one is not restored.
@@ -60,7 +62,11 @@ class Checkpoints:
     logger = logging.getLogger("absl")
     logger.setLevel(logging.WARNING)
     logger.addFilter(_is_not_of_orbax)
-    folder.mkdir(parents=True, exist_ok=True)
+    can = None
+    if jax.process_index() == 0:
+      folder.mkdir(parents=True, exist_ok=True)
+      can = files.can_lock_and_sync(folder)
+    self._can_lock_and_sync = next(found for found in processes.gather(can) if found)
     self._folder, self._run, self._older = folder, run, older
     self._saving: int | None = None  # the step that is being saved
     self._remove_leftovers()
@@ -69,7 +75,7 @@ class Checkpoints:
   def _manager(self) -> ocp.CheckpointManager:
     """The manager of orbax; opened once the checkpoints that can't be used are set aside."""
     options = ocp.CheckpointManagerOptions(max_to_keep=_KEPT, create=True)
-    registry = _handlers(*files.can_lock_and_sync(self._folder))
+    registry = _handlers(*self._can_lock_and_sync)
     return ocp.CheckpointManager(self._folder, options=options, handler_registry=registry)
 
   def latest_step(self) -> int:

@@ -3,17 +3,14 @@
 import json
 import re
 import signal
-import socket
 import sys
 
-import numpy as np
 import pytest
 import running
 from PIL import Image
 
 from bit_jax import train
 from bit_jax.runtime import devices, errors
-from bit_jax.training import optimizer
 
 pytestmark = pytest.mark.slow
 
@@ -182,85 +179,3 @@ def test_a_second_platform_that_is_not_there_stops_before_anything_asks_jax(
   with pytest.raises(errors.UserError, match="cpu,tpu"):
     train.main(running.command("--workdir", str(tmp_path / "run"), "--dry_run")[2:])
   assert capsys.readouterr().out == ""
-
-
-# The best evaluation is that of step 4, before rates that spoil everything.
-RATES = [0.0, *[0.03] * 3, *[1.0] * 8]
-
-STOPPED_AND_RESUMED = f"""
-import sys
-import numpy as np
-from bit_jax import train
-from bit_jax.runtime import exits
-from bit_jax.training import optimizer
-
-class StopRequest:
-  requested = True
-  __enter__ = lambda self: self
-  __exit__ = lambda *_: None
-
-optimizer.learning_rates = lambda *_: np.array({RATES}, np.float32)
-earlier, exits.StopRequest = exits.StopRequest, StopRequest
-try:
-  train.main(["train", *sys.argv[1:]])
-except exits.Interrupted as e:
-  print(e, file=sys.stderr)
-  exits.StopRequest = earlier
-  train.main(["train", *(a for a in sys.argv[1:] if a != "--distributed")])  # they have met
-"""
-
-
-# What Gloo's threads write, each of them in pieces that may stand among those of another.
-GLOO = re.compile(
-  r"\[Gloo\] Rank|is connected to|peer ranks\.|Expected number of connected peer ranks is :|\d+"
-)
-
-
-def test_two_processes_that_stream_and_are_resumed_equal_one_that_does_not(
-  tmp_path, tmp_path_factory, monkeypatch
-):
-  """Two processes of two devices each, stopped after step 5 of 12, against this one's four.
-
-  Patience ends the run after step 6, which only those know that know the evaluations before 5.
-  """
-  arguments = "shots=3,protocol=select"
-  fields = {"total_steps": 12, "eval_every": 1, "log_every": 5, "patience": 2, "keep_best": True}
-  with running.compilation_cache(tmp_path_factory), monkeypatch.context() as patch:
-    patch.setattr(optimizer, "learning_rates", lambda *_: np.array(RATES, np.float32))
-    expected = running.train(tmp_path / "one", arguments, **fields)
-  assert (expected["best_step"], expected["steps"]) == (4, 6)
-  with socket.socket() as free:
-    free.bind(("127.0.0.1", 0))
-    port = free.getsockname()[1]
-  common = {
-    "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}",
-    "JAX_NUM_PROCESSES": "2",
-    "XLA_FLAGS": running.xla_flags(2),
-  }
-  flags = ("--workdir", str(tmp_path / "two"), "--distributed")
-  line = running.command(*flags, arguments=arguments, **fields, resident_share=0.0)
-  line[1:3] = ["-c", STOPPED_AND_RESUMED]
-  processes = [
-    running.start(line, tmp_path_factory, JAX_PROCESS_ID=str(i), **common) for i in range(2)
-  ]
-  try:
-    (status, out, err), (other_status, other_out, other_err) = map(running.finish, processes)
-  finally:
-    for process in processes:
-      process.kill()
-  assert (status, other_status) == (0, 0), err + other_err
-  for text in (err, other_err):
-    assert "Stopped after step 5 of 12" in text
-  assert "The training and test images are streamed" in out
-  result = json.loads((tmp_path / "two" / "result.json").read_text())
-  for name in ("num_test", "steps", "best_step", "top1"):
-    assert result[name] == expected[name], name
-  assert result["loss"] == pytest.approx(expected["loss"], abs=1e-4)
-  one, two = running.arrays(tmp_path / "one"), running.arrays(tmp_path / "two")
-  for key, value in one.items():
-    np.testing.assert_allclose(two[key], value, atol=1e-5)
-  environment = json.loads((tmp_path / "two" / "environment.json").read_text())
-  assert (environment["num_processes"], environment["num_devices"]) == (2, 4)
-  assert "Top-1 accuracy" in out
-  # All that is said comes from the first process.
-  assert not GLOO.sub("", other_out).strip()
