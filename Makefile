@@ -9,6 +9,7 @@
 # make exports      installs PyTorch likewise, and loads exports with every library that they are for
 # make accelerators installs XLA's compilers for GPU and TPU likewise, and compiles programs: hours
 # make kills        kills runs at every phase and resumes them: an hour on two cores
+# make processes    runs of two processes that differ, or are killed or stopped: half an hour
 # make soak         long runs of a small network: memory, files, threads, compilations, speed; half an hour
 # make test-oldest  installs the oldest versions that pyproject.toml allows likewise, and runs the fast tests
 # make fuzz         installs, then feeds hostile files, texts and responses to everything that reads some
@@ -23,7 +24,7 @@ COMPILERS = .venv-accelerators
 OLDEST  = .venv-oldest
 TORCH_PYTHON ?=  # a Python that has PyTorch and timm, if any; for exports transformers and jax, too
 
-.PHONY: install quickstart test coverage lines map docs bench exports accelerators fuzz kills soak test-oldest lint lock clean
+.PHONY: install quickstart test coverage lines map docs bench exports accelerators fuzz kills processes soak test-oldest lint lock clean
 .DEFAULT_GOAL := quickstart
 
 install: $(VENV)/.installed
@@ -105,6 +106,9 @@ $(COMPILERS)/.installed: pyproject.toml requirements.lock
 kills: install
 	XLA_FLAGS="$(QUICKLY)" $(BIN)/python -m experiments.reliability.kills --kills=50 --seed=0
 	$(BIN)/python -m experiments.reliability
+
+processes: install
+	XLA_FLAGS="$(QUICKLY)" $(BIN)/python -m experiments.reliability.processes
 
 soak: install
 	$(BIN)/python -m experiments.reliability.soak --record
