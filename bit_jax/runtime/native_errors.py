@@ -53,26 +53,26 @@ class Filter:
     self._stopped.set()
     self._thread.join(2)
 
-  def say(self, text: str) -> None:
-    """Prints a line after all that was written so far."""
-    self._settle()
-    self._write(self._real, f"{text}\n".encode(errors="backslashreplace"))
-
-  def first_line(self) -> str:
-    """Returns the first line of the log, without what absl puts before it."""
-    self._settle()
-    if self.log is None:
-      return "no reason is given"
-    with open(self.log, encoding="utf-8", errors="replace") as file:
-      text = file.readline().strip()
-    return re.sub(r"^[EF]\d{4} \S+ +\d+ ", "", text)[:300]
-
-  def _settle(self) -> None:
+  def settle(self) -> None:
     """Waits until all that was written is where it belongs."""
     with contextlib.suppress(OSError, ValueError):
       sys.stderr.flush()
     self._idle.clear()
     self._idle.wait(2)
+
+  def say(self, text: str) -> None:
+    """Prints a line after all that was written so far."""
+    self.settle()
+    self._write(self._real, f"{text}\n".encode(errors="backslashreplace"))
+
+  def first_line(self) -> str:
+    """Returns the first line of the log, without what absl puts before it."""
+    self.settle()
+    if self.log is None:
+      return "no reason is given"
+    with open(self.log, encoding="utf-8", errors="replace") as file:
+      text = file.readline().strip()
+    return re.sub(r"^[EF]\d{4} \S+ +\d+ ", "", text)[:300]
 
   def _copy(self) -> None:
     rest = b""

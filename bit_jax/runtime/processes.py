@@ -243,6 +243,8 @@ class Meeting:
   def _signalled(self, status: int, sentence: str) -> None:
     """Runs before a signal ends this process at once."""
     self._tell({"status": status, "text": sentence, "together": False})
+    if self._filter is not None:
+      self._filter.settle()
     self._linger()
 
   def _tell(self, message: links.Message) -> None:

@@ -140,6 +140,7 @@ def test_two_processes_that_stop_and_resume_equal_one(tmp_path, tmp_path_factory
     ),
     ((["--config.sede=1"], {}), 2, "has no field 'sede'"),
     ((["--workdir={folder}-of-its-own"], {}), 2, "The run folder is not shared"),
+    (([], {"AT": "0", "SIGNAL": "15"}), 143, "Stopped while the run was prepared"),  # SIGTERM
     (([], {"AT": "2", "SIGNAL": "9"}), processes.LOST, "Process 1 on "),  # SIGKILL
   ],
 )
