@@ -29,7 +29,7 @@ def named(text: str) -> pathlib.Path:
 
   Raises:
     UserError: It begins with a `~` that is not a valid home folder, and no such path exists; or it
-      is a URL of something else than a file of this machine.
+      is a URL of something else than a file of this machine, or has a null character.
   """
   path = pathlib.Path(expanded(text))
   return path.absolute() if is_url(str(path)) else path  # of ./s3:/x: as it may be named again
@@ -43,6 +43,8 @@ def expanded(text: str) -> str:
   """
   if is_url(text):
     return _local(text)
+  if "\0" in text:
+    raise errors.UserError(f"The path {text!r} can't be used: no file has a null character.")
   path = os.path.expanduser(text)
   if path.startswith("~") and not os.path.lexists(path):
     raise errors.UserError(

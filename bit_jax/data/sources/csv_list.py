@@ -44,6 +44,8 @@ _TRUE, _FALSE = {"1", "true", "yes", "t", "y", "1.0"}, {"0", "false", "no", "f",
 _ABSENT = frozenset({"NA", "N/A", "#N/A", "<NA>", "NaN", "nan", "NULL", "null"})  # missing values
 _DELIMITERS = ",;\t|"
 _SAMPLE = 100  # rows by which a delimiter is judged
+_MOST_COLUMNS = 10_000  # each is looked at
+_SHOWN = 200  # characters of a row in a message
 
 
 class _Row(NamedTuple):
@@ -117,6 +119,8 @@ def _parsed(text: str, delimiter: str) -> Iterator[_Row]:
   """Yields the rows that aren't blank."""
   reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
   for row in reader:
+    if len(row) > _MOST_COLUMNS:
+      raise csv.Error(f"line {reader.line_num} has {len(row):,} columns, over {_MOST_COLUMNS:,}")
     cells = [cell.strip() for cell in row]
     if any(cells):
       yield _Row(reader.line_num, cells)
@@ -156,8 +160,10 @@ def _table(found: scan.Scan, rows: list[_Row]) -> _Table:
       found.notes.append(f"Label column: {first[label]}; {first[others[0]]} is not used.")
     return table
   if not _is_headerless(first):
+    row = ",".join(first)
+    row = row if len(row) <= _SHOWN else f"{row[:_SHOWN]}…"
     raise errors.UserError(
-      f"The CSV {file} has no columns of paths and labels; its first row is {','.join(first)!r}. "
+      f"The CSV {file} has no columns of paths and labels; its first row is {row!r}. "
       f"Name one column path (or {', '.join(PATH_COLUMNS[0][1:])}) and one label (or class)."
     )
   found.notes.append(
@@ -348,6 +354,8 @@ def _path_and_label(table: _Table, row: _Row) -> tuple[str, str]:
   path, label, fault = row.cell(table.path), row.cell(table.label), None
   if not path or not label:
     fault = f"no {'label' if path else 'path'}"
+  elif "\0" in path:
+    fault = "a path with a null character, which no file has: save the CSV as UTF-8"
   if fault:
     raise errors.UserError(f"Line {row.line} of {table.file} has {fault}.")
   if "://" in path and paths.is_url(path):

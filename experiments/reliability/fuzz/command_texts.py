@@ -14,7 +14,7 @@ from absl import flags
 from bit_jax import run_config
 from bit_jax.configs import base, folder, quickstart, vtab
 from bit_jax.data import datasets
-from bit_jax.runtime import config_flags
+from bit_jax.runtime import config_flags, paths
 from experiments.reliability.fuzz import target
 from experiments.sweeping import slurm
 
@@ -56,15 +56,20 @@ def texts() -> target.Target:
     b"vtab\ntask=cifar,model=R14x0.5",
     b"slurm\npartition=gpu,gpus_per_node=1,setup=a,b",
     b"flags\n--config=configs/quickstart.py:seed=1\n--config.batch_size=8",
+    b"path\nfile:///tmp/a%20b",
+    b"path\n~/a",
     b"fields\n" + json.dumps(fields).encode(),
   ]
   names = tuple(run_config.request().keys())
+  roots = ("file:", "file:///", "s3://", "~", "~nobody", "/", "FILE://localhost/", "a:/", "")
 
   def build(rng: random.Random) -> bytes:
     kind = rng.choice(tuple(_CHECKS))
     if kind == "fields":
       chosen = {rng.choice((*names, "new")): rng.choice(_NUMBERS) for _ in range(rng.randrange(4))}
       return f"{kind}\n{json.dumps({**fields, **chosen})}".encode("utf-8", "surrogateescape")
+    if kind == "path":
+      return f"{kind}\n{rng.choice(roots)}{rng.choice(_VALUES)}".encode("utf-8", "surrogateescape")
     pairs = ",".join(
       f"{rng.choice(_KEYS)}{rng.choice(('=', '=', '=', '', '=='))}{rng.choice(_VALUES)}"
       for _ in range(rng.randrange(4))
@@ -135,4 +140,5 @@ _CHECKS: dict[str, Callable[[str], object]] = {
   "slurm": slurm.options,
   "flags": _flags,
   "fields": _fields,
+  "path": paths.named,
 }

@@ -41,6 +41,7 @@ _CELLS = (
   ),
   *(",", ";", "\t", " a.png ", "'", "\ufeff", "\x85", "\u2028", "a.png/b.png", "..", "."),
 )
+_PATHS = ("a.png", "b.png", "sub/c.png", "d.png", "e.png", "f.png")
 _HEADERS = (
   *("path", "label", "split", "file", "class", "image_id", "is_train", "", "set", "fold", "target"),
   *("path\0", "PATH", "labels", "x" * 1000, "valid"),
@@ -48,7 +49,7 @@ _HEADERS = (
 
 
 def lists() -> target.Target:
-  """Returns CSV files, in a folder with three images."""
+  """Returns CSV files, in a folder with images."""
   seeds = [
     b"path,label\na.png,cat\nb.png,dog\nsub/c.png,cat\n",
     b"path,label,split\na.png,cat,train\nb.png,dog,train\nsub/c.png,cat,test\n",
@@ -60,20 +61,21 @@ def lists() -> target.Target:
 
   def build(rng: random.Random) -> bytes:
     delimiter, end = rng.choice(",;\t|,,"), rng.choice(("\n", "\r\n", "\r", "\n\n"))
-    columns = rng.choice((1, 2, 3, 3, 4, 200))
+    columns = rng.choice((1, *[2] * 10, *[3] * 8, 4, 200, 20_000))
+    others = _CELLS if columns < 10 else ("train", "1", "")
     heads = ["path", "label", *(rng.choice(_HEADERS) for _ in range(columns))][:columns]
-    if rng.random() < 0.4:
+    if rng.random() < 0.2:
       rng.shuffle(heads)
     rows = [heads] * (rng.random() < 0.8)
-    for path in ("a.png", "b.png", "sub/c.png"):
+    for path in _PATHS:
       row = [path, rng.choice(("cat", "dog")), rng.choice(("train", "test", "1"))]
-      row += [rng.choice(_CELLS) for _ in range(columns - len(row))]
-      if rng.random() < 0.3:
+      row += [rng.choice(others) for _ in range(columns - len(row))]
+      if rng.random() < 0.06:
         row[rng.randrange(len(row))] = rng.choice(_CELLS)
-      rows.append(row[: rng.choice((columns, columns, columns, columns + 1, 1))])
-    quote = rng.choice(("", "", '"'))
+      rows.append(row[: rng.choice((*[columns] * 20, columns + 1, 1))])
+    quote = rng.choice(("", "", "", '"'))
     text = end.join(delimiter.join(f"{quote}{cell}{quote}" for cell in row) for row in rows)
-    encoding = rng.choice(("utf-8", "utf-8", "utf-8-sig", "utf-16", "utf-16-le", "latin-1"))
+    encoding = rng.choice((*["utf-8"] * 8, "utf-8-sig", "utf-16", "utf-16-le", "latin-1"))
     return (text + end).encode(encoding, "replace")
 
   tokens = (b"\0", b'"', b",", b"\r", b"\n", b"../", b"~", b"\xff\xfe", b"sep=", b"\xe2\x80\xa8")
@@ -84,7 +86,7 @@ def lists() -> target.Target:
 def _prepare(folder: pathlib.Path) -> None:
   """Writes the images."""
   (folder / "sub").mkdir()
-  for name in ("a.png", "b.png", "sub/c.png"):
+  for name in _PATHS:
     Image.fromarray(np.zeros((4, 5, 3), np.uint8)).save(folder / name)
 
 
@@ -95,7 +97,7 @@ def _check(data: bytes, folder: pathlib.Path) -> bool:
   try:
     described = folder_source.describe(str(path), "final")
   finally:
-    assert len(list(folder.rglob("*"))) == 5  # nothing else was written
+    assert len(list(folder.rglob("*"))) == 2 + len(_PATHS)  # nothing else was written
   for part in (described.train, described.test):
     for index in range(len(part)):
       try:

@@ -7,14 +7,14 @@ from experiments.reliability.fuzz import target
 # {kind: (module, function, share)}
 _KINDS = {
   "npz": ("checkpoint_files", "npz", 0.15),
-  "safetensors": ("checkpoint_files", "safetensors_files", 0.05),
+  "safetensors": ("checkpoint_files", "safetensors_files", 0.06),
   "arrays": ("array_files", "images", 0.12),
-  "images": ("pictures", "files", 0.25),
-  "arguments": ("command_texts", "texts", 0.13),
-  "csv": ("csv_files", "lists", 0.1),
-  "run_folders": ("run_folders", "folders", 0.07),
-  "tfrecords": ("record_files", "files", 0.1),
-  "downloads": ("responses", "files", 0.03),
+  "images": ("pictures", "files", 0.21),
+  "arguments": ("command_texts", "texts", 0.165),
+  "csv": ("csv_files", "lists", 0.12),
+  "run_folders": ("run_folders", "folders", 0.04),
+  "tfrecords": ("record_files", "files", 0.12),
+  "downloads": ("responses", "files", 0.015),
 }
 NAMES = tuple(_KINDS)
 

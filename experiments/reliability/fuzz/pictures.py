@@ -14,7 +14,10 @@ from PIL import Image
 from bit_jax.data import headers, images, resizing
 from experiments.reliability.fuzz import mutation, target
 
-_SIDES = (0, 1, 2, 3, 255, 256, 9_000, 14_000, 32_768, 65_535, 10**6, 2**31 - 1, 2**31, 2**32 - 1)
+_SIDES = (
+  *3 * (0, 1, 2, 3, 255, 256, 1_000),
+  *(4_000, 13_000, 32_768, 65_535, 10**6, 2**31 - 1, 2**31, 2**32 - 1),
+)
 _MEMORY = 3 << 30  # Pillow's limit is 179 million pixels, of 4 bytes while they are decoded
 
 
@@ -137,7 +140,9 @@ def _faulty_jpeg(rng: random.Random, data: bytes) -> bytes:
       changed[2:2] = b"\xff\xe1" + struct.pack(">H", (len(body) + 2) % 2**16) + body
     case 2:
       end = data.rfind(b"\xff\xd9")
-      changed[end:end] = data[scan:end] * rng.choice((1, 3, 1000))
+      changed[end:end] = data[scan:end] * rng.choice((1, 3, 90, 2000))
+      sides = rng.choice(((11, 14), (4_000, 4_000)))
+      changed[frame + 5 : frame + 9] = struct.pack(">HH", *sides)
     case 3:
       body = b"ICC_PROFILE\0" + bytes((rng.randrange(4), rng.randrange(4))) + rng.randbytes(20)
       changed[2:2] = b"\xff\xe2" + struct.pack(">H", len(body) + 2) + body

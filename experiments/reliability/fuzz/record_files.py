@@ -44,10 +44,10 @@ def files() -> target.Target:
 
   def build(rng: random.Random) -> bytes:
     parts = []
-    for _ in range(rng.randrange(1, 6)):
+    for _ in range(rng.randrange(1, 8)):
       data = rng.choice(_RECORDS)
-      length = rng.choice((None, None, None, 0, len(data) + 16, 2**31, 2**63, 2**64 - 1))
-      parts.append(framed(data, length, rng.choice((None, None, None, 0, 2**32 - 1))))
+      length = rng.choice((*[None] * 50, 0, len(data) + 16, 2**31, 2**63, 2**64 - 1))
+      parts.append(framed(data, length, rng.choice((*[None] * 20, 0, 2**32 - 1))))
     return b"".join(parts)
 
   return target.Target(seeds, build, _check)
