@@ -205,3 +205,9 @@ def test_images_at_file_urls(tmp_path, monkeypatch):
   (tmp_path / "set.csv").write_text(rows.replace("s3://bucket/2.jpg,cat\n", ""))
   found = folder.find((tmp_path / "set.csv").as_uri())
   assert [e.path for e in found.entries] == ["my photos/cat/1.jpg"]
+
+
+@pytest.mark.parametrize("text", ["~\0/x", "~no\0body", "a\0b", "\0"])
+def test_a_null_character_is_refused(text):
+  with pytest.raises(errors.UserError, match="can't be used: no file has a null character"):
+    paths.named(text)

@@ -296,8 +296,9 @@ class _Npz(array_archive.Archive):
   def __init__(self, path: str):
     """Opens the file."""
     self._path = path
+    file = paths.named(path)
     try:
-      super().__init__(paths.named(path))
+      super().__init__(file)
     except FileNotFoundError:
       raise errors.UserError(f"File not found: {path}.") from None
     except OSError as e:

@@ -299,3 +299,22 @@ def test_another_encoding_is_named(tmp_path):
   path = image_files.write(tmp_path, "a/0.png,Löwe\n", encoding="latin-1")
   with pytest.raises(errors.UserError, match="UTF-8"):
     folder.describe(path, "final")
+
+
+def test_endless_columns_are_refused_at_once(tmp_path):
+  wide = ",".join(map(str, range(10_001)))
+  for text in (f"path,label,{wide}\n{ROWS}", f"path,label\na/0.png,a\na/1.png,a,{wide}"):
+    with pytest.raises(errors.UserError, match=r"line [13] has 10,003 columns, over 10,000\.$"):
+      folder.describe(image_files.write(tmp_path, text), "final")
+
+
+def test_an_endless_row_is_cut_in_the_message(tmp_path):
+  with pytest.raises(errors.UserError, match="its first row is 'xxx") as e:
+    folder.describe(image_files.write(tmp_path, "x" * 10_000 + ",y\n"), "final")
+  assert len(str(e.value)) < 1000
+
+
+@pytest.mark.parametrize("path", ["a\0.png", "~\0/a.png", "\0"])
+def test_a_path_with_a_null_character(tmp_path, path):
+  with pytest.raises(errors.UserError, match=r"^Line 5 of .* has a path with a null character"):
+    folder.describe(image_files.write(tmp_path, f"{ROWS}{path},a\n"), "final")
