@@ -262,6 +262,28 @@ def test_a_run_whose_newest_checkpoint_is_damaged_goes_on_from_the_one_before(
   assert {p.name for p in (tmp_path / "checkpoints").iterdir()} == {"3", "6", "5.unusable"}
 
 
+@pytest.mark.parametrize("num_devices", [1, 2])
+def test_a_run_is_resumed_on_fewer_devices_and_ends_alike_up_to_rounding(
+  finished, tmp_path, tmp_path_factory, num_devices
+):
+  """With MixUp, random crops and flips, which are keyed by the place in the global batch."""
+  interrupted(3, tmp_path / "run")  # on four devices
+  line = running.command("--workdir", str(tmp_path / "run"))
+  flags = running.xla_flags(num_devices)
+  status, out, err = running.finish(running.start(line, tmp_path_factory, XLA_FLAGS=flags))
+  assert status == 0, err
+  assert "Resuming after step 3.\n" in out
+  environment = json.loads((tmp_path / "run" / "environment.json").read_text())
+  (part,) = environment["resumed"]
+  assert (environment["num_devices"], part["num_devices"]) == (4, num_devices)
+  rows, expected = running.rows(tmp_path / "run"), running.rows(finished[0])
+  assert [(r["step"], r["kind"]) for r in rows] == [(r["step"], r["kind"]) for r in expected]
+  assert [r["loss"] for r in rows] == pytest.approx([r["loss"] for r in expected], rel=1e-5)
+  ours, theirs = running.arrays(tmp_path / "run"), running.arrays(finished[0])
+  for key, value in theirs.items():
+    np.testing.assert_allclose(ours[key], value, atol=1e-5, err_msg=key)
+
+
 def assert_like(folder, result, finished):
   """Checks that a run ended like the uninterrupted one."""
   whole, expected, _ = finished
