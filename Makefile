@@ -10,6 +10,7 @@
 # make accelerators installs XLA's compilers for GPU and TPU likewise, and compiles programs: hours
 # make kills        kills runs at every phase and resumes them: an hour on two cores
 # make processes    runs of two processes that differ, or are killed or stopped: half an hour
+# make faults       damages checkpoints, fills disks (as root) and resumes: a quarter of an hour on two cores
 # make soak         long runs of a small network: memory, files, threads, compilations, speed; half an hour
 # make test-oldest  installs the oldest versions that pyproject.toml allows likewise, and runs the fast tests
 # make fuzz         installs, then feeds hostile files, texts and responses to everything that reads some
@@ -24,7 +25,7 @@ COMPILERS = .venv-accelerators
 OLDEST  = .venv-oldest
 TORCH_PYTHON ?=  # a Python that has PyTorch and timm, if any; for exports transformers and jax, too
 
-.PHONY: install quickstart test coverage lines map docs bench exports accelerators fuzz kills processes soak test-oldest lint lock clean
+.PHONY: install quickstart test coverage lines map docs bench exports accelerators faults fuzz kills processes soak test-oldest lint lock clean
 .DEFAULT_GOAL := quickstart
 
 install: $(VENV)/.installed
@@ -130,6 +131,10 @@ $(OLDEST)/.installed: pyproject.toml requirements-oldest.lock
 fuzz: install
 	$(BIN)/python -m experiments.reliability.fuzz --inputs=$(or $(INPUTS),100000) --seed=$(or $(SEED),0) \
 	  $(if $(ONLY),--only=$(ONLY))
+	$(BIN)/python -m experiments.reliability
+
+faults: install
+	XLA_FLAGS="$(QUICKLY)" $(BIN)/python -m experiments.reliability.faults --flips=40 --seed=0
 	$(BIN)/python -m experiments.reliability
 
 lint: install

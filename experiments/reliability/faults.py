@@ -582,7 +582,7 @@ def write(path: pathlib.Path, tally: Tally, seed: int) -> None:
     "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
     "seed": seed,
     "python": platform.python_version(),
-    **{name: metadata.version(name) for name in ("jax", "orbax-checkpoint", "tensorstore")},
+    "packages": {n: metadata.version(n) for n in ("jax", "orbax-checkpoint", "tensorstore")},
   }
   with path.open("a", encoding="utf-8") as file:
     for kind, counts in tally.kinds.items():

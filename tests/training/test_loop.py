@@ -5,8 +5,11 @@ import csv
 import dataclasses
 import hashlib
 import json
+import os
+import resource
 import shutil
 import signal
+import subprocess
 
 import jax
 import jax.numpy as jnp
@@ -282,6 +285,58 @@ def test_a_run_is_resumed_on_fewer_devices_and_ends_alike_up_to_rounding(
   ours, theirs = running.arrays(tmp_path / "run"), running.arrays(finished[0])
   for key, value in theirs.items():
     np.testing.assert_allclose(ours[key], value, atol=1e-5, err_msg=key)
+
+
+@contextlib.contextmanager
+def small_disk(folder):
+  """Mounts a file system of 20 MB, where one checkpoint fits; yields how to make it large."""
+  if os.geteuid() != 0:
+    pytest.skip("only root mounts file systems")
+  mount = ["mount", "-t", "tmpfs", "-o", "size=20m", "none", str(folder)]
+  if subprocess.run(mount, capture_output=True, check=False).returncode:
+    pytest.skip("file systems can't be mounted here")
+  try:
+    yield lambda: subprocess.run(["mount", "-o", "remount,size=1g", str(folder)], check=True)
+  finally:
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@contextlib.contextmanager
+def small_files(_):
+  """Limits files to 10 MB, less than the arrays of a checkpoint have."""
+  soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+  resource.setrlimit(resource.RLIMIT_FSIZE, (10_000_000, hard))
+  try:
+    yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize(
+  ("limited", "said", "kept"),
+  [
+    (
+      small_disk,
+      r"6 can't be saved in .* \(No space left on device\)\. The state after step 3",
+      {"3"},
+    ),
+    (small_files, r"3 can't be saved in .* \(File too large\)\. Fix this", set()),
+  ],
+)
+def test_a_run_that_a_full_disk_stopped_goes_on_once_there_is_room(
+  finished, tmp_path, capfd, limited, said, kept
+):
+  folder = tmp_path / "disk"
+  folder.mkdir()
+  with limited(folder) as enlarge:
+    with pytest.raises(errors.UserError, match=rf"^The state after step {said}"):
+      running.train(folder / "run")
+    assert capfd.readouterr().err == ""
+    assert {p.name for p in (folder / "run/checkpoints").iterdir() if p.name.isdigit()} == kept
+    enlarge()
+    result = running.train(folder / "run")
+    assert_like(folder / "run", result, finished)
+    assert {p.name for p in (folder / "run/checkpoints").iterdir()} == {"3", "6"}
 
 
 def assert_like(folder, result, finished):
