@@ -1,5 +1,6 @@
 """Files are replaced in one step or stay as they were."""
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -189,3 +190,34 @@ def test_a_file_of_another_type_is_refused(tmp_path, name):
   with pytest.raises(errors.UserError, match=r"--out=.* must end in \.npz"):
     files.require_writable(tmp_path / name, "--out", ".npz")
   files.require_writable(tmp_path / "X.NPZ", "--out", ".npz")
+
+
+def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path):
+  with files.replacing(tmp_path / "model.npz") as temporary:
+    temporary.write_text("half")
+    left = temporary.name
+  (tmp_path / "model.npz").rename(tmp_path / left)  # as a kill leaves it
+  others = (".lock", ".model.npz", ".model.npz.0123", "model.npz.0123456789abcdef0123456789abcdef")
+  for name in others:
+    (tmp_path / name).touch()
+  files.remove_temporaries(tmp_path)
+  assert {p.name for p in tmp_path.iterdir()} == set(others)
+
+
+def test_an_error_of_writing_names_the_file(tmp_path):
+  path = tmp_path / "a.csv"
+  with pytest.raises(OSError, match="No space left") as raised, files.replacing(path):
+    raise OSError(errno.ENOSPC, "No space left on device")
+  assert raised.value.filename == str(path)
+  with pytest.raises(OSError, match="No such file") as raised, files.named(path):
+    (tmp_path / "missing").read_bytes()
+  assert raised.value.filename == str(tmp_path / "missing")
+
+
+@pytest.mark.parametrize(("number", "raised"), [(errno.ENOSPC, True), (errno.EACCES, False)])
+def test_a_file_that_can_be_written_once_there_is_room_is_awaited(number, raised):
+  said = []
+  expected = pytest.raises(OSError, match="x") if raised else contextlib.nullcontext()
+  with expected, files.optional("a.csv", said.append, if_there_is_room=True):
+    raise OSError(number, "x")
+  assert said == ([] if raised else ["warning: a.csv was not written (PermissionError: x)."])
