@@ -21,7 +21,7 @@ def tensorflow() -> ModuleType:
   Raises:
     Exception: The import fails, in any way; `explained` turns that into an `ImportError`.
   """
-  os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+  os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # what fails raises an exception as well
   os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # else it prints that they are on
   with matplotlib_or_import_error():  # Keras imports it
     import tensorflow

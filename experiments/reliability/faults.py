@@ -2,15 +2,15 @@
 
     python -m experiments.reliability.faults --flips=40 --seed=0
 
-Three parts, each by kind of fault:
+Four parts, each by kind of fault:
 
 - checkpoints: the newest checkpoint of a run of the smallest network is damaged (flipped bits,
   truncated and deleted files, checkpoints of other runs) and restored. It must give its own state,
   the one before with one line, or one sentence, and never another state.
 - runs: a run goes on from such a folder. Its weights and metrics must be those of the undisturbed.
-- disks: a run on a file system that is too small, or with a limit on the size of files, must end
-  with one sentence and exit status 2; the same command then ends like the undisturbed run. Mounting
-  file systems needs root.
+- limits, disks: a run with a limit on the size of files, or on a file system that is too small,
+  must end with one sentence and exit status 2; the same command then ends like the undisturbed run.
+  Mounting file systems needs root.
 
 Counts go to `faults.jsonl`.
 """
@@ -98,7 +98,7 @@ def main(argv: Sequence[str]) -> int:
   parser.add_argument("--flips", type=int, default=40, help="flipped bits in each file")
   parser.add_argument("--sizes", type=int, default=12, help="sizes of disks")
   parser.add_argument("--seed", type=int, default=0)
-  parser.add_argument("--parts", default="checkpoints,runs,disks")
+  parser.add_argument("--parts", default="checkpoints,runs,limits,disks")
   parser.add_argument("--records", type=pathlib.Path, default=RECORDS)
   arguments = parser.parse_args(argv[1:])
   compile_cache.keep()
@@ -111,8 +111,9 @@ def main(argv: Sequence[str]) -> int:
       damage_checkpoints(Target(folder_of_two, bench.state()), tally, random, arguments.flips)
     if "runs" in parts:
       damage_runs(bench, tally, random)
-    if "disks" in parts:
+    if "limits" in parts:
       limit_files(bench, tally)
+    if "disks" in parts:
       fill_disks(bench, tally, arguments.sizes)
   print(table(tally))
   write(arguments.records, tally, arguments.seed)

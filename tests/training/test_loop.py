@@ -273,7 +273,8 @@ def test_a_run_is_resumed_on_fewer_devices_and_ends_alike_up_to_rounding(
   interrupted(3, tmp_path / "run")  # on four devices
   line = running.command("--workdir", str(tmp_path / "run"))
   flags = running.xla_flags(num_devices)
-  status, out, err = running.finish(running.start(line, tmp_path_factory, XLA_FLAGS=flags))
+  process = running.start(line, tmp_path_factory, XLA_FLAGS=flags)
+  status, out, err = running.finish(process, seconds=900)  # it compiles for its devices
   assert status == 0, err
   assert "Resuming after step 3.\n" in out
   environment = json.loads((tmp_path / "run" / "environment.json").read_text())
@@ -303,9 +304,9 @@ def small_disk(folder):
 
 @contextlib.contextmanager
 def small_files(_):
-  """Limits files to 10 MB, less than the arrays of a checkpoint have."""
+  """Limits files to 4 MB, less than the arrays of a checkpoint have."""
   soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-  resource.setrlimit(resource.RLIMIT_FSIZE, (10_000_000, hard))
+  resource.setrlimit(resource.RLIMIT_FSIZE, (4_000_000, hard))
   try:
     yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
   finally:
