@@ -6,10 +6,13 @@ An error here, at the import or later, ends the events and never the run.
 import contextlib
 import pathlib
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from bit_jax.runtime import errors, imports
+
+_ROOM = 1 << 16  # bytes that events need at first
 
 
 class Events:
@@ -36,6 +39,8 @@ class Events:
       say(f"TensorBoard logging is disabled: {e}.")
       return
     with self._guarded():
+      with tempfile.TemporaryFile(dir=folder) as file:  # TensorFlow prints lines of its own
+        file.write(bytes(_ROOM))
       self._writer = metric_writers.SummaryWriter(str(folder))
       if profiled is not None:
         # Not by duration: that would write nothing if the run ended within three seconds.

@@ -392,7 +392,7 @@ def fill_disks(bench: Bench, tally: Tally, sizes: int) -> None:
       ended = bench.train(disk / "run")
       enlarge()
       _count_stopped(bench, tally, "a full disk", ended, disk / "run", f"{size} kB")
-  for free in (0, 8, 40, 200, 5_000, 8_200, 8_300, 8_400):
+  for free in (0, 40, 5_000, 8_300):
     with _disk(bench.folder / "disk", _ROOM) as (disk, enlarge):
       workdir = bench.copy("run", disk)
       _fill(disk, free)

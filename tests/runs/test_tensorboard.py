@@ -1,6 +1,8 @@
 """Whatever TensorBoard's side raises costs the events, in one line, and never the run."""
 
+import errno
 import sys
+import tempfile
 import types
 
 import pytest
@@ -106,6 +108,20 @@ def test_a_writer_that_fails_costs_the_events(tmp_path, monkeypatch, capfd, fail
   (line,) = go_through(tmp_path)
   assert "TensorBoard events" in line
   assert "(PermissionError: No space left on device)" in line
+  assert capfd.readouterr() == ("", "")
+
+
+def test_a_full_disk_is_noticed_before_tensorflow_prints_of_it(tmp_path, monkeypatch, capfd):
+  pytest.importorskip("tensorflow")
+  from clu import metric_writers
+
+  def full(**_):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+  monkeypatch.setattr(tempfile, "TemporaryFile", full)
+  monkeypatch.setattr(metric_writers, "SummaryWriter", lambda *_: pytest.fail("it was opened"))
+  (line,) = go_through(tmp_path)
+  assert "TensorBoard events end here (OSError: No space left on device); the run continues" in line
   assert capfd.readouterr() == ("", "")
 
 
