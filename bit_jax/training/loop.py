@@ -280,11 +280,13 @@ class _Loop:
         if self._after_step(done):
           return done
         if done == first + 1:
+          self._stop_if_asked(f"after step {done}", done)  # before what takes seconds
           self._draw_augmented()
         elif self._pace.is_due(done):
           jax.block_until_ready(self._state)
           self._pace.step_done(done, self._clock.seconds_a_step)
         self._reporter.step(done)
+        self._stop_if_asked(f"after step {done}", done)
     return c.total_steps
 
   def _step(self, step: int, examples: Iterator[Examples]) -> None:
