@@ -852,7 +852,7 @@ def little_memory(monkeypatch):
   """Devices with room for two images of a batch, and no more."""
   monkeypatch.setattr(footprint, "budget", lambda *_: 1_100_000.0)
   monkeypatch.setattr(memory, "least", lambda _: footprint.Need(0, 0))
-  monkeypatch.setattr(planning, "compiled_bytes", lambda _, images, *__, **___: 5e5 * images)
+  monkeypatch.setattr(planning, "compiled_bytes", lambda _, program, images, **__: 5e5 * images)
 
 
 @pytest.mark.usefixtures("no_pictures")
