@@ -8,7 +8,6 @@ Counts go to `processes.jsonl`.
 """
 
 import argparse
-import collections
 import contextlib
 import dataclasses
 import json
@@ -22,12 +21,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from bit_jax.runtime import exits, processes
+from bit_jax.runtime import errors, exits, processes
 from experiments.reliability import kills
 
 RECORDS = pathlib.Path(__file__).with_name("processes.jsonl")
@@ -128,7 +127,8 @@ def run(
       fields = [f"--config.{name}={value}" for name, value in _FIELDS.items()]
       line = [sys.executable, "-m", "experiments.reliability.signalled"]
       line += map(str, signals.get(index, (0, 0)))
-      config = [] if any(flag.startswith("--config=") for flag in flags) else [_CONFIG]
+      config = [flag for flag in flags if flag.startswith("--config=")] or [_CONFIG]
+      flags = [flag for flag in flags if flag not in config]
       line += [*config, *fields, f"--workdir={folder / workdir}", "--distributed", *flags]
       environment = {
         **os.environ,
@@ -211,9 +211,9 @@ def differ(folder: pathlib.Path) -> Counts:
   return counts
 
 
-def kill(folder: pathlib.Path, whole: pathlib.Path) -> Counts:
+def kill(folder: pathlib.Path) -> Counts:
   """Kills each process in the first, an early and a late step, then resumes the run."""
-  counts = Counts()
+  counts, whole = Counts(), _undisturbed(folder)
   for index, step in ((0, 1), (1, 1), (0, 7), (1, 13), (0, 20), (1, 22)):
     ended = run(folder, "killed", Differs("", ""), {index: (step, signal.SIGKILL)})
     other = ended[1 - index]
@@ -224,9 +224,9 @@ def kill(folder: pathlib.Path, whole: pathlib.Path) -> Counts:
   return counts
 
 
-def ask(folder: pathlib.Path, whole: pathlib.Path) -> Counts:
+def ask(folder: pathlib.Path) -> Counts:
   """Sends each signal to each process, then resumes the run."""
-  counts = Counts()
+  counts, whole = Counts(), _undisturbed(folder)
   numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
   steps = iter((2, 4, 6, 8, 10, 12, 14, 16, 18, 20))
   done = 0
@@ -242,6 +242,22 @@ def ask(folder: pathlib.Path, whole: pathlib.Path) -> Counts:
       counts.add(f"{number.name} to process {index} in step {step}", ended, fault)
   counts.wrong += _resumed(folder, "stopped", whole)
   return counts
+
+
+PARTS: Mapping[str, Callable[[pathlib.Path], Counts]] = {
+  "differences": differ,
+  "kills": kill,
+  "stops": ask,
+}
+
+
+def _undisturbed(folder: pathlib.Path) -> pathlib.Path:
+  """Returns the folder of a run that nobody disturbs."""
+  if not (folder / "whole").exists():
+    ended = run(folder, "whole", Differs("", ""), {})
+    if any(e.status for e in ended):
+      raise errors.UserError(f"The undisturbed run failed: {ended}")
+  return folder / "whole"
 
 
 def _saved(sentence: str) -> int:
@@ -266,21 +282,18 @@ def _resumed(folder: pathlib.Path, workdir: str, whole: pathlib.Path) -> list[st
 def main(argv: Sequence[str]) -> int:
   """Tries all of it, and records the counts; returns 1 if something was wrong."""
   parser = argparse.ArgumentParser(description="Differing, killed and stopped processes.")
+  parser.add_argument("--part", choices=(*PARTS, "all"), default="all")
   parser.add_argument("--out", type=pathlib.Path, default=RECORDS, metavar="FILE")
   args = parser.parse_args(argv[1:])
-  found: dict[str, Counts] = collections.OrderedDict()
+  parts = PARTS if args.part == "all" else {args.part: PARTS[args.part]}
+  status = 0
   with tempfile.TemporaryDirectory() as name:
     folder = pathlib.Path(name)
-    found["differences"] = differ(folder)
-    ended = run(folder, "whole", Differs("", ""), {})
-    if any(e.status for e in ended):
-      print([e.err for e in ended], file=sys.stderr)
-      return 1
-    found["kills"] = kill(folder, folder / "whole")
-    found["stops"] = ask(folder, folder / "whole")
-  for part, counts in found.items():
-    kills.record(part, 0, counts.record(), args.out)
-  return int(any(counts.wrong for counts in found.values()))
+    for part, attempt in parts.items():
+      counts = attempt(folder)
+      kills.record(part, 0, counts.record(), args.out)
+      status |= bool(counts.wrong)
+  return int(status)
 
 
 if __name__ == "__main__":
