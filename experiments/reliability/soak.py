@@ -205,8 +205,8 @@ def figures(plan: Plan, samples: Sequence[Sample], rows: Sequence[Mapping[str, A
     the steps and before the last step: 'memory' with its slope in MB per 1,000 steps (Theil and
     Sen's estimate with its 95% interval, of the medians of blocks of steps) and the medians of the
     first and the last tenth; 'open_files', 'threads' and 'compilations' with their minima in the
-    first and the last tenth, and their maximum over all. 'step_ms': the median of the first and the
-    last tenth of the steps, and their 'ratio'. 'curve': (step, MB) of the blocks.
+    first and the last tenth, and their maxima in the first and over all. 'step_ms': the median of
+    the first and the last tenth of the steps, and their 'ratio'. 'curve': (step, MB) of the blocks.
   """
   tenth = plan.steps / 10
   steady = [s for s in samples if tenth <= s.step < plan.steps]
@@ -233,6 +233,7 @@ def figures(plan: Plan, samples: Sequence[Sample], rows: Sequence[Mapping[str, A
   ):
     record[name] = {
       "first": min(getattr(s, field) for s in first),
+      "first_most": max(getattr(s, field) for s in first),
       "last": min(getattr(s, field) for s in last),
       "most": max(getattr(s, field) for s in steady),
     }
@@ -276,9 +277,11 @@ def growing(record: Record) -> list[str]:
   if memory["low"] > _GROWTH:
     found.append(f"Memory grows by {memory['mb_per_1000_steps']:.2f} MB per 1,000 steps.")
   for name in ("open_files", "threads", "compilations"):
-    if record[name]["last"] > record[name]["first"]:
+    # Pools start their threads when there is work, so early samples have some fewer.
+    before = record[name]["first_most" if name == "threads" else "first"]
+    if record[name]["last"] > before:
       words = name.replace("_", " ").capitalize()
-      found.append(f"{words}: {record[name]['first']}, then {record[name]['last']}.")
+      found.append(f"{words}: {before}, then {record[name]['last']}.")
   return found
 
 

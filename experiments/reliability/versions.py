@@ -20,8 +20,12 @@ from bit_jax.runtime import errors, exits, installation
 from experiments.reliability import page
 
 _ROOT = pathlib.Path(__file__).parents[2]
-# What libraries say about each other's versions is not about this project.
-_OTHERS = ("default::DeprecationWarning", "default:Protobuf:UserWarning")
+# What libraries say about each other's versions, or leave open, is not about this project.
+_OTHERS = (
+  "default::DeprecationWarning",
+  "default::ResourceWarning",
+  "default:Protobuf:UserWarning",
+)
 _IMPORTS = """
 import importlib, pkgutil, bit_jax
 for module in pkgutil.walk_packages(bit_jax.__path__, "bit_jax."):
@@ -45,7 +49,7 @@ def main(argv: Sequence[str]) -> int:
   parser.add_argument("kind", help="the name of these versions, such as oldest or newest")
   parser.add_argument("paths", nargs="*", default=["tests"], help="of tests; default: all")
   parser.add_argument("--record", action="store_true", help=f"write {page.VERSIONS.name}, the page")
-  options = parser.parse_args(argv[1:])
+  options = parser.parse_intermixed_args(argv[1:])
   if subprocess.run([sys.executable, "-c", _IMPORTS], cwd=_ROOT, check=False).returncode:
     raise errors.UserError("Not every module can be imported with these versions.")
   command = [sys.executable, "-m", "pytest", "-q", "-m", "not slow", *options.paths]

@@ -45,8 +45,8 @@ def test_a_steady_run():
   assert found["memory"] == {
     "mb_per_1000_steps": 0, "low": 0, "high": 0, "first_mb": 100, "last_mb": 100,
   }  # fmt: skip
-  assert found["open_files"] == {"first": 8, "last": 8, "most": 8}
-  assert found["compilations"] == {"first": 14, "last": 14, "most": 14}
+  assert found["open_files"] == {"first": 8, "first_most": 8, "last": 8, "most": 8}
+  assert found["compilations"] == {"first": 14, "first_most": 14, "last": 14, "most": 14}
   assert found["step_ms"] == {"first": 20, "last": 20, "ratio": 1}
   assert soak.growing(found) == []
 
@@ -66,12 +66,19 @@ def test_memory_that_grows_beside_noise():
 )
 def test_counts_that_grow(name, words):
   found = soak.figures(PLAN, samples(**{name: lambda step: step // 10}), rows())
-  assert soak.growing(found) == [f"{words}: 10, then 90."]
+  first = 19 if name == "threads" else 10
+  assert soak.growing(found) == [f"{words}: {first}, then 90."]
+
+
+def test_threads_of_pools_that_fill():
+  found = soak.figures(PLAN, samples(threads=lambda s: 40 + s % 7 + (s > 150)), rows())
+  assert found["threads"]["last"] > found["threads"]["first"]
+  assert soak.growing(found) == []
 
 
 def test_files_that_are_open_for_a_while_are_no_growth():
   found = soak.figures(PLAN, samples(files=lambda step: 8 + 9 * (step % 3 == 0)), rows())
-  assert found["open_files"] == {"first": 8, "last": 8, "most": 17}
+  assert found["open_files"] == {"first": 8, "first_most": 17, "last": 8, "most": 17}
   assert soak.growing(found) == []
 
 
