@@ -226,8 +226,9 @@ def _soak(records: Sequence[Record]) -> str:
   rows = [(name, *(show(record) for record in records)) for name, show in figures.items()]
   figure = f"![Memory of the runs against their steps](figures/{CURVE.name})"
   remark = (
-    "Other programs ran at the same time, so times of steps are not those of the code alone. Where "
-    "memory falls at once, as after some 2,400 steps, the slope is mostly of that fall: see the curve."
+    "Other programs ran at the same time, so times of steps are not those of the code alone. At "
+    "some saves the C library returns freed memory to the system: the slope is then mostly of that "
+    "fall, and the curve shows more."
   )
   return "\n".join([*parts, _table(titles, rows), "", _made(records), remark, "", figure])
 

@@ -1,6 +1,6 @@
 """Long runs of a small network, observed from outside: what they take, and how fast they stay.
 
-    python -m experiments.reliability.soak [--steps=5000] [--devices=4] [--record]
+    python -m experiments.reliability.soak [--steps=5000] [--devices=2] [--record]
 
 `python -m bit_jax.train` is run twice in processes of their own: with a resident set, and with a
 streamed one. Each run evaluates and saves a hundred times. While it runs, its memory, open files,
@@ -65,7 +65,7 @@ class Plan:
   streamed: bool = False
   steps: int = 5000
   events: int = _EVENTS
-  devices: int = 4
+  devices: int = 2
   interval: float = 0.1
 
   @property
@@ -308,7 +308,7 @@ def main(argv: Sequence[str]) -> int:
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
   parser.add_argument("--steps", type=int, default=5000, help="training steps of each run")
-  parser.add_argument("--devices", type=int, default=4, help="CPU devices")
+  parser.add_argument("--devices", type=int, default=2, help="CPU devices")
   parser.add_argument("--record", action="store_true", help=f"write {page.SOAK.name} and the page")
   options = parser.parse_args(argv[1:])
   records, faults = [], []
