@@ -16,8 +16,10 @@ import threading
 from collections.abc import Callable, Iterator
 
 # Lines of C++ after which the process ends, in the format of absl: level, date, time, thread, file.
+# Other fatal errors, such as of unknown XLA_FLAGS, end it without a call of `on_abort`: they show.
 _FATAL = re.compile(
-  rb"F\d{4} \d\d:\d\d:|E\d{4} \d\d:.*\bcoordination_service|terminate called|\*\*\* Check failure"
+  rb"F\d{4} \d\d:.*\bdistributed service|E\d{4} \d\d:.*\bcoordination_service|"
+  rb"terminate called|\*\*\* Check failure"
 )
 _PAUSE = 0.1  # seconds after which a line without an end is shown
 

@@ -14,7 +14,8 @@ with native_errors.filtered("prefix-") as shown:
   print("before", file=sys.stderr)
   os.write(2, b"[Gloo] an unfinished line")
   if sys.argv[1] == "fatal":
-    os.write(2, b"\\nF1130 20:18:28.780416    6011 client.h:80] it failed\\n    @ 0x7f  trace()\\n")
+    os.write(2, b"\\nF1130 20:18:28.780416    6011 client.h:80] distributed service failed\\n")
+    os.write(2, b"    @ 0x7f  trace()\\n")
     os.abort()
 print(" and after", file=sys.stderr)
 """
@@ -30,7 +31,9 @@ def run(tmp_path, *arguments):
 def test_a_trace_goes_to_a_file_and_python_ends_the_process(tmp_path):
   status, err = run(tmp_path, "fatal")
   assert status == 7
-  assert err == "before\n[Gloo] an unfinished line\nthe end: client.h:80] it failed\n"
+  assert (
+    err == "before\n[Gloo] an unfinished line\nthe end: client.h:80] distributed service failed\n"
+  )
   (log,) = tmp_path.glob("prefix-*.log")
   assert "trace()" in log.read_text()
 
