@@ -98,7 +98,7 @@ def override(config: ml_collections.ConfigDict, values: Mapping[str, Any]) -> No
       raise errors.UserError(_no_field(field, list(config.keys())))
     try:
       config[field] = value
-    except (TypeError, ValueError) as e:
+    except (TypeError, ValueError, OverflowError) as e:
       raise errors.UserError(_wrong_type(config, field, value)) from e
 
 
@@ -173,6 +173,8 @@ def _find_config_file(path: str) -> str:
 
 def _advice_on_data(path: str) -> str:
   """Returns how to train on a folder, a CSV or an npz file; '' where the path is none of these."""
+  if "\0" in path:  # no file has it, and looking for a home folder fails
+    return ""
   data = pathlib.Path(os.path.expanduser(path))
   has_images = data.is_dir() and not any(data.glob("*.py"))  # a folder of configs has such files
   if not has_images and not (data.is_file() and data.suffix.lower() in _DATA_FILES):

@@ -214,3 +214,14 @@ def test_part_of_a_field_can_not_be_set(field):
 def test_an_endless_name_of_a_flag_is_cut(capsys):
   status, _, err = run(capsys, CIFAR10, "--" + "a" * 5000)
   assert (status, err) == (2, f"error: Unknown flag --{'a' * 100}...: no flag is so long.\n")
+
+
+@pytest.mark.parametrize("text", ["~\0", "~a\0b.csv", "\0"])
+def test_a_null_character_is_no_path_of_data(text):
+  with pytest.raises(errors.UserError, match="^Unexpected argument "):
+    config_flags.parse(flags.FlagValues(), ["train", text])
+
+
+def test_a_number_beyond_floats_is_of_another_type():
+  with pytest.raises(errors.UserError, match="^The field max_aspect takes a number, not 1000"):
+    config_flags.override(base.get_config(), {"max_aspect": 10**400})

@@ -358,3 +358,10 @@ def test_another_split_can_be_evaluated(host, tmp_path):
   np.testing.assert_array_equal(sources.test.read_labels(), whole[1:])
   with pytest.raises(errors.UserError, match="has no split 'dev'"):
     data.evaluating("dev").sources(test_only=True)
+
+
+def test_a_size_of_what_is_no_image(host, tiny_dir):
+  split = opened(host, tiny_dir, "tiny_colour")
+  for encoded in (b"", b"no image", b"\x89PNG\r\n\x1a\n\0"):
+    with pytest.raises(errors.UserError, match="incomplete or damaged"):
+      split._size(encoded)
