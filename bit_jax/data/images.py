@@ -35,7 +35,8 @@ _ROTATED = (5, 6, 7, 8)  # EXIF orientations that swap height and width
 # Exceptions of Pillow's readers on damaged files and on files that are not images.
 _BROKEN = (
   *(OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, AttributeError),
-  *(OverflowError, RuntimeError, struct.error, zlib.error, Image.DecompressionBombError),
+  *(ArithmeticError, AssertionError, RuntimeError, struct.error, zlib.error),
+  Image.DecompressionBombError,
 )
 _SEGMENT = struct.Struct(">HH")  # marker, length without the marker
 _FRAME = struct.Struct(">BHHB")  # bits, height, width, components
