@@ -218,10 +218,10 @@ def test_an_endless_name_of_a_flag_is_cut(capsys):
 
 @pytest.mark.parametrize("text", ["~\0", "~a\0b.csv", "\0"])
 def test_a_null_character_is_no_path_of_data(text):
-  with pytest.raises(errors.UserError, match="^Unexpected argument "):
+  with pytest.raises(errors.UserError, match=r"^Unexpected argument "):
     config_flags.parse(flags.FlagValues(), ["train", text])
 
 
 def test_a_number_beyond_floats_is_of_another_type():
-  with pytest.raises(errors.UserError, match="^The field max_aspect takes a number, not 1000"):
+  with pytest.raises(errors.UserError, match=r"^The field max_aspect takes a number, not 1000"):
     config_flags.override(base.get_config(), {"max_aspect": 10**400})
