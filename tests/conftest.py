@@ -10,9 +10,11 @@ import subprocess
 import sys
 
 # Both are read when jax's first device is asked for, so they are set before any test module loads.
+# On a busy machine a device may wait longer for the others than the 40 s after which XLA aborts.
 os.environ["XLA_FLAGS"] = (
-  f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=4".strip()
-)
+  f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=4 "
+  "--xla_cpu_collective_call_terminate_timeout_seconds=600"
+).strip()
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.pop("MPLBACKEND", None)  # a notebook's, whose package need not be installed
