@@ -21,8 +21,10 @@ import urllib3
 from requests import codes
 
 from bit_jax.runtime import phrases, proxies
+from bit_jax.weights import header_time
 
-TIMEOUT = (10, 60)  # seconds to connect, and between two packets
+# Seconds to connect; for the headers of a response, and then between two packets.
+TIMEOUT: tuple[float, float] = (10, 60)
 # Seconds before each attempt that follows no progress.
 RETRY_DELAYS: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0)
 _CHUNK_BYTES = 1 << 16  # what is read at once, and less is no progress
@@ -45,6 +47,11 @@ class DownloadError(Exception):
 
 class _Session(requests.Session):
   """A session that leaves redirections alone: requests would read their bodies, of any length."""
+
+  def __init__(self) -> None:
+    super().__init__()
+    for scheme in ("http://", "https://"):
+      self.mount(scheme, header_time.Adapter())
 
   def get_redirect_target(self, resp: requests.Response) -> str | None:
     """Returns None, for no redirection; `_response` follows it."""

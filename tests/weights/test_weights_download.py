@@ -2,6 +2,7 @@
 
 import socket
 import threading
+import time
 
 import pytest
 
@@ -11,10 +12,13 @@ OK = b"HTTP/1.1 200 OK\r\n"
 
 
 class Server:
-  """Answers each connection with the next of some byte strings, the last one for ever."""
+  """Answers each connection with the next of some byte strings, the last one for ever.
+
+  `slow` follows each of them again and again.
+  """
 
   def __init__(self):
-    self.answers, self.requests = [b""], []
+    self.answers, self.requests, self.slow = [b""], [], b""
     self._socket = socket.create_server(("127.0.0.1", 0))
     self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}/file"
     threading.Thread(target=self._serve, daemon=True).start()
@@ -38,6 +42,9 @@ class Server:
   def endless(self, answer):
     while b"chunked" in answer:
       yield b"400\r\n" + bytes(1024) + b"\r\n"
+    while self.slow:
+      time.sleep(0.02)
+      yield self.slow
 
   def close(self):
     self._socket.shutdown(socket.SHUT_RDWR)
@@ -138,6 +145,37 @@ def test_a_slow_server_is_given_up(server, tmp_path, monkeypatch):
   monkeypatch.setattr(download, "_WINDOW", 0.0)
   monkeypatch.setattr(download, "_SLOWEST", 1e30)
   refused(server, tmp_path, r"sends less than", OK + b"Content-Length: 100\r\n\r\nxxxxx")
+
+
+@pytest.mark.parametrize(
+  ("start", "slow"),
+  [
+    (b"", b"x"),
+    (b"HTTP/1.1 200", b"x"),
+    (OK + b"ETag: ", b"x"),
+    (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+  ],
+)
+def test_slow_headers_are_given_up(server, tmp_path, monkeypatch, start, slow):
+  monkeypatch.setattr(download, "TIMEOUT", (0.2, 0.2))
+  server.slow = slow
+  refused(server, tmp_path, r"\(no complete headers within 0.2 s\)", start)
+  assert len(server.requests) == 3
+
+
+def test_slow_headers_of_a_proxy_are_given_up(server, tmp_path, monkeypatch):
+  monkeypatch.setattr(download, "TIMEOUT", (0.2, 60))
+  monkeypatch.setenv("https_proxy", server.url.removesuffix("/file"))
+  server.url, server.slow = "https://bit.invalid/file", b"x"
+  text = refused(server, tmp_path, r"\(no complete headers within 0.2 s\)", OK + b"Via: ")
+  assert text.startswith("the connection through ")
+
+
+def test_a_body_may_take_longer_than_headers(server, tmp_path, monkeypatch):
+  monkeypatch.setattr(download, "TIMEOUT", (0.2, 0.2))
+  server.answers, server.slow = [OK + b"Content-Length: 30\r\n\r\n"], b"x"
+  download.download(server.url, tmp_path / "a.part", 4096)
+  assert (tmp_path / "a.part").read_bytes() == b"x" * 30
 
 
 def test_words_of_a_server_control_no_terminal(server, tmp_path):
