@@ -70,10 +70,12 @@ def copies(part: Part, other: Part) -> dict[int, list[int]]:
   Files are compared byte by byte, arrays pixel by pixel. Only images with equal marks are read.
 
   Args:
-    part: A part with at least one image.
+    part: A part.
     other: Another one.
   """
   both = part, other
+  if not all(len(each.used) for each in both):
+    return {}
   marks = [each.source.marks(each.used) for each in both]
   shared = _among(*marks), _among(*reversed(marks))
   where = [(i, place) for i in (0, 1) for place in np.flatnonzero(shared[i]).tolist()]

@@ -6,7 +6,8 @@ import resolving
 from PIL import Image
 
 from bit_jax.configs import folder, npz, quickstart
-from bit_jax.data import headers
+from bit_jax.data import headers, overlap
+from bit_jax.data.sources import arrays as sources
 
 SO = "the accuracy is higher than on new images."
 
@@ -121,6 +122,14 @@ def test_files_of_equal_content_are_found_under_other_names(files):
   )
   marks = headers.read_all(files, ["train/ant/5.bmp", "test/ant/1.bmp", "train/ant/4.bmp"]).marks
   assert marks[0] == marks[1] != marks[2]
+
+
+def test_an_empty_part_has_no_copies(arrays):
+  images = sources.Examples(arrays["val_images"], arrays["val_labels"], ("0", "1", "2"))
+  some, none = (overlap.Part(images, np.arange(n)) for n in (20, 0))
+  assert len(overlap.copies(some, some)) == 20
+  for pair in ((some, none), (none, some), (none, none)):
+    assert overlap.copies(*pair) == {}
 
 
 def test_a_link_is_a_copy_and_another_label_a_contradiction(files):
