@@ -13,11 +13,10 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from bit_jax.data import datasets, decoded, fewshot, opening, overlap, resizing, stream
+from bit_jax.data import datasets, decoded, doubts, fewshot, opening, resizing, stream
 from bit_jax.data.sources import arrays
 from bit_jax.runtime import cache, errors, phrases
 
-_FIRST = 1_000  # images that show their range, mostly
 _MANY = 100_000  # labels whose reading takes a while
 
 
@@ -174,7 +173,7 @@ def load(data: opening.Opened, selection: datasets.Selection, memory: float = ma
       side = selection.train_size if name == "training" else selection.test_size
       parts[name] = reader.read(name, wholes[name], used[name], side)
   reader.require_readable()
-  warnings += doubts(wholes, used)
+  warnings += doubts.warnings(wholes, used)
   train = parts["training"]
   if sources.shuffled and chosen is None:  # a subset is in the order of its classes
     train = dataclasses.replace(train, window=selection.shuffle_window)
@@ -191,43 +190,6 @@ def load(data: opening.Opened, selection: datasets.Selection, memory: float = ma
     validation=parts.get("validation"),
     chosen_on=sources.chosen_on,
   )
-
-
-def doubts(wholes: Mapping[str, opening.Source], used: Mapping[str, np.ndarray]) -> list[str]:
-  """Returns warnings on images that make an accuracy meaningless, or too high.
-
-  Sets that tfds prepared are published as they are, and not looked at.
-
-  Args:
-    wholes: {'training', 'test' or 'validation': part}.
-    used: {name: [M] integer indices of the examples that are used, at least one}.
-  """
-  found: dict[str, overlap.Part] = {}
-  sentences = []
-  for name, whole in wholes.items():
-    if isinstance(whole, overlap.Comparable):
-      found[name] = overlap.Part(whole, used[name])
-      labels = found[name].labels
-      sentences += _darkness(name, whole)
-      if name != "training" and (labels == labels[0]).all():
-        only = whole.class_names[labels[0]]
-        sentences.append(
-          f"All {len(labels):,} {name} images are of one class, {only}: their accuracy says "
-          f"nothing about the other classes."
-        )
-  return [*sentences, *overlap.warnings(found)]
-
-
-def _darkness(part: str, source: opening.Source) -> list[str]:
-  """Returns a sentence if the images of a part are nearly black, as those scaled to [0, 1] are."""
-  if not isinstance(source, arrays.Examples):
-    return []
-  if source.images[:_FIRST].max() > 1 or source.images.max() > 1:
-    return []
-  return [
-    f"No value in the {part} images is above 1, so they are nearly black: values from 0 to 1 must "
-    f"be multiplied by 255 before they become uint8."
-  ]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -283,7 +245,7 @@ def choose_part(
     whole=whole,
     used=used,
     left_out=left_out,
-    warnings=[*_differences(spec, {name: whole}), *data.warnings, *_darkness(name, whole)],
+    warnings=[*_differences(spec, {name: whole}), *data.warnings, *doubts.darkness(name, whole)],
     paths=[paths[i] for i in used.tolist()] if sources.listing is not None else None,
   )
 

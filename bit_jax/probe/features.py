@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from bit_jax.data import datasets, fewshot, opening, pipeline, resizing, stream
+from bit_jax.data import datasets, doubts, fewshot, opening, pipeline, resizing, stream
 from bit_jax.inference import embedding, networks
 from bit_jax.runtime import cache, paths
 from bit_jax.weights import catalogue
@@ -142,7 +142,7 @@ def compute(
     class_names=names,
     version=sources.version,
     unreadable=[*train.unreadable.values(), *test.unreadable.values()],
-    warnings=pipeline.doubts(
+    warnings=doubts.warnings(
       {"training": sources.train, "test": sources.test},
       {"training": needed[train.indices], "test": test.indices},
     ),
