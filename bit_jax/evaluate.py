@@ -54,7 +54,7 @@ def _run(args: argparse.Namespace, config: Sequence[str]) -> int:
     network, split=args.split, path=args.path, request=request, size=args.size
   )
   folder = args.out or evaluated_data.default_folder(network, chosen)
-  evaluated_data.open_folder(folder, chosen.images)
+  evaluated_data.require_folder(folder, chosen.images)
   network = chosen.sized(network)
   command.remark(network, chosen.data.origin)
   loaded, unreadable = chosen.load()
@@ -77,6 +77,7 @@ def _run(args: argparse.Namespace, config: Sequence[str]) -> int:
   else:
     print("\n".join(results.table()))
   sys.stdout.flush()
+  evaluated_data.open_folder(folder)
   results.write(folder, lambda text: print(text, file=sys.stderr))
   print("\n".join(results.listing(folder)), file=sys.stderr)
   return 1 if unreadable else 0

@@ -23,6 +23,7 @@ from bit_jax.weights import classes
 
 # Where no config sets them: images over all devices, and the share of their memory for images.
 _BATCH_SIZE, _RESIDENT_SHARE = 256, 0.4
+_ELSEWHERE = "choose another with --out=DIR"
 _LONGEST_WORD = 60  # characters of a label in the name of a folder
 
 
@@ -379,8 +380,8 @@ def _word(label: str) -> str:
   return f"{word or 'images'}-{hashlib.sha256(os.fsencode(label)).hexdigest()[:8]}"
 
 
-def open_folder(place: pathlib.Path, images: pathlib.Path | None) -> None:
-  """Creates the folder for results, unless it exists.
+def require_folder(place: pathlib.Path, images: pathlib.Path | None) -> None:
+  """Checks that results can be written to a folder, which needn't exist yet.
 
   Args:
     place: The folder.
@@ -394,4 +395,13 @@ def open_folder(place: pathlib.Path, images: pathlib.Path | None) -> None:
       f"The results would go to {place.resolve()}, inside the folder of images {images}: choose "
       f"another folder with --out=DIR."
     )
-  files.open_folder(place, f"The folder {place}", "choose another with --out=DIR")
+  files.require_folder(place, f"The folder {place}", _ELSEWHERE)
+
+
+def open_folder(place: pathlib.Path) -> None:
+  """Creates the folder for results, unless it exists.
+
+  Raises:
+    UserError: It can't be written.
+  """
+  files.open_folder(place, f"The folder {place}", _ELSEWHERE)

@@ -89,10 +89,33 @@ def open_folder(folder: pathlib.Path, what: str, advice: str) -> None:
   Raises:
     UserError: Files can't be written in it.
   """
-  try:
+  with _writing(what, advice):
     if not folder.exists():  # of a file, `mkdir` says only that it exists
       folder.mkdir(parents=True, exist_ok=True)
     tempfile.TemporaryFile(dir=folder).close()
+
+
+def require_folder(folder: pathlib.Path, what: str, advice: str) -> None:
+  """Checks that files can be written in a folder, or that it can be created; leaves no trace.
+
+  Args:
+    folder: The folder.
+    what: As in `open_folder`.
+    advice: As in `open_folder`.
+
+  Raises:
+    UserError: Files can't be written in it.
+  """
+  with _writing(what, advice):
+    folder = folder.absolute()
+    there = next(place for place in (folder, *folder.parents) if place.exists())
+    tempfile.TemporaryFile(dir=there).close()
+
+
+@contextlib.contextmanager
+def _writing(what: str, advice: str) -> Iterator[None]:
+  try:
+    yield
   except OSError as e:
     raise errors.UserError(f"{what} can't be written ({e.strerror or e}): {advice}.") from e
 

@@ -387,6 +387,17 @@ def test_damaged_parameters_are_a_sentence(digits, tmp_path, capsys):
   assert "is not finite" in err
 
 
+def test_images_that_cannot_be_read_leave_no_folder(tmp_path, monkeypatch, capsys):
+  monkeypatch.chdir(tmp_path)
+  save(tmp_path / "set/apple/0.png", 0, np.random.default_rng(0), (40, 40))
+  file = tmp_path / "set/apple/0.png"
+  file.write_bytes(file.read_bytes()[:500])
+  status, _, err = run(capsys, "R14x0.5-CIFAR100", "--path=set")
+  assert status == 2
+  assert "set/apple/0.png" in err
+  assert [path.name for path in tmp_path.iterdir()] == ["set"]
+
+
 def test_classes_of_a_file_of_unknown_classes_must_be_as_many(tmp_path, capsys):
   file = tmp_path / "mine.npz"
   asset = weights.locate("R14x0.5-CIFAR100")

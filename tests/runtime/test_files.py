@@ -4,6 +4,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import pathlib
 import subprocess
 import sys
 
@@ -183,6 +184,16 @@ def test_a_folder_that_cannot_be_written_is_named_with_advice(tmp_path, name):
   message = r"^My folder can't be written \(Not a directory\): choose another\.$"
   with pytest.raises(errors.UserError, match=message):
     files.open_folder(tmp_path / name, "My folder", "choose another")
+  with pytest.raises(errors.UserError, match=message):
+    files.require_folder(tmp_path / name, "My folder", "choose another")
+
+
+def test_a_folder_that_could_be_created_is_not(tmp_path, monkeypatch):
+  (tmp_path / "there").mkdir()
+  monkeypatch.chdir(tmp_path)
+  for name in ("there", "a/b", pathlib.Path.cwd() / "c"):
+    files.require_folder(pathlib.Path(name), "My folder", "choose another")
+  assert list(tmp_path.rglob("*")) == [tmp_path / "there"]
 
 
 @pytest.mark.parametrize("name", ["x", "x.txt", "x.npz.png", ".npz"])
