@@ -152,11 +152,13 @@ def test_files_of_a_csv_are_compared(files, tmp_path):
 def test_evaluated_images_of_one_class(arrays, files, save):
   arrays["test_labels"][:] = 1
   said = "test images are of one class, {}: their accuracy says nothing about the other classes."
-  assert warnings(save(arrays)) == [f"All 30 {said.format('1')}"]
+  untested = "No test images of 2 classes (0: 0, 2: 2)."
+  assert warnings(save(arrays)) == [untested, f"All 30 {said.format('1')}"]
   for path in (files / "test" / "ant").iterdir():
     path.unlink()
   (files / "test" / "ant").rmdir()
-  assert warnings(files) == [f"All 3 {said.format('bee')}"]
+  untested = "Classes without evaluated images: ant."
+  assert warnings(files) == [untested, f"All 3 {said.format('bee')}"]
 
 
 def test_images_of_another_range(arrays, save):

@@ -215,7 +215,7 @@ def test_a_csv_none_of_whose_files_is_there(root, tmp_path):
   ("folders", "said", "nothing_wrong"),
   [
     (
-      ("training_set/a", "training_set/b", "test_set/a"),
+      ("training_set/a", "training_set/b", "test_set/a", "test_set/b"),
       "training_set as train, test_set as",
       True,
     ),
@@ -240,6 +240,16 @@ def test_warnings_of_a_csv_are_said(root, tmp_path):
   text = output.render(report)
   assert "Warnings:\n  The column fold of list.csv may be a split" in text
   assert "No problems found." not in text
+  assert not report.stops
+
+
+def test_warnings_on_the_split_are_said(root):
+  for path in (root / "test" / "a").iterdir():
+    path.unlink()
+  (root / "test" / "a").rmdir()
+  report, _ = found(root)
+  assert report.warnings == ("Classes without evaluated images: a.",)
+  assert "Warnings:\n  Classes without evaluated images: a." in output.render(report)
   assert not report.stops
 
 

@@ -91,6 +91,11 @@ class Report:
     return bool(self.faults) or any(p.kind in STOPPING for p in self.problems)
 
   @property
+  def warnings(self) -> tuple[str, ...]:
+    """Sentences on possible mistakes in the data, apart from `problems`."""
+    return self.split.warnings if self.split else tuple(self.found.warnings)
+
+  @property
   def sizes(self) -> list[tuple[int, int]]:
     """(height, width) of all images that can be decoded."""
     return [d.size for d in self.decoded if d.size]

@@ -67,7 +67,7 @@ def write(report: problems.Report, into: pathlib.Path) -> None:
     writer = csv.writer(text)
     writer.writerow(("problem", "file", "detail"))
     writer.writerows(("stops a run", "", sentence) for sentence in report.faults)
-    writer.writerows(("warning", "", sentence) for sentence in report.found.warnings)
+    writer.writerows(("warning", "", sentence) for sentence in report.warnings)
     writer.writerows(report.problems)
   (into / CONTACT_SHEET).unlink(missing_ok=True)
   if report.image_size:
@@ -87,8 +87,8 @@ def render(report: problems.Report) -> str:
   if total:
     lines += ["", *_table(report), "", *_facts(report)]
   lines += _listed("Errors that stop a run", report, problems.STOPPING, report.faults)
-  lines += _listed("Warnings", report, problems.DOUBTFUL, report.found.warnings)
-  if not (report.faults or report.found.warnings or report.problems):
+  lines += _listed("Warnings", report, problems.DOUBTFUL, report.warnings)
+  if not (report.faults or report.warnings or report.problems):
     lines += ["", "No problems found."]
   elif not report.stops:
     lines += ["", "No errors found."]

@@ -239,8 +239,6 @@ def _describe(file: "_Holder", path: str) -> NpzContents:
     remarks.append(f"Other arrays in {path} are ignored: {', '.join(others)}.")
   if class_names != stored_names:
     remarks.append(f"Blanks at the ends of class_names in {path} are removed.")
-  if untested := np.setdiff1d(labels["train"], labels["test"]).tolist():
-    remarks.append(f"No test images of {_classes(untested, class_names)}.")
   warnings = [
     f"The array {name} in {path} is ignored. If it holds the {key}, rename it to {key}."
     for name, key in renamed.items()
@@ -250,6 +248,8 @@ def _describe(file: "_Holder", path: str) -> NpzContents:
       f"The file {path} has no training images of {_classes(untrained, class_names)}, so the "
       f"network can't learn {'it' if len(untrained) == 1 else 'them'}."
     )
+  if untested := np.setdiff1d(labels["train"], labels["test"]).tolist():
+    warnings.append(f"No test images of {_classes(untested, class_names)}.")
   if alike := class_naming.differ_in_case(class_names):
     warnings.append(f"Class names in {path} differ only in upper and lower case: {alike}.")
   return NpzContents(labels, sizes["train"], class_names, tuple(remarks), tuple(warnings))

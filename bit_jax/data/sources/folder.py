@@ -231,8 +231,8 @@ def split(found: scan.Scan, protocol: str, *, val_apart: bool = False) -> Folder
     pool=whole.take(pool),
     image_size=image_size,
     fixed_size=fixed_size,
-    origin=" ".join([*found.notes, origin, *_remarks(found, whole, test)]),
-    warnings=tuple(found.warnings),
+    origin=" ".join([*found.notes, origin, *left_out(found)]),
+    warnings=(*found.warnings, *_untested(whole, test)),
   )
 
 
@@ -313,13 +313,12 @@ def quotas(labels: np.ndarray, num_classes: int) -> np.ndarray:
   return np.where(counts > 1, np.maximum((counts + 2) // 5, 1), 0)
 
 
-def _remarks(found: scan.Scan, whole: Files, test: np.ndarray) -> list[str]:
-  """Returns sentences on what is left out, and on classes that are not evaluated."""
-  sentences = left_out(found)
+def _untested(whole: Files, test: np.ndarray) -> list[str]:
+  """Returns a sentence if classes are not evaluated."""
   untested = set(whole.class_names) - {whole.class_names[i] for i in whole.labels[test]}
-  if untested:
-    sentences.append(f"Classes without evaluated images: {phrases.some(sorted(untested))}.")
-  return sentences
+  if not untested:
+    return []
+  return [f"Classes without evaluated images: {phrases.some(sorted(untested))}."]
 
 
 def left_out(found: scan.Scan) -> list[str]:

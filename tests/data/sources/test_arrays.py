@@ -267,5 +267,5 @@ def test_class_names_that_differ_in_case_are_warned_of(write):
 
 def test_classes_without_test_images_are_told(write):
   contents = arrays.describe_npz(write(test_labels=np.array([1, 1, 1])))
-  assert contents.remarks == ("No test images of 2 classes (0: 0, 2: 2).",)
-  assert contents.warnings == ()
+  assert contents.warnings == ("No test images of 2 classes (0: 0, 2: 2).",)
+  assert contents.remarks == ()

@@ -78,7 +78,7 @@ class TestParts:
     )
     assert described.class_names == ("a", "b")
     assert described.test.labels.tolist() == [1, 1]
-    assert described.origin.endswith("without evaluated images: a.")
+    assert described.warnings == ("Classes without evaluated images: a.",)
 
 
 class TestClasses:
