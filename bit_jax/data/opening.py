@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import hashlib
 from importlib import metadata
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -37,6 +37,20 @@ class Source(stream.Source, Protocol):
     """Returns a text that changes with the examples or their order."""
 
 
+class Identity(NamedTuple):
+  """What identifies the user's own images, all None for other sets.
+
+  Attributes:
+    version: As in `Sources`.
+    chosen_on: As in `Sources`.
+    content: As in `Sources`.
+  """
+
+  version: str | None = None
+  chosen_on: str | None = None
+  content: str | None = None
+
+
 @dataclasses.dataclass(frozen=True)
 class Sources:
   """The parts of a data set; no image is decoded yet, except those of arrays.
@@ -48,6 +62,8 @@ class Sources:
       name of a file or folder and the first 16 digits of a sha256.
     val: The examples on which weights are chosen, apart from both; None without such a part.
     chosen_on: What identifies `val` within the data; None likewise.
+    content: Of image files, whose `version` covers names, labels and sizes alone: the first 16
+      digits of a sha256 of their marks (`headers.Headers.marks`); None for other sets.
     prepared: Whether tfds prepared the set: every image is readable, but labels take time to read.
     shuffled: Whether the training examples are stored in random order, as tfds writes them. Others
       may be sorted by class.
@@ -60,6 +76,7 @@ class Sources:
   version: str
   val: Source | None = None
   chosen_on: str | None = None
+  content: str | None = None
   prepared: bool = False
   shuffled: bool = False
   listing: Listing | None = None
@@ -78,9 +95,9 @@ class Opened(abc.ABC):
   origin: str | None = None
   warnings: tuple[str, ...] = ()
 
-  def identity(self) -> tuple[str | None, str | None]:
-    """Returns `Sources.version` and `chosen_on` of the user's own images; None for other sets."""
-    return None, None
+  def identity(self) -> Identity:
+    """Returns what identifies the user's own images."""
+    return Identity()
 
   def evaluating(self, split: str) -> "Opened":
     """Returns the set with another split as its test part.
@@ -209,12 +226,12 @@ class _Npz(Opened):
     self.origin = " ".join([*split, *self._contents.remarks]) or None
     self.warnings = self._contents.warnings
 
-  def identity(self) -> tuple[str, str | None]:
+  def identity(self) -> Identity:
     path = paths.named(self._path)
     # Earlier versions evaluated a part of train: their results are of other data.
     evaluated = "; its val is evaluated" if self.spec.test_split == "val" else ""
     version = f"{path.name}, sha256 {cache.sha256(path)[:16]}{evaluated}"
-    return version, "val" if self.spec.num_val else None
+    return Identity(version, "val" if self.spec.num_val else None)
 
   def sources(self, *, test_only: bool = False) -> Sources:
     read = functools.partial(arrays.read_npz, self._path, self._contents)
@@ -223,7 +240,8 @@ class _Npz(Opened):
       test = read("val")
     else:
       train, test = _under_protocol(self.spec, train, read("test"))
-    version, chosen_on = self.identity()
+    version, chosen_on, _ = self.identity()
+    assert version is not None
     return Sources(train, test, version, val, chosen_on)
 
 
@@ -247,23 +265,30 @@ class _Folder(Opened):
     )
     self.origin, self.warnings = contents.origin, contents.warnings
 
-  def identity(self) -> tuple[str, str | None]:
-    contents, val = self._contents, self._contents.val
-    parts = contents.pool.identity() + contents.test.identity()
-    digest = hashlib.sha256(parts.encode()).hexdigest()[:16]
-    chosen_on = None if val is None else f"val, sha256 {val.identity()[:16]}"
-    return f"{contents.test.root.name}, sha256 {digest}", chosen_on
+  def identity(self) -> Identity:
+    pool, test, val = self._contents.pool, self._contents.test, self._contents.val
+    return Identity(
+      version=f"{test.root.name}, sha256 {_digest(pool.identity(), test.identity())}",
+      chosen_on=None if val is None else f"val, sha256 {val.identity()[:16]}",
+      content=_digest(pool.content_mark(), test.content_mark()),
+    )
 
   def sources(self, *, test_only: bool = False) -> Sources:
     train, test, val = self._contents.train, self._contents.test, self._contents.val
-    version, chosen_on = self.identity()
+    version, chosen_on, content = self.identity()
+    assert version is not None
     listing = tuple(
       (path, files.class_names[label], part)
       for part, files in (("train", train), ("test", test), ("val", val))
       if files is not None
       for path, label in zip(files.paths, files.labels.tolist(), strict=True)
     )
-    return Sources(train, test, version, val, chosen_on, listing=listing)
+    return Sources(train, test, version, val, chosen_on, content, listing=listing)
+
+
+def _digest(*digests: str) -> str:
+  """Returns the first 16 digits of a sha256 of others."""
+  return hashlib.sha256("".join(digests).encode()).hexdigest()[:16]
 
 
 def _under_protocol(

@@ -88,6 +88,7 @@ class Loaded:
     caches: Sentences on the caches of decoded images.
     validation: The examples on which weights are chosen, apart from both; None without such a part.
     chosen_on: What identifies it (`opening.Sources`).
+    content: What identifies the content of image files (`opening.Sources`).
   """
 
   train: Part
@@ -101,6 +102,7 @@ class Loaded:
   caches: Sequence[str] = ()
   validation: Part | None = None
   chosen_on: str | None = None
+  content: str | None = None
 
   @property
   def during(self) -> Part:
@@ -189,6 +191,7 @@ def load(data: opening.Opened, selection: datasets.Selection, memory: float = ma
     caches=reader.caches,
     validation=parts.get("validation"),
     chosen_on=sources.chosen_on,
+    content=sources.content,
   )
 
 

@@ -152,7 +152,7 @@ def _moved(
     config, data = _opened(network, {"data_path": path}, found)
   except errors.UserError:  # no data to train on
     return None
-  return (config, data) if _digest(data.identity()[0]) == _recorded(network) else None
+  return (config, data) if _unchanged(network, data) else None
 
 
 def _opened(
@@ -163,11 +163,16 @@ def _opened(
   return run_config.prepare(ml_collections.ConfigDict(fields), found)
 
 
-def _recorded(network: Network) -> str | None:
-  """Returns the digest of the user's images that a run was trained with, None without a record."""
+def _unchanged(network: Network, data: opening.Opened) -> bool | None:
+  """Returns whether a run was trained with the user's images; None without a record of them."""
   assert network.folder is not None
   environment = run_folder.read_json(network.folder / run_folder.ENVIRONMENT) or {}
-  return _digest(environment.get("data"))
+  version, _, content = data.identity()
+  recorded = _digest(environment.get("data"))
+  if recorded is None or version is None:
+    return None
+  # Earlier versions have not recorded the content.
+  return recorded == _digest(version) and environment.get("content", content) == content
 
 
 def _digest(version: str | None) -> str | None:
@@ -187,8 +192,7 @@ def _of_run(
     )
   found = _scan(network.config.get("dataset"), where)
   config, data = _opened(network, {}, found)
-  version = data.identity()[0]
-  if version and _recorded(network) not in (None, _digest(version)):
+  if _unchanged(network, data) is False:
     raise errors.UserError(
       f"The images in {where} have changed since the run: files were added, removed, renamed or "
       f"edited, so that its parts are no longer the same. --path={where} evaluates them as they "
@@ -331,7 +335,7 @@ def _training_images(network: Network, found: scan.Scan | None) -> overlap.Part 
   """
   try:
     config, data = _opened(network, {}, found)
-    if _recorded(network) != _digest(data.identity()[0]):
+    if not _unchanged(network, data):
       return None
     selection = dataclasses.replace(run_config.selection(config), on_bad_image="stop")
     chosen = pipeline.choose_part(data, selection, "train")

@@ -124,6 +124,7 @@ def record(
     dtype=dtype,
     order=order.VERSION,
     chosen_on=data.chosen_on,
+    content=data.content,
     classes=run_folder.class_digests(names),
     checkpoint_digests=True,
   )

@@ -160,6 +160,7 @@ def record_environment(folder: pathlib.Path, environment: Mapping[str, Any]) -> 
     )
   for name in ("chosen_on", "data", "weights_sha256", "dtype"):
     _require_same(folder, name, earlier.get(name), environment.get(name))
+  _require_content(folder, earlier, environment.get("content"))
   part = {k: environment[k] for k in ("started", "machine", "device", "num_devices", "commit")}
   if changed := _changed(earlier, environment):
     part["changed"] = changed
@@ -226,7 +227,12 @@ def has_digests(folder: pathlib.Path) -> bool:
   return bool((_read_record(folder / ENVIRONMENT) or {}).get("checkpoint_digests"))
 
 
-def require_data(folder: pathlib.Path, version: str | None, chosen_on: str | None = None) -> None:
+def require_data(
+  folder: pathlib.Path,
+  version: str | None,
+  chosen_on: str | None = None,
+  content: str | None = None,
+) -> None:
   """Raises a `UserError` if a run had another version of the data.
 
   It keeps a finished run's result from being reported for images that have changed since.
@@ -235,6 +241,7 @@ def require_data(folder: pathlib.Path, version: str | None, chosen_on: str | Non
     folder: The run folder.
     version: Identifies the data; None is not checked.
     chosen_on: Identifies the validation part; earlier versions have not recorded it.
+    content: Identifies the content of image files; earlier versions have not recorded it.
   """
   earlier = _read_record(folder / ENVIRONMENT)
   if version is None or earlier is None:
@@ -242,6 +249,16 @@ def require_data(folder: pathlib.Path, version: str | None, chosen_on: str | Non
   _require_same(folder, "data", earlier.get("data"), version)
   if "chosen_on" in earlier:
     _require_same(folder, "chosen_on", earlier["chosen_on"], chosen_on)
+  _require_content(folder, earlier, content)
+
+
+def _require_content(folder: pathlib.Path, earlier: Mapping[str, Any], content: str | None) -> None:
+  """Raises a `UserError` if a run recorded another content of its image files."""
+  if earlier.get("content", content) != content:
+    raise errors.UserError(
+      f"The run in {folder} was started with other images: files of the same names and sizes have "
+      f"other content now. Restore them, delete the folder to start again, or {_ANOTHER}."
+    )
 
 
 def _require_same(folder: pathlib.Path, name: str, before: Any, now: Any) -> None:

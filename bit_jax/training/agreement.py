@@ -49,13 +49,14 @@ def require_same_run(config: RunConfig, data: opening.Opened) -> None:
   if jax.process_count() == 1:
     return
   fields = {name: value for name, value in config.to_dict().items() if name not in _OWN}
-  version, chosen_on = data.identity()
+  version, chosen_on, content = data.identity()
   spec = data.spec
   require_same(
     {
       **fields,
       "the data": version,
       "the validation part": chosen_on,
+      "the content of the images": content,
       "training images": spec.num_train,
       "test images": spec.num_test,
       "classes": spec.num_classes,

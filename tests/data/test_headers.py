@@ -2,6 +2,7 @@
 
 import io
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -159,6 +160,24 @@ def test_many_files_with_their_stamps(tmp_path, monkeypatch, seconds):
   assert found.stamps[2:, 0].tolist() == [0, -1]
   assert set(found.faults) == {2, 3}
   assert "empty" in found.faults[2]
+
+
+def test_marks_differ_wherever_an_image_of_the_same_length_does(tmp_path):
+  """Of a BMP, not every byte counts, but some of each eighth do."""
+  pixels = np.zeros((96, 64, 3), np.uint8)
+  paths = []
+  for kind in ("bmp", "png"):  # without compression, the PNG has the same length as well
+    for row in (None, *range(0, 96, 12)):
+      changed = pixels.copy()
+      if row is not None:
+        changed[row : row + 12, :, 1] = 7
+      paths.append(f"{row}.{kind}")
+      Image.fromarray(changed).save(tmp_path / paths[-1], compress_level=0)
+  found = headers.read_all(tmp_path, paths)
+  assert len(set(found.stamps[:, 0].tolist())) == 2
+  assert len(set(found.marks.tolist())) == len(paths) == 18
+  again = [shutil.copy(tmp_path / path, tmp_path / f"copy-{path}").name for path in paths]
+  np.testing.assert_array_equal(headers.read_all(tmp_path, again).marks, found.marks)
 
 
 def test_some_of_the_headers(tmp_path):

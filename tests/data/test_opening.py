@@ -1,6 +1,7 @@
 """Tests of bit_jax.data.opening."""
 
 import hashlib
+import itertools
 import os
 import pathlib
 import shutil
@@ -109,6 +110,28 @@ def test_the_version_is_found_without_opening_and_is_that_of_a_copy(paths, tmp_p
     open_set("folder", "final", str(tmp_path / "gone"))
 
 
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_the_content_of_files_is_identified_beside_their_version(part, tmp_path):
+  """The version is that of earlier versions, whose runs are still found."""
+  for k, place in enumerate(itertools.product(("train", "test"), "ab", range(2))):
+    path = tmp_path / "set" / "/".join(map(str, place))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (40, 30), (k, k, k)).save(path.with_suffix(".bmp"))
+
+  def identity(name="set"):
+    return open_set("folder", "final", str(tmp_path / name)).identity()
+
+  before = identity()
+  copy = shutil.copytree(tmp_path / "set", tmp_path / "copy" / "set")
+  for path in copy.rglob("*.bmp"):
+    os.utime(path, (1, 1))
+  assert identity("copy/set") == before
+  Image.new("RGB", (40, 30), (90, 90, 90)).save(copy / part / "b" / "1.bmp")
+  now = identity("copy/set")
+  assert now.version == before.version
+  assert now.content != before.content
+
+
 def test_fingerprints_of_arrays_cover_pixels_and_labels(npz_path):
   train = open_set("npz", "final", npz_path).sources().train
   images, labels = train.images.copy(), train.labels.copy()
@@ -138,7 +161,7 @@ def test_what_weights_are_chosen_on_is_identified_within_a_version(folder_path, 
   def opened(val_apart):
     found = open_set("folder", "final", str(path), val_apart=val_apart)
     sources = found.sources()
-    assert found.identity() == (sources.version, sources.chosen_on)
+    assert found.identity() == (sources.version, sources.chosen_on, sources.content)
     origins.append(found.origin)
     return sources
 
@@ -171,7 +194,7 @@ def test_the_val_part_of_an_npz_is_evaluated_by_select(npz_path):
   assert (final.val, select.val, chosen.chosen_on) == (None, None, "val")
   assert final.version == chosen.version
   assert select.version == f"{final.version}; its val is evaluated"  # not a fifth of train
-  assert open_set("npz", "select", npz_path).identity() == (select.version, None)
+  assert open_set("npz", "select", npz_path).identity() == (select.version, None, None)
   origin = open_set("npz", "final", npz_path).origin
   assert "val is used by protocol=select, keep_best and patience" in origin
 

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import shutil
 import types
 
 import ml_collections
@@ -13,7 +14,7 @@ from bit_jax import run_config
 from bit_jax.configs import folder as folder_config
 from bit_jax.data import headers, images, pipeline
 from bit_jax.data.sources import layouts
-from bit_jax.inference import evaluated_data
+from bit_jax.inference import evaluated_data, labelled_images
 from bit_jax.runs import run_folder
 from bit_jax.runtime import devices, errors
 
@@ -181,6 +182,30 @@ def test_images_that_a_run_was_trained_on_are_counted(network, tmp_path):
   picture(own / "train/bee/9.png", 200)  # the images are not what they were
   assert warning(there) is None
   assert warning(own / "train") == said.format("1 of the 7")
+
+
+def test_images_of_other_content_are_not_those_of_a_run(network, tmp_path):
+  own = tmp_path / "photos"
+  for i, path in enumerate(f"{p}/{c}/0.bmp" for p in ("train", "test") for c in ("ant", "bee")):
+    picture(own / path, i)
+  network = network()
+  there = shutil.copytree(own, tmp_path / "there")
+  record = network.folder / "environment.json"
+  version, _, content = opened(network)[0].identity()
+
+  def title(**place):
+    return evaluated_data.choose(network, **place).title
+
+  for recorded in ({}, {"content": content}):  # an earlier version has not recorded it
+    record.write_text(json.dumps({"data": version, **recorded}))
+    assert title() == f"the test part of {own}"
+    assert title(path=str(there)) == f"the test part of {there}"
+  record.write_text(json.dumps({"data": version, "content": "other"}))
+  with pytest.raises(errors.UserError, match="have changed since the run"):
+    title()
+  chosen = evaluated_data.choose(network, path=str(there))
+  assert evaluated_data.trained_on(network, chosen) is None
+  assert isinstance(chosen.data, labelled_images.AtPath)
 
 
 @pytest.mark.parametrize("part", ["test", "val", None])

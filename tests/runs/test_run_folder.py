@@ -324,6 +324,22 @@ def test_a_finished_run_is_not_taken_for_one_of_other_data(tmp_path):
     run_folder.require_data(tmp_path, "v2")
 
 
+def test_images_of_the_same_names_and_sizes_are_compared_by_content(tmp_path):
+  now = {**ENVIRONMENT, "content": "ab"}
+  (tmp_path / "old").mkdir()
+  run_folder.record_environment(tmp_path / "old", ENVIRONMENT)  # of an earlier version
+  run_folder.record_environment(tmp_path / "old", now)
+  run_folder.require_data(tmp_path / "old", "v1", None, "ab")
+  run_folder.record_environment(tmp_path, now)
+  run_folder.record_environment(tmp_path, now)
+  run_folder.require_data(tmp_path, "v1", None, "ab")
+  said = "started with other images: files of the same names and sizes"
+  with pytest.raises(errors.UserError, match=said):
+    run_folder.record_environment(tmp_path, {**now, "content": "cd"})
+  with pytest.raises(errors.UserError, match=said):
+    run_folder.require_data(tmp_path, "v1", None, "cd")
+
+
 VAL = "val, sha256 ab"
 
 

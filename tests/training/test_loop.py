@@ -199,13 +199,21 @@ def test_the_result_of_images_that_have_changed_is_not_returned(tree, tmp_path):
   resolved, data = run_config.prepare(config)
   run = run_folder.open_folder(str(tmp_path / "run"))
   run_folder.record_config(run, resolved.to_dict(), run_config.identity)
-  environment = run_folder.describe_environment(data=data.identity()[0])
+  identity = data.identity()
+  environment = run_folder.describe_environment(data=identity.version, content=identity.content)
   run_folder.record_environment(run, environment)
   numbers = dict.fromkeys(("top1", "loss", "num_train", "num_test", "steps"), 1)
   result = {**numbers, "left_out": {}, "warnings": []}
   run_folder.write_json(run / run_folder.RESULT, result)
   assert loop.train_and_evaluate(config, str(run)) == result
-  (tmp_path / "set/3/broken.png").unlink()
+  broken = tmp_path / "set/3/broken.png"
+  before = broken.read_bytes()
+  broken.write_bytes(before[:-1] + b"x")
+  with pytest.raises(errors.UserError, match="started with other images"):
+    loop.train_and_evaluate(config, str(run))
+  broken.write_bytes(before)
+  assert loop.train_and_evaluate(config, str(run)) == result
+  broken.unlink()
   with pytest.raises(errors.UserError, match=r"with data set, sha256 .* delete the folder"):
     loop.train_and_evaluate(config, str(run))
 

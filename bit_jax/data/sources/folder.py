@@ -108,6 +108,10 @@ class Files:
     """Returns a `fingerprint` without modification times: copies of the files have the same."""
     return self._digest(self.stamps[:, :1])
 
+  def content_mark(self) -> str:
+    """Returns a sha256 in hexadecimal of `header_marks`: copies of the files have the same."""
+    return hashlib.sha256(self.header_marks.astype("<i8").tobytes()).hexdigest()
+
   def _digest(self, stamps: np.ndarray) -> str:
     rows = zip(self.paths, self.labels.tolist(), *stamps.T.tolist(), strict=True)
     text = "\0".join(self.class_names) + "".join("\0" + "\0".join(map(str, row)) for row in rows)
