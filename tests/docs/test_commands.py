@@ -30,6 +30,8 @@ NOT_RUN = {
   "python -m bit_jax.weights verify": "it needs a released checkpoint",
   "python -m experiments.accelerators.compile_program": "it needs a GPU's compiler",
   ".venv/bin/python -m pytest": "it runs tests",
+  "srun ": "it needs Slurm",
+  "JAX_COORDINATOR_ADDRESS=": "it waits for another process",
 }
 # Those that import TensorFlow, take long, or need results: their options are parsed, not more.
 ONLY_HELP = (
