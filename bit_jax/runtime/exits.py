@@ -30,6 +30,9 @@ _MACHINE_ERROR_NAMES = (
 )
 _MACHINE_ERRORS = frozenset(getattr(errno, n, None) for n in _MACHINE_ERROR_NAMES.split()) - {None}
 _TENSORSTORE_ERROR = re.compile(r"os_error_code='(\d+)'")  # the library that writes checkpoints
+# Texts of Python, C++ and libraries where memory or threads are lacking.
+_LACK = re.compile("^RESOURCE_EXHAUSTED|can't start new thread|Resource temporarily unavailable")
+_QUOTED = 200  # characters of them
 
 
 def run(
@@ -116,7 +119,7 @@ def listen(sentence: str | None = None) -> None:
 
 
 def machine_cause(error: Exception) -> OSError | None:
-  """Returns the error of the disk, file system or limit behind an error, None if there is none.
+  """Returns the error of the disk, file system, memory or limit behind an error; None without one.
 
   Its `filename` is None or text. tensorstore reports such errors as texts.
   """
@@ -124,6 +127,9 @@ def machine_cause(error: Exception) -> OSError | None:
   if found := _TENSORSTORE_ERROR.search(str(error)):
     number = int(found[1])
     file = path[1] if (path := re.search(r'"(/[^"]+)"', str(error))) else None
+  elif isinstance(error, MemoryError) or _LACK.search(str(error)):
+    what = errors.first_line(error) if str(error) else os.strerror(errno.ENOMEM)
+    return OSError(errno.ENOMEM, what[:_QUOTED])
   if not isinstance(number, int) or number not in _MACHINE_ERRORS:
     return None
   named = (os.fsdecode(file),) if isinstance(file, str | bytes) else ()

@@ -57,6 +57,11 @@ def test_exit_statuses(capsys):
       ),
       "/r/d/: No space left on device. Fix this",
     ),
+    (MemoryError(), "Cannot allocate memory. Fix this"),
+    (MemoryError("Unable to allocate 9 GiB"), "Unable to allocate 9 GiB. Fix this"),
+    (RuntimeError("can't start new thread"), "can't start new thread. Fix this"),
+    (RuntimeError("Resource temporarily unavailable"), "Resource temporarily unavailable. Fix"),
+    (ValueError("RESOURCE_EXHAUSTED: Out of memory"), "RESOURCE_EXHAUSTED: Out of memory. Fix"),
   ],
 )
 def test_an_error_of_the_machine_is_a_sentence_that_says_how_to_resume(error, beginning):
