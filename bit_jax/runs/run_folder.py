@@ -8,6 +8,7 @@ import json
 import operator
 import pathlib
 import platform
+import re
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -41,6 +42,7 @@ _TYPES: dict[str, dict[str, Any]] = {
   RESULT: {"steps": int, "top1": float | int, "left_out": dict, "warnings": list},
 }
 CHECKPOINTS = "checkpoints"
+_STEP = re.compile("[1-9][0-9]*")  # the name of a checkpoint
 _FINISHING = ".finishing"  # exists while the last files are written
 _RESULT_FIELDS = ("top1", "loss", "num_train", "num_test", "steps", "left_out", "warnings")
 _TEST_IMAGES = "the test images"  # where weights are chosen without a validation part
@@ -104,13 +106,16 @@ def record_config(
   folder: pathlib.Path,
   config: Mapping[str, Any],
   identity: Callable[[Mapping[str, Any]], Mapping[str, Any]],
-) -> None:
+) -> bool:
   """Writes `config.json`, or checks that the folder's run has the same config; needs the `lock`.
 
   Args:
     folder: The run folder.
     config: All fields.
     identity: Returns the fields of a config in which a resumed run must not differ.
+
+  Returns:
+    Whether the folder holds a run that was started before.
 
   Raises:
     UserError: The folder holds a run of another config, or one without a record of its config.
@@ -126,7 +131,7 @@ def record_config(
   earlier = None if lacking else read_json(folder / CONFIG)
   if earlier is None:
     write_json(folder / CONFIG, config)
-    return
+    return False
   now = json.loads(json.dumps(config, default=_plain))
   started_with, wanted = identity(earlier), identity(now)
   different = [k for k in sorted({*started_with, *wanted}) if started_with.get(k) != wanted.get(k)]
@@ -138,6 +143,7 @@ def record_config(
       f"The run folder {folder} holds a run of another config ({changes}): {_ANOTHER}, or delete "
       f"that run."
     )
+  return True
 
 
 def record_environment(folder: pathlib.Path, environment: Mapping[str, Any]) -> list[str]:
@@ -275,8 +281,14 @@ def _require_same(folder: pathlib.Path, name: str, before: Any, now: Any) -> Non
 
 def saved_step(folder: pathlib.Path) -> int:
   """Returns the step of the newest checkpoint, 0 if there is none."""
-  names = [path.name for path in (folder / CHECKPOINTS).glob("*")]
-  return max((int(name) for name in names if name.isdigit()), default=0)
+  return max(checkpoint_steps(folder / CHECKPOINTS), default=0)
+
+
+def checkpoint_steps(checkpoints: pathlib.Path) -> list[int]:
+  """Returns the steps of the checkpoints in a folder, which need not exist, in ascending order."""
+  if not checkpoints.is_dir():
+    return []
+  return sorted(int(p.name) for p in checkpoints.iterdir() if _STEP.fullmatch(p.name))
 
 
 def finished(folder: pathlib.Path) -> dict[str, Any] | None:

@@ -17,6 +17,7 @@ from typing import IO, Any
 from bit_jax.runtime import errors
 
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}")  # names that `replacing` gives
+_PROBE = ".bit_jax-probe"  # always the same: what a killed process left is replaced and deleted
 _POLL = 0.5  # seconds between two tries of a lock that another process holds
 _HELD = (errno.EAGAIN, errno.EACCES)  # EACCES: on some network file systems
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
@@ -193,15 +194,21 @@ def exclusive(
 def can_lock_and_sync(folder: pathlib.Path) -> tuple[bool, bool]:
   """Returns whether the file system of a folder has locks, and whether it can sync files to disk.
 
+  One process at a time may ask.
+
   Raises:
     OSError: The folder can't be written.
   """
-  with tempfile.NamedTemporaryFile(dir=folder, prefix=".probe-") as file:
-    try:
-      locks = _lock(file.file)
-    except OSError:
-      locks = False
-    return locks, sync(file) and _sync_folder(folder)
+  probe = folder / _PROBE
+  try:
+    with probe.open("wb") as file:
+      try:
+        locks = _lock(file)
+      except OSError:
+        locks = False
+      return locks, sync(file) and _sync_folder(folder)
+  finally:
+    probe.unlink(missing_ok=True)
 
 
 def _sync_folder(folder: pathlib.Path) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from bit_jax.runtime import machine
+from bit_jax.runtime import json_text, machine
 
 _MOST_THREADS = 8  # that compute digests; more wait for the memory
 _SEAL = "sha256"  # of the rest of the record
@@ -44,8 +44,8 @@ def parse(text: bytes) -> dict[str, Any]:
     UnusableError: It is neither a whole record nor one of an earlier version.
   """
   try:
-    record = json.loads(text.decode())
-  except (ValueError, RecursionError) as e:
+    record = json_text.parse(text.decode())
+  except ValueError as e:
     raise UnusableError("its record is no JSON") from e
   if is_earlier(record):
     return dict(record)

@@ -95,9 +95,9 @@ def run(
   folder = run_folder.open_folder(workdir, create=is_first, images=config.data_path)
   lock = run_folder.lock(folder) if is_first else contextlib.nullcontext()
   with numerics.fixed(), lock, files.named(folder):
-    if is_first:
+    # A folder without a run may be anyone's, such as a home folder: nothing is removed there.
+    if is_first and run_folder.record_config(folder, config.to_dict(), run_config.identity):
       files.remove_temporaries(folder)
-      run_folder.record_config(folder, config.to_dict(), run_config.identity)
     agreement.require_shared(folder)
     if result := run_folder.finished(folder):
       run_folder.require_complete(folder, result)

@@ -4,34 +4,28 @@ orbax doesn't notice flipped bits in its data files, so every checkpoint has a r
 The last two are kept: if the newest one can't be used, a run resumes from the one before.
 """
 
-import asyncio
 import contextlib
-import copy
 import dataclasses
 import errno
 import functools
-import json
 import logging
 import pathlib
 import re
 import shutil
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Self
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-import tensorstore
-from etils import epath
 from jax.experimental import multihost_utils
-from orbax.checkpoint import future
 
+from bit_jax.runs import run_folder
 from bit_jax.runtime import errors, exits, files, processes
 from bit_jax.training import checkpoint_record, steps
+from bit_jax.training.orbax_handlers import RECORD, RECORD_FILE, STATE, read_arrays, registry
 
 _KEPT = 2  # checkpoints
-_STATE, _RECORD = "state", "run"  # the items of a checkpoint
-_RECORD_FILE = "metadata"  # orbax's name for the file of a JSON item
 _OF_THE_FILE = (errno.EIO, errno.EISDIR, errno.EUCLEAN)  # errors of reading that damage can cause
 _LEFTOVER = re.compile(r"\d+\.orbax-checkpoint-tmp.*")  # of a save that was interrupted
 _NONE, _FAILED = 0, -1  # instead of a step, for other processes
@@ -75,8 +69,8 @@ class Checkpoints:
   def _manager(self) -> ocp.CheckpointManager:
     """The manager of orbax; opened once the checkpoints that can't be used are set aside."""
     options = ocp.CheckpointManagerOptions(max_to_keep=_KEPT, create=True)
-    registry = _handlers(*self._can_lock_and_sync)
-    return ocp.CheckpointManager(self._folder, options=options, handler_registry=registry)
+    handlers = registry(*self._can_lock_and_sync)
+    return ocp.CheckpointManager(self._folder, options=options, handler_registry=handlers)
 
   def latest_step(self) -> int:
     """Returns the number of steps done in the newest checkpoint, 0 if there is none.
@@ -87,9 +81,7 @@ class Checkpoints:
 
   def on_disk(self) -> list[int]:
     """Returns the numbers of steps done in the checkpoints of the folder, ascending."""
-    return sorted(
-      int(p.name) for p in self._folder.iterdir() if re.fullmatch("[1-9][0-9]*", p.name)
-    )
+    return run_folder.checkpoint_steps(self._folder)
 
   def save(self, state: steps.TrainState, progress: Mapping[str, Any]) -> None:
     """Starts to save a state; the copy is made before this returns.
@@ -109,7 +101,7 @@ class Checkpoints:
       return
     self.wait()
     record = functools.partial(checkpoint_record.make, step, self._run, progress, host)
-    items = {_STATE: ocp.args.PyTreeSave(host), _RECORD: ocp.args.JsonSave(record)}
+    items = {STATE: ocp.args.PyTreeSave(host), RECORD: ocp.args.JsonSave(record)}
     with self._explained(step):
       self._saving = step
       self._manager.save(step, args=ocp.args.Composite(**items))
@@ -151,7 +143,8 @@ class Checkpoints:
       None if there are no checkpoints.
 
     Raises:
-      UserError: There are checkpoints, but none can be used.
+      UserError: There are checkpoints, but none can be used, or one can't be read for a reason that
+        is not its own.
     """
     like = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), state)
     found, error = None, None
@@ -173,7 +166,8 @@ class Checkpoints:
     """Returns what the newest usable checkpoint holds; renames newer ones.
 
     Raises:
-      UserError: There are checkpoints, but none can be used.
+      UserError: There are checkpoints, but none can be used, or one can't be read for a reason that
+        is not its own.
     """
     unusable: dict[int, str] = {}
     for step in reversed(self.on_disk()):
@@ -224,17 +218,39 @@ class Checkpoints:
       UnusableError: It is damaged, incomplete, or of another run.
       UserError: It can't be read at the moment, for a reason that is not its own.
     """
+    try:
+      return self._checked(step, like)
+    except checkpoint_record.UnusableError:
+      raise
+    except Exception as e:
+      cause = exits.machine_cause(e)
+      if cause is None:
+        raise
+      path = self._folder / str(step)
+      what = f"{cause.filename or path}: {cause.strerror}"
+      again = "Fix this, then run the same command again."
+      if cause.errno == errno.ENOMEM:  # damage, too, can ask for more memory than there is
+        again = f"End other programs, then run the same command again; or else move {path} away."
+      raise errors.UserError(
+        f"The checkpoint of step {step} can't be read ({what}); it may be intact, and is kept. "
+        f"{again}"
+      ) from e
+
+  def _checked(self, step: int, like: steps.TrainState) -> "_Found":
+    """Returns what a checkpoint holds, checked; raises an `UnusableError`, or the machine's."""
     folder = self._folder / str(step)
-    with _unusable(_RECORD):
-      text = (folder / _RECORD / _RECORD_FILE).read_bytes()
+    with _unusable(RECORD):
+      text = (folder / RECORD / RECORD_FILE).read_bytes()
     record = checkpoint_record.parse(text)
     unchecked = checkpoint_record.is_earlier(record)
     if not unchecked:
       checkpoint_record.require_fitting(record, step, self._run, like)
     elif not self._older:
       raise checkpoint_record.UnusableError("it has no digests, as those of this run have")
-    with _unusable(_STATE):
-      state = _read_arrays(folder / _STATE, like)
+    with _unusable(STATE):
+      for path in (folder / STATE).iterdir():
+        path.stat()  # orbax takes what it may not see for missing
+      state = read_arrays(folder / STATE, like)
     if jax.tree.map(np.shape, state) != jax.tree.map(np.shape, like):
       raise checkpoint_record.UnusableError("it holds arrays of other shapes")  # orbax accepts them
     if not unchecked:
@@ -306,7 +322,7 @@ class _Found:
 
 @contextlib.contextmanager
 def _unusable(item: str) -> Iterator[None]:
-  """Turns any error in reading an item into an `UnusableError`, unless the machine is at fault."""
+  """Turns any error in reading an item into an `UnusableError`, but those of the machine."""
   try:
     yield
   except FileNotFoundError as e:
@@ -315,10 +331,7 @@ def _unusable(item: str) -> Iterator[None]:
   except Exception as e:  # orbax and tensorstore raise all kinds for damaged files
     cause = exits.machine_cause(e)
     if cause is not None and cause.errno not in _OF_THE_FILE:
-      raise errors.UserError(
-        f"The checkpoint in {cause.filename} can't be read ({cause.strerror}). Fix this, then run "
-        f"the same command again."
-      ) from e
+      raise
     raise checkpoint_record.UnusableError(_named(item, e)) from e
 
 
@@ -333,104 +346,3 @@ def _named(item: str, error: Exception) -> str:
     array = re.search(r'Error reading "([^"]+)"', text)
     return f"{array[1] if array and file == 'state/' else file}: {reason}"
   return f"the metadata of {item} can't be read, {type(error).__name__}: {text[:200]}"
-
-
-class _RecordHandler(ocp.JsonCheckpointHandler):  # type: ignore[misc]  # orbax has no types
-  """Writes a record that is made in the thread that saves: digests of large states take seconds."""
-
-  async def async_save(
-    self,
-    directory: epath.Path,
-    item: Any = None,
-    args: ocp.args.JsonSave | None = None,
-  ) -> list[future.Future]:
-    """Starts to write what the item of `args`, a function, returns; only the first process does."""
-    del item
-    assert args is not None
-
-    async def write() -> None:
-      if jax.process_index() == 0:
-        (directory / _RECORD_FILE).write_text(json.dumps(args.item()))
-
-    return [future.CommitFutureAwaitingContractedSignals(write(), name="record")]
-
-
-def _read_arrays(folder: pathlib.Path, like: Any) -> Any:
-  """Returns the arrays that orbax saved in a folder: a tree as `like` is one."""
-  types = jax.tree.map(lambda x: ocp.RestoreArgs(restore_type=np.ndarray, dtype=x.dtype), like)
-  return _array_handler(_Arrays()).restore(
-    epath.Path(folder), args=ocp.args.PyTreeRestore(like, restore_args=types)
-  )
-
-
-def _array_handler(arrays: "_Arrays", one_database: bool = True) -> ocp.PyTreeCheckpointHandler:
-  registry = ocp.type_handlers.create_type_handler_registry((np.ndarray, arrays))
-  return ocp.PyTreeCheckpointHandler(use_ocdbt=one_database, type_handler_registry=registry)
-
-
-class _Arrays(ocp.type_handlers.NumpyHandler):  # type: ignore[misc]
-  """Reads and writes arrays as orbax does; waits for all before it raises the error of one.
-
-  orbax raises it at once: the others then return to an event loop that is closed, and each prints a
-  traceback.
-  """
-
-  def __init__(self, options: Mapping[str, Any] | None = None):
-    """Takes options of tensorstore for writing, which orbax doesn't offer."""
-    super().__init__()
-    self._options = options
-
-  async def serialize(
-    self,
-    values: Sequence[np.ndarray],
-    infos: Sequence[ocp.type_handlers.ParamInfo],
-    args: Sequence[ocp.type_handlers.SaveArgs] | None = None,
-  ) -> Any:
-    """Starts to write arrays."""
-    if self._options is not None:
-      context = tensorstore.Context(self._options)
-      infos = [copy.copy(info) for info in infos]
-      for info in infos:
-        info.ts_context = context
-    return await super().serialize(values, infos, args)
-
-  async def _background_serialize(self, *lists: Sequence[Any]) -> None:
-    """Writes arrays, in the thread that saves; orbax calls it."""
-    await _each(super()._background_serialize, *lists)
-
-  async def deserialize(
-    self,
-    infos: Sequence[ocp.type_handlers.ParamInfo],
-    args: Sequence[ocp.type_handlers.RestoreArgs] | None = None,
-  ) -> list[np.ndarray]:
-    """Returns arrays."""
-    arguments = args or [ocp.RestoreArgs()] * len(infos)
-    return [array for one in await _each(super().deserialize, infos, arguments) for array in one]
-
-
-async def _each(do: Callable[..., Awaitable[Any]], *lists: Sequence[Any]) -> list[Any]:
-  """Calls a function with lists of one element each, concurrently; returns all results.
-
-  Raises:
-    Exception: The first error, once every call has ended.
-  """
-  calls = (do(*([one] for one in each)) for each in zip(*lists, strict=True))
-  results = await asyncio.gather(*calls, return_exceptions=True)
-  if failed := [result for result in results if isinstance(result, BaseException)]:
-    raise failed[0]
-  return results
-
-
-def _handlers(locks: bool, syncs: bool) -> Any:
-  """Returns orbax's handlers for a file system with or without locks and syncing.
-
-  By default orbax collects all arrays in one database, whose manifest it locks and syncs. Where
-  that is impossible, each array has its own files. Either form is restored everywhere.
-  """
-  options = {"file_io_locking": {"mode": "none"}, "file_io_sync": syncs}
-  one_database = locks and syncs
-  registry = ocp.handlers.DefaultCheckpointHandlerRegistry()
-  registry.add(_RECORD, ocp.args.JsonSave, _RecordHandler())
-  arrays = _Arrays(None if one_database else options)
-  registry.add(_STATE, ocp.args.PyTreeSave, _array_handler(arrays, one_database))
-  return registry

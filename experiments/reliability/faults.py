@@ -313,8 +313,8 @@ def _foreign(target: Target) -> dict[str, Callable[[pathlib.Path], object]]:
 
   def of_another_step(checkpoint: pathlib.Path) -> None:
     shutil.rmtree(checkpoint)
-    (before,) = (p for p in checkpoint.parent.iterdir() if p.name.isdigit())
-    shutil.copytree(before, checkpoint)
+    (before,) = run_folder.checkpoint_steps(checkpoint.parent)
+    shutil.copytree(checkpoint.with_name(str(before)), checkpoint)
 
   def saved(state: steps.TrainState, run: str) -> Callable[[pathlib.Path], None]:
     def put(checkpoint: pathlib.Path) -> None:

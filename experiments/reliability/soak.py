@@ -179,14 +179,13 @@ def _sample(process: psutil.Process, run: pathlib.Path, log: pathlib.Path) -> Sa
   """Returns the process as it is now; None before its first row of metrics, or if it has ended."""
   try:
     rows = (run / reporting.METRICS).read_bytes().split(b"\n")[:-1]  # whole ones
-    kept = [path.name for path in (run / run_folder.CHECKPOINTS).iterdir()]
     return Sample(
       step=json.loads(rows[-1])["step"],
       bytes=(memory := process.memory_info()).rss - memory.shared,
       files=process.num_fds(),
       threads=process.num_threads(),
       compiled=log.read_bytes().count(_COMPILED),
-      checkpoint=max((int(name) for name in kept if name.isdigit()), default=0),
+      checkpoint=run_folder.saved_step(run),
     )
   except (FileNotFoundError, IndexError, psutil.NoSuchProcess):
     return None

@@ -40,7 +40,7 @@ def test_the_path_is_absolute_and_home_is_expanded(tmp_path, monkeypatch):
 def test_the_same_config_may_go_on(tmp_path):
   begin(tmp_path)
   before = (tmp_path / "config.json").stat().st_mtime_ns
-  run_folder.record_config(tmp_path, CONFIG, dict)
+  assert run_folder.record_config(tmp_path, CONFIG, dict) is True
   assert (tmp_path / "config.json").stat().st_mtime_ns == before
 
 
@@ -59,8 +59,8 @@ def test_another_config_is_refused_and_the_fields_are_named(tmp_path):
 
 def test_a_run_that_never_began_is_replaced(tmp_path):
   """A mistake in the weights' path is corrected with the same --workdir."""
-  run_folder.record_config(tmp_path, CONFIG, dict)
-  run_folder.record_config(tmp_path, {**CONFIG, "base_lr": 0.1}, dict)
+  assert run_folder.record_config(tmp_path, CONFIG, dict) is False
+  assert run_folder.record_config(tmp_path, {**CONFIG, "base_lr": 0.1}, dict) is False
   assert json.loads((tmp_path / "config.json").read_text())["base_lr"] == 0.1
 
 

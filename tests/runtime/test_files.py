@@ -132,6 +132,18 @@ def test_a_file_system_without_locks_is_told_once(name, tmp_path, monkeypatch, c
   assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "b"]
 
 
+def test_a_probe_that_a_killed_process_left_is_removed(tmp_path, monkeypatch):
+  left = []
+  monkeypatch.setattr(os, "fsync", lambda _: left.extend(tmp_path.iterdir()))
+  files.can_lock_and_sync(tmp_path)
+  assert not list(tmp_path.iterdir())
+  for path in left:
+    path.touch()  # as a kill leaves it
+  files.can_lock_and_sync(tmp_path)
+  assert left
+  assert not list(tmp_path.iterdir())
+
+
 def test_an_error_inside_is_not_taken_for_a_file_system_without_locks(tmp_path, capsys):
   with pytest.raises(OSError, match="full"), files.exclusive(tmp_path / "lock", refuse):
     raise OSError(errno.ENOSPC, "full")

@@ -228,6 +228,24 @@ def test_who_finds_another_process_at_it_changes_nothing(tmp_path):
   assert (tmp_path / "config.json").read_text() == before
 
 
+def test_only_a_run_removes_what_a_killed_process_left(finished, tmp_path, monkeypatch):
+  """A folder that holds no run may be the user's home, with files of others."""
+  name = f".cache.{'0' * 32}"
+  own = shutil.copytree(finished[0], tmp_path / "own")
+  (own / name).touch()
+  with pytest.raises(errors.UserError, match="a run of another config"):
+    running.train(own, base_lr=0.5)
+  assert (own / name).exists()
+  running.train(own)
+  assert not (own / name).exists()
+  monkeypatch.setattr(loop.setup, "load", lambda *_, **__: 1 / 0)
+  (tmp_path / "home").mkdir()
+  (tmp_path / "home" / name).touch()
+  with pytest.raises(ZeroDivisionError):
+    running.train(tmp_path / "home")
+  assert (tmp_path / "home" / name).exists()
+
+
 def test_a_folder_of_another_config_is_refused(finished):
   with pytest.raises(errors.UserError, match=r"base_lr: 0\.003 there, 0\.5 now"):
     running.train(finished[0], base_lr=0.5)

@@ -1,5 +1,6 @@
 """Saving and resuming: every bit comes back, the last two are kept, damage is a sentence."""
 
+import contextlib
 import errno
 import fcntl
 import json
@@ -7,6 +8,7 @@ import logging
 import os
 import pathlib
 import re
+import resource
 import shutil
 import time
 
@@ -17,8 +19,9 @@ import orbax.checkpoint as ocp
 import pytest
 import tensorstore
 
+from bit_jax.runs import run_folder
 from bit_jax.runtime import errors, exits, parallel
-from bit_jax.training import checkpoint_record, optimizer, resuming, steps
+from bit_jax.training import checkpoint_record, optimizer, orbax_handlers, resuming, steps
 
 
 @pytest.fixture(autouse=True)
@@ -379,15 +382,110 @@ def test_interrupted_saves_are_removed(tmp_path):
   assert {p.name for p in folder.iterdir()} == {"4", "9.txt"}
 
 
-@pytest.mark.parametrize("number", [errno.EACCES, errno.EMFILE])
-def test_a_checkpoint_that_may_be_intact_is_not_passed_over(tmp_path, monkeypatch, number):
+KEPT = "it may be intact, and is kept. "
+READS = [(pathlib.Path, "read_bytes"), (resuming, "read_arrays"), (checkpoint_record, "_digest")]
+
+
+@pytest.mark.parametrize("place", READS, ids=lambda place: place[1])
+@pytest.mark.parametrize(
+  ("error", "said"),
+  [
+    (OSError(errno.EACCES, "Permission denied", "/f"), f"(/f: Permission denied); {KEPT}Fix this"),
+    (OSError(errno.EMFILE, "Too many open files"), f"c/9: Too many open files); {KEPT}Fix this"),
+    (MemoryError(), f"c/9: Cannot allocate memory); {KEPT}End other programs"),
+    (ValueError("RESOURCE_EXHAUSTED: memory"), f"c/9: RESOURCE_EXHAUSTED: memory); {KEPT}End "),
+    (RuntimeError("can't start new thread"), f"c/9: can't start new thread); {KEPT}End other"),
+  ],
+)
+def test_a_checkpoint_that_may_be_intact_is_not_passed_over(
+  tmp_path, monkeypatch, place, error, said
+):
   folder = saved(tmp_path, 4, 9)
 
-  def fail(path):
-    raise OSError(number, os.strerror(number), str(path))
+  def fail(*_):
+    raise error
 
-  monkeypatch.setattr(pathlib.Path, "read_bytes", fail)
-  said = rf"9/run/metadata can't be read \({os.strerror(number)}\)\. Fix this"
+  monkeypatch.setattr(*place, fail)
+  with pytest.raises(errors.UserError, match=re.escape(said)) as raised:
+    restored(tmp_path)
+  assert str(raised.value).startswith("The checkpoint of step 9 can't be read (")
+  monkeypatch.undo()
+  assert restored(tmp_path) == (9, [])
+  assert {p.name for p in folder.iterdir()} == {"4", "9"}
+
+
+def test_a_folder_that_may_not_be_looked_into_is_not_empty(tmp_path, monkeypatch):
+  """Python says of each file there that it doesn't exist, which orbax believes."""
+  folder = saved(tmp_path, 4, 9)
+  stat = os.stat
+
+  def refuse(path, *more, **options):
+    if isinstance(path, str | os.PathLike) and str(path).startswith(f"{folder}/9/state/"):
+      raise PermissionError(errno.EACCES, "Permission denied", str(path))
+    return stat(path, *more, **options)
+
+  monkeypatch.setattr(os, "stat", refuse)
+  with pytest.raises(errors.UserError, match=r"9/state/.*: Permission denied\); it may be intact"):
+    restored(tmp_path)
+  monkeypatch.undo()
+  assert restored(tmp_path) == (9, [])
+
+
+@contextlib.contextmanager
+def no_more_files():
+  """Lets this process open no file."""
+  limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+  os.close(lowest := os.dup(1))
+  resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, limits[1]))
+  try:
+    yield
+  finally:
+    resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def test_a_limit_on_open_files_is_no_damage(tmp_path, monkeypatch):
+  """The error is tensorstore's own, a text."""
+  folder = saved(tmp_path, 4, 9)
+
+  def read(there, _):
+    store = tensorstore.KvStore.open(f"file://{there}/").result()
+    with no_more_files():
+      return store.read("manifest.ocdbt").result()
+
+  monkeypatch.setattr(resuming, "read_arrays", read)
+  said = r"c/9/state/manifest.ocdbt: Too many open files\); it may be intact"
   with pytest.raises(errors.UserError, match=said):
     restored(tmp_path)
-  assert (folder / "9").exists()
+  monkeypatch.undo()
+  assert restored(tmp_path) == (9, [])
+  assert {p.name for p in folder.iterdir()} == {"4", "9"}
+
+
+def test_what_is_no_step_is_passed_over(tmp_path):
+  folder = saved(tmp_path, 4)
+  for name in ("\N{SUPERSCRIPT TWO}", "\N{ARABIC-INDIC DIGIT SEVEN}", "07", "5.unusable"):
+    (folder / name).mkdir()
+  assert run_folder.saved_step(folder.parent) == 0
+  assert run_folder.checkpoint_steps(folder) == [4]
+  assert restored(tmp_path) == (4, [])
+
+
+def test_a_record_that_is_nested_too_deeply_is_damaged():
+  """Python may read what it then can't write, for its SHA-256."""
+  inner = b"[" * 60 + b"]" * 60
+  text = b'{"step": 1, "run": "", "arrays": {}, "sha256": "", "progress": ' + inner + b"}"
+  with pytest.raises(checkpoint_record.UnusableError, match=r"^its record is no JSON$"):
+    checkpoint_record.parse(text)
+
+
+def test_orbax_writes_each_array_by_the_method_that_is_overridden(tmp_path, monkeypatch):
+  """The method is private: under another name, the errors of arrays would print tracebacks."""
+  written, each = [], orbax_handlers._each
+
+  async def noted(do, *lists):
+    written.append((do.__name__, len(lists[0])))
+    return await each(do, *lists)
+
+  monkeypatch.setattr(orbax_handlers, "_each", noted)
+  saved(tmp_path, 4)
+  assert written == [("_background_serialize", len(jax.tree.leaves(state_at(4))))]

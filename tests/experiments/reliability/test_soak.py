@@ -3,6 +3,7 @@
 from collections import Counter
 
 import numpy as np
+import psutil
 import pytest
 import running
 
@@ -97,6 +98,15 @@ def test_a_program_that_is_compiled_twice():
 
 
 @pytest.mark.slow
+def test_what_is_no_checkpoint_is_passed_over(tmp_path):
+  for name in ("20", "9", "30.unusable", "\N{SUPERSCRIPT TWO}"):
+    (tmp_path / "checkpoints" / name).mkdir(parents=True)
+  (tmp_path / "metrics.jsonl").write_text('{"step": 25}\n')
+  (tmp_path / "log").touch()
+  sample = soak._sample(psutil.Process(), tmp_path, tmp_path / "log")
+  assert (sample.step, sample.checkpoint) == (25, 20)
+
+
 def test_nothing_grows_over_a_short_run(tmp_path, tmp_path_factory):
   plan = soak.Plan(steps=200, events=10, devices=2, interval=0.05)
   shared = {"JAX_COMPILATION_CACHE_DIR": str(running.cache_folder(tmp_path_factory))}
