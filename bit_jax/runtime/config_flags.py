@@ -176,8 +176,12 @@ def _advice_on_data(path: str) -> str:
   if "\0" in path:  # no file has it, and looking for a home folder fails
     return ""
   data = pathlib.Path(os.path.expanduser(path))
-  has_images = data.is_dir() and not any(data.glob("*.py"))  # a folder of configs has such files
-  if not has_images and not (data.is_file() and data.suffix.lower() in _DATA_FILES):
+  try:
+    has_images = data.is_dir() and not any(data.glob("*.py"))  # a folder of configs has such files
+    is_file = data.is_file()
+  except OSError:  # a name that is too long, or a folder that can't be looked into
+    return ""
+  if not has_images and not (is_file and data.suffix.lower() in _DATA_FILES):
     return ""
   config = "npz" if data.suffix.lower() == ".npz" else "folder"
   argument = shlex.quote(f"--config=configs/{config}.py:path={path}")

@@ -1,8 +1,11 @@
 """The one exception for user errors, and texts that quote other errors."""
 
 import re
+import unicodedata
 
 _REASON = 300  # characters of a message that are quoted
+# Characters of a sentence: of a longer one, the ends, which say what is wrong and what to do.
+_LONGEST, _START, _END = 2000, 1200, 700
 
 
 class UserError(ValueError):
@@ -11,6 +14,28 @@ class UserError(ValueError):
   Command lines print the message without a traceback and exit with status 2; whoever calls the
   library catches it like any `ValueError`.
   """
+
+  def __init__(self, message: str):
+    """Takes the message, which may quote anything.
+
+    It is shown as `one_line` returns it.
+    """
+    super().__init__(one_line(message))
+
+
+def one_line(text: str) -> str:
+  """Returns a text that may go to a terminal: of one line, and of 2,000 characters at most.
+
+  Line breaks, and characters that control a terminal or are invisible, become escapes such as
+  `\\n` and `\\x1b`. A longer text loses its middle.
+  """
+  shown = "".join(c if _is_visible(c) else repr(c)[1:-1] for c in text)
+  return shown if len(shown) <= _LONGEST else f"{shown[:_START]} [...] {shown[-_END:]}"
+
+
+def _is_visible(character: str) -> bool:
+  # Python prints no spaces but the usual one; those of other widths do no harm.
+  return character.isprintable() or unicodedata.category(character) == "Zs"
 
 
 def reason(error: BaseException) -> str:

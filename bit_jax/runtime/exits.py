@@ -70,7 +70,7 @@ def run(
       if needs_reader and isinstance(e, BrokenPipeError):  # `... | head`
         output.discard(sys.stdout)
       elif sentence := machine_error(e):
-        status, message = USER_ERROR, f"error: {sentence}"
+        status, message = USER_ERROR, f"error: {errors.one_line(sentence)}"
       else:
         e.add_note(_DEFECT)
         raise

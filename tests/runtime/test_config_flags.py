@@ -225,3 +225,8 @@ def test_a_null_character_is_no_path_of_data(text):
 def test_a_number_beyond_floats_is_of_another_type():
   with pytest.raises(errors.UserError, match=r"^The field max_aspect takes a number, not 1000"):
     config_flags.override(base.get_config(), {"max_aspect": 10**400})
+
+
+def test_an_argument_that_no_file_can_be_called():
+  with pytest.raises(errors.UserError, match=r"^Unexpected argument 'aaa.* flags start with `--`"):
+    config_flags.parse(flags.FlagValues(), ["train", "--config=configs/quickstart.py", "a" * 5000])

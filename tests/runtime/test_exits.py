@@ -154,3 +154,11 @@ def test_ctrl_c_waits_for_no_thread():
   done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
   assert (done.returncode, done.stdout) == (exits.INTERRUPTED, "said\n")
   assert "Traceback" not in done.stderr
+
+
+def test_the_sentence_on_a_machine_error_is_one_line(capsys):
+  def main(argv):
+    raise OSError(errno.ENOSPC, "No space left on device", "a\n\x1b[2J.npz")
+
+  assert exits.run(main, ["command"]) == 2
+  assert capsys.readouterr().err.startswith(r"error: a\n\x1b[2J.npz: No space left on device. ")

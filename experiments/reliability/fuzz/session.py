@@ -1,7 +1,8 @@
 """Reads inputs of one kind, each within limits of time and memory, and notes every bad end.
 
-An input ends well if it is accepted or refused with the error that users get. Any other exception
-is a finding, and so are a wrong value, too much memory, and too long a time.
+An input ends well if it is accepted, or refused with the error that users get, in one sentence. Any
+other exception is a finding, and so are a sentence of several lines or with characters that control
+a terminal, a wrong value, too much memory, and too long a time.
 """
 
 import contextlib
@@ -11,17 +12,22 @@ import pathlib
 import resource
 import signal
 import traceback
+import unicodedata
 import warnings
 from collections.abc import Iterator
 from types import FrameType
 
 import psutil
 
-from bit_jax.runtime import errors, exits
+from bit_jax.runtime import errors
+from bit_jax.weights import download
 from experiments.reliability.fuzz import target
 
 _ROOT = pathlib.Path(__file__).parents[3]
 _SECONDS = 20  # of the processor, for one input
+_LONGEST = 2000  # characters of a sentence
+# Categories of Unicode: control characters, invisible ones, halves of pairs, and line breaks.
+_UNPRINTABLE = ("Cc", "Cf", "Cs", "Zl", "Zp")
 
 
 class TooLong(BaseException):
@@ -60,16 +66,30 @@ def attempt(kind: target.Target, data: bytes, folder: pathlib.Path) -> bool | Fi
     with warnings.catch_warnings():
       warnings.simplefilter("ignore")
       return kind.check(data, folder)
-  except errors.UserError:
-    return False
+  except (errors.UserError, download.DownloadError) as e:
+    return _finding(e, data, f"{fault}: ") if (fault := unlike_a_sentence(str(e))) else False
   except (Exception, TooLong) as e:
-    if isinstance(e, OSError) and exits.machine_error(e):  # a sentence for the user
-      return False
-    frames = traceback.extract_tb(e.__traceback__)
-    own = [f for f in frames if f.filename.startswith(f"{_ROOT / 'bit_jax'}/")] or frames
-    where = f"{own[-1].filename.removeprefix(f'{_ROOT}/')}:{own[-1].name}"
-    text = "".join(traceback.format_exception(e))
-    return Finding(f"{type(e).__name__} in {where}", text, data)
+    return _finding(e, data)
+
+
+def unlike_a_sentence(text: str) -> str | None:
+  """Returns what keeps a message from being one sentence for a terminal; None if it is one."""
+  if not text.strip():
+    return "empty"
+  if len(text) > _LONGEST:
+    return "too long"
+  if any(unicodedata.category(c) in _UNPRINTABLE for c in text):
+    return "unprintable"
+  return None
+
+
+def _finding(error: BaseException, data: bytes, fault: str = "") -> Finding:
+  """Returns the finding of an error; `fault` says what is wrong with its message."""
+  frames = traceback.extract_tb(error.__traceback__)
+  own = [f for f in frames if f.filename.startswith(f"{_ROOT / 'bit_jax'}/")] or frames
+  where = f"{own[-1].filename.removeprefix(f'{_ROOT}/')}:{own[-1].name}"
+  text = "".join(traceback.format_exception(error))
+  return Finding(f"{fault}{type(error).__name__} in {where}", text, data)
 
 
 @contextlib.contextmanager

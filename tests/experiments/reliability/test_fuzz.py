@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bit_jax.runtime import errors
+from bit_jax.weights import download
 from experiments.reliability.fuzz import kinds, mutation, session, target, workers
 
 # Inputs of each kind, by what one costs.
@@ -97,7 +98,7 @@ def fail(error):
 def test_values_and_errors_for_users_are_no_findings(tmp_path):
   assert ending(lambda *_: True, tmp_path) is True
   assert ending(lambda *_: fail(errors.UserError("no")), tmp_path) is False
-  assert ending(lambda *_: fail(PermissionError(13, "Permission denied")), tmp_path) is False
+  assert ending(lambda *_: fail(download.DownloadError("no")), tmp_path) is False
 
 
 @pytest.mark.parametrize(
@@ -106,6 +107,12 @@ def test_values_and_errors_for_users_are_no_findings(tmp_path):
     (lambda *_: {}["x"], "KeyError"),
     (lambda *_: fail(AssertionError("wrong value")), "AssertionError"),
     (lambda *_: fail(OSError("no number")), "OSError"),
+    (lambda *_: fail(PermissionError(13, "Permission denied")), "PermissionError"),
+    (lambda *_: fail(download.DownloadError("a\nb")), "unprintable: DownloadError"),
+    (lambda *_: fail(download.DownloadError("\x1b[2J")), "unprintable: DownloadError"),
+    (lambda *_: fail(download.DownloadError("\udcff")), "unprintable: DownloadError"),
+    (lambda *_: fail(download.DownloadError("a" * 2001)), "too long: DownloadError"),
+    (lambda *_: fail(errors.UserError("")), "empty: UserError"),
     (lambda *_: bytes(1 << 30), "MemoryError"),
   ],
 )
