@@ -14,7 +14,7 @@ import tqdm
 from clu import parameter_overview as clu_parameter_overview
 
 from bit_jax.runs import metrics_log, tensorboard
-from bit_jax.runtime import clock, files, phrases
+from bit_jax.runtime import clock, files, phrases, processes
 
 METRICS = "metrics.jsonl"
 TEST, VAL = "eval", "val"  # kinds of evaluations: of the test images, and of a validation part
@@ -27,6 +27,8 @@ _SILENCE = 60.0  # seconds without a line, where no terminal shows a bar
 class Reporter:
   """Writes a run's metrics and shows its progress; a context manager.
 
+  All processes of a run must create it together.
+
   Attributes:
     folder: The run folder; rows of its metrics after `first_step` are deleted.
     first_step: Steps done before.
@@ -36,7 +38,9 @@ class Reporter:
     profile: Whether to trace five steps, from the tenth after `first_step` on.
     quiet: Writes and shows nothing, as all processes but the first do.
     chooses_on: The kind of the evaluations by which a run chooses its weights.
-    evaluations: {step: top-1 accuracy} of the recorded evaluations of that kind.
+    evaluations: {step: top-1 accuracy} of the recorded evaluations of that kind, in all processes
+      those that the first one finds on record: they decide which steps are evaluated, and when
+      patience is over.
   """
 
   folder: pathlib.Path
@@ -59,7 +63,8 @@ class Reporter:
     path = self.folder / METRICS
     rows, damaged = metrics_log.read(path)
     rows = [row for row in rows if self._is_kept(row)]
-    self.evaluations = {r["step"]: r["top1"] for r in rows if r["kind"] == self.chooses_on}
+    ours = [[row["step"], row["top1"]] for row in rows if row["kind"] == self.chooses_on]
+    self.evaluations = dict(processes.decided(lambda: ours))
     if self.quiet:
       return
     with files.replacing(path) as temporary:

@@ -52,8 +52,11 @@ class Link:
     with self._sending, contextlib.suppress(OSError):
       self._socket.sendall(json.dumps(message).encode() + b"\n")
 
-  def receive(self) -> list[Message]:
+  def receive(self, longest: int = _LONGEST) -> list[Message]:
     """Returns the messages that have arrived since the last call; waits until something arrives.
+
+    Args:
+      longest: Bytes of a message at most.
 
     Raises:
       Gone: The connection ended.
@@ -66,12 +69,13 @@ class Link:
     if not data:
       raise Gone
     *lines, self._rest = (self._rest + data).split(b"\n")
+    if self._rest[:1] not in (b"", b"{") or max(map(len, [*lines, self._rest])) > longest:
+      raise Strange
     try:
       found = [json.loads(line) for line in lines]
     except (ValueError, RecursionError) as e:
       raise Strange from e
-    begun = self._rest[:1] in (b"", b"{") and len(self._rest) <= _LONGEST
-    if not begun or not all(isinstance(message, dict) for message in found):
+    if not all(isinstance(message, dict) for message in found):
       raise Strange
     return found
 

@@ -16,7 +16,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, NoReturn, Self
 
@@ -39,6 +39,7 @@ LOST = 75  # the exit status of a process that lost another one: it may be run a
 _GRACE = 3.0  # seconds in which a process may end by its own error instead of another's
 _VERDICT = 10.0  # seconds in which the loss of a process is noticed after an operation failed
 _HEARTBEAT = 30  # seconds until JAX gives up a process that is frozen
+_FINISHED = "Stopped while the other processes ended; the work of this one is finished."
 _RESUME = "Run the same command in all processes again to resume."
 
 
@@ -60,6 +61,7 @@ class Meeting:
     self._gathered: queue.SimpleQueue[list[Any]] = queue.SimpleQueue()
     self._ended: dict[int, int] = {}  # {process: exit status} of those that said so
     self._changed = threading.Condition()
+    self._has_ended = False  # like all the others, which it waits for
     self._leaving = False
     self._together = False
     self._status = 0
@@ -132,11 +134,22 @@ class Meeting:
         return
       del self._given[number]
     found = [values[i] for i in range(self.place.count)]
-    for link in self._links.values():
-      link.send({"gathered": found})
+    self._tell({"gathered": found})
     self._gathered.put(found)
 
   def _watch(self) -> None:
+    """Watches the others; an error ends this process, which would not notice a loss any more."""
+    try:
+      self._read_all()
+    except Exception as e:  # nobody else would see it
+      if not self._leaving:
+        self._end(
+          f"error: process {self.place.index} can't follow the other processes any more "
+          f"({errors.reason(e)}). {_RESUME}",
+          1,
+        )
+
+  def _read_all(self) -> None:
     """Reads the connections until all others have ended."""
     open_links = dict(self._links)
     while open_links:
@@ -190,9 +203,11 @@ class Meeting:
 
   def _aborted(self) -> NoReturn:
     """Runs in a thread of JAX that is about to abort the process."""
-    if self._leaving:
+    if self._leaving:  # what this process does is done, well or not: JAX's end changes nothing
       time.sleep(_GRACE)  # the main thread is about to end it
-      os._exit(self._status or LOST)
+      with contextlib.suppress(OSError, ValueError, RuntimeError):
+        sys.stdout.flush()
+      os._exit(self._status)
     time.sleep(_VERDICT)  # the connection to the process that is lost says more
     line = "" if self._filter is None else self._filter.first_line()
     self._end(f"error: JAX ended process {self.place.index}: {line.rstrip('.')}. {_RESUME}", LOST)
@@ -232,9 +247,14 @@ class Meeting:
       time.sleep(_VERDICT if isinstance(error, jax.errors.JaxRuntimeError) else 0)
     status, text = _outcome(error)
     self._status = status
-    self._tell({"status": status, "text": text, "together": together})
+    end = {"status": status, "text": text, "together": together}
     if together:
-      self._wait_for_all()
+      with signals.reacting(lambda: text or _FINISHED):
+        self._has_ended = True
+        self._tell(end)
+        self._wait_for_all()
+    else:
+      self._tell(end)
     self._leaving = True
     if not together or error is not None:
       self._linger()
@@ -242,13 +262,16 @@ class Meeting:
 
   def _signalled(self, status: int, sentence: str) -> None:
     """Runs before a signal ends this process at once."""
-    self._tell({"status": status, "text": sentence, "together": False})
+    if not self._has_ended:  # else they know, and don't need it
+      self._tell({"status": status, "text": sentence, "together": False})
     if self._filter is not None:
       self._filter.settle()
     self._linger()
 
   def _tell(self, message: links.Message) -> None:
-    for link in list(self._links.values()):
+    with self._changed:  # the thread that reads removes those that have ended
+      others = list(self._links.values())
+    for link in others:
       link.send(message)
 
   def _wait_for_all(self) -> None:
@@ -313,6 +336,17 @@ def gather(value: Any) -> list[Any]:
   padded[: len(text)] = text
   rows = multihost_utils.process_allgather(padded)
   return [json.loads(row[:n].tobytes()) for row, n in zip(rows, lengths, strict=True)]
+
+
+def decided(decide: Callable[[], Any]) -> Any:
+  """Returns what the first process decides, in all of them; all must call it together.
+
+  What a process finds in a shared folder may be older than what another one finds there.
+
+  Args:
+    decide: Called in the first process alone; returns what JSON can hold. Its error ends all.
+  """
+  return gather(decide() if jax.process_index() == 0 else None)[0]
 
 
 def stop_together() -> None:

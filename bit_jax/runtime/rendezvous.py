@@ -1,18 +1,20 @@
 """How the processes of a run find each other: all others connect to process 0.
 
 Each says who it is. Process 0 starts the run when all are here, unless they don't belong together.
-Until then each process says, from time to time, what it waits for.
+Until then each process says, from time to time, what it waits for. Whoever else connects to the
+port is sent away.
 """
 
 import contextlib
+import dataclasses
 import errno
 import platform
 import select
 import socket
 import sys
 import time
-from collections.abc import Collection, Mapping
-from typing import Any
+from collections.abc import Collection
+from typing import Any, Self
 
 from bit_jax.runtime import cluster, differences, errors, links
 
@@ -22,6 +24,7 @@ _STRANGE = 20.0  # seconds for which another service may answer: an earlier run 
 _FAREWELL = 5.0  # seconds in which process 0 tells the others why there is no run
 _REPORT = 10.0  # seconds in which a process that can't take part finds process 0, to say so
 _PAUSE = 0.5  # seconds between two attempts
+_LONGEST_HELLO, _LONGEST_WORD = 2**14, 255  # bytes of a line, letters of a name in it
 _ADVICE = (
   f"Check that every process was started, that {cluster.ADDRESS} is the same in all and names the "
   f"machine of process 0, and that its port can be reached."
@@ -41,13 +44,48 @@ def meet(place: cluster.Place) -> Found:
   if place.fault:
     _report(place, place.fault)
     raise errors.UserError(place.fault)
-  hello = {
-    "index": place.index,
-    "count": place.count,
-    "host": platform.node(),
-    "facts": differences.facts(),
-  }
+  hello = _Hello(place.index, place.count, platform.node(), differences.facts())
   return _receive_all(place, hello) if place.index == 0 else _join(place, hello)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Hello:
+  """What a process says first.
+
+  Attributes:
+    index: Its number.
+    count: The number of processes that it knows of.
+    host: Its machine.
+    facts: Of `differences`.
+    failed: Why it can't take part, as one line; None if it can.
+  """
+
+  index: int
+  count: int
+  host: str
+  facts: dict[str, str]
+  failed: str | None = None
+
+  @classmethod
+  def of(cls, message: links.Message) -> Self | None:
+    """Returns what a message says; None if it is none of a process of bit_jax."""
+    match message:
+      case {"index": int(index), "count": int(count), "host": host, "facts": dict(facts)}:
+        failed = message.get("failed")
+        names_are_words = all(map(_is_word, [host, *facts, *facts.values()]))
+        can_take_part = failed is None and 0 < index < count
+        if names_are_words and (can_take_part or isinstance(failed, str)):
+          return cls(index, count, host, facts, failed and _line(failed))
+    return None
+
+
+def _is_word(text: Any) -> bool:
+  return isinstance(text, str) and len(text) <= _LONGEST_WORD and text.isprintable()
+
+
+def _line(text: str) -> str:
+  """Returns what another process says as one line that can be printed."""
+  return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 class _Waiting:
@@ -84,7 +122,7 @@ def _missing(place: cluster.Place, here: Collection[int]) -> str:
   )
 
 
-def _receive_all(place: cluster.Place, hello: Mapping[str, Any]) -> Found:
+def _receive_all(place: cluster.Place, hello: _Hello) -> Found:
   """Does process 0's part of `meet`."""
   port = place.bind_port or place.port
   try:
@@ -116,11 +154,11 @@ class _Reception:
     here: {process: its connection} of those that have said who they are.
   """
 
-  def __init__(self, server: socket.socket, place: cluster.Place, hello: Mapping[str, Any]):
+  def __init__(self, server: socket.socket, place: cluster.Place, hello: _Hello):
     self.here: dict[int, links.Link] = {}
     self._server, self._place = server, place
     self._open: list[links.Link] = []
-    self._hellos: dict[int, Mapping[str, Any]] = {0: hello}
+    self._hellos = {0: hello}
 
   def receive(self) -> None:
     """Takes connections and reads what they say, for `_PAUSE` seconds at most.
@@ -140,19 +178,24 @@ class _Reception:
   def _read(self, link: links.Link) -> None:
     """Reads who a process is; forgets one that has ended, and any other program."""
     try:
-      for hello in link.receive():
-        self._admit(link, hello)
-    except (links.Gone, KeyError, TypeError):
+      for message in link.receive(_LONGEST_HELLO):
+        self._admit(link, message)
+    except links.Gone:
       link.close()
       self._open.remove(link)
       for index in [i for i, other in self.here.items() if other is link]:
         del self.here[index], self._hellos[index]
-      self._tell()
+        self._tell()
 
-  def _admit(self, link: links.Link, hello: Mapping[str, Any]) -> None:
-    if "failed" in hello:
-      raise errors.UserError(f"A process on {hello['host']} ended: {hello['failed']}")
-    index, count, host = int(hello["index"]), int(hello["count"]), str(hello["host"])
+  def _admit(self, link: links.Link, message: links.Message) -> None:
+    hello = _Hello.of(message)
+    if hello is None or link in self.here.values():  # who is here only waits
+      raise links.Strange
+    index, count, host = hello.index, hello.count, hello.host
+    if hello.failed is not None:
+      if hello.facts != self._hellos[0].facts:  # nobody else knows the hash of the code
+        raise links.Strange
+      raise errors.UserError(f"A process on {host} ended: {hello.failed}")
     if count != self._place.count:
       raise errors.UserError(
         f"The processes differ: {cluster.COUNT} is {self._place.count} in process 0 and {count} in "
@@ -160,10 +203,10 @@ class _Reception:
       )
     if index in self._hellos:
       raise errors.UserError(
-        f"Two processes have {cluster.INDEX}={index}, on {self._hellos[index]['host']} and on "
+        f"Two processes have {cluster.INDEX}={index}, on {self._hellos[index].host} and on "
         f"{host}: give each its own number, from 0 to {count - 1}."
       )
-    self.here[index], self._hellos[index] = link, dict(hello)
+    self.here[index], self._hellos[index] = link, hello
     self._tell()
 
   def _tell(self) -> None:
@@ -187,9 +230,9 @@ class _Reception:
   def start(self) -> Found:
     """Lets the run begin unless the processes differ."""
     hellos = [self._hellos[i] for i in range(self._place.count)]
-    if sentence := differences.sentence([hello["facts"] for hello in hellos]):
+    if sentence := differences.sentence([hello.facts for hello in hellos]):
       raise errors.UserError(sentence)
-    hosts = [str(hello["host"]) for hello in hellos]
+    hosts = [hello.host for hello in hellos]
     for link in self._open:
       if link in self.here.values():
         link.send({"hosts": hosts})
@@ -198,7 +241,7 @@ class _Reception:
     return self.here, hosts
 
 
-def _join(place: cluster.Place, hello: Mapping[str, Any]) -> Found:
+def _join(place: cluster.Place, hello: _Hello) -> Found:
   """Does the part of the other processes in `meet`."""
   waiting, wrong = _Waiting(), _Wrong()
   absent = (
@@ -208,7 +251,7 @@ def _join(place: cluster.Place, hello: Mapping[str, Any]) -> Found:
   while True:
     try:
       link = links.connect(place.host, place.port, 2)
-      link.send(dict(hello))
+      link.send(dataclasses.asdict(hello))
       return {0: link}, _wait_for_start(link, place, waiting)
     except links.Strange:
       wrong.since(
@@ -250,11 +293,12 @@ class _Wrong:
 
 def _report(place: cluster.Place, sentence: str) -> bool:
   """Tells a process 0 that is waiting why this process ends; returns whether it has heard it."""
+  hello = _Hello(place.index, place.count, platform.node(), differences.facts(), sentence)
   until = time.monotonic() + _REPORT
   while time.monotonic() < until:
     try:
       link = links.connect(place.host, place.port, 2)
-      link.send({"failed": sentence, "host": platform.node()})
+      link.send(dataclasses.asdict(hello))
       return any("refused" in message for message in _received(link, _REPORT))
     except links.Strange:
       return False
@@ -277,9 +321,13 @@ def _wait_for_start(link: links.Link, place: cluster.Place, waiting: _Waiting) -
   here = [0, place.index]
   while True:
     for message in _received(link, _PAUSE):
-      if "refused" in message:
-        raise errors.UserError(str(message["refused"]))
-      if "hosts" in message:
-        return [str(host) for host in message["hosts"]]
-      here = message.get("here", here)
+      match message:
+        case {"refused": str(sentence)}:
+          raise errors.UserError(_line(sentence))
+        case {"hosts": [*hosts]} if len(hosts) == place.count and all(map(_is_word, hosts)):
+          return hosts
+        case {"here": [*here]}:
+          pass
+        case _:
+          raise links.Strange
     waiting.say(_missing(place, here))

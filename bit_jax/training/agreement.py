@@ -109,12 +109,12 @@ def require_shared(folder: pathlib.Path) -> None:
     return
   mark = None
   if jax.process_index() == 0:
-    mark = folder / f".seen-by-all-{uuid.uuid4().hex}"
+    mark = folder / f".seen-by-all.{uuid.uuid4().hex}"  # a temporary: see `files`
     mark.touch()
   try:
     names = processes.gather(None if mark is None else mark.name)
     name = next(name for name in names if name is not None)
-    sees = processes.gather([_appears(folder / name), f"{folder} on {platform.node()}"])
+    sees = processes.gather([appears(folder / name), f"{folder} on {platform.node()}"])
   finally:
     if mark is not None:
       mark.unlink(missing_ok=True)
@@ -127,7 +127,8 @@ def require_shared(folder: pathlib.Path) -> None:
     )
 
 
-def _appears(path: pathlib.Path) -> bool:
+def appears(path: pathlib.Path) -> bool:
+  """Returns whether a file that another process has written is seen, at the latest in a while."""
   until = time.monotonic() + _VISIBLE
   while not path.exists():
     if time.monotonic() > until:

@@ -1,20 +1,20 @@
 """Evaluations during and after training, the best weights that they choose, and patience."""
 
 import pathlib
-from collections.abc import Callable, Collection, Mapping
+import platform
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, NoReturn
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
 
 from bit_jax import weights
 from bit_jax.inference import feeds
 from bit_jax.inference.evaluation import Evaluation, evaluate
 from bit_jax.models import architectures
 from bit_jax.runs import reporting
-from bit_jax.runtime import clock, parallel
-from bit_jax.training import setup
+from bit_jax.runtime import clock, errors, parallel, processes
+from bit_jax.training import agreement, setup
 
 
 class Evaluator:
@@ -90,9 +90,8 @@ class Evaluator:
     """
     c, on_record = self._run.config, self._reporter.evaluations
     missing = [s for s in range(c.eval_every, first, c.eval_every) if s not in on_record]
-    for step in missing:
-      if c.keep_best and weights_path(self._run.folder, step).exists():
-        self._record(step, self.score(self._load(step), step))
+    for step in self._kept(missing) if c.keep_best else ():
+      self._record(step, self.score(self._load(step), step))
     if lost := [str(step) for step in missing if step not in on_record]:
       self._reporter.say(
         f"warning: {reporting.METRICS} is missing the evaluations after steps {', '.join(lost)}: "
@@ -149,33 +148,43 @@ class Evaluator:
   def _best(self, params: Any) -> tuple[Any, int | None]:
     """Returns the weights of the best evaluation and its step; `params` and None if none exist."""
     evaluations = self._reporter.evaluations
-    multihost_utils.sync_global_devices("best weights written")
-    kept = {
-      step: top1
-      for step, top1 in evaluations.items()
-      if weights_path(self._run.folder, step).exists()
-    }
+    kept = {step: evaluations[step] for step in self._kept(evaluations)}
     wanted, step = best(evaluations), best(kept) if kept else None
     if step != wanted:
       chosen = "the last weights" if step is None else f"those after step {step}"
       warning = f"The best weights, those after step {wanted}, are missing: {chosen} are used."
       self._reporter.say(f"warning: {warning}")
       self._run.data.warnings.append(warning)
-    found = params if step is None else self._load(step)
-    multihost_utils.sync_global_devices("best weights read")  # the first process will delete them
-    return found, step
+    return (params if step is None else self._load(step)), step
+
+  def _kept(self, steps: Iterable[int]) -> list[int]:
+    """Returns those of some steps whose weights the first process, which wrote them, finds."""
+    folder, asked = self._run.folder, list(steps)
+    found: list[int] = processes.decided(
+      lambda: [step for step in asked if weights_path(folder, step).exists()]
+    )
+    return found
 
   def _record(self, done: int, evaluation: Evaluation) -> None:
     images = len(evaluation.labels)
     self._reporter.eval_metrics(done, evaluation.means, images, self._run.chooses_on)
 
   def _load(self, step: int) -> Any:
-    """Returns the weights that were kept after a step, on the devices."""
+    """Returns the weights that were kept after a step, on the devices; all processes read them.
+
+    Raises:
+      UserError: This process can't read what the first one finds, or reads something else.
+    """
     architecture = architectures.find(self._run.config.model)
-    classes = self._run.model.num_classes
-    loaded = weights.load(
-      weights_path(self._run.folder, step), architecture, head="keep", num_classes=classes
-    )
+    classes, path = self._run.model.num_classes, weights_path(self._run.folder, step)
+    if not agreement.appears(path):
+      raise errors.UserError(
+        f"Process {jax.process_index()} on {platform.node()} doesn't see {path}, the best weights, "
+        f"which the first process sees: give all processes a --workdir on a disk that they share, "
+        f"and run the same command again to resume."
+      )
+    loaded = weights.load(path, architecture, head="keep", num_classes=classes)
+    agreement.require_same({f"the hash of {path.name}": loaded.sha256})
     return parallel.replicate(loaded.params)
 
 

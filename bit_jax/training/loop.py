@@ -27,6 +27,7 @@ from bit_jax.runtime import (
   numerics,
   output,
   parallel,
+  processes,
   signals,
 )
 from bit_jax.training import (
@@ -99,9 +100,8 @@ def run(
     if is_first and run_folder.record_config(folder, config.to_dict(), run_config.identity):
       files.remove_temporaries(folder)
     agreement.require_shared(folder)
-    if result := run_folder.finished(folder):
-      run_folder.require_complete(folder, result)
-      run_folder.require_data(folder, *data.identity())
+    result: dict[str, Any] | None = processes.decided(lambda: _finished(folder, data))
+    if result:
       if is_first:
         evaluation.discard(folder)
         again = "delete the folder to run it again"
@@ -114,6 +114,18 @@ def run(
       preparing = "while the run was prepared"
       stop.nothing_unsaved(functools.partial(_stopped, folder, config, preparing, saved))
       return _train(loaded, stop)
+
+
+def _finished(folder: pathlib.Path, data: opening.Opened) -> dict[str, Any] | None:
+  """Returns the result of a folder whose run is complete, or None.
+
+  Raises:
+    UserError: The result lacks something, or the run had other data.
+  """
+  if result := run_folder.finished(folder):
+    run_folder.require_complete(folder, result)
+    run_folder.require_data(folder, *data.identity())
+  return result
 
 
 def _train(run: setup.Run, stop: exits.StopRequest) -> dict[str, Any]:

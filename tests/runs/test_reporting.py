@@ -2,13 +2,14 @@
 
 import json
 
+import jax
 import numpy as np
 import pytest
 import running
 
 from bit_jax.models import architectures
 from bit_jax.runs import reporting
-from bit_jax.runtime import clock
+from bit_jax.runtime import clock, processes
 
 
 @pytest.fixture(params=[True, False], ids=["clu", "without TensorFlow"])
@@ -29,6 +30,13 @@ def report(folder, first_step=0, quiet=False, total_steps=4, step_clock=None, **
     quiet=quiet,
     **more,
   )
+
+
+def test_evaluations_on_record_are_those_of_the_first_process(tmp_path, monkeypatch):
+  monkeypatch.setattr(jax, "process_index", lambda: 1)  # it sees no file yet
+  monkeypatch.setattr(processes, "gather", lambda value: [[[2, 0.5], [4, 0.25]], value])
+  with report(tmp_path, first_step=4, total_steps=6, quiet=True) as reporter:
+    assert reporter.evaluations == {2: 0.5, 4: 0.25}
 
 
 def rows(folder):

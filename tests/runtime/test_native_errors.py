@@ -12,6 +12,9 @@ from bit_jax.runtime import native_errors
 with native_errors.filtered("prefix-") as shown:
   native_errors.on_abort(lambda: (shown.say(f"the end: {shown.first_line()}"), os._exit(7)))
   print("before", file=sys.stderr)
+  if sys.argv[1] == "goes on":
+    os.write(2, b"E1130 20:18:28.780416 6011 coordination_service_agent.cc:1] Failed to cancel\\n")
+    print("warning: the user must see this", file=sys.stderr)
   os.write(2, b"[Gloo] an unfinished line")
   if sys.argv[1] == "fatal":
     os.write(2, b"\\nF1130 20:18:28.780416    6011 client.h:80] distributed service failed\\n")
@@ -36,6 +39,13 @@ def test_a_trace_goes_to_a_file_and_python_ends_the_process(tmp_path):
   )
   (log,) = tmp_path.glob("prefix-*.log")
   assert "trace()" in log.read_text()
+
+
+def test_after_an_error_that_is_not_fatal_all_is_shown(tmp_path):
+  status, err = run(tmp_path, "goes on")
+  assert status == 0
+  assert "] Failed to cancel\nwarning: the user must see this\n[Gloo]" in err
+  assert not list(tmp_path.iterdir())
 
 
 def test_everything_else_is_shown(tmp_path):

@@ -1,10 +1,13 @@
 """Processes that find each other; here, threads are the processes."""
 
 import concurrent.futures
+import contextlib
 import http.server
+import json
 import re
 import socket
 import threading
+import time
 
 import pytest
 
@@ -111,6 +114,96 @@ def test_another_service_at_the_port_is_noticed(port):
     thread.join()
   assert first[0].startswith(f"Process 0 can't use the port {port} for ")
   assert "but another service" in second[0]
+
+
+STRANGERS = {
+  "text for an index": {"index": "abc"},
+  "an index beyond the last": {"index": 7},
+  "process 0": {"index": 0},
+  "a negative index": {"index": -1},
+  "no facts": {"facts": [1]},
+  "facts of another type": {"facts": {"jax": 1}},
+  "a host with control characters": {"host": "\x1b[2J"},
+  "a host without end": {"host": "a" * 10_000},
+  "a fault from a process of other code": {"failed": "\x1b[2J", "facts": {}},
+  "a fault that is no text": {"failed": [1]},
+}
+
+
+@pytest.mark.parametrize("line", ["infinite", "deep", "long", "alone", *STRANGERS])
+def test_whoever_is_no_process_of_the_run_is_sent_away(port, line):
+  hello = {"index": 1, "count": 2, "host": "a", "facts": differences.facts()}
+  text = {
+    "infinite": json.dumps(hello).replace("1", "1e999", 1),
+    "deep": '{"a":' + "[" * 9_000,
+    "long": '{"a": "' + "a" * 100_000,
+    "alone": '{"failed": "Give up.", "host": "a"}',
+  }.get(line) or json.dumps({**hello, **STRANGERS[line]})
+
+  def disturb():
+    with contextlib.closing(connected(port)) as stranger:
+      stranger.sendall(text.encode() + b"\n")
+      with contextlib.suppress(ConnectionError):
+        assert stranger.recv(100) == b""  # it was closed
+
+  with concurrent.futures.ThreadPoolExecutor(2) as pool:
+    zero = pool.submit(meet, place(port, 0))
+    pool.submit(disturb).result(5)
+    ((others, _),), ((_, hosts),) = meet(place(port, 1)), zero.result(5)
+  assert (set(others), len(hosts)) == ({0}, 2)
+
+
+def connected(port):
+  for _ in range(200):
+    with contextlib.suppress(OSError):
+      return socket.create_connection(("127.0.0.1", port), timeout=5)
+    time.sleep(0.02)
+  raise AssertionError("process 0 does not listen")
+
+
+def test_one_that_is_here_has_nothing_more_to_say(port):
+  hello = {"index": 1, "count": 3, "host": "a", "facts": differences.facts()}
+
+  def disturb():
+    with contextlib.closing(connected(port)) as admitted:
+      admitted.sendall(json.dumps(hello).encode() + b"\n" + json.dumps(hello).encode() + b"\n")
+      while admitted.recv(100):
+        pass
+
+  with concurrent.futures.ThreadPoolExecutor(2) as pool:
+    zero = pool.submit(meet, place(port, 0, 3))
+    pool.submit(disturb).result(5)
+    found = meet(place(port, 1, 3), place(port, 2, 3))
+    assert [set(links) for links, _ in (*found, *zero.result(5))] == [{0}, {0}, {1, 2}]
+
+
+def test_what_others_say_is_printed_as_one_line(port):
+  fault = "An error\nin \x1b[31mred."
+  shown = "An error\\nin \\x1b[31mred."
+
+  def report():
+    connected(port).close()  # it listens
+    return rendezvous._report(place(port, 1), fault)
+
+  with concurrent.futures.ThreadPoolExecutor(2) as pool:
+    zero = pool.submit(meet, place(port, 0))
+    assert pool.submit(report).result(5)
+    assert zero.result(5) == [f"A process on {socket.gethostname()} ended: {shown}"]
+  with links.listen(port) as server, concurrent.futures.ThreadPoolExecutor(1) as pool:
+    one = pool.submit(meet, place(port, 1))
+    zero = links.Link(server.accept()[0])
+    zero.send({"refused": fault})
+    assert one.result(5) == [shown]
+
+
+@pytest.mark.parametrize("answer", [{"hosts": 2}, {"hosts": ["a"]}, {"here": 1}, {"other": 1}])
+def test_another_program_is_no_process_0(port, answer):
+  with links.listen(port) as server, concurrent.futures.ThreadPoolExecutor(1) as pool:
+    one = pool.submit(meet, place(port, 1))
+    while not one.done():
+      if rendezvous.select.select([server], [], [], 0.02)[0]:
+        links.Link(server.accept()[0]).send(answer)
+  assert "but another service" in one.result()[0]
 
 
 def test_what_differs_is_named_by_process():

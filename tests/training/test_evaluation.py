@@ -2,11 +2,13 @@
 
 import types
 
+import jax
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bit_jax.training import evaluation
+from bit_jax.runtime import errors, processes
+from bit_jax.training import agreement, evaluation
 
 
 @pytest.mark.parametrize(
@@ -60,6 +62,23 @@ def test_every_checkpoint_that_a_run_may_resume_from_has_its_best_weights(tmp_pa
   evaluator = evaluation.Evaluator(run, reporter, None, None, None, 1, None, None)
   evaluator.discard(saved)
   assert {p.name for p in tmp_path.iterdir()} == {f"best-{step}.npz" for step in kept}
+
+
+@pytest.mark.parametrize("use", ["_best", "recover"])
+def test_a_process_that_does_not_see_the_best_weights_uses_no_others(tmp_path, monkeypatch, use):
+  """This is process 1, which sees the weights after step 3 only; process 0 sees all."""
+  monkeypatch.setattr(agreement, "_VISIBLE", 0)
+  monkeypatch.setattr(jax, "process_index", lambda: 1)
+  monkeypatch.setattr(processes, "gather", lambda value: [[4], value])
+  evaluation.weights_path(tmp_path, 3).write_text("")
+  config = types.SimpleNamespace(keep_best=True, test_size=32, model="R50x1", eval_every=4)
+  model = types.SimpleNamespace(num_classes=10)
+  run = types.SimpleNamespace(config=config, is_first=False, folder=tmp_path, model=model)
+  evaluations = {3: 0.1, 4: 0.2} if use == "_best" else {}
+  reporter = types.SimpleNamespace(evaluations=evaluations)
+  evaluator = evaluation.Evaluator(run, reporter, None, None, None, 1, None, None)
+  with pytest.raises(errors.UserError, match=r"^Process 1 on .* doesn't see .*best-4\.npz"):
+    getattr(evaluator, use)(6)
 
 
 def test_the_first_of_equals_is_the_best():

@@ -27,7 +27,7 @@ from bit_jax.inference.programs import Examples, ResidentSet
 from bit_jax.models import architectures, resnet_v2
 from bit_jax.report import run_page
 from bit_jax.runs import per_class, reporting, run_folder
-from bit_jax.runtime import devices, errors, exits, numerics, parallel, plots
+from bit_jax.runtime import devices, errors, exits, numerics, parallel, plots, processes
 from bit_jax.training import (
   evaluation,
   loop,
@@ -190,6 +190,12 @@ def test_a_finished_folder_is_not_run_again(finished, capsys, monkeypatch):
   folder, result, _ = finished
   assert running.train(folder) == result
   assert "is already finished" in capsys.readouterr().out
+
+
+def test_the_first_process_decides_whether_a_run_is_finished(tmp_path, monkeypatch):
+  monkeypatch.setattr(jax, "process_index", lambda: 1)  # it sees no result yet
+  monkeypatch.setattr(processes, "gather", lambda value: [{"top1": 0.5}, value])
+  assert running.train(tmp_path) == {"top1": 0.5}
 
 
 def test_the_result_of_images_that_have_changed_is_not_returned(tree, tmp_path):
