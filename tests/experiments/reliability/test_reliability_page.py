@@ -58,6 +58,16 @@ def test_counts_of_a_kind_are_added(tmp_path):
   assert "Seen on 2026-01-01 to 2026-01-03, with Python 3.11.7, jax 0.10.2, numpy 2.4.6." in text
 
 
+def test_a_record_that_was_made_again_replaces_the_earlier_one(tmp_path):
+  old = {"kind": "a cut file", "date": "2026-01-01", "seed": 0, "lost": 7, "python": "3.11.2"}
+  new = {**old, "date": "2026-01-02", "lost": 0, "python": "3.11.7"}
+  other = {**new, "seed": 1, "lost": 2, "python": "3.12.0"}
+  (tmp_path / "faults.jsonl").write_text("".join(json.dumps(r) + "\n" for r in (old, new, other)))
+  text = page.text(tmp_path)
+  assert "| a cut file | lost 2 |" in text
+  assert "Seen on 2026-01-02, with Python 3.11.7 and 3.12.0." in text
+
+
 def test_findings_of_earlier_code_are_counted_apart(tmp_path):
   old = {"kind": "npz", "date": "2026-01-01", "inputs": 9, "accepted": 1, "refused": 5}
   old |= {"findings": 3, "distinct": ["A in a", "B in b"], "note": "before fixes; slow"}
