@@ -19,7 +19,8 @@ from bit_jax.runtime import errors, output, signals
 
 # Exit statuses; after another signal than Ctrl-C it is 128 and the signal's number.
 USER_ERROR, INTERRUPTED = 2, 130
-_DEFECT = (
+_DEFECT = 1  # Python's own, after a traceback
+_REPORT_IT = (
   "This is a bug in bit_jax or in a library: please report it with the lines above and the output "
   "of `python -m bit_jax.env`."
 )
@@ -72,11 +73,13 @@ def run(
       elif sentence := machine_error(e):
         status, message = USER_ERROR, f"error: {errors.one_line(sentence)}"
       else:
-        e.add_note(_DEFECT)
+        status = _DEFECT
+        e.add_note(_REPORT_IT)
+        output.finish()  # threads may keep Python from doing so
         raise
     finally:
       if listener is not None:
-        listener.finish()
+        listener.finish(status)
     if message is not None:
       print(message, file=sys.stderr)
   output.finish()
@@ -137,15 +140,15 @@ def machine_cause(error: Exception) -> OSError | None:
 
 
 def leave(status: int) -> NoReturn:
-  """Ends the process; after a signal without waiting for threads, which may compile or download.
+  """Ends the process; after an error or a signal without waiting for anything.
 
-  After an error, one of several processes ends without JAX's shutdown, which waits for the others.
+  Threads may compile, download, or read from a disk that doesn't answer, and JAX's shutdown waits
+  for other processes.
   """
-  jax: Any = sys.modules.get("jax")
-  if status > 128 or (status and jax and jax.distributed.is_initialized()):
+  if status:
     output.finish()
     os._exit(status)
-  sys.exit(status)
+  sys.exit()
 
 
 class Interrupted(Exception):  # noqa: N818 - not an error
@@ -173,6 +176,8 @@ class StopRequest:
     if threading.current_thread() is threading.main_thread():
       self._stack.enter_context(signals.reacting(None, looks=True))
       self._earlier = signals.install(self._note)
+      if (listener := signals.current()) and listener.received:  # just before
+        self.requested = True
     return self
 
   def __exit__(self, *_: object) -> None:
@@ -190,10 +195,9 @@ class StopRequest:
     Raises:
       Interrupted: A stop is requested already.
     """
-    if self.requested:
+    listener = signals.current() if self._earlier else None
+    if self.requested or (listener and not listener.end_at_once(sentence)):
       raise Interrupted(sentence())
-    if self._earlier and (listener := signals.current()):
-      listener.react(sentence)
 
   def unsaved(self) -> None:
     """Says that there is something to save, from now on."""

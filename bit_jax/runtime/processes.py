@@ -77,7 +77,7 @@ class Meeting:
       self._links, self._hosts = rendezvous.meet(self.place)
       threading.Thread(target=self._watch, name="processes", daemon=True).start()
       if listener := signals.current():
-        listener.before_end(self._signalled)
+        listener.before_end = self._signalled
     return self
 
   def start_jax(self) -> None:

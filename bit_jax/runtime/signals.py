@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 # They ask a process to end: Ctrl-C, `kill` and schedulers, a terminal that hangs up, and what
 # clusters send before they preempt a job or its time is over.
@@ -52,6 +52,25 @@ def restore(handlers: dict[signal.Signals, Any]) -> None:
     signal.signal(number, handler)
 
 
+class _Reaction(NamedTuple):
+  """What a process does about a signal.
+
+  Attributes:
+    at_once: The process ends at once, with the sentence that this returns.
+    looks: Whether the main thread looks for requests itself, and may take its time.
+    status: The command is over, and the process ends with this exit status.
+  """
+
+  at_once: Callable[[], str] | None = None
+  looks: bool = False
+  status: int | None = None
+
+  @property
+  def raises(self) -> bool:
+    """Returns whether the main thread gets a KeyboardInterrupt."""
+    return self == _Reaction()
+
+
 class Listener:
   """What a process does about signals; at most one in a process.
 
@@ -61,16 +80,18 @@ class Listener:
   Attributes:
     received: The first signal, None before.
     usual: What `react` takes while the command runs.
+    before_end: Called with the exit status and the sentence before a signal ends the process.
   """
 
   def __init__(self, usual: Callable[[], str] | None = None):
     """Takes the usual reaction; until `react` is called, a signal ends the process at once."""
     self.received: int | None = None
     self.usual = usual
-    self._at_once: Callable[[], str] | None = usual or self._unsaved
-    self._looks = False
-    self._lock, self._is_ending, self._is_over = threading.Lock(), False, False
-    self._before_end: list[Callable[[int, str], None]] = []
+    self.before_end: Callable[[int, str], None] = lambda status, sentence: None
+    self._reaction = _Reaction(usual or self._unsaved)
+    self._is_ending = False
+    self._lock = threading.Lock()  # of the two above
+    self._stopped = threading.Event()
 
   def start(self) -> None:
     """Installs the handlers, and starts the thread; call in the main thread."""
@@ -85,23 +106,19 @@ class Listener:
     """Notes a signal; handlers call it, since the thread may learn of it later than they."""
     self.received = self.received or number
 
-  def before_end(self, tell: Callable[[int, str], None]) -> None:
-    """Sets what is called before a signal ends the process at once: with exit status, sentence."""
-    self._before_end = [tell]
-
   @property
   def ends_at_once(self) -> bool:
     """Returns whether a signal ends the process at once."""
-    return self._at_once is not None
+    return self._reaction.at_once is not None
 
-  def finish(self) -> None:
-    """From now on signals change nothing: the command is over."""
-    self.react(None, looks=True)
-    self._is_over = True
+  def finish(self, status: int) -> None:
+    """Says that the command is over: a signal now ends only what hangs, with the same status."""
+    self._change(_Reaction(looks=True, status=status))
 
   def stop(self) -> None:
     """Restores the earlier handlers, and ends the thread."""
-    self.finish()
+    self._change(_Reaction(looks=True))
+    self._stopped.set()
     restore(self._earlier)
     signal.set_wakeup_fd(self._earlier_descriptor)
     os.write(self._write, b"\0")
@@ -117,25 +134,39 @@ class Listener:
         another thread, and may wait for what is being written; its error is printed instead.
       looks: Whether the main thread looks for requests itself, and may take its time.
     """
-    with self._lock:
-      self._at_once, self._looks = at_once, looks
-    while self._is_ending:
-      time.sleep(_POLL)
+    self._change(_Reaction(at_once, looks))
+
+  def end_at_once(self, sentence: Callable[[], str]) -> bool:
+    """Sets `sentence` as `react` does, unless a signal came before; returns whether it did.
+
+    The caller answers an earlier signal, and this thread a later one: none is lost in between.
+    """
+    return self._change(_Reaction(sentence), unless_received=True)
 
   @contextlib.contextmanager
   def reacting(self, at_once: Callable[[], str] | None, *, looks: bool = False) -> Iterator[None]:
     """Within this context there is another reaction, which `react` may change."""
-    earlier = self._at_once, self._looks
+    earlier = self._reaction
     self.react(at_once, looks=looks)
     try:
       yield
     finally:
-      self.react(earlier[0], looks=earlier[1])
+      self._change(earlier)
+
+  def _change(self, reaction: _Reaction, *, unless_received: bool = False) -> bool:
+    """Sets the reaction unless the process is about to end; returns whether it did."""
+    with self._lock:
+      changes = not (self._is_ending or (unless_received and self.received))
+      if changes:
+        self._reaction = reaction
+    while self._is_ending:
+      time.sleep(_POLL)
+    return changes
 
   def _interrupt(self, number: int, frame: FrameType | None) -> None:
     """Handles a signal in the main thread."""
     self.note(number)
-    if self._at_once is None and not self._looks:
+    if self._reaction.raises:
       raise KeyboardInterrupt
 
   def _unsaved(self) -> str:
@@ -146,37 +177,47 @@ class Listener:
     while number := os.read(self._read, 1)[0]:
       if number not in numbers:  # it has another handler
         continue
-      self.note(number)
+      self.note(number)  # before the look at the reaction, as `end_at_once` expects
       interrupts += number == signal.SIGINT
       with self._lock:
-        sentence, is_ending = self._at_once, self._is_ending
-        self._is_ending = is_ending or sentence is not None
-      if sentence is not None and not is_ending:
-        self._end_in(0, number, sentence)
+        reaction, is_ending = self._reaction, self._is_ending
+        self._is_ending = is_ending or reaction.at_once is not None
+      if reaction.status is not None:  # Python may be ending, where no thread can be started
+        self._leave(reaction.status)
+      elif reaction.at_once is not None and not is_ending:
+        self._end_in(0, number, reaction.at_once)
       elif interrupts > 1:  # after a moment for the main thread
         self._end_in(_AGAIN, number, functools.partial(unsaved, number))
-      elif sentence is None and not self._looks:
+      elif reaction.raises:
         self._end_in(GRACE, number, functools.partial(unsaved, number))
 
   def _end_in(self, seconds: float, number: int, sentence: Callable[[], str]) -> None:
-    thread = threading.Timer(seconds, self._end, (number, sentence))
-    thread.daemon = True
-    thread.start()
+    threading.Thread(target=self._end, args=(seconds, number, sentence), daemon=True).start()
 
-  def _end(self, number: int, sentence: Callable[[], str]) -> None:
-    """Ends the process, whatever its other threads do."""
+  def _end(self, seconds: float, number: int, sentence: Callable[[], str]) -> None:
+    """Ends the process after some seconds, whatever its other threads do."""
+    if self._stopped.wait(seconds):
+      return
     try:
       text = sentence()
     except Exception as e:  # what was being written can't be
       text = f"error: {e}"
-    if self._is_over:
+    with self._lock:
+      status = self._reaction.status
+      self._is_ending = status is None
+    if status is not None:
+      self._leave(status)
       return
     writer = threading.Thread(target=_say, args=(text,), daemon=True)  # nobody may read it
     writer.start()
     writer.join(_FLUSH)
-    for tell in self._before_end:
-      tell(128 + number, text)
+    self.before_end(128 + number, text)
     os._exit(128 + number)
+
+  def _leave(self, status: int) -> None:
+    """Ends the process once the command had the time to write its last words."""
+    if not self._stopped.wait(_FLUSH):
+      os._exit(status)
 
 
 _listeners: list[Listener] = []  # that of this process, if it is a command

@@ -141,18 +141,26 @@ def test_an_empty_home_is_none(monkeypatch):
   assert homes != ["/x"]
 
 
-def test_ctrl_c_waits_for_no_thread():
-  """A thread may compile or download for minutes; here it waits for ever."""
+@pytest.mark.parametrize(
+  ("last", "status"),
+  [
+    ("raise KeyboardInterrupt", exits.INTERRUPTED),
+    ("raise errors.UserError('No.')", exits.USER_ERROR),
+    ("return 3", 3),
+  ],
+)
+def test_after_an_error_or_ctrl_c_a_command_waits_for_no_thread(last, status):
+  """A thread may compile, download or read for minutes; here it waits for ever."""
   code = (
-    "import sys, threading; from bit_jax.runtime import exits\n"
+    "import sys, threading; from bit_jax.runtime import errors, exits\n"
     "def main(argv):\n"
     "  threading.Thread(target=threading.Event().wait).start()\n"
     "  print('said')\n"
-    "  raise KeyboardInterrupt\n"
+    f"  {last}\n"
     "exits.leave(exits.run(main, sys.argv))"
   )
   done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-  assert (done.returncode, done.stdout) == (exits.INTERRUPTED, "said\n")
+  assert (done.returncode, done.stdout) == (status, "said\n")
   assert "Traceback" not in done.stderr
 
 

@@ -132,6 +132,62 @@ def test_a_request_that_came_before_ends_where_nothing_is_unsaved(start):
   assert end(start(body)) == (128 + signal.SIGHUP, "", "Saved before.\n")
 
 
+RACE = """
+import os, signal, sys, time
+from bit_jax.runtime import exits, signals
+
+def race(when, usual):
+  lines = 0
+
+  def trace(frame, event, arg):
+    nonlocal lines
+    if frame.f_code.co_filename not in (exits.__file__, signals.__file__):
+      return None
+    lines += event == "line"
+    if lines == when and event == "line":
+      os.kill(os.getpid(), signal.SIGTERM)
+      time.sleep(0.1)  # the listener learns of it
+    return trace
+
+  def main(argv):
+    sys.settrace(trace)
+    with exits.StopRequest() as stop:
+      stop.nothing_unsaved(lambda: "Saved.")
+      sys.settrace(None)
+      time.sleep(30 if lines >= when else 0)  # compiles
+      sys.settrace(trace)
+      stop.unsaved()
+      sys.settrace(None)
+      if stop.requested:
+        raise exits.Interrupted("Saved.")
+    return 0 if lines >= when else 1  # it was sent, and lost
+
+  if usual:
+    exits.listen("Usual.")
+  os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+  os._exit(exits.run(main, []))
+
+for usual in (True, False):
+  children, statuses = [], []
+  for when in range(1, 100):
+    if not (child := os.fork()):
+      race(when, usual)
+    children.append(child)
+  print(*(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children))
+"""
+
+
+def test_no_request_is_lost_on_whichever_line_of_the_package_it_comes():
+  done = subprocess.run([sys.executable, "-c", RACE], capture_output=True, text=True, timeout=300)
+  assert done.returncode == 0, done.stderr
+  for line in done.stdout.splitlines():
+    statuses = [int(word) for word in line.split()]
+    count = statuses.index(1)  # so many lines are executed
+    assert count > 30
+    assert statuses[:count] == [128 + signal.SIGTERM] * count
+    assert {*statuses[count:]} == {1}
+
+
 def test_a_second_ctrl_c_ends_a_command_within_c_code(start):
   process = start(f"with exits.StopRequest():\n  {READY}  {IN_C}")
   process.send_signal(signal.SIGINT)
@@ -139,6 +195,45 @@ def test_a_second_ctrl_c_ends_a_command_within_c_code(start):
     process.wait(1)
   process.send_signal(signal.SIGINT)
   assert end(process) == (130, "", "Interrupted; unsaved work is lost.\n")
+
+
+@pytest.mark.parametrize(
+  ("number", "last", "status"),
+  [(signal.SIGTERM, "pass", 0), (signal.SIGINT, "raise ZeroDivisionError", 1)],
+)
+def test_what_hangs_after_a_command_ends_by_a_signal_with_its_status(start, number, last, status):
+  body = (
+    "import threading\n"
+    "def hang():\n"
+    "  threading.main_thread().join()\n"
+    "  os.write(1, b'over\\n')\n"
+    "  threading.Event().wait()\n"
+    "threading.Thread(target=hang).start()\n"
+    f"print('ready')\n{last}"
+  )
+  process = start(body, before="exits.listen()")
+  assert process.stdout.readline() == "over\n"
+  process.send_signal(number)
+  assert process.wait(30) == status
+  error = process.stderr.read()
+  assert error.count("ZeroDivisionError") == status
+  assert "unsaved" not in error
+
+
+def test_a_signal_in_the_last_moment_suppresses_no_last_words(start):
+  before = (
+    "exits.listen()\n"
+    "from bit_jax.runtime import errors\n"
+    "class Stream:\n"
+    "  def write(self, text):\n"
+    "    os.kill(os.getpid(), signal.SIGTERM)\n"
+    "    import time; time.sleep(0.2)\n"
+    "    return os.write(2, text.encode())\n"
+    "  def flush(self):\n"
+    "    pass\n"
+  )
+  process = start(f"{READY}sys.stderr = Stream()\nraise errors.UserError('Why.')", before=before)
+  assert end(process) == (2, "", "error: Why.\n")
 
 
 def test_ignored_signals_stay_ignored(start):
