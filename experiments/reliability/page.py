@@ -216,7 +216,8 @@ def _soak(records: Sequence[Record]) -> str:
     "## Long runs\n",
     "R14x0.5 on tiny images, resident and streamed, observed from outside (`make soak`). Memory "
     "is what the process alone holds, without mapped files; its slope is Theil and Sen's estimate "
-    "over the steps after the first tenth, with its 95% interval. Open files, threads and compiled "
+    "over the longest part after the first tenth without a fall of "
+    "a twentieth, with its 95% interval. Open files, threads and compiled "
     "programs: the least in the second and in the last tenth. The least may not grow; the least "
     "number of threads in the last tenth may be up to the most in the second: pools fill late.\n",
   ]
@@ -242,9 +243,9 @@ def _soak(records: Sequence[Record]) -> str:
   rows = [(name, *(show(record) for record in records)) for name, show in figures.items()]
   figure = f"![Memory of the runs against their steps](figures/{CURVE.name})"
   remark = (
-    "Other programs ran at the same time, so times of steps are not those of the code alone. At "
-    "some saves the C library returns freed memory to the system: the slope is then mostly of that "
-    "fall. Between such falls memory climbs, and no figure here shows that it stops."
+    "Other programs ran at the same time, so times of steps are not those of the code alone. Where "
+    "memory grows by more than 1 MB per 1,000 steps, `make soak` fails: whether that growth ends "
+    "isn't known from so many steps."
   )
   return "\n".join([*parts, _table(titles, rows), "", _made(records), remark, "", figure])
 

@@ -11,6 +11,7 @@ figures go to experiments/reliability/soak.jsonl, and the page that shows them i
 import argparse
 import dataclasses
 import datetime
+import itertools
 import json
 import os
 import pathlib
@@ -40,6 +41,7 @@ _BATCH, _SIZE, _CLASSES = 16, 16, 4
 _IMAGES = {"train": 200, "test": 50}
 _WINDOW = 5  # steps of a row of metrics
 _BLOCKS = 50  # of steps, in each of which memory is the median of its samples
+_FALL = 0.05  # of the memory from one block to the next
 _GROWTH = 1.0  # MB per 1,000 steps that count as a leak
 # XLA ends a process whose devices don't meet within 40 seconds, which happens where others have the
 # cores.
@@ -202,7 +204,8 @@ def figures(plan: Plan, samples: Sequence[Sample], rows: Sequence[Mapping[str, A
   Returns:
     'steps', 'evaluations' and 'checkpoints' that were seen. Of the samples after the first tenth of
     the steps and before the last step: 'memory' with its slope in MB per 1,000 steps (Theil and
-    Sen's estimate with its 95% interval, of the medians of blocks of steps) and the medians of the
+    Sen's estimate with its 95% interval, of the medians of blocks of steps, between the falls in
+    which memory goes back to the system) and the medians of the
     first and the last tenth; 'open_files', 'threads' and 'compilations' with their minima in the
     first and the last tenth, and their maxima in the first and over all. 'step_ms': the median of
     the first and the last tenth of the steps, and their 'ratio'. 'curve': (step, MB) of the blocks.
@@ -212,7 +215,7 @@ def figures(plan: Plan, samples: Sequence[Sample], rows: Sequence[Mapping[str, A
   first = [s for s in steady if s.step < 2 * tenth]
   last = [s for s in steady if s.step >= plan.steps - tenth]
   curve = _curve(samples, plan.steps)
-  slope, _, low, high = stats.theilslopes(*np.transpose([p for p in curve if p[0] >= tenth])[::-1])
+  slope, low, high = slope_after_falls([p for p in curve if p[0] >= tenth])
   record: Record = {
     "steps": max(row["step"] for row in rows),
     "evaluations": sum(row["kind"] != "train" for row in rows),
@@ -238,6 +241,24 @@ def figures(plan: Plan, samples: Sequence[Sample], rows: Sequence[Mapping[str, A
     }
   record["step_ms"] = _step_times(plan, rows)
   return _rounded(record) | {"curve": [[round(step), round(mb, 1)] for step, mb in curve]}
+
+
+def slope_after_falls(curve: Sequence[tuple[float, float]]) -> tuple[float, float, float]:
+  """Returns the slope of the longest part of a curve without a fall, and its 95% interval.
+
+  A fall is one by more than a twentieth: the C library has returned freed memory to the system.
+
+  Args:
+    curve: (step, MB), by step.
+  """
+  parts = [[curve[0]]]
+  for before, now in itertools.pairwise(curve):
+    if now[1] < (1 - _FALL) * before[1]:
+      parts.append([])
+    parts[-1].append(now)
+  longest = max(reversed(parts), key=len)
+  slope, _, low, high = stats.theilslopes(*np.transpose(longest)[::-1])
+  return slope, low, high
 
 
 def _curve(samples: Sequence[Sample], steps: int) -> list[tuple[float, float]]:

@@ -62,6 +62,12 @@ def test_memory_that_grows_beside_noise():
   assert "Memory grows by" in soak.growing(found)[0]
 
 
+def test_growth_is_noticed_in_spite_of_a_fall():
+  found = soak.figures(PLAN, samples(bytes=lambda s: 10**9 + 30_000 * s - 3e8 * (s > 550)), rows())
+  assert found["memory"]["mb_per_1000_steps"] == pytest.approx(30, abs=1)
+  assert "Memory grows by" in soak.growing(found)[0]
+
+
 @pytest.mark.parametrize(
   ("name", "words"), [("files", "Open files"), ("threads", "Threads"), ("compiled", "Compilations")]
 )
