@@ -18,7 +18,7 @@ from typing import Any, Self
 
 from bit_jax.runtime import cluster, differences, errors, links
 
-PATIENCE = 300.0  # seconds that a process waits for the others
+PATIENCE = 300.0  # seconds that process 0 waits for the others
 _FIRST_NOTICE, _NOTICE = 1.0, 30.0  # seconds until a waiting process says so, and says so again
 _STRANGE = 20.0  # seconds for which another service may answer: an earlier run that is ending
 _FAREWELL = 5.0  # seconds in which process 0 tells the others why there is no run
@@ -91,8 +91,9 @@ def _line(text: str) -> str:
 class _Waiting:
   """The time that a process waits, and what it says meanwhile."""
 
-  def __init__(self) -> None:
-    self._began = time.monotonic()
+  def __init__(self, patience: float) -> None:
+    """Takes the seconds after which it is over."""
+    self._began, self._patience = time.monotonic(), patience
     self._next = _FIRST_NOTICE
 
   @property
@@ -105,8 +106,8 @@ class _Waiting:
     Raises:
       UserError: The time is over.
     """
-    if self.seconds > PATIENCE:
-      raise errors.UserError(f"{text} It gives up after {PATIENCE:.0f} s. {_ADVICE}")
+    if self.seconds > self._patience:
+      raise errors.UserError(f"{text} It gives up after {self._patience:.0f} s. {_ADVICE}")
     if self.seconds > self._next:
       self._next += _NOTICE
       with contextlib.suppress(OSError):
@@ -136,7 +137,7 @@ def _receive_all(place: cluster.Place, hello: _Hello) -> Found:
       f"{e.strerror}. Choose another port, in all processes."
     ) from e
   with server:
-    reception, waiting = _Reception(server, place, hello), _Waiting()
+    reception, waiting = _Reception(server, place, hello), _Waiting(PATIENCE)
     try:
       while len(reception.here) < place.count - 1:
         reception.receive()
@@ -243,7 +244,8 @@ class _Reception:
 
 def _join(place: cluster.Place, hello: _Hello) -> Found:
   """Does the part of the other processes in `meet`."""
-  waiting, wrong = _Waiting(), _Wrong()
+  # Longer than process 0: it would miss those that give up at the same moment, too.
+  waiting, wrong = _Waiting(PATIENCE + _FAREWELL), _Wrong()
   absent = (
     f"Process {place.index} of {place.count}, on {platform.node()}, waits for process 0 at "
     f"{place.address}, which doesn't answer there."
