@@ -103,7 +103,6 @@ def test_a_program_that_is_compiled_twice():
   assert soak.repeated(counts) == ["Compiled 2 times: step(f32[4])"]
 
 
-@pytest.mark.slow
 def test_what_is_no_checkpoint_is_passed_over(tmp_path):
   for name in ("20", "9", "30.unusable", "\N{SUPERSCRIPT TWO}"):
     (tmp_path / "checkpoints" / name).mkdir(parents=True)
@@ -113,6 +112,7 @@ def test_what_is_no_checkpoint_is_passed_over(tmp_path):
   assert (sample.step, sample.checkpoint) == (25, 20)
 
 
+@pytest.mark.slow
 def test_nothing_grows_over_a_short_run(tmp_path, tmp_path_factory):
   plan = soak.Plan(steps=200, events=10, devices=2, interval=0.05)
   shared = {"JAX_COMPILATION_CACHE_DIR": str(running.cache_folder(tmp_path_factory))}
