@@ -119,17 +119,13 @@ def _most_alive(count: Activations, task: Task) -> int:
 def least(task: Task) -> Need:
   """Returns a lower bound of the memory of the passes over a micro-batch, beside the state.
 
-  It is what has to be kept: standardised variables, and for each image the inputs of norms and,
-  but on TPU, where they are computed again, the outputs of their ReLUs; with `remat`, the inputs of
-  units. XLA for GPU recomputes more of them where a program would otherwise take over three
-  quarters of the device's memory: such micro-batches are not considered.
+  It is what has to be kept: standardised variables, and for each image the inputs of units; XLA for
+  CPU keeps the inputs of norms and the outputs of their ReLUs. XLA for accelerators computes some
+  of these again where a program would otherwise not fit (GPU: over three quarters of the memory).
   """
   count = footprint.activations(task.model.architecture, task.crop)
   item = task.model.dtype.itemsize
-  if task.model.remat:
-    kept = count.entering
-  else:
-    kept = count.normed if task.model.platform == "tpu" else 2 * count.normed
+  kept = 2 * count.normed if task.on_cpu else count.entering
   return Need(item * task.num_parameters, kept * item)
 
 
