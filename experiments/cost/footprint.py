@@ -38,9 +38,8 @@ def flops(config: run_config.RunConfig, spec: datasets.DatasetSpec) -> float:
 def disk_bytes(model: str, num_classes: int, momentum_dtype: str) -> float:
   """Returns the bytes of a finished run's folder, an upper bound within a tenth or so.
 
-  It holds one checkpoint of weights and momentum (the newest; compression saves little of trained
-  weights), the exported weights, figures and logs. While a checkpoint is saved, the one before is
-  there as well.
+  It holds the last two checkpoints of weights and momentum (compression saves little of trained
+  weights), the exported weights, figures and logs. While a checkpoint is saved, there are three.
 
   Args:
     model: Name of the network.
@@ -48,4 +47,5 @@ def disk_bytes(model: str, num_classes: int, momentum_dtype: str) -> float:
     momentum_dtype: Type of the stored momentum.
   """
   count = architectures.num_parameters(architectures.find(model), num_classes)
-  return float(count * (2 * _FLOAT32 + jnp.dtype(momentum_dtype).itemsize) + _RECORDS)
+  checkpoint = _FLOAT32 + jnp.dtype(momentum_dtype).itemsize
+  return float(count * (_FLOAT32 + 2 * checkpoint) + _RECORDS)

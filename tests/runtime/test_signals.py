@@ -23,8 +23,12 @@ def start(monkeypatch):
   with contextlib.ExitStack() as stack:
 
     def started(body, *, before="", ignored=()):
+      as_started = {
+        int(n): int(signal.SIG_IGN if n in ignored else signal.SIG_DFL) for n in signals.ENDING
+      }
       lines = [
         "import os, signal, sys",
+        f"for number, handler in {as_started}.items(): signal.signal(number, handler)",
         "from bit_jax.runtime import exits",
         before,
         "def main(argv):",
@@ -32,13 +36,9 @@ def start(monkeypatch):
         "exits.leave(exits.run(main, sys.argv))",
       ]
 
-      def ignore():
-        for number in signals.ENDING:
-          signal.signal(number, signal.SIG_IGN if number in ignored else signal.SIG_DFL)
-
       pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
       line = [sys.executable, "-c", "\n".join(lines)]
-      process = stack.enter_context(subprocess.Popen(line, preexec_fn=ignore, **pipes))
+      process = stack.enter_context(subprocess.Popen(line, **pipes))
       stack.callback(process.kill)
       assert process.stdout.readline() == "ready\n"
       return process
