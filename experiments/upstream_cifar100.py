@@ -11,7 +11,7 @@ report and each run's `result.json` hold the images per second.
 R50x1 is trained on CIFAR-100 from random initialisation, and then on CIFAR-10 from these weights
 and from random ones: ten images of each class with five subsets, and all images once. The rule is
 unchanged: 160 -> 128 pixels, batches of 512, 500 and 10,000 steps. On a GPU the dtype is bfloat16
-(`dtype=auto`). The 13 runs take 17 million images: by `--dry_run` 139 PFLOP and 3.7 GB of disk.
+(`dtype=auto`). The 13 runs take 17 million images: by `--dry_run` 139 PFLOP and 6.1 GB of disk.
 `cost.md` has the hours (R50x1 at 128 pixels); two CPU cores would take more than three weeks.
 
 The pre-training follows the paper's for ILSVRC-2012 (section 3.3) in epochs: 90, a tenth of the

@@ -206,11 +206,13 @@ def require_readable(reasons: Sequence[str], total: int, advice: str) -> None:
   """
   if not reasons:
     return
-  more = f"\n  and {len(reasons) - _LISTED} more" if len(reasons) > _LISTED else ""
-  listed = "".join(f"\n  {reason}" for reason in reasons[:_LISTED])
+  listed = [f"  {reason}" for reason in reasons[:_LISTED]]
+  if len(reasons) > _LISTED:
+    listed.append(f"  and {len(reasons) - _LISTED} more")
   raise errors.UserError(
     f"{len(reasons)} of {total:,} images can't be read: repair or remove them, or leave them out "
-    f"{advice}{listed}{more}"
+    f"{advice}",
+    *listed,
   )
 
 

@@ -51,7 +51,7 @@ def match(
     else:
       (several if close else unknown).append(name)
   if unknown:
-    raise errors.UserError(_unknown(unknown, class_names, where))
+    raise errors.UserError(*_unknown(unknown, class_names, where))
   if several:
     found = ", ".join(class_names[label] for label in spellings[_plain(several[0])])
     raise errors.UserError(
@@ -68,23 +68,24 @@ def match(
   return np.array(labels, np.int32)
 
 
-def _unknown(unknown: Sequence[str], class_names: Sequence[str], where: object) -> str:
-  """Returns a message on names that are no classes: each with close ones, as far as they fit."""
+def _unknown(unknown: Sequence[str], class_names: Sequence[str], where: object) -> list[str]:
+  """Returns lines on names that are no classes: each with close ones, as far as they fit."""
   known = {_plain(name): name for name in reversed(class_names)}
   texts = []
   for name in unknown[:_LISTED]:
     close = difflib.get_close_matches(_plain(name), known, n=_CLOSE)
     similar = f" (close: {', '.join(known[c] for c in close)})" if close else ""
-    texts.append(f"\n  {name}{similar}")
+    texts.append(f"  {name}{similar}")
   if len(unknown) > _LISTED:
-    texts.append(f"\n  and {len(unknown) - _LISTED} more")
+    texts.append(f"  and {len(unknown) - _LISTED} more")
   classes = phrases.counted(len(unknown), "class", "classes")
   are = "is not a class" if len(unknown) == 1 else "are not classes"
-  listed = f"{classes} in {where} {are} of the network:{''.join(texts)}"
-  return (
-    f"{listed}\nIts {len(class_names):,} classes are {phrases.some(class_names)}. Rename the "
-    f"unknown ones, or leave their images out."
-  )
+  return [
+    f"{classes} in {where} {are} of the network:",
+    *texts,
+    f"Its {len(class_names):,} classes are {phrases.some(class_names)}. Rename the "
+    f"unknown ones, or leave their images out.",
+  ]
 
 
 def _plain(name: str) -> str:

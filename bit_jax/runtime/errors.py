@@ -15,12 +15,12 @@ class UserError(ValueError):
   library catches it like any `ValueError`.
   """
 
-  def __init__(self, message: str):
-    """Takes the message, which may quote anything.
+  def __init__(self, message: str, *more: str):
+    """Takes the message, and further lines where it lists something; they may quote anything.
 
-    It is shown as `one_line` returns it.
+    Each is shown as `one_line` returns it.
     """
-    super().__init__(one_line(message))
+    super().__init__("\n".join(map(one_line, (message, *more))))
 
 
 def one_line(text: str) -> str:

@@ -65,6 +65,6 @@ def test_what_it_takes_is_what_it_says(capsys, tmp_path):
   argv = ["sweep", f"--config={FILE}", f"--out={tmp_path / 'out'}", "--dry_run"]
   assert exits.run(sweep.main, argv) == 0
   lines = capsys.readouterr().out.splitlines()
-  assert "13 runs: 17,299,968 images, 139.02 PFLOP, 3.68 GB of disk." in lines
+  assert "13 runs: 17,299,968 images, 139.02 PFLOP, 6.12 GB of disk." in lines
   says = " ".join(upstream_cifar100.__doc__.split())
-  assert "17 million images: by `--dry_run` 139 PFLOP and 3.7 GB of disk" in says
+  assert "17 million images: by `--dry_run` 139 PFLOP and 6.1 GB of disk" in says

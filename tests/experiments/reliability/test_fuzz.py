@@ -113,7 +113,7 @@ def test_values_and_errors_for_users_are_no_findings(tmp_path):
     (lambda *_: fail(download.DownloadError("\udcff")), "unprintable: DownloadError"),
     (lambda *_: fail(download.DownloadError("a" * 2001)), "too long: DownloadError"),
     (lambda *_: fail(errors.UserError("")), "empty: UserError"),
-    (lambda *_: bytes(1 << 30), "MemoryError"),
+    (lambda *_: bytes(1 << 46), "MemoryError"),
   ],
 )
 def test_other_ends_are_findings(check, place, tmp_path):
