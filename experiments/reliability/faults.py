@@ -19,20 +19,17 @@ import argparse
 import collections
 import contextlib
 import dataclasses
-import datetime
 import errno
 import json
 import os
 import pathlib
-import platform
 import resource
 import shutil
 import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from importlib import metadata
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 from unittest import mock
 
@@ -44,6 +41,7 @@ from bit_jax.models import architectures
 from bit_jax.runs import run_folder
 from bit_jax.runtime import compile_cache, errors, exits
 from bit_jax.training import optimizer, resuming, steps
+from experiments.reliability import records, small_runs
 
 RECORDS = pathlib.Path(__file__).with_name("faults.jsonl")
 _ROOT = pathlib.Path(__file__).parents[2]
@@ -60,7 +58,6 @@ _FIELDS: dict[str, Any] = {
   "mixup_alpha": 0.2,
   "keep_best": True,
 }
-_TIMES = ("images_per_second", "input_wait_share")
 _SENTENCE = "error: "
 _LARGE = 4  # times as many flips in the file of the arrays
 _ROOM = "400m"  # of a file system that is large enough
@@ -168,7 +165,7 @@ class Bench:
     """Returns in what a finished run differs from the undisturbed one."""
     files = ("model.npz", "per_class.csv", "confusion.csv", "mistakes.csv", "classes.txt")
     found = [name for name in files if _content(workdir / name) != _content(self.whole / name)]
-    if _rows(workdir) != _rows(self.whole):
+    if small_runs.rows(workdir) != small_runs.rows(self.whole):
       found.append("metrics.jsonl")
     result, expected = run_folder.finished(workdir), run_folder.finished(self.whole)
     assert expected is not None
@@ -552,11 +549,6 @@ def _content(path: pathlib.Path) -> bytes | None:
   return path.read_bytes() if path.exists() else None
 
 
-def _rows(workdir: pathlib.Path) -> list[dict[str, Any]]:
-  rows = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
-  return [{k: v for k, v in row.items() if k not in _TIMES} for row in rows]
-
-
 def _write_images(path: pathlib.Path) -> None:
   """Writes noise in three colours, one a class."""
   random = np.random.default_rng(0)
@@ -579,17 +571,11 @@ def table(tally: Tally) -> str:
 
 def write(path: pathlib.Path, tally: Tally, seed: int) -> None:
   """Appends a line of JSON for each kind."""
-  common: Mapping[str, Any] = {
-    "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-    "seed": seed,
-    "python": platform.python_version(),
-    "packages": {n: metadata.version(n) for n in ("jax", "orbax-checkpoint", "tensorstore")},
-  }
-  with path.open("a", encoding="utf-8") as file:
-    for kind, counts in tally.kinds.items():
-      numbers = dataclasses.asdict(counts)
-      line = {"kind": kind, "injected": sum(numbers.values()), **numbers, **common}
-      file.write(json.dumps(line) + "\n")
+  lines = []
+  for kind, counts in tally.kinds.items():
+    numbers = dataclasses.asdict(counts)
+    lines.append({"kind": kind, "injected": sum(numbers.values()), **numbers, "seed": seed})
+  records.append(path, *lines)
 
 
 if __name__ == "__main__":

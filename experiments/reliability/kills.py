@@ -13,12 +13,10 @@ import argparse
 import collections
 import contextlib
 import dataclasses
-import datetime
 import itertools
 import json
 import os
 import pathlib
-import platform
 import random
 import re
 import shutil
@@ -28,21 +26,17 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from importlib import metadata
 from typing import Any
-
-import numpy as np
 
 from bit_jax.runs import run_folder
 from bit_jax.runtime import errors, exits, signals
-from experiments.reliability import child
+from experiments.reliability import child, records, small_runs
 
 RECORDS = pathlib.Path(__file__).with_name("kills.jsonl")
 _ROOT = pathlib.Path(__file__).parents[2]
 _CLASSES, _SIDE = 4, 40
 _TABLES = ("per_class.csv", "confusion.csv", "mistakes.csv", "classes.txt", "parameters.txt")
 _OTHERS = ("curves.png", "augmented.png", "predictions.png", "confusion.png", "mistakes.png")
-_TIMES = ("seconds", "startup_seconds", "images_per_second", "input_wait_share")
 _POLL, _PATIENCE = 0.002, 1800.0  # seconds
 _COLD = 8  # of so many runs, one begins without compiled programs
 # Entered several times, or shorter once programs are compiled.
@@ -109,15 +103,7 @@ class Bench:
     self.folder, self.marks = folder, folder / "marks"
     self.durations: dict[str, dict[str, float]] = {}  # {case: {phase: seconds}}
     self._whole: dict[str, pathlib.Path] = {}
-    numbers = np.random.default_rng(0)
-    train, test = (numbers.integers(0, 256, (n, _SIDE, _SIDE, 3), np.uint8) for n in (32, 41))
-    np.savez(
-      folder / "images.npz",
-      train_images=train,
-      train_labels=np.arange(len(train)) % _CLASSES,
-      test_images=test,
-      test_labels=np.arange(len(test)) % _CLASSES,
-    )
+    small_runs.write_noise(folder / "images.npz", {"train": 32, "test": 41}, _SIDE, _CLASSES)
 
   def command(self, case: Case, workdir: pathlib.Path) -> list[str]:
     """Returns the command line of a run."""
@@ -240,10 +226,10 @@ def differences(whole: pathlib.Path, other: pathlib.Path) -> list[str]:
   for name in ("model.npz", *_TABLES):
     if (whole / name).read_bytes() != (other / name).read_bytes():
       found.append(name)
-  if _rows(whole) != _rows(other):
+  if small_runs.rows(whole) != small_runs.rows(other):
     found.append("metrics.jsonl")
   expected, result = (
-    _without_times(json.loads((f / "result.json").read_text())) for f in (whole, other)
+    small_runs.without_times(json.loads((f / "result.json").read_text())) for f in (whole, other)
   )
   if expected != result:
     found.append("result.json")
@@ -255,15 +241,6 @@ def differences(whole: pathlib.Path, other: pathlib.Path) -> list[str]:
 def _is_left(path: pathlib.Path) -> bool:
   name = path.name
   return name.startswith("best-") or (name.startswith(".") and name != ".lock")
-
-
-def _rows(folder: pathlib.Path) -> list[dict[str, Any]]:
-  lines = (folder / "metrics.jsonl").read_text().splitlines()
-  return [_without_times(json.loads(line)) for line in lines]
-
-
-def _without_times(values: Mapping[str, Any]) -> dict[str, Any]:
-  return {k: v for k, v in values.items() if k not in _TIMES}
 
 
 class Schedule:
@@ -390,22 +367,6 @@ def faults(ended: Ended, number: signal.Signals, workdir: pathlib.Path) -> Itera
     yield f"step {kept} is saved: {lines[0]}"
 
 
-def record(part: str, seed: int, counts: Mapping[str, Any], path: pathlib.Path) -> None:
-  """Adds a line to the records."""
-  packages = ("bit_jax", "jax", "jaxlib", "orbax-checkpoint", "numpy")
-  line = {
-    "part": part,
-    "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-    "seed": seed,
-    "python": platform.python_version(),
-    "packages": {name: metadata.version(name) for name in packages},
-    **counts,
-  }
-  with path.open("a", encoding="utf-8") as file:
-    file.write(json.dumps(line) + "\n")
-  print(json.dumps(line, indent=2))
-
-
 def _require(holds: bool, message: str) -> None:
   if not holds:
     raise errors.UserError(message)
@@ -429,12 +390,12 @@ def main(argv: Sequence[str]) -> int:
     bench = Bench(pathlib.Path(folder))
     if args.part != "signals":
       counts = kill(bench, args.kills, args.seed)
-      record("kills", args.seed, counts, args.out)
+      records.append(args.out, {"part": "kills", "seed": args.seed, **counts})
       status |= bool(counts["unlike"])
     if args.part != "kills":
       numbers = [signal.Signals[name] for name in args.signals]
       counts = ask(bench, [n for n in numbers if signal.getsignal(n) != signal.SIG_IGN])
-      record("signals", args.seed, counts, args.out)
+      records.append(args.out, {"part": "signals", "seed": args.seed, **counts})
       status |= bool(counts["wrong"])
   return int(status)
 

@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from bit_jax.runtime import errors, exits, processes
-from experiments.reliability import kills
+from experiments.reliability import records
 
 RECORDS = pathlib.Path(__file__).with_name("processes.jsonl")
 _CONFIG = "--config=configs/quickstart.py:shots=3,protocol=select"
@@ -291,7 +291,7 @@ def main(argv: Sequence[str]) -> int:
     folder = pathlib.Path(name)
     for part, attempt in parts.items():
       counts = attempt(folder)
-      kills.record(part, 0, counts.record(), args.out)
+      records.append(args.out, {"part": part, "seed": 0, **counts.record()})
       status |= bool(counts.wrong)
   return int(status)
 

@@ -32,7 +32,7 @@ from scipy import stats
 
 from bit_jax.runs import metrics_log, reporting, run_folder
 from bit_jax.runtime import exits
-from experiments.reliability import page
+from experiments.reliability import page, small_runs
 
 Record = dict[str, Any]
 _ROOT = pathlib.Path(__file__).parents[2]
@@ -135,7 +135,7 @@ def run(
   Raises:
     RuntimeError: The run failed.
   """
-  _write_images(folder / "set.npz")
+  small_runs.write_noise(folder / "set.npz", _IMAGES, _SIZE, _CLASSES)
   flags = (
     f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={plan.devices} "
     f"{_PATIENT}"
@@ -166,15 +166,6 @@ def run(
   if process.returncode:
     raise RuntimeError(f"The run failed with status {process.returncode}:\n{text[-3000:]}")
   return samples, Counter(_COMPILING.findall(text))
-
-
-def _write_images(path: pathlib.Path) -> None:
-  """Writes images of noise with labels, as `configs/npz.py` reads them."""
-  random, arrays = np.random.default_rng(0), dict[str, Any]()
-  for part, number in _IMAGES.items():
-    arrays[f"{part}_images"] = random.integers(0, 256, (number, _SIZE, _SIZE, 3), dtype=np.uint8)
-    arrays[f"{part}_labels"] = np.arange(number) % _CLASSES
-  np.savez(path, **arrays)
 
 
 def _sample(process: psutil.Process, run: pathlib.Path, log: pathlib.Path) -> Sample | None:

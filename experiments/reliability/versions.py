@@ -7,17 +7,15 @@ shows them is written again.
 """
 
 import argparse
-import datetime
 import json
 import pathlib
-import platform
 import re
 import subprocess
 import sys
 from collections.abc import Sequence
 
-from bit_jax.runtime import errors, exits, installation
-from experiments.reliability import page
+from bit_jax.runtime import errors, exits
+from experiments.reliability import page, records
 
 _ROOT = pathlib.Path(__file__).parents[2]
 # What libraries say about each other's versions, or leave open, is not about this project.
@@ -63,11 +61,7 @@ def main(argv: Sequence[str]) -> int:
   status = ran.wait()
   if options.record:
     tests = "all" if options.paths == ["tests"] else " ".join(options.paths)
-    about = {"kind": options.kind, "date": datetime.date.today().isoformat(), "tests": tests}
-    about |= {
-      "python": platform.python_version(),
-    }
-    _record({**about, "packages": installation.versions(), **counts(last)})
+    _record({"kind": options.kind, "tests": tests, **records.made(), **counts(last)})
   return status
 
 

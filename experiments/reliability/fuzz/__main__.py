@@ -9,22 +9,15 @@ kind is added to experiments/reliability/fuzz.jsonl; inputs with a bad end are w
 """
 
 import argparse
-import datetime
-import json
 import pathlib
-import platform
 import sys
 from collections.abc import Sequence
 
 from bit_jax.runtime import exits
-from experiments.benchmarks import machine
+from experiments.reliability import records
 from experiments.reliability.fuzz import kinds, workers
 
 _RESULTS = pathlib.Path(__file__).parents[1] / "fuzz.jsonl"
-_PACKAGES = (
-  *("numpy", "pillow", "opencv-python-headless", "safetensors", "requests", "urllib3", "jinja2"),
-  *("tensorflow_cpu", "tensorflow", "ml_collections"),
-)
 _MEBIBYTE = 1 << 20
 
 
@@ -42,12 +35,10 @@ def main(argv: Sequence[str]) -> int:
   add("--findings", default="runs/fuzz", metavar="FOLDER", help="default: %(default)s")
   add("--note", default="", help="a text for the records, such as 'before fixes'")
   options = parser.parse_args(argv[1:])
-  versions = {"python": platform.python_version(), **machine.versions(_PACKAGES)}
   status = 0
   for kind in options.only or kinds.NAMES:
     tally = workers.fuzz(kind, options.seed, kinds.count(kind, options.inputs))
     record = {
-      "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
       "kind": kind,
       "seed": options.seed,
       "inputs": tally.inputs,
@@ -58,12 +49,9 @@ def main(argv: Sequence[str]) -> int:
       "seconds": round(tally.seconds, 1),
       "peak_mib": round(tally.memory / _MEBIBYTE),
       "mib_before": round(tally.before / _MEBIBYTE),
-      "commit": machine.commit(),
-      "versions": versions,
       **({"note": options.note} if options.note else {}),
     }
-    with _RESULTS.open("a") as file:
-      file.write(f"{json.dumps(record)}\n")
+    records.append(_RESULTS, record)
     print(
       f"{kind}: {tally.inputs:,} inputs in {tally.seconds:.0f} s: {tally.accepted:,} accepted, "
       f"{tally.refused:,} refused, {tally.findings:,} findings at {len(tally.distinct)} places; "
