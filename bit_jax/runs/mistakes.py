@@ -54,10 +54,7 @@ def write(
     say: Gets a warning.
   """
   wrong = most_confident(labels, predictions, confidence)
-  with (
-    files.optional(TABLE, say, if_there_is_room=True),
-    files.replacing(folder / TABLE) as temporary,
-  ):
+  with run_folder.optional_table(folder, TABLE, say) as temporary:
     table = rows(wrong, class_names, labels, predictions, confidence, paths)
     run_folder.write_csv(temporary, table)
 

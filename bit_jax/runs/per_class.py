@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from bit_jax.runs import run_folder
-from bit_jax.runtime import files, phrases, plots
+from bit_jax.runtime import phrases, plots
 
 PER_CLASS, CONFUSION, PICTURE = "per_class.csv", "confusion.csv", "confusion.png"
 LARGEST_MATRIX = 1000  # classes; above, only the most frequent confusions are listed
@@ -130,18 +130,12 @@ def write(
   trained: Sequence[object] = [""] * count
   if training_labels is not None:
     trained = np.bincount(training_labels, minlength=count).tolist()
-  with (
-    files.optional(PER_CLASS, say, if_there_is_room=True),
-    files.replacing(folder / PER_CLASS) as temporary,
-  ):
+  with run_folder.optional_table(folder, PER_CLASS, say) as temporary:
     rows: list[Sequence[object]] = [("class", "training_images", "evaluated_images", "top1")]
     for name, images, total, hits in zip(class_names, trained, totals, right, strict=True):
       rows.append((name, images, total, f"{hits / total:.4f}" if total else ""))
     run_folder.write_csv(temporary, rows)
-  with (
-    files.optional(CONFUSION, say, if_there_is_room=True),
-    files.replacing(folder / CONFUSION) as temporary,
-  ):
+  with run_folder.optional_table(folder, CONFUSION, say) as temporary:
     if count <= LARGEST_MATRIX:
       rows = [("class \\ predicted", *class_names)]
       for name, row in zip(class_names, confusion(labels, predictions, count), strict=True):

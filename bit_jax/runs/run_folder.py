@@ -385,6 +385,22 @@ def _damaged(path: pathlib.Path, reason: str) -> errors.UserError:
   return errors.UserError(f"{path} is damaged ({reason}): {repair}, or choose another folder.")
 
 
+@contextlib.contextmanager
+def optional_table(
+  folder: pathlib.Path, name: str, say: Callable[[str], None]
+) -> Iterator[pathlib.Path]:
+  """Yields a temporary path, whose file becomes a table of the folder; warns if it can't.
+
+  Raises:
+    OSError: The disk is full, or fails: the table can be written later.
+  """
+  with (
+    files.optional(name, say, if_there_is_room=True),
+    files.replacing(folder / name) as temporary,
+  ):
+    yield temporary
+
+
 def write_csv(path: pathlib.Path, rows: Iterable[Sequence[Any]]) -> None:
   """Writes a CSV file whose header is the first row."""
   with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
