@@ -75,17 +75,12 @@ class _Hello:
         names_are_words = all(map(_is_word, [host, *facts, *facts.values()]))
         can_take_part = failed is None and 0 < index < count
         if names_are_words and (can_take_part or isinstance(failed, str)):
-          return cls(index, count, host, facts, failed and _line(failed))
+          return cls(index, count, host, facts, failed and errors.one_line(failed))
     return None
 
 
 def _is_word(text: Any) -> bool:
   return isinstance(text, str) and len(text) <= _LONGEST_WORD and text.isprintable()
-
-
-def _line(text: str) -> str:
-  """Returns what another process says as one line that can be printed."""
-  return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 class _Waiting:
@@ -325,7 +320,7 @@ def _wait_for_start(link: links.Link, place: cluster.Place, waiting: _Waiting) -
     for message in _received(link, _PAUSE):
       match message:
         case {"refused": str(sentence)}:
-          raise errors.UserError(_line(sentence))
+          raise errors.UserError(sentence)
         case {"hosts": [*hosts]} if len(hosts) == place.count and all(map(_is_word, hosts)):
           return hosts
         case {"here": [*here]}:
