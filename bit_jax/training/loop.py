@@ -323,17 +323,16 @@ class _Loop:
   def _after_step(self, done: int) -> bool:
     """Logs, saves and evaluates where it is time to; returns whether patience is exhausted."""
     self._checkpoints.check()
-    c, stopping = self._run.config, self._agree_to_stop()
+    c = self._run.config
     last = done == c.total_steps
     if done % c.log_every == 0 or last:
       self._due, self._window = (done, self._window), []  # written once the next step is sent
-    if done % c.checkpoint_every == 0 or last or stopping:
+    if done % c.checkpoint_every == 0 or last:
       self._save(done)
-    if stopping and not last:
-      raise exits.Interrupted(
-        _stopped(self._run.folder, self._run.config, f"after step {done}", done)
-      )
-    if last or done % c.eval_every:
+    if last:
+      return False
+    self._stop_if_asked(f"after step {done}", done)
+    if done % c.eval_every:
       return False
     self._evaluate(done)
     if not self._evaluator.out_of_patience(done):

@@ -279,19 +279,21 @@ def lower(
     num_devices: Local devices.
     targets: Those that it is compiled for; default: all of this run.
   """
-  function: Any = programs.train_function(task, targets)
-  shapes = programs.step_shapes(task, num_devices, images)
-  if program != Program.STEP:
-    functions: Any = programs.micro_batch_functions(task, targets)
-    state, examples, positions, arguments = shapes
-    variables, sums = jax.eval_shape(functions.begin, state, np.zeros(num_devices))
-    if program == Program.END:
-      count = jax.ShapeDtypeStruct((), jnp.float32)
-      function, shapes = functions.finish, (state, sums, count, arguments)
-    else:
-      function = functions.accumulate
-      shapes = variables, sums, examples, positions, state.step, arguments
-  lowered: jax.stages.Lowered = function.lower(*shapes)
+  lowered: jax.stages.Lowered
+  step: Any = programs.train_function(task, targets)
+  functions: Any = programs.micro_batch_functions(task, targets)
+  state, examples, positions, arguments = programs.step_shapes(task, num_devices, images)
+  if program == Program.STEP:
+    lowered = step.lower(state, examples, positions, arguments)
+    return lowered
+  variables, sums = jax.eval_shape(functions.begin, state, np.zeros(num_devices))
+  if program == Program.END:
+    count = jax.ShapeDtypeStruct((), jnp.float32)
+    lowered = functions.finish.lower(state, sums, count, arguments)
+  else:
+    lowered = functions.accumulate.lower(
+      variables, sums, examples, positions, state.step, arguments
+    )
   return lowered
 
 
