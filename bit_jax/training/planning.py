@@ -161,7 +161,7 @@ class _Search:
     left = [m for m in sizes if least.of(m) <= budget]
     while left:
       likely = [m for m in left if self.expected(m) <= budget]
-      size = likely[-1] if likely else left[0]
+      size = likely[-1] if likely else left[(len(left) - 1) // 2]
       used = self.used(size)
       if used <= budget:
         best, left = (size, used), [m for m in left if m > size]
@@ -183,13 +183,24 @@ class _Search:
     return program_of(self.task, size, self.batch)
 
   def expected(self, size: int) -> float:
-    """Returns the bound of a micro-batch, scaled to the bytes of the largest one that was tried."""
+    """Returns the bound of a micro-batch, corrected by the sizes nearest to it that were tried.
+
+    Of two, it is their line. Of one, it differs by what the bounds do: what a program takes
+    whatever its size is a large share of small ones, so that a ratio would mislead.
+    """
     most = memory.bound(self.task)
     if size in self.tried or _several_processes(self.description):
       return self.tried.get(size, most.of(size))
-    largest = max((m for m, used in self.tried.items() if used < math.inf), default=None)
-    scale = self.tried[largest] / most.of(largest) if largest else 1
-    return max(scale * most.of(size), memory.least(self.task).of(size))
+    known = [m for m, used in self.tried.items() if used < math.inf]
+    nearest = sorted(known, key=lambda m: abs(m - size))[:2]
+    guess = most.of(size)
+    if nearest:
+      first = nearest[0]
+      each = most.per_image
+      if len(nearest) > 1:
+        each = (self.tried[first] - self.tried[nearest[1]]) / (first - nearest[1])
+      guess = self.tried[first] + (size - first) * each
+    return max(guess, memory.least(self.task).of(size))
 
 
 def program_of(task: memory.Task, size: int, batch: int) -> Program:

@@ -97,7 +97,7 @@ def test_the_plan_states_its_reason(capsys):
   split = plan(4.19e6 + WAITING)
   assert (split.microbatch, split.batch, split.remat) == (4, 16, False)
   assert split.reason == (  # the bound, in the proportion of 8 images
-    "Micro-batches of 4 images: 16 would need about 0.00761 GB of 0.00419 GB available."
+    "Micro-batches of 4 images: 16 would need about 0.0074 GB of 0.00419 GB available."
   )
   assert plan(1.5e6 + WAITING, mixup=False).microbatch == 1
   nothing = plan(5e5)
