@@ -32,6 +32,9 @@ from bit_jax.run_config import RunConfig
 from bit_jax.runtime import cache, devices, parallel
 from bit_jax.training import memory, optimizer, programs, steps
 
+# The bound of a program in units of what compilers report: the median of those in
+# experiments/accelerators/results.jsonl that were chosen.
+_BOUND_OF_USED = {"gpu": 1.14, "tpu": 1.47}
 _COMPILERS = ("jaxlib", "jax-cuda12-plugin", "jax-cuda13-plugin", "libtpu")
 
 
@@ -183,17 +186,18 @@ class _Search:
     return program_of(self.task, size, self.batch)
 
   def expected(self, size: int) -> float:
-    """Returns the bound of a micro-batch, corrected by the sizes nearest to it that were tried.
+    """Returns what a micro-batch should need, by the sizes nearest to it that were tried.
 
-    Of two, it is their line. Of one, it differs by what the bounds do: what a program takes
-    whatever its size is a large share of small ones, so that a ratio would mislead.
+    Without any it is the bound over what that usually is; of two, it is their line. From one it
+    differs by what the bounds do: what a program takes whatever its size is a large share of small
+    ones, so that a ratio would mislead.
     """
     most = memory.bound(self.task)
     if size in self.tried or _several_processes(self.description):
       return self.tried.get(size, most.of(size))
     known = [m for m, used in self.tried.items() if used < math.inf]
     nearest = sorted(known, key=lambda m: abs(m - size))[:2]
-    guess = most.of(size)
+    guess = most.of(size) / _BOUND_OF_USED.get(self.task.model.platform, 1)
     if nearest:
       first = nearest[0]
       each = most.per_image

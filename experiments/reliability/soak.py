@@ -46,6 +46,14 @@ _GROWTH = 1.0  # MB per 1,000 steps that count as a leak
 # XLA ends a process whose devices don't meet within 40 seconds, which happens where others have the
 # cores.
 _PATIENT = "--xla_cpu_collective_call_terminate_timeout_seconds=600"
+# A run keeps freed memory for its next step, in pools whose size goes up and down by hundreds of
+# MB. So that its memory is what it uses, the C library returns freed memory to the system here.
+_RETURN_FREED = {
+  "MALLOC_ARENA_MAX": "2",
+  "MALLOC_MMAP_THRESHOLD_": "65536",
+  "MALLOC_TRIM_THRESHOLD_": "65536",
+  "MALLOC_TOP_PAD_": "0",
+}
 _COMPILING = re.compile(
   r"Compiling (?:jit\()?(\w+)\)? with global shapes and types (.*)\. Argument"
 )
@@ -145,6 +153,7 @@ def run(
     "JAX_PLATFORMS": "cpu",
     "XLA_FLAGS": flags.strip(),
     "JAX_LOG_COMPILES": "1",
+    **_RETURN_FREED,
     **({"BIT_JAX_CACHE": str(folder / "cache")} if environment is None else environment),
   }
   samples: list[Sample] = []
