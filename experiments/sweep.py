@@ -7,7 +7,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-from bit_jax.runtime import errors, exits, files, paths, phrases
+from bit_jax.runtime import errors, exits, files, paths, phrases, stopping
 from experiments.sweeping import grid, local, queueing, slurm
 from experiments.sweeping import table as run_table
 
@@ -45,7 +45,7 @@ def main(argv: Sequence[str]) -> None:
   busy = functools.partial(print, waiting, flush=True)
   with (
     files.exclusive(folder / ".lock", busy, "choose another --out") as lock,
-    exits.StopRequest() as stop,
+    stopping.StopRequest() as stop,
   ):
     if cluster is None:  # the sweep that held the lock may have submitted some
       slurm.require_no_jobs(slurm_files)

@@ -24,7 +24,7 @@ import numpy as np
 from bit_jax.data import stream
 from bit_jax.inference import embedded_images, outputs
 from bit_jax.inference.networks import Network
-from bit_jax.runtime import clock, errors, exits, files, phrases
+from bit_jax.runtime import clock, errors, exits, files, phrases, stopping
 from bit_jax.weights import npz
 
 DTYPES = ("float32", "float16")
@@ -371,7 +371,7 @@ def _with_progress(
   dtype: str,
 ) -> Features:
   total, done, pace = len(images.source), 0, clock.Pace()
-  with exits.StopRequest() as stop, stream.progress("Embedding", total) as bar:
+  with stopping.StopRequest() as stop, stream.progress("Embedding", total) as bar:
     calls = itertools.count()
 
     def report(count: int) -> None:

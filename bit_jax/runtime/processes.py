@@ -29,6 +29,7 @@ from bit_jax.runtime import (
   errors,
   exits,
   links,
+  machine_errors,
   native_errors,
   output,
   rendezvous,
@@ -297,7 +298,7 @@ def _outcome(error: BaseException | None) -> tuple[int, str]:
     listener = signals.current()
     number = (listener and listener.received) or signal.SIGINT
     return 128 + number, str(error) or signals.unsaved(number)
-  if isinstance(error, Exception) and (sentence := exits.machine_error(error)):
+  if isinstance(error, Exception) and (sentence := machine_errors.sentence(error)):
     return exits.USER_ERROR, sentence
   return 1, f"{errors.reason(error)}. See its own output."
 

@@ -20,7 +20,7 @@ from jax.experimental import multihost_utils
 
 from bit_jax.data import opening
 from bit_jax.run_config import RunConfig
-from bit_jax.runtime import differences, errors, exits, parallel, processes, signals
+from bit_jax.runtime import differences, errors, parallel, processes, signals, stopping
 
 # Fields in which processes may differ: places on their own disks, and notes.
 _OWN = ("data_dir", "decoded_cache", "reason")
@@ -156,7 +156,7 @@ class Vote:
   def __init__(self) -> None:
     self._sent: Any = None
 
-  def agreed(self, stop: exits.StopRequest) -> bool:
+  def agreed(self, stop: stopping.StopRequest) -> bool:
     """Returns whether any process was asked to stop before the last place.
 
     All of them end with the status of one that got a signal.

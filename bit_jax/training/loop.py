@@ -29,6 +29,7 @@ from bit_jax.runtime import (
   parallel,
   processes,
   signals,
+  stopping,
 )
 from bit_jax.training import (
   agreement,
@@ -110,7 +111,7 @@ def run(
     reading, saved = "while data and weights were read", run_folder.saved_step(folder)
     with signals.reacting(functools.partial(_stopped, folder, config, reading, saved)):
       loaded = setup.load(config, data, folder, layout, weights_at=weights_at, began=began)
-    with exits.StopRequest() as stop:
+    with stopping.StopRequest() as stop:
       preparing = "while the run was prepared"
       stop.nothing_unsaved(functools.partial(_stopped, folder, config, preparing, saved))
       return _train(loaded, stop)
@@ -128,7 +129,7 @@ def _finished(folder: pathlib.Path, data: opening.Opened) -> dict[str, Any] | No
   return result
 
 
-def _train(run: setup.Run, stop: exits.StopRequest) -> dict[str, Any]:
+def _train(run: setup.Run, stop: stopping.StopRequest) -> dict[str, Any]:
   """Trains from the newest checkpoint on, evaluates, and writes the result."""
   c = run.config
   params, digest = setup.initial_params(run)
@@ -209,7 +210,7 @@ class _Loop:
     run: setup.Run,
     state: steps.TrainState,
     first: int,
-    stop: exits.StopRequest,
+    stop: stopping.StopRequest,
     step_clock: clock.StepClock,
     reporter: reporting.Reporter,
     checkpoints: resuming.Checkpoints,

@@ -21,7 +21,7 @@ import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
 from bit_jax.runs import run_folder
-from bit_jax.runtime import errors, exits, files, processes
+from bit_jax.runtime import errors, exits, files, machine_errors, processes
 from bit_jax.training import checkpoint_record, steps
 from bit_jax.training.orbax_handlers import RECORD, RECORD_FILE, STATE, read_arrays, registry
 
@@ -223,7 +223,7 @@ class Checkpoints:
     except checkpoint_record.UnusableError:
       raise
     except Exception as e:
-      cause = exits.machine_cause(e)
+      cause = machine_errors.cause(e)
       if cause is None:
         raise
       path = self._folder / str(step)
@@ -279,7 +279,7 @@ class Checkpoints:
     try:
       yield
     except Exception as e:
-      cause = exits.machine_cause(e)
+      cause = machine_errors.cause(e)
       if cause is None:
         raise
       self._remove_leftovers()
@@ -329,7 +329,7 @@ def _unusable(item: str) -> Iterator[None]:
     missing = f"{item} is incomplete"
     raise checkpoint_record.UnusableError(missing) from e
   except Exception as e:  # orbax and tensorstore raise all kinds for damaged files
-    cause = exits.machine_cause(e)
+    cause = machine_errors.cause(e)
     if cause is not None and cause.errno not in _OF_THE_FILE:
       raise
     raise checkpoint_record.UnusableError(_named(item, e)) from e

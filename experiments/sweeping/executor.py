@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from bit_jax.runs import run_folder
-from bit_jax.runtime import exits
+from bit_jax.runtime import exits, stopping
 from experiments import ledger
 from experiments.sweeping import grid, queueing, worker
 
@@ -28,7 +28,7 @@ class Ended(NamedTuple):
 class Executor(abc.ABC):
   """Runs a sweep; subclasses say where and how."""
 
-  def __init__(self, queue: queueing.Queue, stop: exits.StopRequest, limit: int | None):
+  def __init__(self, queue: queueing.Queue, stop: stopping.StopRequest, limit: int | None):
     """Takes the runs.
 
     Args:

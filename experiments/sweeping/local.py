@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from multiprocessing import connection
 from typing import Any
 
-from bit_jax.runtime import errors, exits, machine, numerics
+from bit_jax.runtime import errors, machine, numerics, stopping
 from experiments.sweeping import executor, grid, queueing, worker
 
 _LOOK = 1.0  # seconds between two looks at the progress of runs
@@ -198,7 +198,7 @@ class Local(executor.Executor):
   """Workers on the devices of this machine."""
 
   def __init__(
-    self, queue: queueing.Queue, stop: exits.StopRequest, places: Sequence[Place], lock: int
+    self, queue: queueing.Queue, stop: stopping.StopRequest, places: Sequence[Place], lock: int
   ):
     """Takes the runs and the devices.
 

@@ -26,7 +26,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from bit_jax.runtime import arguments, errors, exits, numerics, phrases
+from bit_jax.runtime import arguments, errors, numerics, phrases, stopping
 from experiments import ledger
 from experiments.sweeping import executor, grid, queueing, worker
 
@@ -261,7 +261,7 @@ class Slurm(executor.Executor):
   def __init__(
     self,
     queue: queueing.Queue,
-    stop: exits.StopRequest,
+    stop: stopping.StopRequest,
     limit: int | None,
     cluster: Cluster,
   ):

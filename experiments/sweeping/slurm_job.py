@@ -10,7 +10,7 @@ from types import FrameType
 
 import submitit
 
-from bit_jax.runtime import exits
+from bit_jax.runtime import stopping
 from experiments import ledger
 from experiments.sweeping import worker
 
@@ -22,7 +22,7 @@ def make(job: worker.Job) -> ledger.Outcome:
     exits.Interrupted: A stop was requested before it began.
   """
   time_limit = signal.Signals["SIG" + submitit.JobEnvironment.USR_SIG]
-  signal.signal(signal.SIGTERM, exits.stop_at_once)  # submitit's handler only logs it
+  signal.signal(signal.SIGTERM, stopping.stop_at_once)  # submitit's handler only logs it
   signal.signal(time_limit, _forward)
   try:
     with worker.output_into(pathlib.Path(job.folder)):

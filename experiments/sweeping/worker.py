@@ -21,7 +21,7 @@ from typing import Any
 
 import ml_collections
 
-from bit_jax.runtime import compile_cache, errors, exits, machine, output
+from bit_jax.runtime import compile_cache, errors, exits, machine, output, stopping
 from bit_jax.training import loop
 from experiments import ledger
 
@@ -78,7 +78,7 @@ def main() -> None:
   replies = os.fdopen(os.dup(sys.stdout.fileno()), "w")
   os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
   prepare()
-  signal.signal(signal.SIGTERM, exits.stop_at_once)  # until the trainer listens
+  signal.signal(signal.SIGTERM, stopping.stop_at_once)  # until the trainer listens
   lines: queue.SimpleQueue[str] = queue.SimpleQueue()
   with (
     output.surviving("stdout", "stderr"),  # a log that can't be written ends no run

@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from bit_jax.runtime import exits, signals
+from bit_jax.runtime import exits, signals, stopping
 
 # C code that neither a signal nor another thread disturbs, as a compiler: a hash for hours.
 IN_C = "import hashlib; hashlib.pbkdf2_hmac('sha256', b'', b'', 2**31 - 1)"
@@ -29,7 +29,7 @@ def start(monkeypatch):
       lines = [
         "import os, signal, sys",
         f"for number, handler in {as_started}.items(): signal.signal(number, handler)",
-        "from bit_jax.runtime import exits",
+        "from bit_jax.runtime import exits, stopping",
         before,
         "def main(argv):",
         *(f"  {line}" for line in body.splitlines()),
@@ -68,7 +68,7 @@ def test_a_command_unwinds_and_ends_with_a_sentence(start, number, ignored):
 @pytest.mark.parametrize("number", signals.ENDING)
 def test_where_nothing_is_unsaved_a_command_ends_also_within_c_code(start, number):
   body = (
-    "with exits.StopRequest() as stop:\n"
+    "with stopping.StopRequest() as stop:\n"
     "  stop.nothing_unsaved(lambda: 'Stopped in C.')\n"
     f"  print('kept')\n  {READY}  {IN_C}"
   )
@@ -95,7 +95,7 @@ def test_the_sentence_may_wait_for_a_write_and_a_second_sigterm_does_not_cut_it_
     "  threading.Thread(target=write).start()\n"
     "  written.wait()\n"
     "  return 'Written.'\n"
-    "with exits.StopRequest() as stop:\n"
+    "with stopping.StopRequest() as stop:\n"
     "  stop.nothing_unsaved(sentence)\n"
     f"  {READY}  {IN_PYTHON}\n"
   )
@@ -109,7 +109,7 @@ def test_the_sentence_may_wait_for_a_write_and_a_second_sigterm_does_not_cut_it_
 def test_with_unsaved_state_the_command_decides(start):
   body = (
     "import time\n"
-    "with exits.StopRequest() as stop:\n"
+    "with stopping.StopRequest() as stop:\n"
     "  stop.nothing_unsaved(lambda: 'never')\n"
     "  stop.unsaved()\n"
     f"  {READY}"
@@ -124,7 +124,7 @@ def test_with_unsaved_state_the_command_decides(start):
 
 def test_a_request_that_came_before_ends_where_nothing_is_unsaved(start):
   body = (
-    "with exits.StopRequest() as stop:\n"
+    "with stopping.StopRequest() as stop:\n"
     "  os.kill(os.getpid(), signal.SIGHUP)\n"
     f"  {READY}"
     "  stop.nothing_unsaved(lambda: 'Saved before.')\n"
@@ -134,7 +134,7 @@ def test_a_request_that_came_before_ends_where_nothing_is_unsaved(start):
 
 RACE = """
 import os, signal, sys, time
-from bit_jax.runtime import exits, signals
+from bit_jax.runtime import exits, signals, stopping
 
 def race(when, usual):
   lines = 0
@@ -151,7 +151,7 @@ def race(when, usual):
 
   def main(argv):
     sys.settrace(trace)
-    with exits.StopRequest() as stop:
+    with stopping.StopRequest() as stop:
       stop.nothing_unsaved(lambda: "Saved.")
       sys.settrace(None)
       time.sleep(30 if lines >= when else 0)  # compiles
@@ -189,7 +189,7 @@ def test_no_request_is_lost_on_whichever_line_of_the_package_it_comes():
 
 
 def test_a_second_ctrl_c_ends_a_command_within_c_code(start):
-  process = start(f"with exits.StopRequest():\n  {READY}  {IN_C}")
+  process = start(f"with stopping.StopRequest():\n  {READY}  {IN_C}")
   process.send_signal(signal.SIGINT)
   with pytest.raises(subprocess.TimeoutExpired):
     process.wait(1)
@@ -240,7 +240,7 @@ def test_ignored_signals_stay_ignored(start):
   """As `nohup` ignores SIGHUP."""
   body = (
     f"{READY}"
-    "with exits.StopRequest() as stop:\n"
+    "with stopping.StopRequest() as stop:\n"
     "  for number in (signal.SIGHUP, signal.SIGUSR1):\n    os.kill(os.getpid(), number)\n"
     "  print(stop.requested)\n"
   )
@@ -251,7 +251,7 @@ def test_ignored_signals_stay_ignored(start):
 def test_the_handler_of_a_cluster_is_left_alone(start):
   before = "signal.signal(signal.SIGUSR2, lambda *_: print('requeued', flush=True))"
   body = (
-    "with exits.StopRequest() as stop:\n"
+    "with stopping.StopRequest() as stop:\n"
     "  os.kill(os.getpid(), signal.SIGUSR2)\n"
     "  print(stop.requested)\n"
     "  os.kill(os.getpid(), signal.SIGUSR1)\n"
@@ -287,7 +287,7 @@ def test_in_another_thread_a_command_does_not_listen(start):
 
 def test_a_request_in_a_program_of_somebody_else_ends_nothing():
   """As in a notebook: there is no listener."""
-  with exits.StopRequest() as stop:
+  with stopping.StopRequest() as stop:
     stop.nothing_unsaved(lambda: "Saved.")
     for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
       os.kill(os.getpid(), number)

@@ -7,7 +7,7 @@ import pytest
 import resolving
 import running
 
-from bit_jax.runtime import exits
+from bit_jax.runtime import exits, stopping
 from experiments import ledger
 from experiments.sweeping import executor, grid, queueing
 
@@ -21,7 +21,7 @@ class Listed(executor.Executor):
   """Runs end in the order in which they start, by the outcomes of a test."""
 
   def __init__(self, queue, outcomes, limit=1):
-    super().__init__(queue, exits.StopRequest(), limit)
+    super().__init__(queue, stopping.StopRequest(), limit)
     self.started, self.most, self._outcomes = [], 0, iter(outcomes)
 
   def start(self, one, job):

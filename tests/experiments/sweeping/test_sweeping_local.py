@@ -8,7 +8,7 @@ import pytest
 import resolving
 import running
 
-from bit_jax.runtime import exits
+from bit_jax.runtime import stopping
 from experiments.sweeping import grid, local, queueing
 
 
@@ -63,7 +63,7 @@ def execute(tmp_path, monkeypatch):
       for name in names
     ]
     queue = queueing.Queue(planned, tmp_path, "mine")
-    local.Local(queue, exits.StopRequest(), [local.Place({})], 0).run()
+    local.Local(queue, stopping.StopRequest(), [local.Place({})], 0).run()
     return queue
 
   return run

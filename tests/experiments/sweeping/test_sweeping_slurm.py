@@ -19,7 +19,7 @@ import resolving
 import running
 import submitit  # here, since it sets up logging: within a test, that closes what pytest captures
 
-from bit_jax.runtime import errors, exits, files
+from bit_jax.runtime import errors, exits, files, stopping
 from bit_jax.training import loop
 from experiments import ledger, sweep
 from experiments.sweeping import (
@@ -130,7 +130,7 @@ class Sweep:
   """A sweep whose jobs do what a story tells."""
 
   def __init__(self, out, monkeypatch):
-    self.out, self.stop, self._monkeypatch = out, exits.StopRequest(), monkeypatch
+    self.out, self.stop, self._monkeypatch = out, stopping.StopRequest(), monkeypatch
     self.queue = self.watcher = None
 
   def watch(self, *runs, story, most=None, options=""):
@@ -692,7 +692,7 @@ def test_whether_slurm_has_runs_is_asked_once_no_other_sweep_is_at_work(
 @pytest.mark.parametrize("listening", [False, True])
 def test_slurm_asks_a_job_to_stop(tmp_path, number, listening, monkeypatch):
   def train_and_evaluate(config, workdir, weights_at):
-    with exits.StopRequest() if listening else contextlib.nullcontext() as stop:
+    with stopping.StopRequest() if listening else contextlib.nullcontext() as stop:
       signal.raise_signal(number)
       assert listening, "It was to end at once."
       assert stop.requested
