@@ -11,6 +11,7 @@ import json
 import os
 import platform
 import queue
+import re
 import select
 import signal
 import sys
@@ -211,7 +212,7 @@ class Meeting:
       os._exit(self._status)
     time.sleep(_VERDICT)  # the connection to the process that is lost says more
     line = "" if self._filter is None else self._filter.first_line()
-    self._end(f"error: JAX ended process {self.place.index}: {line.rstrip('.')}. {_RESUME}", LOST)
+    self._end(f"error: {_aborted_sentence(self.place.index, line)} {_RESUME}", LOST)
 
   def _end(self, sentence: str, status: int) -> NoReturn:
     """Prints a sentence as the last line, and ends this process whatever its threads do."""
@@ -286,6 +287,22 @@ class Meeting:
     if self._status == 1:
       output.finish()
       os._exit(1)
+
+
+def _aborted_sentence(index: int, line: str) -> str:
+  """Returns why JAX aborts a process.
+
+  Args:
+    index: The process.
+    line: The first that JAX wrote about it.
+  """
+  if re.search("distributed service|heartbeat", line):
+    return (
+      f"Process {index} has had no sign of another one for {_HEARTBEAT} s, so that it ends: that "
+      f"one is frozen, or its machine or the network failed."
+    )
+  line = re.sub(r"^[\w./]+:\d+\] ", "", line)  # JAX's source file
+  return f"JAX ended process {index}: {line.rstrip('.')}."
 
 
 def _outcome(error: BaseException | None) -> tuple[int, str]:

@@ -1,4 +1,4 @@
-"""Runs of two processes on this machine, one of which differs, is killed, or is asked to stop.
+"""Runs of two processes on this machine, one of which differs, is killed, freezes, or shall stop.
 
     python -m experiments.reliability.processes
 
@@ -25,6 +25,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import psutil
 
 from bit_jax.runtime import errors, exits, processes
 from experiments.reliability import records
@@ -155,15 +156,25 @@ def run(
 
 
 def _ends(started: Sequence[subprocess.Popen[bytes]]) -> list[float]:
-  """Waits for processes; returns when each ended."""
+  """Waits for processes; returns when each ended, or froze before."""
   found: dict[int, float] = {}
   until = time.monotonic() + _PATIENCE
-  while len(found) < len(started) and time.monotonic() < until:
+  while any(process.poll() is None for process in started) and time.monotonic() < until:
     for index, process in enumerate(started):
-      if index not in found and process.poll() is not None:
+      if index not in found and (process.poll() is not None or _is_frozen(process)):
         found[index] = time.monotonic()
+    if len(found) == len(started):
+      for process in started:
+        process.send_signal(signal.SIGCONT)  # it ends, as the others have
     time.sleep(0.05)
   return [found.get(index, float("inf")) for index in range(len(started))]
+
+
+def _is_frozen(process: subprocess.Popen[bytes]) -> bool:
+  try:
+    return psutil.Process(process.pid).status() == psutil.STATUS_STOPPED
+  except psutil.NoSuchProcess:
+    return False
 
 
 class Counts:
@@ -224,6 +235,17 @@ def kill(folder: pathlib.Path) -> Counts:
   return counts
 
 
+def freeze(folder: pathlib.Path) -> Counts:
+  """Freezes each process in a step, which cuts no connection; the other must end all the same."""
+  counts = Counts()
+  for index in range(2):
+    ended = run(folder, f"frozen-{index}", Differs("", ""), {index: (7, signal.SIGSTOP)})
+    other = ended[1 - index]
+    fault = None if other.status == processes.LOST else f"status {other.status}, {other.err!r}"
+    counts.add(f"SIGSTOP of process {index}", ended, fault)
+  return counts
+
+
 def ask(folder: pathlib.Path) -> Counts:
   """Sends each signal to each process, then resumes the run."""
   counts, whole = Counts(), _undisturbed(folder)
@@ -247,6 +269,7 @@ def ask(folder: pathlib.Path) -> Counts:
 PARTS: Mapping[str, Callable[[pathlib.Path], Counts]] = {
   "differences": differ,
   "kills": kill,
+  "freezes": freeze,
   "stops": ask,
 }
 

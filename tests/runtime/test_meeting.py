@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import types
 
 import jax
 import pytest
@@ -82,6 +83,33 @@ def test_what_jax_does_at_the_end_does_not_change_the_status(left, status):
   with pytest.raises(Left):
     met._aborted()
   assert left == [status]
+
+
+@pytest.mark.parametrize(
+  ("line", "said"),
+  [
+    (
+      "client.h:80] Terminating process because the JAX distributed service detected fatal errors.",
+      "error: Process 1 has had no sign of another one for 30 s, so that it ends: that one is "
+      "frozen, or its machine or the network failed. Run the same command in all processes again "
+      "to resume.",
+    ),
+    (
+      "cpu/collectives.cc:9] Rendezvous timed out.",
+      "error: JAX ended process 1: Rendezvous timed out. Run the same command in all processes "
+      "again to resume.",
+    ),
+  ],
+)
+def test_what_jax_says_before_it_aborts(left, capsys, monkeypatch, line, said):
+  met = meeting(index=1)
+  monkeypatch.setattr(processes, "_VERDICT", 0)
+  lines = []
+  met._filter = types.SimpleNamespace(first_line=lambda: line, say=lines.append, log="x.log")
+  with pytest.raises(Left):
+    met._aborted()
+  assert left == [processes.LOST]
+  assert lines == [f"{said} Details: x.log"]
 
 
 def test_the_first_process_decides(monkeypatch):
