@@ -9,7 +9,7 @@
 # make exports      installs PyTorch likewise, and loads exports with every library that they are for
 # make accelerators installs XLA's compilers for GPU and TPU likewise, and compiles programs: hours
 # make kills        kills runs at every phase and resumes them: an hour on two cores
-# make processes    runs of two processes that differ, or are killed or stopped: half an hour
+# make processes    runs of two processes that differ, freeze, or are killed or stopped: half an hour
 # make faults       damages checkpoints, fills disks (as root) and resumes: a quarter of an hour on two cores
 # make soak         long runs of a small network: memory, files, threads, compilations, speed; half an hour
 # make test-oldest  installs the oldest versions that pyproject.toml allows likewise, and runs the fast tests

@@ -3,16 +3,15 @@
     python -m experiments.reliability.soak [--steps=5000] [--devices=2] [--record]
 
 `python -m bit_jax.train` is run twice in processes of their own: with a resident set, and with a
-streamed one. Each run evaluates and saves a hundred times. While it runs, its memory, open files,
-threads and compilations are sampled. The command fails if one of them grows, memory by more than
-tensorstore's own leak, which is measured beside (`kept_by_tensorstore`). With --record the figures
-go to experiments/reliability/soak.jsonl, and the page that shows them is written again.
+streamed one (`observed`). Each run evaluates and saves a hundred times. While it runs, its memory,
+open files, threads and compilations are sampled. The command fails if one of them grows. With
+--record the figures go to experiments/reliability/soak.jsonl, and the page that shows them is
+written again.
 """
 
 import argparse
 import dataclasses
 import datetime
-import itertools
 import json
 import os
 import pathlib
@@ -22,7 +21,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import tracemalloc
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -30,7 +28,6 @@ from typing import Any
 import jax
 import numpy as np
 import psutil
-import tensorstore
 from scipy import stats
 
 from bit_jax.runs import metrics_log, reporting, run_folder
@@ -44,22 +41,14 @@ _BATCH, _SIZE, _CLASSES = 16, 16, 4
 _IMAGES = {"train": 200, "test": 50}
 _WINDOW = 5  # steps of a row of metrics
 _BLOCKS = 50  # of steps, in each of which memory is the least of its samples
-_FALL = 0.05  # of the memory from one block to the next
-_GROWTH = 1.0  # MB per 1,000 steps that count as a leak, beyond what tensorstore is known to keep
+_GROWTH = 1.0  # MB per 1,000 steps that count as a leak
 # XLA ends a process whose devices don't meet within 40 seconds, which happens where others have the
 # cores.
 _PATIENT = "--xla_cpu_collective_call_terminate_timeout_seconds=600"
-# A run keeps freed memory for its next step, in pools whose size goes up and down by hundreds of
-# MB. So that its memory is what it uses, the C library returns freed memory to the system here.
-_RETURN_FREED = {
-  "MALLOC_ARENA_MAX": "2",
-  "MALLOC_MMAP_THRESHOLD_": "65536",
-  "MALLOC_TRIM_THRESHOLD_": "65536",
-  "MALLOC_TOP_PAD_": "0",
-}
 _COMPILING = re.compile(
   r"Compiling (?:jit\()?(\w+)\)? with global shapes and types (.*)\. Argument"
 )
+_USED = "used"  # the file with the bytes in use
 _COMPILED = b"Finished XLA compilation"
 
 
@@ -101,7 +90,7 @@ class Plan:
       "resident_share": 0 if self.streamed else 0.5,
     }
     return [
-      *(sys.executable, "-m", "bit_jax.train"),
+      *(sys.executable, "-m", "experiments.reliability.observed", str(folder / _USED)),
       f"--config=configs/npz.py:model=R14x0.5,path={folder / 'set.npz'}",
       *(f"--config.{name}={value}" for name, value in fields.items()),
       f"--workdir={folder / 'run'}",
@@ -115,6 +104,7 @@ class Sample:
   Attributes:
     step: Steps that it has logged.
     bytes: Its resident memory, without libraries and other mapped files: the system evicts those.
+    used: Bytes of it that are in use; the others are in pools.
     files: Its open file descriptors.
     threads: Its threads.
     compiled: Programs that it has compiled.
@@ -123,6 +113,7 @@ class Sample:
 
   step: int
   bytes: int
+  used: int
   files: int
   threads: int
   compiled: int
@@ -156,7 +147,7 @@ def run(
     "JAX_PLATFORMS": "cpu",
     "XLA_FLAGS": flags.strip(),
     "JAX_LOG_COMPILES": "1",
-    **_RETURN_FREED,
+    "PYTHONMALLOC": "malloc",
     **({"BIT_JAX_CACHE": str(folder / "cache")} if environment is None else environment),
   }
   samples: list[Sample] = []
@@ -187,12 +178,13 @@ def _sample(process: psutil.Process, run: pathlib.Path, log: pathlib.Path) -> Sa
     return Sample(
       step=json.loads(rows[-1])["step"],
       bytes=(memory := process.memory_info()).rss - memory.shared,
+      used=int((run.parent / _USED).read_text()),
       files=process.num_fds(),
       threads=process.num_threads(),
       compiled=log.read_bytes().count(_COMPILED),
       checkpoint=run_folder.saved_step(run),
     )
-  except (FileNotFoundError, IndexError, psutil.NoSuchProcess):
+  except (FileNotFoundError, IndexError, ValueError, psutil.NoSuchProcess):
     return None
 
 
@@ -206,19 +198,20 @@ def figures(plan: Plan, samples: Sequence[Sample], rows: Sequence[Mapping[str, A
 
   Returns:
     'steps', 'evaluations' and 'checkpoints' that were seen. Of the samples after the first tenth of
-    the steps and before the last step: 'memory' with its slope in MB per 1,000 steps (Theil and
-    Sen's estimate with its 95% interval, of the least of each block of steps, between the falls in
-    which memory goes back to the system) and the medians of the first and the last tenth;
+    the steps and before the last step: 'memory' in use with its slope in MB per 1,000 steps (Theil
+    and Sen's estimate with its 95% interval, of the least of each block of steps), and the medians
+    of the process's memory in the first and the last tenth;
     'open_files', 'threads' and 'compilations' with their minima in the first and the last tenth,
-    and their maxima in the first and over all. 'step_ms': the median of
-    the first and the last tenth of the steps, and their 'ratio'. 'curve': (step, MB) of the blocks.
+    and their maxima in the first and over all. 'step_ms': the median of the first and the
+    last tenth of the steps, and their 'ratio'. 'curve': (step, MB of the process) of the blocks.
   """
   tenth = plan.steps / 10
   steady = [s for s in samples if tenth <= s.step < plan.steps]
   first = [s for s in steady if s.step < 2 * tenth]
   last = [s for s in steady if s.step >= plan.steps - tenth]
-  curve = _curve(samples, plan.steps)
-  slope, low, high = slope_after_falls([p for p in curve if p[0] >= tenth])
+  curve = _curve(samples, plan.steps, "bytes")
+  in_use = _curve(steady, plan.steps, "used")
+  slope, _, low, high = stats.theilslopes(*np.transpose(in_use)[::-1])
   record: Record = {
     "steps": max(row["step"] for row in rows),
     "evaluations": sum(row["kind"] != "train" for row in rows),
@@ -246,32 +239,14 @@ def figures(plan: Plan, samples: Sequence[Sample], rows: Sequence[Mapping[str, A
   return _rounded(record) | {"curve": [[round(step), round(mb, 1)] for step, mb in curve]}
 
 
-def slope_after_falls(curve: Sequence[tuple[float, float]]) -> tuple[float, float, float]:
-  """Returns the slope of the longest part of a curve without a fall, and its 95% interval.
-
-  A fall is one by more than a twentieth: the C library has returned freed memory to the system.
-
-  Args:
-    curve: (step, MB), by step.
-  """
-  parts = [[curve[0]]]
-  for before, now in itertools.pairwise(curve):
-    if now[1] < (1 - _FALL) * before[1]:
-      parts.append([])
-    parts[-1].append(now)
-  longest = max(reversed(parts), key=len)
-  slope, _, low, high = stats.theilslopes(*np.transpose(longest)[::-1])
-  return slope, low, high
-
-
-def _curve(samples: Sequence[Sample], steps: int) -> list[tuple[float, float]]:
-  """Returns (mean step, least MB) of each block of steps that has samples."""
+def _curve(samples: Sequence[Sample], steps: int, field: str) -> list[tuple[float, float]]:
+  """Returns (mean step, least MB of a field) of each block of steps that has samples."""
   blocks: dict[int, list[Sample]] = {}
   for sample in samples:
     if sample.step < steps:
       blocks.setdefault(sample.step * _BLOCKS // steps, []).append(sample)
   return [
-    (statistics.mean(s.step for s in block), min(s.bytes for s in block) / 1e6)
+    (statistics.mean(s.step for s in block), min(getattr(s, field) for s in block) / 1e6)
     for block in blocks.values()
   ]
 
@@ -293,29 +268,11 @@ def _rounded(record: Record) -> Record:
   }
 
 
-def kept_by_tensorstore(checkpoint: pathlib.Path) -> int:
-  """Returns the bytes that tensorstore never frees of the save of a checkpoint.
-
-  orbax asks it for the JSON of a store for each array, and that function keeps four objects of each
-  call: seen in tensorstore 0.1.69 to 0.1.86.
-  """
-  arrays = json.loads((checkpoint / "run" / "metadata").read_text())["arrays"]
-  store = tensorstore.KvStore.Spec({"driver": "file", "path": f"{checkpoint}/"})
-  tracemalloc.start()
-  store.to_json()
-  before, _ = tracemalloc.get_traced_memory()
-  for _ in arrays:
-    store.to_json()
-  after, _ = tracemalloc.get_traced_memory()
-  tracemalloc.stop()
-  return after - before
-
-
 def growing(record: Record) -> list[str]:
   """Returns a sentence on each thing that grows in a record by `figures`."""
   found = []
   memory = record["memory"]
-  if memory["low"] > _GROWTH + memory.get("by_tensorstore", 0):
+  if memory["low"] > _GROWTH:
     found.append(f"Memory grows by {memory['mb_per_1000_steps']:.2f} MB per 1,000 steps.")
   for name in ("open_files", "threads", "compilations"):
     # Pools start their threads when there is work, so early samples have some fewer.
@@ -372,9 +329,6 @@ def observe(plan: Plan, folder: pathlib.Path) -> tuple[Record, list[str]]:
   samples, programs = run(plan, folder)
   rows, _ = metrics_log.read(folder / "run" / reporting.METRICS)
   record = figures(plan, samples, rows)
-  (checkpoint, *_) = (folder / "run" / run_folder.CHECKPOINTS).iterdir()
-  kept = kept_by_tensorstore(checkpoint) * plan.events / plan.steps  # a step
-  record["memory"]["by_tensorstore"] = round(kept * 1e3 / 1e6, 3)
   by_name: Counter[str] = Counter()
   for (name, _), count in programs.items():
     by_name[name] += count

@@ -84,8 +84,8 @@ def test_long_runs(tmp_path):
   (tmp_path / "soak.jsonl").write_text(json.dumps(SOAK) + "\n")
   text = page.text(tmp_path)
   for row in (
-    "| MB per 1,000 steps | 0.50 (0.25 to 0.75) |",
-    "| MB, first and last | 1,000, 1,002 |",
+    "| MB in use per 1,000 steps | 0.50 (0.25 to 0.75) |",
+    "| MB of the process, first and last | 1,000, 1,002 |",
     "| evaluations, checkpoints | 100, 99 |",
     "| threads | 39, then 40 |",
     "| ms a step, median of first and last tenth | 10.0, 11.0 |",

@@ -1,5 +1,8 @@
 """Long runs: figures of made-up samples, and a short run whose counts must not grow."""
 
+import os
+import subprocess
+import sys
 from collections import Counter
 
 import numpy as np
@@ -17,6 +20,7 @@ def samples(**changes):
   """Returns samples at every step; a change is a function of the step."""
   usual = {
     "bytes": lambda step: 500_000_000,
+    "used": lambda step: 300_000_000,
     "files": lambda step: 8,
     "threads": lambda step: 30,
     "compiled": lambda step: 14,
@@ -54,7 +58,7 @@ def test_a_steady_run():
 
 def test_memory_that_grows_beside_noise():
   noise = np.random.default_rng(0).normal(0, 1e6, 1001)
-  found = soak.figures(PLAN, samples(bytes=lambda s: 10**9 + 30_000 * s + noise[s]), rows())
+  found = soak.figures(PLAN, samples(used=lambda s: 10**9 + 30_000 * s + noise[s]), rows())
   memory = found["memory"]
   assert memory["low"] < memory["mb_per_1000_steps"] < memory["high"]
   assert memory["mb_per_1000_steps"] == pytest.approx(30, abs=2)
@@ -62,10 +66,11 @@ def test_memory_that_grows_beside_noise():
   assert "Memory grows by" in soak.growing(found)[0]
 
 
-def test_growth_is_noticed_in_spite_of_a_fall():
+def test_pools_of_the_process_are_not_in_use():
   found = soak.figures(PLAN, samples(bytes=lambda s: 10**9 + 30_000 * s - 3e8 * (s > 550)), rows())
-  assert found["memory"]["mb_per_1000_steps"] == pytest.approx(30, abs=1)
-  assert "Memory grows by" in soak.growing(found)[0]
+  assert found["memory"]["mb_per_1000_steps"] == 0
+  assert found["memory"]["first_mb"] > found["memory"]["last_mb"] + 200
+  assert soak.growing(found) == []
 
 
 @pytest.mark.parametrize(
@@ -108,8 +113,25 @@ def test_what_is_no_checkpoint_is_passed_over(tmp_path):
     (tmp_path / "checkpoints" / name).mkdir(parents=True)
   (tmp_path / "metrics.jsonl").write_text('{"step": 25}\n')
   (tmp_path / "log").touch()
+  (tmp_path.parent / "used").write_text("   7\n")
   sample = soak._sample(psutil.Process(), tmp_path, tmp_path / "log")
-  assert (sample.step, sample.checkpoint) == (25, 20)
+  assert (sample.step, sample.checkpoint, sample.used) == (25, 20, 7)
+
+
+def test_memory_in_use_counts_objects_and_arrays():
+  code = (
+    "from experiments.reliability import observed; import numpy as np\n"
+    "a = observed.used(); kept = [bytearray(100_000) for _ in range(100)]; b = observed.used()\n"
+    "array = np.ones(20_000_000, np.uint8); c = observed.used(); del kept, array\n"
+    "print(b - a, c - b, observed.used() - a)"
+  )
+  environment = {**os.environ, "PYTHONMALLOC": "malloc"}
+  line = [sys.executable, "-c", code]
+  out = subprocess.check_output(line, cwd=running.ROOT, env=environment, text=True)
+  objects, array, left = map(int, out.split())
+  assert objects == pytest.approx(10e6, rel=0.01)
+  assert array == pytest.approx(20e6, rel=0.01)
+  assert abs(left) < 1e5
 
 
 @pytest.mark.slow
