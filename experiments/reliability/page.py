@@ -222,9 +222,10 @@ def _soak(records: Sequence[Record]) -> str:
     "objects of each array that is saved, of R14x0.5 about 22 kB for each checkpoint, 0.45 MB per "
     "1,000 of these steps. The rest isn't explained yet. The memory of "
     "the process, in the figure and in the first and the last tenth, is without mapped files; it "
-    "falls where the C library returns freed memory to the system. Open files, threads and compiled "
-    "programs: the least in the second and in the last tenth. The least may not grow; the least "
-    "number of threads in the last tenth may be up to the most in the second: pools fill late.\n",
+    "falls where the C library returns freed memory to the system. Open files, threads and "
+    "compiled programs: the least in the second and in the last tenth. The least may not grow; the "
+    "least number of threads in the last tenth may be up to the most in the second: pools fill "
+    "late.\n",
   ]
   if not records:
     return "\n".join([*parts, _EMPTY])
