@@ -5,7 +5,6 @@ stops at once anywhere. After `nohup` a terminal that hangs up changes nothing.
 """
 
 import os
-import signal
 import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
@@ -48,9 +47,9 @@ def run(
     except errors.UserError as e:
       status, message = USER_ERROR, f"error: {e}"
     except Interrupted as e:
-      status, message = 128 + _received(listener), str(e)
+      status, message = 128 + signals.received(), str(e)
     except KeyboardInterrupt:
-      number = _received(listener)
+      number = signals.received()
       status, message = 128 + number, signals.unsaved(number)
     except Exception as e:
       if needs_reader and isinstance(e, BrokenPipeError):  # `... | head`
@@ -69,11 +68,6 @@ def run(
       print(message, file=sys.stderr)
   output.finish()
   return status
-
-
-def _received(listener: signals.Listener | None) -> int:
-  """Returns the number of the signal that a command ends by."""
-  return (listener and listener.received) or signal.SIGINT
 
 
 def listen(sentence: str | None = None) -> None:

@@ -8,11 +8,11 @@ import sys
 from bit_jax.runtime import errors
 
 # Errors of disks, file systems, permissions, limits and network storage.
-_MACHINE_ERROR_NAMES = (
+_NAMES = (
   "EACCES EBUSY EDQUOT EFBIG EHOSTDOWN EIO EISDIR ELOOP EMFILE EMLINK ENAMETOOLONG ENFILE ENODEV "
   "ENOLCK ENOMEM ENOSPC ENOTCONN ENXIO EPERM EREMOTEIO EROFS ESTALE ETIMEDOUT EUCLEAN"
 )
-_MACHINE_ERRORS = frozenset(getattr(errno, n, None) for n in _MACHINE_ERROR_NAMES.split()) - {None}
+_NUMBERS = frozenset(getattr(errno, n, None) for n in _NAMES.split()) - {None}
 _TENSORSTORE_ERROR = re.compile(r"os_error_code='(\d+)'")  # the library that writes checkpoints
 # Texts of Python, C++ and libraries where memory or threads are lacking.
 _LACK = re.compile("^RESOURCE_EXHAUSTED|can't start new thread|Resource temporarily unavailable")
@@ -50,7 +50,7 @@ def cause(error: Exception) -> OSError | None:
   elif isinstance(error, MemoryError) or _LACK.search(str(error)):
     what = errors.first_line(error) if str(error) else os.strerror(errno.ENOMEM)
     return OSError(errno.ENOMEM, what[:_QUOTED])
-  if not isinstance(number, int) or number not in _MACHINE_ERRORS:
+  if not isinstance(number, int) or number not in _NUMBERS:
     return None
   named = (os.fsdecode(file),) if isinstance(file, str | bytes) else ()
   return OSError(number, os.strerror(number), *named)

@@ -13,7 +13,6 @@ import platform
 import queue
 import re
 import select
-import signal
 import sys
 import threading
 import time
@@ -312,8 +311,7 @@ def _outcome(error: BaseException | None) -> tuple[int, str]:
   if isinstance(error, errors.UserError):
     return exits.USER_ERROR, str(error)
   if isinstance(error, exits.Interrupted | KeyboardInterrupt):
-    listener = signals.current()
-    number = (listener and listener.received) or signal.SIGINT
+    number = signals.received()
     return 128 + number, str(error) or signals.unsaved(number)
   if isinstance(error, Exception) and (sentence := machine_errors.sentence(error)):
     return exits.USER_ERROR, sentence

@@ -261,6 +261,12 @@ def reacting(
   return listener.reacting(at_once, looks=looks) if listener else contextlib.nullcontext()
 
 
+def received() -> int:
+  """Returns the number of the signal that a command ends by; Ctrl-C's if none is known."""
+  listener = current()
+  return (listener and listener.received) or signal.SIGINT
+
+
 def unsaved(number: int) -> str:
   """Returns the sentence with which a command ends that saves nothing."""
   how = "Interrupted" if number == signal.SIGINT else f"Stopped by {signal.Signals(number).name}"

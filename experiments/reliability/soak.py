@@ -200,10 +200,10 @@ def figures(plan: Plan, samples: Sequence[Sample], rows: Sequence[Mapping[str, A
     'steps', 'evaluations' and 'checkpoints' that were seen. Of the samples after the first tenth of
     the steps and before the last step: 'memory' in use with its slope in MB per 1,000 steps (Theil
     and Sen's estimate with its 95% interval, of the least of each block of steps), and the medians
-    of the process's memory in the first and the last tenth;
-    'open_files', 'threads' and 'compilations' with their minima in the first and the last tenth,
-    and their maxima in the first and over all. 'step_ms': the median of the first and the
-    last tenth of the steps, and their 'ratio'. 'curve': (step, MB of the process) of the blocks.
+    of the process's memory in the first and the last tenth; 'open_files', 'threads' and
+    'compilations' with their minima in the first and the last tenth, and their maxima in the first
+    and over all. 'step_ms': the median of the first and the last tenth of the steps, and their
+    'ratio'. 'curve': (step, MB of the process) of the blocks.
   """
   tenth = plan.steps / 10
   steady = [s for s in samples if tenth <= s.step < plan.steps]

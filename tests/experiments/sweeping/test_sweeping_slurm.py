@@ -740,9 +740,8 @@ def test_a_run_whose_time_is_over_goes_on_in_another_job(stub, tmp_path, tmp_pat
   line = [sys.executable, "-m", "experiments.sweep", f"--config={path}", f"--out={out}"]
   line.append("--executor=slurm")
   process = running.start(line, tmp_path_factory, XLA_FLAGS=running.xla_flags(1))
-  while not any(
-    log.stat().st_size for log in out.glob("*/metrics.jsonl")
-  ):  # the first step is done
+  # The file is there, but empty, before the first step.
+  while not any(log.stat().st_size for log in out.glob("*/metrics.jsonl")):
     assert process.poll() is None, process.communicate()
     time.sleep(0.05)
   os.kill(int((stub.folder / "nodes" / "1.pid").read_text()), signal.SIGUSR2)
