@@ -144,3 +144,13 @@ def test_explained_names_what_is_missing():
     imports.explained(),
   ):
     import nowhere  # noqa: F401
+
+
+def test_tensorflow_keeps_no_number_that_was_written(tmp_path):
+  """It keeps Python's, each in a cache without a bound."""
+  pytest.importorskip("tensorflow")
+  opened, value = open_events(tmp_path, lambda _: None), float("0.123456")
+  before = sys.getrefcount(value)
+  opened.write(1, {"train/loss": value})
+  opened.close()
+  assert sys.getrefcount(value) == before
