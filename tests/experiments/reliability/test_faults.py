@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bit_jax.training import checkpoint_record, optimizer, resuming, steps
-from experiments.reliability import faults
+from experiments.reliability.faults import bench, checkpoints, tally
 
 
 @pytest.fixture
@@ -20,35 +20,35 @@ def target(tmp_path):
   with resuming.Checkpoints(folder, "this") as checkpoints:
     for step in (3, 6):
       checkpoints.save(state.replace(step=np.int32(step)), {"seconds": 1.0, "timed_steps": step})
-  return faults.Target(folder, state)
+  return checkpoints.Target(folder, state)
 
 
 def test_no_damage_of_a_checkpoint_goes_unnoticed(target, tmp_path, capsys):
-  tally = faults.Tally()
-  faults.damage_checkpoints(target, tally, np.random.default_rng(1), flips=1)
-  lost = {kind: counts.lost for kind, counts in tally.kinds.items()}
+  counts = tally.Tally()
+  checkpoints.damage_checkpoints(target, counts, np.random.default_rng(1), flips=1)
+  lost = {kind: ended.lost for kind, ended in counts.kinds.items()}
   assert lost == dict.fromkeys(lost, 0), capsys.readouterr().out
   files = len(target.files())
-  assert tally.kinds["a missing file"].recovered >= 5
-  flips, foreign = tally.kinds["a flipped bit"], tally.kinds["a foreign checkpoint"]
+  assert counts.kinds["a missing file"].recovered >= 5
+  flips, foreign = counts.kinds["a flipped bit"], counts.kinds["a foreign checkpoint"]
   assert flips.harmless + flips.recovered == files
   assert (foreign.recovered, foreign.harmless) == (4, 0)
-  assert tally.kinds["both damaged"].refused == 1
-  faults.write(tmp_path / "records.jsonl", tally, seed=1)
+  assert counts.kinds["both damaged"].refused == 1
+  tally.write(tmp_path / "records.jsonl", counts, seed=1)
   rows = [json.loads(line) for line in (tmp_path / "records.jsonl").read_text().splitlines()]
   assert {row["kind"]: row["injected"] for row in rows}["a flipped bit"] == files
-  assert [line.split("  ")[0] for line in faults.table(tally).splitlines()[1:]] == list(lost)
+  assert [line.split("  ")[0] for line in tally.table(counts).splitlines()[1:]] == list(lost)
 
 
 def test_without_digests_a_flipped_bit_would_be_counted_as_lost(target, monkeypatch, capsys):
   monkeypatch.setattr(checkpoint_record, "require_intact", lambda *_: None)
-  tally = faults.Tally()
+  counts = tally.Tally()
   path = max(target.files(), key=lambda p: p.stat().st_size)
   content = bytearray(path.read_bytes())
   content[len(content) // 2] ^= 1
   name = str(path.relative_to(target.intact))
-  target.check(tally, "a flipped bit", name, lambda c: (c / name).write_bytes(bytes(content)))
-  assert tally.kinds["a flipped bit"].lost == 1
+  target.check(counts, "a flipped bit", name, lambda c: (c / name).write_bytes(bytes(content)))
+  assert counts.kinds["a flipped bit"].lost == 1
   assert "LOST (a flipped bit): state/" in capsys.readouterr().out
 
 
@@ -64,4 +64,4 @@ def test_without_digests_a_flipped_bit_would_be_counted_as_lost(target, monkeypa
   ],
 )
 def test_a_run_is_refused_with_one_sentence(status, err, expected):
-  assert faults.Ended(status, "step 1/8\n", err).is_one_sentence() == expected
+  assert bench.Ended(status, "step 1/8\n", err).is_one_sentence() == expected

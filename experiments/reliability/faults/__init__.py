@@ -1,0 +1,1 @@
+"""Faults of files and disks, and how runs end after them."""
