@@ -35,7 +35,7 @@ from bit_jax.inference import (
 )
 from bit_jax.runs import description, metrics_log, per_class, reporting
 from bit_jax.runtime import checks, config_flags, devices, errors, exits, paths
-from bit_jax.training import loop
+from bit_jax.training import fine_tuning
 
 Images: TypeAlias = given_images.Images
 
@@ -389,7 +389,7 @@ def fine_tune(
   print(description.rule(config, data.spec, jax.device_count()), flush=True)
   where = os.fspath(workdir) if workdir is not None else run_config.default_workdir(config)
   try:
-    result = loop.run(config, data, where)
+    result = fine_tuning.run(config, data, where)
   except exits.Interrupted as e:
     raise KeyboardInterrupt(str(e)) from None
   return FineTuned(result, paths.named(where).absolute(), config)

@@ -30,11 +30,12 @@ from bit_jax.runtime import (
   errors,
   exits,
   machine,
+  meeting,
   numerics,
   paths,
   processes,
 )
-from bit_jax.training import loop, memory, planning
+from bit_jax.training import fine_tuning, memory, planning
 
 _HELP = """Fine-tunes a BiT network by BiT-HyperRule.
 
@@ -70,7 +71,7 @@ def main(argv: Sequence[str]) -> None:
     _run(argv, None)
 
 
-def _run(argv: Sequence[str], others: processes.Meeting | None) -> None:
+def _run(argv: Sequence[str], others: meeting.Meeting | None) -> None:
   values = flags.FlagValues()
   workdir = flags.DEFINE_string("workdir", None, "run folder", flag_values=values)
   dry_run = flags.DEFINE_bool("dry_run", False, "print the rule and stop", flag_values=values)
@@ -110,7 +111,7 @@ def _run(argv: Sequence[str], others: processes.Meeting | None) -> None:
     return
   if (remark := compile_cache.keep()) and first:
     print(remark)
-  result = loop.run(config, data, folder)
+  result = fine_tuning.run(config, data, folder)
   if first:
     _report(folder, config.name, result)
 

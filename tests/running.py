@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from bit_jax.configs import quickstart
-from bit_jax.training import loop
+from bit_jax.training import fine_tuning
 
 ROOT = pathlib.Path(__file__).parent.parent
 ARGUMENTS = "weights=none,shots=3,protocol=select"  # 30 images; 159 to evaluate, an odd number
@@ -38,7 +38,7 @@ def config(arguments=ARGUMENTS, **changes):
 
 
 def train(folder, arguments=ARGUMENTS, **changes):
-  return loop.train_and_evaluate(config(arguments, **changes), str(folder))
+  return fine_tuning.train_and_evaluate(config(arguments, **changes), str(folder))
 
 
 def cache_folder(tmp_path_factory):

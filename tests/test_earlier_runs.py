@@ -17,7 +17,7 @@ from bit_jax.configs import npz
 from bit_jax.data import pipeline
 from bit_jax.runs import run_folder
 from bit_jax.runtime import config_flags, errors
-from bit_jax.training import loop, setup
+from bit_jax.training import fine_tuning, setup
 from experiments.results import collect, recipes
 from experiments.sweeping import grid
 
@@ -104,7 +104,7 @@ def config_of_the_runs(**changes):
 
 
 def run(folder):
-  return loop.train_and_evaluate(config_of_the_runs(), str(folder))
+  return fine_tuning.train_and_evaluate(config_of_the_runs(), str(folder))
 
 
 def test_a_finished_run_of_version_0_1_gives_its_result(earlier):

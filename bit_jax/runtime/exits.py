@@ -13,6 +13,7 @@ from bit_jax.runtime import errors, machine_errors, output, signals
 
 # Exit statuses; after another signal than Ctrl-C it is 128 and the signal's number.
 USER_ERROR, INTERRUPTED = 2, 130
+LOST = 75  # of a process that lost another one: it may be run again
 _DEFECT = 1  # Python's own, after a traceback
 _REPORT_IT = (
   "This is a bug in bit_jax or in a library: please report it with the lines above and the output "

@@ -1,40 +1,32 @@
-"""Fine-tunes a network and evaluates it: one run, from its config to its folder."""
+"""The steps of a run, with its logs, evaluations and checkpoints."""
 
 import contextlib
-import functools
 import pathlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 import jax
 import numpy as np
 
-from bit_jax import run_config, weights
-from bit_jax.data import opening, order
+from bit_jax.data import order
 from bit_jax.inference import feeds, footprint, metrics
-from bit_jax.inference.evaluation import Evaluation
 from bit_jax.inference.programs import Examples
-from bit_jax.report import run_page
 from bit_jax.run_config import RunConfig
-from bit_jax.runs import description, mistakes, per_class, reporting, results, run_folder
+from bit_jax.runs import reporting, results
 from bit_jax.runtime import (
   clock,
   devices,
   errors,
   exits,
-  files,
-  numerics,
-  output,
   parallel,
-  processes,
-  signals,
   stopping,
 )
 from bit_jax.training import (
   agreement,
   batches,
   evaluation,
+  finishing,
   memory,
   optimizer,
   pace,
@@ -43,137 +35,8 @@ from bit_jax.training import (
   resuming,
   setup,
   steps,
+  windows,
 )
-
-
-def train_and_evaluate(
-  request: run_config.Request | RunConfig, workdir: str, weights_at: str | None = None
-) -> dict[str, Any]:
-  """Prepares a request and runs it in a folder: see `run`."""
-  config, data = run_config.prepare(request)
-  return run(config, data, workdir, weights_at)
-
-
-@output.surviving("stdout", "stderr")
-def run(
-  config: RunConfig, data: opening.Opened, workdir: str, weights_at: str | None = None
-) -> dict[str, Any]:
-  """Runs a config to its end, from where an earlier call stopped.
-
-  Args:
-    config: Resolved.
-    data: Its data set.
-    workdir: The run folder.
-    weights_at: The path of the weights, if `config.weights` only names them: the name is part of
-      the run's identity, and stays the same when the file moves.
-
-  Returns:
-    The content of `result.json`: 'top1', 'balanced_accuracy' (mean recall of the classes),
-    'macro_f1', 'loss' (and 'top5') over 'num_test' images, after 'steps' steps on 'num_train'
-    images; the 'seconds' that the steps took, without the first, which is
-    compiled, and 'images_per_second' (None if there was no other); 'startup_seconds' from the call
-    to the end of its first step (None if it took none); 'left_out', images by reason, and
-    'warnings'. With `keep_best`, 'best_step' is the step of the exported weights; chosen on a
-    validation part, 'val_top1' is their accuracy on its 'num_val' images. The result of a finished
-    run is returned without running again.
-
-  Raises:
-    UserError: Something about the config, the data, the weights or the folder can't be used, or the
-      loss became NaN or infinite.
-    exits.Interrupted: The process was asked to stop; the state is saved.
-  """
-  began, is_first = time.monotonic(), jax.process_index() == 0
-  devices.require()
-  if (remark := numerics.ignored()) and is_first:
-    print(remark)
-  if config.deterministic:
-    numerics.require_deterministic(devices.describe().platform)
-  if (found := agreement.devices_of_processes()) and is_first:
-    print(found, flush=True)
-  agreement.require_same_run(config, data)
-  agreement.connect()
-  layout = order.device_layout(config.batch_size, jax.device_count(), config.mixup_alpha > 0)
-  planning.require_microbatch(config, layout.shape[1])  # a mistake is reported before data is read
-  folder = run_folder.open_folder(workdir, create=is_first, images=config.data_path)
-  lock = run_folder.lock(folder) if is_first else contextlib.nullcontext()
-  with numerics.fixed(), lock, files.named(folder):
-    # A folder without a run may be anyone's, such as a home folder: nothing is removed there.
-    if is_first and run_folder.record_config(folder, config.to_dict(), run_config.identity):
-      files.remove_temporaries(folder)
-    agreement.require_shared(folder)
-    result: dict[str, Any] | None = processes.decided(lambda: _finished(folder, data))
-    if result:
-      if is_first:
-        evaluation.discard(folder)
-        again = "delete the folder to run it again"
-        print(f"{folder} is already finished; this is its result ({again}).")
-      return result
-    reading, saved = "while data and weights were read", run_folder.saved_step(folder)
-    with signals.reacting(functools.partial(_stopped, folder, config, reading, saved)):
-      loaded = setup.load(config, data, folder, layout, weights_at=weights_at, began=began)
-    with stopping.StopRequest() as stop:
-      preparing = "while the run was prepared"
-      stop.nothing_unsaved(functools.partial(_stopped, folder, config, preparing, saved))
-      return _train(loaded, stop)
-
-
-def _finished(folder: pathlib.Path, data: opening.Opened) -> dict[str, Any] | None:
-  """Returns the result of a folder whose run is complete, or None.
-
-  Raises:
-    UserError: The result lacks something, or the run had other data.
-  """
-  if result := run_folder.finished(folder):
-    run_folder.require_complete(folder, result)
-    run_folder.require_data(folder, *data.identity())
-  return result
-
-
-def _train(run: setup.Run, stop: stopping.StopRequest) -> dict[str, Any]:
-  """Trains from the newest checkpoint on, evaluates, and writes the result."""
-  c = run.config
-  params, digest = setup.initial_params(run)
-  agreement.require_same(
-    {
-      "the hash of the weights": digest,
-      "the data": run.data.version,
-      "images used for training": len(run.data.train),
-      "images that are evaluated": len(run.data.test),
-    }
-  )
-  if run.is_first:
-    print(reporting.parameter_overview(params, run.folder / "parameters.txt"))
-    description.record(run.folder, c, run.data, digest, run.model.dtype.name, run.hardware)
-  run = setup.in_recorded_order(run)
-  state = steps.create_state(params, optimizer.sgd(c.momentum, c.momentum_dtype))
-  del params  # so that no second copy stays in memory
-  with setup.checkpoints(run, digest) as checkpoints:
-    first, step_clock, window = 0, clock.StepClock(), []
-    if found := checkpoints.restore(state, print):
-      state, progress = found
-      first = int(state.step)
-      step_clock = clock.StepClock(progress["seconds"], int(progress["timed_steps"]))
-      window = _unpacked(progress.get("window", ()), run.model.num_classes)
-      if run.is_first:
-        print(f"Resuming after step {first}.")
-    reporter = reporting.Reporter(
-      folder=run.folder,
-      first_step=first,
-      total_steps=c.total_steps,
-      batch_size=c.batch_size,
-      step_clock=step_clock,
-      profile=c.profile,
-      quiet=not run.is_first,
-      chooses_on=run.chooses_on,
-    )
-    with reporter:
-      with run.out_of_memory("a smaller --config.resident_share, or a smaller model"):
-        state = parallel.replicate(state)  # the host's copy is freed before memory is planned
-        loop = _Loop(run, state, first, stop, step_clock, reporter, checkpoints, window)
-        del state
-      with run.out_of_memory(planning.advice(loop.plan, c, run.model.platform)):
-        done = loop.run()
-      return loop.finish(done)
 
 
 def _plan(run: setup.Run, say: Callable[[str], None]) -> tuple[planning.Plan, int]:
@@ -198,7 +61,7 @@ def _plan(run: setup.Run, say: Callable[[str], None]) -> tuple[planning.Plan, in
   return planning.agreed(plan, eval_batch)
 
 
-class _Loop:
+class Loop:
   """The changing part of a run: the state, and the metrics that are not yet written.
 
   Attributes:
@@ -384,7 +247,7 @@ class _Loop:
     if self._agree_to_stop():
       if self._saved != done:
         self._save(done)
-      raise exits.Interrupted(_stopped(self._run.folder, self._run.config, where, done))
+      raise exits.Interrupted(stopped(self._run.folder, self._run.config, where, done))
 
   def _nothing_unsaved(self, where: str) -> None:
     """Says that the state is that of the last checkpoint; several processes only stop together."""
@@ -392,11 +255,11 @@ class _Loop:
       return
     saved = self._saved
 
-    def stopped() -> str:
+    def sentence() -> str:
       self._checkpoints.wait()
-      return _stopped(self._run.folder, self._run.config, where, saved)
+      return stopped(self._run.folder, self._run.config, where, saved)
 
-    self._stop.nothing_unsaved(stopped)
+    self._stop.nothing_unsaved(sentence)
 
   def _settle(self) -> None:
     """Waits for the steps that were sent, and writes the log that is due."""
@@ -420,7 +283,7 @@ class _Loop:
       progress = {
         "seconds": self._clock.seconds,
         "timed_steps": self._clock.steps,
-        "window": _packed(self._window),
+        "window": windows.packed(self._window),
       }
       self._reporter.sync()
       self._checkpoints.save(self._state, progress)
@@ -444,72 +307,31 @@ class _Loop:
     )
 
   def finish(self, done: int) -> dict[str, Any]:
-    """Evaluates, exports the weights, writes the result and draws the pictures."""
+    """Evaluates the weights after step `done`, or the best; writes and returns the result."""
     run, seconds, timed = self._run, self._clock.seconds, self._clock.steps
     self._settle()
     self._nothing_unsaved("while the result was written")
     params, best_step, found = self._evaluator.finish(self._state.params, done)
-    result = {
-      **found.means,
-      **per_class.means(found.labels, found.predictions),
-      "num_train": len(run.data.train),
-      "num_test": len(run.data.test),
-      "steps": done,
-      "seconds": seconds,
-      "images_per_second": timed * run.config.batch_size / seconds if timed else None,
-      "startup_seconds": self._startup,
-      "left_out": run.data.left_out,
-      "warnings": run.data.warnings,
-    }
-    if best_step is not None:
-      result["best_step"] = best_step
-    if run.data.validation is not None:
-      result["num_val"] = len(run.data.validation)
-      exported = done if best_step is None else best_step
-      result["val_top1"] = self._reporter.evaluations[exported]
+    exported = done if best_step is None else best_step
+    result = finishing.result(
+      run,
+      found,
+      steps=done,
+      best_step=best_step,
+      val_top1=self._reporter.evaluations.get(exported),
+      seconds=seconds,
+      timed_steps=timed,
+      startup=self._startup,
+    )
     self._checkpoints.wait()  # a run is complete once its last state is saved
     if run.is_first:
-      outcome, say = (found.predictions, found.labels), self._reporter.say
-      with run_folder.finishing(run.folder):
-        with run.out_of_memory_at_end():
-          weights.save(run.folder / run_folder.WEIGHTS, jax.device_get(params))
-          results.write(run.folder, run.data, result, *outcome, say)
-        results.draw(run.folder, run.config, run.data.test, found.means["top1"], *outcome, say)
-        _report(run, found, say)
+      finishing.write(run, params, found, result, self._reporter.say)
       evaluation.discard(run.folder)
     return result
 
 
-def _stopped(folder: pathlib.Path, config: RunConfig, where: str, saved: int) -> str:
+def stopped(folder: pathlib.Path, config: RunConfig, where: str, saved: int) -> str:
   """Returns how a run ends that was asked to stop, with the number of steps that are saved."""
   total = config.total_steps
   kept = f"saved up to step {saved} of {total}" if saved else f"none of {total} steps was done"
   return f"Stopped {where}; {kept}. Run the same command again to resume. Run folder: {folder}"
-
-
-def _packed(window: list[Any]) -> list[list[float]]:
-  """Returns the metrics of steps as numbers, to be saved."""
-  return [[float(x) for x in jax.tree.leaves(part)] for part in jax.device_get(window)]
-
-
-def _unpacked(packed: Sequence[Sequence[float]], num_classes: int) -> list[Any]:
-  """Returns the metrics of steps that `_packed` was given."""
-  leaves, structure = jax.tree.flatten(metrics.collection(num_classes).empty())
-  types = [leaf.dtype for leaf in leaves]
-
-  def unpacked(part: Sequence[float]) -> Any:
-    arrays = [np.asarray(x, dtype) for x, dtype in zip(part, types, strict=True)]
-    return jax.tree.unflatten(structure, arrays)
-
-  return [unpacked(part) for part in packed]
-
-
-def _report(run: setup.Run, found: Evaluation, say: Callable[[str], None]) -> None:
-  """Writes the most confident mistakes and the report; warns of what can't be written."""
-  test, name = run.data.test, f"{run.config.name}: {run.config.model}"
-  predicted = found.labels, found.predictions, found.confidence
-  mistakes.write(run.folder, test.class_names, *predicted, run.data.paths("test"), say)
-  title = f"{name}, top-1 {found.means['top1']:.2%}"
-  mistakes.draw(run.folder, test, *predicted, title, say)
-  with files.optional(run_folder.REPORT, say):
-    run_page.write(run.folder)

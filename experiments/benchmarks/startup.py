@@ -31,7 +31,7 @@ from experiments.benchmarks import inputs, results
 
 COMMANDS = (
   *("bit_jax.models.resnet_v2", "bit_jax.weights.__main__", "bit_jax.data.__main__"),
-  *("bit_jax.train", "bit_jax.training.loop"),  # the former imports the latter when needed
+  *("bit_jax.train", "bit_jax.training.fine_tuning"),  # the former imports the latter when needed
 )
 _LIBRARIES = "jax, flax.linen, optax"
 _ROOT = pathlib.Path(__file__).parents[2]  # the checkout
@@ -69,7 +69,7 @@ def _rows(architecture: str, rounds: int) -> Iterator[results.Row]:
   first, step = (statistics.median(times) for times in zip(*warm, strict=True))
   compared, peer = f"{architecture} {_SIZE} px batch {_BATCH}, warm cache", "the same, cold cache"
   yield results.Row(compared, "to the first step", "s", first, peer, cold_first)
-  imports = seconds["bit_jax.training.loop"]
+  imports = seconds["bit_jax.training.fine_tuning"]
   more = {"imports s": imports, "checkpoint s": loading, "step s": step}
   ours, theirs = (f - imports - loading - s for f, s in ((first, step), (cold_first, cold_step)))
   yield results.Row(compared, "beyond these", "s", ours, peer, theirs, more=more)

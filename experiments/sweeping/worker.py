@@ -22,7 +22,7 @@ from typing import Any
 import ml_collections
 
 from bit_jax.runtime import compile_cache, errors, exits, machine, output, stopping
-from bit_jax.training import loop
+from bit_jax.training import fine_tuning
 from experiments import ledger
 
 
@@ -52,7 +52,7 @@ def perform(job: Job) -> ledger.Outcome:
   attempt = ledger.Attempt(folder, job.sweep, job.labels)
   outcome: ledger.Outcome = "finished"
   try:
-    loop.train_and_evaluate(ml_collections.ConfigDict(job.config), job.folder, job.weights)
+    fine_tuning.train_and_evaluate(ml_collections.ConfigDict(job.config), job.folder, job.weights)
   except (exits.Interrupted, KeyboardInterrupt) as e:
     print(e, flush=True)
     outcome = "interrupted"

@@ -16,7 +16,7 @@ import bit_jax
 from bit_jax import train
 from bit_jax.data.sources import arrays
 from bit_jax.runtime import exits
-from bit_jax.training import loop
+from bit_jax.training import fine_tuning
 
 FIELDS = {**running.FIELDS, "model": "R14x0.5", "weights": "none", "shots": 3}
 TIMES = {"seconds", "images_per_second", "startup_seconds"}
@@ -208,7 +208,7 @@ def test_an_interrupted_run_raises_a_keyboard_interrupt(monkeypatch, tmp_path):
   def stop(*_):
     raise exits.Interrupted("Stopped after step 3 of 6.")
 
-  monkeypatch.setattr(loop, "run", stop)
+  monkeypatch.setattr(fine_tuning, "run", stop)
   with pytest.raises(KeyboardInterrupt, match="after step 3 of 6"):
     bit_jax.fine_tune("digits", workdir=tmp_path, **FIELDS)
 
@@ -225,7 +225,7 @@ def prepared(monkeypatch, tmp_path):
   def note(config, data, folder):
     raise Prepared(config, folder)
 
-  monkeypatch.setattr(loop, "run", note)
+  monkeypatch.setattr(fine_tuning, "run", note)
 
   def call(*arguments, **more):
     with pytest.raises(Prepared) as found:

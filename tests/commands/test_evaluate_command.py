@@ -18,7 +18,7 @@ from bit_jax.configs import npz as npz_config
 from bit_jax.inference import footprint
 from bit_jax.runs import mistakes, per_class, results
 from bit_jax.runtime import exits
-from bit_jax.training import loop
+from bit_jax.training import fine_tuning, finishing
 
 CLASSES = ("ant", "bumble bee", "cat", *"defghij")
 # All runs have ten classes and images of 8 pixels, so that they share their compiled programs.
@@ -69,9 +69,9 @@ def train(folder, request, **changes):
   """Trains, without the pictures and the report of a run."""
   request.update({**FIELDS, **changes})
   with pytest.MonkeyPatch.context() as patch:
-    for module, name in ((results, "draw"), (results, "draw_augmented"), (loop, "_report")):
+    for module, name in ((results, "draw"), (results, "draw_augmented"), (finishing, "_report")):
       patch.setattr(module, name, lambda *_: None)
-    loop.train_and_evaluate(request, str(folder))
+    fine_tuning.train_and_evaluate(request, str(folder))
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import running
 
-from bit_jax.runtime import processes
+from bit_jax.runtime import exits
 from bit_jax.training import optimizer
 
 pytestmark = pytest.mark.slow
@@ -141,7 +141,7 @@ def test_two_processes_that_stop_and_resume_equal_one(tmp_path, tmp_path_factory
     ((["--config.sede=1"], {}), 2, "has no field 'sede'"),
     ((["--workdir={folder}-of-its-own"], {}), 2, "The run folder is not shared"),
     (([], {"AT": "0", "SIGNAL": "15"}), 143, "Stopped while the run was prepared"),  # SIGTERM
-    (([], {"AT": "2", "SIGNAL": "9"}), processes.LOST, "Process 1 on "),  # SIGKILL
+    (([], {"AT": "2", "SIGNAL": "9"}), exits.LOST, "Process 1 on "),  # SIGKILL
   ],
 )
 def test_what_differs_or_fails_in_one_ends_both(
@@ -165,7 +165,7 @@ def test_the_first_process_is_lost(tmp_path, tmp_path_factory):
   folder, streamed = tmp_path / "run", "--config.resident_share=0.0"
   of = [((), {"AT": "2", "SIGNAL": "9"}), ((), {"TMPDIR": str(tmp_path)})]
   (killed, _, _), (status, _, err) = run(tmp_path_factory, folder, streamed, of=of)
-  assert (killed, status) == (-9, processes.LOST), err
+  assert (killed, status) == (-9, exits.LOST), err
   assert last_line(err).startswith("error: Process 0 on ")
   assert "Run the same command in all processes again to resume." in last_line(err)
   assert "Check failure" not in err

@@ -15,7 +15,7 @@ from bit_jax.configs import vtab as vtab_config
 from bit_jax.data import pipeline, resizing, vtab
 from bit_jax.models import architectures
 from bit_jax.runs import results
-from bit_jax.training import loop
+from bit_jax.training import fine_tuning
 
 pytestmark = pytest.mark.slow
 
@@ -113,7 +113,9 @@ def test_final_trains_on_1000_and_scores_the_test_set(
 ):
   task, loaded, load = vtab.find(name), [], pipeline.load
   monkeypatch.setattr(pipeline, "load", lambda *a: loaded.append(load(*a)) or loaded[-1])
-  result = loop.train_and_evaluate(configured(name, "final", data_dir), str(tmp_path / "run"))
+  result = fine_tuning.train_and_evaluate(
+    configured(name, "final", data_dir), str(tmp_path / "run")
+  )
   (data,) = loaded
   labels, images = assert_part(data.train, task, task.splits.train800val200, builders, data_dir)
   tests, _ = assert_part(data.test, task, task.splits.test, builders, data_dir)

@@ -19,7 +19,7 @@ from PIL import Image
 
 from bit_jax import train
 from bit_jax.runtime import exits, signals
-from bit_jax.training import loop
+from bit_jax.training import fine_tuning
 
 PAGES = sorted([running.ROOT / "README.md", *(running.ROOT / "docs").rglob("*.md")])
 # {beginning of a command: why it isn't run}
@@ -176,7 +176,7 @@ def test_other_commands(at_home, monkeypatch, capsys, words):
 
 
 def test_the_python_of_the_pages_runs(at_home, monkeypatch, capsys):
-  monkeypatch.setattr(loop, "run", lambda *_: {"top1": 0.5})
+  monkeypatch.setattr(fine_tuning, "run", lambda *_: {"top1": 0.5})
   np.savez("labelled.npz", features=np.zeros((4, 8)), labels=np.arange(4))  # as `embed` writes it
   ran = []
   for page, block in blocks("python"):

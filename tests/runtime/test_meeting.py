@@ -12,7 +12,7 @@ import jax
 import pytest
 import running
 
-from bit_jax.runtime import cluster, links, processes
+from bit_jax.runtime import cluster, exchange, exits, links, meeting, processes
 
 
 class Left(BaseException):
@@ -29,47 +29,23 @@ def left(monkeypatch):
     raise Left
 
   monkeypatch.setattr(os, "_exit", leave)
-  monkeypatch.setattr(processes, "_GRACE", 0)
+  monkeypatch.setattr(exchange, "GRACE", 0)
   return statuses
 
 
-@pytest.fixture
-def connection():
-  """The two ends of a connection."""
-  with socket.create_server(("127.0.0.1", 0)) as server:
-    one = links.connect(*server.getsockname(), 5)
-    other = links.Link(server.accept()[0])
-  with contextlib.closing(one), contextlib.closing(other):
-    yield one, other
-
-
-def meeting(index=0, count=2):
-  return processes.Meeting(cluster.Place("127.0.0.1", 1, count, index))
-
-
-def test_a_process_may_be_lost_while_values_are_sent(connection):
-  met, (one, other_end) = meeting(count=3), connection
-
-  class Lost:
-    def send(self, message):
-      met._links.pop(1)  # as the thread that watches does
-
-  met._links = {1: Lost(), 2: one}
-  for index in range(3):
-    met._take(1, index, index)
-  assert met._gathered.get_nowait() == [0, 1, 2]
-  assert other_end.receive() == [{"gathered": [0, 1, 2]}]
+def met_as(index=0, count=2):
+  return meeting.Meeting(cluster.Place("127.0.0.1", 1, count, index))
 
 
 @pytest.mark.parametrize("message", [{"round": 1}, {"status": 0}, {"round": [], "value": 0}])
 def test_a_process_that_can_not_watch_the_others_ends_with_a_sentence(
   left, capsys, connection, message
 ):
-  met, (one, other_end) = meeting(), connection
-  met._links = {1: one}
+  met, (one, other_end) = met_as(), connection
+  met._exchange._links = {1: one}
   other_end.send(message)
   with pytest.raises(Left):
-    met._watch()
+    met._exchange._watch()
   assert left == [1]
   err = capsys.readouterr().err
   assert err.startswith("error: process 0 can't follow the other processes any more (")
@@ -78,7 +54,7 @@ def test_a_process_that_can_not_watch_the_others_ends_with_a_sentence(
 
 @pytest.mark.parametrize("status", [0, 2])
 def test_what_jax_does_at_the_end_does_not_change_the_status(left, status):
-  met = meeting(index=1)
+  met = met_as(index=1)
   met._leaving, met._status = True, status
   with pytest.raises(Left):
     met._aborted()
@@ -102,13 +78,13 @@ def test_what_jax_does_at_the_end_does_not_change_the_status(left, status):
   ],
 )
 def test_what_jax_says_before_it_aborts(left, capsys, monkeypatch, line, said):
-  met = meeting(index=1)
-  monkeypatch.setattr(processes, "_VERDICT", 0)
+  met = met_as(index=1)
+  monkeypatch.setattr(meeting, "_VERDICT", 0)
   lines = []
   met._filter = types.SimpleNamespace(first_line=lambda: line, say=lines.append, log="x.log")
   with pytest.raises(Left):
     met._aborted()
-  assert left == [processes.LOST]
+  assert left == [exits.LOST]
   assert lines == [f"{said} Details: x.log"]
 
 
@@ -122,10 +98,10 @@ def test_the_first_process_decides(monkeypatch):
 
 WAITS = """
 import sys
-from bit_jax.runtime import cluster, links, processes, rendezvous, signals
+from bit_jax.runtime import cluster, links, meeting, rendezvous, signals
 link = links.connect("127.0.0.1", int(sys.argv[1]), 5)
 rendezvous.meet = lambda place: ({0: link}, ["here", "there"])
-with signals.listening(), processes.Meeting(cluster.Place("127.0.0.1", 1, 2, 1)):
+with signals.listening(), meeting.Meeting(cluster.Place("127.0.0.1", 1, 2, 1)):
   pass
 """
 
@@ -139,6 +115,6 @@ def test_a_process_that_only_waits_for_the_others_loses_nothing():
       process.send_signal(signal.SIGTERM)
       _, err = process.communicate()
       assert process.returncode == 128 + signal.SIGTERM
-      assert err == f"{processes._FINISHED}\n"
+      assert err == f"{meeting._FINISHED}\n"
       with pytest.raises(links.Gone):  # the others are not asked to stop
         zero.receive()

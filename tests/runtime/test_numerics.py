@@ -12,7 +12,7 @@ import running
 
 from bit_jax.data import augmentation
 from bit_jax.runtime import errors, numerics
-from bit_jax.training import loop
+from bit_jax.training import fine_tuning
 
 
 @contextlib.contextmanager
@@ -82,7 +82,7 @@ def test_settings_are_given_back_after_an_error():
 
 def test_a_run_ignores_the_settings_and_says_so_in_one_line(tmp_path, monkeypatch, capsys):
   seen = []
-  monkeypatch.setattr(loop, "_train", lambda *_: seen.append(dict(jax.config.values)) or {})
+  monkeypatch.setattr(fine_tuning, "_train", lambda *_: seen.append(dict(jax.config.values)) or {})
   monkeypatch.setenv("JAX_ENABLE_X64", "1")  # as JAX read it when it was imported
   with jax.enable_x64(True), seed_offset(3):
     running.train(tmp_path)

@@ -30,6 +30,8 @@ from bit_jax.runs import per_class, reporting, run_folder
 from bit_jax.runtime import devices, errors, exits, numerics, parallel, plots, processes
 from bit_jax.training import (
   evaluation,
+  fine_tuning,
+  finishing,
   loop,
   memory,
   optimizer,
@@ -186,7 +188,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_others(finished, tmp_p
 
 
 def test_a_finished_folder_is_not_run_again(finished, capsys, monkeypatch):
-  monkeypatch.setattr(loop, "_train", lambda *_: pytest.fail("it trained"))
+  monkeypatch.setattr(fine_tuning, "_train", lambda *_: pytest.fail("it trained"))
   folder, result, _ = finished
   assert running.train(folder) == result
   assert "is already finished" in capsys.readouterr().out
@@ -211,17 +213,17 @@ def test_the_result_of_images_that_have_changed_is_not_returned(tree, tmp_path):
   numbers = dict.fromkeys(("top1", "loss", "num_train", "num_test", "steps"), 1)
   result = {**numbers, "left_out": {}, "warnings": []}
   run_folder.write_json(run / run_folder.RESULT, result)
-  assert loop.train_and_evaluate(config, str(run)) == result
+  assert fine_tuning.train_and_evaluate(config, str(run)) == result
   broken = tmp_path / "set/3/broken.png"
   before = broken.read_bytes()
   broken.write_bytes(before[:-1] + b"x")
   with pytest.raises(errors.UserError, match="started with other images"):
-    loop.train_and_evaluate(config, str(run))
+    fine_tuning.train_and_evaluate(config, str(run))
   broken.write_bytes(before)
-  assert loop.train_and_evaluate(config, str(run)) == result
+  assert fine_tuning.train_and_evaluate(config, str(run)) == result
   broken.unlink()
   with pytest.raises(errors.UserError, match=r"with data set, sha256 .* delete the folder"):
-    loop.train_and_evaluate(config, str(run))
+    fine_tuning.train_and_evaluate(config, str(run))
 
 
 def test_who_finds_another_process_at_it_changes_nothing(tmp_path):
@@ -244,7 +246,7 @@ def test_only_a_run_removes_what_a_killed_process_left(finished, tmp_path, monke
   assert (own / name).exists()
   running.train(own)
   assert not (own / name).exists()
-  monkeypatch.setattr(loop.setup, "load", lambda *_, **__: 1 / 0)
+  monkeypatch.setattr(fine_tuning.setup, "load", lambda *_, **__: 1 / 0)
   (tmp_path / "home").mkdir()
   (tmp_path / "home" / name).touch()
   with pytest.raises(ZeroDivisionError):
@@ -405,7 +407,7 @@ def test_a_run_that_died_after_its_result_writes_the_other_files(finished, tmp_p
   shutil.copytree(whole, folder)
   (folder / "result.json").unlink()
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(loop, "_report", lambda *_: exit("killed"))
+    patch.setattr(finishing, "_report", lambda *_: exit("killed"))
     with pytest.raises(SystemExit):
       running.train(folder)
   assert (folder / "result.json").exists()
@@ -431,7 +433,7 @@ def interrupted(step, folder, *arguments, **changes):
   total_steps = {**running.FIELDS, **changes}["total_steps"]
   said = f"^Stopped after step {step}; saved up to step {step} of {total_steps}. Run the same"
   with (
-    asked_to_stop(loop._Loop, "_step", lambda _, index, *__: index == step - 1),
+    asked_to_stop(loop.Loop, "_step", lambda _, index, *__: index == step - 1),
     pytest.raises(exits.Interrupted, match=said),
   ):
     running.train(folder, *arguments, **changes)
@@ -458,9 +460,9 @@ def test_a_run_that_died_before_its_result_only_ends(finished, tmp_path, monkeyp
   shutil.copytree(whole, tmp_path / "run")
   for name in ("result.json", "model.npz", "curves.png", "report.html"):
     (tmp_path / "run" / name).unlink()
-  monkeypatch.setattr(loop._Loop, "_step", lambda *_: pytest.fail("it took a step"))
+  monkeypatch.setattr(loop.Loop, "_step", lambda *_: pytest.fail("it took a step"))
   with monkeypatch.context() as patch:
-    patch.setattr(loop.weights, "save", lambda *_: (_ for _ in ()).throw(MemoryError))
+    patch.setattr(finishing.weights, "save", lambda *_: (_ for _ in ()).throw(MemoryError))
     said = r"^This machine ran out of memory .* Training is complete and saved in "
     with pytest.raises(errors.UserError, match=said):
       running.train(tmp_path / "run")
@@ -530,12 +532,12 @@ def test_a_patient_run_is_resumed(patient, tmp_path, monkeypatch, capsys):
   interrupted(6, tmp_path, PRETRAINED, **PATIENT)
   assert list(tmp_path.glob("best-*.npz"))
   with monkeypatch.context() as patch:
-    patch.setattr(loop.results, "write", lambda *_: exit("killed"))
+    patch.setattr(finishing.results, "write", lambda *_: exit("killed"))
     with pytest.raises(SystemExit):
       running.train(tmp_path, PRETRAINED, **PATIENT)
   said = "step 4 for 2 evaluations: training ends after step 8.\n"
   assert capsys.readouterr().out.count(said) == 1
-  monkeypatch.setattr(loop._Loop, "_step", lambda *_: pytest.fail("it took a step"))
+  monkeypatch.setattr(loop.Loop, "_step", lambda *_: pytest.fail("it took a step"))
   score, scored = evaluation.Evaluator.score, []
   monkeypatch.setattr(evaluation.Evaluator, "score", lambda *a: (scored.append(a[2]), score(*a))[1])
   result = running.train(tmp_path, PRETRAINED, **PATIENT)
@@ -584,7 +586,7 @@ def test_a_better_evaluation_that_is_lost_leaves_the_one_before(
 ):
   """It comes at step 6; the run goes on after step 4, and this time there is none."""
   fields = {**PATIENT, "checkpoint_every": 4}
-  score, step, save = evaluation.Evaluator.score, loop._Loop._step, resuming.Checkpoints.save
+  score, step, save = evaluation.Evaluator.score, loop.Loop._step, resuming.Checkpoints.save
 
   def lucky(self, params, done, *feed):
     found = score(self, params, done, *feed)
@@ -599,7 +601,7 @@ def test_a_better_evaluation_that_is_lost_leaves_the_one_before(
   with monkeypatch.context() as patch:
     patch.setattr(evaluation.Evaluator, "score", lucky)
     if lost == "killed":
-      patch.setattr(loop._Loop, "_step", killed)
+      patch.setattr(loop.Loop, "_step", killed)
       with pytest.raises(SystemExit):
         running.train(tmp_path, PRETRAINED, **fields)
     else:
@@ -673,7 +675,7 @@ def test_a_run_that_chooses_on_val_is_resumed(chosen_on_val, parted, tmp_path, m
   fields = on_parts(parted)
   interrupted(6, tmp_path, "protocol=final", **fields)
   with monkeypatch.context() as patch:
-    patch.setattr(loop.results, "write", lambda *_: exit("killed"))
+    patch.setattr(finishing.results, "write", lambda *_: exit("killed"))
     with pytest.raises(SystemExit):
       running.train(tmp_path, "protocol=final", **fields)
   assert len(running.rows(tmp_path, "eval")) == 1
@@ -975,13 +977,13 @@ def test_mistakes(tmp_path, changes, arguments, said):
 def test_weights_may_lie_elsewhere_than_their_name_says(finished, tmp_path, no_pictures):
   before, config = finished[0] / "model.npz", running.config()
   config.weights = "earlier/model.npz"
-  loop.train_and_evaluate(config, str(tmp_path / "run"), str(before))
+  fine_tuning.train_and_evaluate(config, str(tmp_path / "run"), str(before))
   recorded = json.loads((tmp_path / "run" / "config.json").read_text())
   assert recorded["weights"] == "earlier/model.npz"
   environment = json.loads((tmp_path / "run" / "environment.json").read_text())
   assert environment["weights_sha256"] == hashlib.sha256(before.read_bytes()).hexdigest()
   with pytest.raises(errors.UserError, match=r"elsewhere\.npz doesn't exist"):
-    loop.train_and_evaluate(config, str(tmp_path / "other"), "elsewhere.npz")
+    fine_tuning.train_and_evaluate(config, str(tmp_path / "other"), "elsewhere.npz")
 
 
 def test_a_folder_below_a_file(tmp_path):

@@ -20,7 +20,7 @@ import running
 import submitit  # here, since it sets up logging: within a test, that closes what pytest captures
 
 from bit_jax.runtime import errors, exits, files, stopping
-from bit_jax.training import loop
+from bit_jax.training import fine_tuning
 from experiments import ledger, sweep
 from experiments.sweeping import (
   grid,
@@ -698,7 +698,7 @@ def test_slurm_asks_a_job_to_stop(tmp_path, number, listening, monkeypatch):
       assert stop.requested
       raise exits.Interrupted("Stopped after step 1 of 2.")
 
-  monkeypatch.setattr(loop, "train_and_evaluate", train_and_evaluate)
+  monkeypatch.setattr(fine_tuning, "train_and_evaluate", train_and_evaluate)
   monkeypatch.setattr(worker, "prepare", lambda: None)
   monkeypatch.setenv("SLURM_JOB_ID", "7")
   earlier = {n: signal.getsignal(n) for n in (signal.SIGUSR2, signal.SIGTERM)}

@@ -9,7 +9,7 @@ import resolving
 import running
 
 from bit_jax.runtime import errors, exits
-from bit_jax.training import loop
+from bit_jax.training import fine_tuning
 from experiments import ledger
 from experiments.sweeping import worker
 
@@ -29,7 +29,7 @@ def raising(monkeypatch, error):
   def train_and_evaluate(config, workdir, weights_at):
     raise error
 
-  monkeypatch.setattr(loop, "train_and_evaluate", train_and_evaluate)
+  monkeypatch.setattr(fine_tuning, "train_and_evaluate", train_and_evaluate)
 
 
 def outcomes(folder):
