@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import tracemalloc
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -28,10 +29,12 @@ from typing import Any
 import jax
 import numpy as np
 import psutil
+import tensorstore
 from scipy import stats
 
 from bit_jax.runs import metrics_log, reporting, run_folder
 from bit_jax.runtime import exits
+from bit_jax.training import orbax_handlers
 from experiments.reliability import page, small_runs
 
 Record = dict[str, Any]
@@ -324,6 +327,29 @@ def main(argv: Sequence[str]) -> int:
   return int(bool(faults))
 
 
+def kept_by_tensorstore(checkpoint: pathlib.Path) -> int:
+  """Returns the bytes that tensorstore never frees after a checkpoint was saved.
+
+  They are what its form as JSON leaves of the place of an array, which orbax asks for once for each
+  array.
+
+  Args:
+    checkpoint: A folder that `training.resuming` wrote.
+  """
+  record = json.loads((checkpoint / orbax_handlers.RECORD / orbax_handlers.RECORD_FILE).read_text())
+  place = tensorstore.KvStore.Spec(
+    {"driver": "file", "path": f"{checkpoint / orbax_handlers.STATE}/"}
+  )
+  place.to_json()
+  tracemalloc.start()
+  before, _ = tracemalloc.get_traced_memory()
+  for _ in record["arrays"]:
+    place.to_json()
+  after, _ = tracemalloc.get_traced_memory()
+  tracemalloc.stop()
+  return after - before
+
+
 def observe(plan: Plan, folder: pathlib.Path) -> tuple[Record, list[str]]:
   """Runs a plan in an empty folder; returns its figures with date and versions, and what grows."""
   samples, programs = run(plan, folder)
@@ -333,6 +359,9 @@ def observe(plan: Plan, folder: pathlib.Path) -> tuple[Record, list[str]]:
   for (name, _), count in programs.items():
     by_name[name] += count
   record["compilations"]["by_name"] = dict(by_name)
+  newest = run_folder.saved_step(folder / "run")
+  kept = kept_by_tensorstore(folder / "run" / run_folder.CHECKPOINTS / str(newest)) / 1e6
+  record["memory"]["of_tensorstore"] = round(kept * plan.events * 1e3 / plan.steps, 3)
   twice = repeated(programs)
   record["compiled_twice"] = len(twice)
   environment = run_folder.read_json(folder / "run" / run_folder.ENVIRONMENT) or {}

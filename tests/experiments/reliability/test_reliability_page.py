@@ -21,6 +21,7 @@ SOAK = {
     "mb_per_1000_steps": 0.5,
     "low": 0.25,
     "high": 0.75,
+    "of_tensorstore": 0.125,
     "first_mb": 1000.4,
     "last_mb": 1002,
   },
@@ -85,6 +86,7 @@ def test_long_runs(tmp_path):
   text = page.text(tmp_path)
   for row in (
     "| MB in use per 1,000 steps | 0.50 (0.25 to 0.75) |",
+    "| of it, kept by tensorstore | 0.12 |",
     "| MB of the process, first and last | 1,000, 1,002 |",
     "| evaluations, checkpoints | 100, 99 |",
     "| threads | 39, then 40 |",

@@ -148,3 +148,5 @@ def test_nothing_grows_over_a_short_run(tmp_path, tmp_path_factory):
   early, last = ([s.files for s in late if (s.step < 150) == first] for first in (True, False))
   assert min(last) <= min(early)
   assert soak.repeated(programs) == []
+  kept = soak.kept_by_tensorstore(tmp_path / "run" / "checkpoints" / "200")
+  assert 0 <= kept < 100_000  # bytes of 89 arrays
