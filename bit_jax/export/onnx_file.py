@@ -104,7 +104,6 @@ class _Builder:
     self._ones = self.constant("ones", np.ones(groups, np.float32))
     self._zeros = self.constant("zeros", np.zeros(groups, np.float32))
     self._groups = self.constant("groups", np.array([0, groups, -1]))  # 0 keeps the batch
-    self._pads = self.constant("pads", np.array([0, 0, 1, 1] * 2))
 
   def node(self, kind: str, *inputs: str, out: str, **attributes: Any) -> str:
     """Adds a node and returns the name of its output, `out`."""
@@ -193,10 +192,18 @@ class _Builder:
     return _Places(self.node("Relu", y, out=name), x.side)
 
   def max_pool(self, x: _Places) -> _Places:
-    """See `graph.Operations`; padding of MaxPool itself would be minus infinity."""
-    y = self.node("Pad", x.name, self._pads, out="root_block/padded")
-    y = self.node("MaxPool", y, out="root_block", kernel_shape=[3, 3], strides=[2, 2])
-    return _Places(y, -(-x.side // 2))
+    """See `graph.Operations`. MaxPool pads with minus infinity; where it pads, zero is the least.
+
+    Not by Pad before MaxPool: onnxruntime 1.20 to 1.31 takes both for a MaxPool that pads.
+    """
+    side = -(-x.side // 2)
+    at_edge = np.isin(np.arange(side), (0, x.side // 2))  # the last place only if the side is odd
+    least = np.where(at_edge[:, None] | at_edge, 0, np.finfo(np.float32).min).astype(np.float32)
+    y = self.node(
+      "MaxPool", x.name, out="root_block/pooled", kernel_shape=[3, 3], strides=[2, 2], pads=[1] * 4
+    )
+    y = self.node("Max", y, self.constant("root_block/least", least), out="root_block")
+    return _Places(y, side)
 
   def add(self, x: _Places, y: _Places) -> _Places:
     """See `graph.Operations`."""
