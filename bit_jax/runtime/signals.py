@@ -90,7 +90,8 @@ class Listener:
     self.before_end: Callable[[int, str], None] = lambda status, sentence: None
     self._reaction = _Reaction(usual or self._unsaved)
     self._is_ending = False
-    self._lock = threading.Lock()  # of the two above
+    self._has_lost = False
+    self._lock = threading.Lock()  # of the reaction and the end
     self._stopped = threading.Event()
 
   def start(self) -> None:
@@ -143,6 +144,10 @@ class Listener:
     """
     return self._change(_Reaction(sentence), unless_received=True)
 
+  def lose(self) -> None:
+    """Says that unsaved work is given up: no later sentence may say that nothing is lost."""
+    self._has_lost = True
+
   @contextlib.contextmanager
   def reacting(self, at_once: Callable[[], str] | None, *, looks: bool = False) -> Iterator[None]:
     """Within this context there is another reaction, which `react` may change."""
@@ -185,7 +190,8 @@ class Listener:
       if reaction.status is not None:  # Python may be ending, where no thread can be started
         self._leave(reaction.status)
       elif reaction.at_once is not None and not is_ending:
-        self._end_in(0, number, reaction.at_once)
+        lost = functools.partial(unsaved, number)
+        self._end_in(0, number, lost if self._has_lost else reaction.at_once)
       elif interrupts > 1:  # after a moment for the main thread
         self._end_in(_AGAIN, number, functools.partial(unsaved, number))
       elif reaction.raises:

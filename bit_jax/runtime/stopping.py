@@ -64,6 +64,8 @@ class StopRequest:
     if listener := signals.current():
       listener.note(number)
     if self.requested and number == signal.SIGINT:
+      if listener and not listener.ends_at_once:
+        listener.lose()  # its thread may learn of this signal after this context
       raise KeyboardInterrupt
     self.requested = True
     if listener and listener.ends_at_once:

@@ -169,7 +169,8 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 HUGE = """
 import ctypes, pathlib, resource, sys
 from bit_jax.runtime import machine
-if "[madvise]" not in pathlib.Path("/sys/kernel/mm/transparent_hugepage/enabled").read_text():
+enabled = pathlib.Path("/sys/kernel/mm/transparent_hugepage/enabled")
+if not enabled.exists() or "[madvise]" not in enabled.read_text():
   sys.exit("not glibc")
 if sys.argv[1] == "limited":
   resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))
