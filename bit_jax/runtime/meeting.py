@@ -185,7 +185,7 @@ def _aborted_sentence(index: int, line: str) -> str:
     index: The process.
     line: The first that JAX wrote about it.
   """
-  if re.search("distributed service|heartbeat", line):
+  if re.search("distributed service|coordination service|heartbeat", line):
     return (
       f"Process {index} has had no sign of another one for {_HEARTBEAT} s, so that it ends: that "
       f"one is frozen, or its machine or the network failed."

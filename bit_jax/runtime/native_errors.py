@@ -18,7 +18,10 @@ from collections.abc import Callable, Iterator
 # Lines of C++ after which the process ends, in the format of absl: level, date, time, thread, file.
 # Other fatal errors, such as of unknown XLA_FLAGS, end it without a call of `on_abort`: they show.
 # Errors after which it goes on show, too, as does all that follows them.
-_FATAL = re.compile(rb"F\d{4} \d\d:.*\bdistributed service|terminate called|\*\*\* Check failure")
+_FATAL = re.compile(
+  rb"F\d{4} \d\d:.*\bdistributed service|terminate called|\*\*\* Check failure"
+  rb"|E\d{4} \d\d:.*\bPolled an error from coordination service"
+)
 _PAUSE = 0.1  # seconds after which a line without an end is shown
 
 
@@ -72,7 +75,7 @@ class Filter:
       return "no reason is given"
     with open(self.log, encoding="utf-8", errors="replace") as file:
       text = file.readline().strip()
-    return re.sub(r"^F\d{4} \S+ +\d+ ", "", text)[:300]
+    return re.sub(r"^[EF]\d{4} \S+ +\d+ ", "", text)[:300]
 
   def _copy(self) -> None:
     rest = b""

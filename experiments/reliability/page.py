@@ -7,7 +7,7 @@ there yet is a section that says so.
 import dataclasses
 import json
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bit_jax.runtime import files, phrases, plots
@@ -20,7 +20,9 @@ SOAK, VERSIONS = _FOLDER / "soak.jsonl", _FOLDER / "versions.jsonl"
 PAGE, CURVE = _DOCS / "reliability.md", _DOCS / "figures" / "soak.png"
 _LABELS = ("kind", "part")  # the field that names what a record is of
 # Fields on how a record was made; they are not among its counts.
-_ABOUT = ("date", "seed", "python", "packages", "versions", "commit", "machine", *_LABELS)
+_ABOUT = ("date", "seed", "python", "packages", "commit", "machine", *_LABELS)
+_SECONDS = "most_seconds_to_the_end"
+_BY_PHASE = ("phases", _SECONDS)
 _OF_INPUTS = ("inputs", "accepted", "refused", "findings")  # counts of hostile input
 _SHOWN_PACKAGES = ("jax", "flax", "orbax-checkpoint", "numpy", "tensorflow-cpu")
 _EMPTY = "Not measured yet."
@@ -40,6 +42,8 @@ what was seen.
   are synced before they replace others, but no test cuts the power.
 - Network file systems such as NFS, object stores, and file systems other than Linux's.
 - Windows and macOS.
+- A server that sends a response's headers, or the length of a part of it, byte by byte and each in
+  time: such a download goes on until it is interrupted. Slow contents end it.
 - Runs of days, networks of full size over thousands of steps, and data sets larger than memory.
 - Errors of memory or of a processor that no program reports.
 """
@@ -62,27 +66,27 @@ class Section:
   command: str
 
 
-_COUNTED = (
-  Section(
-    "Kills and signals",
-    "Runs are killed in every phase, or asked to stop, and started again with the same command. "
-    "Their weights, metrics and tables must be those of a run that nobody disturbed.",
-    "kills.jsonl",
-    "make kills",
-  ),
-  Section(
-    "Faults",
-    "Disks that are full or read-only, files that are damaged: each "
-    "must end in one sentence, with the run as it was.",
-    "faults.jsonl",
-    "make faults",
-  ),
-  Section(
-    "Several processes",
-    "Runs of several processes on one machine, and several runs at a time.",
-    "processes.jsonl",
-    "make processes",
-  ),
+_FAULTS = Section(
+  "Faults",
+  "Disks that are full or read-only, files that are damaged: each must end in one sentence, with "
+  "the run as it was. Harmless: the run went on as if nothing had been. Recovered: it went on from "
+  "the checkpoint before. Refused: it stopped with a sentence, and the same command ended like the "
+  "undisturbed run once the fault was gone.",
+  "faults.jsonl",
+  "make faults",
+)
+_PROCESSES = Section(
+  "Several processes",
+  "Runs of several processes on one machine, which differ, are killed, frozen or asked to stop.",
+  "processes.jsonl",
+  "make processes",
+)
+_KILLS = Section(
+  "Kills and signals",
+  "Runs are killed in every phase, or asked to stop, and started again with the same command. "
+  "Their weights, metrics and tables must be those of a run that nobody disturbed.",
+  "kills.jsonl",
+  "make kills",
 )
 
 
@@ -103,7 +107,8 @@ def read(path: pathlib.Path) -> list[Record]:
 
 def text(folder: pathlib.Path) -> str:
   """Returns the page of a folder's records."""
-  sections = [_counted(section, read(folder / section.file)) for section in _COUNTED]
+  sections = [_kills(read(folder / _KILLS.file))]
+  sections += [_counted(section, read(folder / section.file)) for section in (_FAULTS, _PROCESSES)]
   sections += [_input(read(folder / FUZZ.name))]
   sections += [_soak(read(folder / SOAK.name)), _versions(read(folder / VERSIONS.name))]
   return _TEXT.format(sections="\n\n".join(sections))
@@ -114,14 +119,45 @@ def _counted(section: Section, records: Sequence[Record]) -> str:
   parts = [f"## {section.title}\n", f"{section.text} (`{section.command}`)\n"]
   if not records:
     return "\n".join([*parts, _EMPTY])
+  sums = _sums(shown := _newest(records))
+  columns = list(dict.fromkeys(name for counts in sums.values() for name in counts))
+  rows = [
+    (label, *(_cell(counts[name]) if name in counts else "" for name in columns))
+    for label, counts in sums.items()
+  ]
+  titles = ("", *(name.replace("_", " ") for name in columns))
+  return "\n".join([*parts, _table(titles, rows), "", _made(shown)])
+
+
+def _kills(records: Sequence[Record]) -> str:
+  """Returns the section on kills and signals: a row for each phase."""
+  parts = [f"## {_KILLS.title}\n", f"{_KILLS.text} (`{_KILLS.command}`)\n"]
+  if not records:
+    return "\n".join([*parts, _EMPTY])
+  sums = _sums(shown := _newest(records))
+  killed, asked = sums.get("kills", {}), sums.get("signals", {})
+  for counts in (killed, asked):
+    if counts:
+      words = (
+        f"{n.replace('_', ' ')}: {_cell(x)}" for n, x in counts.items() if n not in _BY_PHASE
+      )
+      parts.append(f"- {'; '.join(words)}")
+  by_phase = [asked.get("phases", {}), killed.get("phases", {}), asked.get(_SECONDS, {})]
+  phases = dict.fromkeys(p for counts in (by_phase[1], by_phase[0]) for p in counts)
+  rows = [(p, *(_cell(counts.get(p, 0)) for counts in by_phase)) for p in phases]
+  rows = [row for row in rows if row[1:3] != ("0", "0")]
+  titles = ("phase", "signals", "kills", "most seconds from a signal to the end")
+  return "\n".join([*parts, "", _table(titles, rows), "", _made(shown)])
+
+
+def _sums(records: Sequence[Record]) -> dict[str, Record]:
+  """Returns the counts of records by their label."""
   sums: dict[str, Record] = {}
-  shown = _newest(records)
-  for record in shown:
+  for record in records:
     label = str(next((record[name] for name in _LABELS if name in record), "all"))
     counts = {name: value for name, value in record.items() if name not in _ABOUT}
     sums[label] = _added(sums.get(label, {}), counts)
-  rows = [(label, ", ".join(_cells(counts))) for label, counts in sums.items()]
-  return "\n".join([*parts, _table(("", "counts"), rows), "", _made(shown)])
+  return sums
 
 
 def _newest(records: Sequence[Record]) -> list[Record]:
@@ -146,18 +182,11 @@ def _added(first: Mapping[str, Any], second: Mapping[str, Any]) -> Record:
   return both
 
 
-def _cells(counts: Mapping[str, Any]) -> Iterator[str]:
-  """Yields each count as words and number."""
-  for name, value in counts.items():
-    words = name.replace("_", " ")
-    if isinstance(value, dict):
-      yield f"{words}: {', '.join(_cells(value)) or 'none'}"
-    elif isinstance(value, list):
-      yield f"{words}: {', '.join(map(str, value)) or 'none'}"
-    elif isinstance(value, int) and not isinstance(value, bool):
-      yield f"{words} {value:,}"
-    else:
-      yield f"{words} {value}"
+def _cell(value: Any) -> str:
+  """Returns a count, a time or a list of words as text."""
+  if isinstance(value, list):
+    return ", ".join(map(str, value)) or "none"
+  return f"{value:,}"
 
 
 def _table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -170,8 +199,8 @@ def _made(records: Sequence[Record]) -> str:
   dates = sorted({str(record.get("date", ""))[:10] for record in records})
   used: dict[str, list[str]] = {}
   for record in records:
-    packages = record.get("packages") or record.get("versions") or {}
-    for name, version in {"Python": record.get("python"), **packages}.items():
+    found = {"Python": record.get("python"), **record.get("packages", {})}
+    for name, version in found.items():
       if version and version not in used.setdefault(name, []):
         used[name].append(version)
   names = [name for name in ("Python", *_SHOWN_PACKAGES) if used.get(name)]
@@ -185,12 +214,10 @@ def _input(records: Sequence[Record]) -> str:
   parts = [
     "## Input\n",
     "Files, arguments, configs and responses of servers that are damaged at random: each must be "
-    "accepted or refused with the error that users get (`make fuzz`). A finding is one that was "
-    "neither, or that took too much time or memory. The last column counts the places in the code "
-    "with findings before the fixes that followed. These runs took errors of the machine for "
-    "refusals, and didn't look at the form of a message; later, 15,745 inputs of six kinds met 22 "
-    "places with such errors, or with messages of several lines, control characters or more than "
-    "2,000 characters; every message now escapes and cuts what it quotes.\n",
+    "accepted or refused with the error that users get, one line of at most 2,000 printable "
+    "characters (`make fuzz`). A finding is one that was neither, or that took too much time or "
+    "memory. The last column counts the places in the code with findings before the fixes that "
+    "followed.\n",
   ]
   if not records:
     return "\n".join([*parts, _EMPTY])
@@ -202,7 +229,8 @@ def _input(records: Sequence[Record]) -> str:
     places = {place for record in of_kind if _is_earlier(record) for place in record["distinct"]}
     counts = [f"{n:,}" for n in sums] if now else ["not measured since"] + [""] * 3
     rows.append((kind.replace("_", " "), *counts, str(len(places))))
-  return "\n".join([*parts, _table(("", *_OF_INPUTS, "places before"), rows), "", _made(records)])
+  made = _made([record for record in records if not _is_earlier(record)])
+  return "\n".join([*parts, _table(("", *_OF_INPUTS, "places before"), rows), "", made])
 
 
 def _is_earlier(record: Record) -> bool:

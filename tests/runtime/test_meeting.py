@@ -71,6 +71,12 @@ def test_what_jax_does_at_the_end_does_not_change_the_status(left, status):
       "to resume.",
     ),
     (
+      "agent.cc:289] Polled an error from coordination service (of this or another task).",
+      "error: Process 1 has had no sign of another one for 30 s, so that it ends: that one is "
+      "frozen, or its machine or the network failed. Run the same command in all processes again "
+      "to resume.",
+    ),
+    (
       "cpu/collectives.cc:9] Rendezvous timed out.",
       "error: JAX ended process 1: Rendezvous timed out. Run the same command in all processes "
       "again to resume.",

@@ -16,7 +16,10 @@ with native_errors.filtered("prefix-") as shown:
     os.write(2, b"E1130 20:18:28.780416 6011 coordination_service_agent.cc:1] Failed to cancel\\n")
     print("warning: the user must see this", file=sys.stderr)
   os.write(2, b"[Gloo] an unfinished line")
-  if sys.argv[1] == "fatal":
+  if sys.argv[1] == "polled":
+    line = "agent.cc:289] Polled an error from coordination service (of this or another task)."
+    os.write(2, f"\\nE1201 20:18:28.780416    6011 {line}\\n".encode())
+  if sys.argv[1] in ("fatal", "polled"):
     os.write(2, b"\\nF1130 20:18:28.780416    6011 client.h:80] distributed service failed\\n")
     os.write(2, b"    @ 0x7f  trace()\\n")
     os.abort()
@@ -39,6 +42,12 @@ def test_a_trace_goes_to_a_file_and_python_ends_the_process(tmp_path):
   )
   (log,) = tmp_path.glob("prefix-*.log")
   assert "trace()" in log.read_text()
+
+
+def test_what_comes_before_a_trace_goes_there_too(tmp_path):
+  status, err = run(tmp_path, "polled")
+  said = "agent.cc:289] Polled an error from coordination service (of this or another task)."
+  assert (status, err) == (7, f"before\n[Gloo] an unfinished line\nthe end: {said}\n")
 
 
 def test_after_an_error_that_is_not_fatal_all_is_shown(tmp_path):

@@ -17,9 +17,9 @@ def target(tmp_path):
   state = steps.create_state(params, optimizer.sgd(0.9))
   folder = tmp_path / "run" / "checkpoints"
   folder.parent.mkdir()
-  with resuming.Checkpoints(folder, "this") as checkpoints:
+  with resuming.Checkpoints(folder, "this") as saving:
     for step in (3, 6):
-      checkpoints.save(state.replace(step=np.int32(step)), {"seconds": 1.0, "timed_steps": step})
+      saving.save(state.replace(step=np.int32(step)), {"seconds": 1.0, "timed_steps": step})
   return checkpoints.Target(folder, state)
 
 
