@@ -25,8 +25,11 @@ COMPILERS = .venv-accelerators
 OLDEST  = .venv-oldest
 TORCH_PYTHON ?=  # a Python that has PyTorch and timm, if any; for exports transformers and jax, too
 
-.PHONY: install quickstart test coverage lines map docs bench exports accelerators faults fuzz kills processes soak test-oldest lint lock clean
+.PHONY: help install quickstart test coverage lines map docs bench exports accelerators faults fuzz kills processes soak test-oldest lint lock clean
 .DEFAULT_GOAL := quickstart
+
+help:
+	@sed -n 's/^# \(make .*\)/\1/p' $(firstword $(MAKEFILE_LIST))
 
 install: $(VENV)/.installed
 

@@ -1,6 +1,7 @@
 """`python -m bit_jax.report RUN`: writes the report of a run folder."""
 
 import argparse
+import functools
 import sys
 from collections.abc import Sequence
 
@@ -42,7 +43,7 @@ def main(argv: Sequence[str]) -> None:
   out = None if args.out is None else paths.named(args.out)
   folder = paths.named(args.run)
   try:
-    print(run_page.write(folder, out))
+    print(run_page.write(folder, out, functools.partial(print, file=sys.stderr)))
   except OSError as e:
     where = out or folder / run_folder.REPORT
     reason = e.strerror or str(e)

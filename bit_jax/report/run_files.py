@@ -13,7 +13,7 @@ import numpy as np
 from bit_jax.inference import networks
 from bit_jax.report import values
 from bit_jax.runs import metrics_log, mistakes, per_class, reporting, run_folder
-from bit_jax.runtime import errors
+from bit_jax.runtime import errors, phrases
 
 _MOST_MISTAKES = 64  # that are read
 _RECORDS = (run_folder.CONFIG, run_folder.ENVIRONMENT, run_folder.RESULT)
@@ -168,6 +168,8 @@ def _metrics(path: pathlib.Path, faults: dict[str, str]) -> dict[str, list[dict[
   except OSError as e:
     faults[path.name] = f"can't be read ({e.strerror})"
     return {}
+  if rows and damaged:
+    faults[path.name] = f"has {phrases.counted(damaged, 'damaged line')}"
   if not rows:
     faults[path.name] = "is damaged" if damaged else "is empty" if path.exists() else "is not there"
   by_kind: dict[str, list[dict[str, Any]]] = {}

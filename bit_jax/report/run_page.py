@@ -6,7 +6,7 @@ import functools
 import pathlib
 import struct
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jinja2
@@ -44,19 +44,27 @@ class Sheet:
   fault: str = ""
 
 
-def write(folder: pathlib.Path, out: pathlib.Path | None = None) -> pathlib.Path:
+def write(
+  folder: pathlib.Path,
+  out: pathlib.Path | None = None,
+  warn: Callable[[str], object] = lambda _: None,
+) -> pathlib.Path:
   """Writes the report of a run folder, whether the run is finished or not; returns its path.
 
   Args:
     folder: The run folder.
     out: The file to write; `report.html` in the folder by default.
+    warn: Gets a line for each damaged file of the run, which the page names, too.
 
   Raises:
     UserError: The folder isn't that of a run.
     OSError: The file can't be written.
   """
   path = folder / run_folder.REPORT if out is None else out
-  text = html(run_files.read(folder))
+  run = run_files.read(folder)
+  for name, fault in _faults(run):
+    warn(f"warning: {name} {fault}; the page has only what could be read.")
+  text = html(run)
   with files.replacing(path) as temporary:
     temporary.write_text(text, "utf-8")
   return path

@@ -124,14 +124,18 @@ def record_config(
   if lacking and saved_step(folder):
     raise errors.UserError(
       f"The run in {folder} can't be resumed: it has checkpoints but no "
-      f"{' and no '.join(lacking)}, which record its config and data. Restore the file, or delete "
-      f"the folder to start again."
+      f"{' and no '.join(lacking)}, without which its config and data are unknown. Restore the "
+      f"file, or delete the folder to start again."
     )
   # Without an environment, the run ended before its first step: weights or data were at fault.
   earlier = None if lacking else read_json(folder / CONFIG)
   if earlier is None:
     write_json(folder / CONFIG, config)
     return False
+  if not earlier:
+    raise errors.UserError(
+      f"{folder / CONFIG} is empty or damaged: restore it, or delete the folder to start again."
+    )
   now = json.loads(json.dumps(config, default=_plain))
   started_with, wanted = identity(earlier), identity(now)
   different = [k for k in sorted({*started_with, *wanted}) if started_with.get(k) != wanted.get(k)]

@@ -95,7 +95,7 @@ class Evaluator:
     if lost := [str(step) for step in missing if step not in on_record]:
       self._reporter.say(
         f"warning: {reporting.METRICS} is missing the evaluations after steps {', '.join(lost)}: "
-        f"they are ignored for patience, and the curves have gaps there."
+        f"{'patience ignores them, and ' if c.patience else ''}the curves have gaps there."
       )
 
   def out_of_patience(self, done: int) -> bool:

@@ -23,6 +23,19 @@ def test_it_prints_the_path_that_it_wrote(made, tmp_path, capsys):
   assert (tmp_path / "b.html").read_bytes() == page
 
 
+def test_damaged_files_are_warnings(made, tmp_path, capsys):
+  folder = shutil.copytree(made.folder, tmp_path / "run")
+  (folder / "config.json").write_text("nonsense")
+  with (folder / "metrics.jsonl").open("a") as file:
+    file.write("nonsense\n")
+  (folder / "per_class.csv").unlink()  # as before the end of a run
+  assert run(folder) == 0
+  assert capsys.readouterr().err == (
+    "warning: config.json is damaged; the page has only what could be read.\n"
+    "warning: metrics.jsonl has 1 damaged line; the page has only what could be read.\n"
+  )
+
+
 @pytest.mark.parametrize(
   ("arguments", "said"),
   [

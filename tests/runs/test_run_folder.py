@@ -57,6 +57,13 @@ def test_another_config_is_refused_and_the_fields_are_named(tmp_path):
   assert json.loads((tmp_path / "config.json").read_text())["base_lr"] == 0.003
 
 
+def test_an_empty_config_is_named(tmp_path):
+  begin(tmp_path)
+  (tmp_path / "config.json").write_text("{}")
+  with pytest.raises(errors.UserError, match="config.json is empty or damaged: restore it, or"):
+    run_folder.record_config(tmp_path, CONFIG, dict)
+
+
 def test_a_run_that_never_began_is_replaced(tmp_path):
   """A mistake in the weights' path is corrected with the same --workdir."""
   assert run_folder.record_config(tmp_path, CONFIG, dict) is False
