@@ -1,11 +1,12 @@
 """Data that make an accuracy meaningless, or too high: warnings before the first step."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from bit_jax.data import opening, overlap
 from bit_jax.data.sources import arrays
+from bit_jax.runtime import phrases
 
 _FIRST = 1_000  # images that show their range, mostly
 
@@ -26,6 +27,8 @@ def warnings(wholes: Mapping[str, opening.Source], used: Mapping[str, np.ndarray
       found[name] = overlap.Part(whole, used[name])
       labels = found[name].labels
       sentences += darkness(name, whole)
+      if name == "training":
+        sentences += similar_names(whole.class_names)
       if name != "training" and (labels == labels[0]).all():
         only = whole.class_names[labels[0]]
         sentences.append(
@@ -33,6 +36,20 @@ def warnings(wholes: Mapping[str, opening.Source], used: Mapping[str, np.ndarray
           f"nothing about the other classes."
         )
   return [*sentences, *overlap.warnings(found)]
+
+
+def similar_names(class_names: Sequence[str]) -> list[str]:
+  """Returns a sentence if the names of some classes differ only in case or in spaces."""
+  spellings: dict[str, list[str]] = {}
+  for name in class_names:
+    spellings.setdefault("".join(name.split()).casefold(), []).append(name)
+  pairs = [" and ".join(map(repr, names)) for names in spellings.values() if len(names) > 1]
+  if not pairs:
+    return []
+  return [
+    f"Some names of classes differ only in case or spaces: {phrases.some(pairs)}. They are "
+    f"different classes: give them one name if they are not."
+  ]
 
 
 def darkness(part: str, source: opening.Source) -> list[str]:

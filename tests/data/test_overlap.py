@@ -161,6 +161,14 @@ def test_evaluated_images_of_one_class(arrays, files, save):
   assert warnings(files) == [untested, f"All 3 {said.format('bee')}"]
 
 
+def test_names_of_classes_that_are_nearly_equal(arrays, save):
+  arrays["class_names"] = np.array(["a cat", "Dog", "A  Cat"])
+  assert warnings(save(arrays)) == [
+    "Some names of classes differ only in case or spaces: 'a cat' and 'A  Cat'. They are different "
+    "classes: give them one name if they are not."
+  ]
+
+
 def test_images_of_another_range(arrays, save):
   arrays["test_images"] //= 128
   (text,) = warnings(save(arrays))

@@ -60,7 +60,7 @@ def test_another_config_is_refused_and_the_fields_are_named(tmp_path):
 def test_an_empty_config_is_named(tmp_path):
   begin(tmp_path)
   (tmp_path / "config.json").write_text("{}")
-  with pytest.raises(errors.UserError, match="config.json is empty or damaged: restore it, or"):
+  with pytest.raises(errors.UserError, match=r"config\.json is empty or damaged: restore it, or"):
     run_folder.record_config(tmp_path, CONFIG, dict)
 
 
