@@ -38,6 +38,7 @@ _CLASSES, _SIDE = 4, 40
 _TABLES = ("per_class.csv", "confusion.csv", "mistakes.csv", "classes.txt", "parameters.txt")
 _OTHERS = ("curves.png", "augmented.png", "predictions.png", "confusion.png", "mistakes.png")
 _POLL, _PATIENCE = 0.002, 1800.0  # seconds
+_ATTEMPTS = 10  # to send a signal in a phase of milliseconds
 _COLD = 8  # of so many runs, one begins without compiled programs
 # Entered several times, or shorter once programs are compiled.
 _REPEATED = (child.FIRST_STEP, child.STEPS, child.MICRO_BATCHES, child.SAVING, child.EVALUATION)
@@ -330,8 +331,7 @@ def ask(
   for number in numbers:
     workdir = bench.folder / f"run-{number.name}"
     for phase in phases:
-      process = bench.start(case, workdir)
-      ended = bench.disturb(process, workdir, number, phase, 0.0)
+      ended = _asked(bench, case, workdir, number, phase)
       found = faults(ended, number, workdir)
       wrong += [f"{number.name} in {phase} ({ended.phase}): {fault}" for fault in found]
       sent[ended.phase] += 1
@@ -350,6 +350,24 @@ def ask(
     "most_seconds_to_the_end": seconds,
     "wrong": wrong,
   }
+
+
+def _asked(
+  bench: Bench, case: Case, workdir: pathlib.Path, number: signal.Signals, phase: str
+) -> Ended:
+  """Sends a signal to a run in a phase, again where the run was over before it could be sent."""
+  before = workdir.with_name(f"{workdir.name}-before")
+  for _ in range(_ATTEMPTS):
+    if workdir.exists():
+      shutil.copytree(workdir, before)
+    ended = bench.disturb(bench.start(case, workdir), workdir, number, phase, 0.0)
+    if ended.phase != child.END:
+      break
+    shutil.rmtree(workdir)
+    if before.exists():
+      before.rename(workdir)
+  shutil.rmtree(before, ignore_errors=True)
+  return ended
 
 
 def faults(ended: Ended, number: signal.Signals, workdir: pathlib.Path) -> Iterator[str]:
