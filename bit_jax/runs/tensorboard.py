@@ -61,7 +61,8 @@ class Events:
     if self._writer is not None:
       with self._guarded():
         # TensorFlow keeps every Python number that it was ever given, about 0.9 kB each.
-        self._writer.write_scalars(step, {name: np.float32(x) for name, x in values.items()})
+        numbers = {name: np.float32(x) for name, x in values.items()}
+        self._writer.write_scalars(np.int64(step), numbers)
 
   def close(self) -> None:
     """Writes the remaining events."""

@@ -4,16 +4,19 @@
 
 The memory of a process holds pools of freed blocks, too, whose size goes up and down by hundreds of
 MB. The C library counts what is in use; with PYTHONMALLOC=malloc Python's objects are among it.
+Objects that refer to each other stay until Python's collector looks at the oldest, once in hundreds
+of steps: here it does every few seconds.
 """
 
 import ctypes
+import gc
 import pathlib
 import runpy
 import sys
 import threading
 import time
 
-_INTERVAL = 0.05  # seconds
+_INTERVAL, _COLLECTION = 0.05, 3.0  # seconds
 _FIELDS = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost"
 
 
@@ -32,8 +35,12 @@ def used() -> int:
 
 
 def _write(path: pathlib.Path) -> None:
+  collected = time.monotonic()
   with path.open("w") as file:
     while True:
+      if time.monotonic() - collected > _COLLECTION:
+        gc.collect()
+        collected = time.monotonic()
       file.seek(0)
       file.write(f"{used():20}\n")
       file.flush()

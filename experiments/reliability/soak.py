@@ -202,10 +202,11 @@ def figures(plan: Plan, samples: Sequence[Sample], rows: Sequence[Mapping[str, A
   Returns:
     'steps', 'evaluations' and 'checkpoints' that were seen. Of the samples after the first tenth of
     the steps and before the last step: 'memory' in use with its slope in MB per 1,000 steps (Theil
-    and Sen's estimate with its 95% interval, of the least of each block of steps), and the medians
-    of the process's memory in the first and the last tenth; 'open_files', 'threads' and
-    'compilations' with their minima in the first and the last tenth, and their maxima in the first
-    and over all. 'step_ms': the median of the first and the last tenth of the steps, and their
+    and Sen's estimate with its 95% interval, of the least of each block of steps after the first
+    third, until which pools fill), and the medians of the process's memory in the first and the
+    last tenth; 'open_files', 'threads' and 'compilations' with their minima in the first and the
+    last tenth, and their maxima in the first and over
+    all. 'step_ms': the median of the first and the last tenth of the steps, and their
     'ratio'. 'curve': (step, MB of the process) of the blocks.
   """
   tenth = plan.steps / 10
@@ -213,7 +214,7 @@ def figures(plan: Plan, samples: Sequence[Sample], rows: Sequence[Mapping[str, A
   first = [s for s in steady if s.step < 2 * tenth]
   last = [s for s in steady if s.step >= plan.steps - tenth]
   curve = _curve(samples, plan.steps, "bytes")
-  in_use = _curve(steady, plan.steps, "used")
+  in_use = _curve([s for s in steady if s.step >= plan.steps / 3], plan.steps, "used")
   slope, _, low, high = stats.theilslopes(*np.transpose(in_use)[::-1])
   record: Record = {
     "steps": max(row["step"] for row in rows),

@@ -149,8 +149,8 @@ def test_explained_names_what_is_missing():
 def test_tensorflow_keeps_no_number_that_was_written(tmp_path):
   """It keeps Python's, each in a cache without a bound."""
   pytest.importorskip("tensorflow")
-  opened, value = open_events(tmp_path, lambda _: None), float("0.123456")
-  before = sys.getrefcount(value)
-  opened.write(1, {"train/loss": value})
+  opened, value, step = open_events(tmp_path, lambda _: None), float("0.123456"), int("123456")
+  before = sys.getrefcount(value), sys.getrefcount(step)
+  opened.write(step, {"train/loss": value})
   opened.close()
-  assert sys.getrefcount(value) == before
+  assert (sys.getrefcount(value), sys.getrefcount(step)) == before
