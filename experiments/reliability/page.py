@@ -84,7 +84,8 @@ _PROCESSES = Section(
 _KILLS = Section(
   "Kills and signals",
   "Runs are killed in every phase, or asked to stop, and started again with the same command. "
-  "Their weights, metrics and tables must be those of a run that nobody disturbed.",
+  "Their weights, metrics and tables must be those of a run that nobody disturbed: unlike are runs "
+  "whose are not, wrong are ends without the signal's exit status or the one sentence.",
   "kills.jsonl",
   "make kills",
 )

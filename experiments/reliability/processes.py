@@ -159,12 +159,15 @@ def _ends(started: Sequence[subprocess.Popen[bytes]]) -> list[float]:
   """Waits for processes; returns when each ended, or froze before."""
   found: dict[int, float] = {}
   until = time.monotonic() + _PATIENCE
-  while any(process.poll() is None for process in started) and time.monotonic() < until:
+  while time.monotonic() < until:
+    running = [process for process in started if process.poll() is None]
     for index, process in enumerate(started):
-      if index not in found and (process.poll() is not None or _is_frozen(process)):
+      if index not in found and (process not in running or _is_frozen(process)):
         found[index] = time.monotonic()
+    if not running:
+      break
     if len(found) == len(started):
-      for process in started:
+      for process in running:
         process.send_signal(signal.SIGCONT)  # it ends, as the others have
     time.sleep(0.05)
   return [found.get(index, float("inf")) for index in range(len(started))]
