@@ -307,8 +307,8 @@ def _versions(records: Sequence[Record]) -> str:
   parts = [
     "## Versions\n",
     "Tests that are not slow, with the oldest direct dependencies that `pyproject.toml` allows "
-    "(`make test-oldest`), and with the newest of all on a newer Python: only those of the files "
-    "and folders in the table, not the whole suite. `all` stands for that.\n",
+    "(`make test-oldest`), and with the newest of all on a newer Python; `all` stands for the "
+    "whole suite.\n",
   ]
   if not records:
     return "\n".join([*parts, _EMPTY])
