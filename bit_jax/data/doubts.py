@@ -47,8 +47,8 @@ def similar_names(class_names: Sequence[str]) -> list[str]:
   if not pairs:
     return []
   return [
-    f"Some names of classes differ only in case or spaces: {phrases.some(pairs)}. They are "
-    f"different classes: give them one name if they are not."
+    f"Some names of classes differ only in case or spaces: {phrases.some(pairs)}. They "
+    f"are trained as different classes: give them one name if they are the same."
   ]
 
 

@@ -90,7 +90,7 @@ class RunFiles:
     confusion: The confusions, None without a record of them.
     mistakes: The most confident mistakes, None without a record of them.
     num_mistakes: Number of all mistakes that are on record.
-    faults: {file: why it can't be used}, such as 'is not there'.
+    faults: {file: what is wrong with it}, such as 'is not there'.
   """
 
   folder: pathlib.Path

@@ -54,7 +54,7 @@ def write(
   Args:
     folder: The run folder.
     out: The file to write; `report.html` in the folder by default.
-    warn: Gets a line for each damaged file of the run, which the page names, too.
+    warn: Gets a line for each damaged record of the run, which the page names, too.
 
   Raises:
     UserError: The folder isn't that of a run.

@@ -74,7 +74,7 @@ class Exchange:
       link.send(message)
 
   def wait_for_ends(self) -> None:
-    """Waits until the others have said that they end; process 0 speaks for all but itself."""
+    """Waits until those that this process has connections to have said that they end."""
     place = self._place
     if place.count > 1:
       others = {*range(1, place.count)} if place.index == 0 else {0}
@@ -82,7 +82,10 @@ class Exchange:
         self._changed.wait_for(lambda: others <= self._ended)
 
   def linger(self) -> None:
-    """Waits, in process 0 and for some seconds, until the connections to all others have ended."""
+    """Waits, in process 0 and for some seconds, until the connections to all others have ended.
+
+    It has JAX's service, without which JAX would abort them.
+    """
     if self._place.index == 0:
       with self._changed:
         self._changed.wait_for(lambda: not self._links, GRACE + 2)

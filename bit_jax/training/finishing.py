@@ -31,7 +31,7 @@ def result(
     found: The evaluation of its weights on the test images.
     steps: That were done.
     best_step: The step of the weights; None: the last.
-    val_top1: Their accuracy on a validation part.
+    val_top1: Their accuracy on the validation part; not used without one.
     seconds: That the timed ones took.
     timed_steps: All but the first, which is compiled.
     startup: Seconds from the start to the end of the first step; None if there was none.

@@ -318,7 +318,7 @@ class Loop:
       found,
       steps=done,
       best_step=best_step,
-      val_top1=self._reporter.evaluations.get(exported),
+      val_top1=None if run.data.validation is None else self._reporter.evaluations[exported],
       seconds=seconds,
       timed_steps=timed,
       startup=self._startup,

@@ -361,7 +361,7 @@ def _asked(
     if workdir.exists():
       shutil.copytree(workdir, before)
     ended = bench.disturb(bench.start(case, workdir), workdir, number, phase, 0.0)
-    if ended.phase != child.END:
+    if ended.phase != child.END or ended.status:  # an error is one, at whatever moment
       break
     shutil.rmtree(workdir)
     if before.exists():

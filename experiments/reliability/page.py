@@ -69,9 +69,10 @@ class Section:
 _FAULTS = Section(
   "Faults",
   "Disks that are full or read-only, files that are damaged: each must end in one sentence, with "
-  "the run as it was. Harmless: the run went on as if nothing had been. Recovered: it went on from "
-  "the checkpoint before. Refused: it stopped with a sentence, and the same command ended like the "
-  "undisturbed run once the fault was gone.",
+  "the run as it was. Of a damaged checkpoint, which is restored: harmless, it gave its own state; "
+  "recovered, the one before was used; refused, one sentence. A run ends like the undisturbed one: "
+  "harmless, as if nothing had been; recovered, from the checkpoint before; refused, by the same "
+  "command, once the fault that it stopped for with one sentence was gone. Lost: anything else.",
   "faults.jsonl",
   "make faults",
 )
@@ -145,8 +146,8 @@ def _kills(records: Sequence[Record]) -> str:
       parts.append(f"- {'; '.join(words)}")
   by_phase = [asked.get("phases", {}), killed.get("phases", {}), asked.get(_SECONDS, {})]
   phases = dict.fromkeys(p for counts in (by_phase[1], by_phase[0]) for p in counts)
-  rows = [(p, *(_cell(counts.get(p, 0)) for counts in by_phase)) for p in phases]
-  rows = [row for row in rows if row[1:3] != ("0", "0")]
+  rows = [(p, *(_cell(counts[p]) if counts.get(p) else "" for counts in by_phase)) for p in phases]
+  rows = [row for row in rows if any(row[1:])]
   titles = ("phase", "signals", "kills", "most seconds from a signal to the end")
   return "\n".join([*parts, "", _table(titles, rows), "", _made(shown)])
 
@@ -243,13 +244,14 @@ def _soak(records: Sequence[Record]) -> str:
   """Returns the section on long runs."""
   parts = [
     "## Long runs\n",
-    "R14x0.5 on tiny images, resident and streamed, observed from outside (`make soak`). Memory in "
-    "use is what the C library has allocated, Python's objects included, without its pools of "
-    "freed blocks; its slope is Theil and Sen's estimate with its 95% interval, over the least of "
-    "each fiftieth of the steps after the first third: until then pools fill, such as those of "
-    "tensorstore's compression, of 3.7 MB each. Above 1 MB per 1,000 steps `make soak` "
-    "fails. Some of it is tensorstore's, which never frees four small objects of each array that "
-    "is saved (measured apart, with tensorstore alone). The memory of "
+    "R14x0.5 on tiny images, resident and streamed (`make soak`). Memory in use is what the C "
+    "library has allocated, Python's objects included, without its pools of freed blocks. Within "
+    "the run Python collects unreachable objects every three seconds, which the times of steps "
+    "include. The slope is Theil and Sen's estimate with its 95% interval, over the least of each "
+    "fiftieth of the steps after the first third: until then pools fill, such as those of "
+    "tensorstore's compression, of 3.7 MB each. `make soak` fails if the whole interval is above 1 "
+    "MB per 1,000 steps. Some of it is tensorstore's, which never frees four small objects of each "
+    "array that is saved (measured apart, with tensorstore alone). The memory of "
     "the process, in the figure and in the first and the last tenth, is without mapped files; it "
     "falls where the C library returns freed memory to the system. Open files, threads and "
     "compiled programs: the least in the second and in the last tenth. The least may not grow; the "

@@ -164,8 +164,8 @@ def test_evaluated_images_of_one_class(arrays, files, save):
 def test_names_of_classes_that_are_nearly_equal(arrays, save):
   arrays["class_names"] = np.array(["a cat", "Dog", "A  Cat"])
   assert warnings(save(arrays)) == [
-    "Some names of classes differ only in case or spaces: 'a cat' and 'A  Cat'. They are different "
-    "classes: give them one name if they are not."
+    "Some names of classes differ only in case or spaces: 'a cat' and 'A  Cat'. They are trained "
+    "as different classes: give them one name if they are the same."
   ]
 
 

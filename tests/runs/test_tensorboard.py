@@ -154,3 +154,5 @@ def test_tensorflow_keeps_no_number_that_was_written(tmp_path):
   opened.write(step, {"train/loss": value})
   opened.close()
   assert (sys.getrefcount(value), sys.getrefcount(step)) == before
+  (events,) = tmp_path.glob("events.out.tfevents.*")
+  assert b"train/loss" in events.read_bytes()

@@ -55,7 +55,7 @@ def test_counts_of_a_kind_are_added(tmp_path):
   (tmp_path / "kills.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
   text = page.text(tmp_path)
   assert "\n- kills: 1,240; most: 2.5\n- sent: 9; wrong: none\n" in text
-  assert "| a | 0 | 5 | 0 |\n| b | 9 | 2 | 0 |" in text
+  assert "| a |  | 5 |  |\n| b | 9 | 2 |  |" in text
   assert "Seen on 2026-01-01 to 2026-01-03, with Python 3.11.7, jax 0.10.2, numpy 2.4.6." in text
 
 

@@ -149,4 +149,4 @@ def test_nothing_grows_over_a_short_run(tmp_path, tmp_path_factory):
   assert min(last) <= min(early)
   assert soak.repeated(programs) == []
   kept = soak.kept_by_tensorstore(tmp_path / "run" / "checkpoints" / "200")
-  assert 0 <= kept < 100_000  # bytes of 89 arrays
+  assert 0 < kept < 100_000  # bytes of 89 arrays, by the locked version of tensorstore
