@@ -29,7 +29,7 @@ def warnings(wholes: Mapping[str, opening.Source], used: Mapping[str, np.ndarray
       sentences += darkness(name, whole)
       if name == "training":
         sentences += similar_names(whole.class_names)
-      if name != "training" and (labels == labels[0]).all():
+      elif (labels == labels[0]).all():
         only = whole.class_names[labels[0]]
         sentences.append(
           f"All {len(labels):,} {name} images are of one class, {only}: their accuracy says "

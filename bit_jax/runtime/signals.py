@@ -182,6 +182,7 @@ class Listener:
     while number := os.read(self._read, 1)[0]:
       if number not in numbers:  # it has another handler
         continue
+      lost = functools.partial(unsaved, number)
       self.note(number)  # before the look at the reaction, as `end_at_once` expects
       interrupts += number == signal.SIGINT
       with self._lock:
@@ -190,12 +191,11 @@ class Listener:
       if reaction.status is not None:  # Python may be ending, where no thread can be started
         self._leave(reaction.status)
       elif reaction.at_once is not None and not is_ending:
-        lost = functools.partial(unsaved, number)
         self._end_in(0, number, lost if self._has_lost else reaction.at_once)
       elif interrupts > 1:  # after a moment for the main thread
-        self._end_in(_AGAIN, number, functools.partial(unsaved, number))
+        self._end_in(_AGAIN, number, lost)
       elif reaction.raises:
-        self._end_in(GRACE, number, functools.partial(unsaved, number))
+        self._end_in(GRACE, number, lost)
 
   def _end_in(self, seconds: float, number: int, sentence: Callable[[], str]) -> None:
     threading.Thread(target=self._end, args=(seconds, number, sentence), daemon=True).start()

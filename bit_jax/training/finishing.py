@@ -1,6 +1,6 @@
 """What a run writes at its end: weights, result, pictures and report."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -19,7 +19,7 @@ def result(
   *,
   steps: int,
   best_step: int | None,
-  val_top1: float | None,
+  during: Mapping[int, float],
   seconds: float,
   timed_steps: int,
   startup: float | None,
@@ -31,7 +31,7 @@ def result(
     found: The evaluation of its weights on the test images.
     steps: That were done.
     best_step: The step of the weights; None: the last.
-    val_top1: Their accuracy on the validation part; not used without one.
+    during: {step: accuracy of its weights} of the evaluations that weights are chosen by.
     seconds: That the timed ones took.
     timed_steps: All but the first, which is compiled.
     startup: Seconds from the start to the end of the first step; None if there was none.
@@ -52,7 +52,8 @@ def result(
   if best_step is not None:
     content["best_step"] = best_step
   if run.data.validation is not None:
-    content |= {"num_val": len(run.data.validation), "val_top1": val_top1}
+    exported = steps if best_step is None else best_step
+    content |= {"num_val": len(run.data.validation), "val_top1": during[exported]}
   return content
 
 

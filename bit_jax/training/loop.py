@@ -312,13 +312,12 @@ class Loop:
     self._settle()
     self._nothing_unsaved("while the result was written")
     params, best_step, found = self._evaluator.finish(self._state.params, done)
-    exported = done if best_step is None else best_step
     result = finishing.result(
       run,
       found,
       steps=done,
       best_step=best_step,
-      val_top1=None if run.data.validation is None else self._reporter.evaluations[exported],
+      during=self._reporter.evaluations,
       seconds=seconds,
       timed_steps=timed,
       startup=self._startup,
